@@ -1,0 +1,84 @@
+# GNU make 3.81 or later, POSIX sh. `make` lists the targets.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# `make lock LOCK_FLAGS=--upgrade` takes the newest versions that the ceilings allow.
+LOCK_FLAGS ?=
+
+# Where it is set, every process compiles every import again: `import mlflow` takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format wheel bench lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+setup: $(STAMP) ## create .venv from requirements.lock, fetch Spark's jars, find Java
+	@$(BIN)/python -m lakehouse.engines.runtime
+
+demo: setup ## score the example data from end to end
+	@$(BIN)/lakehouse demo
+
+test: setup ## run all tests
+	@$(BIN)/python -m pytest
+
+check: $(STAMP) ## lint, formatting, types, import contracts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy lakehouse
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code and mend what can be mended
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+wheel: $(STAMP) ## build dist/*.whl, without network
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist >build.log 2>&1 || { cat build.log >&2; exit 1; }
+	@rm -rf build build.log
+	@ls dist/*.whl
+
+bench: setup ## run the benchmarks
+	@$(BIN)/python -m tests.benchmarks
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null 2>&1 || { echo 'make lock needs uv: https://docs.astral.sh/uv' >&2; exit 1; }
+	uv pip compile --quiet --no-config --universal --generate-hashes --fork-strategy fewest --python-version 3.11 \
+	  --all-extras --custom-compile-command 'make lock' $(LOCK_FLAGS) pyproject.toml -o requirements.lock
+
+clean: ## remove everything that make made here
+	rm -rf $(VENV) build build.log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf spark-warehouse metastore_db derby.log
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python of 3.11 to 3.13 that really runs: version managers put names on PATH that don't.
+# Without uv it must be able to make a virtual environment, too (Debian keeps ensurepip in a package of its own).
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; rm -f $(STAMP); \
+	if command -v uv >/dev/null 2>&1; then with=uv; need=sys; else with=pip; need=sys,ensurepip; fi; \
+	if ! $(BIN)/python -c '' 2>/dev/null; then \
+	  found=; \
+	  for name in $(if $(PYTHON),'$(PYTHON)',python3 python3.13 python3.12 python3.11); do \
+	    found=$$("$$name" -c "import $$need; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit(1); print(sys.executable)" \
+	      2>/dev/null) && break; found=; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "no Python 3.11, 3.12 or 3.13 among $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)" \
+	      "(modules needed: $$need): install one or name it with make PYTHON=..." >&2; exit 1; \
+	  fi; \
+	  rm -rf $(VENV); \
+	  echo "creating $(VENV) with $$found"; \
+	  if [ $$with = uv ]; then uv venv --quiet --python "$$found" $(VENV); else "$$found" -m venv $(VENV); fi; \
+	fi; \
+	if [ $$with = pip ] && ! $(BIN)/python -c 'import pip' 2>/dev/null; then $(BIN)/python -m ensurepip >/dev/null; fi; \
+	echo "installing requirements.lock with $$with (seconds to minutes)"; \
+	if [ $$with = uv ]; then \
+	  uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock; \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
+	else \
+	  pip="$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps"; \
+	  $$pip --require-hashes --no-compile --requirement requirements.lock; \
+	  $$pip --no-build-isolation --editable .; \
+	  $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true; \
+	fi; \
+	touch $(STAMP)

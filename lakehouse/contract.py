@@ -1,0 +1,156 @@
+"""The Arrow schemas that the parts of a run agree on: features, the scored table, quarantine, the manifest.
+
+Every column name that the project itself gives is defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.errors import ConfigError, nearest
+
+MODEL_NAME = "_model_name"
+MODEL_VERSION = "_model_version"
+RUN_ID = "_run_id"
+INPUT_VERSION = "_input_version"
+SCORED_AT = "_scored_at"
+WARNINGS = "_warnings"
+JOB = "_job"
+REASONS = "_reasons"
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+REASON = pa.struct([("rule", pa.string()), ("column", pa.string()), ("observed", pa.string())])
+
+LINEAGE = pa.schema(
+    [
+        (MODEL_NAME, pa.string()),
+        (MODEL_VERSION, pa.string()),
+        (RUN_ID, pa.string()),
+        (INPUT_VERSION, pa.int64()),
+        (SCORED_AT, TIMESTAMP),
+        (WARNINGS, pa.list_(pa.string())),
+        (JOB, pa.string()),
+    ]
+)
+
+COMMENTS: Mapping[str, str] = {
+    MODEL_NAME: "Name of the model that gave the score",
+    MODEL_VERSION: "Version of the model that gave the score",
+    RUN_ID: "Run that wrote the row",
+    INPUT_VERSION: "Version of the input table that was read",
+    SCORED_AT: "When the run began (UTC)",
+    WARNINGS: "Rules of severity warning that the row broke",
+    JOB: "Job that wrote the row",
+    REASONS: "Why the row could not be scored",
+}
+
+SCORED = "scored"
+QUARANTINED = "quarantined"
+COUNTS = "counts"
+FAILED = "failed"
+
+MANIFEST = pa.schema(
+    [
+        pa.field("task", pa.int32(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # SCORED or QUARANTINED: a file; COUNTS; FAILED
+        pa.field("path", pa.string()),  # relative to its table's root
+        pa.field("rows", pa.int64()),
+        pa.field("bytes", pa.int64()),
+        pa.field("detail", pa.string()),  # a file's Delta statistics, a task's counters, or its error; JSON
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One model input: its name in the signature, its column in the table, and the type the model is given."""
+
+    name: str
+    column: str
+    type: pa.DataType
+    required: bool
+
+
+def column_of(schema: pa.Schema, name: str, case_insensitive: bool = False) -> str | None:
+    """The table's own spelling of a column's name, or None where it has no such column."""
+    if name in schema.names:
+        return name
+    folded = [c for c in schema.names if c.lower() == name.lower()] if case_insensitive else []
+    return str(folded[0]) if len(folded) == 1 else None
+
+
+def require_columns(schema: pa.Schema, names: tuple[str, ...], role: str, table: str) -> None:
+    """Raise ConfigError for the first of `names` that the table lacks."""
+    for name in names:
+        if name not in schema.names:
+            raise ConfigError(f"{role}: {table} has no column {name!r}, {nearest(name, schema.names)}")
+
+
+_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
+_EXACT_IN_FLOAT = {pa.float64(): _INTEGERS[:3], pa.float32(): _INTEGERS[:2]}
+
+
+def widens(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether every value of `given` has exactly one equal value in `wanted`, so that a cast loses nothing."""
+    if given == wanted or pa.types.is_null(given):
+        return True
+    if given in _INTEGERS and wanted in _INTEGERS:
+        return bool(given.bit_width <= wanted.bit_width)
+    if wanted in _EXACT_IN_FLOAT:
+        return given in _EXACT_IN_FLOAT[wanted] or (given == pa.float32() and wanted == pa.float64())
+    if pa.types.is_decimal(given) and pa.types.is_decimal(wanted):
+        whole = wanted.precision - wanted.scale >= given.precision - given.scale
+        return bool(whole and wanted.scale >= given.scale)
+    if pa.types.is_timestamp(wanted):
+        return bool(pa.types.is_date(given) and wanted.tz is None)
+    return False
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Give a batch the table's schema: columns by exact name, absent ones null, lossless widening only.
+
+    `schema` is the table's, as Arrow; the result has its columns in its order. Timestamps of any unit, with
+    or without a zone, become the declared ones: Parquet keeps instants as UTC and only labels them.
+    Raises ConfigError where a column's stored type can't be widened to the declared one.
+    """
+    if batch.schema.equals(schema):
+        return batch
+    columns = []
+    for field in schema:
+        index = batch.schema.get_field_index(field.name)
+        if index < 0:
+            columns.append(pa.nulls(batch.num_rows, field.type))
+            continue
+        columns.append(_conform_column(batch.column(index), field))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
+    wanted = field.type
+    if column.type == wanted:
+        return column
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    same_kind = (
+        (pa.types.is_timestamp(column.type) and pa.types.is_timestamp(wanted))
+        or (pa.types.is_nested(column.type) and pa.types.is_nested(wanted))
+        or _spelling(column.type) == _spelling(wanted)
+    )
+    if not (same_kind or widens(column.type, wanted)):
+        raise ConfigError(
+            f"column {field.name!r} is stored as {column.type}, the table declares {wanted}: no lossless cast"
+        )
+    if pa.types.is_timestamp(column.type) and pa.types.is_timestamp(wanted) and column.type.tz != wanted.tz:
+        # A zone is a label on UTC instants: relabel through a zone-less type, never convert wall clocks.
+        column = column.cast(pa.timestamp(column.type.unit)) if column.type.tz else column
+        column = pc.assume_timezone(column, wanted.tz) if wanted.tz else column
+    return column.cast(wanted, safe=True)
+
+
+def _spelling(kind: pa.DataType) -> str:
+    """The type's name without the widths of its offsets: large_string and string_view are strings."""
+    return str(kind).replace("large_", "").replace("_view", "")

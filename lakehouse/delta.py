@@ -1,0 +1,288 @@
+"""Delta tables without a JVM: read a snapshot, create a table, commit staged files. The only importer of deltalake."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake.exceptions import (
+    CommitFailedError,
+    DeltaError,
+    DeltaProtocolError,
+    TableNotFoundError,
+)
+from deltalake.transaction import AddAction, RemoveAction
+
+from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.storage import Location, shown
+
+
+class Conflict(Unavailable):
+    """Another writer committed first: look again before trying again."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One live file of a table. `path` is as the log spells it (URL-encoded); `rows` None where unknown.
+
+    `bounds`: column → (least, greatest, nulls), for the columns asked for that have statistics.
+    `kept`: True a row that is not deleted, where a deletion vector applies.
+    """
+
+    path: str
+    size: int
+    rows: int | None
+    partition: Mapping[str, Any]
+    bounds: Mapping[str, tuple[Any, Any, int | None]] = field(default_factory=dict)
+    kept: tuple[bool, ...] | None = None
+
+    @property
+    def relative(self) -> str:
+        """The path below the table's root as the filesystem spells it."""
+        return unquote(self.path)
+
+    def fingerprint(self) -> tuple[str, int, str]:
+        """What tells this content from any other: path, size, and the rows that are deleted."""
+        deleted = hashlib.sha256(bytes(self.kept)).hexdigest() if self.kept is not None else ""
+        return self.path, self.size, deleted
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of a table, read once."""
+
+    location: Location
+    version: int
+    schema: pa.Schema
+    partition_columns: tuple[str, ...]
+    configuration: Mapping[str, str]
+    features: frozenset[str]
+    metadata: Mapping[str, Mapping[str, Any]]  # column → its metadata in the log
+    table: DeltaTable = field(repr=False)
+
+    def files(self, bounds_of: Sequence[str] = ()) -> list[DataFile]:
+        """The live files, with statistics for the columns named."""
+        actions = pa.table(self.table.get_add_actions(flatten=True))
+        columns = {name: actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records")}
+        partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.partition_columns}
+        bounds = {c: _bounds(actions, c) for c in bounds_of if f"min.{c}" in actions.column_names}
+        kept = self._kept() if "deletionVectors" in self.features else {}
+        return [
+            DataFile(
+                path=path,
+                size=columns["size_bytes"][i],
+                rows=columns["num_records"][i],
+                partition={c: values[i] for c, values in partitions.items()},
+                bounds={c: values[i] for c, values in bounds.items()},
+                kept=kept.get(unquote(path)),
+            )
+            for i, path in enumerate(columns["path"])
+        ]
+
+    def _kept(self) -> dict[str, tuple[bool, ...]]:
+        root = self.location.path.rstrip("/") + "/"
+        rows = pa.table(self.table.deletion_vectors()).to_pylist()
+        return {unquote(r["filepath"]).split(root, 1)[-1]: tuple(r["selection_vector"]) for r in rows}
+
+    def transaction(self, app_id: str) -> int | None:
+        """The version last committed under a transaction id, None where there is none."""
+        return self.table.transaction_version(app_id)
+
+    def history(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest commits first, as their commit information."""
+        return self.table.history(limit)
+
+
+def _bounds(actions: pa.Table, column: str) -> list[tuple[Any, Any, int | None]]:
+    parts = [
+        actions.column(name).to_pylist() if name in actions.column_names else [None] * actions.num_rows
+        for name in (f"min.{column}", f"max.{column}", f"null_count.{column}")
+    ]
+    return list(zip(*parts, strict=True))
+
+
+def open_table(location: Location, version: int | None = None, timestamp: str | None = None) -> Snapshot | None:
+    """A snapshot of the table at a version or time (ISO 8601), by default the newest; None if there is no table.
+
+    Raises ConfigError for a version that is not there and for a table this reader doesn't understand.
+    """
+    try:
+        table = DeltaTable(location.uri, version=version)
+        if timestamp is not None:
+            table.load_as_version(datetime.fromisoformat(timestamp))
+        return _snapshot(location, table)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, DeltaProtocolError, ValueError, OSError) as error:
+        which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
+        raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {error}") from error
+
+
+def _snapshot(location: Location, table: DeltaTable) -> Snapshot:
+    protocol, metadata, schema = table.protocol(), table.metadata(), table.schema()
+    return Snapshot(
+        location=location,
+        version=table.version(),
+        schema=_plain(pa.schema(schema.to_arrow())),
+        partition_columns=tuple(metadata.partition_columns),
+        configuration=dict(metadata.configuration),
+        features=frozenset([*(protocol.reader_features or ()), *(protocol.writer_features or ())]),
+        metadata={f.name: f.metadata or {} for f in schema.fields},
+        table=table,
+    )
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema])
+
+
+def create_table(
+    location: Location, schema: pa.Schema, partition_by: Sequence[str], comments: Mapping[str, str], description: str
+) -> Snapshot:
+    """Create an empty table whose columns carry comments. Raises Conflict if another process created it first."""
+    typed = Schema.from_arrow(schema)
+    fields = [
+        Field(f.name, f.type, nullable=True, metadata={"comment": comments[f.name]} if f.name in comments else {})
+        for f in typed.fields
+    ]
+    try:
+        table = DeltaTable.create(
+            location.uri, Schema(fields), mode="error", partition_by=list(partition_by), description=description
+        )
+    except (CommitFailedError, DeltaError) as error:
+        raise Conflict(f"{shown(location)}: another process created the table first: {error}") from error
+    return _snapshot(location, table)
+
+
+def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field]) -> Snapshot:
+    """Add nullable columns in a commit of their own."""
+    snapshot.table.alter.add_columns(list(Schema.from_arrow(pa.schema(fields)).fields))
+    fresh = open_table(snapshot.location)
+    assert fresh is not None
+    return fresh
+
+
+@dataclass(frozen=True)
+class Add:
+    """A staged file to commit: path below the table's root, size in bytes, Delta statistics as strict JSON."""
+
+    path: str
+    size: int
+    stats: str
+
+
+def commit(
+    snapshot: Snapshot,
+    adds: Sequence[Add],
+    *,
+    replace: Mapping[str, str] | None,
+    partition: Mapping[str, str],
+    removes: Sequence[DataFile] = (),
+    transactions: Mapping[str, int],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Add files and take others away in one commit right after `snapshot`, with transaction ids; the new version.
+
+    `replace`: the partition whose live files go ({} is the whole table), None to take away only `removes`.
+    It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
+    `metadata` is what DESCRIBE HISTORY shows as userMetadata.
+    """
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(add.path, add.size, dict(partition), now, True, add.stats) for add in adds
+    ]
+    # The library encodes the path of a removal itself, so it is given the decoded one.
+    actions += [
+        RemoveAction(f.relative, True, now, size=f.size, partition_values=_logged(f.partition)) for f in removes
+    ]
+    blind = replace is None and not removes
+    properties = CommitProperties(
+        custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
+        max_commit_retries=0,
+        app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
+    )
+    try:
+        snapshot.table.create_write_transaction(
+            actions,
+            "append" if replace is None else "overwrite",
+            snapshot.table.schema(),
+            partition_by=list(snapshot.partition_columns),
+            partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
+            commit_properties=properties,
+        )
+    except CommitFailedError as error:
+        raise Conflict(f"{shown(snapshot.location)}: another writer committed first: {error}") from error
+    return snapshot.version + 1
+
+
+def _logged(partition: Mapping[str, Any]) -> dict[str, str | None]:
+    """Partition values as the log writes them: strings."""
+    return {c: partition_text(v) for c, v in partition.items()}
+
+
+def partition_text(value: Any) -> str | None:
+    """A partition value as Delta's protocol serialises it."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    return str(value)
+
+
+def rows_of(snapshot: Snapshot, columns: Sequence[str], files: Sequence[DataFile]) -> pa.Table:
+    """Some columns of some of a small table's files; a column that a file lacks is null."""
+    root, filesystem = snapshot.location, snapshot.location.filesystem()
+    schema = pa.schema([snapshot.schema.field(c) for c in columns])
+    tables = [schema.empty_table()]
+    for file in files:
+        stored = pq.ParquetFile(f"{root.path}/{file.relative}", filesystem=filesystem)
+        present = [c for c in columns if c in stored.schema_arrow.names]
+        table = stored.read(columns=present)
+        if file.kept is not None:
+            table = table.filter(pa.array(file.kept))
+        arrays = [
+            table.column(f.name).cast(f.type) if f.name in present else pa.nulls(table.num_rows, f.type)
+            for f in schema
+        ]
+        tables.append(pa.table(arrays, schema=schema))
+    return pa.concat_tables(tables)
+
+
+def append_rows(location: Location, rows: pa.Table, app_id: str, description: str) -> None:
+    """Append a few rows to a table of the project's own, once per `app_id`; creates the table if need be."""
+    from deltalake import write_deltalake
+
+    snapshot = open_table(location)
+    if snapshot is not None and snapshot.transaction(app_id) is not None:
+        return
+    properties = CommitProperties(app_transactions=[Transaction(app_id, 1)])
+    try:
+        write_deltalake(
+            location.uri,
+            rows,
+            mode="append",
+            description=description if snapshot is None else None,
+            commit_properties=properties,
+            schema_mode="merge" if snapshot is not None else None,
+        )
+    except DeltaError as error:
+        raise Conflict(f"{shown(location)}: {error}") from error
+
+
+def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
+    """The first rows of one data file."""
+    with pq.ParquetFile(f"{location.path}/{path}", filesystem=location.filesystem()) as file:
+        for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
+            return list(batch.to_pylist())
+    return []

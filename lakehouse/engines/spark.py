@@ -1,0 +1,232 @@
+"""The Spark engine: the worker inside `mapInArrow`, a Spark UDF over Arrow batches.
+
+Uses what Spark Connect has too: `range`, `mapInArrow`, `addArtifact`, `SparkFiles`; no SparkContext, no JVM.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import re
+import sys
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import model
+from lakehouse.engines import runtime
+from lakehouse.engines.local import cores as local_cores
+from lakehouse.engines.local import one_thread
+from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
+
+
+def active_session() -> SparkSession | None:
+    """The session that a notebook, spark-submit or Databricks has opened already."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession()
+
+
+@contextmanager
+def session(delta: bool) -> Iterator[SparkSession]:
+    """The active session as it is, or one of our own, stopped at the end.
+
+    Our own takes what spark-submit's flags and properties set, and defaults for one machine for the rest.
+    `delta`: put the Delta jars on it, which only the frame carrier needs.
+    """
+    existing = active_session()
+    if existing is not None:
+        yield existing
+        return
+    from pyspark.sql import SparkSession
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    submitted = "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    if not submitted and not os.environ.get("SPARK_REMOTE"):
+        os.environ["JAVA_HOME"] = str(runtime.ensure_java())
+    builder = SparkSession.builder.appName("lakehouse")
+    if not submitted and not os.environ.get("SPARK_REMOTE"):
+        for key, value in _local_settings(delta).items():
+            builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def _local_settings(delta: bool) -> dict[str, str]:
+    settings = {
+        "spark.master": "local[*,4]",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": "2g",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(os.cpu_count() or 2),
+        "spark.databricks.delta.snapshotPartitions": "2",
+    }
+    if delta:
+        settings |= {
+            "spark.jars": ",".join(str(jar) for jar in runtime.jars()),
+            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        }
+    return settings
+
+
+def cores(spark: SparkSession) -> int:
+    """The number of tasks that run at once: from the settings, else Spark's own default parallelism."""
+    told = spark.conf.get("spark.default.parallelism", None)
+    if told:
+        return max(int(told), 1)
+    master = re.match(r"local(?:\[(\d+|\*))?", spark.conf.get("spark.master", None) or "")
+    if master:
+        return local_cores() if master[1] == "*" else int(master[1] or 1)
+    from pyspark.sql import functions as F  # noqa: N812, PySpark's customary name
+
+    last = spark.range(1 << 20).select(F.max(F.spark_partition_id())).first()
+    return int(last[0]) + 1 if last else 1
+
+
+def _classic(spark: SparkSession) -> bool:
+    return "connect" not in type(spark).__module__
+
+
+def driver_host(spark: SparkSession) -> str:
+    """Where executors find this driver; none for Spark Connect, whose driver is elsewhere."""
+    return str(spark.conf.get("spark.driver.host", "")) if _classic(spark) else ""
+
+
+def run_units(
+    spark: SparkSession, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: model.Model
+) -> list[dict[str, Any]]:
+    """Run the worker with one Spark task a share; the manifest rows of all."""
+    if not shares:
+        return []
+    with _shipped(spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
+        tasks = len(shares)
+        frame = spark.range(0, tasks, 1, tasks)
+        return _collect(frame.mapInArrow(functools.partial(_unit_tasks, plan, archive), MANIFEST_DDL))
+
+
+def run_frame(
+    spark: SparkSession, rows: DataFrame, staging: Staging, fetched: model.Model
+) -> list[dict[str, Any]]:
+    """Run the worker over the partitions of a DataFrame; the manifest rows of all."""
+    with _shipped(spark, staging, fetched, []) as (plan, archive):
+        return _collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
+
+
+def _collect(frame: DataFrame) -> list[dict[str, Any]]:
+    from pyspark.errors import PySparkException
+
+    try:
+        return frame.toArrow().to_pylist()
+    except PySparkException as error:
+        text = str(error)
+        if "Traceback" in text or "PythonException" in type(error).__name__:
+            raise
+        raise Unavailable(
+            f"Spark gave up: {text.splitlines()[0] if text else type(error).__name__}"
+        ) from error
+
+
+@contextmanager
+def _shipped(
+    spark: SparkSession, staging: Staging, fetched: model.Model, shares: list[list[Unit]]
+) -> Iterator[tuple[str, str]]:
+    """Ship the plan and the model to the executors; the names they are found by."""
+    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
+        archive = model.pack(fetched, Path(folder))
+        named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
+        plan = Path(folder) / f"plan-{uuid.uuid4().hex}.pickle"
+        plan.write_bytes(pickle.dumps((staging, shares)))
+        spark.addArtifact(str(_packed_package(Path(folder))), pyfile=True)
+        spark.addArtifact(str(plan), file=True)
+        spark.addArtifact(str(named), archive=True)
+        yield plan.name, named.name
+
+
+def _packed_package(folder: Path) -> Path:
+    """This very package as a zip named by its content: executors run the driver's code, installed there or not."""
+    package = resources.files("lakehouse")
+    sources = sorted(_sources(package, "lakehouse"))
+    digest = hashlib.sha256(b"".join(name.encode() + content for name, content in sources)).hexdigest()
+    target = folder / f"lakehouse-{digest[:16]}.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sources:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return target
+
+
+def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _sources(entry, f"{path}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{path}/{entry.name}", entry.read_bytes()
+
+
+@functools.lru_cache(maxsize=2)
+def _plan(path: str) -> tuple[Staging, list[list[Unit]]]:
+    one_thread()
+    with open(path, "rb") as stream:
+        staging, shares = pickle.load(stream)
+    return staging, shares
+
+
+def _open(plan: str, archive: str) -> tuple[Staging, list[list[Unit]], Any]:
+    from pyspark import SparkFiles
+
+    staging, shares = _plan(SparkFiles.get(plan))
+    predictor = model.load(SparkFiles.get(archive), staging.digest, staging.method, staging.params)
+    return staging, shares, predictor.predict
+
+
+def _unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for units: each row is the number of a share."""
+    for task in (task for batch in ids for task in batch.column(0).to_pylist()):
+        try:
+            staging, shares, predict = _open(plan, archive)
+        except LakehouseError as error:
+            yield manifest_batch([failed(task, error)])
+            continue
+        yield manifest_batch(stage_units(task, shares[task], staging, predict))
+
+
+def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for the frame carrier: the rows themselves."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    task = context.partitionId() if context else 0
+    try:
+        staging, _, predict = _open(plan, archive)
+    except LakehouseError as error:
+        yield manifest_batch([failed(task, error)])
+        return
+    yield manifest_batch(stage_frame(task, batches, staging, predict))
+
+
+def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
+    """A few rows of a DataFrame, for a look at them."""
+    yield from rows.limit(256).toArrow().to_batches()

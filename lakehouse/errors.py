@@ -1,0 +1,72 @@
+"""The kinds of error a run can end with, and the exit code of each.
+
+Everything a person can put right is one of these: its message says what was wrong, where, and what to do.
+Any other exception is a defect and keeps its traceback (exit code 1).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LakehouseError(Exception):
+    """Base of the errors that are reported as one message without a traceback."""
+
+    exit_code = 1
+    status = "failed"
+
+
+class ConfigError(LakehouseError):
+    """The job file, the command line, or what they name is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class Blocked(LakehouseError):
+    """The checks, or a person's change to the target, stand against publishing (exit 3).
+
+    `result`: the outcome of the run, where rows were scored at all.
+    """
+
+    exit_code = 3
+    status = "blocked"
+
+    def __init__(self, message: str, result: object | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class ModelRefused(LakehouseError):
+    """The model may not, or cannot, be used: policy, signature, environment (exit 4)."""
+
+    exit_code = 4
+
+
+class Unavailable(LakehouseError):
+    """An outside system could not be reached, or another writer came first: try again (exit 5)."""
+
+    exit_code = 5
+
+
+class Partial(Unavailable):
+    """Some of a run's commits are made and the rest are not yet: the next run finishes them (exit 5)."""
+
+    status = "partial"
+
+
+class NotReady(LakehouseError):
+    """The input is not there yet: try again later (exit 6)."""
+
+    exit_code = 6
+    status = "not_ready"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Say the closest valid choice, or list them all: the tail of an error message."""
+    known = sorted(set(choices))
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return f"known: {shown}" if known else "there are none"

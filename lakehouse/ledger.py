@@ -1,0 +1,129 @@
+"""Intents and run records: what a run is about to do, written first; what it did, written last.
+
+An intent is a small JSON file that is there from before the first commit until the run is recorded. The records
+are a Delta table, `runs`, for people and SQL. Both lie under the job's state folder; the target's own log stays
+the truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import delta
+from lakehouse.contract import TIMESTAMP
+from lakehouse.sinks.delta import Target
+from lakehouse.storage import Location, locate, read_all, remove, write_durably
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+RUNS = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("job", pa.string()),
+        ("date", pa.string()),
+        ("identity", pa.string()),
+        ("status", pa.string()),
+        ("started_at", TIMESTAMP),
+        ("finished_at", TIMESTAMP),
+        ("generation", pa.int64()),
+        ("rows_read", pa.int64()),
+        ("rows_scored", pa.int64()),
+        ("rows_quarantined", pa.int64()),
+        ("rows_per_second", pa.float64()),
+        ("model_name", pa.string()),
+        ("model_version", pa.string()),
+        ("model_digest", pa.string()),
+        ("input_table", pa.string()),
+        ("input_version", pa.int64()),
+        ("fingerprint", pa.string()),
+        ("carrier", pa.string()),
+        ("engine", pa.string()),
+        ("sinks", pa.string()),
+        ("checks", pa.string()),
+        ("seconds", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+_JSON = ("sinks", "checks", "seconds")
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked."""
+
+    run_id: str
+    identity: str
+    verdict: str
+    targets: tuple[Target, ...]
+    record: Mapping[str, Any]
+
+
+def state_of(job: Job) -> Location:
+    """The job's state folder: `state:`, by default beside the first sink's table."""
+    return locate(job.state) if job.state else locate(job.sinks[0].table).beside("_state")
+
+
+def _intents(state: Location, identity: str) -> Location:
+    # A folder an identity: looking for unfinished runs reads no other job's.
+    return state.join("intents", hashlib.sha256(identity.encode()).hexdigest()[:24])
+
+
+def declare(state: Location, intent: Intent) -> None:
+    """Write the intent durably. Nothing may be committed before this returns."""
+    content = {
+        "run_id": intent.run_id,
+        "identity": intent.identity,
+        "verdict": intent.verdict,
+        "targets": [target.as_json() for target in intent.targets],
+        "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
+    }
+    write_durably(_intents(state, intent.identity).join(f"{intent.run_id}.json"), json.dumps(content).encode())
+
+
+def unfinished(state: Location, identity: str) -> list[Intent]:
+    """The intents of this job and slice whose runs were never recorded."""
+    found = []
+    for content in read_all(_intents(state, identity), ".json").values():
+        parsed = json.loads(content)
+        targets = tuple(Target.from_json(t) for t in parsed.pop("targets"))
+        record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
+                  for k, v in parsed.pop("record").items()}  # fmt: skip
+        found.append(Intent(**parsed, targets=targets, record=record))
+    return found
+
+
+def close(state: Location, intent: Intent) -> None:
+    """Take the intent away: its run is recorded, or can never be finished."""
+    remove(_intents(state, intent.identity).join(f"{intent.run_id}.json"))
+
+
+def record(state: Location, row: Mapping[str, Any]) -> None:
+    """Append a run's record, once a run."""
+    plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
+    table = pa.Table.from_pylist([plain], schema=RUNS)
+    delta.append_rows(state.join("runs"), table, f"ledger/{row['run_id']}", "Runs of lakehouse score")
+
+
+def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, Any]]:
+    """The job's recorded runs, newest first."""
+    snapshot = delta.open_table(state.join("runs"))
+    if snapshot is None:
+        return []
+    rows = delta.rows_of(snapshot, RUNS.names, snapshot.files()).to_pylist()
+    mine = [r for r in rows if r["job"] == job and date in (None, r["date"])]
+    for row in mine:
+        row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
+    return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
+
+
+def now() -> datetime:
+    """The clock of all records: UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,305 @@
+"""The one function that scores: an Arrow batch in, scored rows, quarantined rows and counters out.
+
+Spark, the local engine and whatever else carries batches call `score_batch`; it does no I/O.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.contract import REASON, REASONS, Feature
+from lakehouse.errors import ModelRefused
+
+Predict = Callable[[Any], Any]
+
+ISOLATION_CALLS = 2_000
+"""Model calls that one worker may spend on finding the rows that make the model raise."""
+_PROBES = 8
+
+
+@dataclass(frozen=True)
+class Output:
+    """One prediction column: which part of the model's output it is, its type, and an optional threshold."""
+
+    name: str
+    part: int | str  # column index, name of an output, or "*" for the whole output
+    type: pa.DataType | None = None  # None until the model was tried on a few rows
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What `score_batch` needs to know of a job. `matrix`: the model takes one 2-D array, not a frame."""
+
+    keys: tuple[str, ...]
+    keep: tuple[str, ...]
+    features: tuple[Feature, ...]
+    outputs: tuple[Output, ...]
+    nulls: str = "model"  # or "quarantine"
+    matrix: bool = False
+
+
+@dataclass
+class Counters:
+    """What one worker saw so far; `reasons` counts quarantined rows by rule and column."""
+
+    read: int = 0
+    scored: int = 0
+    quarantined: int = 0
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    isolation_calls: int = 0
+
+
+def score_batch(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
+) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """Score one conformed batch.
+
+    Returns the scored rows (keys, keep, predictions, in this order) and the quarantined ones (the input
+    columns and `_reasons`), None when there are none; adds to `counters`. Every row of `batch` is in exactly
+    one of the two. Raises ModelRefused when the model raises on everything, or answers with another number
+    of rows than it was given.
+    """
+    reasons = _unfit(batch, scoring)
+    if reasons:
+        bad = np.zeros(batch.num_rows, dtype=bool)
+        for row, _ in reasons:
+            bad[row] = True
+        rows = np.flatnonzero(~bad)
+        fit = batch.take(pa.array(rows))
+    else:
+        rows, fit = None, batch
+    predictions, failures = _predict(fit, scoring, predict, counters)
+    if failures:
+        reasons += [(int(rows[row]) if rows is not None else row, why) for row, why in failures]
+        good = np.ones(fit.num_rows, dtype=bool)
+        good[[row for row, _ in failures]] = False
+        fit = fit.filter(pa.array(good))
+    kept = [fit.column(name) for name in (*scoring.keys, *scoring.keep)]
+    names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
+    scored = pa.RecordBatch.from_arrays([*kept, *predictions], names=names)
+    quarantined = _set_aside(batch, reasons, counters) if reasons else None
+    counters.read += batch.num_rows
+    counters.scored += scored.num_rows
+    counters.quarantined += quarantined.num_rows if quarantined is not None else 0
+    return scored, quarantined
+
+
+Reason = tuple[str, str, str | None]  # rule, column, observed value
+
+
+def _unfit(batch: pa.RecordBatch, scoring: Scoring) -> list[tuple[int, Reason]]:
+    """Rows that can't be given to the model: a null key, or a null that the feature's type can't hold."""
+    found: list[tuple[int, Reason]] = []
+    for name in scoring.keys:
+        found += [(row, ("key_not_null", name, None)) for row in _null_rows(batch.column(name))]
+    for feature in scoring.features:
+        holds_null = not (pa.types.is_integer(feature.type) or pa.types.is_boolean(feature.type))
+        if feature.required and (scoring.nulls == "quarantine" or not holds_null):
+            nulls = _null_rows(batch.column(feature.column))
+            found += [(row, ("required", feature.column, None)) for row in nulls]
+    return found
+
+
+def _null_rows(column: pa.Array) -> list[int]:
+    if column.null_count == 0:
+        return []
+    return list(pc.indices_nonzero(column.is_null()).to_pylist())
+
+
+def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | None:
+    """The model's raw answer to those rows of a small sample that it takes, and their number.
+
+    None when every row is unfit for it by itself. Raises ModelRefused when it raises on all of them.
+    """
+    unfit = {row for row, _ in _unfit(batch, scoring)}
+    fit = batch.take(pa.array([row for row in range(batch.num_rows) if row not in unfit], pa.int64()))
+    if fit.num_rows == 0:
+        return None
+    frame, counters = model_input(fit, scoring), Counters()
+    try:
+        return predict(frame), fit.num_rows
+    except Exception as error:
+        _refuse_hopeless(frame, predict, counters, error)
+    answers = [(answer, stop - start) for start, stop, answer in _isolate(frame, predict, counters)]
+    return next((answer, rows) for answer, rows in answers if not isinstance(answer, Exception))
+
+
+def _set_aside(batch: pa.RecordBatch, reasons: list[tuple[int, Reason]], counters: Counters) -> pa.RecordBatch:
+    by_row: dict[int, list[dict[str, str | None]]] = {}
+    for row, (rule, column, observed) in reasons:
+        by_row.setdefault(row, []).append({"rule": rule, "column": column, "observed": observed})
+        counters.reasons[(rule, column)] += 1
+    rows = sorted(by_row)
+    taken = batch.take(pa.array(rows))
+    why = pa.array([by_row[row] for row in rows], type=pa.list_(REASON))
+    return pa.RecordBatch.from_arrays([*taken.columns, why], names=[*batch.schema.names, REASONS])
+
+
+def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:
+    """What the model is called with: a DataFrame with the signature's names and dtypes, or a 2-D array.
+
+    Features that are all float64 (or all float32) are laid column by column into one Fortran-ordered matrix,
+    which pandas wraps without a copy and scikit-learn reads as it is. Nulls become NaN in floats and None in
+    strings; optional integers with nulls become pandas' `Int64`, which keeps every digit.
+    """
+    kinds = {feature.type for feature in scoring.features}
+    names = [feature.name for feature in scoring.features]
+    if kinds in ({pa.float64()}, {pa.float32()}) or scoring.matrix:
+        dtype = next(iter(kinds)).to_pandas_dtype()
+        matrix = np.empty((batch.num_rows, len(names)), dtype=dtype, order="F")
+        for i, feature in enumerate(scoring.features):
+            column = batch.column(feature.column)
+            column = column if column.type == feature.type else column.cast(feature.type)
+            matrix[:, i] = column.to_numpy(zero_copy_only=False)
+        return matrix if scoring.matrix else pd.DataFrame(matrix, columns=names, copy=False)
+    return pd.DataFrame({feature.name: _series(batch.column(feature.column), feature) for feature in scoring.features})
+
+
+def _series(column: pa.Array, feature: Feature) -> pd.Series[Any]:
+    column = column if column.type == feature.type else column.cast(feature.type)
+    if pa.types.is_integer(feature.type) and column.null_count:
+        name = f"Int{feature.type.bit_width}"
+        return column.to_pandas(types_mapper={feature.type: pd.api.types.pandas_dtype(name)}.get)
+    if pa.types.is_timestamp(feature.type) and feature.type.tz:
+        column = column.cast(pa.timestamp("us"))
+    return column.to_pandas()
+
+
+def _predict(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
+) -> tuple[list[pa.Array], list[tuple[int, Reason]]]:
+    """Predictions of the rows the model can score, an array an output, and the rows on which it raises."""
+    if batch.num_rows == 0:
+        return [pa.array([], type=o.type or pa.null()) for o in scoring.outputs], []
+    frame = model_input(batch, scoring)
+    try:
+        return read_outputs(predict(frame), batch.num_rows, scoring.outputs), []
+    except ModelRefused:
+        raise
+    except Exception as error:
+        _refuse_hopeless(frame, predict, counters, error)
+    parts: list[list[pa.Array]] = [[] for _ in scoring.outputs]
+    failures: list[tuple[int, Reason]] = []
+    for start, stop, answer in _isolate(frame, predict, counters):
+        if isinstance(answer, Exception):
+            why = ("model_raised", "", f"{type(answer).__name__}: {answer}"[:500])
+            failures += [(row, why) for row in range(start, stop)]
+            continue
+        for part, array in zip(parts, read_outputs(answer, stop - start, scoring.outputs), strict=True):
+            part.append(array)
+    arrays = [pa.concat_arrays(p) if p else pa.array([], o.type) for p, o in zip(parts, scoring.outputs, strict=True)]
+    return arrays, failures
+
+
+def _refuse_hopeless(frame: Any, predict: Predict, counters: Counters, error: Exception) -> None:
+    """Raise ModelRefused where nothing was scored yet and the model raises on single rows from all over."""
+    if counters.scored:
+        return
+    count = len(frame)
+    for row in sorted({i * (count - 1) // max(_PROBES - 1, 1) for i in range(_PROBES)}):
+        try:
+            predict(frame[row : row + 1])
+            return
+        except Exception as single:
+            error = single
+    tail = "".join(traceback.format_exception(error)).rstrip()
+    raise ModelRefused(f"the model raises on every row it was tried on:\n{tail}") from None
+
+
+def _isolate(frame: Any, predict: Predict, counters: Counters) -> Iterator[tuple[int, int, Any]]:
+    """Split until the rows on which the model raises stand alone: about k·log2(n) calls for k such rows.
+
+    Yields (start, stop, model output or exception) in order. Once the worker's `ISOLATION_CALLS` are spent,
+    a range that raises is given up whole: its rows go to quarantine with the exception.
+    """
+    stack = [(0, len(frame))]
+    while stack:
+        start, stop = stack.pop()
+        counters.isolation_calls += 1
+        try:
+            answer = predict(frame[start:stop])
+        except Exception as error:
+            if stop - start == 1 or counters.isolation_calls >= ISOLATION_CALLS:
+                yield start, stop, error
+                continue
+            middle = (start + stop) // 2
+            stack += [(middle, stop), (start, middle)]
+        else:
+            yield start, stop, answer
+
+
+def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> list[pa.Array]:
+    """The model's answer as one Arrow array an output, each with `rows` values.
+
+    Takes what MLflow models answer with: a 1-D or 2-D array, a Series, a DataFrame, a list, a dict of arrays.
+    Raises ModelRefused for another number of rows, a part that is not there, or values that don't fit the
+    output's type.
+    """
+    return [_read_output(answer, rows, output) for output in outputs]
+
+
+def _read_output(answer: Any, rows: int, output: Output) -> pa.Array:
+    values = _part(answer, output)
+    if len(values) != rows:
+        raise ModelRefused(f"predictions.{output.name}: the model answered {rows} rows with {len(values)} values")
+    wanted = None if output.threshold is not None else output.type
+    try:
+        array = _arrow(values, wanted)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise ModelRefused(f"predictions.{output.name}: the model's values don't fit {wanted}: {error}") from error
+    if output.threshold is None:
+        return array
+    if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
+        raise ModelRefused(f"predictions.{output.name}: a threshold needs numbers, the model gives {array.type}")
+    above = pc.greater_equal(array, output.threshold)
+    return pc.if_else(pc.is_nan(array), None, above) if pa.types.is_floating(array.type) else above
+
+
+def _part(answer: Any, output: Output) -> Any:
+    part = output.part
+    if isinstance(answer, pd.DataFrame):
+        if part == "*":
+            return answer.iloc[:, 0].to_numpy() if answer.shape[1] == 1 else answer.to_numpy()
+        names = list(answer.columns)
+        if part in names:
+            return answer[part].to_numpy()
+        if isinstance(part, int) and part < len(names):
+            return answer.iloc[:, part].to_numpy()
+        raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {names}")
+    if isinstance(answer, dict):
+        if part not in answer:
+            raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {list(answer)}")
+        return answer[part]
+    values = answer.to_numpy() if isinstance(answer, pd.Series) else answer
+    if part == "*":
+        return values
+    if isinstance(part, str):
+        raise ModelRefused(f"predictions.{output.name}: the model's output has no names, so no {part!r}")
+    matrix = np.asarray(values)
+    width = matrix.shape[1] if matrix.ndim > 1 else 1
+    if part >= width:
+        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {width}")
+    return matrix[:, part] if matrix.ndim > 1 else matrix
+
+
+def _arrow(values: Any, wanted: pa.DataType | None) -> pa.Array:
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        flat = values.reshape(len(values), -1)
+        offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]
+        array = pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(flat).ravel()))
+    elif isinstance(values, np.ndarray) and values.dtype == object:
+        array = pa.array(values.tolist(), from_pandas=True)
+    else:
+        # NaN is a value here, not a missing one.
+        array = pa.array(values, from_pandas=False)
+    return array if wanted is None or array.type == wanted else array.cast(wanted, safe=True)

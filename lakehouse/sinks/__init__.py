@@ -1,0 +1,1 @@
+"""Where scored files are published: one module a system."""

@@ -1,0 +1,352 @@
+"""Publishing to a Delta table: one compare-and-swap commit of the staged files themselves."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from lakehouse import delta
+from lakehouse.contract import COMMENTS, JOB, RUN_ID
+from lakehouse.errors import Blocked, ConfigError, Unavailable
+from lakehouse.storage import Location, shown, sizes
+
+ATTEMPTS = 20
+_HONOURED = frozenset(
+    ["appendOnly", "invariants", "changeDataFeed", "deletionVectors", "v2Checkpoint", "timestampNtz",
+     "vacuumProtocolCheck", "domainMetadata", "checkConstraints", "generatedColumns"]
+)  # fmt: skip
+"""Table features with which a direct commit is right, or whose use is refused by `_refuse_rules` below."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a run will do to one table; everything that publishing needs, so that it survives a crash as JSON.
+
+    `identity` is `<job>/<slice>`; `slice` the partition it fills, as the log spells the values; `generation`
+    the one this run would be (0 for quarantine, which only ever grows); `replaces` the run whose files an
+    append takes away.
+    """
+
+    kind: str  # "quarantine" or "sink"
+    uri: str
+    write: str
+    identity: str
+    job: str
+    slice: Mapping[str, str]
+    generation: int
+    fingerprint: str
+    replaces: str | None = None
+    files: tuple[delta.Add, ...] = ()
+    rows: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(parsed: Mapping[str, Any]) -> Target:
+        files = tuple(delta.Add(**f) for f in parsed["files"])
+        return Target(**{**parsed, "files": files})
+
+
+@dataclass(frozen=True)
+class State:
+    """What a target holds for a slice: the last generation, whether it is this fingerprint's, and whose rows live."""
+
+    generation: int
+    same: bool
+    version: int | None
+    run_id: str | None
+
+
+class Gone(Unavailable):
+    """Staged files of a run are not there."""
+
+
+class Overtaken(Unavailable):
+    """Another run published the same slice meanwhile."""
+
+
+def slice_types(values: Mapping[str, Any], existing: pa.Schema | None) -> dict[str, pa.DataType]:
+    """The types of the slice columns: the table's own, else by the values (an ISO date is a date)."""
+    return {name: existing.field(name).type if existing is not None and name in existing.names else _type_of(value)
+            for name, value in values.items()}  # fmt: skip
+
+
+def _type_of(value: Any) -> pa.DataType:
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        return pa.int64()
+    if isinstance(value, date):
+        return pa.date32()
+    try:
+        return pa.date32() if date.fromisoformat(value).isoformat() == value else pa.string()
+    except ValueError:
+        return pa.string()
+
+
+def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> dict[str, str]:
+    """The slice's values as the Delta log spells them. Raises ConfigError for one that its column can't hold."""
+    texts = {}
+    for name, value in values.items():
+        try:
+            scalar = pa.scalar(str(value) if pa.types.is_string(types[name]) else value)
+            typed = scalar.cast(types[name]).as_py()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise ConfigError(f"slice.{name}: {value!r} is not a value of the column's type, {types[name]}") from error
+        texts[name] = str(delta.partition_text(typed))
+    return texts
+
+
+def check_target(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str], write: str) -> None:
+    """Raise ConfigError where a table that is there already is not one this run may commit to directly."""
+    name = shown(snapshot.location)
+    _refuse_rules(snapshot, name, write)
+    if list(snapshot.partition_columns) != list(slice_columns):
+        raise ConfigError(
+            f"{name} is partitioned by {list(snapshot.partition_columns) or 'nothing'}, the job's slice is "
+            f"{list(slice_columns) or 'the whole table'}: they must be the same"
+        )
+    have = {f.name: f.type for f in snapshot.schema}
+    want = {f.name: f.type for f in wanted}
+    if have != want:
+        lines = [
+            f"    {column:<30} {have.get(column, '-')!s:<25} {want.get(column, '-')!s}"
+            for column in dict.fromkeys([*have, *want])
+            if have.get(column) != want.get(column)
+        ]
+        raise ConfigError(
+            f"{name} has another schema than this job writes; publish to a new table, or change the job:\n"
+            f"    {'column':<30} {'the table has':<25} the job writes\n" + "\n".join(lines)
+        )
+
+
+def _refuse_rules(snapshot: delta.Snapshot, name: str, write: str) -> None:
+    settings = snapshot.configuration
+    found = sorted(snapshot.features - _HONOURED)
+    found += sorted(k for k in settings if k.startswith("delta.constraints."))
+    found += [f"NOT NULL column {f.name!r}" for f in snapshot.schema if not f.nullable]
+    found += [f"rule on column {c!r} ({', '.join(sorted(m))})" for c, m in snapshot.metadata.items()
+              if any(k.startswith(("delta.generation", "delta.invariants", "delta.identity", "CURRENT_DEFAULT"))
+                     for k in m)]  # fmt: skip
+    if settings.get("delta.columnMapping.mode", "none") != "none":
+        found.append("column mapping")
+    if settings.get("delta.universalFormat.enabledFormats"):
+        found.append("delta.universalFormat.enabledFormats")
+    if settings.get("delta.appendOnly") == "true" and write == "replace":
+        found.append("delta.appendOnly (the job replaces rows)")
+    if found:
+        raise ConfigError(
+            f"{name} has what a direct commit can't honour yet: {', '.join(found)}; publish to a table without it"
+        )
+
+
+def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tuple[str, str], int]:
+    """(job, run) → rows, of the rows that are live in these files. Reads files only where the log can't tell."""
+    found: dict[tuple[str, str], int] = {}
+    unclear = []
+    for file in files:
+        owner = tuple(_constant(file, column) for column in (JOB, RUN_ID))
+        if None in owner or file.rows is None:
+            unclear.append(file)
+            continue
+        rows = sum(file.kept) if file.kept is not None else file.rows
+        if rows:
+            found[owner] = found.get(owner, 0) + rows  # type: ignore[index]  # None is excluded above
+    if unclear:
+        counted = delta.rows_of(snapshot, [JOB, RUN_ID], unclear).group_by([JOB, RUN_ID]).aggregate([([], "count_all")])
+        for row in counted.to_pylist():
+            key = (row[JOB], row[RUN_ID])
+            found[key] = found.get(key, 0) + row["count_all"]
+    return found
+
+
+def _constant(file: delta.DataFile, column: str) -> str | None:
+    least, greatest, nulls = file.bounds.get(column, (None, None, None))
+    return least if least is not None and least == greatest and nulls == 0 else None
+
+
+def _inside(snapshot: delta.Snapshot, slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
+    files = snapshot.files([JOB, RUN_ID])
+    return [f for f in files if all(delta.partition_text(f.partition[c]) == v for c, v in slice_texts.items())]
+
+
+def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> State:
+    """What the table says of this identity: where it stands, and whether this fingerprint is what lives there.
+
+    Raises Blocked where the slice belongs to another job, or where the last generation was this very
+    fingerprint but a person has changed its rows since.
+    """
+    if snapshot is None:
+        return State(0, False, None, None)
+    generation = snapshot.transaction(target.identity) or 0
+    same = generation > 0 and snapshot.transaction(f"{target.identity}/{target.fingerprint}") == generation
+    if target.write == "append" and not generation:
+        return State(0, False, snapshot.version, None)
+    alive = living(snapshot, _inside(snapshot, target.slice))
+    _refuse_foreign(snapshot, target, alive)
+    last = [run for _, run in alive if snapshot.transaction(_run_id(target.identity, run)) == generation]
+    if same and not rescore:
+        _refuse_touched(snapshot, target, alive, last)
+    return State(generation, same, snapshot.version, last[0] if last else None)
+
+
+def _refuse_foreign(snapshot: delta.Snapshot, target: Target, alive: Mapping[tuple[str, str], int]) -> None:
+    others = sorted({str(job) for job, _ in alive} - {target.job})
+    if others and target.write == "replace":
+        raise Blocked(
+            f"{shown(snapshot.location)}: {_slice_name(target)} holds rows of another job ({', '.join(others)}), "
+            "which this run would delete: give each job a table or a slice of its own"
+        )
+
+
+def _refuse_touched(
+    snapshot: delta.Snapshot, target: Target, alive: Mapping[tuple[str, str], int], last: Sequence[str]
+) -> None:
+    expected = snapshot.transaction(f"{target.identity}/rows") or 0
+    ours = sum(rows for (_, run), rows in alive.items() if run in last)
+    total = sum(alive.values()) if target.write == "replace" else ours
+    if ours == expected == total:
+        return
+    foreign = next((c for c in snapshot.history() if _is_foreign(c)), None)
+    by = f"commit {foreign['version']} ({foreign['operation']})" if foreign else "a commit that the log has dropped"
+    raise Blocked(
+        f"{shown(snapshot.location)}: {_slice_name(target)} was scored with this very input, model and settings, but "
+        f"its rows were changed since by {by}: {total:,} rows live, {expected:,} were published. "
+        "Use --rescore to score and publish it again"
+    )
+
+
+def _is_foreign(commit: Mapping[str, Any]) -> bool:
+    quiet = ("OPTIMIZE", "VACUUM START", "VACUUM END", "CREATE TABLE", "SET TBLPROPERTIES", "ADD COLUMNS", "ADD COLUMN")
+    return commit.get("operation") not in quiet and "lakehouse_run" not in str(commit.get("userMetadata", ""))
+
+
+def _slice_name(target: Target) -> str:
+    return ", ".join(f"{c}={v}" for c, v in target.slice.items()) or "the table"
+
+
+def _run_id(identity: str, run: str) -> str:
+    return f"{identity}/run/{run}"
+
+
+def published(snapshot: delta.Snapshot | None, target: Target, run: str) -> bool:
+    """Whether this run's commit is in the table's log."""
+    return snapshot is not None and snapshot.transaction(_run_id(target.identity, run)) is not None
+
+
+def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], comments: Mapping[str, str]) -> None:
+    """Create the table, empty, its columns described; one that another process created meanwhile is as good."""
+    try:
+        delta.create_table(location, schema, slice_columns, {**COMMENTS, **comments}, "Written by lakehouse score")
+    except delta.Conflict:
+        if delta.open_table(location) is None:
+            raise
+
+
+def publish(target: Target, run: str, location: Location) -> int:
+    """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
+
+    Looks at a fresh snapshot before every attempt: the generation is still the one seen at planning, every
+    staged file is there with its size, none is live already. Raises Overtaken when another run published
+    meanwhile, Gone when staged files are missing, Unavailable when the table stays too busy.
+    """
+    for attempt in range(ATTEMPTS):
+        snapshot = delta.open_table(location)
+        if snapshot is None:
+            raise Unavailable(f"{shown(location)}: the table was there when the run was planned, and is not any more")
+        if published(snapshot, target, run):
+            return _version_of(snapshot, run)
+        removes = _check(snapshot, target, location)
+        try:
+            version = delta.commit(
+                snapshot,
+                target.files,
+                replace=target.slice if target.write == "replace" else None,
+                partition=target.slice,
+                removes=removes,
+                transactions=_transactions(target, run),
+                metadata={"lakehouse_run": run, **target.metadata},
+            )
+        except delta.Conflict:
+            time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))
+            continue
+        _verify(location, target, version)
+        return version
+    raise Unavailable(f"{shown(location)}: other writers came first {ATTEMPTS} times in a row: try again")
+
+
+def _transactions(target: Target, run: str) -> dict[str, int]:
+    mine = {_run_id(target.identity, run): max(target.generation, 1)}
+    if target.kind == "quarantine":
+        return mine
+    return {
+        target.identity: target.generation,
+        f"{target.identity}/{target.fingerprint}": target.generation,
+        f"{target.identity}/rows": target.rows,
+        **mine,
+    }
+
+
+def _check(snapshot: delta.Snapshot, target: Target, location: Location) -> list[delta.DataFile]:
+    """The promises of a commit, checked against this snapshot; the files that an append takes away."""
+    name = shown(location)
+    there = sizes(location, [f.path for f in target.files])
+    missing = [f.path for f in target.files if there[f.path] != f.size]
+    if missing:
+        raise Gone(f"{name}: {len(missing)} staged files are missing or have another size, such as {missing[0]}")
+    live = snapshot.files([JOB, RUN_ID])
+    doubled = {f.path for f in live} & {f.path for f in target.files}
+    if doubled:
+        raise Unavailable(f"{name}: {min(doubled)} is live already although the log has no commit of this run")
+    if target.kind == "quarantine":
+        return []
+    generation = snapshot.transaction(target.identity) or 0
+    if generation != target.generation - 1:
+        raise Overtaken(
+            f"{name}: another run published generation {generation} of {_slice_name(target)} meanwhile; run again"
+        )
+    if target.write == "replace":
+        inside = [f for f in live if all(delta.partition_text(f.partition[c]) == v for c, v in target.slice.items())]
+        _refuse_foreign(snapshot, target, living(snapshot, inside))
+        return []
+    return _earlier(live, target, snapshot, name) if target.replaces else []
+
+
+def _earlier(
+    live: Sequence[delta.DataFile], target: Target, snapshot: delta.Snapshot, name: str
+) -> list[delta.DataFile]:
+    mine = [f for f in live if f.path.startswith(f"run={target.replaces}/")]
+    rows = sum((sum(f.kept) if f.kept is not None else f.rows or 0) for f in mine)
+    if rows != (snapshot.transaction(f"{target.identity}/rows") or 0):
+        raise Blocked(
+            f"{name}: the rows of run {target.replaces} no longer stand in files of their own (OPTIMIZE has merged them, "
+            "or rows were deleted), so they can't be replaced in one commit; delete them first, then append"
+        )
+    return mine
+
+
+def _verify(location: Location, target: Target, version: int) -> None:
+    """Read the commit back: exactly the staged files live in the slice."""
+    snapshot = delta.open_table(location, version=version)
+    live = {f.path for f in _inside(snapshot, target.slice)} if snapshot else set()
+    wanted = {f.path for f in target.files}
+    if not wanted <= live or (target.write == "replace" and live != wanted):
+        raise RuntimeError(f"{shown(location)} version {version} does not hold exactly what was committed")
+
+
+def _version_of(snapshot: delta.Snapshot, run: str) -> int:
+    for commit in snapshot.history(1000):
+        text = commit.get("userMetadata")
+        if text and run in str(text) and json.loads(text).get("lakehouse_run") == run:
+            return int(commit["version"])
+    return snapshot.version
+

@@ -1,0 +1,234 @@
+"""Reading a Delta table: pin one version, choose the carrier, cut the surviving files into units."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.contract import conform
+from lakehouse.delta import DataFile, Snapshot, open_table
+from lakehouse.errors import ConfigError, nearest
+from lakehouse.sources.predicate import Comparison, Where, admits, mask, may_admit, parse_where
+from lakehouse.storage import Location, locate, shown, siblings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from lakehouse.config import Source
+
+FILES = "files"
+FRAME = "frame"
+SPLIT_BYTES = 8 << 20
+"""Files below this size are one unit; larger ones are cut by row groups where there are few files."""
+
+_ARROW_READS = frozenset(
+    ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
+     "deletionVectors", "v2Checkpoint", "timestampNtz", "vacuumProtocolCheck", "inCommitTimestamp", "domainMetadata",
+     "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2"]
+)  # fmt: skip
+"""Table features that leave the meaning of the Parquet files to a reader of Arrow as it is."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The input of a run: one version of one table, and the files of it that can hold rows of `where`."""
+
+    name: str
+    snapshot: Snapshot
+    where: Where | None
+    files: tuple[DataFile, ...]
+
+    @property
+    def rows(self) -> int | None:
+        """An upper bound of the rows to read, None where the log doesn't say."""
+        counts = [sum(f.kept) if f.kept is not None else f.rows for f in self.files]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    def fingerprint(self) -> list[tuple[str, int, str]]:
+        """What is read: path, size and deletion vector of every surviving file."""
+        return sorted(f.fingerprint() for f in self.files)
+
+
+def pin(source: Source) -> Pinned:
+    """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
+    location = locate(source.table)
+    snapshot = open_table(location, source.version, source.timestamp)
+    if snapshot is None:
+        hint = nearest(location.path.rsplit("/", 1)[-1], siblings(location))
+        raise ConfigError(f"source.table: there is no Delta table at {shown(location)} ({location.path}); {hint}")
+    where = parse_where(source.where, snapshot.schema) if source.where else None
+    comparisons = where.comparisons if where else ()
+    inside = set(snapshot.partition_columns)
+    files = snapshot.files([c.column for c in comparisons if c.column not in inside])
+    return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, comparisons, inside)))
+
+
+def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_columns: set[str]) -> bool:
+    for c in comparisons:
+        if c.column in partition_columns:
+            if not admits(c, file.partition[c.column]):
+                return False
+        elif c.column in file.bounds and not may_admit(c, *file.bounds[c.column], file.rows):
+            return False
+    return True
+
+
+def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
+    """The carrier for these columns of the input, and the reason for it."""
+    snapshot, reasons = pinned.snapshot, []
+    if pinned.where and pinned.where.reason:
+        reasons.append(f"where: {pinned.where.reason}")
+    if snapshot.configuration.get("delta.columnMapping.mode", "none") != "none":
+        reasons.append("the table uses column mapping")
+    if foreign := sorted(snapshot.features - _ARROW_READS - {"columnMapping"}):
+        reasons.append(f"table features {', '.join(foreign)}")
+    if any("://" in f.path or f.path.startswith("/") for f in pinned.files):
+        reasons.append("files outside the table's folder (a shallow clone)")
+    for name in columns:
+        declared = str(snapshot.metadata[name].get("__CHAR_VARCHAR_TYPE_STRING", ""))
+        if declared.lower().startswith("char"):
+            reasons.append(f"column {name!r} is {declared}, padded by Spark only")
+        kind = snapshot.schema.field(name).type
+        if name in snapshot.partition_columns and pa.types.is_timestamp(kind):
+            reasons.append(f"partition column {name!r} holds timestamps without a zone")
+    if reasons:
+        return FRAME, "; ".join(reasons)
+    return FILES, "Arrow reads this table's files as they are"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What all units of one input have in common; `schema` is that of the columns to read, in order."""
+
+    root: Location
+    schema: pa.Schema
+    partition_columns: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    batch_rows: int
+
+
+@dataclass(frozen=True)
+class FileUnit:
+    """A Parquet file, or some of its row groups. `kept`: one bit a row of the whole file, packed."""
+
+    reading: Reading
+    path: str
+    size: int
+    partition: tuple[Any, ...]
+    row_groups: tuple[int, ...] | None = None
+    kept: bytes | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
+
+        Raises OSError when the file yields another number of rows than its footer says.
+        """
+        reading = self.reading
+        file = pq.ParquetFile(
+            f"{reading.root.path}/{self.path}",
+            filesystem=reading.root.filesystem(),
+            coerce_int96_timestamp_unit="us",
+            pre_buffer=True,
+        )
+        groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
+        kept = self._kept_rows(file, groups)
+        stored = set(file.schema_arrow.names) - set(reading.partition_columns)
+        names = [name for name in reading.schema.names if name in stored]
+        position = 0
+        for batch in file.iter_batches(reading.batch_rows, row_groups=list(groups), columns=names, use_threads=False):
+            whole = conform(self._with_partition(batch), reading.schema)
+            passing = mask(whole, reading.comparisons)
+            if passing is not None:
+                whole = whole.filter(passing) if kept is None else whole
+            if kept is not None:
+                alive = kept[position : position + batch.num_rows]
+                passing = alive if passing is None else alive & passing.to_numpy(zero_copy_only=False)
+                whole = whole.filter(pa.array(passing))
+            position += batch.num_rows
+            if whole.num_rows:
+                yield whole
+        expected = sum(file.metadata.row_group(g).num_rows for g in groups)
+        if position != expected:
+            raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
+
+    def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for name, value in zip(self.reading.partition_columns, self.partition, strict=True):
+            constant = pa.repeat(pa.scalar(value, self.reading.schema.field(name).type), batch.num_rows)
+            batch = batch.append_column(name, constant)
+        return batch
+
+    def _kept_rows(self, file: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray[Any, Any] | None:
+        if self.kept is None:
+            return None
+        counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        bits = np.unpackbits(np.frombuffer(self.kept, np.uint8), count=int(starts[-1])).astype(bool)
+        return np.concatenate([bits[starts[g] : starts[g + 1]] for g in groups] or [bits[:0]])
+
+
+def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
+    """The input as units, small files whole, large ones cut by row groups where there are few files."""
+    snapshot = pinned.snapshot
+    inside = tuple(c for c in snapshot.partition_columns if c in columns)
+    comparisons = pinned.where.comparisons if pinned.where else ()
+    reading = Reading(
+        root=snapshot.location,
+        schema=pa.schema([snapshot.schema.field(c) for c in columns]),
+        partition_columns=inside,
+        comparisons=tuple(c for c in comparisons if c.column not in snapshot.partition_columns),
+        batch_rows=batch_rows,
+    )
+    result: list[FileUnit] = []
+    few = len(pinned.files) < 4 * tasks
+    for file in pinned.files:
+        kept = None if file.kept is None else np.packbits(np.array(file.kept, dtype=bool)).tobytes()
+        unit = FileUnit(reading, file.relative, file.size, tuple(file.partition[c] for c in inside), None, kept)
+        split = file.size > SPLIT_BYTES and (few or file.size > 16 * SPLIT_BYTES)
+        result += _by_row_groups(unit) if split else [unit]
+    return result
+
+
+def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
+    path = f"{unit.reading.root.path}/{unit.path}"
+    with pq.ParquetFile(path, filesystem=unit.reading.root.filesystem()) as file:
+        sizes = [file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups)]
+    return [
+        FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept)
+        for group, size in enumerate(sizes)
+    ]
+
+
+def balance(work: Sequence[FileUnit], tasks: int) -> list[list[FileUnit]]:
+    """Share units out to at most `tasks` lists of about the same number of bytes, largest first."""
+    shares: list[list[FileUnit]] = [[] for _ in range(min(tasks, len(work)))]
+    heap = [(0, i) for i in range(len(shares))]
+    for unit in sorted(work, key=lambda u: -u.size):
+        load, i = heapq.heappop(heap)
+        shares[i].append(unit)
+        heapq.heappush(heap, (load + unit.size, i))
+    return shares
+
+
+def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
+    """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta support."""
+    reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
+    try:
+        rows = reader.load(pinned.snapshot.location.uri)
+        rows = rows.where(pinned.where.text) if pinned.where else rows
+        return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
+    except Exception as error:
+        text = str(error)
+        if "DATA_SOURCE_NOT_FOUND" in text or "ClassNotFound" in text or "NoClassDefFound" in text:
+            raise ConfigError(
+                f"{pinned.name} has to be read by Spark itself, and this Spark has no Delta: add "
+                '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
+            ) from error
+        if "PARSE_SYNTAX_ERROR" in text or "UNRESOLVED" in text or "DATATYPE_MISMATCH" in text:
+            raise ConfigError(f"source.where: Spark refuses it: {text.splitlines()[0]}") from error
+        raise

@@ -1,0 +1,272 @@
+"""The worker: batches in, staged Parquet files and a manifest out. Runs on executors and in local processes.
+
+Nothing it writes is visible to a reader until the files are committed; every attempt writes files of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.contract import (
+    COUNTS, FAILED, LINEAGE, MANIFEST, QUARANTINED, SCORED, WARNINGS, conform,
+)  # fmt: skip
+from lakehouse.errors import LakehouseError
+from lakehouse.progress import Address, tell
+from lakehouse.scoring import Counters, Predict, Scoring, score_batch
+from lakehouse.storage import Location
+
+TARGET_BYTES = 128 << 20
+"""Staged files are closed at about this size."""
+_TELL_EVERY = 0.2  # seconds
+_LONGEST_BOUND = 100  # characters of a string that may stand in the statistics
+
+
+class Unit(Protocol):
+    """A picklable piece of the input."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]: ...
+
+
+@dataclass(frozen=True)
+class Staging:
+    """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns)."""
+
+    run_id: str
+    scoring: Scoring
+    input_schema: pa.Schema
+    scored_schema: pa.Schema
+    quarantine_schema: pa.Schema
+    scored_root: Location
+    quarantine_root: Location
+    lineage: Mapping[str, Any]
+    digest: str
+    method: str | None
+    params: tuple[tuple[str, Any], ...]
+    batch_rows: int
+    progress: Address | None = None
+
+
+@dataclass
+class _Column:
+    """Running statistics of one column of one file."""
+
+    least: Any = None
+    greatest: Any = None
+    nulls: int = 0
+    bounded: bool = True
+
+
+@dataclass
+class _Output:
+    """One staged file being written."""
+
+    path: str
+    sink: pa.NativeFile
+    writer: pq.ParquetWriter
+    columns: dict[str, _Column]
+    rows: int = 0
+
+
+@dataclass
+class _Files:
+    """A worker's files of one kind, rolled at `TARGET_BYTES`."""
+
+    kind: str
+    task: int
+    root: Location
+    schema: pa.Schema
+    staging: Staging
+    open: _Output | None = None
+    done: list[dict[str, Any]] = field(default_factory=list)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write a batch with its lineage columns."""
+        if batch.num_rows == 0:
+            return
+        whole = with_lineage(batch, self.schema, self.staging.lineage)
+        output = self.open = self.open or self._create()
+        output.writer.write_batch(whole)
+        output.rows += whole.num_rows
+        for name, column in output.columns.items():
+            _observe(column, whole.column(name))
+        if output.sink.tell() >= TARGET_BYTES:
+            self.close()
+
+    def _create(self) -> _Output:
+        folder = self.root.join(f"run={self.staging.run_id}")
+        filesystem = self.root.filesystem()
+        filesystem.create_dir(folder.path, recursive=True)
+        name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
+        sink = filesystem.open_output_stream(folder.join(name).path)
+        exact = [f.name for f in self.schema if not (pa.types.is_floating(f.type) or pa.types.is_nested(f.type))]
+        # Footer statistics of floats skip NaN, which makes Spark skip rows; the log's statistics know better.
+        writer = pq.ParquetWriter(
+            sink, self.schema, compression="snappy", write_statistics=exact, store_schema=False, version="2.6"
+        )
+        columns = {f.name: _Column(bounded=_orders(f.type)) for f in self.schema if not pa.types.is_nested(f.type)}
+        return _Output(f"run={self.staging.run_id}/{name}", sink, writer, columns)
+
+    def close(self) -> None:
+        """Finish the open file and note it in the manifest."""
+        output, self.open = self.open, None
+        if output is None:
+            return
+        output.writer.close()
+        size = output.sink.tell()
+        output.sink.close()
+        stats = json.dumps(statistics(output.rows, output.columns), allow_nan=False)
+        self.done.append(
+            {"task": self.task, "kind": self.kind, "path": output.path, "rows": output.rows, "bytes": size,
+             "detail": stats}
+        )  # fmt: skip
+
+
+def stage(
+    task: int, batches: Iterable[pa.RecordBatch], staging: Staging, predict: Predict, on_batch: Callable[[int], None]
+) -> list[dict[str, Any]]:
+    """Score conformed batches and stage what comes out; the manifest rows of this worker.
+
+    `on_batch` is called with the rows read so far. A model that can't be used ends as one FAILED row instead
+    of an exception, so that no engine tries it again.
+    """
+    counters = Counters()
+    scored = _Files(SCORED, task, staging.scored_root, staging.scored_schema, staging)
+    quarantined = _Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, staging)
+    started = time.perf_counter()
+    try:
+        for batch in batches:
+            good, bad = score_batch(batch, staging.scoring, predict, counters)
+            scored.write(good)
+            if bad is not None:
+                quarantined.write(bad)
+            on_batch(counters.read)
+    except LakehouseError as error:
+        return [failed(task, error)]
+    scored.close()
+    quarantined.close()
+    detail = {
+        "read": counters.read,
+        "scored": counters.scored,
+        "quarantined": counters.quarantined,
+        "reasons": [[rule, column, count] for (rule, column), count in sorted(counters.reasons.items())],
+        "isolation_calls": counters.isolation_calls,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    counts = {"task": task, "kind": COUNTS, "path": None, "rows": counters.read, "bytes": 0, "detail": json.dumps(detail)}
+    return [*scored.done, *quarantined.done, counts]
+
+
+def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
+    """Stage the batches of several units one after the other, telling the driver how far it is."""
+    worker, told, done = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for unit in units:
+            yield from unit.batches()
+            done[0] += 1
+
+    def on_batch(rows: int) -> None:
+        now = time.monotonic()
+        if now - told[0] > _TELL_EVERY:
+            told[0] = now
+            tell(staging.progress, worker, done[0], rows)
+
+    manifest = stage(task, batches(), staging, predict, on_batch)
+    tell(staging.progress, worker, done[0], sum(m["rows"] for m in manifest if m["kind"] == COUNTS))
+    return manifest
+
+
+def stage_frame(
+    task: int, batches: Iterable[pa.RecordBatch], staging: Staging, predict: Predict
+) -> list[dict[str, Any]]:
+    """Stage the batches of a Spark partition, which come in Spark's own Arrow types."""
+
+    @dataclass(frozen=True)
+    class Partition:
+        def batches(self) -> Iterator[pa.RecordBatch]:
+            return (conform(batch, staging.input_schema) for batch in batches if batch.num_rows)
+
+    return stage_units(task, [Partition()], staging, predict)
+
+
+def failed(task: int, error: LakehouseError) -> dict[str, Any]:
+    """A manifest row that tells the driver of an error that trying again would not mend."""
+    detail = json.dumps({"kind": type(error).__name__, "message": str(error)})
+    return {"task": task, "kind": FAILED, "path": None, "rows": 0, "bytes": 0, "detail": detail}
+
+
+def manifest_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Manifest rows as one Arrow batch."""
+    return pa.RecordBatch.from_pylist(rows, schema=MANIFEST)
+
+
+def with_lineage(batch: pa.RecordBatch, schema: pa.Schema, lineage: Mapping[str, Any]) -> pa.RecordBatch:
+    """The batch in the staged file's schema: its own columns, then the constants of the run."""
+    arrays = []
+    for f in schema:
+        if f.name not in LINEAGE.names:
+            column = batch.column(f.name)
+            arrays.append(column if column.type == f.type else column.cast(f.type))
+        elif f.name == WARNINGS:
+            arrays.append(pa.ListArray.from_arrays(np.zeros(batch.num_rows + 1, np.int32), pa.array([], pa.string())))
+        else:
+            arrays.append(pa.repeat(pa.scalar(lineage[f.name], f.type), batch.num_rows))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _orders(kind: pa.DataType) -> bool:
+    """Whether the log's statistics carry bounds for this type."""
+    simple = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind)
+    return bool(simple or pa.types.is_date(kind))
+
+
+def _observe(column: _Column, values: pa.Array) -> None:
+    column.nulls += values.null_count
+    if not column.bounded or values.null_count == len(values):
+        return
+    if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values), skip_nulls=True).as_py():
+        # A bound that leaves NaN out would hide rows, and JSON has no infinity.
+        column.bounded = False
+        return
+    bounds = pc.min_max(values)
+    least, greatest = bounds["min"].as_py(), bounds["max"].as_py()
+    column.least = least if column.least is None else min(column.least, least)
+    column.greatest = greatest if column.greatest is None else max(column.greatest, greatest)
+
+
+def statistics(rows: int, columns: Mapping[str, _Column]) -> dict[str, Any]:
+    """Delta's per-file statistics: exact counts, and bounds only where they can't hide a row.
+
+    Source: the Delta protocol, "Per-file Statistics".
+    """
+    usable = {name: c for name, c in columns.items() if c.bounded and c.least is not None and _short(c)}
+    return {
+        "numRecords": rows,
+        "minValues": {name: _json(c.least) for name, c in usable.items()},
+        "maxValues": {name: _json(c.greatest) for name, c in usable.items()},
+        "nullCount": {name: c.nulls for name, c in columns.items()},
+    }
+
+
+def _short(column: _Column) -> bool:
+    return not isinstance(column.least, str) or max(len(column.least), len(column.greatest)) <= _LONGEST_BOUND
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):  # never reached: such columns have no bounds
+        raise ValueError(f"{value} in statistics")
+    return value
