@@ -18,7 +18,7 @@ import yaml
 
 from lakehouse.contract import Feature, column_of, widens
 from lakehouse.errors import ConfigError, ModelRefused, Unavailable, nearest
-from lakehouse.policy import judge
+from lakehouse.policy import judge, needs
 
 if TYPE_CHECKING:
     from lakehouse.config import Features, Job
@@ -43,6 +43,7 @@ class Model:
     digest: str
     signature: Any
     output_names: tuple[str, ...]
+    flavors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,15 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
         )
     inputs, outputs = (_parsed(signature.get(side), side, resolved.uri) for side in ("inputs", "outputs"))
     names = tuple(str(o["name"]) for o in outputs if o.get("name"))
-    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, names)
+    flavors = tuple(sorted(mlmodel["flavors"]))
+    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, names, flavors)
+
+
+def inputs_of(model: Model) -> list[tuple[str, pa.DataType, bool]]:
+    """Name, type and required of the features in the model's signature; none for a model that takes a tensor."""
+    if model.signature[0].get("type") == "tensor":
+        return []
+    return [_column_spec(spec, model.uri) for spec in model.signature]
 
 
 def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
@@ -315,3 +324,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def needs_of(model: Model) -> list[tuple[str, str]]:
+    """(trust, reason) for everything in a fetched model that is more than data."""
+    return list(needs(_description(Path(model.path), model.uri)))

@@ -93,7 +93,8 @@ def score(job: Job, request: Request) -> Result:
         staging = prepare(plan, carry.sample())
         clock.lap("plan")
         if request.dry_run:
-            return _result(plan, request, "planned", clock.seconds, plan=plan.described())
+            units = len(_units(plan, local.cores())) if plan.carrier == source.FILES else None
+            return _result(plan, request, "planned", clock.seconds, plan={**plan.described(), "units": units})
         tally = audit.tally(carry.run(staging))
         clock.lap("score")
     _require_rows(job, tally.read)
@@ -287,6 +288,27 @@ def _finish_earlier(job: Job, state: Location, request: Request) -> Result | Non
         request.say("resumed", {"run_id": intent.run_id, "status": done.status})
         result = done if done.status == "published" else result
     return result
+
+
+def status(job: Job) -> tuple[Result, int]:
+    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
+    state, identity = ledger.state_of(job), identity_of(job)
+    records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
+    half = ledger.unfinished(state, identity)
+    if half:
+        record = {**half[-1].record, "sinks": [], "status": "partial"}
+        return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
+    snapshot = delta.open_table(locate(job.sinks[0].table))
+    generation = (snapshot.transaction(identity) if snapshot else None) or 0
+    newest = records[0] if records else None
+    if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
+        return from_record(newest), Blocked.exit_code if newest["status"] == "blocked" else 0
+    if generation:
+        place = {"type": "delta", "table": job.sinks[0].table, "version": snapshot and snapshot.version, "kind": "sink"}
+        told = Result("published", "", job.job, job.date, sinks=(place,))
+        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
+    message = "no run of this job and date yet"
+    return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
 
 
 def from_record(record: Mapping[str, Any]) -> Result:

@@ -24,7 +24,7 @@ def judge(mlmodel: Mapping[str, Any], digest: str, trust: Sequence[str]) -> None
     """
     if f"sha256:{digest}" in trust:
         return
-    needed = dict(_needs(mlmodel))
+    needed = dict(needs(mlmodel))
     missing = [what for what in needed if what not in trust]
     if not missing:
         return
@@ -38,8 +38,8 @@ def judge(mlmodel: Mapping[str, Any], digest: str, trust: Sequence[str]) -> None
     )
 
 
-def _needs(mlmodel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(trust, reason) of everything in the model that is more than data."""
+def needs(mlmodel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(trust, reason) for everything in the model that is more than data."""
     flavors = mlmodel.get("flavors")
     if not isinstance(flavors, Mapping) or not isinstance(flavors.get("python_function"), Mapping):
         raise ModelRefused("the model has no python_function flavor, so it can't be used for scoring")

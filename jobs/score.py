@@ -1,0 +1,8 @@
+"""spark-submit jobs/score.py CONF [--date D] …: the options of `lakehouse score`, on the submitted session."""
+
+import sys
+
+from lakehouse.cli import main
+
+if __name__ == "__main__":
+    main(["score", *sys.argv[1:]])

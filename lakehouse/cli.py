@@ -1,0 +1,221 @@
+"""The command line: `lakehouse score|status|runs|demo|init|schema|jars`. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lakehouse.errors import ConfigError, LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.pipeline import Result
+
+app = typer.Typer(
+    name="lakehouse",
+    help="Batch scoring for the lakehouse: features in, one atomic commit of scored rows out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Conf = Annotated[str, typer.Argument(metavar="CONF", help="the job file, such as conf/games.yaml")]
+Date = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="the run's logical date, {date}")]
+Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="overrides of conf/lakehouse.yaml")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as source.version=3")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout, everything else on stderr")]
+
+
+@app.command()
+def score(
+    conf: Conf,
+    date: Date = None,
+    engine: Annotated[str, typer.Option(help="spark, or local: the same worker without a JVM")] = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and touch nothing")] = False,
+    as_json: AsJson = False,
+    result: Annotated[str | None, typer.Option(metavar="URI", help="write the JSON object to this file too")] = None,
+    rescore: Annotated[bool, typer.Option("--rescore", help="score and publish again although nothing changed")] = False,
+) -> None:
+    """Score what a job file names and publish it, once.
+
+    Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
+    5 outside system unavailable or partial, 6 input not ready, 1 a defect.
+    """
+    from lakehouse import ledger, pipeline, report
+
+    run_id = pipeline.new_run_id()
+    job: Job | None = None
+    try:
+        if engine not in ("spark", "local"):
+            raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
+        job = _job(conf, date, target, overrides)
+        with report.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
+            request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
+            outcome = pipeline.score(job, request)
+    except Exception as error:
+        _fail(error, _of(error, run_id, conf, date, job, engine), as_json, result)
+    _deliver(outcome, as_json, result)
+    if not as_json:
+        typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, _again(conf, date)))
+
+
+@app.command()
+def status(
+    conf: Conf, date: Date = None, target: Target = None, overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Say how the newest run of this job and date ended, with the same object and exit codes as score."""
+    from lakehouse import pipeline, report
+
+    try:
+        job = _job(conf, date, target, overrides)
+        outcome, code = pipeline.status(job)
+    except Exception as error:
+        _fail(error, _of(error, "", conf, date, None, None), as_json, None)
+    _deliver(outcome, as_json, None)
+    if not as_json:
+        typer.echo(report.outcome(job, replace(outcome, plan=None), _again(conf, date)))
+        if outcome.message:
+            typer.echo(outcome.message)
+    raise typer.Exit(code)
+
+
+@app.command()
+def runs(conf: Conf, target: Target = None, overrides: Overrides = None, limit: int = 20, as_json: AsJson = False) -> None:
+    """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
+    from lakehouse import ledger, report
+
+    try:
+        # The date plays no part in where the ledger is; any will do to fill the file in.
+        job = _job(conf, "2000-01-01", target, overrides)
+        rows = ledger.runs(ledger.state_of(job), job.job)[:limit]
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": str(error)}, as_json, None)
+    typer.echo(json.dumps(rows, default=str, indent=1) if as_json else report.runs_text(rows))
+
+
+@app.command()
+def demo(
+    csv: Annotated[Path | None, typer.Option(help="score your own CSV file instead of the demo's games")] = None,
+    label: Annotated[str | None, typer.Option(help="the CSV's column to predict")] = None,
+    rows: Annotated[int, typer.Option(help="rows a date of the demo's games")] = 100_000,
+) -> None:
+    """Make tables, train and register a model, score it by spark-submit, and show what comes out."""
+    from lakehouse.demo import run
+
+    try:
+        run.run(csv, label, rows)
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": str(error)}, False, None)
+
+
+@app.command()
+def init(
+    model: Annotated[str, typer.Argument(help="the model: models:/name@alias")],
+    table: Annotated[str, typer.Argument(help="the Delta table with its features")],
+    out: Annotated[Path | None, typer.Option(help="the job file to write; default conf/<model>.yaml")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's tracking URI; default: as MLflow finds it")] = None,
+) -> None:
+    """Write a job file from a model and a table, with what was found in the model's signature."""
+    from lakehouse import draft
+
+    try:
+        written = draft.write(model, table, out, tracking_uri)
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": str(error)}, False, None)
+    typer.echo(f"wrote {written}; look it through, then: lakehouse score {written} --dry-run")
+
+
+@app.command()
+def schema(out: Annotated[Path | None, typer.Option(help="write it to this file instead")] = None) -> None:
+    """Print the JSON Schema of the job file, for editors."""
+    from lakehouse.config import json_schema
+
+    text = json.dumps(json_schema(), indent=2)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text + "\n")
+
+
+@app.command()
+def jars() -> None:
+    """Print the Delta jars for spark-submit's --jars, fetched once and kept."""
+    from lakehouse.engines import runtime
+
+    try:
+        typer.echo(",".join(str(jar) for jar in runtime.jars()))
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": str(error)}, False, None)
+
+
+def _job(conf: str, date: str | None, target: str | None, overrides: list[str] | None) -> Job:
+    from lakehouse.config import load_job
+
+    return load_job(conf, date=date, target=target, overrides=overrides or (), environ=os.environ)
+
+
+def _again(conf: str, date: str | None) -> str:
+    return f"lakehouse score {conf}" + (f" --date {date}" if date else "")
+
+
+def _of(
+    error: Exception, run_id: str, conf: str, date: str | None, job: Job | None, engine: str | None
+) -> dict[str, Any]:
+    """The result object of a run that ended with an error: the run's own where there is one."""
+    from lakehouse.pipeline import Result
+
+    found = getattr(error, "result", None)
+    status = error.status if isinstance(error, LakehouseError) else "failed"
+    name = job.job if job else Path(conf).stem
+    base = found if isinstance(found, Result) else Result(status, run_id, name, date, engine=engine)
+    return asdict(replace(base, message=str(error)))
+
+
+def _fail(error: Exception, content: dict[str, Any], as_json: bool, result: str | None) -> NoReturn:
+    """Report an error and leave with its exit code; a defect keeps its traceback."""
+    if isinstance(error, LakehouseError):
+        name = "blocked" if content["status"] == "blocked" else content["status"].replace("_", " ")
+        typer.echo(f"{name}: {error}", err=True)
+        code = error.exit_code
+    else:
+        traceback.print_exception(error)
+        code = 1
+    _emit(content, as_json, result)
+    raise typer.Exit(code) from None
+
+
+def _deliver(outcome: Result, as_json: bool, result: str | None) -> None:
+    content = asdict(outcome)
+    if content["plan"] is None:
+        del content["plan"]
+    _emit(content, as_json, result)
+
+
+def _emit(content: dict[str, Any], as_json: bool, result: str | None) -> None:
+    text = json.dumps(content, default=str)
+    if result is not None:
+        from lakehouse.storage import locate, write_durably
+
+        write_durably(locate(result), text.encode() + b"\n")
+    if as_json:
+        typer.echo(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; the process ends with the command's exit code."""
+    app(args=arguments, prog_name="lakehouse")
+
+
+if __name__ == "__main__":
+    main()

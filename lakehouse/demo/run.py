@@ -1,0 +1,159 @@
+"""`lakehouse demo`: tables, a model, the job by spark-submit, a rerun, and the plain script beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.delta import open_table, rows_of
+from lakehouse.engines import runtime
+from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.storage import locate
+
+LAKE = Path("lake")
+TRACKING = f"sqlite:///{LAKE}/mlflow.db"
+DATE = "2026-01-02"
+
+
+def run(csv: Path | None, label: str | None, rows: int) -> None:
+    """Run the demo in the working directory, with all its data under `lake/`.
+
+    Raises ConfigError for a CSV file that can't be used, and what the job itself raises.
+    """
+    if (csv is None) != (label is None):
+        raise ConfigError("--csv and --label go together: the file, and its column to predict")
+    java = runtime.ensure_java()
+    os.environ["JAVA_HOME"] = str(java)
+    if csv is None:
+        _games(rows)
+    else:
+        _own(csv, str(label))
+
+
+def _games(rows: int) -> None:
+    from lakehouse.demo import data, train
+
+    conf = Path("conf/games.yaml")
+    if not conf.exists():
+        raise ConfigError(f"{conf} is not here: run the demo in the project's folder")
+    if open_table(locate(str(LAKE / "features/games"))) is None:
+        _step(f"1  features: three dates of about {rows:,} players in {LAKE}/features/games")
+        data.write_games(LAKE, rows_per_date=rows)
+    else:
+        _step(f"1  features: {LAKE}/features/games is there already")
+    if not Path(TRACKING.removeprefix("sqlite:///")).exists():
+        _step("2  model: a logistic regression, registered as logit_games@champion")
+        train.train(str(LAKE / "training/games"), TRACKING)
+    else:
+        _step("2  model: logit_games@champion is registered already")
+    _step(f"3  the job: spark-submit jobs/score.py {conf} --date {DATE}")
+    _submit(str(conf), DATE)
+    _step("4  the same again: nothing changed, so nothing is done")
+    _submit(str(conf), DATE)
+    _step("5  the same rows by a plain mlflow.pyfunc.spark_udf script")
+    _compare(DATE)
+    _step("next")
+    print(f"""  lakehouse score {conf} --date 2026-01-01 --engine local    # an earlier date, without a JVM
+  lakehouse runs {conf}                                      # what ran, and how fast
+  lakehouse score {conf} --date {DATE} --dry-run         # what a run would do
+  jupyter lab notebooks/explore_scores.ipynb                        # look at the scores
+  lakehouse demo --csv your.csv --label your_column                 # the same on your own data""")
+
+
+def _own(csv: Path, label: str) -> None:
+    import yaml
+
+    from lakehouse.demo import data, train
+
+    if not csv.exists():
+        raise ConfigError(f"--csv: there is no file {csv}")
+    name = "".join(c if c.isalnum() else "_" for c in csv.stem.lower())
+    today = date.today().isoformat()
+    _step(f"1  features: {csv} as Delta tables under {LAKE}/{name}")
+    tables = data.csv_to_tables(csv, label, LAKE / name, date.fromisoformat(today))
+    _step(f"2  model: {label} from {len(tables.features)} columns, registered as {name}@champion")
+    train.train(tables.training_uri, TRACKING, name, "champion", tables.features, label)
+    outputs: dict[str, Any] = {label + "_predicted": "*"}
+    if tables.classes is not None:
+        outputs = {f"probability_{value}": {"class": value} for value in tables.classes}
+    job = {
+        "job": name,
+        "source": {"type": "delta", "table": tables.features_uri, "where": "event_date = '{date}'"},
+        "model": {"uri": f"models:/{name}@champion", "tracking_uri": TRACKING}
+        | ({"method": "predict_proba"} if tables.classes is not None else {}),
+        "keys": [tables.key],
+        "predictions": outputs,
+        "slice": {"score_date": "{date}"},
+        "sinks": [{"type": "delta", "table": f"{LAKE}/{name}/scores"}],
+    }
+    conf = LAKE / name / "job.yaml"
+    conf.write_text(yaml.safe_dump(job, sort_keys=False))
+    _step(f"3  the job: spark-submit jobs/score.py {conf} --date {today}")
+    _submit(str(conf), today)
+    _step("4  the same again: nothing changed, so nothing is done")
+    _submit(str(conf), today)
+
+
+def _step(text: str) -> None:
+    print(f"\n── {text}", flush=True)
+
+
+def _submit(conf: str, day: str) -> None:
+    """Run the entry point under the pip package's own spark-submit."""
+    entry = Path("jobs/score.py")
+    script = str(entry) if entry.exists() else str(resources.files("lakehouse") / "cli.py")
+    arguments = [conf, "--date", day] if entry.exists() else ["score", conf, "--date", day]
+    _call([*spark_submit(), script, *arguments])
+
+
+def spark_submit() -> list[str]:
+    """The command that submits a job to Spark on this machine."""
+    command = [str(Path(sys.executable).with_name("spark-submit"))]
+    properties = Path("conf/spark/local.conf")
+    return [*command, "--properties-file", str(properties)] if properties.exists() else [*command, "--master", "local[*,4]"]
+
+
+def _call(command: Sequence[str], capture: bool = False) -> str:
+    """Run a command to its end; what it printed where captured. Raises LakehouseError if it fails."""
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=capture, text=True, timeout=1800, check=False
+    )
+    if done.returncode:
+        tail = f":\n{done.stderr[-2000:]}" if capture else ""
+        raise LakehouseError(f"{' '.join(command)} ended with exit code {done.returncode}{tail}")
+    return done.stdout or ""
+
+
+def _compare(day: str) -> None:
+    """Run the plain script on the same rows; print its time and the largest difference of a score."""
+    out = LAKE / "scores_by_plain_script"
+    jars = ",".join(str(jar) for jar in runtime.jars())
+    command = [sys.executable, "-m", "lakehouse.demo.baseline", "--features", str(LAKE / "features/games"),
+               "--model", "models:/logit_games@champion", "--tracking-uri", TRACKING, "--date", day,
+               "--out", str(out), "--jars", jars]  # fmt: skip
+    seconds = json.loads(_call(command, capture=True).strip().splitlines()[-1])
+    ours = _scores(str(LAKE / "scores/games"), day)
+    theirs = _scores(str(out), None)
+    both = ours.join(theirs, "player_id", right_suffix="_plain")
+    gap = np.abs(both["purchase_probability"].to_numpy() - both["purchase_probability_plain"].to_numpy()).max()
+    print(f"  plain script: {seconds}\n  {both.num_rows:,} rows in both, largest difference of a probability {gap:.1e}")
+
+
+def _scores(table: str, day: str | None) -> pa.Table:
+    snapshot = open_table(locate(table))
+    if snapshot is None:
+        raise LakehouseError(f"{table} is not there")
+    files = [f for f in snapshot.files() if day is None or str(f.partition.get("score_date")) == day]
+    return rows_of(snapshot, ["player_id", "purchase_probability"], files)

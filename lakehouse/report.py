@@ -1,0 +1,183 @@
+"""What people see of a run: progress while it runs, its outcome at the end, tables of runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lakehouse import delta
+from lakehouse.contract import MODEL_VERSION
+from lakehouse.pipeline import Result, Say
+from lakehouse.progress import Watch
+from lakehouse.storage import locate
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+_PLAIN_EVERY = 5.0  # seconds between plain progress lines
+
+
+def outcome(job: Job, result: Result, again: str) -> str:
+    """The end of a run, for a terminal. `again`: the command that runs the job once more."""
+    lines = []
+    if result.status in ("published", "blocked"):
+        counts = f"read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined {result.rows_quarantined:,}"
+        lines.append(f"{counts:<50} {result.carrier} carrier, {result.engine} engine")
+    lines.append("  ".join(part for part in _headline(job, result) if part))
+    if result.status in ("published", "unchanged"):
+        lines += _sample(job, result)
+    if result.status == "published":
+        lines.append(f"next     {again}     # again: UNCHANGED, same input, model and settings")
+    return "\n".join(lines)
+
+
+def _headline(job: Job, result: Result) -> list[str]:
+    table = next((s for s in result.sinks if s.get("kind") == "sink"), None)
+    where = f"{table['table']} v{table['version']}" if table else ""
+    part = ", ".join(f"{name}={value}" for name, value in job.slice.items())
+    took = f"{sum(result.seconds.values()):.1f} s" if result.seconds else ""
+    model = result.model or {}
+    named = f"{model['name']} v{model['version']} sha256:{model['digest'][:8]}…" if model else ""
+    return [f"{result.status.upper():<9}", where, part, took, named]
+
+
+def _sample(job: Job, result: Result) -> list[str]:
+    """A few rows of the slice, as a small table."""
+    snapshot = delta.open_table(locate(job.sinks[0].table))
+    live = snapshot.files() if snapshot else []
+    texts = {name: str(value) for name, value in job.slice.items()}
+    mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]
+    if snapshot is None or not mine:
+        return []
+    shown = [c for c in snapshot.schema.names if not c.startswith("_") and c not in texts][:6]
+    rows = delta.head(snapshot.location, mine[0].relative, [*shown, MODEL_VERSION], 3)
+    return table_text([*shown, MODEL_VERSION], [[_cell(row[c]) for c in [*shown, MODEL_VERSION]] for row in rows])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def table_text(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under their names, right-aligned."""
+    widths = [max(len(name), *(len(row[i]) for row in rows)) if rows else len(name) for i, name in enumerate(names)]
+    return ["  " + "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in [names, *rows]]
+
+
+def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The ledger's records, newest first."""
+    names = ["started (UTC)", "date", "status", "read", "scored", "quarantined", "rows/s", "model", "input", "seconds",
+             "run"]  # fmt: skip
+    cells = [
+        [
+            f"{r['started_at']:%Y-%m-%d %H:%M:%S}", r["date"] or "", r["status"], f"{r['rows_read']:,}",
+            f"{r['rows_scored']:,}", f"{r['rows_quarantined']:,}", f"{r['rows_per_second']:,.0f}",
+            f"{r['model_name']} v{r['model_version']}", f"{r['input_table']} v{r['input_version']}",
+            " ".join(f"{stage} {value:.1f}" for stage, value in (r["seconds"] or {}).items()), r["run_id"],
+        ]
+        for r in rows
+    ]  # fmt: skip
+    return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """A dry run's plan."""
+    model, read = plan["model"], plan["input"]
+    rows = f"{plan['rows_at_most']:,}" if plan["rows_at_most"] is not None else "unknown"
+    pairs = [
+        ("input", f"{read['table']} v{read['version']}, {plan['files']} files, at most {rows} rows"),
+        ("columns", ", ".join(plan["columns"])),
+        ("carrier", f"{plan['carrier']}: {plan['reason']}"),
+        ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
+        ("model", f"{model['name']} v{model['version']} sha256:{model['digest']}"),
+        ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
+        ("generation", str(plan["generation"])),
+        ("fingerprint", plan["fingerprint"]),
+        ("publish", f"{plan['table']} v{plan['table_version']}: {plan['publish']}"),
+    ]
+    return "\n".join(f"{name:<12} {value}" for name, value in pairs)
+
+
+@contextmanager
+def progress(stream: TextIO, quiet: bool) -> Iterator[tuple[Say, Watch | None]]:
+    """Show a run's steps and how far it is: a bar on a terminal, plain lines now and then otherwise."""
+    if quiet:
+        yield _warnings(stream), None
+    elif stream.isatty():
+        with _bar() as shown:
+            yield shown
+    else:
+        yield _plain(stream)
+
+
+def _warnings(stream: TextIO) -> Say:
+    def say(event: str, values: Mapping[str, Any]) -> None:
+        if event in ("warning", "resumed"):
+            print(_step(event, values), file=stream, flush=True)
+
+    return say
+
+
+def _step(event: str, values: Mapping[str, Any]) -> str:
+    if event == "plan":
+        model, read = values["model"], values["input"]
+        return (
+            f"reading {read['table']} v{read['version']} with {model['name']} v{model['version']}; "
+            f"{values['carrier']} carrier: {values['reason']}"
+        )
+    if event == "units":
+        rows = f", at most {values['rows']:,} rows" if values["rows"] is not None else ""
+        return f"scoring {values['units']} units in {values['tasks']} tasks{rows}"
+    if event == "resumed":
+        return f"finished run {values['run_id']} ({values['status']}), which had stopped half way"
+    return f"{event}: {values.get('message', dict(values))}"
+
+
+def _plain(stream: TextIO) -> tuple[Say, Watch]:
+    state: dict[str, Any] = {"rows": None, "units": None, "started": time.monotonic(), "told": time.monotonic()}
+
+    def say(event: str, values: Mapping[str, Any]) -> None:
+        if event == "units":
+            state.update(rows=values["rows"], units=values["units"], started=time.monotonic())
+        print(_step(event, values), file=stream, flush=True)
+
+    def watch(units: int, rows: int) -> None:
+        now = time.monotonic()
+        if now - state["told"] < _PLAIN_EVERY:
+            return
+        state["told"] = now
+        rate = rows / max(now - state["started"], 1e-3)
+        left = f", about {(state['rows'] - rows) / max(rate, 1):.0f} s left" if state["rows"] else ""
+        of = f" of {state['units']}" if state["units"] else ""
+        print(f"read {rows:,} rows, {units}{of} units, {rate:,.0f} rows/s{left}", file=stream, flush=True)
+
+    return say, watch
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Say, Watch]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("planning", total=None, rate="")
+        started = [time.monotonic()]
+
+        def say(event: str, values: Mapping[str, Any]) -> None:
+            bar.console.print(_step(event, values), highlight=False, markup=False)
+            if event == "units":
+                started[0] = time.monotonic()
+                bar.update(task, total=values["rows"], description=f"scoring {values['units']} units")
+
+        def watch(units: int, rows: int) -> None:
+            rate = rows / max(time.monotonic() - started[0], 1e-3)
+            bar.update(task, completed=rows, rate=f"{units} units done, {rate:,.0f} rows/s")
+
+        yield say, watch

@@ -1,0 +1,134 @@
+"""What the tests share: one Spark session, one MLflow registry, and short ways to make tables, models and jobs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from lakehouse import delta, ledger, pipeline
+from lakehouse.config import Job, load_job
+from lakehouse.storage import locate
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long runs come last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """The one Spark session, with Delta; the engine finds it as the active one."""
+    from lakehouse.engines import spark as engine
+
+    with engine.session(delta=True) as session:
+        session.sparkContext.setLogLevel("OFF")
+        yield session
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One MLflow on SQLite for all tests; model names must differ."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def register(tracking_uri: str) -> Callable[..., str]:
+    """register(model, X, name=None, alias="champion", method="predict", **log_model arguments) → model URI with alias.
+
+    Logs a fitted sklearn model with the signature inferred from X (pass signature=... to say otherwise).
+    """
+    import mlflow
+    from mlflow.models import infer_signature
+
+    names = (f"model{i}" for i in itertools.count())
+
+    def make(model: Any, x: Any, name: str | None = None, alias: str = "champion", method: str = "predict",
+             **logging: Any) -> str:  # fmt: skip
+        name = name or next(names)
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(tracking_uri)
+        try:
+            if mlflow.get_experiment_by_name("tests") is None:
+                folder = Path(tracking_uri.removeprefix("sqlite:///")).parent / "artifacts"
+                mlflow.create_experiment("tests", folder.as_uri())
+            mlflow.set_experiment("tests")
+            arguments = {
+                "signature": infer_signature(x, getattr(model, method)(x)),
+                "pip_requirements": ["scikit-learn"],
+                "skops_trusted_types": ["numpy.dtype"],
+                "pyfunc_predict_fn": method,
+                **logging,
+            }
+            info = mlflow.sklearn.log_model(model, name=name, registered_model_name=name, **arguments)
+            client = mlflow.MlflowClient()
+            client.set_registered_model_alias(name, alias, str(info.registered_model_version))
+        finally:
+            mlflow.set_tracking_uri(before)
+        return f"models:/{name}@{alias}"
+
+    return make
+
+
+@pytest.fixture
+def make_job(workspace: Path, tracking_uri: str) -> Callable[..., Job]:
+    """make_job(uri, date=None, **sections) → Job over lake/features → lake/scores, written to conf/<job>.yaml too."""
+
+    def make(uri: str, date: str | None = None, overrides: Sequence[str] = (), **sections: Any) -> Job:
+        content: dict[str, Any] = {
+            "job": "scores",
+            "source": {"type": "delta", "table": "lake/features"},
+            "model": {"uri": uri, "tracking_uri": tracking_uri},
+            "keys": ["id"],
+            "sinks": [{"type": "delta", "table": "lake/scores"}],
+        }
+        for name, section in sections.items():
+            merge = isinstance(section, Mapping) and isinstance(content.get(name), Mapping)
+            content[name] = {**content[name], **section} if merge else section
+        path = workspace / "conf" / f"{content['job']}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return load_job(path, date=date, overrides=overrides, environ=os.environ)
+
+    return make
+
+
+def score(job: Job, engine: str = "local", **request: Any) -> pipeline.Result:
+    """Run a job in this process; the Spark engine uses the tests' session when it is open."""
+    return pipeline.score(job, pipeline.Request(engine, ledger.now(), pipeline.new_run_id(), **request))
+
+
+def read(table: str, version: int | None = None) -> pa.Table:
+    """A Delta table's rows with the slice columns, sorted by the first column, as deltalake reads them."""
+    from deltalake import DeltaTable
+
+    rows = pa.table(DeltaTable(str(locate(table).path), version=version).to_pyarrow_table())
+    return rows.sort_by(rows.column_names[0])
+
+
+def write(table: str, rows: pa.Table, partition_by: Sequence[str] = (), mode: str = "append", **more: Any) -> None:
+    """Write rows to a Delta table through deltalake."""
+    from deltalake import write_deltalake
+
+    write_deltalake(str(locate(table).path), rows, mode=mode, partition_by=list(partition_by) or None, **more)  # type: ignore[call-overload]  # mode is a plain string here
+
+
+def version(table: str) -> int:
+    """The newest version of a table, -1 where there is none."""
+    snapshot = delta.open_table(locate(table))
+    return snapshot.version if snapshot else -1
