@@ -18,7 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from lakehouse.config import Job, Prediction, deep_merge, json_schema, load_job, settings
+from lakehouse.config import Job, Prediction, json_schema, load_job, settings
+from lakehouse.config.reading import deep_merge
+from lakehouse.contract import LINEAGE, REASONS
 from lakehouse.errors import ConfigError
 
 MINIMAL: dict[str, Any] = {
@@ -300,8 +302,7 @@ def test_two_sinks_on_tables_of_two_stores_are_accepted(load: Load) -> None:
 
 def test_missing_keys_are_listed_together_with_what_they_mean(problems: Problems) -> None:
     assert problems("keep: [country]\n") == [
-        "games.yaml: job: missing, the job's identity: with the slice it names the transaction, "
-        "so it never changes",
+        "games.yaml: job: missing, the job's identity: with the slice it names the transaction, so it never changes",
         "games.yaml: source: missing, where the rows to score are read",
         "games.yaml: model: missing, which model scores them",
         "games.yaml: keys: missing, the columns that identify a row, passed through to the scored table",
@@ -322,6 +323,19 @@ def test_every_problem_is_told_at_once(problems: Problems) -> None:
 def test_clashes_are_told_all_at_once(problems: Problems) -> None:
     changes = {"keep": ["a", "a"], "slice": {"_b": 1}, "sinks": [sink("t"), sink("t")]}
     assert [line.split(": ")[1] for line in problems(changes)] == ["keep", "slice", "sinks.1.table"]
+
+
+@pytest.mark.parametrize("section", ["keys", "keep"])
+@pytest.mark.parametrize("name", [*LINEAGE.names, REASONS, "_Run_ID"])
+def test_a_lineage_name_can_not_be_passed_through(problems: Problems, section: str, name: str) -> None:
+    assert problems({section: [name]}) == [
+        f"games.yaml: {section}: {name!r} is the name of a lineage column: rename it in the input"
+    ]
+
+
+def test_other_names_with_an_underscore_can_be_passed_through(load: Load) -> None:
+    job = load({"keys": ["_id"], "keep": ["_run"]})
+    assert (job.keys, job.keep) == (("_id",), ("_run",))
 
 
 def test_errors_speak_no_pydantic(problems: Problems) -> None:
@@ -394,6 +408,12 @@ def test_an_unknown_key_names_the_nearest_of_its_own_section(
 ) -> None:
     (line,) = problems(yaml.safe_dump(with_key(FULL, at, wrong)))
     assert line.endswith(f"{wrong}: unknown key, did you mean {right!r}?")
+
+
+def test_an_unknown_key_beside_a_class_names_the_nearest(problems: Problems) -> None:
+    assert problems({"predictions": {"purchase": {"class": 1, "treshold": 0.5}}}) == [
+        "games.yaml: predictions.purchase.treshold: unknown key, did you mean 'threshold'?"
+    ]
 
 
 # --- the file ---------------------------------------------------------------------------------------------
@@ -504,9 +524,7 @@ def test_a_null_in_the_job_takes_a_default_away(load: Load) -> None:
         ("a: [", None, "lakehouse.yaml, line 1, column 5: not readable as YAML: "),
     ],
 )  # fmt: skip
-def test_a_wrong_shared_file_or_target_is_said(
-    problems: Problems, shared: Any, target: str | None, line: str
-) -> None:
+def test_a_wrong_shared_file_or_target_is_said(problems: Problems, shared: Any, target: str | None, line: str) -> None:
     (only,) = problems(shared=shared, target=target)
     assert only.startswith(line)
 
@@ -560,9 +578,7 @@ def test_deep_merge_keeps_all_of_the_upper_and_leaves_its_arguments_alone(a: Any
         ("predictions.p.class=1", lambda job: job.predictions, {"p": Prediction(class_=1)}),
     ],
 )
-def test_an_override_is_read_as_yaml(
-    load: Load, override: str, read: Callable[[Job], object], value: object
-) -> None:
+def test_an_override_is_read_as_yaml(load: Load, override: str, read: Callable[[Job], object], value: object) -> None:
     assert read(load({"source": {"where": "x = 1"}}, overrides=[override], date="2026-01-02")) == value
 
 
@@ -644,9 +660,7 @@ def test_unset_variables_name_themselves_their_key_and_their_file(problems: Prob
 def test_a_needed_date_names_the_places_that_need_it(problems: Problems) -> None:
     changes = {"source": {"where": "day = '{date}' or day > '{date}'"}, "slice": {"score_date": "{date}"}}
     text = yaml.safe_dump(deep_merge(MINIMAL, changes), sort_keys=False)
-    assert problems(text) == [
-        "games.yaml uses {date} at source.where, slice.score_date: give --date YYYY-MM-DD"
-    ]
+    assert problems(text) == ["games.yaml uses {date} at source.where, slice.score_date: give --date YYYY-MM-DD"]
 
 
 def is_iso_date(text: str) -> bool:

@@ -1,0 +1,20 @@
+"""The job file: what it may say, how it is read, and what is said when it is wrong."""
+
+from lakehouse.config.models import Checks, Features, Job, Model, Prediction, Quarantine, Sink, Source, Tracking
+from lakehouse.config.reading import load_job
+from lakehouse.config.schema import json_schema, settings
+
+__all__ = [
+    "Checks",
+    "Features",
+    "Job",
+    "Model",
+    "Prediction",
+    "Quarantine",
+    "Sink",
+    "Source",
+    "Tracking",
+    "json_schema",
+    "load_job",
+    "settings",
+]

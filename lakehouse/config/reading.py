@@ -1,0 +1,205 @@
+"""How a job is read: YAML, the files that lie over one another, overrides, ${ENV_NAME} and {date}."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from lakehouse.config.messages import SHARED_FILE, Origin, explain, seen
+from lakehouse.config.models import Job
+from lakehouse.errors import ConfigError, nearest
+
+_PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<env>[^}]*)\}|(?P<date>\{date\})")
+
+
+def load_job(
+    path: str | Path,
+    *,
+    date: str | None,
+    target: str | None = None,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str],
+) -> Job:
+    """Read a job file, with lakehouse.yaml beside it, a target and overrides (a.b=value) merged in.
+
+    Raises ConfigError, one line a problem, for anything wrong with the files or the arguments.
+    """
+    if date is not None and not _is_date(date):
+        raise ConfigError(f"--date {date!r} is not a date: give YYYY-MM-DD")
+    path = Path(path)
+    layers = _layers(path, target)
+    raw = reduce(_override, overrides, reduce(deep_merge, layers.values()))
+    origin = Origin(str(path), layers, overrides)
+    try:
+        job = Job.model_validate(_fill(raw, date, environ, origin), by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, Job, origin))) from error
+    dated = any(match["date"] for match in _PLACEHOLDER.finditer(raw["source"].get("where") or ""))
+    if any(sink.write == "append" for sink in job.sinks) and not dated:
+        example = "such as \"day = '{date}'\", or the next run appends the same rows"
+        raise ConfigError(f"{origin(('source', 'where'))}: append needs a condition with {{date}}, {example}")
+    job._date, job._path = date, str(path)
+    return job
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another: sections merge key by key, anything else replaces."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = deep_merge(below, value)
+        merged[key] = value
+    return merged
+
+
+def _layers(path: Path, target: str | None) -> dict[str, dict[str, Any]]:
+    """The mappings that make up a job, lowest first, by the name that an error gives each."""
+    job = _read_yaml(path)
+    shared_path = path.parent / SHARED_FILE
+    if target is not None and not shared_path.exists():
+        raise ConfigError(f"target {target!r} needs {shared_path}, which does not exist")
+    shared = _read_yaml(shared_path) if shared_path.exists() else {}
+    for key in shared:
+        if key not in ("defaults", "targets"):
+            raise ConfigError(f"{shared_path}: {key}: unknown key, {nearest(str(key), ('defaults', 'targets'))}")
+    base = f"{shared_path}: defaults"
+    layers = {base: _section(shared.get("defaults"), base), str(path): job}
+    targets = _section(shared.get("targets"), f"{shared_path}: targets")
+    if target is not None:
+        name = f"{shared_path}: targets.{target}"
+        if target not in targets:
+            raise ConfigError(f"{name}: unknown target, {nearest(target, map(str, targets))}")
+        layers[name] = _section(targets[target], name)
+    return layers
+
+
+def _section(value: object, name: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: must be a section of keys, not {seen(value)}")
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as safe_load reads it, but dates stay text and a key given twice is an error."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        self.deep_construct = True  # an alias to its own parent is then an error instead of an endless value
+        return super().construct_document(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            merges = key_node.tag == "tag:yaml.org,2002:merge"
+            key = "<<" if merges else self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in lines:
+                problem = f"the key {key!r} is given twice, first in line {lines[key]}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            if isinstance(key, Hashable):
+                lines[key] = key_node.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _parse(text: str | bytes, name: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{name}{at}: not readable as YAML: {problem}") from error
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # PyYAML lets the plain errors through, for values that don't fit an explicit tag and for deep nesting
+        raise ConfigError(f"{name}: not readable as YAML: {' '.join(str(error).split())}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        beside = [file.name for file in path.parent.glob("*.yaml") if file.name != SHARED_FILE]
+        hint = nearest(path.name, beside) if beside else "and no *.yaml where it should be"
+        raise ConfigError(f"{path}: no such file, {hint}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    return _section(_parse(text, str(path)), str(path))
+
+
+def _override(raw: dict[str, Any], text: str) -> dict[str, Any]:
+    """Apply one a.b.c=value; the value is YAML, a number in the path indexes a list."""
+    dotted, equals, value = text.partition("=")
+    parts = dotted.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"override {text!r}: give key.key=value")
+    bare = value.strip() == "{date}"  # which YAML would take for a mapping
+    put: dict[str, Any] = _put(raw, parts, "{date}" if bare else _parse(value, f"override {text!r}"), text)
+    return put
+
+
+def _put(node: Any, parts: Sequence[str], value: Any, text: str) -> Any:
+    if not parts:
+        return value
+    head, rest = parts[0], parts[1:]
+    if isinstance(node, list):
+        if not re.fullmatch(r"[0-9]{1,9}", head) or int(head) >= len(node):
+            entries = f"the list has {len(node)} {'entry' if len(node) == 1 else 'entries'}, counted from 0"
+            raise ConfigError(f"override {text!r}: index {head} is out of range, {entries}")
+        at = int(head)
+        return [*node[:at], _put(node[at], rest, value, text), *node[at + 1 :]]
+    if node is not None and not isinstance(node, dict):
+        raise ConfigError(f"override {text!r}: {head!r} is sought in {seen(node)}, which is not a section")
+    return {**(node or {}), head: _put((node or {}).get(head), rest, value, text)}
+
+
+def _fill(raw: dict[str, Any], date: str | None, environ: Mapping[str, str], origin: Origin) -> dict[str, Any]:
+    """Fill ${ENV_NAME} and {date} in every text value; what was filled in is not looked at again."""
+    unset: list[str] = []
+    undated: list[str] = []
+
+    def fill(node: Any, at: tuple[object, ...]) -> Any:
+        if isinstance(node, dict):
+            return {key: fill(value, (*at, key)) for key, value in node.items()}
+        if isinstance(node, list):
+            return [fill(value, (*at, number)) for number, value in enumerate(node)]
+        return _PLACEHOLDER.sub(lambda match: put(match, at), node) if isinstance(node, str) else node
+
+    def put(match: re.Match[str], at: tuple[object, ...]) -> str:
+        if match["date"]:
+            undated.append(".".join(map(str, at)))
+            return date or ""
+        if match["env"] is None:
+            return "${"
+        if match["env"] not in environ:
+            hint = "set it, or write $${ for a plain ${"
+            unset.append(f"{origin(at)}: environment variable {match['env']!r} is not set: {hint}")
+        return environ.get(match["env"], "")
+
+    filled: dict[str, Any] = fill(raw, ())
+    if undated and date is None:
+        places = ", ".join(dict.fromkeys(undated))
+        unset.append(f"{origin.path} uses {{date}} at {places}: give --date YYYY-MM-DD")
+    if unset:
+        raise ConfigError("\n".join(unset))
+    return filled

@@ -1,0 +1,249 @@
+"""Scores equal those of `mlflow.pyfunc.spark_udf` on the same rows, whatever the carrier and the engine (promise 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, Schema
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from lakehouse.model import fetch, resolve
+from tests.conftest import read, score, write
+from tests.tables import assert_tables_equal
+
+ROWS = 120
+EVERY_ROW = "id >= 0 OR id < 0"  # an OR is left to Spark: the frame carrier
+PROMISED = {"float64": 1e-12, "float32": 1e-5}
+PICKLE = {"serialization_format": "pickle", "skops_trusted_types": None}
+
+Answer = list[Any]
+Expected = Callable[[Answer], pa.Array]
+
+
+def frame(nulls: bool) -> pd.DataFrame:
+    """Features of every kind; without nulls to fit on, with them to score."""
+    n = np.arange(ROWS)
+    rows = pd.DataFrame(
+        {
+            "a": np.sin(n) * 3,
+            "b": n * 0.37 % 5,
+            "f": (np.cos(n) * 2).astype(np.float32),
+            "i": (n * 7 % 11 - 5).astype(np.int32),
+            "l": n.astype(np.int64) * 1_000_003 % 17,
+            "s": pd.Series(["Zürich", "", "NaN", "zürich"])[n % 4].to_numpy(dtype=object),
+            "t": n % 3 == 0,
+        }
+    )
+    if nulls:
+        rows.loc[n % 5 == 1, "a"] = np.nan
+        rows.loc[n % 7 == 1, "f"] = np.nan
+        rows.loc[n % 6 == 1, "s"] = None
+    return rows
+
+
+def rows() -> pa.Table:
+    """The rows to score, keyed; `a` has nulls and NaN."""
+    table = pa.Table.from_pandas(frame(nulls=True), preserve_index=False)
+    a = frame(nulls=True)["a"].tolist()
+    a = [None if v != v and i % 2 else v for i, v in enumerate(a)]
+    table = table.set_column(0, "a", pa.array(a, pa.float64()))
+    return table.add_column(0, "id", pa.array(np.arange(ROWS)))
+
+
+DOUBLES, KINDS = ["a", "b"], ["a", "b", "f", "i", "l", "s", "t"]
+
+
+def on_doubles(model: Any) -> Any:
+    return make_pipeline(SimpleImputer(), StandardScaler(), model)
+
+
+def on_kinds(model: Any) -> Any:
+    return make_pipeline(
+        make_column_transformer(
+            (make_pipeline(SimpleImputer(), StandardScaler()), ["a", "b", "f", "i", "l"]),
+            (OneHotEncoder(handle_unknown="ignore"), ["s"]),
+            ("passthrough", ["t"]),
+        ),
+        model,
+    )
+
+
+def part(number: int, kind: pa.DataType | None = None) -> Expected:
+    return lambda answer: pa.array([value[number] for value in answer], kind or pa.float64())
+
+
+def whole(kind: pa.DataType) -> Expected:
+    return lambda answer: pa.array(answer, kind)
+
+
+def from_on(threshold: float, number: int) -> Expected:
+    return lambda answer: pa.array([value[number] >= threshold for value in answer])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, what the job says of it, and each prediction as a function of what spark_udf answers."""
+
+    model: Callable[[], Any]
+    y: Callable[[pd.DataFrame], Any]
+    result_type: str
+    expected: Mapping[str, Expected]
+    columns: list[str] = field(default_factory=lambda: DOUBLES)
+    method: str = "predict"
+    job: Mapping[str, Any] = field(default_factory=dict)
+    logging: Mapping[str, Any] = field(default_factory=dict)
+    exact: bool = False
+
+
+def positive(x: pd.DataFrame) -> Any:
+    return (x["a"] + x["b"] > 2.5).astype(int)
+
+
+def named(x: pd.DataFrame) -> Any:
+    return np.array(["klein", "", "groß"], dtype=object)[np.digitize(x["a"] + x["b"], [0, 3])]
+
+
+CASES = {
+    "probabilities of int classes": Case(
+        lambda: on_doubles(LogisticRegression()), positive, "array<double>",
+        {"no": part(0), "yes": part(1), "likely": from_on(0.5, 1), "all": whole(pa.list_(pa.float64()))},
+        method="predict_proba",
+        job={"model": {"method": "predict_proba"},
+             "predictions": {"no": {"class": 0}, "yes": {"class": 1}, "likely": {"class": 1, "threshold": 0.5},
+                             "all": "*"}},
+    ),
+    "probabilities of string classes over every kind": Case(
+        lambda: on_kinds(LogisticRegression()), named, "array<double>",
+        {"small": part(2), "none": part(0), "sure": from_on(0.9, 1)},
+        columns=KINDS, method="predict_proba",
+        job={"predictions": {"small": {"class": "klein"}, "none": {"class": ""},
+                             "sure": {"class": "groß", "threshold": 0.9}}},
+    ),
+    "string labels over every kind": Case(
+        lambda: on_kinds(LogisticRegression()), named, "string",
+        {"label": whole(pa.string())}, columns=KINDS, job={"predictions": {"label": "*"}}, exact=True,
+    ),
+    "int labels": Case(
+        lambda: on_doubles(LogisticRegression()), positive, "long",
+        {"prediction": whole(pa.int64()), "one": lambda answer: pa.array([v >= 1 for v in answer])},
+        job={"predictions": {"prediction": 0, "one": {"output": 0, "threshold": 1}}}, exact=True,
+    ),
+    "bool labels": Case(
+        lambda: on_doubles(LogisticRegression()), lambda x: positive(x).astype(bool), "boolean",
+        {"prediction": whole(pa.bool_())}, exact=True,
+    ),
+    "linear regression over every kind": Case(
+        lambda: on_kinds(LinearRegression()), lambda x: x["a"] * 1e6 + x["i"], "double",
+        {"prediction": whole(pa.float64()), "large": lambda answer: pa.array([v >= 1e6 for v in answer])},
+        columns=KINDS, job={"predictions": {"prediction": "*", "large": {"output": 0, "threshold": 1e6}}},
+    ),
+    "float32 in and out": Case(
+        lambda: on_doubles(LinearRegression()), lambda x: x["f"] * np.float32(3.3), "float",
+        {"prediction": whole(pa.float32())}, columns=["f"],
+    ),
+    "several outputs": Case(
+        lambda: on_doubles(LinearRegression()), lambda x: np.column_stack([x["a"], x["b"] * -2]), "array<double>",
+        {"second": part(1), "first": part(0), "both": whole(pa.list_(pa.float64()))},
+        job={"predictions": {"second": 1, "first": 0, "both": "*"}},
+    ),
+    "an output named by the signature": Case(
+        lambda: on_doubles(LinearRegression()), lambda x: x["a"], "double", {"score": whole(pa.float64())},
+        logging={"signature": ModelSignature(
+            Schema([ColSpec("double", "a"), ColSpec("double", "b")]), Schema([ColSpec("double", "score")]))},
+    ),
+    "a forest's labels": Case(
+        lambda: on_kinds(RandomForestClassifier(8, random_state=0)), named, "string",
+        {"prediction": whole(pa.string())}, columns=KINDS, logging=PICKLE, job={"model": {"trust": ["pickle"]}},
+        exact=True,
+    ),
+    "a forest's probabilities": Case(
+        lambda: on_kinds(RandomForestClassifier(8, random_state=0)), positive, "array<double>",
+        {"yes": part(1), "likely": from_on(0.5, 1)}, columns=KINDS, method="predict_proba", logging=PICKLE,
+        job={"model": {"trust": ["pickle"]},
+             "predictions": {"yes": {"class": 1}, "likely": {"class": 1, "threshold": 0.5}}},
+        exact=True,
+    ),
+    "a forest's numbers": Case(
+        lambda: RandomForestRegressor(8, random_state=0), lambda x: x["b"] * 10, "double",
+        {"prediction": whole(pa.float64())}, columns=["b", "i"], logging=PICKLE, job={"model": {"trust": ["pickle"]}},
+        exact=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def registry(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's own functions find the tests' registry."""
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    yield
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+@pytest.fixture
+def every_way(spark, make_job, workspace):
+    """every_way(uri, **sections) → the scored rows by carrier and engine, in read order of their keys."""
+
+    def run(uri: str, **sections: Any) -> dict[str, pa.Table]:
+        scored = {}
+        for engine, where in (("local", None), ("spark", None), ("spark", EVERY_ROW)):
+            way = f"{engine}_{'frame' if where else 'files'}"
+            table = f"lake/{way}"
+            job = make_job(
+                uri,
+                **{**sections, "job": way, "sinks": [{"type": "delta", "table": table}]},
+                source={"where": where} if where else {},
+            )
+            result = score(job, engine)
+            assert (result.status, result.carrier, result.engine) == ("published", "frame" if where else "files", engine)
+            assert (result.rows_read, result.rows_scored) == (ROWS, ROWS)
+            scored[way] = read(table)
+        return scored
+
+    return run
+
+
+def udf_answer(spark: Any, uri: str, columns: list[str], result_type: str) -> Answer:
+    """What spark_udf says of the rows of lake/features, in the order of their keys."""
+    from pyspark.sql import functions as F  # noqa: N812, PySpark's customary name
+
+    predict = mlflow.pyfunc.spark_udf(spark, uri, result_type=result_type, env_manager="local")
+    features = spark.read.format("delta").load(str(Path("lake/features").absolute()))
+    answers = features.select("id", predict(F.struct(*columns)).alias("answer"))
+    return answers.toArrow().sort_by("id")["answer"].to_pylist()
+
+
+def features_in_two_files() -> None:
+    write("lake/features", rows().slice(0, 70))
+    write("lake/features", rows().slice(70))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_way_of_scoring_equals_spark_udf(name, spark, register, registry, every_way):
+    case = CASES[name]
+    x = frame(nulls=False)
+    fitted = case.model().fit(x[case.columns], case.y(x))
+    uri = register(fitted, x[case.columns], method=case.method, **case.logging)
+    features_in_two_files()
+    answer = udf_answer(spark, uri, case.columns, case.result_type)
+    expected = pa.table({"id": np.arange(ROWS), **{c: f(answer) for c, f in case.expected.items()}})
+    for way, scored in every_way(uri, **case.job).items():
+        assert scored.column_names[: expected.num_columns] == expected.column_names, way
+        assert_tables_equal(scored.select(expected.column_names), expected, **{} if case.exact else PROMISED)
