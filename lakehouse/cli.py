@@ -45,7 +45,9 @@ def score(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and touch nothing")] = False,
     as_json: AsJson = False,
     result: Annotated[str | None, typer.Option(metavar="URI", help="write the JSON object to this file too")] = None,
-    rescore: Annotated[bool, typer.Option("--rescore", help="score and publish again although nothing changed")] = False,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="score and publish again although nothing changed")
+    ] = False,
 ) -> None:
     """Score what a job file names and publish it, once.
 
@@ -91,7 +93,9 @@ def status(
 
 
 @app.command()
-def runs(conf: Conf, target: Target = None, overrides: Overrides = None, limit: int = 20, as_json: AsJson = False) -> None:
+def runs(
+    conf: Conf, target: Target = None, overrides: Overrides = None, limit: int = 20, as_json: AsJson = False
+) -> None:
     """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
     from lakehouse import ledger, report
 

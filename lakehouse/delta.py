@@ -252,8 +252,7 @@ def rows_of(snapshot: Snapshot, columns: Sequence[str], files: Sequence[DataFile
         if file.kept is not None:
             table = table.filter(pa.array(file.kept))
         arrays = [
-            table.column(f.name).cast(f.type) if f.name in present else pa.nulls(table.num_rows, f.type)
-            for f in schema
+            table.column(f.name).cast(f.type) if f.name in present else pa.nulls(table.num_rows, f.type) for f in schema
         ]
         tables.append(pa.table(arrays, schema=schema))
     return pa.concat_tables(tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from lakehouse import model
 from lakehouse.config import Model as ModelConfig
+from lakehouse.config import json_schema
 from lakehouse.contract import column_of, widens
 from lakehouse.delta import Snapshot, open_table
 from lakehouse.errors import ConfigError, nearest
@@ -34,6 +36,9 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     if target.exists():
         raise ConfigError(f"{target} is there already: name another file with --out")
     target.parent.mkdir(parents=True, exist_ok=True)
+    schema = target.with_name("job.schema.json")
+    if not schema.exists():
+        schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
     target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed))
     return target
 
@@ -46,8 +51,8 @@ def _text(
     used = {renames.get(name, name) for name, _, _ in inputs}
     key, others = _key(snapshot, used)
     day = next((c for c in snapshot.partition_columns if _is_day(snapshot.schema.field(c))), None)
-    source = {"type": "delta", "table": table} | ({"where": f"{day} = '{{date}}'"} if day else {})
-    chosen = {"uri": uri} | ({"tracking_uri": tracking_uri} if tracking_uri else {})
+    source: dict[str, object] = {"type": "delta", "table": table} | ({"where": f"{day} = '{{date}}'"} if day else {})
+    chosen: dict[str, object] = {"uri": uri} | ({"tracking_uri": tracking_uri} if tracking_uri else {})
     chosen |= {"trust": needed} if needed else {}
     sections: list[tuple[str, dict[str, object]]] = [
         (f"scores {table} with {found.name} v{found.version}", {"job": found.name}),
@@ -60,11 +65,15 @@ def _text(
         sections.append(("feature of the model: column of the table", {"features": {"rename": renames}}))
     if day:
         sections.append(("what a run replaces", {"slice": {"score_date": "{date}"}}))
-    sections.append(("the scored table", {"sinks": [{"type": "delta", "table": f"{_beside(table)}/{found.name}_scores"}]}))
-    head = ["# The model's signature:"]
+    sections.append(
+        ("the scored table", {"sinks": [{"type": "delta", "table": f"{_beside(table)}/{found.name}_scores"}]})
+    )
+    head = ["# yaml-language-server: $schema=job.schema.json", "# The model's signature:"]
     head += [f"#   {name}: {kind}{'' if required else ', may be null'}" for name, kind, required in inputs]
     head += [f"# {note}" for note in notes]
-    body = [f"# {why}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=None)}" for why, content in sections]
+    body = [
+        f"# {why}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=False)}" for why, content in sections
+    ]
     return "\n".join([*head, "", *body])
 
 
@@ -89,7 +98,9 @@ def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tu
 def _key(snapshot: Snapshot, used: set[str]) -> tuple[str, list[str]]:
     """The likeliest key, and the columns that are neither key nor feature."""
     free = [c for c in snapshot.schema.names if c not in used and c not in snapshot.partition_columns]
-    ranked = sorted(free, key=lambda c: (not c.lower().endswith("id"), not _plain(snapshot.schema.field(c)), free.index(c)))
+    ranked = sorted(
+        free, key=lambda c: (not c.lower().endswith("id"), not _plain(snapshot.schema.field(c)), free.index(c))
+    )
     key = ranked[0] if ranked else snapshot.schema.names[0]
     return key, [c for c in free if c != key]
 

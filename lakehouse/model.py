@@ -248,7 +248,9 @@ def _tensor(inputs: Sequence[dict[str, Any]], config: Features, uri: str) -> lis
     return [(name, kind, True) for name in config.tensor]
 
 
-def log_run(job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str]) -> str:
+def log_run(
+    job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str]
+) -> str:
     """Log a run with these metrics and tags to MLflow; its id."""
     import mlflow
 
@@ -294,7 +296,9 @@ def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
     except mlflow.exceptions.MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
             raise Unavailable(f"MLflow can't be reached: {_first(error)}") from error
-        raise ConfigError(f"model.uri: {config.uri} is not there: {_first(error)}; {_known(client, config.uri)}") from error
+        raise ConfigError(
+            f"model.uri: {config.uri} is not there: {_first(error)}; {_known(client, config.uri)}"
+        ) from error
 
 
 def _known(client: Any, uri: str) -> str:

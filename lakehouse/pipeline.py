@@ -94,7 +94,8 @@ def score(job: Job, request: Request) -> Result:
         clock.lap("plan")
         if request.dry_run:
             units = len(_units(plan, local.cores())) if plan.carrier == source.FILES else None
-            return _result(plan, request, "planned", clock.seconds, plan={**plan.described(), "units": units})
+            described = {**plan.described(), "units": units}
+            return replace(_result(plan, request, "planned", clock.seconds), plan=described)
         tally = audit.tally(carry.run(staging))
         clock.lap("score")
     _require_rows(job, tally.read)
@@ -188,9 +189,7 @@ def _first_batches(plan: Plan) -> Iterator[pa.RecordBatch]:
         yield from unit.batches()
 
 
-def _intend(
-    plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, request: Request, clock: _Clock
-) -> Intent:
+def _intend(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, request: Request, clock: _Clock) -> Intent:
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked. Creates the tables."""
     told = comments(plan)
     targets = []
@@ -253,7 +252,8 @@ def _merged(have: pa.Schema, wanted: pa.Schema) -> list[pa.Field]:
 
 def _carry_out(intent: Intent, state: Location, request: Request) -> Result:
     """Make the intent's commits that are not made yet, then record the run. Idempotent by run id."""
-    started, done = time.perf_counter(), []
+    started = time.perf_counter()
+    done: list[dict[str, Any]] = []
     for target in intent.targets:
         location = locate(target.uri)
         try:
@@ -334,19 +334,19 @@ def from_record(record: Mapping[str, Any]) -> Result:
     )  # fmt: skip
 
 
-def _result(plan: Plan, request: Request, status: str, seconds: Mapping[str, float], **more: Any) -> Result:
+def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:
+    table = {"type": "delta", "table": shown(locate(plan.sink.uri)), "version": plan.state.version, "kind": "sink"}
     return Result(
-        status=status,
+        status=ended,
         run_id=plan.run_id,
         job=plan.job.job,
         date=plan.job.date,
         model={"name": plan.model.name, "version": plan.model.version, "digest": plan.model.digest},
         input={"table": plan.pinned.name, "version": plan.pinned.snapshot.version},
-        sinks=({"type": "delta", "table": shown(locate(plan.sink.uri)), "version": plan.state.version, "kind": "sink"},),
+        sinks=(table,),
         seconds=seconds,
         carrier=plan.carrier,
         engine=request.engine,
-        **more,
     )
 
 

@@ -21,7 +21,7 @@ from lakehouse.sinks import delta as sink
 from lakehouse.sinks.delta import State, Target
 from lakehouse.sources import delta as source
 from lakehouse.staging import Staging
-from lakehouse.storage import Location, locate, shown
+from lakehouse.storage import locate, shown
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -145,7 +145,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
     ModelRefused when the model raises on every row of the sample.
     """
     job, snapshot = plan.job, plan.pinned.snapshot
-    predictor = model.load(plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items())))
+    predictor = model.load(
+        plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items()))
+    )
     untyped = Scoring(job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix)
     outputs = _outputs(plan, predictor, _answer(untyped, sample, predictor, plan))
     scoring = replace(untyped, outputs=outputs)
@@ -192,7 +194,7 @@ def comments(plan: Plan) -> dict[str, str]:
         told[name] = f"Prediction of {plan.model.name}: {part}" + (
             f", true from {prediction.threshold:g} on" if prediction.threshold is not None else ""
         )
-    return told | {name: f"Slice of {job.job}" for name in job.slice}
+    return told | dict.fromkeys(job.slice, f"Slice of {job.job}")
 
 
 def _lineage(plan: Plan) -> dict[str, Any]:
@@ -234,7 +236,9 @@ def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int]) ->
     taken = {c.lower() for c in (*plan.job.keys, *plan.job.keep, *plan.job.slice)}
     for output in outputs:
         if output.name.lower() in taken:
-            raise ConfigError(f"predictions: {output.name!r} is a column of the scored table already; name it otherwise")
+            raise ConfigError(
+                f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
+            )
     arrays = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
@@ -248,7 +252,9 @@ def _output(name: str, prediction: Any, predictor: model.Predictor, named: tuple
     if prediction.class_ is not None:
         label = prediction.class_
         known = predictor.classes or ()
-        part = next((i for i, c in enumerate(known) if c == label and isinstance(c, bool) == isinstance(label, bool)), None)
+        part = next(
+            (i for i, c in enumerate(known) if c == label and isinstance(c, bool) == isinstance(label, bool)), None
+        )
         if part is None:
             what = f"its classes are {list(known)}" if known else "it has no classes"
             raise ConfigError(f"predictions.{name}: the model has no class {label!r}: {what}")
@@ -258,11 +264,11 @@ def _output(name: str, prediction: Any, predictor: model.Predictor, named: tuple
 
 
 def _require_probabilities(name: str, values: Any, predictor: model.Predictor) -> None:
-    shape = getattr(values, "shape", ())
+    shape: tuple[int, ...] = getattr(values, "shape", ())
     if len(shape) != 2 or shape[1] != len(predictor.classes or ()):
         raise ConfigError(
-            f"predictions.{name}: class needs the probabilities of all {len(predictor.classes or ())} classes, the model "
-            "gives something else: set model: {method: predict_proba}"
+            f"predictions.{name}: class needs the probabilities of all {len(predictor.classes or ())} classes, the "
+            "model gives something else: set model: {method: predict_proba}"
         )
 
 
@@ -282,5 +288,3 @@ def storable(kind: pa.DataType, name: str) -> pa.DataType:
     if kind in mapped:
         return mapped[kind]
     raise ConfigError(f"predictions.{name}: the model answers with {kind}, which a Delta table can't hold")
-
-

@@ -167,12 +167,11 @@ def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:
 
 def _series(column: pa.Array, feature: Feature) -> pd.Series[Any]:
     column = column if column.type == feature.type else column.cast(feature.type)
+    nullable = None
     if pa.types.is_integer(feature.type) and column.null_count:
-        name = f"Int{feature.type.bit_width}"
-        return column.to_pandas(types_mapper={feature.type: pd.api.types.pandas_dtype(name)}.get)
-    if pa.types.is_timestamp(feature.type) and feature.type.tz:
-        column = column.cast(pa.timestamp("us"))
-    return column.to_pandas()
+        nullable = {feature.type: pd.api.types.pandas_dtype(f"Int{feature.type.bit_width}")}.get
+    series: pd.Series[Any] = column.to_pandas(types_mapper=nullable)
+    return series
 
 
 def _predict(

@@ -20,7 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.contract import (
-    COUNTS, FAILED, LINEAGE, MANIFEST, QUARANTINED, SCORED, WARNINGS, conform,
+    COUNTS,
+    FAILED,
+    LINEAGE,
+    MANIFEST,
+    QUARANTINED,
+    SCORED,
+    WARNINGS,
+    conform,
 )  # fmt: skip
 from lakehouse.errors import LakehouseError
 from lakehouse.progress import Address, tell
@@ -164,7 +171,14 @@ def stage(
         "isolation_calls": counters.isolation_calls,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    counts = {"task": task, "kind": COUNTS, "path": None, "rows": counters.read, "bytes": 0, "detail": json.dumps(detail)}
+    counts = {
+        "task": task,
+        "kind": COUNTS,
+        "path": None,
+        "rows": counters.read,
+        "bytes": 0,
+        "detail": json.dumps(detail),
+    }
     return [*scored.done, *quarantined.done, counts]
 
 

@@ -87,9 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--date", required=True, help="the event_date to score")
     parser.add_argument("--out", required=True, metavar="URI", help="the Delta table to write")
     parser.add_argument("--jars", required=True, help="Delta's jars: a folder, or a comma-separated list")
-    parser.add_argument(
-        "--tracking-uri", metavar="URI", help="where MLflow is; by default as MLflow finds it"
-    )
+    parser.add_argument("--tracking-uri", metavar="URI", help="where MLflow is; by default as MLflow finds it")
     args = parser.parse_args(argv)
     if args.tracking_uri:
         mlflow.set_tracking_uri(args.tracking_uri)

@@ -43,10 +43,7 @@ FEATURES_SCHEMA = pa.schema(
         _field(KEY, pa.int64(), "the player; unique in a date", nullable=False),
         _field(COUNTRY, pa.string(), "ISO 3166 code of the account's country; null where never given"),
         _field(EVENT_DATE, pa.date32(), "the date whose end this row describes (UTC)", nullable=False),
-        *(
-            _field(f, pa.float64(), f"1 if the player owns game {f[1:]}, else 0; null if unknown")
-            for f in FLAGS
-        ),
+        *(_field(f, pa.float64(), f"1 if the player owns game {f[1:]}, else 0; null if unknown") for f in FLAGS),
     ]
 )
 TRAINING_SCHEMA = FEATURES_SCHEMA.append(
@@ -88,9 +85,7 @@ def make_games_training(rows: int, seed: int) -> pa.Table:
     return table.append_column(TRAINING_SCHEMA.field(LABEL), pa.array(bought.astype(np.int64)))
 
 
-def write_games(
-    root: Path | str, rows_per_date: int = 100_000, training_rows: int = 50_000, seed: int = 2026
-) -> None:
+def write_games(root: Path | str, rows_per_date: int = 100_000, training_rows: int = 50_000, seed: int = 2026) -> None:
     """Write `features/games` (three dates) and `training/games` under `root`, one Delta commit each.
 
     A table that is already there is replaced, so its version counts up.
@@ -98,9 +93,7 @@ def write_games(
     batches = (batch for table in make_games(DATES, rows_per_date, seed) for batch in table.to_batches())
     _write(Path(root, "features", "games"), FEATURES_SCHEMA, batches, "Games owned by each player, by date")
     training = make_games_training(training_rows, seed)
-    _write(
-        Path(root, "training", "games"), TRAINING_SCHEMA, training.to_batches(), "Players and their purchase"
-    )
+    _write(Path(root, "training", "games"), TRAINING_SCHEMA, training.to_batches(), "Players and their purchase")
 
 
 def csv_to_tables(csv: Path | str, label: str, root: Path | str, event_date: dt.date) -> CsvTables:
@@ -125,9 +118,7 @@ def csv_to_tables(csv: Path | str, label: str, root: Path | str, event_date: dt.
         key = "row_id"
         table = table.add_column(0, key, pa.array(range(1, len(table) + 1), pa.int64()))
     columns = {name: table[name] if name == key else _as_feature(table[name]) for name in table.column_names}
-    features = [
-        n for n, c in columns.items() if n != key and (_is_double(c.type) or pa.types.is_string(c.type))
-    ]
+    features = [n for n, c in columns.items() if n != key and (_is_double(c.type) or pa.types.is_string(c.type))]
     if not features:
         raise ConfigError(f"{csv} has no column besides {label!r} and the key that a model could use")
     dates = pa.repeat(pa.scalar(event_date, pa.date32()), len(table))
@@ -137,9 +128,7 @@ def csv_to_tables(csv: Path | str, label: str, root: Path | str, event_date: dt.
     features_path, training_path = Path(root, "features", name), Path(root, "training", name)
     _write(features_path, table.schema, table.to_batches(), f"Rows of {Path(csv).name}")
     training = table.append_column(target, labels).filter(pc.is_valid(labels))
-    _write(
-        training_path, training.schema, training.to_batches(), f"Rows of {Path(csv).name} with their label"
-    )
+    _write(training_path, training.schema, training.to_batches(), f"Rows of {Path(csv).name} with their label")
     return CsvTables(str(features_path), str(training_path), key, features, target, label_classes(labels))
 
 
@@ -235,7 +224,7 @@ def _as_feature(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
 
 
 def _is_double(kind: pa.DataType) -> bool:
-    return kind == pa.float64()
+    return bool(kind == pa.float64())
 
 
 def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], description: str) -> None:

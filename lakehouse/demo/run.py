@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def _own(csv: Path, label: str) -> None:
     if not csv.exists():
         raise ConfigError(f"--csv: there is no file {csv}")
     name = "".join(c if c.isalnum() else "_" for c in csv.stem.lower())
-    today = date.today().isoformat()
+    today = datetime.now(UTC).date().isoformat()
     _step(f"1  features: {csv} as Delta tables under {LAKE}/{name}")
     tables = data.csv_to_tables(csv, label, LAKE / name, date.fromisoformat(today))
     _step(f"2  model: {label} from {len(tables.features)} columns, registered as {name}@champion")
@@ -120,7 +120,11 @@ def spark_submit() -> list[str]:
     """The command that submits a job to Spark on this machine."""
     command = [str(Path(sys.executable).with_name("spark-submit"))]
     properties = Path("conf/spark/local.conf")
-    return [*command, "--properties-file", str(properties)] if properties.exists() else [*command, "--master", "local[*,4]"]
+    return (
+        [*command, "--properties-file", str(properties)]
+        if properties.exists()
+        else [*command, "--master", "local[*,4]"]
+    )
 
 
 def _call(command: Sequence[str], capture: bool = False) -> str:

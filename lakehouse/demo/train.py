@@ -34,9 +34,7 @@ from lakehouse.demo.data import FLAGS, LABEL, label_classes
 from lakehouse.errors import ConfigError, nearest
 
 EXPERIMENT = "lakehouse-demo"
-TRUSTED_TYPES = [
-    "numpy.dtype"
-]  # an imputer notes the dtype it was fitted on; skops asks before it rebuilds one
+TRUSTED_TYPES = ["numpy.dtype"]  # an imputer notes the dtype it was fitted on; skops asks before it rebuilds one
 MAX_CATEGORIES = 100  # of one text column; the rarer values share a category
 
 
@@ -58,22 +56,14 @@ def train(
     table = DeltaTable(training_table_uri).to_pyarrow_table()
     for name in (*features, label):
         if name not in table.column_names:
-            raise ConfigError(
-                f"{training_table_uri} has no column {name!r}; {nearest(name, table.column_names)}"
-            )
+            raise ConfigError(f"{training_table_uri} has no column {name!r}; {nearest(name, table.column_names)}")
     table = table.select([*features, label]).filter(pc.is_valid(table[label]))
     classes = label_classes(table[label])
     if len(classes or ()) == 1:
-        raise ConfigError(
-            f"{training_table_uri}: every label in {label!r} is {classes}; a model needs two classes"
-        )
+        raise ConfigError(f"{training_table_uri}: every label in {label!r} is {classes}; a model needs two classes")
 
     x, y = table.select(list(features)).to_pandas(), table[label].to_pandas()
-    model = (
-        games_model()
-        if tuple(features) == FLAGS
-        else table_model(table.schema, features, classes is not None)
-    )
+    model = games_model() if tuple(features) == FLAGS else table_model(table.schema, features, classes is not None)
     model.fit(x, y)
     method = "predict" if classes is None else "predict_proba"
 

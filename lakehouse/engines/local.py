@@ -37,9 +37,7 @@ def run(shares: Sequence[Sequence[Unit]], staging: Staging, model_path: str) -> 
             for done in as_completed(tasks):
                 rows += done.result()
         except BrokenProcessPool as error:
-            raise Unavailable(
-                "a worker process died (out of memory, or killed): nothing was published"
-            ) from error
+            raise Unavailable("a worker process died (out of memory, or killed): nothing was published") from error
     return rows
 
 

@@ -101,7 +101,7 @@ def cores(spark: SparkSession) -> int:
     master = re.match(r"local(?:\[(\d+|\*))?", spark.conf.get("spark.master", None) or "")
     if master:
         return local_cores() if master[1] == "*" else int(master[1] or 1)
-    from pyspark.sql import functions as F  # noqa: N812, PySpark's customary name
+    from pyspark.sql import functions as F
 
     last = spark.range(1 << 20).select(F.max(F.spark_partition_id())).first()
     return int(last[0]) + 1 if last else 1
@@ -128,9 +128,7 @@ def run_units(
         return _collect(frame.mapInArrow(functools.partial(_unit_tasks, plan, archive), MANIFEST_DDL))
 
 
-def run_frame(
-    spark: SparkSession, rows: DataFrame, staging: Staging, fetched: model.Model
-) -> list[dict[str, Any]]:
+def run_frame(spark: SparkSession, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame; the manifest rows of all."""
     with _shipped(spark, staging, fetched, []) as (plan, archive):
         return _collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
@@ -140,14 +138,13 @@ def _collect(frame: DataFrame) -> list[dict[str, Any]]:
     from pyspark.errors import PySparkException
 
     try:
-        return frame.toArrow().to_pylist()
+        rows: list[dict[str, Any]] = frame.toArrow().to_pylist()
+        return rows
     except PySparkException as error:
         text = str(error)
         if "Traceback" in text or "PythonException" in type(error).__name__:
             raise
-        raise Unavailable(
-            f"Spark gave up: {text.splitlines()[0] if text else type(error).__name__}"
-        ) from error
+        raise Unavailable(f"Spark gave up: {text.splitlines()[0] if text else type(error).__name__}") from error
 
 
 @contextmanager

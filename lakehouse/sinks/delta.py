@@ -154,13 +154,11 @@ def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tu
     found: dict[tuple[str, str], int] = {}
     unclear = []
     for file in files:
-        owner = tuple(_constant(file, column) for column in (JOB, RUN_ID))
-        if None in owner or file.rows is None:
+        job, run = _constant(file, JOB), _constant(file, RUN_ID)
+        if job is None or run is None or file.rows is None:
             unclear.append(file)
-            continue
-        rows = sum(file.kept) if file.kept is not None else file.rows
-        if rows:
-            found[owner] = found.get(owner, 0) + rows  # type: ignore[index]  # None is excluded above
+        elif rows := sum(file.kept) if file.kept is not None else file.rows:
+            found[(job, run)] = found.get((job, run), 0) + rows
     if unclear:
         counted = delta.rows_of(snapshot, [JOB, RUN_ID], unclear).group_by([JOB, RUN_ID]).aggregate([([], "count_all")])
         for row in counted.to_pylist():
@@ -328,8 +326,8 @@ def _earlier(
     rows = sum((sum(f.kept) if f.kept is not None else f.rows or 0) for f in mine)
     if rows != (snapshot.transaction(f"{target.identity}/rows") or 0):
         raise Blocked(
-            f"{name}: the rows of run {target.replaces} no longer stand in files of their own (OPTIMIZE has merged them, "
-            "or rows were deleted), so they can't be replaced in one commit; delete them first, then append"
+            f"{name}: the rows of run {target.replaces} no longer stand in files of their own (OPTIMIZE has merged "
+            "them, or rows were deleted), so they can't be replaced in one commit; delete them first, then append"
         )
     return mine
 
@@ -349,4 +347,3 @@ def _version_of(snapshot: delta.Snapshot, run: str) -> int:
         if text and run in str(text) and json.loads(text).get("lakehouse_run") == run:
             return int(commit["version"])
     return snapshot.version
-

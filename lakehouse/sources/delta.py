@@ -199,8 +199,7 @@ def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
     with pq.ParquetFile(path, filesystem=unit.reading.root.filesystem()) as file:
         sizes = [file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups)]
     return [
-        FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept)
-        for group, size in enumerate(sizes)
+        FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept) for group, size in enumerate(sizes)
     ]
 
 

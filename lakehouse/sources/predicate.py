@@ -42,7 +42,14 @@ class Where:
     reason: str | None  # why it needs the frame carrier
 
 
-_OPS = {exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="}
+_OPS: Mapping[type[exp.Expr], str] = {
+    exp.EQ: "=",
+    exp.NEQ: "!=",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _UNSAFE = (exp.Query, exp.DDL, exp.DML, exp.Command, exp.AggFunc, exp.Window, exp.Parameter, exp.Placeholder)
 _FICKLE = {
@@ -72,7 +79,7 @@ def parse_where(text: str, schema: pa.Schema) -> Where:
         return Where(text, columns, (), str(hard))
 
 
-def _parse(text: str) -> exp.Expression:
+def _parse(text: str) -> exp.Expr:
     try:
         statements = sqlglot.parse(text, read="spark")
     except SqlglotError as error:
@@ -93,7 +100,7 @@ def _parse(text: str) -> exp.Expression:
     return tree
 
 
-def _boolean(tree: exp.Expression) -> bool:
+def _boolean(tree: exp.Expr) -> bool:
     kinds = (exp.Predicate, exp.Connector, exp.Not, exp.Paren, exp.Column, exp.Boolean, exp.Is, exp.Func)
     return isinstance(tree, kinds)
 
@@ -106,14 +113,14 @@ def _resolve(column: exp.Column, schema: pa.Schema) -> str:
     return found
 
 
-def _ends(term: exp.Expression) -> list[exp.Expression]:
+def _ends(term: exp.Expr) -> list[exp.Expr]:
     """A BETWEEN as the two comparisons it stands for."""
     if not isinstance(term, exp.Between) or term.args.get("symmetric"):
         return [term]
     return [exp.GTE(this=term.this, expression=term.args["low"]), exp.LTE(this=term.this, expression=term.args["high"])]
 
 
-def _comparison(term: exp.Expression, schema: pa.Schema) -> Comparison:
+def _comparison(term: exp.Expr, schema: pa.Schema) -> Comparison:
     while isinstance(term, exp.Paren):
         term = term.this
     if isinstance(term, exp.Is) and isinstance(term.expression, exp.Null):
@@ -135,13 +142,13 @@ def _comparison(term: exp.Expression, schema: pa.Schema) -> Comparison:
     raise _Hard(f"{term.sql('spark')!r} is not a simple comparison")
 
 
-def _column(node: exp.Expression, schema: pa.Schema) -> str:
+def _column(node: exp.Expr, schema: pa.Schema) -> str:
     if isinstance(node, exp.Column) and len(node.parts) == 1:
         return _resolve(node, schema)
     raise _Hard(f"{node.sql('spark')!r} is not a plain column")
 
 
-def _value(node: exp.Expression, column: str, kind: pa.DataType) -> Any:
+def _value(node: exp.Expr, column: str, kind: pa.DataType) -> Any:
     """The literal as a value of the column's own type, where Spark would compare in that type too."""
     sign = 1
     if isinstance(node, exp.Neg):
@@ -230,4 +237,3 @@ def _mask(column: pa.Array, comparison: Comparison) -> pa.Array:
     if pa.types.is_floating(column.type) and comparison.op in (">", ">="):
         result = pc.or_(result, pc.is_nan(column))  # Spark: NaN is greater than any number
     return result
-
