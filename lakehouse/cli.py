@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
-    from lakehouse.pipeline import Result
+    from lakehouse.storage import Location
 
 app = typer.Typer(
     name="lakehouse",
@@ -55,10 +56,13 @@ def score(
     5 outside system unavailable or partial, 6 input not ready, 1 a defect.
     """
     from lakehouse import ledger, pipeline, report
+    from lakehouse.storage import locate
 
     run_id = pipeline.new_run_id()
     job: Job | None = None
+    copy: Location | None = None
     try:
+        copy = locate(result) if result is not None else None
         if engine not in ("spark", "local"):
             raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
         job = _job(conf, date, target, overrides)
@@ -66,10 +70,11 @@ def score(
             request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
             outcome = pipeline.score(job, request)
     except Exception as error:
-        _fail(error, _of(error, run_id, conf, date, job, engine), as_json, result)
-    _deliver(outcome, as_json, result)
+        _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
+    _emit(asdict(outcome), as_json, copy)
     if not as_json:
-        typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, _again(conf, date)))
+        again = _again(conf, date, target, overrides, engine)
+        typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))
 
 
 @app.command()
@@ -84,9 +89,9 @@ def status(
         outcome, code = pipeline.status(job)
     except Exception as error:
         _fail(error, _of(error, "", conf, date, None, None), as_json, None)
-    _deliver(outcome, as_json, None)
+    _emit(asdict(outcome), as_json, None)
     if not as_json:
-        typer.echo(report.outcome(job, replace(outcome, plan=None), _again(conf, date)))
+        typer.echo(report.outcome(job, outcome, _again(conf, date, target, overrides, outcome.engine)))
         if outcome.message:
             typer.echo(outcome.message)
     raise typer.Exit(code)
@@ -104,7 +109,7 @@ def runs(
         job = _job(conf, "2000-01-01", target, overrides)
         rows = ledger.runs(ledger.state_of(job), job.job)[:limit]
     except Exception as error:
-        _fail(error, {"status": "failed", "message": str(error)}, as_json, None)
+        _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(rows, default=str, indent=1) if as_json else report.runs_text(rows))
 
 
@@ -120,7 +125,7 @@ def demo(
     try:
         run.run(csv, label, rows)
     except Exception as error:
-        _fail(error, {"status": "failed", "message": str(error)}, False, None)
+        _fail(error, {"status": "failed", "message": _message(error)}, False, None)
 
 
 @app.command()
@@ -136,8 +141,9 @@ def init(
     try:
         written = draft.write(model, table, out, tracking_uri)
     except Exception as error:
-        _fail(error, {"status": "failed", "message": str(error)}, False, None)
-    typer.echo(f"wrote {written}; look it through, then: lakehouse score {written} --dry-run")
+        _fail(error, {"status": "failed", "message": _message(error)}, False, None)
+    dated = " --date YYYY-MM-DD" if "{date}" in written.read_text() else ""
+    typer.echo(f"wrote {written}; look it through, then: lakehouse score {shlex.quote(str(written))}{dated} --dry-run")
 
 
 @app.command()
@@ -160,7 +166,7 @@ def jars() -> None:
     try:
         typer.echo(",".join(str(jar) for jar in runtime.jars()))
     except Exception as error:
-        _fail(error, {"status": "failed", "message": str(error)}, False, None)
+        _fail(error, {"status": "failed", "message": _message(error)}, False, None)
 
 
 def _job(conf: str, date: str | None, target: str | None, overrides: list[str] | None) -> Job:
@@ -169,8 +175,11 @@ def _job(conf: str, date: str | None, target: str | None, overrides: list[str] |
     return load_job(conf, date=date, target=target, overrides=overrides or (), environ=os.environ)
 
 
-def _again(conf: str, date: str | None) -> str:
-    return f"lakehouse score {conf}" + (f" --date {date}" if date else "")
+def _again(conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None) -> str:
+    """The command that runs the same job once more, ready to be pasted into a shell."""
+    words = ["lakehouse", "score", conf, *(["--date", date] if date else []), *(["--target", target] if target else [])]
+    words += [word for override in overrides or () for word in ("--set", override)]
+    return shlex.join([*words, *(["--engine", "local"] if engine == "local" else [])])
 
 
 def _of(
@@ -183,37 +192,38 @@ def _of(
     status = error.status if isinstance(error, LakehouseError) else "failed"
     name = job.job if job else Path(conf).stem
     base = found if isinstance(found, Result) else Result(status, run_id, name, date, engine=engine)
-    return asdict(replace(base, message=str(error)))
+    return asdict(replace(base, message=_message(error)))
 
 
-def _fail(error: Exception, content: dict[str, Any], as_json: bool, result: str | None) -> NoReturn:
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
+
+
+def _fail(error: Exception, content: dict[str, Any], as_json: bool, copy: Location | None) -> NoReturn:
     """Report an error and leave with its exit code; a defect keeps its traceback."""
     if isinstance(error, LakehouseError):
-        name = "blocked" if content["status"] == "blocked" else content["status"].replace("_", " ")
-        typer.echo(f"{name}: {error}", err=True)
+        typer.echo(f"{content['status'].replace('_', ' ')}: {error}", err=True)
         code = error.exit_code
     else:
         traceback.print_exception(error)
         code = 1
-    _emit(content, as_json, result)
+    _emit(content, as_json, copy)
     raise typer.Exit(code) from None
 
 
-def _deliver(outcome: Result, as_json: bool, result: str | None) -> None:
-    content = asdict(outcome)
-    if content["plan"] is None:
-        del content["plan"]
-    _emit(content, as_json, result)
-
-
-def _emit(content: dict[str, Any], as_json: bool, result: str | None) -> None:
-    text = json.dumps(content, default=str)
-    if result is not None:
-        from lakehouse.storage import locate, write_durably
-
-        write_durably(locate(result), text.encode() + b"\n")
+def _emit(content: dict[str, Any], as_json: bool, copy: Location | None) -> None:
+    """Print the object where it is asked for, and write it to `copy`; a run stands even where that fails."""
+    text = json.dumps({k: v for k, v in content.items() if k != "plan" or v is not None}, default=str)
     if as_json:
         typer.echo(text)
+    if copy is None:
+        return
+    from lakehouse.storage import shown, write_durably
+
+    try:
+        write_durably(copy, text.encode() + b"\n")
+    except OSError as error:
+        typer.echo(f"warning: --result {shown(copy)} can't be written: {error}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,10 +52,13 @@ def _text(
     used = {renames.get(name, name) for name, _, _ in inputs}
     key, others = _key(snapshot, used)
     day = next((c for c in snapshot.partition_columns if _is_day(snapshot.schema.field(c))), None)
-    source: dict[str, object] = {"type": "delta", "table": table} | ({"where": f"{day} = '{{date}}'"} if day else {})
-    chosen: dict[str, object] = {"uri": uri} | ({"tracking_uri": tracking_uri} if tracking_uri else {})
-    chosen |= {"trust": needed} if needed else {}
-    sections: list[tuple[str, dict[str, object]]] = [
+    source = {"type": "delta", "table": table} | ({"where": f"{day} = '{{date}}'"} if day else {})
+    chosen: dict[str, object] = {"uri": uri}
+    if tracking_uri:
+        chosen["tracking_uri"] = tracking_uri
+    if needed:
+        chosen["trust"] = needed
+    sections: list[tuple[str, Mapping[str, object]]] = [
         (f"scores {table} with {found.name} v{found.version}", {"job": found.name}),
         ("where the rows to score are read", {"source": source}),
         ("method: predict_proba gives the probabilities of a classifier's classes", {"model": chosen}),

@@ -52,9 +52,10 @@ def _sample(job: Job, result: Result) -> list[str]:
     mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]
     if snapshot is None or not mine:
         return []
+    mine = [f for f in mine if f.path.startswith(f"run={result.run_id}/")] or mine
     shown = [c for c in snapshot.schema.names if not c.startswith("_") and c not in texts][:6]
     rows = delta.head(snapshot.location, mine[0].relative, [*shown, MODEL_VERSION], 3)
-    return table_text([*shown, MODEL_VERSION], [[_cell(row[c]) for c in [*shown, MODEL_VERSION]] for row in rows])
+    return table_text([*shown, MODEL_VERSION], [[_cell(row.get(c)) for c in [*shown, MODEL_VERSION]] for row in rows])
 
 
 def _cell(value: Any) -> str:
@@ -86,6 +87,7 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def plan_text(plan: Mapping[str, Any]) -> str:
     """A dry run's plan."""
     model, read = plan["model"], plan["input"]
+    at = f" v{plan['table_version']}" if plan["table_version"] is not None else ""
     rows = f"{plan['rows_at_most']:,}" if plan["rows_at_most"] is not None else "unknown"
     pairs = [
         ("input", f"{read['table']} v{read['version']}, {plan['files']} files, at most {rows} rows"),
@@ -96,7 +98,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
         ("generation", str(plan["generation"])),
         ("fingerprint", plan["fingerprint"]),
-        ("publish", f"{plan['table']} v{plan['table_version']}: {plan['publish']}"),
+        ("publish", f"{plan['table']}{at}: {plan['publish']}"),
     ]
     return "\n".join(f"{name:<12} {value}" for name, value in pairs)
 

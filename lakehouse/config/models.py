@@ -208,8 +208,9 @@ class Job(_Section):
     )
     source: Source = Field(description="where the rows to score are read")
     model: Model = Field(description="which model scores them")
-    keys: Annotated[tuple[Text, ...], Field(min_length=1), _listed("column that identifies a row")] = Field(
-        description="the columns that identify a row, passed through to the scored table"
+    keys: Annotated[tuple[Text, ...], _listed("column that identifies a row")] = Field(
+        description="the columns that identify a row, passed through to the scored table",
+        json_schema_extra={"minItems": 1},
     )
     keep: Texts = Field((), description="further columns passed through to the scored table")
     predictions: dict[Text, Prediction] | None = Field(
@@ -222,8 +223,8 @@ class Job(_Section):
         default_factory=Features, description="how the table's columns become the model's features"
     )
     checks: Checks = Field(default_factory=Checks, description="what must hold before anything is published")
-    sinks: Annotated[tuple[Sink, ...], Field(min_length=1), _listed("table to publish to")] = Field(
-        description="the tables the scores are published to, in this order"
+    sinks: Annotated[tuple[Sink, ...], _listed("table to publish to")] = Field(
+        description="the tables the scores are published to, in this order", json_schema_extra={"minItems": 1}
     )
     state: Text | None = Field(None, description="where run state lives; default: beside the first sink's table")
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
