@@ -61,14 +61,28 @@ def session(delta: bool) -> Iterator[SparkSession]:
     if not submitted and not os.environ.get("SPARK_REMOTE"):
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     builder = SparkSession.builder.appName("lakehouse")
-    if not submitted and not os.environ.get("SPARK_REMOTE"):
-        for key, value in _local_settings(delta).items():
+    if not os.environ.get("SPARK_REMOTE"):
+        for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta)).items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
     try:
         yield spark
     finally:
         spark.stop()
+
+
+_DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+
+def _submitted_settings(delta: bool) -> dict[str, str]:
+    """What the frame carrier needs of a submitted session, where its flags and properties don't say it."""
+    from pyspark import SparkConf
+
+    given = SparkConf()
+    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key)}
 
 
 def _local_settings(delta: bool) -> dict[str, str]:
@@ -87,8 +101,7 @@ def _local_settings(delta: bool) -> dict[str, str]:
     if delta:
         settings |= {
             "spark.jars": ",".join(str(jar) for jar in runtime.jars()),
-            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+            **_DELTA,
         }
     return settings
 

@@ -214,6 +214,9 @@ def balance(work: Sequence[FileUnit], tasks: int) -> list[list[FileUnit]]:
     return shares
 
 
+_NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
+
+
 def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
     """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta support."""
     reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
@@ -223,10 +226,16 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFr
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
         text = str(error)
-        if "DATA_SOURCE_NOT_FOUND" in text or "ClassNotFound" in text or "NoClassDefFound" in text:
+        if any(sign in text for sign in _NO_DELTA):
             raise ConfigError(
                 f"{pinned.name} has to be read by Spark itself, and this Spark has no Delta: add "
                 '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
+            ) from error
+        if "DELTA_CONFIGURE_SPARK_SESSION" in text:
+            raise ConfigError(
+                f"{pinned.name} has to be read by Spark itself, and this session was opened without Delta's extension: "
+                "set spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
+                "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog when it is created"
             ) from error
         if "PARSE_SYNTAX_ERROR" in text or "UNRESOLVED" in text or "DATATYPE_MISMATCH" in text:
             raise ConfigError(f"source.where: Spark refuses it: {text.splitlines()[0]}") from error

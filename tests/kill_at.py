@@ -1,0 +1,87 @@
+"""Run a job and die by SIGKILL at a point of it: python kill_at.py POINT JOB_FILE DATE ENGINE.
+
+Started by test_kill.py. It ends with status 0 where the point was never reached.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from lakehouse import audit, ledger, pipeline, staging
+from lakehouse.config import load_job
+from lakehouse.engines import local
+from lakehouse.sinks import delta as sink
+from lakehouse.storage import Location
+
+BEFORE, AFTER = "before", "after"
+CALLS: dict[str, tuple[Any, str, int, str]] = {
+    "scoring": (staging, "score_batch", 2, BEFORE),  # the first batch is staged
+    "scored": (audit, "tally", 1, AFTER),
+    "quarantine created": (sink, "create", 1, AFTER),
+    "sink created": (sink, "create", 2, AFTER),
+    "declared": (ledger, "declare", 1, AFTER),
+    "quarantine published": (sink, "publish", 1, AFTER),
+    "sink published": (sink, "publish", 2, AFTER),
+    "recorded": (ledger, "record", 1, AFTER),
+    "closed": (ledger, "close", 1, AFTER),
+}
+"""Point: a function, which call of it, and on which side of that call to die."""
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(module: Any, name: str, call: int, side: str) -> None:
+    """Die before or after the n-th call of a function."""
+    original, left = getattr(module, name), [call]
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and side == BEFORE:
+            die()
+        answer = original(*args, **kwargs)
+        if left[0] == 0:
+            die()
+        return answer
+
+    setattr(module, name, wrapper)
+
+
+def arm_create() -> None:
+    """Die while the sink's table is created: as soon as its log's folder is there."""
+    original = sink.create
+
+    def wrapper(location: Location, *args: Any) -> None:
+        def look() -> None:
+            while not Path(location.path, "_delta_log").exists():
+                pass
+            die()
+
+        if not location.path.endswith("_quarantine"):
+            threading.Thread(target=look, daemon=True).start()
+        original(location, *args)
+
+    sink.create = wrapper
+
+
+def main(point: str, job_file: str, date: str, engine: str) -> None:
+    job = load_job(job_file, date=date, environ=os.environ)
+    local.cores = lambda: 1  # one share of the work, which this process does itself
+    watch = None
+    if point == "workers scoring":
+        watch = die  # called when the first worker tells of rows it has read
+    elif point == "sink's log appears":
+        arm_create()
+    else:
+        arm(*CALLS[point])
+    pipeline.score(job, pipeline.Request(engine, ledger.now(), pipeline.new_run_id(), watch=watch))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,469 @@
+"""The command line: exit codes, the JSON object, what people see, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+from sklearn.linear_model import LogisticRegression
+
+from lakehouse import pipeline, report
+from lakehouse.config import json_schema, load_job
+from lakehouse.errors import Unavailable
+from tests.command import Outcome, run, tree
+from tests.conftest import read, version, write
+
+DAY, NEXT, EMPTY = "2026-01-02", "2026-01-03", "2026-01-09"
+CONF = "conf/scores.yaml"
+COMMITTED = Path(__file__).parents[1] / "conf"
+KEYS = {
+    "run_id", "job", "date", "status", "rows_read", "rows_scored", "rows_quarantined", "model", "input", "sinks",
+    "checks", "seconds", "carrier", "engine", "message",
+}  # fmt: skip
+Run = Callable[..., Outcome]
+
+
+def features(day: str, rows: int = 40, unkeyed: int = 0) -> pa.Table:
+    """Rows of one day, the first `unkeyed` of them without a key."""
+    n = np.arange(rows)
+    ids = pa.array(n, mask=n < unkeyed)
+    country = ["DE", "FR"] * (rows // 2)
+    return pa.table({"id": ids, "country": country, "a": n * 0.1, "b": np.cos(n), "day": [day] * rows})
+
+
+@pytest.fixture(scope="module")
+def uri(register: Callable[..., str]) -> str:
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40), "b": np.cos(np.arange(40))})
+    return register(LogisticRegression().fit(x, (x["a"] > 2).astype(int)), x, name="purchase")
+
+
+@pytest.fixture
+def lake(make_job: Callable[..., Any], uri: str) -> None:
+    """conf/scores.yaml over a good day, a bad one with 3 rows without a key of 40, and no others."""
+    write("lake/features", features(DAY), ["day"])
+    write("lake/features", features(NEXT, unkeyed=3), ["day"])
+    make_job(
+        uri, date=DAY, source={"where": "day = '{date}'"}, model={"method": "predict_proba"}, keep=["country"],
+        predictions={"p": {"class": 1}}, slice={"score_date": "{date}"}, state="lake/state",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def lakehouse(lake: None, capfd: pytest.CaptureFixture[str]) -> Run:
+    """lakehouse("score", date, …) runs the command on conf/scores.yaml, score with the local engine."""
+
+    def call(command: str, date: str | None = DAY, *arguments: str) -> Outcome:
+        dated = ["--date", date] if date else []
+        engine = ["--engine", "local"] if command == "score" else []
+        return run(capfd, command, CONF, *dated, *engine, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """unreachable(kind): the next commit to the table of this kind, sink or quarantine, fails once."""
+    publish, failing = pipeline.sink.publish, []
+
+    def refuse_once(target: Any, *more: Any) -> int:
+        if target.kind in failing:
+            failing.remove(target.kind)
+            raise Unavailable("storage: connection refused")
+        return publish(target, *more)
+
+    monkeypatch.setattr(pipeline.sink, "publish", refuse_once)
+    return failing.append
+
+
+# --- --json and --result ----------------------------------------------------------------------------------
+
+
+def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: Run) -> None:
+    done = lakehouse("score", DAY, "--json")
+    told = done.json
+    digest = told["model"].pop("digest")
+    seconds = told.pop("seconds")
+    assert (done.code, done.err) == (0, "")
+    assert (len(told.pop("run_id")), len(digest), set(seconds)) == (36, 64, {"plan", "score", "publish"})
+    assert told == {
+        "status": "published", "job": "scores", "date": DAY, "rows_read": 40, "rows_scored": 40, "rows_quarantined": 0,
+        "model": {"name": "purchase", "version": "1"}, "input": {"table": "lake/features", "version": 1},
+        "sinks": [{"type": "delta", "table": "lake/scores", "version": 1, "kind": "sink"}],
+        "checks": {"passed": 1, "failed": 0}, "carrier": "files", "engine": "local", "message": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("date", "extra", "code", "status", "said"),
+    [
+        (NEXT, [], 3, "blocked", "blocked: 3 of 40 rows (7.50%) went to quarantine, 0 are allowed"),
+        (EMPTY, [], 6, "not_ready", "not ready: lake/features: 0 rows to score, source.min_rows asks for 1"),
+        (DAY, ["--set", "keep=[land]"], 2, "failed", "failed: keep: lake/features has no column 'land'"),
+        (None, [], 2, "failed", "failed: conf/scores.yaml uses {date} at source.where, slice.score_date: give --date"),
+    ],
+)
+def test_json_has_the_same_keys_however_a_run_ends(
+    lakehouse: Run, date: str | None, extra: list[str], code: int, status: str, said: str
+) -> None:
+    done = lakehouse("score", date, "--json", *extra)
+    assert (done.code, done.json["status"], done.json["date"], done.json["job"]) == (code, status, date, "scores")
+    assert set(done.json) == KEYS
+    assert done.err.startswith(said)
+    assert done.json["message"] in done.err
+
+
+def test_json_of_a_second_run_is_unchanged(lakehouse: Run) -> None:
+    first = lakehouse("score", DAY, "--json").json
+    done = lakehouse("score", DAY, "--json")
+    assert (done.code, done.json["status"], done.err, set(done.json)) == (0, "unchanged", "", KEYS)
+    assert [done.json[k] for k in ("model", "input", "sinks")] == [first[k] for k in ("model", "input", "sinks")]
+
+
+def test_json_of_a_blocked_run_has_its_counts_and_its_quarantine(lakehouse: Run) -> None:
+    told = lakehouse("score", NEXT, "--json").json
+    assert (told["rows_read"], told["rows_scored"], told["rows_quarantined"]) == (40, 37, 3)
+    assert told["checks"] == {"passed": 0, "failed": 1}
+    assert [(s["kind"], s["table"]) for s in told["sinks"]] == [("quarantine", "lake/scores_quarantine")]
+    assert version("lake/scores") == -1
+    assert read("lake/scores_quarantine").num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("date", "extra", "status"), [(DAY, [], "published"), (NEXT, [], "blocked"), (EMPTY, [], "not_ready"),
+                                  (DAY, ["--set", "kep=1"], "failed")]
+)  # fmt: skip
+def test_the_result_file_holds_the_same_object_on_success_and_on_failure(
+    lakehouse: Run, workspace: Path, date: str, extra: list[str], status: str
+) -> None:
+    done = lakehouse("score", date, "--json", "--result", "out/result.json", *extra)
+    text = (workspace / "out" / "result.json").read_text()
+    assert text == done.out
+    assert json.loads(text)["status"] == status
+
+
+def test_a_result_that_could_never_be_written_is_told_before_the_run(lakehouse: Run) -> None:
+    done = lakehouse("score", DAY, "--json", "--result", "s3://bucket/result.json")
+    assert (done.code, done.json["status"], version("lake/scores")) == (2, "failed", -1)
+    assert done.err.count("\n") == 1
+    assert "s3://bucket/result.json" in done.err
+
+
+def test_a_result_that_can_not_be_written_leaves_a_published_run_published(lakehouse: Run, workspace: Path) -> None:
+    (workspace / "taken").write_text("a file where a folder is needed")
+    done = lakehouse("score", DAY, "--json", "--result", "taken/result.json")
+    assert (done.code, done.json["status"], version("lake/scores")) == (0, "published", 1)
+    assert done.err.startswith("warning: --result taken/result.json can't be written: ")
+
+
+def test_a_defect_keeps_its_traceback_and_exits_1(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "make_plan", lambda *given: 1 // 0)
+    done = lakehouse("score", DAY, "--json", "--result", "result.json")
+    assert (done.code, done.json["status"], set(done.json)) == (1, "failed", KEYS)
+    assert done.json["message"] == "ZeroDivisionError: integer division or modulo by zero"
+    assert done.err.startswith("Traceback (most recent call last):")
+    assert done.err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
+    assert json.loads(Path("result.json").read_text()) == done.json
+
+
+# --- a dry run --------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_plan_and_touches_nothing(
+    lakehouse: Run, workspace: Path, tracking_uri: str, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    registry = Path(tracking_uri.removeprefix("sqlite:///")).parent
+    before = tree(workspace, registry)
+    done = lakehouse("score", DAY, "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in done.out.splitlines())
+    assert lines["input"] == "lake/features v1, 1 files, at most 40 rows"
+    assert lines["columns"] == "id, country, a, b, day"
+    assert lines["carrier"] == "files: Arrow reads this table's files as they are"
+    assert lines["model"].startswith("purchase v1 sha256:")
+    assert (lines["slice"], lines["generation"]) == (f"score_date={DAY}", "1")
+    assert lines["publish"] == f"lake/scores: create the table, then replace score_date={DAY}"
+    assert tree(workspace, registry) == before
+    assert list(tree(scratch)) == []
+
+
+def test_the_plan_of_a_dry_run_is_in_the_json_too(lakehouse: Run) -> None:
+    lakehouse("score", DAY)
+    told = lakehouse("score", DAY, "--dry-run", "--json").json
+    plan = told["plan"]
+    assert (told["status"], set(told)) == ("planned", KEYS | {"plan"})
+    assert (plan["publish"], plan["table_version"], plan["units"]) == ("nothing: unchanged", 1, 1)
+
+
+def test_a_dry_run_does_not_finish_an_earlier_run(lakehouse: Run, unreachable: Any, workspace: Path) -> None:
+    unreachable("sink")
+    lakehouse("score")
+    before = tree(workspace)
+    assert lakehouse("score", DAY, "--dry-run").code == 0
+    assert tree(workspace) == before
+
+
+# --- status and runs --------------------------------------------------------------------------------------
+
+
+def test_status_before_any_run(lakehouse: Run) -> None:
+    done = lakehouse("status")
+    assert (done.code, done.out, done.err) == (6, f"NOT_READY  score_date={DAY}\nno run of this job and date yet\n", "")
+    told = lakehouse("status", DAY, "--json")
+    assert (told.code, told.json["status"], set(told.json)) == (6, "not_ready", KEYS)
+
+
+def test_status_is_what_the_newest_run_said(lakehouse: Run) -> None:
+    scored = lakehouse("score", DAY, "--json")
+    told = lakehouse("status", DAY, "--json")
+    assert (told.code, told.json, told.err) == (0, scored.json, "")
+    assert lakehouse("status").out.splitlines()[1].startswith(f"PUBLISHED  lake/scores v1  score_date={DAY}")
+
+
+def test_status_after_a_blocked_run(lakehouse: Run) -> None:
+    lakehouse("score", NEXT)
+    done = lakehouse("status", NEXT)
+    assert done.code == 3
+    assert "BLOCKED" in done.out
+    assert "3 of 40 rows (7.50%) went to quarantine" in done.out
+    assert lakehouse("status", NEXT, "--json").json["status"] == "blocked"
+    assert lakehouse("status", DAY).code == 6  # of another date
+
+
+def test_status_after_an_interrupted_run_until_the_next_one_finishes_it(lakehouse: Run, unreachable: Any) -> None:
+    unreachable("sink")
+    stopped = lakehouse("score", DAY, "--json")
+    assert (stopped.code, stopped.json["status"], set(stopped.json)) == (5, "failed", KEYS)
+    assert stopped.err == (
+        "failed: storage: connection refused; the next run of this job and slice goes on from here\n"
+    )
+    told = lakehouse("status", DAY, "--json")
+    assert (told.code, told.json["status"], told.json["sinks"]) == (5, "partial", [])
+    assert told.json["message"] == "stopped half way: the next run finishes it"
+    assert lakehouse("status").code == 5
+
+    finished = lakehouse("score", DAY, "--json")
+    assert (finished.code, finished.json["status"], finished.json["rows_scored"]) == (0, "published", 40)
+    assert finished.json["run_id"] == told.json["run_id"]
+    assert finished.err == f"finished run {told.json['run_id']} (published), which had stopped half way\n"
+    assert lakehouse("status").code == 0
+
+
+def test_a_run_with_some_of_its_commits_made_is_partial(lakehouse: Run, unreachable: Any) -> None:
+    unreachable("sink")
+    stopped = lakehouse("score", NEXT, "--json", "--set", "checks.quarantine.max_fraction=0.5")
+    assert (stopped.code, stopped.json["status"], set(stopped.json)) == (5, "partial", KEYS)
+    assert stopped.err.startswith("partial: storage: connection refused")
+    assert (read("lake/scores_quarantine").num_rows, read("lake/scores").num_rows) == (3, 0)
+
+
+def test_runs_lists_the_newest_first(lakehouse: Run) -> None:
+    assert lakehouse("runs", None).out == "no runs yet\n"
+    lakehouse("score", DAY)
+    lakehouse("score", NEXT)
+    lakehouse("score", DAY)  # unchanged: no run of its own
+    header, *rows = (line.split() for line in lakehouse("runs", None).out.splitlines())
+    assert header[:7] == ["started", "(UTC)", "date", "status", "read", "scored", "quarantined"]
+    assert [row[2:7] for row in rows] == [[NEXT, "blocked", "40", "37", "3"], [DAY, "published", "40", "40", "0"]]
+    assert lakehouse("runs", None, "--limit", "1").out.splitlines()[1].split()[2] == NEXT
+    listed = json.loads(lakehouse("runs", None, "--json").out)
+    assert [(r["date"], r["status"], r["rows_scored"]) for r in listed] == [
+        (NEXT, "blocked", 37),
+        (DAY, "published", 40),
+    ]
+
+
+# --- what people see --------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_run_for_people(lakehouse: Run) -> None:
+    done = lakehouse("score")
+    counts, headline, names, *rows, again = done.out.splitlines()
+    assert counts.split("  ")[0] == "read 40 = scored 40 + quarantined 0"
+    assert counts.endswith("files carrier, local engine")
+    assert headline.startswith(f"PUBLISHED  lake/scores v1  score_date={DAY}  ")
+    assert " s  purchase v1 sha256:" in headline
+    assert names.split() == ["id", "country", "p", "_model_version"]
+    assert [row.split()[:2] for row in rows] == [["0", "DE"], ["1", "FR"], ["2", "DE"]]
+    assert again.startswith(f"next     lakehouse score {CONF} --date {DAY} --engine local  ")
+
+
+def test_the_next_command_is_the_same_job(lakehouse: Run, workspace: Path) -> None:
+    shared = {"targets": {"dev": {"sinks": [{"type": "delta", "table": "lake/dev"}]}}}
+    (workspace / "conf" / "lakehouse.yaml").write_text(yaml.safe_dump(shared))
+    done = lakehouse("score", DAY, "--target", "dev", "--set", "predictions={q: {class: 1}}")
+    command = done.out.splitlines()[-1].removeprefix("next").split("#")[0].strip()
+    assert command == (
+        f"lakehouse score {CONF} --date {DAY} --target dev --set 'predictions={{q: {{class: 1}}}}' --engine local"
+    )
+
+
+def test_a_run_with_quarantine_for_people(lakehouse: Run) -> None:
+    done = lakehouse("score", NEXT, "--set", "checks.quarantine.max_fraction=0.5")
+    assert done.out.startswith("read 40 = scored 37 + quarantined 3 ")
+
+
+def test_an_unchanged_run_shows_what_is_there_and_commits_nothing(lakehouse: Run, workspace: Path) -> None:
+    lakehouse("score")
+    before = tree(workspace / "lake")
+    done = lakehouse("score")
+    assert done.out.splitlines()[0].startswith(f"UNCHANGED  lake/scores v1  score_date={DAY}")
+    assert done.out.splitlines()[2].split()[:2] == ["0", "DE"]
+    assert tree(workspace / "lake") == before
+
+
+def test_an_unchanged_run_is_shown_when_its_table_got_a_column_since(lakehouse: Run) -> None:
+    from deltalake import DeltaTable, Field
+
+    lakehouse("score")
+    DeltaTable("lake/scores").alter.add_columns([Field("note", "string")])
+    done = lakehouse("score")
+    assert (done.code, done.err.count("Traceback")) == (0, 0)
+    assert done.out.startswith("UNCHANGED")
+
+
+def test_the_sample_is_of_the_rows_that_this_run_appended(make_job: Any, uri: str, capfd: Any) -> None:
+    write("lake/features", features(DAY), ["day"])
+    write("lake/features", features(NEXT).set_column(0, "id", pa.array(range(100, 140))), ["day"])
+    sinks = [{"type": "delta", "table": "lake/scores", "write": "append"}]
+    make_job(uri, date=DAY, source={"where": "day = '{date}'"}, predictions={"label": "*"}, sinks=sinks)
+    for day, first in ((DAY, "0"), (NEXT, "100")):
+        done = run(capfd, "score", CONF, "--date", day, "--engine", "local")
+        assert done.out.splitlines()[3].split()[0] == first
+
+
+def test_a_blocked_run_says_why_on_stderr_and_nothing_on_stdout(lakehouse: Run) -> None:
+    done = lakehouse("score", NEXT)
+    assert (done.code, done.out) == (3, "")
+    counted = "3 of 40 rows (7.50%) went to quarantine, 0 are allowed (max_fraction 0.01): key_not_null id ×3"
+    assert f"blocked: {counted}\n" in done.err
+    assert "    id=None: key_not_null id\n" in done.err
+    assert "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine." in done.err
+
+
+def test_progress_is_plain_lines_where_stderr_is_no_terminal(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_PLAIN_EVERY", 0.0)
+    lines = lakehouse("score").err.splitlines()
+    why = "Arrow reads this table's files as they are"
+    assert lines[0] == f"reading lake/features v1 with purchase v1; files carrier: {why}"
+    assert lines[1] == "scoring 1 units in 1 tasks, at most 40 rows"
+    assert lines[-1].startswith("read 40 rows, 1 of 1 units, ")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_progress_is_a_bar_on_a_terminal(lake: None) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "lakehouse.cli", "score", CONF, "--date", DAY, "--engine", "local"]
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    environ.pop("NO_COLOR", None)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environ) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: _read(ours), b"")).decode()
+        out = process.communicate()[0].decode()
+    os.close(ours)
+    assert (process.returncode, out.splitlines()[0].split("  ")[0]) == (0, "read 40 = scored 40 + quarantined 0")
+    assert "reading lake/features v1 with purchase v1" in shown
+    assert "\x1b[?25l" in shown  # the cursor is hidden while the bar moves
+    assert "scoring 1 units" in shown
+    assert "━" in shown
+    assert "Traceback" not in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # Linux's way to say that the other side is closed
+        return b""
+
+
+# --- schema and init --------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_the_committed_one(capfd: pytest.CaptureFixture[str], workspace: Path) -> None:
+    done = run(capfd, "schema")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (COMMITTED / "job.schema.json").read_text()
+    assert run(capfd, "schema", "--out", "job.schema.json").out == ""
+    assert (workspace / "job.schema.json").read_text() == done.out
+
+
+def test_the_committed_job_has_the_structure_of_the_schema() -> None:
+    job, schema = yaml.safe_load((COMMITTED / "games.yaml").read_text()), json_schema()
+    assert set(schema["required"]) <= set(job) <= set(schema["properties"])
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator(schema).validate(job)
+    with pytest.raises(jsonschema.ValidationError, match="sorce"):
+        jsonschema.Draft202012Validator(schema).validate({**job, "sorce": 1})
+
+
+@pytest.fixture
+def dated(workspace: Path) -> None:
+    """A table by event_date whose column A is the model's feature a."""
+    rows = features(DAY).rename_columns(["player_id", "country", "A", "b", "event_date"])
+    write("lake/games", rows, ["event_date"])
+
+
+def test_init_writes_a_job_that_scores(dated: None, uri: str, tracking_uri: str, capfd: Any) -> None:
+    done = run(capfd, "init", uri, "lake/games", "--tracking-uri", tracking_uri)
+    assert (done.code, done.err) == (0, "")
+    command = "lakehouse score conf/purchase.yaml --date YYYY-MM-DD --dry-run"
+    assert done.out == f"wrote conf/purchase.yaml; look it through, then: {command}\n"
+    job = load_job("conf/purchase.yaml", date=DAY, environ={})
+    assert (job.keys, job.features.rename, dict(job.slice)) == (("player_id",), {"a": "A"}, {"score_date": DAY})
+    assert job.source.where == f"event_date = '{DAY}'"
+    scored = run(capfd, "score", "conf/purchase.yaml", "--date", DAY, "--engine", "local", "--json")
+    assert (scored.code, scored.json["status"], scored.json["rows_scored"]) == (0, "published", 40)
+    assert read("lake/purchase_scores").column_names[:2] == ["player_id", "prediction"]
+
+
+def test_init_overwrites_nothing(dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
+    (workspace / "mine.yaml").write_text("job: mine\n")
+    before = tree(workspace)
+    done = run(capfd, "init", uri, "lake/games", "--out", "mine.yaml", "--tracking-uri", tracking_uri)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "failed: mine.yaml is there already: name another file with --out\n"
+    assert tree(workspace) == before
+
+
+@pytest.mark.usefixtures("dated")
+def test_init_names_the_nearest_table_and_model(uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
+    before = tree(workspace)
+    table = run(capfd, "init", uri, "lake/game", "--tracking-uri", tracking_uri)
+    model = run(capfd, "init", "models:/purchse@champion", "lake/games", "--tracking-uri", tracking_uri)
+    assert (table.code, table.err) == (2, "failed: there is no Delta table at lake/game; did you mean 'games'?\n")
+    assert (model.code, model.err.endswith("no model 'purchse', did you mean 'purchase'?\n")) == (2, True)
+    assert tree(workspace) == before
+
+
+# --- starting up ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["--help"], ["score", "--help"], ["schema"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    heavy = ["mlflow", "pyspark", "pandas", "pyarrow", "numpy", "deltalake", "sklearn"]
+    code = (
+        "import sys\nfrom lakehouse.cli import main\n"
+        f"try:\n    main({command})\nfinally:\n    print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert done.stdout
+
+
+def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str], workspace: Path) -> None:
+    done = run(capfd, "score", "conf/none.yaml", "--dat", DAY)
+    assert (done.code, done.out) == (2, "")
+    assert "--date" in done.err
