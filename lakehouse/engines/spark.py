@@ -165,7 +165,7 @@ def _shipped(
 ) -> Iterator[tuple[str, str]]:
     """Ship the plan and the model to the executors; the names they are found by."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        archive = model.pack(fetched, Path(folder))
+        archive = model.pack(fetched.path, fetched.digest, Path(folder))
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
         plan = Path(folder) / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))

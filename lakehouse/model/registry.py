@@ -1,0 +1,200 @@
+"""Models in MLflow: alias → version → local bytes, judged before anything of them is loaded."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from lakehouse.errors import ConfigError, ModelRefused, Unavailable, nearest
+from lakehouse.model.loading import digest_of
+from lakehouse.policy import judge, needs
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.config import Model as ModelConfig
+
+_META = "registered_model_meta"  # written by MLflow's download, not part of the model
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model version on local disk. `signature`: MLflow's own JSON form; `output_names` of its signature."""
+
+    uri: str
+    name: str
+    version: str
+    path: str
+    digest: str
+    signature: Any
+    output_names: tuple[str, ...]
+    flavors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model URI with its alias resolved: `uri` names one version for good."""
+
+    uri: str
+    name: str
+    version: str
+
+
+def resolve(config: ModelConfig) -> Resolved:
+    """Look the model's alias up, once. Raises ConfigError where there is no such model, alias or version."""
+    client = _client(config)
+    uri = config.uri
+    if not uri.startswith("models:/"):
+        name = uri.rstrip("/").rsplit("/", 1)[-1]
+        return Resolved(uri, name, urlsplit(uri).path.strip("/").split("/")[0] if "runs:" in uri else "none")
+    name, _, alias = uri.removeprefix("models:/").strip("/").partition("@")
+    if alias:
+        version = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
+        return Resolved(f"models:/{name}/{version}", name, version)
+    name, _, version = name.partition("/")
+    if not version and name.startswith("m-"):
+        return Resolved(uri, name, "none")  # a logged model that is in no registry
+    if not version:
+        raise ConfigError(f"model.uri: {uri!r} names no version: use models:/{name}@<alias> or models:/{name}/<n>")
+    _find(client, config, lambda: client.get_model_version(name, version))
+    return Resolved(uri, name, version)
+
+
+def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
+    """Download the version into `folder`, take its digest and judge it; nothing of it is loaded.
+
+    Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
+    """
+    import mlflow
+
+    client = _client(config)
+    where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+    try:
+        source = _source(client, resolved.uri)
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
+    except mlflow.exceptions.MlflowException as error:
+        raise ConfigError(f"model.uri: {resolved.uri} can't be downloaded: {_first(error)}") from error
+    except OSError as error:
+        raise Unavailable(f"model.uri: {resolved.uri} can't be downloaded: {error}") from error
+    (path / _META).unlink(missing_ok=True)
+    digest = digest_of(path)
+    mlmodel = _description(path, resolved.uri)
+    judge(mlmodel, digest, config.trust)
+    signature = mlmodel.get("signature")
+    if not isinstance(signature, Mapping) or not signature.get("inputs"):
+        raise ModelRefused(
+            f"{resolved.uri} has no signature, so its features are not known: log it again with "
+            "signature=infer_signature(X, model.predict(X))"
+        )
+    inputs, outputs = (_parsed(signature.get(side), side, resolved.uri) for side in ("inputs", "outputs"))
+    names = tuple(str(o["name"]) for o in outputs if o.get("name"))
+    flavors = tuple(sorted(mlmodel["flavors"]))
+    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, names, flavors)
+
+
+def _source(client: Any, uri: str) -> str:
+    """Where the version's files are. MLflow's own look-up asks its process-wide registry, whatever the job says."""
+    if uri.startswith("models:/") and not client._registry_uri.startswith(("databricks", "uc:")):
+        name, _, version = uri.removeprefix("models:/").partition("/")
+        uri = client.get_model_version_download_uri(name, version) if version else uri
+        if uri.startswith("models:/m-"):
+            uri = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
+    return uri
+
+
+def needs_of(model: Model) -> list[tuple[str, str]]:
+    """(trust, reason) for everything in a fetched model that is more than data."""
+    return list(needs(_description(Path(model.path), model.uri)))
+
+
+def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
+    parsed = yaml.safe_load(text) if isinstance(text, str) else text
+    if parsed is None:
+        return []
+    if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
+        raise ModelRefused(f"{uri}: the signature's {side} can't be read: {parsed!r}")
+    return parsed
+
+
+def _description(path: Path, uri: str) -> dict[str, Any]:
+    if any(p.is_symlink() for p in path.rglob("*")):
+        raise ModelRefused(f"{uri}: the model's folder has symbolic links, which could lead anywhere")
+    try:
+        parsed = yaml.safe_load((path / "MLmodel").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ModelRefused(f"{uri}: its MLmodel file can't be read: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ModelRefused(f"{uri}: its MLmodel file is not a mapping")
+    return parsed
+
+
+def log_run(
+    job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str]
+) -> str:
+    """Log a run with these metrics and tags to MLflow, linked to the model version; its id."""
+    from mlflow.entities import Metric, RunTag
+
+    client = _client(job.model)
+    found = client.get_experiment_by_name(experiment)
+    home = found.experiment_id if found else client.create_experiment(experiment)
+    run = client.create_run(home, run_name=job.job)
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
+    client.log_batch(
+        run.info.run_id, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()]
+    )
+    client.set_terminated(run.info.run_id)
+    if resolved.uri.startswith("models:/"):
+        client.set_model_version_tag(resolved.name, resolved.version, f"last_run.{job.job}", run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _client(config: ModelConfig) -> Any:
+    """An MLflow client for the job's tracking and registry, with time-outs fit for a scheduled job."""
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    for name, value in (patience | quiet).items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    tracking = config.tracking_uri or mlflow.get_tracking_uri()
+    registry = config.registry_uri or (tracking if config.tracking_uri else mlflow.get_registry_uri())
+    for uri in (tracking, registry):
+        file = uri.removeprefix("sqlite:///")
+        if uri.startswith("sqlite:///") and not Path(file).exists():
+            raise ConfigError(f"MLflow: there is no database {file!r} ({uri}); set model.tracking_uri")
+    return mlflow.MlflowClient(tracking_uri=tracking, registry_uri=registry)
+
+
+def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
+    import mlflow
+
+    try:
+        return look_up()
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            raise Unavailable(f"MLflow can't be reached: {_first(error)}") from error
+        raise ConfigError(
+            f"model.uri: {config.uri} is not there: {_first(error)}; {_known(client, config.uri)}"
+        ) from error
+
+
+def _known(client: Any, uri: str) -> str:
+    """What the registry has: the model's aliases and versions, or the names of other models."""
+    name = uri.removeprefix("models:/").split("@")[0].split("/")[0]
+    models = {m.name: m for m in client.search_registered_models(max_results=200)}
+    if name not in models:
+        return f"no model {name!r}, {nearest(name, models)}"
+    aliases = ", ".join(sorted(models[name].aliases)) or "none"
+    versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
+    return f"{name} has versions {versions} and aliases: {aliases}"
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
