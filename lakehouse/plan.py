@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from lakehouse import contract, delta, model
 from lakehouse.config import settings
 from lakehouse.contract import Feature
-from lakehouse.errors import Blocked, ConfigError, NotReady
-from lakehouse.scoring import Output, Scoring, read_outputs, try_on
+from lakehouse.errors import Blocked, ConfigError
+from lakehouse.progress import Watch
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks.delta import State, Target
 from lakehouse.sources import delta as source
-from lakehouse.staging import Staging
 from lakehouse.storage import locate, shown
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
-_SAMPLE_ROWS = 64
-_SAMPLE_BATCHES = 20
+Say = Callable[[str, Mapping[str, Any]], None]
+"""Told of a run's steps: an event's name and its values."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name."""
+
+    engine: str
+    now: datetime
+    run_id: str
+    rescore: bool = False
+    dry_run: bool = False
+    say: Say = lambda event, values: None
+    watch: Watch | None = None
+
+
+def new_run_id() -> str:
+    """A run's name: a random UUID."""
+    return str(uuid.uuid4())
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ def slice_name(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
-def make_plan(job: Job, run_id: str, now: datetime, rescore: bool, folder: Path) -> Plan:
+def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     """Pin the input, fetch and judge the model into `folder`, and see where the target stands. Commits nothing."""
     if len(job.sinks) > 1:
         raise ConfigError("sinks: only one sink is supported so far")
@@ -97,12 +113,13 @@ def make_plan(job: Job, run_id: str, now: datetime, rescore: bool, folder: Path)
     carrier, reason = source.carrier(pinned, columns)
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
-    target, state = _target(job, run_id, _fingerprint(job, pinned, fetched), rescore)
+    target, state = _target(job, _fingerprint(job, pinned, fetched), request.rescore)
     name, budget = job.checks.quarantine.table, job.sinks[0].table
     quarantine = locate(name) if name else locate(budget).beside("_quarantine")
     aside = replace(target, kind="quarantine", uri=quarantine.uri, write="append", replaces=None)
+    run, now = request.run_id, request.now
     return Plan(
-        job, run_id, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state
+        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state
     )  # fmt: skip
 
 
@@ -117,7 +134,7 @@ def _fingerprint(job: Job, pinned: source.Pinned, fetched: model.Model) -> str:
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _target(job: Job, run_id: str, fingerprint: str, rescore: bool) -> tuple[Target, State]:
+def _target(job: Job, fingerprint: str, rescore: bool) -> tuple[Target, State]:
     write, location = job.sinks[0].write, locate(job.sinks[0].table)
     snapshot = delta.open_table(location)
     existing = snapshot.schema if snapshot else None
@@ -136,155 +153,3 @@ def _target(job: Job, run_id: str, fingerprint: str, rescore: bool) -> tuple[Tar
             )
         target = replace(target, replaces=state.run_id)
     return replace(target, generation=state.generation + 1), state
-
-
-def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
-    """Try the model on a few rows of the input, and with what it answers fix the schemas; check the target.
-
-    Raises ConfigError for predictions that the model doesn't give and for a target with another schema,
-    ModelRefused when the model raises on every row of the sample.
-    """
-    job, snapshot = plan.job, plan.pinned.snapshot
-    predictor = model.load(
-        plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items()))
-    )
-    untyped = Scoring(job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix)
-    outputs = _outputs(plan, predictor, _answer(untyped, sample, predictor, plan))
-    scoring = replace(untyped, outputs=outputs)
-    kept = [snapshot.schema.field(c).with_nullable(True) for c in (*job.keys, *job.keep)]
-    scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
-    inputs = dict.fromkeys([*job.keys, *job.keep, *(f.column for f in plan.features)])
-    aside = [snapshot.schema.field(c).with_nullable(True) for c in inputs]
-    aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
-    staging = Staging(
-        run_id=plan.run_id,
-        scoring=scoring,
-        input_schema=pa.schema([snapshot.schema.field(c) for c in plan.columns]),
-        scored_schema=pa.schema([*scored, *contract.LINEAGE]),
-        quarantine_schema=pa.schema([*aside, *contract.LINEAGE]),
-        scored_root=locate(plan.sink.uri),
-        quarantine_root=locate(plan.quarantine.uri),
-        lineage=_lineage(plan),
-        digest=plan.model.digest,
-        method=job.model.method,
-        params=tuple(sorted(job.model.params.items())),
-        batch_rows=job.model.batch_rows,
-    )
-    target = delta.open_table(staging.scored_root)
-    if target is not None:
-        sink.check_target(target, table_schema(plan, staging.scored_schema), list(plan.sink.slice), plan.sink.write)
-    return staging
-
-
-def table_schema(plan: Plan, staged: pa.Schema) -> pa.Schema:
-    """The schema of a table: that of its staged files, and the slice columns."""
-    location = locate(plan.sink.uri)
-    snapshot = delta.open_table(location)
-    types = sink.slice_types(plan.job.slice, snapshot.schema if snapshot else None)
-    return pa.schema([*staged, *(pa.field(name, kind) for name, kind in types.items())])
-
-
-def comments(plan: Plan) -> dict[str, str]:
-    """What each column of the scored and the quarantine table is, for whoever describes the table."""
-    source_comments = {c: str(m["comment"]) for c, m in plan.pinned.snapshot.metadata.items() if m.get("comment")}
-    job = plan.job
-    told = {c: source_comments.get(c, f"Column of {plan.pinned.name}") for c in plan.columns}
-    for name, prediction in (job.predictions or {}).items():
-        part = f"class {prediction.class_!r}" if prediction.class_ is not None else f"output {prediction.output!r}"
-        told[name] = f"Prediction of {plan.model.name}: {part}" + (
-            f", true from {prediction.threshold:g} on" if prediction.threshold is not None else ""
-        )
-    return told | dict.fromkeys(job.slice, f"Slice of {job.job}")
-
-
-def _lineage(plan: Plan) -> dict[str, Any]:
-    return {
-        contract.MODEL_NAME: plan.model.name,
-        contract.MODEL_VERSION: plan.model.version,
-        contract.RUN_ID: plan.run_id,
-        contract.INPUT_VERSION: plan.pinned.snapshot.version,
-        contract.SCORED_AT: plan.started_at,
-        contract.JOB: plan.job.job,
-    }
-
-
-def _answer(
-    scoring: Scoring, sample: Iterable[pa.RecordBatch], predictor: model.Predictor, plan: Plan
-) -> tuple[Any, int]:
-    """The model's answer to a few rows of the input."""
-    looked = 0
-    for batch, _ in zip(sample, range(_SAMPLE_BATCHES), strict=False):
-        looked += min(batch.num_rows, _SAMPLE_ROWS)
-        answer = try_on(batch.slice(0, _SAMPLE_ROWS), scoring, predictor.predict)
-        if answer is not None:
-            return answer
-    if not looked:
-        raise NotReady(f"{plan.pinned.name}: no row passes source.where: nothing to score, nothing was replaced")
-    raise Blocked(f"{plan.pinned.name}: none of the first {looked} rows has a key and every feature the model requires")
-
-
-def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int]) -> tuple[Output, ...]:
-    """The job's predictions as parts of the model's output, with the types of what it answered."""
-    values, rows = answer
-    named = plan.model.output_names
-    wanted = plan.job.predictions
-    if wanted is None:
-        single = len(named) <= 1
-        outputs = [Output(named[0] if named else "prediction", "*")] if single else [Output(n, n) for n in named]
-    else:
-        outputs = [_output(name, p, predictor, named) for name, p in wanted.items()]
-    taken = {c.lower() for c in (*plan.job.keys, *plan.job.keep, *plan.job.slice)}
-    for output in outputs:
-        if output.name.lower() in taken:
-            raise ConfigError(
-                f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
-            )
-    arrays = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
-    for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
-        if prediction.class_ is not None:
-            _require_probabilities(output.name, values, predictor)
-    read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
-    return tuple(replace(o, type=storable(a.type, o.name)) for o, a in zip(outputs, arrays, strict=True))
-
-
-def _output(name: str, prediction: Any, predictor: model.Predictor, named: tuple[str, ...]) -> Output:
-    part = prediction.output
-    if prediction.class_ is not None:
-        label = prediction.class_
-        known = predictor.classes or ()
-        part = next(
-            (i for i, c in enumerate(known) if c == label and isinstance(c, bool) == isinstance(label, bool)), None
-        )
-        if part is None:
-            what = f"its classes are {list(known)}" if known else "it has no classes"
-            raise ConfigError(f"predictions.{name}: the model has no class {label!r}: {what}")
-    elif isinstance(part, str) and part != "*" and named == (part,):
-        part = "*"
-    return Output(name, part, None, prediction.threshold)
-
-
-def _require_probabilities(name: str, values: Any, predictor: model.Predictor) -> None:
-    shape: tuple[int, ...] = getattr(values, "shape", ())
-    if len(shape) != 2 or shape[1] != len(predictor.classes or ()):
-        raise ConfigError(
-            f"predictions.{name}: class needs the probabilities of all {len(predictor.classes or ())} classes, the "
-            "model gives something else: set model: {method: predict_proba}"
-        )
-
-
-def storable(kind: pa.DataType, name: str) -> pa.DataType:
-    """The type in a Delta table that holds every value of `kind`. Raises ConfigError where there is none."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(storable(kind.value_type, name))
-    if pa.types.is_unsigned_integer(kind) and kind.bit_width < 64:
-        return {8: pa.int16(), 16: pa.int32(), 32: pa.int64()}[kind.bit_width]
-    if pa.types.is_timestamp(kind):
-        return contract.TIMESTAMP if kind.tz else pa.timestamp("us")
-    same = (pa.types.is_signed_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_boolean,
-            pa.types.is_string, pa.types.is_binary, pa.types.is_date32, pa.types.is_decimal)  # fmt: skip
-    if any(test(kind) for test in same):
-        return kind
-    mapped = {pa.float16(): pa.float32(), pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
-    if kind in mapped:
-        return mapped[kind]
-    raise ConfigError(f"predictions.{name}: the model answers with {kind}, which a Delta table can't hold")

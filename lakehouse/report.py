@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lakehouse import delta
 from lakehouse.contract import MODEL_VERSION
-from lakehouse.pipeline import Result, Say
+from lakehouse.pipeline import Result
+from lakehouse.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.storage import locate
 

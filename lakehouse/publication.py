@@ -1,0 +1,192 @@
+"""From a run's manifest to its commits: the intent, the commits in order, the record; and rolling them forward."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import delta, ledger
+from lakehouse.audit import Tally, Verdict
+from lakehouse.errors import Blocked, LakehouseError, NotReady, Partial, Unavailable
+from lakehouse.ledger import Intent
+from lakehouse.plan import Plan, Request, identity_of
+from lakehouse.prepare import comments, table_schema
+from lakehouse.sinks import delta as sink
+from lakehouse.staging import Staging
+from lakehouse.storage import Location, locate, shown
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run, as `--json` prints it. `plan` only on a dry run."""
+
+    status: str
+    run_id: str
+    job: str
+    date: str | None
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_quarantined: int = 0
+    model: Mapping[str, Any] | None = None
+    input: Mapping[str, Any] | None = None
+    sinks: tuple[Mapping[str, Any], ...] = ()
+    checks: Mapping[str, Any] | None = None
+    seconds: Mapping[str, float] | None = None
+    carrier: str | None = None
+    engine: str | None = None
+    message: str | None = None
+    plan: Mapping[str, Any] | None = None
+
+
+def intend(
+    plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float]
+) -> Intent:
+    """What is to be committed, in order: quarantine, then the sink unless the run is blocked. Creates the tables."""
+    told = comments(plan)
+    targets = []
+    if tally.quarantined:
+        _ensure_quarantine(plan, staging, told)
+        targets.append(_with_files(plan.quarantine, tally.quarantined_files, tally.quarantined, plan))
+    if not verdict.problems:
+        if delta.open_table(staging.scored_root) is None:
+            columns = table_schema(plan, staging.scored_schema)
+            sink.create(staging.scored_root, columns, list(plan.sink.slice), told)
+        targets.append(_with_files(plan.sink, tally.scored_files, tally.scored, plan))
+    status = "blocked" if verdict.problems else "published"
+    record = {
+        "run_id": plan.run_id, "job": plan.job.job, "date": plan.job.date, "identity": plan.sink.identity,
+        "status": status, "started_at": plan.started_at, "generation": plan.sink.generation,
+        "rows_read": tally.read, "rows_scored": tally.scored, "rows_quarantined": tally.quarantined,
+        "rows_per_second": round(tally.read / max(seconds["score"], 1e-3), 1),
+        "model_name": plan.model.name, "model_version": plan.model.version, "model_digest": plan.model.digest,
+        "input_table": plan.pinned.name, "input_version": plan.pinned.snapshot.version,
+        "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
+        "checks": {"passed": verdict.passed, "failed": verdict.failed}, "seconds": dict(seconds),
+        "message": "; ".join(verdict.problems) or None,
+    }  # fmt: skip
+    return Intent(plan.run_id, plan.sink.identity, status, tuple(targets), record)
+
+
+def _with_files(target: sink.Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> sink.Target:
+    adds = tuple(delta.Add(f["path"], f["bytes"], f["detail"]) for f in files)
+    metadata = {
+        "job": plan.job.job,
+        "slice": dict(plan.sink.slice),
+        "generation": plan.sink.generation,
+        "model": plan.model.name,
+        "model_version": plan.model.version,
+        "model_digest": plan.model.digest,
+        "input": plan.pinned.name,
+        "input_version": plan.pinned.snapshot.version,
+        "fingerprint": plan.sink.fingerprint,
+        "rows": rows,
+    }
+    return replace(target, files=adds, rows=rows, metadata=metadata)
+
+
+def _ensure_quarantine(plan: Plan, staging: Staging, told: Mapping[str, str]) -> None:
+    """Create the quarantine table, or add the columns it lacks in a commit of its own."""
+    wanted = table_schema(plan, staging.quarantine_schema)
+    snapshot = delta.open_table(staging.quarantine_root)
+    if snapshot is None:
+        sink.create(staging.quarantine_root, wanted, list(plan.sink.slice), told)
+        return
+    missing = [f for f in wanted if f.name not in snapshot.schema.names]
+    snapshot = delta.add_columns(snapshot, missing) if missing else snapshot
+    sink.check_target(snapshot, pa.schema(_merged(snapshot.schema, wanted)), list(plan.sink.slice), "append")
+
+
+def _merged(have: pa.Schema, wanted: pa.Schema) -> list[pa.Field]:
+    """The table's columns with this run's types where it has them: columns of earlier jobs' inputs may stay."""
+    return [wanted.field(f.name) if f.name in wanted.names else f for f in have]
+
+
+def carry_out(intent: Intent, state: Location, request: Request) -> Result:
+    """Make the intent's commits that are not made yet, then record the run. Idempotent by run id."""
+    started = time.perf_counter()
+    done: list[dict[str, Any]] = []
+    for target in intent.targets:
+        location = locate(target.uri)
+        try:
+            version = sink.publish(target, intent.run_id, location)
+        except (sink.Overtaken, sink.Gone):
+            ledger.close(state, intent)
+            raise
+        except (Unavailable, OSError) as error:
+            kind = Partial if done else Unavailable
+            raise kind(f"{error}; the next run of this job and slice goes on from here") from error
+        done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
+    seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
+    record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
+    try:
+        ledger.record(state, record)
+        ledger.close(state, intent)
+    except (LakehouseError, OSError, ValueError) as error:
+        # The tables are the truth; the intent stays, so that the next run writes the record.
+        request.say("warning", {"message": f"the run is {intent.verdict}, but could not be recorded: {error}"})
+    return from_record(record)
+
+
+def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:
+    """Roll unfinished runs of this job and slice forward, without scoring; the last one that was published."""
+    result = None
+    for intent in ledger.unfinished(state, identity_of(job)):
+        try:
+            done = carry_out(intent, state, request)
+        except (sink.Overtaken, sink.Gone) as error:
+            request.say("warning", {"message": f"run {intent.run_id} can't be finished any more: {error}"})
+            continue
+        request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+        result = done if done.status == "published" else result
+    return result
+
+
+def status(job: Job) -> tuple[Result, int]:
+    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
+    state, identity = ledger.state_of(job), identity_of(job)
+    records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
+    half = ledger.unfinished(state, identity)
+    if half:
+        record = {**half[-1].record, "sinks": [], "status": "partial"}
+        return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
+    snapshot = delta.open_table(locate(job.sinks[0].table))
+    generation = (snapshot.transaction(identity) if snapshot else None) or 0
+    newest = records[0] if records else None
+    if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
+        return from_record(newest), Blocked.exit_code if newest["status"] == "blocked" else 0
+    if generation:
+        place = {"type": "delta", "table": job.sinks[0].table, "version": snapshot and snapshot.version, "kind": "sink"}
+        told = Result("published", "", job.job, job.date, sinks=(place,))
+        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
+    message = "no run of this job and date yet"
+    return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
+
+
+def from_record(record: Mapping[str, Any]) -> Result:
+    """A run's record as a result."""
+    return Result(
+        status=record["status"],
+        run_id=record["run_id"],
+        job=record["job"],
+        date=record["date"],
+        rows_read=record["rows_read"],
+        rows_scored=record["rows_scored"],
+        rows_quarantined=record["rows_quarantined"],
+        model={
+            "name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"],
+        },
+        input={"table": record["input_table"], "version": record["input_version"]},
+        sinks=tuple(record["sinks"]),
+        checks=record["checks"],
+        seconds=record["seconds"],
+        carrier=record["carrier"],
+        engine=record["engine"],
+        message=record["message"],
+    )  # fmt: skip
