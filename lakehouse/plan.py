@@ -17,6 +17,7 @@ from lakehouse.contract import Feature
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.progress import Watch
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks import preflight
 from lakehouse.sinks.delta import State, Target
 from lakehouse.sources import delta as source
 from lakehouse.storage import locate, shown
@@ -138,10 +139,10 @@ def _target(job: Job, fingerprint: str, rescore: bool) -> tuple[Target, State]:
     write, location = job.sinks[0].write, locate(job.sinks[0].table)
     snapshot = delta.open_table(location)
     existing = snapshot.schema if snapshot else None
-    texts = sink.slice_texts(job.slice, sink.slice_types(job.slice, existing))
+    texts = preflight.slice_texts(job.slice, preflight.slice_types(job.slice, existing))
     target = Target("sink", location.uri, write, identity_of(job), job.job, texts, 0, fingerprint)
     if snapshot is not None and list(snapshot.partition_columns) != list(texts):
-        sink.check_target(snapshot, snapshot.schema, list(texts), write)
+        preflight.check_target(snapshot, snapshot.schema, list(texts), write)
     state = sink.look(snapshot, target, rescore)
     if state.same and not rescore:
         return replace(target, generation=state.generation), state

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from lakehouse import contract, delta, model
 from lakehouse.errors import Blocked, ConfigError, NotReady
+from lakehouse.outputs import Output, read_outputs
 from lakehouse.plan import Plan
-from lakehouse.scoring import Output, Scoring, read_outputs, try_on
-from lakehouse.sinks import delta as sink
+from lakehouse.scoring import Scoring, try_on
+from lakehouse.sinks import preflight
 from lakehouse.staging import Staging
 from lakehouse.storage import locate
 
@@ -54,7 +55,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
     )
     target = delta.open_table(staging.scored_root)
     if target is not None:
-        sink.check_target(target, table_schema(plan, staging.scored_schema), list(plan.sink.slice), plan.sink.write)
+        preflight.check_target(
+            target, table_schema(plan, staging.scored_schema), list(plan.sink.slice), plan.sink.write
+        )
     return staging
 
 
@@ -62,7 +65,7 @@ def table_schema(plan: Plan, staged: pa.Schema) -> pa.Schema:
     """The schema of a table: that of its staged files, and the slice columns."""
     location = locate(plan.sink.uri)
     snapshot = delta.open_table(location)
-    types = sink.slice_types(plan.job.slice, snapshot.schema if snapshot else None)
+    types = preflight.slice_types(plan.job.slice, snapshot.schema if snapshot else None)
     return pa.schema([*staged, *(pa.field(name, kind) for name, kind in types.items())])
 
 

@@ -16,6 +16,7 @@ from lakehouse.ledger import Intent
 from lakehouse.plan import Plan, Request, identity_of
 from lakehouse.prepare import comments, table_schema
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks import preflight
 from lakehouse.staging import Staging
 from lakehouse.storage import Location, locate, shown
 
@@ -100,7 +101,7 @@ def _ensure_quarantine(plan: Plan, staging: Staging, told: Mapping[str, str]) ->
         return
     missing = [f for f in wanted if f.name not in snapshot.schema.names]
     snapshot = delta.add_columns(snapshot, missing) if missing else snapshot
-    sink.check_target(snapshot, pa.schema(_merged(snapshot.schema, wanted)), list(plan.sink.slice), "append")
+    preflight.check_target(snapshot, pa.schema(_merged(snapshot.schema, wanted)), list(plan.sink.slice), "append")
 
 
 def _merged(have: pa.Schema, wanted: pa.Schema) -> list[pa.Field]:

@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import scoring
 from lakehouse.contract import Feature
 from lakehouse.errors import ModelRefused
-from lakehouse.scoring import Counters, Output, Scoring, model_input, read_outputs, score_batch, try_on
+from lakehouse.outputs import Output, read_outputs
+from lakehouse.scoring import Counters, Scoring, model_input, score_batch, try_on
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
