@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import errors
@@ -26,9 +27,11 @@ class Verdict:
 
 def judge(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> Verdict:
     """Hold the quarantined rows against the job's budget. A row may have several reasons."""
-    allowed = int(budget.max_fraction * read)
+    allowed = int(Fraction(str(budget.max_fraction)) * read)  # 0.29 * 100 is 28.999… in binary
     if budget.max_rows is not None:
         allowed = min(allowed, budget.max_rows)
+    if quarantined == read > 0:
+        allowed = -1  # whatever the budget: a slice is never replaced by nothing
     if quarantined <= allowed:
         return Verdict(passed=1, failed=0, problems=())
     top = sorted(reasons.items(), key=lambda item: -item[1])[:5]
@@ -37,9 +40,8 @@ def judge(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], b
     if budget.max_rows is not None:
         limit += f", max_rows {budget.max_rows:,}"
     share = quarantined / read if read else 0.0
-    problem = (
-        f"{quarantined:,} of {read:,} rows ({share:.2%}) went to quarantine, {allowed:,} are allowed ({limit}): {why}"
-    )
+    allowance = f"{allowed:,} are allowed ({limit})" if allowed >= 0 else "not one could be scored"
+    problem = f"{quarantined:,} of {read:,} rows ({share:.2%}) went to quarantine, {allowance}: {why}"
     return Verdict(passed=0, failed=1, problems=(problem,))
 
 

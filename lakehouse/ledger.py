@@ -61,6 +61,7 @@ class Intent:
 
     run_id: str
     identity: str
+    table: str
     verdict: str
     targets: tuple[Target, ...]
     record: Mapping[str, Any]
@@ -71,9 +72,9 @@ def state_of(job: Job) -> Location:
     return locate(job.state) if job.state else locate(job.sinks[0].table).beside("_state")
 
 
-def _intents(state: Location, identity: str) -> Location:
-    # A folder an identity: looking for unfinished runs reads no other job's.
-    return state.join("intents", hashlib.sha256(identity.encode()).hexdigest()[:24])
+def _intents(state: Location, identity: str, table: str) -> Location:
+    # A folder an identity and table: looking for unfinished runs reads no other job's, nor another target's.
+    return state.join("intents", hashlib.sha256(f"{table}\n{identity}".encode()).hexdigest()[:24])
 
 
 def declare(state: Location, intent: Intent) -> None:
@@ -81,17 +82,20 @@ def declare(state: Location, intent: Intent) -> None:
     content = {
         "run_id": intent.run_id,
         "identity": intent.identity,
+        "table": intent.table,
         "verdict": intent.verdict,
         "targets": [target.as_json() for target in intent.targets],
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
     }
-    write_durably(_intents(state, intent.identity).join(f"{intent.run_id}.json"), json.dumps(content).encode())
+    write_durably(
+        _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"), json.dumps(content).encode()
+    )
 
 
-def unfinished(state: Location, identity: str) -> list[Intent]:
-    """The intents of this job and slice whose runs were never recorded."""
+def unfinished(state: Location, identity: str, table: str) -> list[Intent]:
+    """The intents of this job, slice and scored table whose runs were never recorded."""
     found = []
-    for content in read_all(_intents(state, identity), ".json").values():
+    for content in read_all(_intents(state, identity, table), ".json").values():
         parsed = json.loads(content)
         targets = tuple(Target.from_json(t) for t in parsed.pop("targets"))
         record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
@@ -102,7 +106,7 @@ def unfinished(state: Location, identity: str) -> list[Intent]:
 
 def close(state: Location, intent: Intent) -> None:
     """Take the intent away: its run is recorded, or can never be finished."""
-    remove(_intents(state, intent.identity).join(f"{intent.run_id}.json"))
+    remove(_intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"))
 
 
 def record(state: Location, row: Mapping[str, Any]) -> None:

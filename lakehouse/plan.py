@@ -68,7 +68,7 @@ class Plan:
     @property
     def unchanged(self) -> bool:
         """Whether the table holds this very input, model and settings already."""
-        return self.state.same and self.sink.replaces is None and self.sink.generation == self.state.generation
+        return self.state.same and self.sink.generation == self.state.generation
 
     def described(self) -> dict[str, Any]:
         """The plan for people and programs."""
@@ -117,7 +117,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     target, state = _target(job, _fingerprint(job, pinned, fetched), request.rescore)
     name, budget = job.checks.quarantine.table, job.sinks[0].table
     quarantine = locate(name) if name else locate(budget).beside("_quarantine")
-    aside = replace(target, kind="quarantine", uri=quarantine.uri, write="append", replaces=None)
+    aside = replace(target, kind="quarantine", uri=quarantine.uri, write="append")
     run, now = request.run_id, request.now
     return Plan(
         job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state
@@ -146,11 +146,9 @@ def _target(job: Job, fingerprint: str, rescore: bool) -> tuple[Target, State]:
     state = sink.look(snapshot, target, rescore)
     if state.same and not rescore:
         return replace(target, generation=state.generation), state
-    if write == "append" and state.generation:
-        if not rescore:
-            raise Blocked(
-                f"{shown(location)}: {job.job} appended its rows of {job.date} already, from other input, model or "
-                "settings. Use --rescore to replace those rows"
-            )
-        target = replace(target, replaces=state.run_id)
+    if write == "append" and state.generation and not rescore:
+        raise Blocked(
+            f"{shown(location)}: {job.job} appended its rows of {job.date} already, from other input, model or "
+            "settings. Use --rescore to replace those rows"
+        )
     return replace(target, generation=state.generation + 1), state

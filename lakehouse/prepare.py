@@ -9,16 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import contract, delta, model
-from lakehouse.errors import Blocked, ConfigError, NotReady
+from lakehouse.errors import ConfigError, NotReady
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.plan import Plan
 from lakehouse.scoring import Scoring, try_on
 from lakehouse.sinks import preflight
 from lakehouse.staging import Staging
 from lakehouse.storage import locate
-
-_SAMPLE_ROWS = 64
-_SAMPLE_BATCHES = 20
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
@@ -95,22 +92,21 @@ def _lineage(plan: Plan) -> dict[str, Any]:
 
 def _answer(
     scoring: Scoring, sample: Iterable[pa.RecordBatch], predictor: model.Predictor, plan: Plan
-) -> tuple[Any, int]:
-    """The model's answer to a few rows of the input."""
+) -> tuple[Any, int] | None:
+    """The model's answer to a few rows of the input; None where no row has a key and every required feature."""
     looked = 0
-    for batch, _ in zip(sample, range(_SAMPLE_BATCHES), strict=False):
-        looked += min(batch.num_rows, _SAMPLE_ROWS)
-        answer = try_on(batch.slice(0, _SAMPLE_ROWS), scoring, predictor.predict)
+    for batch in sample:
+        looked += batch.num_rows
+        answer = try_on(batch, scoring, predictor.predict)
         if answer is not None:
             return answer
     if not looked:
         raise NotReady(f"{plan.pinned.name}: no row passes source.where: nothing to score, nothing was replaced")
-    raise Blocked(f"{plan.pinned.name}: none of the first {looked} rows has a key and every feature the model requires")
+    return None
 
 
-def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int]) -> tuple[Output, ...]:
+def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int] | None) -> tuple[Output, ...]:
     """The job's predictions as parts of the model's output, with the types of what it answered."""
-    values, rows = answer
     named = plan.model.output_names
     wanted = plan.job.predictions
     if wanted is None:
@@ -124,6 +120,10 @@ def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int]) ->
             raise ConfigError(
                 f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
             )
+    if answer is None:
+        # Every row will go to quarantine and the run be blocked, so no value of this type is ever written.
+        return tuple(replace(o, type=pa.float64()) for o in outputs)
+    values, rows = answer
     arrays = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:

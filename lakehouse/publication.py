@@ -72,7 +72,7 @@ def intend(
         "checks": {"passed": verdict.passed, "failed": verdict.failed}, "seconds": dict(seconds),
         "message": "; ".join(verdict.problems) or None,
     }  # fmt: skip
-    return Intent(plan.run_id, plan.sink.identity, status, tuple(targets), record)
+    return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 
 
 def _with_files(target: sink.Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> sink.Target:
@@ -113,17 +113,21 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
     """Make the intent's commits that are not made yet, then record the run. Idempotent by run id."""
     started = time.perf_counter()
     done: list[dict[str, Any]] = []
-    for target in intent.targets:
-        location = locate(target.uri)
-        try:
+    try:
+        # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
+        for target in intent.targets:
+            sink.check(target, intent.run_id, locate(target.uri))
+        for target in intent.targets:
+            location = locate(target.uri)
             version = sink.publish(target, intent.run_id, location)
-        except (sink.Overtaken, sink.Gone):
-            ledger.close(state, intent)
-            raise
-        except (Unavailable, OSError) as error:
-            kind = Partial if done else Unavailable
-            raise kind(f"{error}; the next run of this job and slice goes on from here") from error
-        done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
+            done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
+    except (Blocked, sink.Overtaken, sink.Gone):
+        # It can never be finished: left there, its intent would stop every later run.
+        ledger.close(state, intent)
+        raise
+    except (Unavailable, OSError) as error:
+        kind = Partial if done else Unavailable
+        raise kind(f"{error}; the next run of this job and slice goes on from here") from error
     seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
     record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
     try:
@@ -138,10 +142,10 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
 def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:
     """Roll unfinished runs of this job and slice forward, without scoring; the last one that was published."""
     result = None
-    for intent in ledger.unfinished(state, identity_of(job)):
+    for intent in ledger.unfinished(state, identity_of(job), locate(job.sinks[0].table).uri):
         try:
             done = carry_out(intent, state, request)
-        except (sink.Overtaken, sink.Gone) as error:
+        except (Blocked, sink.Overtaken, sink.Gone) as error:
             request.say("warning", {"message": f"run {intent.run_id} can't be finished any more: {error}"})
             continue
         request.say("resumed", {"run_id": intent.run_id, "status": done.status})
@@ -153,7 +157,7 @@ def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = ledger.state_of(job), identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
-    half = ledger.unfinished(state, identity)
+    half = ledger.unfinished(state, identity, locate(job.sinks[0].table).uri)
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code

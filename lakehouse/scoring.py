@@ -25,6 +25,7 @@ Predict = Callable[[Any], Any]
 ISOLATION_CALLS = 2_000
 """Model calls that one worker may spend on finding the rows that make the model raise."""
 _PROBES = 8
+_TRIED = 64
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,13 @@ def _null_rows(column: pa.Array) -> list[int]:
 
 
 def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | None:
-    """The model's raw answer to those rows of a small sample that it takes, and their number.
+    """The model's raw answer to the first rows of a sample that it takes, at most 64, and their number.
 
     None when every row is unfit for it by itself. Raises ModelRefused when it raises on all of them.
     """
     unfit = {row for row, _ in _unfit(batch, scoring)}
-    fit = batch.take(pa.array([row for row in range(batch.num_rows) if row not in unfit], pa.int64()))
+    rows = [row for row in range(batch.num_rows) if row not in unfit][:_TRIED]
+    fit = batch.take(pa.array(rows, pa.int64()))
     if fit.num_rows == 0:
         return None
     frame, counters = model_input(fit, scoring), Counters()

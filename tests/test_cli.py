@@ -19,9 +19,11 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import pipeline, report
+from lakehouse import report
 from lakehouse.config import json_schema, load_job
 from lakehouse.errors import Unavailable
+from lakehouse.sinks import delta as sink
+from lakehouse.sources import delta as source
 from tests.command import Outcome, run, tree
 from tests.conftest import read, version, write
 
@@ -75,7 +77,7 @@ def lakehouse(lake: None, capfd: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """unreachable(kind): the next commit to the table of this kind, sink or quarantine, fails once."""
-    publish, failing = pipeline.sink.publish, []
+    publish, failing = sink.publish, []
 
     def refuse_once(target: Any, *more: Any) -> int:
         if target.kind in failing:
@@ -83,7 +85,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             raise Unavailable("storage: connection refused")
         return publish(target, *more)
 
-    monkeypatch.setattr(pipeline.sink, "publish", refuse_once)
+    monkeypatch.setattr(sink, "publish", refuse_once)
     return failing.append
 
 
@@ -168,7 +170,7 @@ def test_a_result_that_can_not_be_written_leaves_a_published_run_published(lakeh
 
 
 def test_a_defect_keeps_its_traceback_and_exits_1(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "make_plan", lambda *given: 1 // 0)
+    monkeypatch.setattr(source, "pin", lambda *given: 1 // 0)
     done = lakehouse("score", DAY, "--json", "--result", "result.json")
     assert (done.code, done.json["status"], set(done.json)) == (1, "failed", KEYS)
     assert done.json["message"] == "ZeroDivisionError: integer division or modulo by zero"

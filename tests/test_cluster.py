@@ -67,7 +67,16 @@ def wheel(tmp_path_factory) -> Path:
     shutil.copytree(ROOT / "lakehouse", source / "lakehouse", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source / "dist"), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(source / "dist"),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     return next((source / "dist").glob("*.whl"))
 
@@ -168,7 +177,9 @@ def test_frame_with_delta_jars(place, wheel, python):
     jars = ",".join(str(jar) for jar in runtime.jars())
     flags = ("--properties-file", "conf/spark/local.conf", "--py-files", str(wheel), "--jars", jars)
     code, result, printed = submit(place, environment(python), *flags, *JOB, "--set", where)
-    assert (code, result["status"], result["carrier"], result["rows_scored"]) == (0, "published", "frame", ROWS), printed
+    assert (code, result["status"], result["carrier"], result["rows_scored"]) == (0, "published", "frame", ROWS), (
+        printed
+    )
 
 
 def test_standalone_master_and_two_workers(place, wheel, python, tmp_path):

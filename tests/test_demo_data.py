@@ -85,9 +85,7 @@ def test_flags_are_zero_one_or_now_and_then_missing() -> None:
 
 
 def test_flags_hang_together_through_the_players_taste() -> None:
-    owned = np.column_stack(
-        [f.to_numpy() for f in next(make_games(DATES, 20_000, seed=7)).select(FLAGS).columns]
-    )
+    owned = np.column_stack([f.to_numpy() for f in next(make_games(DATES, 20_000, seed=7)).select(FLAGS).columns])
     between = np.corrcoef(owned[~np.isnan(owned).any(axis=1)], rowvar=False)[np.triu_indices(10, k=1)]
     assert np.abs(between).max() > 0.15
 
@@ -138,9 +136,7 @@ def test_training_again_registers_the_next_version_and_moves_the_alias(tmp_path:
     write_games(tmp_path, rows_per_date=10, training_rows=500)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert [train(str(tmp_path / "training" / "games"), uri) for _ in range(2)] == [1, 2]
-    champion = mlflow.MlflowClient(uri, registry_uri=uri).get_model_version_by_alias(
-        "logit_games", "champion"
-    )
+    champion = mlflow.MlflowClient(uri, registry_uri=uri).get_model_version_by_alias("logit_games", "champion")
     assert int(champion.version) == 2
     assert (tmp_path / "mlartifacts").is_dir()
 

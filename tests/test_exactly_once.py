@@ -303,6 +303,38 @@ def test_rows_that_a_person_deleted_are_not_put_back_unasked(daily, predicate):
     assert score(daily()).status == "unchanged"
 
 
+def test_scores_that_a_person_edited_are_not_taken_for_the_published_ones(daily):
+    write("lake/features", features(DAY), ["day"])
+    score(daily())
+    DeltaTable("lake/scores").update(updates={"p": "0.5"}, predicate="id < 3")
+    edited = version("lake/scores")
+    with pytest.raises(Blocked, match=rf"commit {edited} \(UPDATE\)(.|\n)*--rescore"):
+        score(daily())
+    assert score(daily(), rescore=True).status == "published"
+    holds("lake/scores", features(DAY))
+    assert score(daily()).status == "unchanged"
+
+
+def test_when_no_row_can_be_scored_all_are_kept_and_nothing_is_published(daily):
+    nobody = features(DAY).set_column(0, "id", pa.nulls(40, pa.int64()))
+    write("lake/features", nobody, ["day"])
+    with pytest.raises(Blocked, match="not one could be scored"):
+        score(daily(checks={"quarantine": {"max_fraction": 1.0}}))
+    assert (version("lake/scores"), read("lake/scores_quarantine").num_rows) == (-1, 40)
+
+
+def test_targets_that_share_a_state_folder_keep_their_intents_apart(daily, monkeypatch):
+    write("lake/features", features(DAY), ["day"])
+    test = daily(state="lake/state")
+    production = daily(state="lake/state", sinks=[{"type": "delta", "table": "lake/production"}])
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(sink, "publish", lambda *_: (_ for _ in ()).throw(Unavailable("down")))
+        score(test)
+    score(production)
+    assert (version("lake/scores"), unfinished(test)) == (0, 1)
+    assert score(test).status == "published"
+
+
 def test_an_earlier_version_that_a_person_restored_is_not_replaced_unasked(daily):
     write("lake/features", features(DAY), ["day"])
     score(daily())

@@ -91,9 +91,7 @@ def test_another_version_is_passed_over(
     assert runtime.find_java() == right
 
 
-def test_java_without_the_vector_module_is_passed_over(
-    bare: pytest.MonkeyPatch, java: Callable[..., Path]
-) -> None:
+def test_java_without_the_vector_module_is_passed_over(bare: pytest.MonkeyPatch, java: Callable[..., Path]) -> None:
     bare.setenv("JAVA_HOME", str(java("small", "17.0.15", modules="java.base")))
     assert runtime.find_java() is None
 
@@ -149,9 +147,7 @@ def ivy(bare: pytest.MonkeyPatch, java: Callable[..., Path]) -> Path:
 
 def test_jars_that_pyspark_ships_are_dropped(ivy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = "delta-spark_4.2_2.13-4.4.0.jar delta-storage-4.4.0.jar"
-    monkeypatch.setenv(
-        "JARS", f"{names} hadoop-client-api-3.4.2.jar log4j-1.2-api-2.0.jar slf4j-api-1.7.36.jar"
-    )
+    monkeypatch.setenv("JARS", f"{names} hadoop-client-api-3.4.2.jar log4j-1.2-api-2.0.jar slf4j-api-1.7.36.jar")
     assert [jar.name for jar in runtime.jars()] == names.split()
 
 

@@ -238,4 +238,5 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
 
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
     """A few rows of a DataFrame, for a look at them."""
-    yield from rows.limit(256).toArrow().to_batches()
+    for count in (256, 100_000):  # the second look only where the first rows have no key or lack features
+        yield from rows.limit(count).toArrow().to_batches()

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow as pa
 from lakehouse import delta
 from lakehouse.contract import COMMENTS, JOB, RUN_ID
 from lakehouse.errors import Blocked, Unavailable
+from lakehouse.sinks import preflight
 from lakehouse.storage import Location, shown, sizes
 
 ATTEMPTS = 20
@@ -24,8 +26,7 @@ class Target:
     """What a run will do to one table; everything that publishing needs, so that it survives a crash as JSON.
 
     `identity` is `<job>/<slice>`; `slice` the partition it fills, as the log spells the values; `generation`
-    the one this run would be (0 for quarantine, which only ever grows); `replaces` the run whose files an
-    append takes away.
+    the one this run would be (that of the sink for its quarantine, which only ever grows).
     """
 
     kind: str  # "quarantine" or "sink"
@@ -36,7 +37,6 @@ class Target:
     slice: Mapping[str, str]
     generation: int
     fingerprint: str
-    replaces: str | None = None
     files: tuple[delta.Add, ...] = ()
     rows: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -52,12 +52,11 @@ class Target:
 
 @dataclass(frozen=True)
 class State:
-    """What a target holds for a slice: the last generation, whether it is this fingerprint's, and whose rows live."""
+    """What a target holds for a slice: the last generation, and whether it is this fingerprint's."""
 
     generation: int
     same: bool
     version: int | None
-    run_id: str | None
 
 
 class Gone(Unavailable):
@@ -103,17 +102,17 @@ def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> Stat
     fingerprint but a person has changed its rows since.
     """
     if snapshot is None:
-        return State(0, False, None, None)
+        return State(0, False, None)
     generation = snapshot.transaction(target.identity) or 0
     same = generation > 0 and snapshot.transaction(f"{target.identity}/{target.fingerprint}") == generation
     if target.write == "append" and not generation:
-        return State(0, False, snapshot.version, None)
+        return State(0, False, snapshot.version)
     alive = living(snapshot, _inside(snapshot, target.slice))
     _refuse_foreign(snapshot, target, alive)
     last = [run for _, run in alive if snapshot.transaction(_run_id(target.identity, run)) == generation]
     if same and not rescore:
         _refuse_touched(snapshot, target, alive, last)
-    return State(generation, same, snapshot.version, last[0] if last else None)
+    return State(generation, same, snapshot.version)
 
 
 def _refuse_foreign(snapshot: delta.Snapshot, target: Target, alive: Mapping[tuple[str, str], int]) -> None:
@@ -131,10 +130,16 @@ def _refuse_touched(
     expected = snapshot.transaction(f"{target.identity}/rows") or 0
     ours = sum(rows for (_, run), rows in alive.items() if run in last)
     total = sum(alive.values()) if target.write == "replace" else ours
-    if ours == expected == total:
+    rewritten = any(not f.path.startswith("run=") for f in _inside(snapshot, target.slice))
+    if ours == expected == total and not rewritten:
         return
-    foreign = next((c for c in snapshot.history() if _is_foreign(c)), None)
-    by = f"commit {foreign['version']} ({foreign['operation']})" if foreign else "a commit that the log has dropped"
+    since = takewhile(
+        lambda commit: not any(run in str(commit.get("userMetadata")) for run in last), snapshot.history(1000)
+    )
+    foreign = [commit for commit in since if _is_foreign(commit)]
+    if ours == expected == total and not any(c["operation"] in ("UPDATE", "MERGE") for c in foreign):
+        return  # rewritten by OPTIMIZE: the same rows in other files
+    by = f"commit {foreign[0]['version']} ({foreign[0]['operation']})" if foreign else "a commit the log has dropped"
     raise Blocked(
         f"{shown(snapshot.location)}: {_slice_name(target)} was scored with this very input, model and settings, but "
         f"its rows were changed since by {by}: {total:,} rows live, {expected:,} were published. "
@@ -169,17 +174,30 @@ def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], 
             raise
 
 
+def check(target: Target, run: str, location: Location) -> None:
+    """Raise what `publish` would raise now; commit nothing."""
+    snapshot = _opened(location)
+    if not published(snapshot, target, run):
+        _check(snapshot, target, location)
+
+
+def _opened(location: Location) -> delta.Snapshot:
+    snapshot = delta.open_table(location)
+    if snapshot is None:
+        raise Gone(f"{shown(location)}: the table was there when the run was planned, and is not any more")
+    return snapshot
+
+
 def publish(target: Target, run: str, location: Location) -> int:
     """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
 
     Looks at a fresh snapshot before every attempt: the generation is still the one seen at planning, every
-    staged file is there with its size, none is live already. Raises Overtaken when another run published
-    meanwhile, Gone when staged files are missing, Unavailable when the table stays too busy.
+    staged file is there with its size, none is live already, the table has no rule that a direct commit would
+    break. Raises Overtaken when another run published meanwhile, Gone when staged files or the table are missing,
+    Unavailable when the table stays too busy.
     """
     for attempt in range(ATTEMPTS):
-        snapshot = delta.open_table(location)
-        if snapshot is None:
-            raise Unavailable(f"{shown(location)}: the table was there when the run was planned, and is not any more")
+        snapshot = _opened(location)
         if published(snapshot, target, run):
             return _version_of(snapshot, run)
         removes = _check(snapshot, target, location)
@@ -216,6 +234,7 @@ def _transactions(target: Target, run: str) -> dict[str, int]:
 def _check(snapshot: delta.Snapshot, target: Target, location: Location) -> list[delta.DataFile]:
     """The promises of a commit, checked against this snapshot; the files that an append takes away."""
     name = shown(location)
+    preflight.refuse_rules(snapshot, name, target.write)
     there = sizes(location, [f.path for f in target.files])
     missing = [f.path for f in target.files if there[f.path] != f.size]
     if missing:
@@ -235,18 +254,20 @@ def _check(snapshot: delta.Snapshot, target: Target, location: Location) -> list
         inside = [f for f in live if all(delta.partition_text(f.partition[c]) == v for c, v in target.slice.items())]
         _refuse_foreign(snapshot, target, living(snapshot, inside))
         return []
-    return _earlier(live, target, snapshot, name) if target.replaces else []
+    return _earlier(live, target, snapshot, name) if target.generation > 1 else []
 
 
 def _earlier(
     live: Sequence[delta.DataFile], target: Target, snapshot: delta.Snapshot, name: str
 ) -> list[delta.DataFile]:
-    mine = [f for f in live if f.path.startswith(f"run={target.replaces}/")]
-    rows = sum((sum(f.kept) if f.kept is not None else f.rows or 0) for f in mine)
-    if rows != (snapshot.transaction(f"{target.identity}/rows") or 0):
+    """The files of all runs of this date that live: a person may have restored an earlier one."""
+    alive = living(snapshot, live)
+    runs = {run for _, run in alive if published(snapshot, target, run)}
+    mine = [f for f in live if any(f.path.startswith(f"run={run}/") for run in runs)]
+    if living(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
         raise Blocked(
-            f"{name}: the rows of run {target.replaces} no longer stand in files of their own (OPTIMIZE has merged "
-            "them, or rows were deleted), so they can't be replaced in one commit; delete them first, then append"
+            f"{name}: the rows of run {', '.join(sorted(runs))} no longer stand in files of their own (OPTIMIZE has "
+            "merged them, or rows were deleted), so they can't be replaced in one commit; delete them, then append"
         )
     return mine
 

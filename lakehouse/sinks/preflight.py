@@ -16,7 +16,7 @@ _HONOURED = frozenset(
     ["appendOnly", "invariants", "changeDataFeed", "deletionVectors", "v2Checkpoint", "timestampNtz",
      "vacuumProtocolCheck", "domainMetadata", "checkConstraints", "generatedColumns"]
 )  # fmt: skip
-"""Table features with which a direct commit is right, or whose use is refused by `_refuse_rules`."""
+"""Table features with which a direct commit is right, or whose use is refused by `refuse_rules`."""
 
 
 def slice_types(values: Mapping[str, Any], existing: pa.Schema | None) -> dict[str, pa.DataType]:
@@ -54,7 +54,7 @@ def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> 
 def check_target(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str], write: str) -> None:
     """Raise ConfigError where a table that is there already is not one this run may commit to directly."""
     name = shown(snapshot.location)
-    _refuse_rules(snapshot, name, write)
+    refuse_rules(snapshot, name, write)
     if list(snapshot.partition_columns) != list(slice_columns):
         raise ConfigError(
             f"{name} is partitioned by {list(snapshot.partition_columns) or 'nothing'}, the job's slice is "
@@ -74,7 +74,8 @@ def check_target(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Seq
         )
 
 
-def _refuse_rules(snapshot: delta.Snapshot, name: str, write: str) -> None:
+def refuse_rules(snapshot: delta.Snapshot, name: str, write: str) -> None:
+    """Raise ConfigError for each rule of the table that a direct commit would not honour."""
     settings = snapshot.configuration
     found = sorted(snapshot.features - _HONOURED)
     found += sorted(k for k in settings if k.startswith("delta.constraints."))

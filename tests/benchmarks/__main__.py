@@ -96,7 +96,9 @@ def main() -> None:
 
 def compare(rows: int, turns: int) -> None:
     """Both comparisons."""
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {rows:,} rows × 10 doubles")
+    print(
+        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {rows:,} rows × 10 doubles"
+    )
     jars = ",".join(str(jar) for jar in runtime.jars())
     score = (sys.executable, "-m", "lakehouse.cli", "score", "job.yaml", "--date", DATE, "--rescore")
     plain = (sys.executable, "-m", "lakehouse.demo.baseline", "--features", "lake/features/games", "--model",
