@@ -56,8 +56,6 @@ def _text(
     chosen: dict[str, object] = {"uri": uri}
     if tracking_uri:
         chosen["tracking_uri"] = tracking_uri
-    if needed:
-        chosen["trust"] = needed
     sections: list[tuple[str, Mapping[str, object]]] = [
         (f"scores {table} with {found.name} v{found.version}", {"job": found.name}),
         ("where the rows to score are read", {"source": source}),
@@ -75,6 +73,10 @@ def _text(
     head = ["# yaml-language-server: $schema=job.schema.json", "# The model's signature:"]
     head += [f"#   {name}: {kind}{'' if required else ', may be null'}" for name, kind, required in inputs]
     head += [f"# {note}" for note in notes]
+    if needed:
+        head.append(
+            f"# TODO: not safe to load; if you trust whoever logged it, add model: {{trust: [{', '.join(needed)}]}}"
+        )
     body = [
         f"# {why}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=False)}" for why, content in sections
     ]

@@ -59,11 +59,13 @@ def needs(mlmodel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _sklearn_needs(flavor: Any, function: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     flavor = flavor if isinstance(flavor, Mapping) else {}
     stored = flavor.get("serialization_format", "pickle")
-    file = str(function.get("model_path", function.get("data", "")))
-    if stored != "skops" or "/" in file or "\\" in file or file in ("", ".", ".."):
+    file = str(function.get("data", function.get("model_path", "")))
+    # MLflow prefers `data`, which may be a folder with a description of its own.
+    if stored != "skops" or "data" in function or "/" in file or "\\" in file or file in ("", ".", ".."):
         # MLflow falls back to pickle where the description is incomplete or elsewhere.
         yield "pickle", f"its file {file!r} is stored as {stored}, which can run any code when it is read"
         return
-    extra = sorted(set(flavor.get("skops_trusted_types") or ()) - HARMLESS_TYPES)
+    types = flavor.get("skops_trusted_types") or ()
+    extra = sorted({str(t) for t in (types if isinstance(types, (list, tuple)) else [types])} - HARMLESS_TYPES)
     if extra:
         yield "pickle", f"it asks to be given types that are no plain data ({', '.join(extra)})"

@@ -55,6 +55,10 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
         preflight.check_target(
             target, table_schema(plan, staging.scored_schema), list(plan.sink.slice), plan.sink.write
         )
+    quarantine = delta.open_table(staging.quarantine_root)
+    if quarantine is not None:
+        columns = table_schema(plan, staging.quarantine_schema)
+        preflight.check_addable(quarantine, columns, list(plan.sink.slice))
     return staging
 
 
@@ -124,10 +128,10 @@ def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int] | N
         # Every row will go to quarantine and the run be blocked, so no value of this type is ever written.
         return tuple(replace(o, type=pa.float64()) for o in outputs)
     values, rows = answer
-    arrays = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
             _require_probabilities(output.name, values, predictor)
+    arrays = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
     read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
     return tuple(replace(o, type=storable(a.type, o.name)) for o, a in zip(outputs, arrays, strict=True))
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from lakehouse import delta, ledger
 from lakehouse.audit import Tally, Verdict
 from lakehouse.errors import Blocked, LakehouseError, NotReady, Partial, Unavailable
@@ -99,14 +97,8 @@ def _ensure_quarantine(plan: Plan, staging: Staging, told: Mapping[str, str]) ->
     if snapshot is None:
         sink.create(staging.quarantine_root, wanted, list(plan.sink.slice), told)
         return
-    missing = [f for f in wanted if f.name not in snapshot.schema.names]
-    snapshot = delta.add_columns(snapshot, missing) if missing else snapshot
-    preflight.check_target(snapshot, pa.schema(_merged(snapshot.schema, wanted)), list(plan.sink.slice), "append")
-
-
-def _merged(have: pa.Schema, wanted: pa.Schema) -> list[pa.Field]:
-    """The table's columns with this run's types where it has them: columns of earlier jobs' inputs may stay."""
-    return [wanted.field(f.name) if f.name in wanted.names else f for f in have]
+    if missing := preflight.check_addable(snapshot, wanted, list(plan.sink.slice)):
+        delta.add_columns(snapshot, missing)
 
 
 def carry_out(intent: Intent, state: Location, request: Request) -> Result:

@@ -259,7 +259,6 @@ def test_a_folder_that_is_no_delta_table(refused: Refused) -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="sources/delta.py: the hint is taken from all folders, this one among them")
 def test_a_folder_that_is_no_delta_table_is_not_offered_as_one(refused: Refused) -> None:
     assert "did you mean 'parquet'" not in refused({"source": {"table": "lake/parquet"}})
 
@@ -292,7 +291,6 @@ def test_an_unsafe_where(refused: Refused, where: str) -> None:
     assert "source.where" in said
 
 
-@pytest.mark.xfail(strict=True, reason="sources/predicate.py: these give another answer every day, or every time")
 @pytest.mark.parametrize(
     "where",
     [
@@ -346,7 +344,6 @@ def test_a_wrong_prediction(refused: Refused, changes: Any, code: int, said: str
     assert refused(changes, code=code).startswith(said)
 
 
-@pytest.mark.xfail(strict=True, reason="plan.py: the output is cut before it is asked whether it holds probabilities")
 def test_a_class_without_its_method_says_what_to_do(refused: Refused) -> None:
     said = refused({"model": {"method": "predict"}})
     assert said.endswith("set model: {method: predict_proba}")
@@ -615,7 +612,6 @@ def plant(inner: Path, ran: Path) -> None:
     (inner / "__init__.py").write_text(f"open({str(ran)!r}, 'w').write('ran ')\n")
 
 
-@pytest.mark.xfail(strict=True, reason="policy.py: judges model_path, while MLflow loads the folder that `data` names")
 @pytest.mark.parametrize("with_path", [True, False])
 def test_a_model_inside_the_model_does_not_run(
     refused: Refused, folder: Path, place: Callable[[Path], str], ran: Path, with_path: bool
@@ -634,7 +630,6 @@ def test_a_description_that_is_none(refused: Refused, folder: Path, place: Calla
     refused({"model": {"uri": place(folder)}}, code=4)
 
 
-@pytest.mark.xfail(strict=True, reason="model.py: only OSError and YAMLError are caught, and not in the signature")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -684,7 +679,6 @@ def test_a_link_that_a_store_hands_on(
     assert said.endswith("the model's folder has symbolic links, which could lead anywhere")
 
 
-@pytest.mark.xfail(strict=True, reason="model.py: MLflow's download follows links in a local folder before the check")
 @pytest.mark.parametrize("registered", [True, False])
 def test_a_link_in_a_model_on_this_machine(
     refused: Refused, folder: Path, place: Callable[[Path], str], registered: bool
@@ -788,7 +782,6 @@ def test_a_slice_value_that_is_not_of_the_columns_type(refused: Refused) -> None
     assert refused() == "slice.score_date: '2026-01-02' is not a value of the column's type, int64"
 
 
-@pytest.mark.xfail(strict=True, reason="pipeline: the quarantine table is looked at after scoring, and widened before")
 def test_a_quarantine_that_can_not_take_the_rows(refused: Refused) -> None:
     write("lake/unkeyed", features().set_column(0, "id", pa.array([None, *range(39)], pa.int64())))
     write("lake/scores_quarantine", pa.table({"id": ["another table"]}))

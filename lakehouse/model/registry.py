@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -77,6 +77,9 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
     where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
     try:
         source = _source(client, resolved.uri)
+        if "://" not in source or source.startswith("file:"):  # MLflow's copy would follow the links
+            local = unquote(urlsplit(source).path) if source.startswith("file:") else source
+            _refuse_links(Path(local), resolved.uri)
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
     except mlflow.exceptions.MlflowException as error:
         raise ConfigError(f"model.uri: {resolved.uri} can't be downloaded: {_first(error)}") from error
@@ -114,7 +117,10 @@ def needs_of(model: Model) -> list[tuple[str, str]]:
 
 
 def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
-    parsed = yaml.safe_load(text) if isinstance(text, str) else text
+    try:
+        parsed = yaml.safe_load(text) if isinstance(text, str) else text
+    except yaml.YAMLError as error:
+        raise ModelRefused(f"{uri}: the signature's {side} can't be read: {text!r}") from error
     if parsed is None:
         return []
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
@@ -123,15 +129,19 @@ def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
 
 
 def _description(path: Path, uri: str) -> dict[str, Any]:
-    if any(p.is_symlink() for p in path.rglob("*")):
-        raise ModelRefused(f"{uri}: the model's folder has symbolic links, which could lead anywhere")
+    _refuse_links(path, uri)
     try:
-        parsed = yaml.safe_load((path / "MLmodel").read_text())
-    except (OSError, yaml.YAMLError) as error:
+        parsed = yaml.safe_load((path / "MLmodel").read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ModelRefused(f"{uri}: its MLmodel file can't be read: {error}") from error
     if not isinstance(parsed, dict):
         raise ModelRefused(f"{uri}: its MLmodel file is not a mapping")
     return parsed
+
+
+def _refuse_links(path: Path, uri: str) -> None:
+    if any(p.is_symlink() for p in path.rglob("*")):
+        raise ModelRefused(f"{uri}: the model's folder has symbolic links, which could lead anywhere")
 
 
 def log_run(
@@ -197,4 +207,6 @@ def _known(client: Any, uri: str) -> str:
 
 
 def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of a message, and the next where the first only announces it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

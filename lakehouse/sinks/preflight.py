@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -72,6 +73,16 @@ def check_target(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Seq
             f"{name} has another schema than this job writes; publish to a new table, or change the job:\n"
             f"    {'column':<30} {'the table has':<25} the job writes\n" + "\n".join(lines)
         )
+
+
+def check_addable(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> list[pa.Field]:
+    """The columns that a table which only grows lacks. Raises ConfigError where it can't take the others."""
+    missing = [f for f in wanted if f.name not in snapshot.schema.names]
+    widened = pa.schema([*snapshot.schema, *missing])
+    # Columns of earlier jobs' inputs may stay.
+    merged = pa.schema([wanted.field(f.name) if f.name in wanted.names else f for f in widened])
+    check_target(replace(snapshot, schema=widened), merged, slice_columns, "append")
+    return missing
 
 
 def refuse_rules(snapshot: delta.Snapshot, name: str, write: str) -> None:

@@ -60,7 +60,8 @@ def pin(source: Source) -> Pinned:
     location = locate(source.table)
     snapshot = open_table(location, source.version, source.timestamp)
     if snapshot is None:
-        hint = nearest(location.path.rsplit("/", 1)[-1], siblings(location))
+        name = location.path.rsplit("/", 1)[-1]
+        hint = nearest(name, [s for s in siblings(location) if s != name])
         raise ConfigError(f"source.table: there is no Delta table at {shown(location)} ({location.path}); {hint}")
     where = parse_where(source.where, snapshot.schema) if source.where else None
     comparisons = where.comparisons if where else ()

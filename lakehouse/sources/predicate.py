@@ -56,6 +56,8 @@ _FICKLE = {
     "rand", "randn", "random", "uuid", "now", "current_date", "current_timestamp", "current_user", "localtimestamp",
     "unix_timestamp", "monotonically_increasing_id", "spark_partition_id", "input_file_name", "reflect",
     "java_method", "try_reflect", "shuffle", "user", "session_user", "current_database", "current_catalog",
+    "system_user", "current_schema", "current_timezone", "current_time", "curdate", "getdate", "sysdate", "uniform",
+    "randstr", "input_file_block_start", "input_file_block_length", "version",
 }  # fmt: skip
 
 
@@ -90,7 +92,7 @@ def _parse(text: str) -> exp.Expr:
     for node in tree.walk():
         name = node.name if isinstance(node, exp.Anonymous) else node.key
         calls = (name.lower(), *(n.lower() for n in node.sql_names())) if isinstance(node, exp.Func) else (name,)
-        if isinstance(node, _UNSAFE) or _FICKLE.intersection(calls):
+        if isinstance(node, _UNSAFE) or _FICKLE.intersection(calls) or _is_moment(node):
             raise ConfigError(
                 f"source.where: {text!r} is not safe: {node.sql('spark')!r} is not allowed; compare columns of the "
                 "table with fixed values, and use {date} for the run's date"
@@ -98,6 +100,12 @@ def _parse(text: str) -> exp.Expr:
     if isinstance(tree, (exp.Literal, exp.Identifier)) or not _boolean(tree):
         raise ConfigError(f"source.where: {text!r} is not a condition: compare a column with a value")
     return tree
+
+
+def _is_moment(node: exp.Expr) -> bool:
+    """Whether it is one of Spark's literals of the moment, such as DATE 'today' or TIMESTAMP 'now'."""
+    literal = isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal) and node.this.is_string
+    return literal and re.match(r"\s*(now|today|tomorrow|yesterday)\b", str(node.this.this), re.IGNORECASE) is not None
 
 
 def _boolean(tree: exp.Expr) -> bool:
