@@ -35,11 +35,13 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         def run_locally(staging: Staging) -> list[dict[str, Any]]:
             with listen("127.0.0.1", request.watch) as address:
-                shares = source.balance(units_of(plan, cores), cores)
+                sample = next(_first_batches(plan, 8_192), None)
+                workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
+                shares = source.balance(units_of(plan, workers), workers)
                 request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
                 return local.run(shares, replace(staging, progress=address), plan.model.path)
 
-        return Carrier(lambda: _first_batches(plan), run_locally)
+        return Carrier(lambda: _first_batches(plan, 1_024), run_locally)
 
     from lakehouse.engines import spark as engine
 
@@ -53,7 +55,7 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             with listen(engine.driver_host(spark), request.watch) as address:
                 return engine.run_units(spark, shares, replace(staging, progress=address), plan.model)
 
-        return Carrier(lambda: _first_batches(plan), run_files)
+        return Carrier(lambda: _first_batches(plan, 1_024), run_files)
 
     spark = stack.enter_context(engine.session(delta=True))
     rows = source.frame(spark, plan.pinned, plan.columns)
@@ -75,7 +77,7 @@ def units_of(plan: Plan, cores: int) -> list[source.FileUnit]:
     return source.units(plan.pinned, plan.columns, plan.job.model.batch_rows, cores)
 
 
-def _first_batches(plan: Plan) -> Iterator[pa.RecordBatch]:
-    small = min(plan.job.model.batch_rows, 1024)
-    for unit in source.units(plan.pinned, plan.columns, small, 1):
+def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows, for a look at the input."""
+    for unit in source.units(plan.pinned, plan.columns, rows, 1):
         yield from unit.batches()

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from lakehouse import model
+from lakehouse.engines import local
 from tests.conftest import read, score, version, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -59,3 +61,36 @@ def test_a_second_run_is_unchanged_and_commits_nothing(daily):
     before = version("lake/scores")
     assert score(daily()).status == "unchanged"
     assert version("lake/scores") == before
+
+
+def test_a_pool_of_processes_gives_the_table_that_one_process_gives(daily, monkeypatch):
+    for start in (0, 40, 80):
+        write("lake/features", features(DAY, start=start), ["day"])
+    score(daily())
+    alone = read("lake/scores")
+    monkeypatch.setattr(local, "START_SECONDS", 0.0)
+    steps = []
+    result = score(daily(), rescore=True, say=lambda event, values: steps.append((event, values.get("tasks"))))
+    assert ("units", min(local.cores(), 3)) in steps
+    assert result.rows_scored == 120
+    assert read("lake/scores").select(["id", "country", "p"]).equals(alone.select(["id", "country", "p"]))
+
+
+def test_figures_go_to_mlflow_linked_to_the_model_version(daily, uri, tracking_uri):
+    from mlflow import MlflowClient
+
+    write("lake/features", features(DAY), ["day"])
+    result = score(daily(tracking={"experiment": "runs"}))
+    client = MlflowClient(tracking_uri)
+    run = client.search_runs([client.get_experiment_by_name("runs").experiment_id])[0]
+    assert (run.data.metrics["rows_scored"], run.data.tags["lakehouse.run_id"]) == (40, result.run_id)
+    name = uri.removeprefix("models:/").split("@")[0]
+    assert client.get_model_version(name, "1").tags["last_run.scores"] == run.info.run_id
+
+
+def test_a_tracking_server_that_fails_costs_a_warning_only(daily, monkeypatch):
+    write("lake/features", features(DAY), ["day"])
+    monkeypatch.setattr(model, "log_run", lambda *_: 1 / 0)
+    told = []
+    result = score(daily(tracking={"experiment": "runs"}), say=lambda event, values: told.append(event))
+    assert (result.status, "warning" in told) == ("published", True)
