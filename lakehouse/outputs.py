@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +35,18 @@ def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> list[pa
 
 
 def _read_output(answer: Any, rows: int, output: Output) -> pa.Array:
+    if not isinstance(answer, Sized) or getattr(answer, "ndim", 1) == 0:
+        what = type(answer).__name__
+        raise ModelRefused(f"predictions.{output.name}: the model answered {rows} rows with a {what}, not with rows")
     values = _part(answer, output)
     if len(values) != rows:
         raise ModelRefused(f"predictions.{output.name}: the model answered {rows} rows with {len(values)} values")
     wanted = None if output.threshold is not None else output.type
     try:
         array = _arrow(values, wanted)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise ModelRefused(f"predictions.{output.name}: the model's values don't fit {wanted}: {error}") from error
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        fit = wanted or "a column"
+        raise ModelRefused(f"predictions.{output.name}: the model's values don't fit {fit}: {error}") from error
     if output.threshold is None:
         return array
     if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
@@ -54,23 +59,25 @@ def _part(answer: Any, output: Output) -> Any:
     part = output.part
     if isinstance(answer, pd.DataFrame):
         if part == "*":
-            return answer.iloc[:, 0].to_numpy() if answer.shape[1] == 1 else answer.to_numpy()
+            return answer.iloc[:, 0] if answer.shape[1] == 1 else answer.to_numpy()
         names = list(answer.columns)
         if part in names:
-            return answer[part].to_numpy()
+            return answer[part]
         if isinstance(part, int) and part < len(names):
-            return answer.iloc[:, part].to_numpy()
+            return answer.iloc[:, part]
         raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {names}")
     if isinstance(answer, dict):
         if part not in answer:
             raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {list(answer)}")
         return answer[part]
-    values = answer.to_numpy() if isinstance(answer, pd.Series) else answer
-    if part == "*":
-        return values
+    if part == "*" or (part == 0 and isinstance(answer, pd.Series)):
+        return answer
     if isinstance(part, str):
         raise ModelRefused(f"predictions.{output.name}: the model's output has no names, so no {part!r}")
-    matrix = np.asarray(values)
+    try:
+        matrix = np.asarray(answer)
+    except ValueError:
+        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's rows differ in length") from None
     width = matrix.shape[1] if matrix.ndim > 1 else 1
     if part >= width:
         raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {width}")
@@ -78,6 +85,8 @@ def _part(answer: Any, output: Output) -> Any:
 
 
 def _arrow(values: Any, wanted: pa.DataType | None) -> pa.Array:
+    if isinstance(values, pd.Series) and isinstance(values.dtype, np.dtype):
+        values = values.to_numpy()  # pandas' own types keep their nulls, and integers every digit
     if isinstance(values, np.ndarray) and values.ndim > 1:
         flat = values.reshape(len(values), -1)
         offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]

@@ -128,6 +128,7 @@ def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int] | N
         # Every row will go to quarantine and the run be blocked, so no value of this type is ever written.
         return tuple(replace(o, type=pa.float64()) for o in outputs)
     values, rows = answer
+    outputs = [_placed(o, named, values) for o in outputs]
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
             _require_probabilities(output.name, values, predictor)
@@ -150,6 +151,14 @@ def _output(name: str, prediction: Any, predictor: model.Predictor, named: tuple
     elif isinstance(part, str) and part != "*" and named == (part,):
         part = "*"
     return Output(name, part, None, prediction.threshold)
+
+
+def _placed(output: Output, named: tuple[str, ...], values: Any) -> Output:
+    """An output that the signature names, by its position where the model answers with a bare matrix."""
+    shape: tuple[int, ...] = () if hasattr(values, "columns") else getattr(values, "shape", ())
+    if output.part in named and len(shape) == 2 and shape[1] == len(named):
+        return replace(output, part=named.index(str(output.part)))
+    return output
 
 
 def _require_probabilities(name: str, values: Any, predictor: model.Predictor) -> None:

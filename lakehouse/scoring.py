@@ -119,10 +119,10 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
     if fit.num_rows == 0:
         return None
     frame, counters = model_input(fit, scoring), Counters()
-    try:
-        return predict(frame), fit.num_rows
-    except Exception as error:
-        _refuse_hopeless(frame, predict, counters, error)
+    answer = _try(predict, frame)
+    if not isinstance(answer, Exception):
+        return answer, fit.num_rows
+    _refuse_hopeless(frame, predict, counters, answer)
     answers = [(answer, stop - start) for start, stop, answer in _isolate(frame, predict, counters)]
     return next((answer, rows) for answer, rows in answers if not isinstance(answer, Exception))
 
@@ -174,17 +174,16 @@ def _predict(
     if batch.num_rows == 0:
         return [pa.array([], type=o.type or pa.null()) for o in scoring.outputs], []
     frame = model_input(batch, scoring)
-    try:
-        return read_outputs(predict(frame), batch.num_rows, scoring.outputs), []
-    except ModelRefused:
-        raise
-    except Exception as error:
-        _refuse_hopeless(frame, predict, counters, error)
+    answer = _try(predict, frame)
+    if not isinstance(answer, Exception):
+        return read_outputs(answer, batch.num_rows, scoring.outputs), []
+    _refuse_hopeless(frame, predict, counters, answer)
     parts: list[list[pa.Array]] = [[] for _ in scoring.outputs]
     failures: list[tuple[int, Reason]] = []
     for start, stop, answer in _isolate(frame, predict, counters):
         if isinstance(answer, Exception):
-            why = ("model_raised", "", f"{type(answer).__name__}: {answer}"[:500])
+            said = f"{type(answer).__name__}: {answer}"[:500].encode(errors="replace").decode()
+            why = ("model_raised", "", said)
             failures += [(row, why) for row in range(start, stop)]
             continue
         for part, array in zip(parts, read_outputs(answer, stop - start, scoring.outputs), strict=True):
@@ -193,17 +192,24 @@ def _predict(
     return arrays, failures
 
 
+def _try(predict: Predict, frame: Any) -> Any:
+    """The model's answer, or the exception it raises; returned, so that no later one is chained to it."""
+    try:
+        return predict(frame)
+    except Exception as error:
+        return error
+
+
 def _refuse_hopeless(frame: Any, predict: Predict, counters: Counters, error: Exception) -> None:
     """Raise ModelRefused where nothing was scored yet and the model raises on single rows from all over."""
     if counters.scored:
         return
     count = len(frame)
     for row in sorted({i * (count - 1) // max(_PROBES - 1, 1) for i in range(_PROBES)}):
-        try:
-            predict(frame[row : row + 1])
+        answer = _try(predict, frame[row : row + 1])
+        if not isinstance(answer, Exception):
             return
-        except Exception as single:
-            error = single
+        error = answer
     tail = "".join(traceback.format_exception(error)).rstrip()
     raise ModelRefused(f"the model raises on every row it was tried on:\n{tail}") from None
 
@@ -218,12 +224,8 @@ def _isolate(frame: Any, predict: Predict, counters: Counters) -> Iterator[tuple
     while stack:
         start, stop = stack.pop()
         counters.isolation_calls += 1
-        try:
-            answer = predict(frame[start:stop])
-        except Exception as error:
-            if stop - start == 1 or counters.isolation_calls >= ISOLATION_CALLS:
-                yield start, stop, error
-                continue
+        answer = _try(predict, frame[start:stop])
+        if isinstance(answer, Exception) and stop - start > 1 and counters.isolation_calls < ISOLATION_CALLS:
             middle = (start + stop) // 2
             stack += [(middle, stop), (start, middle)]
         else:
