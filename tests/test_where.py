@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lakehouse.config import Source
 from lakehouse.errors import ConfigError
-from lakehouse.sources.delta import FILES, FRAME, carrier, pin, units
+from lakehouse.sources.delta import pin, units
 from lakehouse.sources.predicate import Comparison, parse_where
 from tests.conftest import write
 
@@ -66,9 +66,17 @@ def test_simple_conditions_are_understood(text, comparisons):
         ("NOT n = 1", ["n"], "'NOT n = 1' is not a simple comparison"),
         ("n NOT IN (1)", ["n"], "'NOT n IN (1)' is not a simple comparison"),
         ("t", ["t"], "'t' is not a simple comparison"),
-        ("s LIKE 'a%'", ["s"], "'s LIKE 'a%'' is not a simple comparison"),
-        ("s RLIKE '^x$'", ["s"], "'s RLIKE '^x$'' is not a simple comparison"),
-        ("n <=> 1", ["n"], "'n <=> 1' is not a simple comparison"),
+        ("s LIKE 'a%'", ["s"], "\"s LIKE 'a%'\" is not a simple comparison"),
+        ("s RLIKE '^x$'", ["s"], "\"s RLIKE '^x$'\" is not a simple comparison"),
+        ("n <=> 1", ["n"], "'n IS NOT DISTINCT FROM 1' is not a simple comparison"),
+        ("s = 'it''s'", ["s"], "comparing 's' (string) with CONCAT"),
+        ("s = r'a\\nb'", ["s"], "comparing 's' (string) with"),
+        ("s = 'A' COLLATE UTF8_LCASE", ["s"], "comparing 's' (string) with 'A' COLLATE"),
+        ('"s" = "a"', [], "is not a plain column"),
+        ("n = 5L", ["n"], "comparing 'n' (int64) with CAST"),
+        ("n = 0x1F", ["n"], "comparing 'n' (int64) with X'1F'"),
+        ("x < 1e400", ["x"], "comparing 'x' (double) with 1e400"),
+        ("x < 123456789012345678901234567890123456789", ["x"], "comparing 'x' (double) with 1234"),
         ("n < i", ["n", "i"], "comparing 'i' (int32) with n"),
         ("n + 1 = 2", ["n"], "'n + 1' is not a plain column"),
         ("lower(s) = 'a'", ["s"], "'LOWER(s)' is not a plain column"),

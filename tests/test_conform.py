@@ -1,0 +1,346 @@
+"""The files carrier reads a Delta table as Spark does, column for column, or leaves it to Spark, or refuses it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse.config import Source
+from lakehouse.contract import conform, widens
+from lakehouse.errors import ConfigError
+from lakehouse.sources import delta as source
+from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
+from tests.conftest import write
+from tests.tables import assert_tables_equal
+
+UTC = dt.UTC
+TABLE = "lake/features"
+
+
+@pytest.fixture
+def sql(spark, workspace):
+    """sql(text) runs a statement in which {t} is the table lake/features; the session's settings are put back."""
+
+    def run(text: str, **settings: str) -> None:
+        before = {name: spark.conf.get(name, None) for name in settings}
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        try:
+            spark.sql(text.replace("{t}", f"delta.`{Path(TABLE).absolute()}`"))
+        finally:
+            for name, value in before.items():
+                spark.conf.set(name, value) if value is not None else spark.conf.unset(name)
+
+    return run
+
+
+def by_files(columns: Sequence[str] | None = None, where: str | None = None, batch_rows: int = 1000) -> pa.Table:
+    """The rows as the files carrier reads them, by key."""
+    pinned = pin(Source(type="delta", table=TABLE, where=where))
+    columns = columns or pinned.snapshot.schema.names
+    read = list(dict.fromkeys([*columns, *(pinned.where.columns if pinned.where else ())]))
+    assert carrier(pinned, read) == (FILES, "Arrow reads this table's files as they are")
+    batches = [batch for unit in units(pinned, read, batch_rows, 2) for batch in unit.batches()]
+    schema = pa.schema([pinned.snapshot.schema.field(c) for c in read])
+    assert all(batch.schema.equals(schema) and 0 < batch.num_rows <= batch_rows for batch in batches)
+    return pa.Table.from_batches(batches, schema).sort_by("id").select(columns)
+
+
+def by_spark(spark: Any, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+    """The rows as Spark reads them, by key; only nullability is taken from the table's schema."""
+    pinned = pin(Source(type="delta", table=TABLE, where=where))
+    columns = columns or pinned.snapshot.schema.names
+    rows = frame(spark, pinned, columns).toArrow()
+    return rows.cast(pa.schema([pinned.snapshot.schema.field(c) for c in columns])).sort_by("id")
+
+
+def left_to_spark(columns: Sequence[str]) -> str:
+    """Why Spark has to read these columns."""
+    chosen, reason = carrier(pin(Source(type="delta", table=TABLE)), columns)
+    assert chosen == FRAME
+    return reason
+
+
+# Types
+
+
+@pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS", "TIMESTAMP_MILLIS"])
+def test_timestamps_of_all_years(spark, sql, stored):
+    parts = {"INT96": "999999", "TIMESTAMP_MICROS": "999999", "TIMESTAMP_MILLIS": "999"}
+    texts = ["0001-01-01 00:00:00", "1582-10-04 23:59:59", "1582-10-10 12:00:00", "1582-10-15 00:00:00",
+             "1677-09-21 00:12:43", f"1969-12-31 23:59:59.{parts[stored]}", "1970-01-01 00:00:00",
+             "2262-04-11 23:47:17", f"9999-12-31 23:59:59.{parts[stored]}"]  # fmt: skip
+    rows = ", ".join(f"({i}, timestamp'{text}Z')" for i, text in enumerate(texts)) + ", (99, null)"
+    sql(
+        f"CREATE TABLE {{t}} USING delta AS SELECT * FROM VALUES {rows} AS v(id, at)",
+        **{"spark.sql.parquet.outputTimestampType": stored},
+    )
+    expected = [dt.datetime.fromisoformat(text).replace(tzinfo=UTC) for text in texts] + [None]
+    assert by_files()["at"].to_pylist() == expected
+    assert_tables_equal(by_files(), by_spark(spark))
+
+
+def test_timestamps_without_zone_and_dates(spark, sql):
+    sql(
+        "CREATE TABLE {t} USING delta AS SELECT * FROM VALUES "
+        "(1, timestamp_ntz'0001-01-01 00:00:00', date'0001-01-01'), (2, timestamp_ntz'9999-12-31 23:59:59.999999', "
+        "date'9999-12-31'), (3, timestamp_ntz'1582-10-10 01:02:03', date'1582-10-10'), (4, null, null) AS v(id, at, day)"
+    )
+    assert by_files()["at"].type == pa.timestamp("us")
+    assert_tables_equal(by_files(), by_spark(spark))
+
+
+def test_numbers_binary_and_text(spark, sql):
+    sql(
+        """CREATE TABLE {t} (id BIGINT NOT NULL, b TINYINT, s SMALLINT, i INT, f FLOAT, x DOUBLE, small DECIMAL(5, 2),
+             middle DECIMAL(18, 4), large DECIMAL(38, 10), raw BINARY, text STRING, short VARCHAR(3), flag BOOLEAN)
+           USING delta"""
+    )
+    sql(
+        """INSERT INTO {t} VALUES
+           (1, 127, 32767, 2147483647, float('NaN'), double('-Infinity'), 999.99, 12345678901234.5678,
+            1234567890123456789012345678.0123456789, x'00FF', 'Zürich 😀', 'abc', true),
+           (9223372036854775807, -128, -32768, -2147483648, 0.1, -0.0, -999.99, -0.0001, -0.0000000001, x'', '', '', false),
+           (-9223372036854775808, null, null, null, null, null, null, null, null, null, null, null, null)"""
+    )
+    assert_tables_equal(by_files(), by_spark(spark))
+
+
+def test_nested_columns(spark, sql):
+    sql(
+        """CREATE TABLE {t} USING delta AS SELECT * FROM VALUES
+           (1, named_struct('a', 1, 'at', timestamp'9999-12-31 00:00:00Z', 'in', named_struct('x', array(1.5d, null))),
+            array(array('a', null), array()), map('k', array(date'2024-02-01'), '', null),
+            array(named_struct('n', 1Y), null)),
+           (2, null, null, null, null),
+           (3, named_struct('a', null, 'at', null, 'in', null), array(), map(), array())
+           AS v(id, s, lists, m, structs)"""
+    )
+    assert_tables_equal(by_files(), by_spark(spark))
+    assert_tables_equal(by_files(["m", "id"]), by_spark(spark, ["m", "id"]))
+
+
+# Columns
+
+
+def test_columns_that_older_files_lack(spark, sql):
+    sql(
+        "CREATE TABLE {t} USING delta AS SELECT 1L AS id, 'a' AS s, named_struct('a', 1) AS n, array(named_struct('a', 1)) AS l"
+    )
+    sql("ALTER TABLE {t} ADD COLUMNS (added DOUBLE, at TIMESTAMP FIRST, n.b STRING, l.element.b STRING AFTER a)")
+    sql("ALTER TABLE {t} ADD COLUMNS (n.c INT FIRST)")
+    sql(
+        "INSERT INTO {t} (id, s, n, l, added, at) VALUES (2, 'b', named_struct('c', 3, 'a', 2, 'b', 'x'), "
+        "array(named_struct('a', 2, 'b', 'y')), 0.5, timestamp'2024-02-01 00:00:00Z')"
+    )
+    assert_tables_equal(by_files(), by_spark(spark))
+    for where in ("added IS NULL", "added IS NOT NULL", "added < 1", "added != 1"):
+        assert_tables_equal(by_files(["id"], where), by_spark(spark, ["id"], where))
+    assert by_files(["added", "id"], "id = 1").to_pylist() == [{"added": None, "id": 1}]
+
+
+def test_columns_by_name_in_any_order_and_case(spark, sql, workspace):
+    path = str(Path(TABLE).absolute())
+    sql("CREATE TABLE {t} (id BIGINT, `a.b` STRING, a STRUCT<b: STRING>, `Straße` STRING) USING delta")
+    sql("INSERT INTO {t} VALUES (1, 'dotted', named_struct('b', 'nested'), 's')")
+    later = spark.sql("SELECT named_struct('B', 'n') AS A, 'd' AS `A.B`, 2L AS ID, 'u' AS `straßE`")
+    later.write.format("delta").mode("append").save(path)
+    assert_tables_equal(by_files(["a.b", "id", "Straße"]), by_spark(spark, ["a.b", "id", "Straße"]))
+    assert_tables_equal(by_files(["a", "id"]), by_spark(spark, ["a", "id"]))
+    assert by_files(["a.b", "id"]).to_pylist() == [{"a.b": "dotted", "id": 1}, {"a.b": "d", "id": 2}]
+
+
+# Partitions
+
+TEXTS = ["Zürich", "a b", "a/b", "a=b", "%41", "a%2Fb", "it's \"q\"", "c:\\d", "{x}", "#?&+;,", "😀", "null", "__HIVE_DEFAULT",
+         " ", ".", "x\ny", "2024-02-01", "01", "true"]  # fmt: skip
+
+
+def test_partitions_by_text_with_odd_characters(spark, workspace):
+    rows = [(i, t) for i, t in enumerate(TEXTS)] + [(98, None), (99, "")]
+    path = str(Path(TABLE).absolute())
+    spark.createDataFrame(rows, "id long, p string").coalesce(1).write.format("delta").partitionBy("p").save(path)
+    assert_tables_equal(by_files(), by_spark(spark))
+    assert by_files(["id"], "p = 'a/b'").to_pylist() == [{"id": 2}]
+    assert by_files(["id"], "p IS NULL").to_pylist() == [{"id": 98}, {"id": 99}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("INT, q DATE", ["-1, date'0001-01-01'", "2147483647, date'9999-12-31'", "null, null"]),
+        ("BIGINT, q BOOLEAN", ["-9223372036854775808, true", "9007199254740993, false", "null, null"]),
+        ("TINYINT, q SMALLINT", ["-128, 32767", "127, -32768", "null, null"]),
+        ("DOUBLE, q FLOAT", ["double('NaN'), float('-Infinity')", "-0.0, 0.1", "1e-300, null", "double('Infinity'), 0.0"]),
+        ("DECIMAL(20, 3), q DECIMAL(3, 0)", ["12345678901234567.890, -1", "0, 999", "null, null"]),
+        ("BINARY, q VARCHAR(4)", ["x'6162', 'a b'", "x'61', 'ab'", "null, null"]),
+    ],
+)  # fmt: skip
+def test_partitions_of_other_types(spark, sql, kind, values):
+    sql(f"CREATE TABLE {{t}} (id BIGINT, p {kind}) USING delta PARTITIONED BY (p, q)")
+    rows = ", ".join(f"({i}, {value})" for i, value in enumerate(values))
+    sql(f"INSERT INTO {{t}} SELECT /*+ COALESCE(1) */ * FROM VALUES {rows}")
+    assert_tables_equal(by_files(), by_spark(spark))
+    assert_tables_equal(by_files(["q", "id"]), by_spark(spark, ["q", "id"]))
+
+
+# Deleted rows
+
+DELETABLE = "TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')"
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_deletion_vectors(spark, sql, monkeypatch, split):
+    """Three files with several row groups each: some rows deleted, every row, the first; one file untouched."""
+    sql(f"CREATE TABLE {{t}} (id BIGINT, p INT, text STRING) USING delta PARTITIONED BY (p) {DELETABLE}")
+    insert = "INSERT INTO {t} SELECT /*+ REPARTITION(1) */ id, int(id div 1000), string(sha2(string(id), 512)) FROM range(4000)"
+    sql(insert, **{"spark.sql.files.maxRecordsPerFile": "0", "parquet.block.size": "20000"})
+    sql("DELETE FROM {t} WHERE id IN (0, 1, 999, 500) OR id BETWEEN 300 AND 420 OR p = 1 OR id = 2000")
+    sql("DELETE FROM {t} WHERE id = 2 OR id = 2001")
+    if split:
+        monkeypatch.setattr(source, "SPLIT_BYTES", 0)
+    pinned = pin(Source(type="delta", table=TABLE))
+    assert sum(f.kept is not None for f in pinned.files) == 2
+    assert pinned.rows == 2872
+    assert len(units(pinned, ["id"], 100, 2)) > len(pinned.files) if split else True
+    assert_tables_equal(by_files(batch_rows=77), by_spark(spark))
+    for where in ("id < 600 AND id > 250", "p = 2", "p = 2 AND id < 2100"):
+        assert_tables_equal(by_files(["id"], where, batch_rows=77), by_spark(spark, ["id"], where))
+
+
+def test_deletion_vectors_in_partitions_with_odd_characters(spark, sql):
+    sql(f"CREATE TABLE {{t}} (id BIGINT, p STRING) USING delta PARTITIONED BY (p) {DELETABLE}")
+    rows = ", ".join(
+        f"({i * 10 + j}, '{p}')" for i, p in enumerate(["a b", "a%20b", "a/b", "ü", "%", "+"]) for j in range(3)
+    )
+    sql(f"INSERT INTO {{t}} SELECT /*+ COALESCE(1) */ * FROM VALUES {rows}")
+    sql("DELETE FROM {t} WHERE id % 10 = 1")
+    assert all(f.kept is not None for f in pin(Source(type="delta", table=TABLE)).files)
+    assert_tables_equal(by_files(), by_spark(spark))
+
+
+def test_a_table_in_a_folder_with_odd_characters(spark, sql, workspace, monkeypatch):
+    odd = workspace / "my lake ü+#"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    sql(f"CREATE TABLE {{t}} (id BIGINT, p STRING) USING delta PARTITIONED BY (p) {DELETABLE}")
+    sql("INSERT INTO {t} SELECT /*+ COALESCE(1) */ * FROM VALUES (1, 'a'), (2, 'a'), (3, 'b c'), (4, 'b c')")
+    sql("DELETE FROM {t} WHERE id IN (1, 4)")
+    assert by_files().to_pylist() == [{"id": 2, "p": "a"}, {"id": 3, "p": "b c"}]
+    assert_tables_equal(by_files(), by_spark(spark))
+
+
+# What is left to Spark
+
+
+def test_column_mapping_is_left_to_spark(spark, sql):
+    sql(
+        "CREATE TABLE {t} USING delta TBLPROPERTIES ('delta.columnMapping.mode' = 'name') AS SELECT 1L AS id, 'a' AS `odd name`"
+    )
+    assert left_to_spark(["id"]) == "the table uses column mapping"
+    assert by_spark(spark).to_pylist() == [{"id": 1, "odd name": "a"}]
+
+
+def test_char_columns_are_left_to_spark_where_they_are_read(spark, sql):
+    sql("CREATE TABLE {t} (id BIGINT, code CHAR(4), name VARCHAR(4)) USING delta")
+    sql("INSERT INTO {t} VALUES (1, 'ab', 'ab')")
+    assert left_to_spark(["id", "code"]) == "column 'code' is char(4), padded by Spark only"
+    assert by_spark(spark).to_pylist() == [{"id": 1, "code": "ab  ", "name": "ab"}]
+    assert_tables_equal(by_files(["id", "name"]), by_spark(spark, ["id", "name"]))
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_NTZ"])
+def test_partitions_by_timestamp_are_left_to_spark(sql, kind):
+    sql(f"CREATE TABLE {{t}} (id BIGINT, at {kind}) USING delta PARTITIONED BY (at)")
+    sql("INSERT INTO {t} VALUES (1, '2024-02-01 01:02:03')")
+    assert left_to_spark(["id", "at"]) == "partition column 'at' holds timestamps without a zone"
+    assert by_files(["id"]).to_pylist() == [{"id": 1}]
+
+
+def test_widened_types_are_left_to_spark(spark, sql):
+    sql("CREATE TABLE {t} (id BIGINT, n INT) USING delta TBLPROPERTIES ('delta.enableTypeWidening' = 'true')")
+    sql("INSERT INTO {t} VALUES (1, 1)")
+    sql("ALTER TABLE {t} CHANGE COLUMN n TYPE BIGINT")
+    assert left_to_spark(["id", "n"]).startswith("table features typeWidening")
+    assert by_spark(spark).to_pylist() == [{"id": 1, "n": 1}]
+
+
+def test_shallow_clones_are_left_to_spark(spark, sql, workspace):
+    write("lake/original", pa.table({"id": [1, 2]}))
+    sql(f"CREATE TABLE {{t}} SHALLOW CLONE delta.`{Path('lake/original').absolute()}`")
+    assert left_to_spark(["id"]) == "files outside the table's folder (a shallow clone)"
+    assert by_spark(spark).to_pylist() == [{"id": 1}, {"id": 2}]
+
+
+# Casts
+
+I8, I16, I32, I64 = pa.int8(), pa.int16(), pa.int32(), pa.int64()
+F32, F64, US, UTC_US = pa.float32(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")
+DAY = dt.date(2024, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("stored", "declared"),
+    [
+        (pa.array([-128, None], I8), pa.array([-128, None], I64)),
+        (pa.array([2**31 - 1], I32), pa.array([2**31 - 1], I64)),
+        (pa.array([2**31 - 1], I32), pa.array([2.0**31 - 1], F64)),
+        (pa.array([-(2**15)], I16), pa.array([-(2.0**15)], F32)),
+        (pa.array([0.1, float("nan")], F32), pa.array([0.10000000149011612, float("nan")], F64)),
+        (pa.array([Decimal("9.99")], pa.decimal128(3, 2)), pa.array([Decimal("9.990")], pa.decimal128(4, 3))),
+        (pa.array([DAY], pa.date32()), pa.array([dt.datetime(2024, 2, 1)], US)),
+        (pa.array([1], pa.timestamp("ms")), pa.array([1000], UTC_US)),
+        (pa.array([1000], pa.timestamp("ns", "Europe/Zurich")), pa.array([1], UTC_US)),
+        (pa.array([1], UTC_US), pa.array([1], US)),
+        (pa.array(["a"], pa.large_string()), pa.array(["a"])),
+        (pa.array(["a"], pa.string_view()), pa.array(["a"])),
+        (pa.array([b"a"], pa.large_binary()), pa.array([b"a"], pa.binary())),
+        (pa.array(["a", None, "a"]).dictionary_encode(), pa.array(["a", None, "a"])),
+        (pa.array([[1], None], pa.list_(I32)), pa.array([[1], None], pa.list_(I64))),
+        (pa.array([[1]], pa.large_list(I64)), pa.array([[1]], pa.list_(I64))),
+        (pa.nulls(2), pa.nulls(2, pa.string())),
+    ],
+)
+def test_lossless_casts(stored, declared):
+    schema = pa.schema([("absent", pa.string()), ("x", declared.type)])
+    batch = pa.record_batch({"unused": stored, "x": stored})
+    expected = pa.table([pa.nulls(len(stored), pa.string()), declared], schema=schema)
+    assert_tables_equal(pa.Table.from_batches([conform(batch, schema)], schema), expected)
+
+
+@pytest.mark.parametrize(
+    ("stored", "declared"),
+    [
+        (I64, I32), (I64, F64), (I32, F32), (F64, F32), (F64, I64), (pa.string(), I64), (I64, pa.string()),
+        (pa.bool_(), I32), (I32, pa.bool_()), (pa.string(), pa.binary()), (pa.binary(), pa.string()),
+        (pa.string(), pa.date32()), (UTC_US, pa.date32()), (pa.date32(), UTC_US), (I64, UTC_US),
+        (pa.decimal128(5, 3), pa.decimal128(5, 2)), (pa.decimal128(5, 2), pa.decimal128(4, 2)),
+        (pa.decimal128(5, 2), F64), (I32, pa.decimal128(12, 2)), (pa.list_(I64), pa.list_(I32)),
+        (pa.list_(F64), pa.list_(I64)), (pa.struct([("a", I64)]), pa.struct([("a", I32)])), (pa.struct([("a", I64)]), I64),
+        (pa.list_(pa.string()), pa.list_(I64)), (pa.list_(UTC_US), pa.list_(pa.date32())),
+    ],
+)  # fmt: skip
+def test_lossy_casts_are_refused_whatever_the_values(stored, declared):
+    batch = pa.record_batch({"x": pa.nulls(1, stored)})
+    with pytest.raises(ConfigError) as refused:
+        conform(batch, pa.schema([("x", declared)]))
+    assert str(refused.value) == f"column 'x' is stored as {stored}, the table declares {declared}: no lossless cast"
+    assert not widens(stored, declared)
+
+
+def test_a_file_of_another_type_is_refused(workspace):
+    """Delta never checks the files: a foreign writer's may hold other types than the log declares."""
+    write(TABLE, pa.table({"id": pa.array([1, 2], I32)}))
+    [file] = pin(Source(type="delta", table=TABLE)).files
+    pq.write_table(pa.table({"id": pa.array([1, 2**40], I64)}), Path(TABLE) / file.relative)
+    with pytest.raises(
+        ConfigError, match=r"column 'id' is stored as int64, the table declares int32: no lossless cast"
+    ):
+        by_files()
