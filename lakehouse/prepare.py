@@ -38,6 +38,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
     aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
     staging = Staging(
         run_id=plan.run_id,
+        slice=dict(plan.sink.slice),
         scoring=scoring,
         input_schema=pa.schema([snapshot.schema.field(c) for c in plan.columns]),
         scored_schema=pa.schema([*scored, *contract.LINEAGE]),

@@ -53,7 +53,7 @@ def _sample(job: Job, result: Result) -> list[str]:
     mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]
     if snapshot is None or not mine:
         return []
-    mine = [f for f in mine if f.path.startswith(f"run={result.run_id}/")] or mine
+    mine = [f for f in mine if f.relative.startswith(f"run-{result.run_id}/")] or mine
     shown = [c for c in snapshot.schema.names if not c.startswith("_") and c not in texts][:6]
     rows = delta.head(snapshot.location, mine[0].relative, [*shown, MODEL_VERSION], 3)
     return table_text([*shown, MODEL_VERSION], [[_cell(row.get(c)) for c in [*shown, MODEL_VERSION]] for row in rows])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +52,7 @@ class Staging:
     """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns)."""
 
     run_id: str
+    slice: Mapping[str, str]
     scoring: Scoring
     input_schema: pa.Schema
     scored_schema: pa.Schema
@@ -112,7 +114,8 @@ class _Files:
             self.close()
 
     def _create(self) -> _Output:
-        folder = self.root.join(f"run={self.staging.run_id}")
+        below = folder_of(self.staging.run_id, self.staging.slice)
+        folder = self.root.join(below)
         filesystem = self.root.filesystem()
         filesystem.create_dir(folder.path, recursive=True)
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
@@ -123,7 +126,7 @@ class _Files:
             sink, self.schema, compression="snappy", write_statistics=exact, store_schema=False, version="2.6"
         )
         columns = {f.name: _Column(bounded=_orders(f.type)) for f in self.schema if not pa.types.is_nested(f.type)}
-        return _Output(f"run={self.staging.run_id}/{name}", sink, writer, columns)
+        return _Output(f"{below}/{name}", sink, writer, columns)
 
     def close(self) -> None:
         """Finish the open file and note it in the manifest."""
@@ -138,6 +141,15 @@ class _Files:
             {"task": self.task, "kind": self.kind, "path": output.path, "rows": output.rows, "bytes": size,
              "detail": stats}
         )  # fmt: skip
+
+
+def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
+    """Where a run's files lie below their table's root, spelled as the filesystem does.
+
+    The log holds the slice's values, but Polars takes them from the path, where no other `name=value` may stand.
+    """
+    values = (f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in slice_texts.items())
+    return "/".join([f"run-{run_id}", *values])
 
 
 def stage(

@@ -90,8 +90,8 @@ def python(tmp_path_factory) -> Path:
     own = next(folder.glob("lib/python3*/site-packages"))
     (own / "packages.pth").write_text(f"{packages}\n")
     executable = folder / "bin/python"
-    probe = subprocess.run([str(executable), "-c", "import pyspark, mlflow, lakehouse"], cwd=folder, capture_output=True,
-                           text=True, timeout=60, check=False)  # fmt: skip
+    command = [str(executable), "-c", "import pyspark, mlflow, lakehouse"]
+    probe = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert "No module named 'lakehouse'" in probe.stderr
     return executable
 
@@ -122,7 +122,8 @@ def server(command: list[str], ready: str, log: Path, env: dict[str, str]) -> It
     try:
         deadline = time.monotonic() + 90
         while ready not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.2)
         yield
     finally:
@@ -191,12 +192,14 @@ def test_standalone_master_and_two_workers(place, wheel, python, tmp_path):
     with ExitStack() as stack:
         stack.enter_context(server(master, "I have been elected leader", tmp_path / "master.log", env))
         for name in ("one", "two"):
-            worker = [start, "org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory",
-                      "1g", "--webui-port", "0", "--work-dir", str(tmp_path / name), f"spark://127.0.0.1:{port}"]  # fmt: skip
+            size = ("--cores", "1", "--memory", "1g", "--webui-port", "0", "--work-dir", str(tmp_path / name))
+            worker = [start, "org.apache.spark.deploy.worker.Worker", "--host", "127.0.0.1", *size]
+            worker.append(f"spark://127.0.0.1:{port}")
             log = tmp_path / f"{name}.log"
             stack.enter_context(server(worker, "Successfully registered with master", log, env))
-        flags = ("--master", f"spark://127.0.0.1:{port}", "--py-files", str(wheel), "--conf", "spark.executor.memory=512m",
-                 "--conf", "spark.ui.enabled=false", "--conf", "spark.log.level=WARN")  # fmt: skip
+        flags = ("--master", f"spark://127.0.0.1:{port}", "--py-files", str(wheel),
+                 "--conf", "spark.executor.memory=512m", "--conf", "spark.ui.enabled=false",
+                 "--conf", "spark.log.level=WARN")  # fmt: skip
         code, result, printed = submit(place, env, *flags, *JOB)
         ran = [name for name in ("one", "two") if "Asked to launch executor" in (tmp_path / f"{name}.log").read_text()]
     assert (code, result["status"], result["rows_scored"]) == (0, "published", ROWS), printed
@@ -207,9 +210,11 @@ def test_standalone_master_and_two_workers(place, wheel, python, tmp_path):
 def test_spark_connect(place, python, tmp_path):
     forget(place)
     env, port = environment(python), free_port()
-    connect = [str(SPARK_HOME / "bin/spark-submit"), "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
-               "--master", "local[2,4]", "--conf", "spark.connect.grpc.binding.address=127.0.0.1", "--conf",
-               f"spark.connect.grpc.binding.port={port}", "--conf", "spark.ui.enabled=false", "spark-internal"]  # fmt: skip
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    connect = [str(SPARK_HOME / "bin/spark-submit"), "--class", main, "--master", "local[2,4]",
+               "--conf", "spark.connect.grpc.binding.address=127.0.0.1",
+               "--conf", f"spark.connect.grpc.binding.port={port}",
+               "--conf", "spark.ui.enabled=false", "spark-internal"]  # fmt: skip
     with server(connect, "Spark Connect server started at", tmp_path / "connect.log", env):
         client = {**os.environ, "SPARK_REMOTE": f"sc://127.0.0.1:{port}"}
         command = [sys.executable, "-m", "lakehouse.cli", "score", *JOB[1:], "--json"]

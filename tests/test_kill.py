@@ -110,7 +110,7 @@ def assert_as_expected() -> None:
 
 def staged_runs() -> set[str]:
     """The runs that ever staged files for lake/scores."""
-    return {folder.name.removeprefix("run=") for folder in Path("lake/scores").glob("run=*")}
+    return {folder.name.removeprefix("run-") for folder in Path("lake/scores").glob("run-*")}
 
 
 def generations(day: str) -> list[int]:

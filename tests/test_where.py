@@ -116,7 +116,8 @@ def test_what_arrow_could_answer_otherwise_is_left_to_spark(text, columns, reaso
         "n = monotonically_increasing_id()", "n = spark_partition_id()", "n > unix_timestamp()",
         "n > input_file_block_start()", "s = reflect('java.lang.System', 'getProperty', 'user.home')",
         "s = java_method('java.lang.Runtime', 'getRuntime')", "s = try_reflect('java.util.UUID', 'randomUUID')",
-        "s = current_timezone()", "s = version()", "n = ?", "n = :n", "n = @n", "n, i", "n AS m", "(n = 1, i = 2)",
+        "s = current_timezone()", "s = version()", "s = current_path()", "at < current_time()", "d = DATE 'today'",
+        "d > date'Yesterday '", "at < TIMESTAMP 'now'", "d = CAST('tomorrow UTC' AS DATE)", "n = ?", "n = :n", "n = @n", "n, i", "n AS m", "(n = 1, i = 2)",
     ],
 )  # fmt: skip
 def test_what_is_unsafe_is_refused(text):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def _games(rows: int) -> None:
     print(f"""  lakehouse score {conf} --date 2026-01-01 --engine local    # an earlier date, without a JVM
   lakehouse runs {conf}                                      # what ran, and how fast
   lakehouse score {conf} --date {DATE} --dry-run         # what a run would do
-  jupyter lab notebooks/explore_scores.ipynb                        # look at the scores
+  notebooks/explore_scores.ipynb                             # look at the scores, in any editor (kernel: .venv)
   lakehouse demo --csv your.csv --label your_column                 # the same on your own data""")
 
 
@@ -98,10 +97,14 @@ def _own(csv: Path, label: str) -> None:
     }
     conf = LAKE / name / "job.yaml"
     conf.write_text(yaml.safe_dump(job, sort_keys=False))
-    _step(f"3  the job: spark-submit jobs/score.py {conf} --date {today}")
+    _step(f"3  the job: spark-submit {_entry()} {conf} --date {today}")
     _submit(str(conf), today)
     _step("4  the same again: nothing changed, so nothing is done")
     _submit(str(conf), today)
+    _step("next")
+    print(f"""  {conf}     # the job: the file to change and to keep
+  lakehouse runs {conf}     # what ran, and how fast
+  lakehouse score {conf} --date {today} --engine local --rescore     # again, without a JVM""")
 
 
 def _step(text: str) -> None:
@@ -110,21 +113,29 @@ def _step(text: str) -> None:
 
 def _submit(conf: str, day: str) -> None:
     """Run the entry point under the pip package's own spark-submit."""
+    _call([*spark_submit(), str(_entry()), conf, "--date", day])
+
+
+def _entry() -> Path:
+    """The project's entry point, or one like it where there is no project."""
     entry = Path("jobs/score.py")
-    script = str(entry) if entry.exists() else str(resources.files("lakehouse") / "cli.py")
-    arguments = [conf, "--date", day] if entry.exists() else ["score", conf, "--date", day]
-    _call([*spark_submit(), script, *arguments])
+    if not entry.exists():
+        # A file of the package itself won't do: its folder would be on sys.path, with `delta` and `config` in it.
+        entry = LAKE / "score.py"
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.write_text('import sys\n\nfrom lakehouse.cli import main\n\nmain(["score", *sys.argv[1:]])\n')
+    return entry
 
 
 def spark_submit() -> list[str]:
     """The command that submits a job to Spark on this machine."""
     command = [str(Path(sys.executable).with_name("spark-submit"))]
     properties = Path("conf/spark/local.conf")
-    return (
-        [*command, "--properties-file", str(properties)]
-        if properties.exists()
-        else [*command, "--master", "local[*,4]"]
-    )
+    if properties.exists():
+        return [*command, "--properties-file", str(properties)]
+    settings = {"spark.master": "local[*,4]", "spark.ui.enabled": "false", "spark.log.level": "WARN",
+                "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}  # fmt: skip
+    return [*command, *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}"))]
 
 
 def _call(command: Sequence[str], capture: bool = False) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakehouse import delta
 from lakehouse.contract import COMMENTS, JOB, RUN_ID
-from lakehouse.errors import Blocked, Unavailable
+from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import preflight
 from lakehouse.storage import Location, shown, sizes
 
@@ -116,7 +116,7 @@ def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> Stat
 
 
 def _refuse_foreign(snapshot: delta.Snapshot, target: Target, alive: Mapping[tuple[str, str], int]) -> None:
-    others = sorted({str(job) for job, _ in alive} - {target.job})
+    others = sorted({str(job or "none named") for job, _ in alive} - {target.job})
     if others and target.write == "replace":
         raise Blocked(
             f"{shown(snapshot.location)}: {_slice_name(target)} holds rows of another job ({', '.join(others)}), "
@@ -130,13 +130,13 @@ def _refuse_touched(
     expected = snapshot.transaction(f"{target.identity}/rows") or 0
     ours = sum(rows for (_, run), rows in alive.items() if run in last)
     total = sum(alive.values()) if target.write == "replace" else ours
-    rewritten = any(not f.path.startswith("run=") for f in _inside(snapshot, target.slice))
+    rewritten = any(not f.path.startswith("run-") for f in _inside(snapshot, target.slice))
     if ours == expected == total and not rewritten:
         return
     since = takewhile(
         lambda commit: not any(run in str(commit.get("userMetadata")) for run in last), snapshot.history(1000)
     )
-    foreign = [commit for commit in since if _is_foreign(commit)]
+    foreign = [commit for commit in since if _is_foreign(commit) and _changed(snapshot, target, commit["version"])]
     if ours == expected == total and not any(c["operation"] in ("UPDATE", "MERGE") for c in foreign):
         return  # rewritten by OPTIMIZE: the same rows in other files
     by = f"commit {foreign[0]['version']} ({foreign[0]['operation']})" if foreign else "a commit the log has dropped"
@@ -145,6 +145,18 @@ def _refuse_touched(
         f"its rows were changed since by {by}: {total:,} rows live, {expected:,} were published. "
         "Use --rescore to score and publish it again"
     )
+
+
+def _changed(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
+    """Whether a commit changed the slice's files; taken for granted where the log can't tell any more."""
+    held = []
+    for v in (version - 1, version):
+        try:
+            then = delta.open_table(snapshot.location, version=v)
+        except ConfigError:
+            return True
+        held.append({f.fingerprint() for f in _inside(then, target.slice)} if then else None)
+    return held[0] != held[1]
 
 
 def _is_foreign(commit: Mapping[str, Any]) -> bool:
@@ -240,7 +252,7 @@ def _check(snapshot: delta.Snapshot, target: Target, location: Location) -> list
     if missing:
         raise Gone(f"{name}: {len(missing)} staged files are missing or have another size, such as {missing[0]}")
     live = snapshot.files([JOB, RUN_ID])
-    doubled = {f.path for f in live} & {f.path for f in target.files}
+    doubled = {f.relative for f in live} & {f.path for f in target.files}
     if doubled:
         raise Unavailable(f"{name}: {min(doubled)} is live already although the log has no commit of this run")
     if target.kind == "quarantine":
@@ -263,7 +275,7 @@ def _earlier(
     """The files of all runs of this date that live: a person may have restored an earlier one."""
     alive = living(snapshot, live)
     runs = {run for _, run in alive if published(snapshot, target, run)}
-    mine = [f for f in live if any(f.path.startswith(f"run={run}/") for run in runs)]
+    mine = [f for f in live if any(f.relative.startswith(f"run-{run}/") for run in runs)]
     if living(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
         raise Blocked(
             f"{name}: the rows of run {', '.join(sorted(runs))} no longer stand in files of their own (OPTIMIZE has "
@@ -275,7 +287,7 @@ def _earlier(
 def _verify(location: Location, target: Target, version: int) -> None:
     """Read the commit back: exactly the staged files live in the slice."""
     snapshot = delta.open_table(location, version=version)
-    live = {f.path for f in _inside(snapshot, target.slice)} if snapshot else set()
+    live = {f.relative for f in _inside(snapshot, target.slice)} if snapshot else set()
     wanted = {f.path for f in target.files}
     if not wanted <= live or (target.write == "replace" and live != wanted):
         raise RuntimeError(f"{shown(location)} version {version} does not hold exactly what was committed")
