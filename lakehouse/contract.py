@@ -135,12 +135,7 @@ def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
         return column
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    same_kind = (
-        (pa.types.is_timestamp(column.type) and pa.types.is_timestamp(wanted))
-        or (pa.types.is_nested(column.type) and pa.types.is_nested(wanted))
-        or _spelling(column.type) == _spelling(wanted)
-    )
-    if not (same_kind or widens(column.type, wanted)):
+    if not _holds(wanted, column.type):
         raise ConfigError(
             f"column {field.name!r} is stored as {column.type}, the table declares {wanted}: no lossless cast"
         )
@@ -149,6 +144,23 @@ def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
         column = column.cast(pa.timestamp(column.type.unit)) if column.type.tz else column
         column = pc.assume_timezone(column, wanted.tz) if wanted.tz else column
     return column.cast(wanted, safe=True)
+
+
+def _holds(wanted: pa.DataType, given: pa.DataType) -> bool:
+    """Whether `wanted` holds every value of `given`, part by part where they are nested."""
+    if _is_list(given) and _is_list(wanted):
+        return _holds(wanted.value_type, given.value_type)
+    if pa.types.is_map(given) and pa.types.is_map(wanted):
+        return _holds(wanted.key_type, given.key_type) and _holds(wanted.item_type, given.item_type)
+    if pa.types.is_struct(given) and pa.types.is_struct(wanted):
+        both = [f.name for f in wanted if given.get_field_index(f.name) >= 0]
+        return all(_holds(wanted.field(name).type, given.field(name).type) for name in both)
+    instants = pa.types.is_timestamp(given) and pa.types.is_timestamp(wanted)
+    return instants or _spelling(given) == _spelling(wanted) or widens(given, wanted)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _spelling(kind: pa.DataType) -> str:

@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import read, score, write
-from tests.tables import assert_tables_equal
+from tests.tables import assert_tables_equal, tiny
 
 ROWS = 120
 EVERY_ROW = "id >= 0 OR id < 0"  # an OR is left to Spark: the frame carrier
@@ -191,6 +191,12 @@ CASES = {
         exact=True,
     ),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def spark(spark):
+    with tiny(spark) as session:
+        yield session
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ _ARROW_READS = frozenset(
      "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2"]
 )  # fmt: skip
 """Table features that leave the meaning of the Parquet files to a reader of Arrow as it is."""
+
+
+_ELSEWHERE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
+"""Absolute paths; Spark writes `file:/…` with one slash."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
         reasons.append("the table uses column mapping")
     if foreign := sorted(snapshot.features - _ARROW_READS - {"columnMapping"}):
         reasons.append(f"table features {', '.join(foreign)}")
-    if any("://" in f.path or f.path.startswith("/") for f in pinned.files):
+    if any(_ELSEWHERE.match(f.path) for f in pinned.files):
         reasons.append("files outside the table's folder (a shallow clone)")
     for name in columns:
         declared = str(snapshot.metadata[name].get("__CHAR_VARCHAR_TYPE_STRING", ""))

@@ -57,7 +57,7 @@ _FICKLE = {
     "unix_timestamp", "monotonically_increasing_id", "spark_partition_id", "input_file_name", "reflect",
     "java_method", "try_reflect", "shuffle", "user", "session_user", "current_database", "current_catalog",
     "system_user", "current_schema", "current_timezone", "current_time", "curdate", "getdate", "sysdate", "uniform",
-    "randstr", "input_file_block_start", "input_file_block_length", "version",
+    "randstr", "input_file_block_start", "input_file_block_length", "version", "current_path",
 }  # fmt: skip
 
 
@@ -161,7 +161,8 @@ def _value(node: exp.Expr, column: str, kind: pa.DataType) -> Any:
     sign = 1
     if isinstance(node, exp.Neg):
         sign, node = -1, node.this
-    if isinstance(node, (exp.Cast, exp.DateStrToDate, exp.TsOrDsToDate)) and pa.types.is_date(kind):
+    dated = isinstance(node, (exp.Cast, exp.DateStrToDate, exp.TsOrDsToDate)) and not node.args.get("format")
+    if dated and pa.types.is_date(kind):
         is_date = isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.DATE
         node = node.this if is_date or not isinstance(node, exp.Cast) else node
     if isinstance(node, exp.Boolean) and pa.types.is_boolean(kind):
@@ -177,7 +178,8 @@ def _value(node: exp.Expr, column: str, kind: pa.DataType) -> Any:
                 raise ConfigError(f"source.where: {text!r} is no date (column {column!r})") from error
         if not node.is_string and pa.types.is_integer(kind) and re.fullmatch(r"\d+", text):
             return _ranged(sign * int(text), kind, column)
-        if not node.is_string and kind == pa.float64():
+        # Spark refuses a number beyond doubles, and one of more digits than a decimal has.
+        if not node.is_string and kind == pa.float64() and math.isfinite(float(text)) and len(text) <= 38:
             return sign * float(text)
     raise _Hard(f"comparing {column!r} ({kind}) with {node.sql('spark')}")
 
