@@ -31,6 +31,9 @@ def spark() -> Iterator[Any]:
 
     with engine.session(delta=True) as session:
         session.sparkContext.setLogLevel("OFF")
+        # Tables here are tiny: compiling code for each query takes longer than running it.
+        session.conf.set("spark.sql.codegen.wholeStage", "false")
+        session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield session
 
 
