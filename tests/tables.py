@@ -1,9 +1,7 @@
-"""Tiny tables: compared whole, and handled by Spark without the work that only pays for large ones."""
+"""Whole tables compared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,25 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SHOWN = 5
-TINY = {
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.shuffle.partitions": "1",
-    "spark.databricks.delta.snapshotPartitions": "1",
-}
-
-
-@contextmanager
-def tiny(spark: Any) -> Iterator[Any]:
-    """The session without code generation and with one partition: two to three times faster on a few rows."""
-    before = {name: spark.conf.get(name) for name in TINY}
-    for name, value in TINY.items():
-        spark.conf.set(name, value)
-    try:
-        yield spark
-    finally:
-        for name, value in before.items():
-            spark.conf.set(name, value)
 
 
 def assert_tables_equal(actual: pa.Table, expected: pa.Table, *, float64: float = 0.0, float32: float = 0.0) -> None:

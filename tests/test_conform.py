@@ -18,15 +18,9 @@ from lakehouse.errors import ConfigError
 from lakehouse.sources import delta as source
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
 from tests.conftest import write
-from tests.tables import assert_tables_equal, tiny
+from tests.tables import assert_tables_equal
 
 TABLE = "lake/features"
-
-
-@pytest.fixture(scope="module")
-def spark(spark):
-    with tiny(spark) as session:
-        yield session
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from lakehouse.demo.data import (
     write_games,
 )
 from lakehouse.demo.train import TRUSTED_TYPES, train
+from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError
 
 TODAY = dt.date(2026, 1, 2)
@@ -230,10 +231,7 @@ def test_label_is_a_class_or_a_quantity() -> None:
 
 @pytest.mark.slow
 def test_baseline_scores_the_late_date(tracking_uri: str, root: Path, tmp_path: Path) -> None:
-    """Needs Delta's jars: a folder or a list of them in LAKEHOUSE_JARS."""
-    jars = os.environ.get("LAKEHOUSE_JARS")
-    if not jars:
-        pytest.skip("LAKEHOUSE_JARS names no jars")
+    jars = ",".join(str(jar) for jar in runtime.jars())
     command = [
         sys.executable,
         "-m",
@@ -243,7 +241,7 @@ def test_baseline_scores_the_late_date(tracking_uri: str, root: Path, tmp_path: 
     ]
     command += ["--model", "models:/logit_games/1", "--date", "2026-01-02", "--out", str(tmp_path / "out")]
     command += ["--jars", jars, "--tracking-uri", tracking_uri]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert set(json.loads(done.stdout.splitlines()[-1])["seconds"]) == {"session", "udf", "job", "total"}
 

@@ -24,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import read, score, write
-from tests.tables import assert_tables_equal, tiny
+from tests.tables import assert_tables_equal
 
 ROWS = 120
 EVERY_ROW = "id >= 0 OR id < 0"  # an OR is left to Spark: the frame carrier
@@ -193,12 +193,6 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def spark(spark):
-    with tiny(spark) as session:
-        yield session
-
-
 @pytest.fixture(autouse=True)
 def registry(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's own functions find the tests' registry, in this process and in Spark's workers, and only here."""
@@ -275,8 +269,8 @@ def test_a_tensor_is_stacked_from_columns(spark, register, every_way):
     assert_scores_equal(every_way(uri, features={"tensor": ["whole", "b"]}), expected, **PROMISED)
 
 
-def test_batches_and_processes_change_nothing(register, make_job):
-    """Four files in two processes, in batches of 7 rows, against one batch in this process."""
+def test_files_and_batches_change_nothing(register, make_job):
+    """Four files in batches of 7 rows, against one file in one batch."""
     x = frame(nulls=False)
     uri = register(on_kinds(LogisticRegression()).fit(x[KINDS], named(x)), x[KINDS], method="predict_proba")
     sections = {"predictions": {"label": "*"}}

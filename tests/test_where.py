@@ -19,7 +19,6 @@ from lakehouse.errors import ConfigError
 from lakehouse.sources.delta import pin, units
 from lakehouse.sources.predicate import Comparison, parse_where
 from tests.conftest import write
-from tests.tables import tiny
 
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("n", pa.int64()), ("i", pa.int32()), ("x", pa.float64()), ("f", pa.float32()),
@@ -27,12 +26,6 @@ SCHEMA = pa.schema(
      ("amount", pa.decimal128(9, 2)), ("nested", pa.struct([("a", pa.int64())])), ("odd name", pa.int64())]
 )  # fmt: skip
 DAY = dt.date(2024, 2, 1)
-
-
-@pytest.fixture(scope="module")
-def spark(spark):
-    with tiny(spark) as session:
-        yield session
 
 
 # What is understood
