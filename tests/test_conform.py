@@ -70,13 +70,11 @@ def left_to_spark(columns: Sequence[str]) -> str:
 # Types
 
 
-@pytest.mark.parametrize(
-    ("stored", "last"), [("INT96", "999999"), ("TIMESTAMP_MICROS", "999999"), ("TIMESTAMP_MILLIS", "999")]
-)
-def test_timestamps_of_all_years(spark, sql, stored, last):
+@pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS"])
+def test_timestamps_of_all_years(spark, sql, stored):
     texts = ["0001-01-01 00:00:00", "1582-10-04 23:59:59", "1582-10-10 12:00:00", "1582-10-15 00:00:00",
-             "1677-09-21 00:12:43", f"1969-12-31 23:59:59.{last}", "1970-01-01 00:00:00", "2262-04-11 23:47:17",
-             f"9999-12-31 23:59:59.{last}"]  # fmt: skip
+             "1677-09-21 00:12:43", "1969-12-31 23:59:59.999999", "1970-01-01 00:00:00", "2262-04-11 23:47:17",
+             "9999-12-31 23:59:59.999999"]  # fmt: skip
     rows = ", ".join(f"({i}, timestamp'{text}Z')" for i, text in enumerate(texts)) + ", (99, null)"
     sql(
         f"CREATE TABLE {{t}} USING delta AS SELECT * FROM VALUES {rows} AS v(id, at)",
@@ -176,24 +174,22 @@ def test_partitions_by_text_with_odd_characters(spark, workspace):
     assert by_files(["id"], "p IS NULL").to_pylist() == [{"id": 98}, {"id": 99}]
 
 
-@pytest.mark.parametrize(
-    ("kind", "values"),
-    [
-        ("INT, q DATE", ["-1, date'0001-01-01'", "2147483647, date'9999-12-31'", "null, null"]),
-        ("BIGINT, q BOOLEAN", ["-9223372036854775808, true", "9007199254740993, false", "null, null"]),
-        ("TINYINT, q SMALLINT", ["-128, 32767", "127, -32768", "null, null"]),
-        ("DOUBLE, q FLOAT",
-            ["double('NaN'), float('-Infinity')", "-0.0, 0.1", "1e-300, null", "double('Infinity'), 0.0"]),
-        ("DECIMAL(20, 3), q DECIMAL(3, 0)", ["12345678901234567.890, -1", "0, 999", "null, null"]),
-        ("BINARY, q VARCHAR(4)", ["x'6162', 'a b'", "x'61', 'ab'", "null, null"]),
-    ],
-)  # fmt: skip
-def test_partitions_of_other_types(spark, sql, kind, values):
-    sql(f"CREATE TABLE {{t}} (id BIGINT, p {kind}) USING delta PARTITIONED BY (p, q)")
-    rows = ", ".join(f"({i}, {value})" for i, value in enumerate(values))
-    sql(f"INSERT INTO {{t}} SELECT /*+ COALESCE(1) */ * FROM VALUES {rows}")
+def test_partitions_of_other_types(spark, sql):
+    kinds = {"b": "TINYINT", "s": "SMALLINT", "i": "INT", "l": "BIGINT", "t": "BOOLEAN", "d": "DATE", "x": "DOUBLE",
+             "f": "FLOAT", "m": "DECIMAL(20, 3)", "w": "DECIMAL(3, 0)", "r": "BINARY", "v": "VARCHAR(4)"}  # fmt: skip
+    columns = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+    sql(f"CREATE TABLE {{t}} (id BIGINT, {columns}) USING delta PARTITIONED BY ({', '.join(kinds)})")
+    sql(
+        """INSERT INTO {t} SELECT /*+ COALESCE(1) */ * FROM VALUES
+           (1, -128, -32768, -2147483648, -9223372036854775808, true, date'0001-01-01', double('NaN'),
+            float('-Infinity'), 12345678901234567.890, -1, x'6162', 'a b'),
+           (2, 127, 32767, 2147483647, 9007199254740993, false, date'9999-12-31', -0.0, 0.1, 0, 999, x'61', 'ab'),
+           (3, 0, 0, 0, 0, true, date'1582-10-10', double('Infinity'), float('NaN'), -0.001, 0, x'62', 'é'),
+           (4, 0, 0, 0, 0, true, date'1970-01-01', 1e-300, -0.0, 0, 0, x'63', ' '),
+           (5, null, null, null, null, null, null, null, null, null, null, null, null)"""
+    )
     assert_tables_equal(by_files(), by_spark(spark))
-    assert_tables_equal(by_files(["q", "id"]), by_spark(spark, ["q", "id"]))
+    assert_tables_equal(by_files(["v", "id", "b"]), by_spark(spark, ["v", "id", "b"]))
 
 
 # Deleted rows
@@ -213,7 +209,7 @@ def test_deletion_vectors(spark, sql, monkeypatch):
     pinned = pin(Source(type="delta", table=TABLE))
     assert sum(f.kept is not None for f in pinned.files) == 2
     assert pinned.rows == 2872
-    wheres = [None, "id < 600 AND id > 250", "p = 2", "p = 2 AND id < 2100"]
+    wheres = [None, "id < 600 AND id > 250 AND p < 3"]
     expected = {where: by_spark(spark, where=where) for where in wheres}
     for where in wheres:
         assert_tables_equal(by_files(where=where, batch_rows=77), expected[where])
@@ -265,10 +261,9 @@ def test_char_columns_are_left_to_spark_where_they_are_read(spark, sql):
     assert_tables_equal(by_files(["id", "name"]), by_spark(spark, ["id", "name"]))
 
 
-@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_NTZ"])
-def test_partitions_by_timestamp_are_left_to_spark(sql, kind):
-    sql(f"CREATE TABLE {{t}} (id BIGINT, at {kind}) USING delta PARTITIONED BY (at)")
-    sql("INSERT INTO {t} VALUES (1, '2024-02-01 01:02:03')")
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_partitions_by_timestamp_are_left_to_spark(workspace, zone):
+    write(TABLE, pa.table({"id": [1], "at": pa.array([1], pa.timestamp("us", zone))}), ["at"])
     assert left_to_spark(["id", "at"]) == "partition column 'at' holds timestamps without a zone"
     assert by_files(["id"]).to_pylist() == [{"id": 1}]
 
