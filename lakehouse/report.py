@@ -133,7 +133,8 @@ def _step(event: str, values: Mapping[str, Any]) -> str:
         )
     if event == "units":
         rows = f", at most {values['rows']:,} rows" if values["rows"] is not None else ""
-        return f"scoring {values['units']} units in {values['tasks']} tasks{rows}"
+        units, tasks = (f"{values[k]} {k if values[k] != 1 else k[:-1]}" for k in ("units", "tasks"))
+        return f"scoring {units} in {tasks}{rows}"
     if event == "resumed":
         return f"finished run {values['run_id']} ({values['status']}), which had stopped half way"
     return f"{event}: {values.get('message', dict(values))}"
