@@ -361,7 +361,7 @@ def test_progress_is_plain_lines_where_stderr_is_no_terminal(lakehouse: Run, mon
     lines = lakehouse("score").err.splitlines()
     why = "Arrow reads this table's files as they are"
     assert lines[0] == f"reading lake/features v1 with purchase v1; files carrier: {why}"
-    assert lines[1] == "scoring 1 units in 1 tasks, at most 40 rows"
+    assert lines[1] == "scoring 1 unit in 1 task, at most 40 rows"
     assert lines[-1].startswith("read 40 rows, 1 of 1 units, ")
     assert "\x1b" not in "".join(lines)
 
