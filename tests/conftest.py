@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ def spark() -> Iterator[Any]:
         session.conf.set("spark.sql.codegen.wholeStage", "false")
         session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield session
+
+
+@pytest.fixture(autouse=True)
+def mlflow_left_alone() -> Iterator[None]:
+    """What a test tells MLflow for the whole process, and through the environment its children, ends with the test."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ.get(name) for name in names}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    for module, name in (("_model_registry", "_registry_uri"), ("_tracking_service", "_tracking_uri")):
+        if loaded := sys.modules.get(f"mlflow.tracking.{module}.utils"):
+            setattr(loaded, name, None)
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.tracking_uri:
         mlflow.set_tracking_uri(args.tracking_uri)
+        mlflow.set_registry_uri(args.tracking_uri)
 
     started = time.perf_counter()
     spark = start_spark(args.jars)
