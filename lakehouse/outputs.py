@@ -71,7 +71,8 @@ def _part(answer: Any, output: Output) -> Any:
             raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {list(answer)}")
         return answer[part]
     if part == "*" or (part == 0 and isinstance(answer, pd.Series)):
-        return answer
+        column = isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.shape[1] == 1
+        return answer[:, 0] if column else answer
     if isinstance(part, str):
         raise ModelRefused(f"predictions.{output.name}: the model's output has no names, so no {part!r}")
     try:

@@ -32,7 +32,9 @@ def spark() -> Iterator[Any]:
 
     with engine.session(delta=True) as session:
         session.sparkContext.setLogLevel("OFF")
-        # Tables here are tiny: compiling code for each query takes longer than running it.
+        # Tables here are tiny: a second task or compiling code for each query takes longer than running it.
+        session.conf.set("spark.sql.shuffle.partitions", "1")
+        session.conf.set("spark.databricks.delta.snapshotPartitions", "1")
         session.conf.set("spark.sql.codegen.wholeStage", "false")
         session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield session

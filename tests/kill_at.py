@@ -1,14 +1,19 @@
-"""Run a job and die by SIGKILL at a point of it: python kill_at.py POINT JOB_FILE DATE ENGINE.
+"""Run jobs that die by SIGKILL at a point: a server, so that what takes long to import is imported once.
 
-Started by test_kill.py. It ends with status 0 where the point was never reached.
+Started by test_kill.py. Each line of its input is a JSON list (working directory, point, job file, date, engine);
+the run is made in a forked process, and answered by a line [status, output]. The status is 0 where the point was
+never reached, -9 where the run died.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +75,8 @@ def arm_create() -> None:
     sink.create = wrapper
 
 
-def main(point: str, job_file: str, date: str, engine: str) -> None:
+def run(point: str, job_file: str, date: str, engine: str) -> None:
+    """Run the job as its file says, armed to die at the point."""
     job = load_job(job_file, date=date, environ=os.environ)
     local.cores = lambda: 1  # one share of the work, which this process does itself
     watch = None
@@ -83,5 +89,29 @@ def main(point: str, job_file: str, date: str, engine: str) -> None:
     pipeline.score(job, pipeline.Request(engine, ledger.now(), pipeline.new_run_id(), watch=watch))
 
 
+def forked(folder: str, *arguments: str) -> tuple[int, str]:
+    """Run in a process of its own; how it ended and all that it, and Spark's JVM if it started one, said."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        os.close(reading)
+        try:
+            os.chdir(folder)
+            run(*arguments)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8", errors="replace") as output:
+        said = output.read()  # ends when the last process that writes to it is gone
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for name in ("mlflow.pyfunc", "mlflow.sklearn", "sklearn.linear_model", "skops.io", "sqlalchemy", "alembic"):
+        importlib.import_module(name)
+    for line in sys.stdin:
+        print(json.dumps(forked(*json.loads(line))), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -82,16 +83,29 @@ def forbid_scoring(monkeypatch):
     return lambda: monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
 
 
-def run_until(point: str, job: Job, engine: str = "local") -> None:
-    """Run the job as its file says in a process that is killed at the point; wait for its helpers to end as well."""
-    command = [sys.executable, str(DRIVER), point, job.path, str(job.date), engine]
+@pytest.fixture(scope="module")
+def killer():
+    """The process that makes the runs which die."""
     found = os.pathsep.join([str(Path(lakehouse.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    # Its output ends only when Spark's JVM, which writes to it too, is gone.
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": found}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=180, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, f"{point}: status {done.returncode}\n{done.stdout}"
+    with subprocess.Popen(
+        [sys.executable, str(DRIVER)], env={**os.environ, "PYTHONPATH": found}, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        yield server
+        server.stdin.close()
+
+
+@pytest.fixture
+def run_until(killer):
+    """run_until(point, job, engine="local"): run the job as its file says in a process that is killed there."""
+
+    def run(point: str, job: Job, engine: str = "local") -> None:
+        killer.stdin.write(json.dumps([os.getcwd(), point, job.path, str(job.date), engine]) + "\n")
+        killer.stdin.flush()
+        status, said = json.loads(killer.stdout.readline())
+        assert status == -signal.SIGKILL, f"{point}: status {status}\n{said}"
+
+    return run
 
 
 def lasting(table: str) -> pa.Table:
@@ -141,7 +155,9 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(point, halfway, daily, forbid_scoring):
+def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(
+    point, halfway, daily, forbid_scoring, run_until
+):
     intent, published = POINTS[point]
     job, before, others, earlier = daily(), read("lake/scores"), files("lake/scores", NEXT), staged_runs()
     run_until(point, job)
@@ -166,7 +182,9 @@ def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(point, h
     assert score(job).status == "unchanged"
 
 
-def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn(halfway, daily, forbid_scoring):
+def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn(
+    halfway, daily, forbid_scoring, run_until
+):
     job = daily()
     run_until("quarantine published", job)
     run_until("sink published", job)
@@ -179,7 +197,7 @@ def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("published", 2)], 0)
 
 
-def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, daily):
+def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, daily, run_until):
     job, before, earlier = daily(max_fraction=0.01), read("lake/scores"), staged_runs()
     run_until("quarantine published", job)
     (dead,) = staged_runs() - earlier
@@ -191,7 +209,7 @@ def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, da
 
 
 @pytest.mark.parametrize("point", ["quarantine created", "sink's log appears", "sink created", "declared"])
-def test_a_kill_around_the_tables_first_version_is_made_good(point, daily):
+def test_a_kill_around_the_tables_first_version_is_made_good(point, daily, run_until):
     write("lake/features", features(DAY), ["day"])
     score(daily(table="lake/expected"))
     job = daily()
@@ -208,7 +226,7 @@ def test_a_kill_around_the_tables_first_version_is_made_good(point, daily):
 
 
 @pytest.mark.slow
-def test_a_spark_run_killed_while_its_workers_score_is_made_good(daily):
+def test_a_spark_run_killed_while_its_workers_score_is_made_good(daily, run_until):
     write("lake/features", features(DAY, rows=2000), ["day"])
     score(daily(table="lake/expected", batch_rows=5))
     job = daily(batch_rows=5)

@@ -295,6 +295,7 @@ LISTS = pa.list_(pa.float64())
         (np.array([True, False]), "*", pa.array([True, False])),
         (np.array(MATRIX), 1, pa.array([0.75, 0.5])),
         (np.array(MATRIX), "*", pa.array(MATRIX, LISTS)),
+        (np.array([[1.5], [2.5]]), "*", pa.array([1.5, 2.5])),
         (np.asfortranarray(MATRIX), "*", pa.array(MATRIX, LISTS)),
         (np.array([[1.5], [2.5]]), 0, pa.array([1.5, 2.5])),
         (pd.Series([1.5, 2.5], index=[7, 3]), "*", pa.array([1.5, 2.5])),
