@@ -57,7 +57,7 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_files)
 
-    spark = stack.enter_context(engine.session(delta=True))
+    spark = stack.enter_context(engine.session(delta=True, s3=plan.pinned.snapshot.location.remote))
     rows = source.frame(spark, plan.pinned, plan.columns)
     schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in plan.columns])
 

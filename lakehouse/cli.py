@@ -159,12 +159,15 @@ def schema(out: Annotated[Path | None, typer.Option(help="write it to this file 
 
 
 @app.command()
-def jars() -> None:
+def jars(
+    s3: Annotated[bool, typer.Option("--s3", help="with those that let Spark itself read from S3 (650 MB)")] = False,
+) -> None:
     """Print the Delta jars for spark-submit's --jars, fetched once and kept."""
     from lakehouse.engines import runtime
 
     try:
-        typer.echo(",".join(str(jar) for jar in runtime.jars()))
+        found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
+        typer.echo(",".join(str(jar) for jar in found))
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, False, None)
 

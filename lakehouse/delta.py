@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,10 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.storage import Location, shown
+
+ATTEMPTS = 20
+"""Tries of one commit while other writers come first."""
+_UNREACHABLE = re.compile(r"Generic \w+ error|error sending request|Unauthenticated|lacked the necessary|HTTP error")
 
 
 class Conflict(Unavailable):
@@ -116,15 +122,27 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
     Raises ConfigError for a version that is not there and for a table this reader doesn't understand.
     """
     try:
-        table = DeltaTable(location.uri, version=version)
+        table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
         if timestamp is not None:
             table.load_as_version(datetime.fromisoformat(timestamp))
         return _snapshot(location, table)
     except TableNotFoundError:
         return None
     except (DeltaError, DeltaProtocolError, ValueError, OSError) as error:
+        _refuse_unreachable(location, error)
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
-        raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {error}") from error
+        raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {_line(error)}") from error
+
+
+def _refuse_unreachable(location: Location, error: Exception) -> None:
+    """Raise Unavailable where it is the storage that failed, and not what lies there."""
+    if location.remote and _UNREACHABLE.search(str(error)):
+        raise Unavailable(f"{location.uri}: the storage can't be used: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """The library's tree of causes, which it draws in colours, as one line."""
+    return " ".join(re.sub(r"\x1b\[\d*m|↳", "", str(error)).split())
 
 
 def _snapshot(location: Location, table: DeltaTable) -> Snapshot:
@@ -156,10 +174,12 @@ def create_table(
     ]
     try:
         table = DeltaTable.create(
-            location.uri, Schema(fields), mode="error", partition_by=list(partition_by), description=description
-        )
-    except (CommitFailedError, DeltaError) as error:
-        raise Conflict(f"{shown(location)}: another process created the table first: {error}") from error
+            location.uri, Schema(fields), mode="error", partition_by=list(partition_by), description=description,
+            storage_options=location.delta_options(),
+        )  # fmt: skip
+    except (CommitFailedError, DeltaError, OSError) as error:
+        _refuse_unreachable(location, error)
+        raise Conflict(f"{shown(location)}: another process created the table first: {_line(error)}") from error
     return _snapshot(location, table)
 
 
@@ -219,8 +239,9 @@ def commit(
             partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
             commit_properties=properties,
         )
-    except CommitFailedError as error:
-        raise Conflict(f"{shown(snapshot.location)}: another writer committed first: {error}") from error
+    except (CommitFailedError, OSError) as error:
+        # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
+        raise Conflict(f"{shown(snapshot.location)}: another writer committed first: {_line(error)}") from error
     return snapshot.version + 1
 
 
@@ -259,24 +280,37 @@ def rows_of(snapshot: Snapshot, columns: Sequence[str], files: Sequence[DataFile
 
 
 def append_rows(location: Location, rows: pa.Table, app_id: str, description: str) -> None:
-    """Append a few rows to a table of the project's own, once per `app_id`; creates the table if need be."""
+    """Append a few rows to a table of the project's own, once per `app_id`; creates the table if need be.
+
+    Raises Conflict when the table stays too busy.
+    """
     from deltalake import write_deltalake
 
-    snapshot = open_table(location)
-    if snapshot is not None and snapshot.transaction(app_id) is not None:
-        return
-    properties = CommitProperties(app_transactions=[Transaction(app_id, 1)])
-    try:
-        write_deltalake(
-            location.uri,
-            rows,
-            mode="append",
-            description=description if snapshot is None else None,
-            commit_properties=properties,
-            schema_mode="merge" if snapshot is not None else None,
-        )
-    except DeltaError as error:
-        raise Conflict(f"{shown(location)}: {error}") from error
+    for attempt in range(ATTEMPTS):
+        snapshot = open_table(location)
+        if snapshot is not None and snapshot.transaction(app_id) is not None:
+            return
+        try:
+            write_deltalake(
+                location.uri,
+                rows,
+                mode="append",
+                description=description if snapshot is None else None,
+                commit_properties=CommitProperties(app_transactions=[Transaction(app_id, 1)]),
+                schema_mode="merge" if snapshot is not None else None,
+                storage_options=location.delta_options(),
+            )
+            return
+        except (DeltaError, OSError) as error:
+            # Whether the rows are there is asked of the log: the reply may have been lost.
+            if attempt == ATTEMPTS - 1:
+                raise Conflict(f"{shown(location)}: {_line(error)}") from error
+            pause(attempt)
+
+
+def pause(attempt: int) -> None:
+    """Wait before the next attempt of a commit: a random time, longer each time, 3 seconds at most."""
+    time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))
 
 
 def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from lakehouse.contract import (
 from lakehouse.errors import LakehouseError
 from lakehouse.progress import Address, tell
 from lakehouse.scoring import Counters, Predict, Scoring, score_batch
-from lakehouse.storage import Location
+from lakehouse.storage import Location, create_file
 
 TARGET_BYTES = 128 << 20
 """Staged files are closed at about this size."""
@@ -115,11 +115,8 @@ class _Files:
 
     def _create(self) -> _Output:
         below = folder_of(self.staging.run_id, self.staging.slice)
-        folder = self.root.join(below)
-        filesystem = self.root.filesystem()
-        filesystem.create_dir(folder.path, recursive=True)
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
-        sink = filesystem.open_output_stream(folder.join(name).path)
+        sink = create_file(self.root.join(below, name))
         exact = [f.name for f in self.schema if not (pa.types.is_floating(f.type) or pa.types.is_nested(f.type))]
         # Footer statistics of floats skip NaN, which makes Spark skip rows; the log's statistics know better.
         writer = pq.ParquetWriter(

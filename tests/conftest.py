@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import subprocess
 import sys
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Credentials of the tests' S3 server, from the start: Spark's workers have the environment that its JVM began with.
+os.environ.update(AWS_ACCESS_KEY_ID="tests", AWS_SECRET_ACCESS_KEY="tests", AWS_EC2_METADATA_DISABLED="true")
 
 import pyarrow as pa
 import pytest
@@ -18,6 +24,7 @@ import yaml
 from lakehouse import delta, ledger, pipeline
 from lakehouse.config import Job, load_job
 from lakehouse.storage import locate
+from tests import s3_server as s3_server_py
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +45,43 @@ def spark() -> Iterator[Any]:
         session.conf.set("spark.sql.codegen.wholeStage", "false")
         session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         yield session
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server on loopback, with a bucket; see s3_server.py."""
+    command = [sys.executable, str(Path(s3_server_py.__file__))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        urllib.request.urlopen(urllib.request.Request(f"{address}/{s3_server_py.BUCKET}", method="PUT")).close()
+        yield address
+        server.terminate()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """The environment of somebody whose storage is the S3 server.
+
+    Call it with faults, (pattern, action, times) each, to make them happen, without to get those that did not.
+    """
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+    def fail(*faults: tuple[str, str, int]) -> list[Any]:
+        body = json.dumps(faults).encode() if faults else None
+        request = urllib.request.Request(f"{s3_server}/_faults", body, method="PUT" if faults else "GET")
+        with urllib.request.urlopen(request) as reply:
+            return [fault for fault in json.load(reply) if fault[2]]
+
+    yield fail
+    fail(("", "refuse", 0))
+
+
+@pytest.fixture
+def bucket(s3: Callable[..., Any]) -> str:
+    """A folder of this test's own on the S3 server."""
+    return f"s3://{s3_server_py.BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +125,7 @@ def register(tracking_uri: str) -> Callable[..., str]:
     names = (f"model{i}" for i in itertools.count())
 
     def make(model: Any, x: Any, name: str | None = None, alias: str = "champion", method: str = "predict",
-             **logging: Any) -> str:  # fmt: skip
+             experiment_id: str | None = None, **logging: Any) -> str:  # fmt: skip
         name = name or next(names)
         before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(tracking_uri)
@@ -89,7 +133,9 @@ def register(tracking_uri: str) -> Callable[..., str]:
             if mlflow.get_experiment_by_name("tests") is None:
                 folder = Path(tracking_uri.removeprefix("sqlite:///")).parent / "artifacts"
                 mlflow.create_experiment("tests", folder.as_uri())
-            mlflow.set_experiment("tests")
+            mlflow.set_experiment(
+                **({"experiment_id": experiment_id} if experiment_id else {"experiment_name": "tests"})
+            )
             arguments = {
                 "signature": infer_signature(x, getattr(model, method)(x)),
                 "pip_requirements": ["scikit-learn"],
@@ -109,15 +155,20 @@ def register(tracking_uri: str) -> Callable[..., str]:
 
 @pytest.fixture
 def make_job(workspace: Path, tracking_uri: str) -> Callable[..., Job]:
-    """make_job(uri, date=None, **sections) → Job over lake/features → lake/scores, written to conf/<job>.yaml too."""
+    """make_job(uri, date=None, **sections) → Job over lake/features → lake/scores, written to conf/<job>.yaml too.
 
-    def make(uri: str, date: str | None = None, overrides: Sequence[str] = (), **sections: Any) -> Job:
+    `lake`: another folder for these two tables.
+    """
+
+    def make(
+        uri: str, date: str | None = None, overrides: Sequence[str] = (), lake: str = "lake", **sections: Any
+    ) -> Job:
         content: dict[str, Any] = {
             "job": "scores",
-            "source": {"type": "delta", "table": "lake/features"},
+            "source": {"type": "delta", "table": f"{lake}/features"},
             "model": {"uri": uri, "tracking_uri": tracking_uri},
             "keys": ["id"],
-            "sinks": [{"type": "delta", "table": "lake/scores"}],
+            "sinks": [{"type": "delta", "table": f"{lake}/scores"}],
         }
         for name, section in sections.items():
             merge = isinstance(section, Mapping) and isinstance(content.get(name), Mapping)
@@ -135,11 +186,17 @@ def score(job: Job, engine: str = "local", **request: Any) -> pipeline.Result:
     return pipeline.score(job, pipeline.Request(engine, ledger.now(), pipeline.new_run_id(), **request))
 
 
-def read(table: str, version: int | None = None) -> pa.Table:
-    """A Delta table's rows with the slice columns, sorted by the first column, as deltalake reads them."""
+def opened(table: str, version: int | None = None) -> Any:
+    """A table as deltalake's own."""
     from deltalake import DeltaTable
 
-    rows = pa.table(DeltaTable(str(locate(table).path), version=version).to_pyarrow_table())
+    location = locate(table)
+    return DeltaTable(location.uri, version=version, storage_options=location.delta_options())
+
+
+def read(table: str, version: int | None = None) -> pa.Table:
+    """A Delta table's rows with the slice columns, sorted by the first column, as deltalake reads them."""
+    rows = pa.table(opened(table, version).to_pyarrow_table())
     return rows.sort_by(rows.column_names[0])
 
 
@@ -147,7 +204,8 @@ def write(table: str, rows: pa.Table, partition_by: Sequence[str] = (), mode: st
     """Write rows to a Delta table through deltalake."""
     from deltalake import write_deltalake
 
-    write_deltalake(str(locate(table).path), rows, mode=mode, partition_by=list(partition_by) or None, **more)  # type: ignore[call-overload]  # mode is a plain string here
+    where = {"table_or_uri": locate(table).uri, "storage_options": locate(table).delta_options()}
+    write_deltalake(data=rows, mode=mode, partition_by=list(partition_by) or None, **where, **more)  # type: ignore[call-overload]  # mode is a plain string here
 
 
 def version(table: str) -> int:

@@ -1,8 +1,8 @@
 """Run jobs that die by SIGKILL at a point: a server, so that what takes long to import is imported once.
 
-Started by test_kill.py. Each line of its input is a JSON list (working directory, point, job file, date, engine);
-the run is made in a forked process, and answered by a line [status, output]. The status is 0 where the point was
-never reached, -9 where the run died.
+Started by test_kill.py. Each line of its input is a JSON list: working directory, environment, point, job file,
+date, engine. The run is made in a forked process, and answered by a line [status, output]. The status is 0 where the
+point was never reached, -9 where the run died.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
+
+from pyarrow.fs import FileType
 
 from lakehouse import audit, ledger, pipeline, staging
 from lakehouse.config import load_job
@@ -64,7 +65,8 @@ def arm_create() -> None:
 
     def wrapper(location: Location, *args: Any) -> None:
         def look() -> None:
-            while not Path(location.path, "_delta_log").exists():
+            log = location.join("_delta_log")
+            while log.filesystem().get_file_info(log.path).type == FileType.NotFound:
                 pass
             die()
 
@@ -89,7 +91,7 @@ def run(point: str, job_file: str, date: str, engine: str) -> None:
     pipeline.score(job, pipeline.Request(engine, ledger.now(), pipeline.new_run_id(), watch=watch))
 
 
-def forked(folder: str, *arguments: str) -> tuple[int, str]:
+def forked(folder: str, environment: dict[str, str], *arguments: str) -> tuple[int, str]:
     """Run in a process of its own; how it ended and all that it, and Spark's JVM if it started one, said."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -99,6 +101,7 @@ def forked(folder: str, *arguments: str) -> tuple[int, str]:
         os.close(reading)
         try:
             os.chdir(folder)
+            os.environ.update(environment)
             run(*arguments)
         except BaseException:
             traceback.print_exc()

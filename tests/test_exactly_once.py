@@ -16,6 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse import audit, delta, ledger, pipeline, staging
@@ -24,7 +25,7 @@ from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, NotReady, Partial, Unavailable
 from lakehouse.sinks import delta as sink
 from lakehouse.storage import locate
-from tests.conftest import read, score, version, write
+from tests.conftest import opened, read, score, version, write
 from tests.tables import assert_tables_equal
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -50,7 +51,7 @@ def change(day: str, rows: pa.Table) -> None:
 def files(table: str, day: str | None = None) -> set[str]:
     """The live files of a table, or of one of its slices."""
     inside = [("score_date", "=", day)] if day else None
-    return set(DeltaTable(table).file_uris(file_pruning_predicate=inside))
+    return set(opened(table).file_uris(file_pruning_predicate=inside))
 
 
 def staged(table: str) -> set[Path]:
@@ -60,7 +61,7 @@ def staged(table: str) -> set[Path]:
 
 def publishes(table: str) -> list[dict[str, Any]]:
     """What the table's publishing commits say of themselves, newest first."""
-    said = [{**json.loads(c.get("userMetadata") or "{}"), "version": c["version"]} for c in DeltaTable(table).history()]
+    said = [{**json.loads(c.get("userMetadata") or "{}"), "version": c["version"]} for c in opened(table).history()]
     return [commit for commit in said if "lakehouse_run" in commit]
 
 
@@ -82,7 +83,9 @@ def runs_in(table: str, day: str | None = None) -> set[str]:
 
 def unfinished(job: Job) -> int:
     """The job's intents that wait to be carried out."""
-    return len(list(Path(ledger.state_of(job).path).glob("intents/*/*.json")))
+    intents = ledger.state_of(job).join("intents")
+    selector = FileSelector(intents.path, allow_not_found=True, recursive=True)
+    return sum(info.path.endswith(".json") for info in intents.filesystem().get_file_info(selector))
 
 
 def in_the_middle(
@@ -647,7 +650,7 @@ def test_a_sink_that_stays_busy_is_partial_and_the_next_run_finishes_it_without_
 
     with monkeypatch.context() as patched:
         patched.setattr(delta, "commit", busy)
-        patched.setattr(sink, "ATTEMPTS", 2)
+        patched.setattr(delta, "ATTEMPTS", 2)
         with pytest.raises(Partial, match="goes on from here") as raised:
             score(job)
     assert (raised.value.exit_code, publishes("lake/scores"), unfinished(job)) == (5, [], 1)

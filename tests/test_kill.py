@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
 import lakehouse
@@ -22,6 +23,7 @@ from lakehouse.config import Job
 from lakehouse.contract import INPUT_VERSION, RUN_ID, SCORED_AT
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
+from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
 from tests.tables import assert_tables_equal
 from tests.test_exactly_once import files, publishes, runs_in, unfinished
@@ -51,13 +53,19 @@ def uri(register):
     return register(LogisticRegression().fit(x, (x["a"] > 2).astype(int)), x)
 
 
+@pytest.fixture(params=["disk", "S3"])
+def lake(request):
+    """The folder of the tables."""
+    return "lake" if request.param == "disk" else request.getfixturevalue("bucket")
+
+
 @pytest.fixture
-def daily(make_job, uri):
-    def make(day=DAY, table="lake/scores", batch_rows=20, max_fraction=0.1):
+def daily(make_job, uri, lake):
+    def make(day=DAY, table="scores", batch_rows=20, max_fraction=0.1):
         return make_job(
-            uri, date=day, source={"where": "day = '{date}'"},
+            uri, date=day, lake=lake, source={"where": "day = '{date}'"},
             model={"method": "predict_proba", "batch_rows": batch_rows}, predictions={"p": {"class": 1}},
-            slice={"score_date": "{date}"}, sinks=[{"type": "delta", "table": table}],
+            slice={"score_date": "{date}"}, sinks=[{"type": "delta", "table": f"{lake}/{table}"}],
             checks={"quarantine": {"max_fraction": max_fraction}},
         )  # fmt: skip
 
@@ -65,16 +73,16 @@ def daily(make_job, uri):
 
 
 @pytest.fixture
-def halfway(daily):
+def halfway(daily, lake):
     """Two slices published, to lake/scores and to lake/expected; then the first one's input changes, and in
     lake/expected that is published, too: by runs that nobody killed."""
-    write("lake/features", pa.concat_tables([features(DAY), features(NEXT, start=1000)]), ["day"])
-    for table in ("lake/scores", "lake/expected"):
+    write(f"{lake}/features", pa.concat_tables([features(DAY), features(NEXT, start=1000)]), ["day"])
+    for table in ("scores", "expected"):
         score(daily(DAY, table))
         score(daily(NEXT, table))
     changed = features(DAY, shift=0.5, rows=180)
-    write("lake/features", changed, ["day"], mode="overwrite", predicate=f"day = '{DAY}'")
-    score(daily(DAY, "lake/expected"))
+    write(f"{lake}/features", changed, ["day"], mode="overwrite", predicate=f"day = '{DAY}'")
+    score(daily(DAY, "expected"))
 
 
 @pytest.fixture
@@ -100,7 +108,8 @@ def run_until(killer):
     """run_until(point, job, engine="local"): run the job as its file says in a process that is killed there."""
 
     def run(point: str, job: Job, engine: str = "local") -> None:
-        killer.stdin.write(json.dumps([os.getcwd(), point, job.path, str(job.date), engine]) + "\n")
+        storage = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        killer.stdin.write(json.dumps([os.getcwd(), storage, point, job.path, str(job.date), engine]) + "\n")
         killer.stdin.flush()
         status, said = json.loads(killer.stdout.readline())
         assert status == -signal.SIGKILL, f"{point}: status {status}\n{said}"
@@ -116,25 +125,27 @@ def lasting(table: str) -> pa.Table:
     return rows.drop_columns([RUN_ID, SCORED_AT]).sort_by(order)
 
 
-def assert_as_expected() -> None:
+def assert_as_expected(lake: str) -> None:
     """Assert that scored table and quarantine are those that runs left which nobody killed."""
     for suffix in ("", "_quarantine"):
-        assert_tables_equal(lasting(f"lake/scores{suffix}"), lasting(f"lake/expected{suffix}"))
+        assert_tables_equal(lasting(f"{lake}/scores{suffix}"), lasting(f"{lake}/expected{suffix}"))
 
 
-def staged_runs() -> set[str]:
-    """The runs that ever staged files for lake/scores."""
-    return {folder.name.removeprefix("run-") for folder in Path("lake/scores").glob("run-*")}
+def staged_runs(lake: str) -> set[str]:
+    """The runs that ever staged files for the scored table."""
+    table = locate(f"{lake}/scores")
+    listed = table.filesystem().get_file_info(FileSelector(table.path, allow_not_found=True))
+    return {info.base_name.removeprefix("run-") for info in listed if info.base_name.startswith("run-")}
 
 
-def generations(day: str) -> list[int]:
+def generations(lake: str, day: str) -> list[int]:
     """The generations of a slice that were published, in order, one entry a commit."""
-    return [c["generation"] for c in reversed(publishes("lake/scores")) if c["slice"] == {"score_date": day}]
+    return [c["generation"] for c in reversed(publishes(f"{lake}/scores")) if c["slice"] == {"score_date": day}]
 
 
-def aside(run: str) -> int:
+def aside(lake: str, run: str) -> int:
     """How many live rows of quarantine are this run's."""
-    return pc.sum(pc.equal(read("lake/scores_quarantine")[RUN_ID], run)).as_py()
+    return pc.sum(pc.equal(read(f"{lake}/scores_quarantine")[RUN_ID], run)).as_py()
 
 
 def recorded(job: Job) -> list[tuple[str, int]]:
@@ -156,34 +167,36 @@ POINTS = {
 
 @pytest.mark.parametrize("point", POINTS)
 def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(
-    point, halfway, daily, forbid_scoring, run_until
+    point, halfway, daily, forbid_scoring, run_until, lake
 ):
     intent, published = POINTS[point]
-    job, before, others, earlier = daily(), read("lake/scores"), files("lake/scores", NEXT), staged_runs()
+    job, before, others, earlier = daily(), read(f"{lake}/scores"), files(f"{lake}/scores", NEXT), staged_runs(lake)
     run_until(point, job)
-    (dead,) = staged_runs() - earlier
+    dead = staged_runs(lake) - earlier
+    # An object on S3 that was not written to its end isn't there at all.
+    assert len(dead) == 1 or (point == "scoring" and lake.startswith("s3:"))
     assert unfinished(job) == int(intent)
     if published:
-        assert_as_expected()
+        assert_as_expected(lake)
     else:
-        assert read("lake/scores").equals(before)
+        assert read(f"{lake}/scores").equals(before)
     if intent or published:
         forbid_scoring()
     result = score(job)
     assert result.status == ("unchanged" if point == "closed" else "published")
-    (live,) = runs_in("lake/scores", DAY)
-    assert (live == dead) == (intent or published)
+    (live,) = runs_in(f"{lake}/scores", DAY)
+    assert (live in dead) == (intent or published)
     assert point == "closed" or (result.run_id, result.rows_quarantined) == (live, KEYLESS)
-    assert_as_expected()
-    assert (generations(DAY), generations(NEXT), files("lake/scores", NEXT)) == ([1, 2], [1], others)
-    assert aside(live) == KEYLESS
+    assert_as_expected(lake)
+    assert (generations(lake, DAY), generations(lake, NEXT), files(f"{lake}/scores", NEXT)) == ([1, 2], [1], others)
+    assert aside(lake, live) == KEYLESS
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("published", 2)], 0)
     forbid_scoring()
     assert score(job).status == "unchanged"
 
 
 def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn(
-    halfway, daily, forbid_scoring, run_until
+    halfway, daily, forbid_scoring, run_until, lake
 ):
     job = daily()
     run_until("quarantine published", job)
@@ -191,49 +204,50 @@ def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn
     run_until("recorded", job)
     forbid_scoring()
     result = score(job)
-    assert (result.status, runs_in("lake/scores", DAY)) == ("published", {result.run_id})
-    assert_as_expected()
-    assert (generations(DAY), aside(result.run_id)) == ([1, 2], KEYLESS)
+    assert (result.status, runs_in(f"{lake}/scores", DAY)) == ("published", {result.run_id})
+    assert_as_expected(lake)
+    assert (generations(lake, DAY), aside(lake, result.run_id)) == ([1, 2], KEYLESS)
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("published", 2)], 0)
 
 
-def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, daily, run_until):
-    job, before, earlier = daily(max_fraction=0.01), read("lake/scores"), staged_runs()
+def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, daily, run_until, lake):
+    job, before, earlier = daily(max_fraction=0.01), read(f"{lake}/scores"), staged_runs(lake)
     run_until("quarantine published", job)
-    (dead,) = staged_runs() - earlier
+    (dead,) = staged_runs(lake) - earlier
     with pytest.raises(Blocked, match=f"{KEYLESS} of 180 rows") as raised:
         score(job)
-    assert read("lake/scores").equals(before)
-    assert (aside(dead), aside(raised.value.result.run_id)) == (KEYLESS, KEYLESS)
+    assert read(f"{lake}/scores").equals(before)
+    assert (aside(lake, dead), aside(lake, raised.value.result.run_id)) == (KEYLESS, KEYLESS)
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("blocked", 2), ("blocked", 2)], 0)
 
 
 @pytest.mark.parametrize("point", ["quarantine created", "sink's log appears", "sink created", "declared"])
-def test_a_kill_around_the_tables_first_version_is_made_good(point, daily, run_until):
-    write("lake/features", features(DAY), ["day"])
-    score(daily(table="lake/expected"))
+def test_a_kill_around_the_tables_first_version_is_made_good(point, daily, run_until, lake):
+    write(f"{lake}/features", features(DAY), ["day"])
+    score(daily(table="expected"))
     job = daily()
     run_until(point, job)
-    there = version("lake/scores")
+    there = version(f"{lake}/scores")
     if point != "sink's log appears":  # where that one dies isn't told to the instruction
         assert there == (-1 if point == "quarantine created" else 0)
-    assert there < 1 or generations(DAY) == [1]
+    assert there < 1 or generations(lake, DAY) == [1]
     score(job)
-    (live,) = runs_in("lake/scores")
-    assert_as_expected()
-    assert (generations(DAY), aside(live), recorded(job)) == ([1], KEYLESS, [("published", 1)])
+    (live,) = runs_in(f"{lake}/scores")
+    assert_as_expected(lake)
+    assert (generations(lake, DAY), aside(lake, live), recorded(job)) == ([1], KEYLESS, [("published", 1)])
     assert (score(job).status, unfinished(job)) == ("unchanged", 0)
 
 
 @pytest.mark.slow
-def test_a_spark_run_killed_while_its_workers_score_is_made_good(daily, run_until):
-    write("lake/features", features(DAY, rows=2000), ["day"])
-    score(daily(table="lake/expected", batch_rows=5))
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_a_spark_run_killed_while_its_workers_score_is_made_good(daily, run_until, lake):
+    write(f"{lake}/features", features(DAY, rows=2000), ["day"])
+    score(daily(table="expected", batch_rows=5))
     job = daily(batch_rows=5)
     run_until("workers scoring", job, "spark")
-    (dead,) = staged_runs()
-    assert (version("lake/scores"), version("lake/scores_quarantine"), unfinished(job)) == (-1, -1, 0)
+    (dead,) = staged_runs(lake)
+    assert (version(f"{lake}/scores"), version(f"{lake}/scores_quarantine"), unfinished(job)) == (-1, -1, 0)
     result = score(job)
-    assert_as_expected()
-    assert runs_in("lake/scores") == {result.run_id} != {dead}
-    assert (generations(DAY), aside(result.run_id), recorded(job)) == ([1], KEYLESS, [("published", 1)])
+    assert_as_expected(lake)
+    assert runs_in(f"{lake}/scores") == {result.run_id} != {dead}
+    assert (generations(lake, DAY), aside(lake, result.run_id), recorded(job)) == ([1], KEYLESS, [("published", 1)])

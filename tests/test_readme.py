@@ -27,7 +27,7 @@ def test_the_job_file_is_the_demos(tmp_path, monkeypatch):
     assert given.model_dump() == demo.model_dump()
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"lakehouse (\w+ [^\n`]*?)(?:\s+#[^\n]*)?(?=\n|`)", TEXT))))
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"lakehouse (\w+ [^\n`]*?)(?:\s+#[^\n]*)?(?=\n|`|\)\")", TEXT))))
 def test_a_command_exists_with_its_options(line):
     name, *words = line.split()
     known = {option for p in COMMANDS[name].params for option in p.opts}

@@ -49,7 +49,10 @@ def run(shares: Sequence[Sequence[Unit]], staging: Staging, model_path: str) -> 
     Raises Unavailable when a worker process dies.
     """
     if len(shares) < 2:
-        return [row for task, units in enumerate(shares) for row in _task(task, units, staging, model_path)]
+        try:
+            return [row for task, units in enumerate(shares) for row in _task(task, units, staging, model_path)]
+        except OSError as error:
+            raise Unavailable(f"a file can't be read or written: {error}") from error
     context = multiprocessing.get_context("spawn")
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(len(shares), mp_context=context, initializer=one_thread) as pool:
@@ -57,6 +60,8 @@ def run(shares: Sequence[Sequence[Unit]], staging: Staging, model_path: str) -> 
         try:
             for done in as_completed(tasks):
                 rows += done.result()
+        except OSError as error:
+            raise Unavailable(f"a file can't be read or written: {error}") from error
         except BrokenProcessPool as error:
             raise Unavailable("a worker process died (out of memory, or killed): nothing was published") from error
     return rows

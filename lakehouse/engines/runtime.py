@@ -73,6 +73,12 @@ def delta_coordinate() -> str:
     return f"io.delta:delta-spark_{built_for}{SCALA}:{delta}"
 
 
+def s3_coordinate() -> str:
+    """Maven coordinate of Hadoop's S3 file system for the Hadoop in the installed pyspark."""
+    ships = next(_pyspark_jars().glob("hadoop-client-api-*.jar"))
+    return f"org.apache.hadoop:hadoop-aws:{ships.stem.removeprefix('hadoop-client-api-')}"
+
+
 def jars(coordinates: Sequence[str] = ()) -> list[Path]:
     """Jars of the Maven coordinates (by default Delta's) and what they need, less what pyspark ships itself.
 

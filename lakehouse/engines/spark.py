@@ -33,6 +33,7 @@ from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+_OS_ERROR = re.compile(r"^(?:OSError|FileNotFoundError|PermissionError|ConnectionError): .*", re.MULTILINE)
 MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
 
 
@@ -44,11 +45,11 @@ def active_session() -> SparkSession | None:
 
 
 @contextmanager
-def session(delta: bool) -> Iterator[SparkSession]:
+def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     """The active session as it is, or one of our own, stopped at the end.
 
     Our own takes what spark-submit's flags and properties set, and defaults for one machine for the rest.
-    `delta`: put the Delta jars on it, which only the frame carrier needs.
+    `delta`: put the Delta jars on it, which only the frame carrier needs; `s3`: and those of Hadoop's S3 files.
     """
     existing = active_session()
     if existing is not None:
@@ -62,7 +63,7 @@ def session(delta: bool) -> Iterator[SparkSession]:
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     builder = SparkSession.builder.appName("lakehouse")
     if not os.environ.get("SPARK_REMOTE"):
-        for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta)).items():
+        for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta, s3)).items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
     try:
@@ -85,7 +86,7 @@ def _submitted_settings(delta: bool) -> dict[str, str]:
     return {key: value for key, value in _DELTA.items() if delta and not given.contains(key)}
 
 
-def _local_settings(delta: bool) -> dict[str, str]:
+def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
     settings = {
         "spark.master": "local[*,4]",
         "spark.ui.enabled": "false",
@@ -100,10 +101,8 @@ def _local_settings(delta: bool) -> dict[str, str]:
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     }
     if delta:
-        settings |= {
-            "spark.jars": ",".join(str(jar) for jar in runtime.jars()),
-            **_DELTA,
-        }
+        found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
+        settings |= {"spark.jars": ",".join(str(jar) for jar in found), **_DELTA}
     return settings
 
 
@@ -155,6 +154,8 @@ def _collect(frame: DataFrame) -> list[dict[str, Any]]:
         return rows
     except PySparkException as error:
         text = str(error)
+        if files := _OS_ERROR.search(text):
+            raise Unavailable(f"a file can't be read or written: {files[0]}") from error
         if "Traceback" in text or "PythonException" in type(error).__name__:
             raise
         raise Unavailable(f"Spark gave up: {text.splitlines()[0] if text else type(error).__name__}") from error

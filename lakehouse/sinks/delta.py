@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
@@ -17,8 +15,6 @@ from lakehouse.contract import COMMENTS, JOB, RUN_ID
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import preflight
 from lakehouse.storage import Location, shown, sizes
-
-ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -208,7 +204,8 @@ def publish(target: Target, run: str, location: Location) -> int:
     break. Raises Overtaken when another run published meanwhile, Gone when staged files or the table are missing,
     Unavailable when the table stays too busy.
     """
-    for attempt in range(ATTEMPTS):
+    attempt = 0
+    while True:
         snapshot = _opened(location)
         if published(snapshot, target, run):
             return _version_of(snapshot, run)
@@ -223,12 +220,14 @@ def publish(target: Target, run: str, location: Location) -> int:
                 transactions=_transactions(target, run),
                 metadata={"lakehouse_run": run, **target.metadata},
             )
-        except delta.Conflict:
-            time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))
+        except delta.Conflict as error:
+            attempt += 1
+            if attempt == delta.ATTEMPTS:
+                raise Unavailable(f"{error}; {attempt} times in a row: try again") from error
+            delta.pause(attempt)
             continue
         _verify(location, target, version)
         return version
-    raise Unavailable(f"{shown(location)}: other writers came first {ATTEMPTS} times in a row: try again")
 
 
 def _transactions(target: Target, run: str) -> dict[str, int]:

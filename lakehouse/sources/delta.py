@@ -220,14 +220,16 @@ def balance(work: Sequence[FileUnit], tasks: int) -> list[list[FileUnit]]:
     return shares
 
 
+_NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
 
 
 def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
     """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta support."""
+    location = pinned.snapshot.location
     reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
     try:
-        rows = reader.load(pinned.snapshot.location.uri)
+        rows = reader.options(**location.hadoop_options()).load(location.hadoop_uri)
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
@@ -236,6 +238,11 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFr
             raise ConfigError(
                 f"{pinned.name} has to be read by Spark itself, and this Spark has no Delta: add "
                 '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
+            ) from error
+        if location.remote and any(sign in text for sign in _NO_S3):
+            raise ConfigError(
+                f"{pinned.name} has to be read by Spark itself, and this Spark has no S3 file system: add "
+                '--jars "$(lakehouse jars --s3)" to spark-submit'
             ) from error
         if "DELTA_CONFIGURE_SPARK_SESSION" in text:
             raise ConfigError(
