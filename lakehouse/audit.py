@@ -45,6 +45,13 @@ def judge(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], b
     return Verdict(passed=0, failed=1, problems=(problem,))
 
 
+def also(verdict: Verdict, problem: str) -> Verdict:
+    """The verdict of one more check, which found this problem; none where it is empty."""
+    if not problem:
+        return verdict
+    return Verdict(verdict.passed, verdict.failed + 1, (*verdict.problems, problem))
+
+
 @dataclass(frozen=True)
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, and why rows were set aside."""

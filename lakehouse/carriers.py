@@ -14,8 +14,10 @@ from lakehouse.engines import local
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, Request
 from lakehouse.progress import listen
+from lakehouse.sinks.target import COPIED
 from lakehouse.sources import delta as source
 from lakehouse.staging import Staging
+from lakehouse.storage import locate
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     from lakehouse.engines import spark as engine
 
+    copied = plan.sink.how == COPIED
     if plan.carrier == source.FILES:
 
         def run_files(staging: Staging) -> list[dict[str, Any]]:
-            spark = stack.enter_context(engine.session(delta=False))
+            spark = stack.enter_context(engine.session(delta=copied, s3=copied and locate(plan.sink.uri).remote))
             cores = engine.cores(spark)
             shares = source.balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
@@ -57,7 +60,8 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_files)
 
-    spark = stack.enter_context(engine.session(delta=True, s3=plan.pinned.snapshot.location.remote))
+    remote = plan.pinned.snapshot.location.remote or (copied and locate(plan.sink.uri).remote)
+    spark = stack.enter_context(engine.session(delta=True, s3=remote))
     rows = source.frame(spark, plan.pinned, plan.columns)
     schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in plan.columns])
 

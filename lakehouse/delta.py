@@ -7,12 +7,13 @@ import json
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
@@ -24,6 +25,7 @@ from deltalake.exceptions import (
 )
 from deltalake.transaction import AddAction, RemoveAction
 
+from lakehouse.contract import conform
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.storage import Location, shown
 
@@ -80,7 +82,8 @@ class Snapshot:
         actions = pa.table(self.table.get_add_actions(flatten=True))
         columns = {name: actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.partition_columns}
-        bounds = {c: _bounds(actions, c) for c in bounds_of if f"min.{c}" in actions.column_names}
+        logged = {c: self.physical(c) for c in bounds_of}
+        bounds = {c: _bounds(actions, name) for c, name in logged.items() if f"min.{name}" in actions.column_names}
         kept = self._kept() if "deletionVectors" in self.features else {}
         return [
             DataFile(
@@ -93,6 +96,10 @@ class Snapshot:
             )
             for i, path in enumerate(columns["path"])
         ]
+
+    def physical(self, column: str) -> str:
+        """How the data files spell a column's name."""
+        return str(self.metadata[column].get("delta.columnMapping.physicalName", column))
 
     def _kept(self) -> dict[str, tuple[bool, ...]]:
         root = self.location.path.rstrip("/") + "/"
@@ -207,12 +214,14 @@ def commit(
     replace: Mapping[str, str] | None,
     partition: Mapping[str, str],
     removes: Sequence[DataFile] = (),
+    blind: bool = False,
     transactions: Mapping[str, int],
     metadata: Mapping[str, Any],
 ) -> int:
     """Add files and take others away in one commit right after `snapshot`, with transaction ids; the new version.
 
     `replace`: the partition whose live files go ({} is the whole table), None to take away only `removes`.
+    `blind`: nothing that was read of the table has a part in it, so that other writers need not mind it.
     It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
     `metadata` is what DESCRIBE HISTORY shows as userMetadata.
     """
@@ -224,7 +233,6 @@ def commit(
     actions += [
         RemoveAction(f.relative, True, now, size=f.size, partition_values=_logged(f.partition)) for f in removes
     ]
-    blind = replace is None and not removes
     properties = CommitProperties(
         custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
         max_commit_retries=0,
@@ -263,20 +271,46 @@ def partition_text(value: Any) -> str | None:
 
 def rows_of(snapshot: Snapshot, columns: Sequence[str], files: Sequence[DataFile]) -> pa.Table:
     """Some columns of some of a small table's files; a column that a file lacks is null."""
-    root, filesystem = snapshot.location, snapshot.location.filesystem()
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
-    tables = [schema.empty_table()]
-    for file in files:
-        stored = pq.ParquetFile(f"{root.path}/{file.relative}", filesystem=filesystem)
-        present = [c for c in columns if c in stored.schema_arrow.names]
-        table = stored.read(columns=present)
-        if file.kept is not None:
-            table = table.filter(pa.array(file.kept))
-        arrays = [
-            table.column(f.name).cast(f.type) if f.name in present else pa.nulls(table.num_rows, f.type) for f in schema
-        ]
-        tables.append(pa.table(arrays, schema=schema))
-    return pa.concat_tables(tables)
+    return pa.Table.from_batches([b for file in files for b in batches_of(snapshot, columns, file)], schema)
+
+
+def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> Iterator[pa.RecordBatch]:
+    """Some columns of the live rows of one file in the table's types, a batch a row group."""
+    root = snapshot.location
+    schema = pa.schema([snapshot.schema.field(c) for c in columns])
+    spelled = {snapshot.physical(c): c for c in columns}
+    kept, position = None if file.kept is None else np.array(file.kept, dtype=bool), 0
+    with pq.ParquetFile(
+        f"{root.path}/{file.relative}", filesystem=root.filesystem(), coerce_int96_timestamp_unit="us"
+    ) as stored:
+        present = [name for name in stored.schema_arrow.names if name in spelled]
+        for group in range(stored.num_row_groups):
+            table = stored.read_row_group(group, columns=present).rename_columns([spelled[n] for n in present])
+            rows = stored.metadata.row_group(group).num_rows
+            if kept is not None:
+                table = table.filter(pa.array(kept[position : position + rows]))
+                rows_left = int(kept[position : position + rows].sum())
+            else:
+                rows_left = rows
+            position += rows
+            yield conform(_one_batch(table, rows_left), schema)
+
+
+def _one_batch(table: pa.Table, rows: int) -> pa.RecordBatch:
+    """A table as one batch, which knows its rows even where it has no column."""
+    if not table.num_columns:
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
+    return table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
+
+
+def read_files(root: Location, paths: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """Some columns of Parquet files below a table's root, all of which have them."""
+    filesystem = root.filesystem()
+    return pa.concat_tables(
+        pq.read_table(f"{root.path}/{path}", columns=list(columns), filesystem=filesystem, partitioning=None)
+        for path in paths
+    )
 
 
 def append_rows(location: Location, rows: pa.Table, app_id: str, description: str) -> None:

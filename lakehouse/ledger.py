@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
-from lakehouse.sinks.delta import Target
+from lakehouse.sinks.target import Target
 from lakehouse.storage import Location, locate, read_all, remove, write_durably
 
 if TYPE_CHECKING:

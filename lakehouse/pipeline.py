@@ -18,6 +18,7 @@ from lakehouse.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.prepare import prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, status
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks import merge
 from lakehouse.staging import Staging
 from lakehouse.storage import locate, shown
 
@@ -43,23 +44,24 @@ def score(job: Job, request: Request) -> Result:
             return finished or _result(plan, request, "unchanged", clock.seconds)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
-        staging = prepare(plan, carry.sample())
+        tables = prepare(plan, carry.sample())
         clock.lap("plan")
         if request.dry_run:
             units = carriers.units(plan)
-            described = {**plan.described(), "units": units}
+            described = {**plan.described(), "units": units, "adds_columns": [f.name for f in tables.scored_lacks]}
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
-        tally = audit.tally(carry.run(staging))
+        tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
-    _require_rows(job, tally.read)
-    verdict = audit.judge(tally.read, tally.quarantined, tally.reasons, job.checks.quarantine)
-    intent = intend(plan, staging, tally, verdict, request, clock.seconds)
-    ledger.declare(state, intent)
-    result = carry_out(intent, state, request)
+        _require_rows(job, tally.read)
+        verdict = audit.judge(tally.read, tally.quarantined, tally.reasons, job.checks.quarantine)
+        verdict = audit.also(verdict, _twice(plan, tables.staging, tally))
+        intent = intend(plan, tables, tally, verdict, request, clock.seconds)
+        ledger.declare(state, intent)
+        result = carry_out(intent, state, request)
     if job.tracking is not None and result.status == "published":
         _track(job, plan, result, request)
     if verdict.problems:
-        raise Blocked(_blocked(plan, staging, tally, verdict), result)
+        raise Blocked(_blocked(plan, tables.staging, tally, verdict), result)
     return result
 
 
@@ -84,6 +86,18 @@ def _require_rows(job: Job, rows: int | None) -> None:
         )
 
 
+def _twice(plan: Plan, staging: Staging, tally: Tally) -> str:
+    """What stands against a merge: keys that the run itself has more than once."""
+    if plan.sink.write != "merge" or not tally.scored_files:
+        return ""
+    paths = [str(file["path"]) for file in tally.scored_files]
+    count, some = merge.duplicates(staging.scored_root, paths, plan.job.keys)
+    if not count:
+        return ""
+    shown_keys = "; ".join(", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f" ×{row['count_all']}" for row in some)
+    return f"merge: {count:,} keys occur more than once in this run, such as {shown_keys}"
+
+
 def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:
     table = {"type": "delta", "table": shown(locate(plan.sink.uri)), "version": plan.state.version, "kind": "sink"}
     return Result(
@@ -102,15 +116,15 @@ def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, floa
 
 def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> str:
     lines = ["; ".join(verdict.problems)]
-    if tally.quarantined_files:
+    if over := tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
             why = "; ".join(" ".join(filter(None, (r["rule"], r["column"], r["observed"]))) for r in row[REASONS])
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
-    lines.append(
-        f"Nothing was published; the last good scores stay. The rows are in {shown(staging.quarantine_root)}. To allow "
-        "more: checks: {quarantine: {max_fraction: …}}"
-    )
+    lines.append("Nothing was published; the last good scores stay.")
+    if over:
+        lines[-1] += f" The rows are in {shown(staging.quarantine_root)}. To allow more: "
+        lines[-1] += "checks: {quarantine: {max_fraction: …}}"
     return "\n".join(lines)
 
 

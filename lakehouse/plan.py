@@ -11,14 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from lakehouse import contract, delta, model
 from lakehouse.config import settings
 from lakehouse.contract import Feature
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.progress import Watch
-from lakehouse.sinks import delta as sink
 from lakehouse.sinks import preflight
-from lakehouse.sinks.delta import State, Target
+from lakehouse.sinks.slices import look
+from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, State, Target, slice_name
 from lakehouse.sources import delta as source
 from lakehouse.storage import locate, shown
 
@@ -64,6 +66,8 @@ class Plan:
     sink: Target
     quarantine: Target
     state: State
+    slice_types: Mapping[str, pa.DataType]
+    decision: preflight.Decision
 
     @property
     def unchanged(self) -> bool:
@@ -72,8 +76,12 @@ class Plan:
 
     def described(self) -> dict[str, Any]:
         """The plan for people and programs."""
-        write = {"replace": "replace " + (slice_name(self.sink.slice) or "the whole table"), "append": "append"}
-        does = "nothing: unchanged" if self.unchanged else write[self.sink.write]
+        where = slice_name(self.sink.slice)
+        write = {"append": "append", "merge": f"merge into {where} by {', '.join(self.sink.keys)}"}
+        does = write.get(self.sink.write, f"replace {where}")
+        if self.sink.how == COPIED:
+            does += f", copied by Spark ({'; '.join(self.decision.why)})"
+        does = "nothing: unchanged" if self.unchanged else does
         if self.state.version is None:
             does = "create the table, then " + does
         return {
@@ -94,11 +102,6 @@ class Plan:
         }
 
 
-def slice_name(values: Mapping[str, str]) -> str:
-    """A slice as people write it."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
-
-
 def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     """Pin the input, fetch and judge the model into `folder`, and see where the target stands. Commits nothing."""
     if len(job.sinks) > 1:
@@ -114,13 +117,13 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     carrier, reason = source.carrier(pinned, columns)
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
-    target, state = _target(job, _fingerprint(job, pinned, fetched), request.rescore)
+    types, how, target, state = _target(job, _fingerprint(job, pinned, fetched), request)
     name, budget = job.checks.quarantine.table, job.sinks[0].table
     quarantine = locate(name) if name else locate(budget).beside("_quarantine")
-    aside = replace(target, kind="quarantine", uri=quarantine.uri, write="append")
+    aside = replace(target, kind=QUARANTINE, uri=quarantine.uri, write="append", how=DIRECT, enforced=(), keys=())
     run, now = request.run_id, request.now
     return Plan(
-        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state
+        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state, types, how
     )  # fmt: skip
 
 
@@ -135,20 +138,38 @@ def _fingerprint(job: Job, pinned: source.Pinned, fetched: model.Model) -> str:
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _target(job: Job, fingerprint: str, rescore: bool) -> tuple[Target, State]:
+def _target(
+    job: Job, fingerprint: str, request: Request
+) -> tuple[dict[str, pa.DataType], preflight.Decision, Target, State]:
+    """The slice's types, how the table is published to, what this run would do to it, and what it holds."""
     write, location = job.sinks[0].write, locate(job.sinks[0].table)
     snapshot = delta.open_table(location)
-    existing = snapshot.schema if snapshot else None
-    texts = preflight.slice_texts(job.slice, preflight.slice_types(job.slice, existing))
-    target = Target("sink", location.uri, write, identity_of(job), job.job, texts, 0, fingerprint)
-    if snapshot is not None and list(snapshot.partition_columns) != list(texts):
-        preflight.check_target(snapshot, snapshot.schema, list(texts), write)
-    state = sink.look(snapshot, target, rescore)
-    if state.same and not rescore:
-        return replace(target, generation=state.generation), state
-    if write == "append" and state.generation and not rescore:
+    types = preflight.slice_types(job.slice, snapshot.schema if snapshot else None)
+    texts = preflight.slice_texts(job.slice, types)
+    keys = job.keys if write == "merge" else ()
+    target = Target(SINK, location.uri, write, identity_of(job), job.job, texts, 0, fingerprint, keys=keys)
+    decision = preflight.Decision()
+    if snapshot is not None:
+        preflight.check_partitions(snapshot, list(texts))
+        decision = preflight.decide(snapshot, write, texts)
+        target = replace(target, how=decision.how, enforced=decision.enforced)
+        _refuse_copying(decision, target, shown(location), request)
+    state = look(snapshot, target, request.rescore)
+    if state.same and not request.rescore:
+        return types, decision, replace(target, generation=state.generation), state
+    if write == "append" and state.generation and not request.rescore:
         raise Blocked(
             f"{shown(location)}: {job.job} appended its rows of {job.date} already, from other input, model or "
             "settings. Use --rescore to replace those rows"
         )
-    return replace(target, generation=state.generation + 1), state
+    return types, decision, replace(target, generation=state.generation + 1), state
+
+
+def _refuse_copying(decision: preflight.Decision, target: Target, name: str, request: Request) -> None:
+    if decision.how != COPIED:
+        return
+    why = "; ".join(decision.why)
+    if request.engine == "local":
+        raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
+    if target.write == "append" and request.rescore:
+        raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")

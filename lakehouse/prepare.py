@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,18 @@ from lakehouse.staging import Staging
 from lakehouse.storage import locate
 
 
-def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
+@dataclass(frozen=True)
+class Prepared:
+    """What the workers are told, the schemas of the two tables, and the columns that each lacks so far."""
+
+    staging: Staging
+    scored: pa.Schema
+    quarantine: pa.Schema
+    scored_lacks: tuple[pa.Field, ...] = ()
+    quarantine_lacks: tuple[pa.Field, ...] = ()
+
+
+def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
     """Try the model on a few rows of the input, and with what it answers fix the schemas; check the target.
 
     Raises ConfigError for predictions that the model doesn't give and for a target with another schema,
@@ -28,7 +39,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
     predictor = model.load(
         plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items()))
     )
-    untyped = Scoring(job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix)
+    untyped = Scoring(job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.decision.rules)
     outputs = _outputs(plan, predictor, _answer(untyped, sample, predictor, plan))
     scoring = replace(untyped, outputs=outputs)
     kept = [snapshot.schema.field(c).with_nullable(True) for c in (*job.keys, *job.keep)]
@@ -51,24 +62,18 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Staging:
         params=tuple(sorted(job.model.params.items())),
         batch_rows=job.model.batch_rows,
     )
-    target = delta.open_table(staging.scored_root)
+    slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
+    tables = Prepared(
+        staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices])
+    )
+    target, quarantine = delta.open_table(staging.scored_root), delta.open_table(staging.quarantine_root)
     if target is not None:
-        preflight.check_target(
-            target, table_schema(plan, staging.scored_schema), list(plan.sink.slice), plan.sink.write
-        )
-    quarantine = delta.open_table(staging.quarantine_root)
+        lacks = preflight.check_schema(target, tables.scored, list(plan.slice_types), plan.sink.how)
+        tables = replace(tables, scored_lacks=tuple(lacks))
     if quarantine is not None:
-        columns = table_schema(plan, staging.quarantine_schema)
-        preflight.check_addable(quarantine, columns, list(plan.sink.slice))
-    return staging
-
-
-def table_schema(plan: Plan, staged: pa.Schema) -> pa.Schema:
-    """The schema of a table: that of its staged files, and the slice columns."""
-    location = locate(plan.sink.uri)
-    snapshot = delta.open_table(location)
-    types = preflight.slice_types(plan.job.slice, snapshot.schema if snapshot else None)
-    return pa.schema([*staged, *(pa.field(name, kind) for name, kind in types.items())])
+        lacks = preflight.check_quarantine(quarantine, tables.quarantine, list(plan.slice_types))
+        tables = replace(tables, quarantine_lacks=tuple(lacks))
+    return tables
 
 
 def comments(plan: Plan) -> dict[str, str]:

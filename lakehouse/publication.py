@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from lakehouse import delta, ledger
 from lakehouse.audit import Tally, Verdict
-from lakehouse.errors import Blocked, LakehouseError, NotReady, Partial, Unavailable
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Partial, Unavailable
 from lakehouse.ledger import Intent
 from lakehouse.plan import Plan, Request, identity_of
-from lakehouse.prepare import comments, table_schema
+from lakehouse.prepare import Prepared, comments
 from lakehouse.sinks import delta as sink
-from lakehouse.sinks import preflight
-from lakehouse.staging import Staging
+from lakehouse.sinks.target import COPIED, Target, published
 from lakehouse.storage import Location, locate, shown
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from lakehouse.config import Job
 
 
@@ -45,18 +49,19 @@ class Result:
 
 
 def intend(
-    plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float]
+    plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float]
 ) -> Intent:
-    """What is to be committed, in order: quarantine, then the sink unless the run is blocked. Creates the tables."""
-    told = comments(plan)
+    """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
+
+    Creates the tables; columns that they lack are added in commits of their own.
+    """
+    told, staging, slices = comments(plan), tables.staging, list(plan.slice_types)
     targets = []
     if tally.quarantined:
-        _ensure_quarantine(plan, staging, told)
+        _ensure(staging.quarantine_root, tables.quarantine, tables.quarantine_lacks, slices, told)
         targets.append(_with_files(plan.quarantine, tally.quarantined_files, tally.quarantined, plan))
     if not verdict.problems:
-        if delta.open_table(staging.scored_root) is None:
-            columns = table_schema(plan, staging.scored_schema)
-            sink.create(staging.scored_root, columns, list(plan.sink.slice), told)
+        _ensure(staging.scored_root, tables.scored, tables.scored_lacks, slices, told)
         targets.append(_with_files(plan.sink, tally.scored_files, tally.scored, plan))
     status = "blocked" if verdict.problems else "published"
     record = {
@@ -73,7 +78,7 @@ def intend(
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 
 
-def _with_files(target: sink.Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> sink.Target:
+def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> Target:
     adds = tuple(delta.Add(f["path"], f["bytes"], f["detail"]) for f in files)
     metadata = {
         "job": plan.job.job,
@@ -90,14 +95,14 @@ def _with_files(target: sink.Target, files: tuple[Mapping[str, Any], ...], rows:
     return replace(target, files=adds, rows=rows, metadata=metadata)
 
 
-def _ensure_quarantine(plan: Plan, staging: Staging, told: Mapping[str, str]) -> None:
-    """Create the quarantine table, or add the columns it lacks in a commit of its own."""
-    wanted = table_schema(plan, staging.quarantine_schema)
-    snapshot = delta.open_table(staging.quarantine_root)
+def _ensure(
+    location: Location, schema: pa.Schema, lacks: Sequence[pa.Field], slices: Sequence[str], told: Mapping[str, str]
+) -> None:
+    """Create the table, or add the columns it lacks in a commit of its own."""
+    snapshot = delta.open_table(location)
     if snapshot is None:
-        sink.create(staging.quarantine_root, wanted, list(plan.sink.slice), told)
-        return
-    if missing := preflight.check_addable(snapshot, wanted, list(plan.sink.slice)):
+        sink.create(location, schema, slices, told)
+    elif missing := [f for f in lacks if f.name not in snapshot.schema.names]:
         delta.add_columns(snapshot, missing)
 
 
@@ -105,21 +110,9 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
     """Make the intent's commits that are not made yet, then record the run. Idempotent by run id."""
     started = time.perf_counter()
     done: list[dict[str, Any]] = []
-    try:
-        # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
-        for target in intent.targets:
-            sink.check(target, intent.run_id, locate(target.uri))
-        for target in intent.targets:
-            location = locate(target.uri)
-            version = sink.publish(target, intent.run_id, location)
-            done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
-    except (Blocked, sink.Overtaken, sink.Gone):
-        # It can never be finished: left there, its intent would stop every later run.
-        ledger.close(state, intent)
-        raise
-    except (Unavailable, OSError) as error:
-        kind = Partial if done else Unavailable
-        raise kind(f"{error}; the next run of this job and slice goes on from here") from error
+    with ExitStack() as stack:
+        spark = _spark(intent, request, stack)
+        _commit(intent, state, spark, done)
     seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
     record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
     try:
@@ -129,6 +122,38 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
         # The tables are the truth; the intent stays, so that the next run writes the record.
         request.say("warning", {"message": f"the run is {intent.verdict}, but could not be recorded: {error}"})
     return from_record(record)
+
+
+def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:
+    """A Spark session where one of the targets still has to be written by it."""
+    copied = [t for t in intent.targets if t.how == COPIED]
+    waiting = [t for t in copied if not published(delta.open_table(locate(t.uri)), t, intent.run_id)]
+    if not waiting:
+        return None
+    if request.engine == "local":
+        raise ConfigError(f"run {intent.run_id} can only be finished by Spark: use --engine spark")
+    from lakehouse.engines import spark as engine
+
+    return stack.enter_context(engine.session(delta=True, s3=locate(waiting[0].uri).remote))
+
+
+def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: list[dict[str, Any]]) -> None:
+    """Make the commits; `done` gets each as it is made."""
+    try:
+        # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
+        for target in intent.targets:
+            sink.check(target, intent.run_id, locate(target.uri))
+        for target in intent.targets:
+            location = locate(target.uri)
+            version = sink.publish(target, intent.run_id, location, spark)
+            done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
+    except (Blocked, sink.Overtaken, sink.Gone):
+        # It can never be finished: left there, its intent would stop every later run.
+        ledger.close(state, intent)
+        raise
+    except (Unavailable, OSError) as error:
+        kind = Partial if done else Unavailable
+        raise kind(f"{error}; the next run of this job and slice goes on from here") from error
 
 
 def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:

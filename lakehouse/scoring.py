@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from lakehouse.contract import REASON, REASONS, Feature
 from lakehouse.errors import ModelRefused
 from lakehouse.outputs import Output, read_outputs
+from lakehouse.predicate import Comparison, mask
 
 Predict = Callable[[Any], Any]
 
@@ -26,6 +27,16 @@ ISOLATION_CALLS = 2_000
 """Model calls that one worker may spend on finding the rows that make the model raise."""
 _PROBES = 8
 _TRIED = 64
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Comparisons on a scored row that must all be true; a row of which one is false or null is set aside."""
+
+    name: str
+    column: str
+    comparisons: tuple[Comparison, ...]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Scoring:
     outputs: tuple[Output, ...]
     nulls: str = "model"  # or "quarantine"
     matrix: bool = False
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass
@@ -75,15 +87,34 @@ def score_batch(
         reasons += [(int(rows[row]) if rows is not None else row, why) for row, why in failures]
         good = np.ones(fit.num_rows, dtype=bool)
         good[[row for row, _ in failures]] = False
-        fit = fit.filter(pa.array(good))
+        fit, rows = fit.filter(pa.array(good)), (np.arange(batch.num_rows) if rows is None else rows)[good]
     kept = [fit.column(name) for name in (*scoring.keys, *scoring.keep)]
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
     scored = pa.RecordBatch.from_arrays([*kept, *predictions], names=names)
+    if broken := _broken(scored, scoring.rules):
+        reasons += [(int(rows[row]) if rows is not None else row, why) for row, why in broken]
+        good = np.ones(scored.num_rows, dtype=bool)
+        good[[row for row, _ in broken]] = False
+        scored = scored.filter(pa.array(good))
     quarantined = _set_aside(batch, reasons, counters) if reasons else None
     counters.read += batch.num_rows
     counters.scored += scored.num_rows
     counters.quarantined += quarantined.num_rows if quarantined is not None else 0
     return scored, quarantined
+
+
+def _broken(scored: pa.RecordBatch, rules: tuple[Rule, ...]) -> list[tuple[int, Reason]]:
+    """The scored rows that break a rule, with the values that do."""
+    found: list[tuple[int, Reason]] = []
+    for rule in rules:
+        passing = mask(scored, rule.comparisons)
+        if passing is None or pc.all(passing).as_py() is not False:
+            continue
+        columns = tuple(dict.fromkeys(c.column for c in rule.comparisons))
+        for row in pc.indices_nonzero(pc.invert(passing)).to_pylist():
+            values = [scored.column(c)[row].as_py() for c in columns]
+            found.append((row, (rule.name, rule.column, ", ".join(map(str, values)))))
+    return found
 
 
 Reason = tuple[str, str, str | None]  # rule, column, observed value

@@ -89,41 +89,39 @@ class _Output:
 
 
 @dataclass
-class _Files:
-    """A worker's files of one kind, rolled at `TARGET_BYTES`."""
+class Files:
+    """A worker's files of one kind in one folder below their table's root, rolled at `TARGET_BYTES`."""
 
     kind: str
     task: int
     root: Location
     schema: pa.Schema
-    staging: Staging
+    folder: str
     open: _Output | None = None
     done: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write a batch with its lineage columns."""
+        """Write a batch in this schema."""
         if batch.num_rows == 0:
             return
-        whole = with_lineage(batch, self.schema, self.staging.lineage)
         output = self.open = self.open or self._create()
-        output.writer.write_batch(whole)
-        output.rows += whole.num_rows
+        output.writer.write_batch(batch)
+        output.rows += batch.num_rows
         for name, column in output.columns.items():
-            _observe(column, whole.column(name))
+            _observe(column, batch.column(name))
         if output.sink.tell() >= TARGET_BYTES:
             self.close()
 
     def _create(self) -> _Output:
-        below = folder_of(self.staging.run_id, self.staging.slice)
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
-        sink = create_file(self.root.join(below, name))
+        sink = create_file(self.root.join(self.folder, name))
         exact = [f.name for f in self.schema if not (pa.types.is_floating(f.type) or pa.types.is_nested(f.type))]
         # Footer statistics of floats skip NaN, which makes Spark skip rows; the log's statistics know better.
         writer = pq.ParquetWriter(
             sink, self.schema, compression="snappy", write_statistics=exact, store_schema=False, version="2.6"
         )
         columns = {f.name: _Column(bounded=_orders(f.type)) for f in self.schema if not pa.types.is_nested(f.type)}
-        return _Output(f"{below}/{name}", sink, writer, columns)
+        return _Output(f"{self.folder}/{name}", sink, writer, columns)
 
     def close(self) -> None:
         """Finish the open file and note it in the manifest."""
@@ -158,15 +156,16 @@ def stage(
     of an exception, so that no engine tries it again.
     """
     counters = Counters()
-    scored = _Files(SCORED, task, staging.scored_root, staging.scored_schema, staging)
-    quarantined = _Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, staging)
+    folder = folder_of(staging.run_id, staging.slice)
+    scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder)
+    quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder)
     started = time.perf_counter()
     try:
         for batch in batches:
             good, bad = score_batch(batch, staging.scoring, predict, counters)
-            scored.write(good)
+            scored.write(with_lineage(good, scored.schema, staging.lineage))
             if bad is not None:
-                quarantined.write(bad)
+                quarantined.write(with_lineage(bad, quarantined.schema, staging.lineage))
             on_batch(counters.read)
     except LakehouseError as error:
         return [failed(task, error)]

@@ -253,10 +253,7 @@ def sink(table: str, **more: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (
-            {"sinks": [sink("a", write="merge")]},
-            "sinks.0.write: 'merge' is not supported yet: 'replace' or 'append'",
-        ),
+        ({"sinks": [sink("a", write="upsert")]}, "sinks.0.write: must be 'replace', 'append' or 'merge', not 'upsert'"),
         ({"sinks": [sink("a/b"), sink("./a//b/")]}, "sinks.1.table: './a//b/' is also sinks.0.table"),
         ({"sinks": [sink("s3://a/b"), sink("s3://a/b/")]}, "sinks.1.table: 's3://a/b/' is also sinks.0.tabl"),
         ({"sinks": [sink("lake/features/games/")]}, "sinks.0.table: 'lake/features/games/' is also source.t"),

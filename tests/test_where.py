@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from lakehouse.config import Source
 from lakehouse.errors import ConfigError
+from lakehouse.predicate import Comparison, parse_where
 from lakehouse.sources.delta import pin, units
-from lakehouse.sources.predicate import Comparison, parse_where
 from tests.conftest import write
 
 SCHEMA = pa.schema(

@@ -68,12 +68,6 @@ def _trusted(value: str) -> str:
     raise ValueError(f"{value!r} can't be trusted, {nearest(value, (*TRUST, 'sha256:<digest>'))}")
 
 
-def _supported(value: object) -> object:
-    if value == "merge":
-        raise ValueError("'merge' is not supported yet: 'replace' or 'append'")
-    return value
-
-
 Scalar = bool | int | float | str
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], _listed()]
@@ -189,8 +183,9 @@ class Sink(_Section):
 
     type: Literal["delta"] = Field(description="the system the table is in")
     table: Text = Field(description="the scored table: a path or URI")
-    write: Annotated[Literal["replace", "append"], BeforeValidator(_supported)] = Field(
-        "replace", description="replace the slice (or the whole table), or append this date's rows once"
+    write: Literal["replace", "append", "merge"] = Field(
+        "replace",
+        description="replace the slice (or the whole table), append this date's rows once, or merge (upsert on keys)",
     )
 
 

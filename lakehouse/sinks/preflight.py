@@ -1,23 +1,48 @@
-"""Before a run: the slice's values in the table's types, and whether a Delta table may be committed to directly."""
+"""Before a run: the slice's values in the table's types, and how a Delta table may be published to, if at all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import pyarrow as pa
 
 from lakehouse import delta
+from lakehouse.contract import LINEAGE
 from lakehouse.errors import ConfigError
+from lakehouse.predicate import Comparison, admits, parse_where
+from lakehouse.scoring import Rule
+from lakehouse.sinks.target import COPIED, DIRECT
 from lakehouse.storage import shown
 
-_HONOURED = frozenset(
+_DIRECT = frozenset(
     ["appendOnly", "invariants", "changeDataFeed", "deletionVectors", "v2Checkpoint", "timestampNtz",
-     "vacuumProtocolCheck", "domainMetadata", "checkConstraints", "generatedColumns"]
+     "vacuumProtocolCheck", "domainMetadata", "checkConstraints", "generatedColumns", "identityColumns",
+     "columnMapping", "allowColumnDefaults"]
 )  # fmt: skip
-"""Table features with which a direct commit is right, or whose use is refused by `refuse_rules`."""
+"""Table features that leave a direct commit right, or of which `decide` looks at each use."""
+_COPIED = frozenset(
+    ["clustering", "rowTracking", "inCommitTimestamp", "typeWidening", "typeWidening-preview", "icebergCompatV1",
+     "icebergCompatV2", "checkpointProtection"]
+)  # fmt: skip
+"""Table features that Spark writes and deltalake does not."""
+_FILLED = ("delta.generationExpression", "delta.identity", "CURRENT_DEFAULT")
+_WATCHED = (*_FILLED, "delta.invariants", "__CHAR_VARCHAR_TYPE_STRING")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a table is published to and why. `rules`: the constraints that every staged row is held against."""
+
+    how: str = DIRECT
+    why: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def enforced(self) -> tuple[str, ...]:
+        return tuple(rule.text for rule in self.rules)
 
 
 def slice_types(values: Mapping[str, Any], existing: pa.Schema | None) -> dict[str, pa.DataType]:
@@ -52,55 +77,118 @@ def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> 
     return texts
 
 
-def check_target(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str], write: str) -> None:
-    """Raise ConfigError where a table that is there already is not one this run may commit to directly."""
-    name = shown(snapshot.location)
-    refuse_rules(snapshot, name, write)
+def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]) -> Decision:
+    """How this table may be published to: directly, its constraints held against every staged row; or by Spark.
+
+    Raises ConfigError, by name, for what neither can honour, and where the slice itself breaks a constraint.
+    """
+    name, settings = shown(snapshot.location), snapshot.configuration
+    refused = [f"table feature {f}" for f in sorted(snapshot.features - _DIRECT - _COPIED)]
+    if settings.get("delta.universalFormat.enabledFormats"):
+        refused.append("delta.universalFormat.enabledFormats")
+    if settings.get("delta.appendOnly") == "true" and write != "append":
+        refused.append("delta.appendOnly (the job replaces rows)")
+    if refused:
+        raise ConfigError(f"{name} has what can't be honoured: {', '.join(refused)}; publish to a table without it")
+    copied = [f"table feature {f}" for f in sorted(snapshot.features & _COPIED)]
+    if settings.get("delta.columnMapping.mode", "none") != "none":
+        copied.append("column mapping")
+    for column, metadata in snapshot.metadata.items():
+        if found := sorted(k for k in metadata if k.startswith(_WATCHED)):
+            copied.append(f"column {column!r} has {', '.join(found)}")
+    if write == "merge" and settings.get("delta.enableChangeDataFeed") == "true":
+        copied.append("a change data feed, of which a merge has to write the changes")
+    if write == "merge" and "deletionVectors" in snapshot.features:
+        copied.append("deletion vectors, which a merge has to take away")
+    rules = []
+    for column in snapshot.schema:
+        if not column.nullable and column.name not in slice_values:
+            text = f"{column.name} IS NOT NULL"
+            rules.append(Rule("not_null", column.name, (Comparison(column.name, "not_null"),), text))
+        elif _has_required_part(column.type):
+            copied.append(f"column {column.name!r} has parts that are NOT NULL")
+    for key, text in sorted(settings.items()):
+        if key.startswith("delta.constraints."):
+            constraint = key.removeprefix("delta.constraints.")
+            rule = _compiled(constraint, text, snapshot, slice_values)
+            if rule is None:
+                copied.append(f"CHECK constraint {constraint} ({text}), which only Spark evaluates")
+            else:
+                rules.append(rule)
+    return Decision(COPIED, tuple(copied)) if copied else Decision(DIRECT, (), tuple(rules))
+
+
+def _has_required_part(kind: pa.DataType) -> bool:
+    return any(not kind.field(i).nullable or _has_required_part(kind.field(i).type)
+               for i in range(kind.num_fields) if not pa.types.is_map(kind))  # fmt: skip
+
+
+def _compiled(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapping[str, str]) -> Rule | None:
+    """A CHECK constraint as comparisons on what the job writes; None where only Spark can evaluate it."""
+    try:
+        parsed = parse_where(text, snapshot.schema)
+    except ConfigError:
+        return None
+    if parsed.reason or set(parsed.columns) & set(LINEAGE.names):
+        return None
+    for c in parsed.comparisons:
+        if c.column in slice_values:
+            value = pa.scalar(slice_values[c.column]).cast(snapshot.schema.field(c.column).type).as_py()
+            if not admits(c, value):
+                raise ConfigError(
+                    f"slice.{c.column}: {value} breaks the CHECK constraint {name} ({text}) of "
+                    f"{shown(snapshot.location)}"
+                )
+    comparisons = tuple(c for c in parsed.comparisons if c.column not in slice_values)
+    columns = dict.fromkeys(c.column for c in comparisons)
+    return Rule(f"check:{name}", ",".join(columns), comparisons, text)
+
+
+def check_partitions(snapshot: delta.Snapshot, slice_columns: Sequence[str]) -> None:
+    """Raise ConfigError where the table's partition columns are not the slice's."""
     if list(snapshot.partition_columns) != list(slice_columns):
         raise ConfigError(
-            f"{name} is partitioned by {list(snapshot.partition_columns) or 'nothing'}, the job's slice is "
-            f"{list(slice_columns) or 'the whole table'}: they must be the same"
+            f"{shown(snapshot.location)} is partitioned by {list(snapshot.partition_columns) or 'nothing'}, the job's "
+            f"slice is {list(slice_columns) or 'the whole table'}: they must be the same"
         )
+
+
+def check_schema(
+    snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str], how: str = DIRECT
+) -> list[pa.Field]:
+    """The columns that the table lacks and may be given. Raises ConfigError, both schemas side by side, otherwise."""
+    name = shown(snapshot.location)
+    check_partitions(snapshot, slice_columns)
     have = {f.name: f.type for f in snapshot.schema}
     want = {f.name: f.type for f in wanted}
-    if have != want:
-        lines = [
-            f"    {column:<30} {have.get(column, '-')!s:<25} {want.get(column, '-')!s}"
-            for column in dict.fromkeys([*have, *want])
-            if have.get(column) != want.get(column)
-        ]
+    filled = {c for c, metadata in snapshot.metadata.items() if any(k.startswith(_FILLED) for k in metadata)}
+    missing = [f for f in wanted if f.name not in have]
+    same = all(have[c] == want[c] for c in want if c in have)
+    folded = {c.lower() for c in have}
+    addable = how == DIRECT and not any(f.name.lower() in folded for f in missing)
+    if same and (addable or not missing) and set(have) - set(want) <= (filled if how == COPIED else set()):
+        return missing
+    columns = dict.fromkeys([*have, *want])
+    lines = [
+        f"  {' ' if have.get(c) == want.get(c) else '!'} {c:<30} {have.get(c, '-')!s:<25} {want.get(c, '-')!s}"
+        for c in columns
+    ]
+    raise ConfigError(
+        f"{name} has another schema than this job writes; publish to a new table, or change the job:\n"
+        f"    {'column':<30} {'the table has':<25} the job writes\n" + "\n".join(lines)
+    )
+
+
+def check_quarantine(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> list[pa.Field]:
+    """The columns that a quarantine table lacks; those of earlier jobs' inputs may stay.
+
+    Raises ConfigError for a table that can't be committed to directly, or has a constraint.
+    """
+    decision = decide(snapshot, "append", {})
+    if decision.how != DIRECT or decision.rules:
         raise ConfigError(
-            f"{name} has another schema than this job writes; publish to a new table, or change the job:\n"
-            f"    {'column':<30} {'the table has':<25} the job writes\n" + "\n".join(lines)
+            f"{shown(snapshot.location)}: a quarantine table must take every row, this one has "
+            f"{', '.join(decision.why or decision.enforced)}"
         )
-
-
-def check_addable(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> list[pa.Field]:
-    """The columns that a table which only grows lacks. Raises ConfigError where it can't take the others."""
-    missing = [f for f in wanted if f.name not in snapshot.schema.names]
-    widened = pa.schema([*snapshot.schema, *missing])
-    # Columns of earlier jobs' inputs may stay.
-    merged = pa.schema([wanted.field(f.name) if f.name in wanted.names else f for f in widened])
-    check_target(replace(snapshot, schema=widened), merged, slice_columns, "append")
-    return missing
-
-
-def refuse_rules(snapshot: delta.Snapshot, name: str, write: str) -> None:
-    """Raise ConfigError for each rule of the table that a direct commit would not honour."""
-    settings = snapshot.configuration
-    found = sorted(snapshot.features - _HONOURED)
-    found += sorted(k for k in settings if k.startswith("delta.constraints."))
-    found += [f"NOT NULL column {f.name!r}" for f in snapshot.schema if not f.nullable]
-    found += [f"rule on column {c!r} ({', '.join(sorted(m))})" for c, m in snapshot.metadata.items()
-              if any(k.startswith(("delta.generation", "delta.invariants", "delta.identity", "CURRENT_DEFAULT"))
-                     for k in m)]  # fmt: skip
-    if settings.get("delta.columnMapping.mode", "none") != "none":
-        found.append("column mapping")
-    if settings.get("delta.universalFormat.enabledFormats"):
-        found.append("delta.universalFormat.enabledFormats")
-    if settings.get("delta.appendOnly") == "true" and write == "replace":
-        found.append("delta.appendOnly (the job replaces rows)")
-    if found:
-        raise ConfigError(
-            f"{name} has what a direct commit can't honour yet: {', '.join(found)}; publish to a table without it"
-        )
+    stay = [f for f in snapshot.schema if f.name not in wanted.names]
+    return check_schema(snapshot, pa.schema([*wanted, *stay]), slice_columns)

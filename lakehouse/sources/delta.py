@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from lakehouse.contract import conform
 from lakehouse.delta import DataFile, Snapshot, open_table
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.sources.predicate import Comparison, Where, admits, mask, may_admit, parse_where
+from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
 from lakehouse.storage import Location, locate, shown, siblings
 
 if TYPE_CHECKING:

@@ -1,0 +1,99 @@
+"""What a run will do to one table, and the names under which the table's own log remembers it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lakehouse import delta
+
+QUARANTINE = "quarantine"
+SINK = "sink"
+DIRECT = "direct"
+COPIED = "copied"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a run will do to one table; everything that publishing needs, so that it survives a crash as JSON.
+
+    `identity` is `<job>/<slice>`; `slice` the partition it fills, as the log spells the values; `generation`
+    the one this run would be (that of the sink for its quarantine, which only ever grows). `how`: DIRECT commits
+    the staged files themselves, COPIED lets Spark write their rows. `enforced`: the table's constraints that
+    every staged row was held against; `keys`: what merge matches rows by.
+    """
+
+    kind: str
+    uri: str
+    write: str
+    identity: str
+    job: str
+    slice: Mapping[str, str]
+    generation: int
+    fingerprint: str
+    how: str = DIRECT
+    enforced: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    files: tuple[delta.Add, ...] = ()
+    rows: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(parsed: Mapping[str, Any]) -> Target:
+        tuples = {name: tuple(parsed[name]) for name in ("enforced", "keys")}
+        return Target(**{**parsed, **tuples, "files": tuple(delta.Add(**f) for f in parsed["files"])})
+
+    def transactions(self, run: str) -> dict[str, int]:
+        """The transaction ids of the run's commit: they outlive the log's history, which commit metadata doesn't."""
+        mine = {run_id(self.identity, run): max(self.generation, 1)}
+        if self.kind == QUARANTINE:
+            return mine
+        return {
+            self.identity: self.generation,
+            f"{self.identity}/{self.fingerprint}": self.generation,
+            rows_id(self.identity, self.generation): self.rows,
+            **mine,
+        }
+
+
+@dataclass(frozen=True)
+class State:
+    """What a target holds for a slice: the last generation, and whether it is this fingerprint's."""
+
+    generation: int
+    same: bool
+    version: int | None
+
+
+def run_id(identity: str, run: str) -> str:
+    """Transaction id → the generation that this run published."""
+    return f"{identity}/run/{run}"
+
+
+def rows_id(identity: str, generation: int) -> str:
+    """Transaction id → the rows that this generation published."""
+    return f"{identity}/rows/{generation}"
+
+
+def published(snapshot: delta.Snapshot | None, target: Target, run: str) -> bool:
+    """Whether this run's commit is in the table's log."""
+    return snapshot is not None and snapshot.transaction(run_id(target.identity, run)) is not None
+
+
+def slice_name(values: Mapping[str, str]) -> str:
+    """A slice as people write it."""
+    return ", ".join(f"{name}={value}" for name, value in values.items()) or "the whole table"
+
+
+def version_of(snapshot: delta.Snapshot, run: str) -> int:
+    """The version that this run committed; the snapshot's own where the history no longer tells."""
+    for commit in snapshot.history(1000):
+        text = commit.get("userMetadata")
+        if text and run in str(text) and json.loads(text).get("lakehouse_run") == run:
+            return int(commit["version"])
+    return snapshot.version
