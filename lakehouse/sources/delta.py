@@ -34,9 +34,10 @@ SPLIT_BYTES = 8 << 20
 _ARROW_READS = frozenset(
     ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
      "deletionVectors", "v2Checkpoint", "timestampNtz", "vacuumProtocolCheck", "inCommitTimestamp", "domainMetadata",
-     "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2"]
+     "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2", "variantType",
+     "variantType-preview", "variantShredding", "variantShredding-preview"]
 )  # fmt: skip
-"""Table features that leave the meaning of the Parquet files to a reader of Arrow as it is."""
+"""Table features that leave the meaning of the Parquet files to a reader of Arrow as it is (VARIANT is refused)."""
 
 _CARRIED = re.compile(
     r"boolean|byte|short|integer|long|float|double|decimal\(.*\)|string|binary|date|timestamp|timestamp_ntz"
