@@ -337,6 +337,16 @@ def test_partitions_by_timestamp_are_left_to_spark(workspace, zone):
     assert by_files(["id"]).to_pylist() == [{"id": 1}]
 
 
+def test_empty_text_as_partition_is_left_to_spark(spark, workspace):
+    """deltalake writes it, and reads it as null, as the protocol says; Spark reads the text."""
+    write(TABLE, pa.table({"id": [1, 2], "p": ["", "a"]}), ["p"])
+    assert left_to_spark(["id", "p"]) == "partition column 'p' holds an empty text"
+    for where, ids in (("p = ''", [1]), ("p != 'a'", [1]), ("p IS NULL", []), ("p IS NOT NULL", [1, 2])):
+        assert by_spark(spark, ["id"], where)["id"].to_pylist() == ids
+        assert pin(Source(type="delta", table=TABLE, where=where)).rows >= len(ids)
+    assert by_files(["id"]).to_pylist() == [{"id": 1}, {"id": 2}]
+
+
 def test_widened_types_are_left_to_spark(spark, sql):
     sql("CREATE TABLE {t} (id BIGINT, n INT) USING delta TBLPROPERTIES ('delta.enableTypeWidening' = 'true')")
     sql("INSERT INTO {t} VALUES (1, 1)")

@@ -447,12 +447,15 @@ def test_generated_tables_are_what_spark_reads(spark, workspace, generated, by_d
     expected = spark.read.format("delta").load(str(table)).toArrow()
     pinned = pin(Source(type="delta", table=str(table)))
     schema = pinned.snapshot.schema
-    assert carrier(pinned, schema.names)[0] == FILES
+    chosen, reason = carrier(pinned, schema.names)
+    assert (chosen, reason) in [
+        (FILES, "Arrow reads this table's files as they are"), (FRAME, "partition column 'p' holds an empty text")]  # fmt: skip
     batches = [batch for unit in units(pinned, schema.names, 2, 2) for batch in unit.batches()]
     streams = frame_of(spark, pinned, schema.names).mapInArrow(conformed(schema), "stream binary").toArrow()["stream"]
     by_frame = [batch for stream in streams.to_pylist() for batch in pa.ipc.open_stream(stream)]
     wanted = expected.cast(schema).sort_by("id")
-    assert_tables_equal(pa.Table.from_batches(batches, schema).sort_by("id"), wanted)
+    if chosen == FILES:
+        assert_tables_equal(pa.Table.from_batches(batches, schema).sort_by("id"), wanted)
     assert_tables_equal(pa.Table.from_batches(by_frame, schema).sort_by("id"), wanted)
     written = pa.concat_tables(pieces).sort_by("id")
     assert_tables_equal(wanted.drop_columns(["p"]), written.drop_columns(["p"]).cast(wanted.drop_columns(["p"]).schema))

@@ -78,11 +78,12 @@ def pin(source: Source) -> Pinned:
         raise ConfigError(f"source.table: there is no Delta table at {shown(location)} ({location.path}); {hint}")
     where = parse_where(source.where, snapshot.schema) if source.where else None
     comparisons = where.comparisons if where else ()
-    # Spark compares CHAR values padded, the log and the partitions hold them as they were written.
-    comparisons = tuple(c for c in comparisons if not _has_char(snapshot, c.column))
     inside = set(snapshot.partition_columns)
     files = snapshot.files([c.column for c in comparisons if c.column not in inside])
-    return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, comparisons, inside)))
+    # Spark compares CHAR values padded, the log and the partitions hold them as they were written.
+    unsure = {c.column for c in comparisons if _has_char(snapshot, c.column) or _has_blank(files, c.column)}
+    sure = [c for c in comparisons if c.column not in unsure]
+    return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, sure, inside)))
 
 
 def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_columns: set[str]) -> bool:
@@ -93,6 +94,12 @@ def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_colum
         elif c.column in file.bounds and not may_admit(c, *file.bounds[c.column], file.rows):
             return False
     return True
+
+
+def _has_blank(files: Sequence[DataFile], column: str) -> bool:
+    """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
+    return any(column in f.partition and f.partition[column] is None and f"{column}=" in f.relative.split("/")
+               for f in files)  # fmt: skip
 
 
 def _has_char(snapshot: Snapshot, column: str) -> bool:
@@ -126,6 +133,8 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
         kind = snapshot.schema.field(name).type
         if name in snapshot.partition_columns and pa.types.is_timestamp(kind):
             reasons.append(f"partition column {name!r} holds timestamps without a zone")
+        if _has_blank(pinned.files, name):
+            reasons.append(f"partition column {name!r} holds an empty text")
     if reasons:
         return FRAME, "; ".join(reasons)
     return FILES, "Arrow reads this table's files as they are"
