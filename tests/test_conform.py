@@ -362,6 +362,35 @@ def test_shallow_clones_are_left_to_spark(spark, sql, workspace):
     assert by_spark(spark).to_pylist() == [{"id": 1}, {"id": 2}]
 
 
+NARROWER = {
+    "l": (pa.int64(), [1, None], pa.array([-(2**31), None], pa.int32())),
+    "i": (pa.int32(), [1, None], pa.array([-128, None], pa.int8())),
+    "x": (pa.float64(), [1.0, None], pa.array([0.1, float("nan")], pa.float32())),
+    "whole": (pa.float64(), [1.0, None], pa.array([2**31 - 1, None], pa.int32())),
+    "d": (pa.decimal128(38, 10), [None, None], pa.array([Decimal("-9.99"), None], pa.decimal128(5, 2))),
+    "ntz": (pa.timestamp("us"), [1, None], pa.array([dt.date(1, 1, 1), dt.date(9999, 12, 31)])),
+    "at": (pa.timestamp("us", "UTC"), [1, None], pa.array([-(2**45), None], pa.timestamp("ms", "UTC"))),
+    "list": (pa.list_(pa.int64()), [[1], None], pa.array([[2, None], None], pa.list_(pa.int16()))),
+    "structs": (pa.list_(pa.struct([("a", pa.int64()), ("b", pa.string())])), [[], None],
+                pa.array([[{"a": 1}, None], []], pa.list_(pa.struct([("a", pa.int32())])))),
+    "map": (pa.map_(pa.string(), pa.struct([("a", pa.int64()), ("b", pa.string())])), [[], None],
+            pa.array([[("k", {"b": "x"})], None], pa.map_(pa.string(), pa.struct([("b", pa.string())])))),
+}  # fmt: skip
+"""Column → its declared type, values of a file of that type, and the array in a file of an older one."""
+
+
+def test_files_of_narrower_types(spark, workspace):
+    """Without type widening nobody notes it in the log: an older writer's int file under a bigint column."""
+    for ids in ([1, 2], [3, 4]):
+        declared = {name: pa.array(values, kind) for name, (kind, values, _) in NARROWER.items()}
+        write(TABLE, pa.table({"id": ids, **declared}))
+    older = pin(Source(type="delta", table=TABLE)).files[1]
+    stored = {name: array for name, (_, _, array) in NARROWER.items()}
+    pq.write_table(pa.table({"id": [5, 6], **stored}), Path(TABLE) / older.relative)
+    assert by_files()["l"].null_count == 2
+    assert_tables_equal(by_files(), by_spark(spark))
+
+
 # Casts
 
 I8, I16, I32, I64 = pa.int8(), pa.int16(), pa.int32(), pa.int64()

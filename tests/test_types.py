@@ -209,10 +209,12 @@ def scored(
     features = {name_of(kind): mlflow_type for kind, mlflow_type in FEATURES.items()}
     keep = [name for name in expected.column_names if name != "id"]
     tables = {}
+    spark.conf.set("spark.sql.session.timeZone", "America/New_York")  # instants are instants in any zone
     for way, (engine, where) in WAYS.items():
         result = score(job_over(source, way, features, keep, where), engine)
         assert (result.status, result.carrier, result.rows_scored) == ("published", way.split("-")[0], ROWS)
         tables[way] = by_spark(spark, lake / way)
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
     return tables
 
 
