@@ -5,7 +5,7 @@ Every column name that the project itself gives is defined here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -111,22 +111,34 @@ def widens(given: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Give a batch the table's schema: columns by exact name, absent ones null, lossless widening only.
+    """Give a batch the table's schema: columns by name, absent ones null, lossless widening only.
 
-    `schema` is the table's, as Arrow; the result has its columns in its order. Timestamps of any unit, with
-    or without a zone, become the declared ones: Parquet keeps instants as UTC and only labels them.
-    Raises ConfigError where a column's stored type can't be widened to the declared one.
+    `schema` is the table's, as Arrow; the result has its columns in its order. Names that differ in case only
+    are the same, in structs too, as for Spark. Timestamps of any unit, with or without a zone, become the declared
+    ones: Parquet keeps instants as UTC and only labels them.
+    Raises ConfigError where a column's stored type or a value of it can't become the declared type without loss.
     """
     if batch.schema.equals(schema):
         return batch
     columns = []
     for field in schema:
-        index = batch.schema.get_field_index(field.name)
-        if index < 0:
-            columns.append(pa.nulls(batch.num_rows, field.type))
-            continue
-        columns.append(_conform_column(batch.column(index), field))
+        name = stored_name(batch.schema.names, field.name)
+        found = pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
+        columns.append(_conform_column(found, field))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def stored_name(names: Sequence[str], wanted: str) -> str | None:
+    """How a file spells a column of the table: exactly, else in another case; None where it lacks the column.
+
+    Raises ConfigError where several names differ from it in case only.
+    """
+    if wanted in names:
+        return wanted
+    folded = [name for name in names if name.lower() == wanted.lower()]
+    if len(folded) > 1:
+        raise ConfigError(f"column {wanted!r} is stored as {' and as '.join(map(repr, folded))}: which one is unclear")
+    return folded[0] if folded else None
 
 
 def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
@@ -135,15 +147,39 @@ def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
         return column
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    stored = column.type
+    if pa.types.is_nested(stored) and (spelled := _respelled(stored, wanted)) != stored:
+        column = column.view(spelled)
     if not _holds(wanted, column.type):
-        raise ConfigError(
-            f"column {field.name!r} is stored as {column.type}, the table declares {wanted}: no lossless cast"
-        )
+        raise ConfigError(f"column {field.name!r} is stored as {stored}, the table declares {wanted}: no lossless cast")
     if pa.types.is_timestamp(column.type) and pa.types.is_timestamp(wanted) and column.type.tz != wanted.tz:
         # A zone is a label on UTC instants: relabel through a zone-less type, never convert wall clocks.
         column = column.cast(pa.timestamp(column.type.unit)) if column.type.tz else column
         column = pc.assume_timezone(column, wanted.tz) if wanted.tz else column
-    return column.cast(wanted, safe=True)
+    try:
+        return column.cast(wanted, safe=True)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(
+            f"column {field.name!r} is stored as {stored}, the table declares {wanted}: not every value fits: {error}"
+        ) from error
+
+
+def _respelled(given: pa.DataType, wanted: pa.DataType) -> pa.DataType:
+    """`given` with the fields of its structs spelled as in `wanted` where they differ in case only."""
+    if _is_list(given) and _is_list(wanted):
+        item = given.value_field.with_type(_respelled(given.value_type, wanted.value_type))
+        return pa.list_(item) if pa.types.is_list(given) else pa.large_list(item)
+    if pa.types.is_map(given) and pa.types.is_map(wanted):
+        key = given.key_field.with_type(_respelled(given.key_type, wanted.key_type))
+        return pa.map_(key, given.item_field.with_type(_respelled(given.item_type, wanted.item_type)))
+    if pa.types.is_struct(given) and pa.types.is_struct(wanted):
+        names, fields = [f.name for f in given], {f.name: f for f in given}
+        for field in wanted:
+            if (name := stored_name(names, field.name)) is not None:
+                same = fields[name].with_name(field.name)
+                fields[name] = same.with_type(_respelled(same.type, field.type))
+        return pa.struct(list(fields.values()))
+    return given
 
 
 def _holds(wanted: pa.DataType, given: pa.DataType) -> bool:

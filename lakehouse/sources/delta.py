@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import heapq
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.contract import conform
+from lakehouse.contract import conform, stored_name
 from lakehouse.delta import DataFile, Snapshot, open_table
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
@@ -31,10 +34,15 @@ SPLIT_BYTES = 8 << 20
 _ARROW_READS = frozenset(
     ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
      "deletionVectors", "v2Checkpoint", "timestampNtz", "vacuumProtocolCheck", "inCommitTimestamp", "domainMetadata",
-     "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2"]
+     "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2", "variantType",
+     "variantType-preview", "variantShredding", "variantShredding-preview"]
 )  # fmt: skip
-"""Table features that leave the meaning of the Parquet files to a reader of Arrow as it is."""
+"""Table features that leave the meaning of the Parquet files to a reader of Arrow as it is (VARIANT is refused)."""
 
+_CARRIED = re.compile(
+    r"boolean|byte|short|integer|long|float|double|decimal\(.*\)|string|binary|date|timestamp|timestamp_ntz"
+)
+"""The log's names of the simple types that Arrow and Spark read alike: no VARIANT, VOID or interval among them."""
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 """Absolute paths; Spark writes `file:/…` with one slash."""
@@ -72,7 +80,10 @@ def pin(source: Source) -> Pinned:
     comparisons = where.comparisons if where else ()
     inside = set(snapshot.partition_columns)
     files = snapshot.files([c.column for c in comparisons if c.column not in inside])
-    return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, comparisons, inside)))
+    # Spark compares CHAR values padded, the log and the partitions hold them as they were written.
+    unsure = {c.column for c in comparisons if _has_char(snapshot, c.column) or _has_blank(files, c.column)}
+    sure = [c for c in comparisons if c.column not in unsure]
+    return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, sure, inside)))
 
 
 def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_columns: set[str]) -> bool:
@@ -85,8 +96,28 @@ def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_colum
     return True
 
 
+def _has_blank(files: Sequence[DataFile], column: str) -> bool:
+    """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
+    return any(column in f.partition and f.partition[column] is None and f"{column}=" in f.relative.split("/")
+               for f in files)  # fmt: skip
+
+
+def _has_char(snapshot: Snapshot, column: str) -> bool:
+    """Whether a column is, or has within it, a CHAR."""
+    return re.search(r"\bchar\(", _declared(snapshot, column), re.IGNORECASE) is not None
+
+
+def _declared(snapshot: Snapshot, column: str) -> str:
+    """The type in SQL where it has CHAR or VARCHAR in it, which the log keeps as strings."""
+    return str(snapshot.metadata[column].get("__CHAR_VARCHAR_TYPE_STRING", ""))
+
+
 def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
-    """The carrier for these columns of the input, and the reason for it."""
+    """The carrier for these columns of the input, and the reason for it.
+
+    Raises ConfigError for a column of a type that no carrier hands on, such as VARIANT.
+    """
+    _refuse_types(pinned, columns)
     snapshot, reasons = pinned.snapshot, []
     if pinned.where and pinned.where.reason:
         reasons.append(f"where: {pinned.where.reason}")
@@ -97,15 +128,41 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     if any(_ELSEWHERE.match(f.path) for f in pinned.files):
         reasons.append("files outside the table's folder (a shallow clone)")
     for name in columns:
-        declared = str(snapshot.metadata[name].get("__CHAR_VARCHAR_TYPE_STRING", ""))
-        if declared.lower().startswith("char"):
-            reasons.append(f"column {name!r} is {declared}, padded by Spark only")
+        if _has_char(snapshot, name):
+            reasons.append(f"column {name!r} is {_declared(snapshot, name)}, padded by Spark only")
         kind = snapshot.schema.field(name).type
         if name in snapshot.partition_columns and pa.types.is_timestamp(kind):
             reasons.append(f"partition column {name!r} holds timestamps without a zone")
+        if _has_blank(pinned.files, name):
+            reasons.append(f"partition column {name!r} holds an empty text")
     if reasons:
         return FRAME, "; ".join(reasons)
     return FILES, "Arrow reads this table's files as they are"
+
+
+def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
+    declared = {f["name"]: f["type"] for f in json.loads(pinned.snapshot.table.schema().to_json())["fields"]}
+    for name in columns:
+        for kind in _simple_types(declared[name]):
+            if not _CARRIED.fullmatch(kind):
+                within = "is" if kind == declared[name] else "has within it"
+                raise ConfigError(
+                    f"column {name!r} of {pinned.name} {within} {kind.upper()}, which can be neither handed to a model "
+                    "nor kept: leave the column out of keys, keep, where and the model's features, or have the table "
+                    "hold it as a string or in columns of simple types"
+                )
+
+
+def _simple_types(kind: Any) -> Iterator[str]:
+    """The simple types in a type as the log spells it."""
+    if isinstance(kind, str):
+        yield kind
+        return
+    for field in kind.get("fields", []):
+        yield from _simple_types(field["type"])
+    for part in ("elementType", "keyType", "valueType"):
+        if part in kind:
+            yield from _simple_types(kind[part])
 
 
 @dataclass(frozen=True)
@@ -144,11 +201,15 @@ class FileUnit:
         )
         groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
         kept = self._kept_rows(file, groups)
-        stored = set(file.schema_arrow.names) - set(reading.partition_columns)
-        names = [name for name in reading.schema.names if name in stored]
+        wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
+        stored = [stored_name(file.schema_arrow.names, name) for name in wanted]
+        names = [name for name in stored if name is not None]
+        hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
         position = 0
         for batch in file.iter_batches(reading.batch_rows, row_groups=list(groups), columns=names, use_threads=False):
             whole = conform(self._with_partition(batch), reading.schema)
+            if hybrid:
+                _refuse_old_moments(whole, self.path)
             passing = mask(whole, reading.comparisons)
             if passing is not None:
                 whole = whole.filter(passing) if kept is None else whole
@@ -176,6 +237,50 @@ class FileUnit:
         starts = np.concatenate([[0], np.cumsum(counts)])
         bits = np.unpackbits(np.frombuffer(self.kept, np.uint8), count=int(starts[-1])).astype(bool)
         return np.concatenate([bits[starts[g] : starts[g + 1]] for g in groups] or [bits[:0]])
+
+
+def _counts_in_hybrid_calendar(footer: Mapping[bytes, bytes]) -> bool:
+    """Whether the file is by a Spark before 3.1, or by one told to write as those did.
+
+    Source: Spark's DataSourceUtils.datetimeRebaseSpec and int96RebaseSpec.
+    """
+    version = [int(part) for part in re.findall(rb"\d+", footer.get(b"org.apache.spark.version", b""))[:2]]
+    marked = b"org.apache.spark.legacyDateTime" in footer or b"org.apache.spark.legacyINT96" in footer
+    return marked or (bool(version) and version < [3, 1])
+
+
+_GREGORIAN = pa.scalar(date(1582, 10, 15))
+_ZONED = pa.scalar(datetime(1900, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
+"""From here on the zones of the writer and of UTC agree with today's rules."""
+
+
+def _refuse_old_moments(batch: pa.RecordBatch, path: str) -> None:
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        for part in _simple_parts(column):
+            zoned = pa.types.is_timestamp(part.type) and part.type.tz is not None
+            if not (zoned or pa.types.is_date(part.type)):
+                continue
+            first, limit = pc.min(part), _ZONED if zoned else _GREGORIAN
+            if first.is_valid and pc.less(first, limit).as_py():
+                raise ConfigError(
+                    f"column {field.name!r}: {path} was written in the calendar of Spark 2 and holds {first}, which "
+                    "means another day today: rewrite the file with today's Spark, which converts it"
+                )
+
+
+def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
+    """The arrays of simple types within an array."""
+    if pa.types.is_struct(array.type):
+        parts = array.flatten()
+    elif pa.types.is_map(array.type):
+        parts = [array.keys, array.items]
+    elif pa.types.is_list(array.type):
+        parts = [array.flatten()]
+    else:
+        yield array
+        return
+    for part in parts:
+        yield from _simple_parts(part)
 
 
 def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
