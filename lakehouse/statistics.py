@@ -146,7 +146,7 @@ def _date(days: int) -> str | None:
 
 
 def _time(microseconds: int, up: bool, zone: str) -> str | None:
-    """To the millisecond, as the protocol has it, but for the last one of year 9999. Spark adds one when it reads."""
+    """To the millisecond, as the protocol has it, but for the last one of year 9999. Readers add one."""
     whole = -(-microseconds // 1000) * 1000 if up else microseconds // 1000 * 1000
     for written, precision in ((whole, "milliseconds"), (microseconds, "microseconds")):
         try:
