@@ -6,18 +6,15 @@ Nothing it writes is visible to a reader until the files are committed; every at
 from __future__ import annotations
 
 import json
-import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.contract import (
@@ -33,12 +30,12 @@ from lakehouse.contract import (
 from lakehouse.errors import LakehouseError
 from lakehouse.progress import Address, tell
 from lakehouse.scoring import Counters, Predict, Scoring, score_batch
+from lakehouse.statistics import Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
 
 TARGET_BYTES = 128 << 20
 """Staged files are closed at about this size."""
 _TELL_EVERY = 0.2  # seconds
-_LONGEST_BOUND = 100  # characters of a string that may stand in the statistics
 
 
 class Unit(Protocol):
@@ -68,23 +65,13 @@ class Staging:
 
 
 @dataclass
-class _Column:
-    """Running statistics of one column of one file."""
-
-    least: Any = None
-    greatest: Any = None
-    nulls: int = 0
-    bounded: bool = True
-
-
-@dataclass
 class _Output:
     """One staged file being written."""
 
     path: str
     sink: pa.NativeFile
     writer: pq.ParquetWriter
-    columns: dict[str, _Column]
+    columns: dict[str, Column]
     rows: int = 0
 
 
@@ -108,20 +95,19 @@ class Files:
         output.writer.write_batch(batch)
         output.rows += batch.num_rows
         for name, column in output.columns.items():
-            _observe(column, batch.column(name))
+            observe(column, batch.column(name))
         if output.sink.tell() >= TARGET_BYTES:
             self.close()
 
     def _create(self) -> _Output:
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
         sink = create_file(self.root.join(self.folder, name))
-        exact = [f.name for f in self.schema if not (pa.types.is_floating(f.type) or pa.types.is_nested(f.type))]
-        # Footer statistics of floats skip NaN, which makes Spark skip rows; the log's statistics know better.
+        safe = filterable(self.schema)
         writer = pq.ParquetWriter(
-            sink, self.schema, compression="snappy", write_statistics=exact, store_schema=False, version="2.6"
-        )
-        columns = {f.name: _Column(bounded=_orders(f.type)) for f in self.schema if not pa.types.is_nested(f.type)}
-        return _Output(f"{self.folder}/{name}", sink, writer, columns)
+            sink, self.schema, compression="snappy", use_dictionary=safe, write_statistics=safe, store_schema=False,
+            version="2.6",
+        )  # fmt: skip
+        return _Output(f"{self.folder}/{name}", sink, writer, columns_of(self.schema))
 
     def close(self) -> None:
         """Finish the open file and note it in the manifest."""
@@ -131,10 +117,9 @@ class Files:
         output.writer.close()
         size = output.sink.tell()
         output.sink.close()
-        stats = json.dumps(statistics(output.rows, output.columns), allow_nan=False)
         self.done.append(
             {"task": self.task, "kind": self.kind, "path": output.path, "rows": output.rows, "bytes": size,
-             "detail": stats}
+             "detail": statistics(output.rows, output.columns)}
         )  # fmt: skip
 
 
@@ -246,49 +231,3 @@ def with_lineage(batch: pa.RecordBatch, schema: pa.Schema, lineage: Mapping[str,
         else:
             arrays.append(pa.repeat(pa.scalar(lineage[f.name], f.type), batch.num_rows))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _orders(kind: pa.DataType) -> bool:
-    """Whether the log's statistics carry bounds for this type."""
-    simple = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind)
-    return bool(simple or pa.types.is_date(kind))
-
-
-def _observe(column: _Column, values: pa.Array) -> None:
-    column.nulls += values.null_count
-    if not column.bounded or values.null_count == len(values):
-        return
-    if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values), skip_nulls=True).as_py():
-        # A bound that leaves NaN out would hide rows, and JSON has no infinity.
-        column.bounded = False
-        return
-    bounds = pc.min_max(values)
-    least, greatest = bounds["min"].as_py(), bounds["max"].as_py()
-    column.least = least if column.least is None else min(column.least, least)
-    column.greatest = greatest if column.greatest is None else max(column.greatest, greatest)
-
-
-def statistics(rows: int, columns: Mapping[str, _Column]) -> dict[str, Any]:
-    """Delta's per-file statistics: exact counts, and bounds only where they can't hide a row.
-
-    Source: the Delta protocol, "Per-file Statistics".
-    """
-    usable = {name: c for name, c in columns.items() if c.bounded and c.least is not None and _short(c)}
-    return {
-        "numRecords": rows,
-        "minValues": {name: _json(c.least) for name, c in usable.items()},
-        "maxValues": {name: _json(c.greatest) for name, c in usable.items()},
-        "nullCount": {name: c.nulls for name, c in columns.items()},
-    }
-
-
-def _short(column: _Column) -> bool:
-    return not isinstance(column.least, str) or max(len(column.least), len(column.greatest)) <= _LONGEST_BOUND
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):  # never reached: such columns have no bounds
-        raise ValueError(f"{value} in statistics")
-    return value
