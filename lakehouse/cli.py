@@ -1,4 +1,4 @@
-"""The command line: `lakehouse score|status|runs|demo|init|schema|jars`. Heavy imports wait until they are needed."""
+"""The command line: `lakehouse score|status|runs|sweep|demo|init|schema|jars`. What is heavy is imported late."""
 
 from __future__ import annotations
 
@@ -156,6 +156,26 @@ def schema(out: Annotated[Path | None, typer.Option(help="write it to this file 
         typer.echo(text)
     else:
         out.write_text(text + "\n")
+
+
+@app.command()
+def sweep(
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    take_away: Annotated[bool, typer.Option("--remove", help="remove what is listed; without it, only list")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List, or remove, staged files that no table knows, of runs that are finished or dead."""
+    from lakehouse import ledger, report, sweep
+
+    try:
+        # The date plays no part in where the tables are; any will do to fill the file in.
+        job = _job(conf, "2000-01-01", target, overrides)
+        found = sweep.sweep(job, ledger.now(), take_away=take_away)
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
+    typer.echo(json.dumps([asdict(f) for f in found]) if as_json else report.leftovers(found, take_away))
 
 
 @app.command()

@@ -106,6 +106,13 @@ class Snapshot:
         rows = pa.table(self.table.deletion_vectors()).to_pylist()
         return {unquote(r["filepath"]).split(root, 1)[-1]: tuple(r["selection_vector"]) for r in rows}
 
+    def unknown_files(self) -> set[str]:
+        """The files below the table's folder that its log does not know, neither as live nor as removed."""
+        away = {"retention_hours": 0, "dry_run": True, "enforce_retention_duration": False}
+        everything = self.table.vacuum(full=True, **away)  # type: ignore[arg-type]  # mypy merges the values' types
+        removed = self.table.vacuum(full=False, **away)  # type: ignore[arg-type]  # as above
+        return {unquote(path) for path in everything} - {unquote(path) for path in removed}
+
     def transaction(self, app_id: str) -> int | None:
         """The version last committed under a transaction id, None where there is none."""
         return self.table.transaction_version(app_id)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
 from lakehouse.sinks.target import Target
-from lakehouse.storage import Location, locate, read_all, remove, write_durably
+from lakehouse.storage import Location, folders, locate, read_all, remove, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -102,6 +102,12 @@ def unfinished(state: Location, identity: str, table: str) -> list[Intent]:
                   for k, v in parsed.pop("record").items()}  # fmt: skip
         found.append(Intent(**parsed, targets=targets, record=record))
     return found
+
+
+def waits(state: Location, run_id: str) -> bool:
+    """Whether an intent of this run, of whatever job, is there."""
+    intents = state.join("intents")
+    return any(f"{run_id}.json" in read_all(intents.join(name), f"{run_id}.json") for name in folders(intents))
 
 
 def close(state: Location, intent: Intent) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse import audit, carriers, delta, ledger, model
+from lakehouse import audit, carriers, delta, lease, ledger, model
 from lakehouse.audit import Tally, Verdict
 from lakehouse.contract import REASONS
 from lakehouse.errors import Blocked, NotReady
@@ -50,6 +50,7 @@ def score(job: Job, request: Request) -> Result:
             units = carriers.units(plan)
             described = {**plan.described(), "units": units, "adds_columns": [f.name for f in tables.scored_lacks]}
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
+        stack.enter_context(lease.held([locate(plan.sink.uri), locate(plan.quarantine.uri)], plan.run_id, state))
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
         _require_rows(job, tally.read)

@@ -22,7 +22,7 @@ from lakehouse.sinks import preflight
 from lakehouse.sinks.slices import look
 from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, State, Target, slice_name
 from lakehouse.sources import delta as source
-from lakehouse.storage import locate, shown
+from lakehouse.storage import Location, locate, shown
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -118,13 +118,19 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     types, how, target, state = _target(job, _fingerprint(job, pinned, fetched), request)
-    name, budget = job.checks.quarantine.table, job.sinks[0].table
-    quarantine = locate(name) if name else locate(budget).beside("_quarantine")
-    aside = replace(target, kind=QUARANTINE, uri=quarantine.uri, write="append", how=DIRECT, enforced=(), keys=())
+    aside = replace(
+        target, kind=QUARANTINE, uri=quarantine_of(job).uri, write="append", how=DIRECT, enforced=(), keys=()
+    )
     run, now = request.run_id, request.now
     return Plan(
         job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state, types, how
     )  # fmt: skip
+
+
+def quarantine_of(job: Job) -> Location:
+    """Where the job's quarantine table is, by default beside the first sink's table."""
+    name = job.checks.quarantine.table
+    return locate(name) if name else locate(job.sinks[0].table).beside("_quarantine")
 
 
 def identity_of(job: Job) -> str:

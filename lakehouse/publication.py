@@ -59,10 +59,14 @@ def intend(
     targets = []
     if tally.quarantined:
         _ensure(staging.quarantine_root, tables.quarantine, tables.quarantine_lacks, slices, told)
-        targets.append(_with_files(plan.quarantine, tally.quarantined_files, tally.quarantined, plan))
+        targets.append(
+            _with_files(
+                plan.quarantine.with_schema(tables.quarantine), tally.quarantined_files, tally.quarantined, plan
+            )
+        )
     if not verdict.problems:
         _ensure(staging.scored_root, tables.scored, tables.scored_lacks, slices, told)
-        targets.append(_with_files(plan.sink, tally.scored_files, tally.scored, plan))
+        targets.append(_with_files(plan.sink.with_schema(tables.scored), tally.scored_files, tally.scored, plan))
     status = "blocked" if verdict.problems else "published"
     record = {
         "run_id": plan.run_id, "job": plan.job.job, "date": plan.job.date, "identity": plan.sink.identity,

@@ -17,6 +17,7 @@ from lakehouse.storage import locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
+    from lakehouse.sweep import Leftover
 
 _PLAIN_EVERY = 5.0  # seconds between plain progress lines
 
@@ -32,6 +33,20 @@ def outcome(job: Job, result: Result, again: str) -> str:
         lines += _sample(job, result)
     if result.status == "published":
         lines.append(f"next     {again}     # again: UNCHANGED, same input, model and settings")
+    return "\n".join(lines)
+
+
+def leftovers(found: Sequence[Leftover], taken_away: bool) -> str:
+    """What a sweep found, a line a run and table."""
+    if not found:
+        return "nothing is left over"
+    lines = []
+    for one in found:
+        size = f"{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
+        what = f"kept: {one.kept}" if one.kept else "removed" if taken_away else "can be removed"
+        lines.append(f"{one.table}  run-{one.run_id}  {size:<25} {what}")
+    if not taken_away and any(one.kept is None for one in found):
+        lines.append("add --remove to remove these")
     return "\n".join(lines)
 
 

@@ -203,7 +203,26 @@ def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
     return {path: there.get(f"{root.path}/{path}") for path in paths}
 
 
+def tree(folder: Location) -> dict[str, int]:
+    """The files below a folder, relative to it, and their sizes in bytes."""
+    head = f"{folder.path}/"
+    return {i.path.removeprefix(head): i.size for i in _listed(folder, recursive=True) if i.is_file}
+
+
+def folders(folder: Location) -> list[str]:
+    """The names of the folders in this one."""
+    return sorted(str(i.base_name) for i in _listed(folder) if i.type == pa_fs.FileType.Directory)
+
+
+def remove_empty(folder: Location) -> None:
+    """Remove a folder in which no file is left, and its parent likewise; object storage has no folders to remove."""
+    parent = Path(folder.path).parent
+    if not folder.remote and Path(folder.path).is_dir() and not tree(folder):
+        folder.filesystem().delete_dir(folder.path)
+        with suppress(OSError):  # it is not empty
+            parent.rmdir()
+
+
 def siblings(location: Location) -> list[str]:
     """The names of the folders beside this one."""
-    parent = replace(location, path=posixpath.dirname(location.path), uri=posixpath.dirname(location.uri))
-    return sorted(str(info.base_name) for info in _listed(parent) if info.type == pa_fs.FileType.Directory)
+    return folders(replace(location, path=posixpath.dirname(location.path), uri=posixpath.dirname(location.uri)))

@@ -17,7 +17,7 @@ from lakehouse import delta
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.sinks.slices import inside, living
 from lakehouse.sinks.target import Target, slice_name, version_of
-from lakehouse.storage import shown
+from lakehouse.storage import remove, shown
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -45,6 +45,8 @@ def publish(spark: SparkSession, snapshot: delta.Snapshot, target: Target, run: 
         nothing = _rows(spark, snapshot, target).limit(0)
         for app_id, value in rest.items():
             _writer(nothing, snapshot, target, run, app_id, value).mode("append").save(snapshot.location.hadoop_uri)
+    for file in target.files:  # no table will ever know them
+        remove(snapshot.location.join(file.path))
     return version
 
 

@@ -96,6 +96,7 @@ def publish(target: Target, run: str, location: Location, spark: SparkSession | 
 def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Location) -> list[delta.DataFile]:
     """The promises of a commit, checked against this snapshot; the files that an append takes away."""
     name = shown(location)
+    _check_schema(snapshot, target, name)
     _check_rules(snapshot, target, name)
     there = sizes(location, [f.path for f in target.files])
     missing = [f.path for f in target.files if there[f.path] != f.size]
@@ -117,6 +118,14 @@ def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Locatio
         refuse_foreign(snapshot, target, living(snapshot, inside(snapshot, target.slice)))
         return []
     return _earlier(live, target, snapshot, name) if target.generation > 1 else []
+
+
+def _check_schema(snapshot: delta.Snapshot, target: Target, name: str) -> None:
+    have = {f.name: f.type for f in snapshot.schema}
+    other = [f.name for f in target.schema if have.get(f.name) != f.type]
+    if other or list(snapshot.partition_columns) != list(target.slice):
+        what = f"columns {', '.join(other)}" if other else f"partitioned by {list(snapshot.partition_columns)}"
+        raise Overtaken(f"{name}: the table is another one than when the run was planned ({what}); run again")
 
 
 def _check_rules(snapshot: delta.Snapshot, target: Target, name: str) -> None:

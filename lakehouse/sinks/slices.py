@@ -59,6 +59,8 @@ def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> Stat
     same = generation > 0 and snapshot.transaction(f"{target.identity}/{target.fingerprint}") == generation
     if target.write == "append" and not generation:
         return State(0, False, snapshot.version)
+    if not {JOB, RUN_ID} <= set(snapshot.schema.names):
+        return State(0, False, snapshot.version)  # no table of ours; its schema will be refused
     alive = living(snapshot, inside(snapshot, target.slice))
     refuse_foreign(snapshot, target, alive)
     last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import pyarrow as pa
 
 from lakehouse import delta
 
@@ -22,7 +25,8 @@ class Target:
     `identity` is `<job>/<slice>`; `slice` the partition it fills, as the log spells the values; `generation`
     the one this run would be (that of the sink for its quarantine, which only ever grows). `how`: DIRECT commits
     the staged files themselves, COPIED lets Spark write their rows. `enforced`: the table's constraints that
-    every staged row was held against; `keys`: what merge matches rows by.
+    every staged row was held against; `keys`: what merge matches rows by; `columns`: the Arrow schema of what is
+    written with the slice, serialised.
     """
 
     kind: str
@@ -36,6 +40,7 @@ class Target:
     how: str = DIRECT
     enforced: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    columns: str = ""
     files: tuple[delta.Add, ...] = ()
     rows: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +52,13 @@ class Target:
     def from_json(parsed: Mapping[str, Any]) -> Target:
         tuples = {name: tuple(parsed[name]) for name in ("enforced", "keys")}
         return Target(**{**parsed, **tuples, "files": tuple(delta.Add(**f) for f in parsed["files"])})
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.columns)))
+
+    def with_schema(self, schema: pa.Schema) -> Target:
+        return replace(self, columns=base64.b64encode(schema.remove_metadata().serialize()).decode())
 
     def transactions(self, run: str) -> dict[str, int]:
         """The transaction ids of the run's commit: they outlive the log's history, which commit metadata doesn't."""

@@ -1,0 +1,68 @@
+"""Left-overs of runs: staged files that no table knows, of runs that are finished or dead; listed, and removed.
+A run in progress says so in a lease beside its staged files; a run that waits to be finished has an intent. Files that
+a table's log knows, be it only as removed ones that time travel may still ask for, are VACUUM's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lakehouse import delta, lease, ledger
+from lakehouse.plan import quarantine_of
+from lakehouse.storage import Location, folders, locate, remove, shown, tree
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+PREFIX = "run-"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A run's folder below a table. `files` are those that may go, none where `kept` says why they must stay."""
+
+    table: str
+    run_id: str
+    files: int
+    bytes: int
+    kept: str | None
+
+
+def sweep(job: Job, now: datetime, *, take_away: bool) -> list[Leftover]:
+    """The left-overs in the job's scored and quarantine tables; removed if `take_away`.
+
+    Raises Unavailable where the storage can't be reached.
+    """
+    tables = [*(locate(sink.table) for sink in job.sinks), quarantine_of(job)]
+    return [found for table in tables for found in _swept(table, ledger.state_of(job), now, take_away)]
+
+
+def _swept(table: Location, state: Location, now: datetime, take_away: bool) -> Iterator[Leftover]:
+    runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
+    # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
+    kept = {run: lease.why_kept(table, run, now) or _waiting(table, run, state) for run in runs}
+    snapshot = delta.open_table(table)
+    unknown = None if snapshot is None else snapshot.unknown_files()
+    for run in runs:
+        folder = table.join(f"{PREFIX}{run}")
+        files = {path: size for path, size in tree(folder).items() if not path.endswith(lease.NAME)}
+        if unknown is not None:
+            files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
+        if not files and kept[run] is None and not lease.read(table, run):
+            continue
+        yield Leftover(shown(table), run, len(files), sum(files.values()), kept[run])
+        if take_away and kept[run] is None:
+            for path in files:
+                remove(folder.join(path))
+            lease.end(table, run)
+
+
+def _waiting(table: Location, run: str, state: Location) -> str | None:
+    """Why a run whose intent is written must stay; its lease says where its state is, where that is another."""
+    said = lease.read(table, run)
+    states = {state, locate(said["state"])} if said and said.get("state") else {state}
+    waits = any(ledger.waits(place, run) for place in states)
+    return "waits to be finished by the next run of its job" if waits else None
