@@ -320,35 +320,6 @@ def read_files(root: Location, paths: Sequence[str], columns: Sequence[str]) -> 
     )
 
 
-def append_rows(location: Location, rows: pa.Table, app_id: str, description: str) -> None:
-    """Append a few rows to a table of the project's own, once per `app_id`; creates the table if need be.
-
-    Raises Conflict when the table stays too busy.
-    """
-    from deltalake import write_deltalake
-
-    for attempt in range(ATTEMPTS):
-        snapshot = open_table(location)
-        if snapshot is not None and snapshot.transaction(app_id) is not None:
-            return
-        try:
-            write_deltalake(
-                location.uri,
-                rows,
-                mode="append",
-                description=description if snapshot is None else None,
-                commit_properties=CommitProperties(app_transactions=[Transaction(app_id, 1)]),
-                schema_mode="merge" if snapshot is not None else None,
-                storage_options=location.delta_options(),
-            )
-            return
-        except (DeltaError, OSError) as error:
-            # Whether the rows are there is asked of the log: the reply may have been lost.
-            if attempt == ATTEMPTS - 1:
-                raise Conflict(f"{shown(location)}: {_line(error)}") from error
-            pause(attempt)
-
-
 def pause(attempt: int) -> None:
     """Wait before the next attempt of a commit: a random time, longer each time, 3 seconds at most."""
     time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))

@@ -855,7 +855,7 @@ def test_every_row_read_is_scored_or_in_quarantine(make_job, counting, rows, per
     ids = [i if keyed else None for i, (keyed, _, _) in enumerate(rows)]
     table = pa.table({
         "id": pa.array(ids, pa.int64()), "n": pa.array([n for _, n, _ in rows], pa.int64()),
-        "a": pa.array([a for _, _, a in rows], pa.float64()), "row": pa.array(range(len(rows))),
+        "a": pa.array([a for _, _, a in rows], pa.float64()), "row": pa.array(range(len(rows)), pa.int64()),
     })  # fmt: skip
     write(f"{name}_features", table)
     job = make_job(

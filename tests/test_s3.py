@@ -37,7 +37,9 @@ def uri(register, s3_server, tracking_uri):
     x = pd.DataFrame({"a": np.linspace(0, 4, 40), "b": np.cos(np.arange(40))})
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AWS_ENDPOINT_URL", s3_server)
-        home = mlflow.MlflowClient(tracking_uri).create_experiment("on S3", "s3://lake/artifacts")
+        client = mlflow.MlflowClient(tracking_uri)
+        there = client.get_experiment_by_name("on S3")
+        home = there.experiment_id if there else client.create_experiment("on S3", "s3://lake/artifacts")
         return register(LogisticRegression().fit(x, (x["a"] > 2).astype(int)), x, experiment_id=home)
 
 
