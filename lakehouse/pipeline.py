@@ -47,8 +47,8 @@ def score(job: Job, request: Request) -> Result:
         tables = prepare(plan, carry.sample())
         clock.lap("plan")
         if request.dry_run:
-            units = carriers.units(plan)
-            described = {**plan.described(), "units": units, "adds_columns": [f.name for f in tables.scored_lacks]}
+            added = [f.name for f in tables.scored_lacks or ()]
+            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added}
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
         stack.enter_context(lease.held([locate(plan.sink.uri), locate(plan.quarantine.uri)], plan.run_id, state))
         tally = audit.tally(carry.run(tables.staging))

@@ -68,6 +68,7 @@ class Plan:
     state: State
     slice_types: Mapping[str, pa.DataType]
     decision: preflight.Decision
+    existing: delta.Snapshot | None
 
     @property
     def unchanged(self) -> bool:
@@ -117,13 +118,14 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     carrier, reason = source.carrier(pinned, columns)
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
-    types, how, target, state = _target(job, _fingerprint(job, pinned, fetched), request)
+    types, how, target, state, existing = _target(job, _fingerprint(job, pinned, fetched), request)
     aside = replace(
         target, kind=QUARANTINE, uri=quarantine_of(job).uri, write="append", how=DIRECT, enforced=(), keys=()
     )
     run, now = request.run_id, request.now
     return Plan(
-        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state, types, how
+        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state, types, how,
+        existing,
     )  # fmt: skip
 
 
@@ -146,8 +148,8 @@ def _fingerprint(job: Job, pinned: source.Pinned, fetched: model.Model) -> str:
 
 def _target(
     job: Job, fingerprint: str, request: Request
-) -> tuple[dict[str, pa.DataType], preflight.Decision, Target, State]:
-    """The slice's types, how the table is published to, what this run would do to it, and what it holds."""
+) -> tuple[dict[str, pa.DataType], preflight.Decision, Target, State, delta.Snapshot | None]:
+    """The slice's types, how the table is published to, what this run would do to it, what it holds, and the table."""
     write, location = job.sinks[0].write, locate(job.sinks[0].table)
     snapshot = delta.open_table(location)
     types = preflight.slice_types(job.slice, snapshot.schema if snapshot else None)
@@ -162,13 +164,13 @@ def _target(
         _refuse_copying(decision, target, shown(location), request)
     state = look(snapshot, target, request.rescore)
     if state.same and not request.rescore:
-        return types, decision, replace(target, generation=state.generation), state
+        return types, decision, replace(target, generation=state.generation), state, snapshot
     if write == "append" and state.generation and not request.rescore:
         raise Blocked(
             f"{shown(location)}: {job.job} appended its rows of {job.date} already, from other input, model or "
             "settings. Use --rescore to replace those rows"
         )
-    return types, decision, replace(target, generation=state.generation + 1), state
+    return types, decision, replace(target, generation=state.generation + 1), state, snapshot
 
 
 def _refuse_copying(decision: preflight.Decision, target: Target, name: str, request: Request) -> None:

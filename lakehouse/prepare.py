@@ -20,13 +20,13 @@ from lakehouse.storage import locate
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the workers are told, the schemas of the two tables, and the columns that each lacks so far."""
+    """What workers are told, the schemas of the two tables, and the columns each lacks; None: there is no table."""
 
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
-    scored_lacks: tuple[pa.Field, ...] = ()
-    quarantine_lacks: tuple[pa.Field, ...] = ()
+    scored_lacks: tuple[pa.Field, ...] | None = None
+    quarantine_lacks: tuple[pa.Field, ...] | None = None
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
@@ -66,9 +66,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
     tables = Prepared(
         staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices])
     )
-    target, quarantine = delta.open_table(staging.scored_root), delta.open_table(staging.quarantine_root)
-    if target is not None:
-        lacks = preflight.check_schema(target, tables.scored, list(plan.slice_types), plan.sink.how)
+    quarantine = delta.open_table(staging.quarantine_root)
+    if plan.existing is not None:
+        lacks = preflight.check_schema(plan.existing, tables.scored, list(plan.slice_types), plan.sink.how)
         tables = replace(tables, scored_lacks=tuple(lacks))
     if quarantine is not None:
         lacks = preflight.check_quarantine(quarantine, tables.quarantine, list(plan.slice_types))

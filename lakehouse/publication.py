@@ -100,13 +100,19 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
 
 
 def _ensure(
-    location: Location, schema: pa.Schema, lacks: Sequence[pa.Field], slices: Sequence[str], told: Mapping[str, str]
+    location: Location,
+    schema: pa.Schema,
+    lacks: Sequence[pa.Field] | None,
+    slices: Sequence[str],
+    told: Mapping[str, str],
 ) -> None:
     """Create the table, or add the columns it lacks in a commit of its own."""
+    if lacks is not None and not lacks:
+        return
     snapshot = delta.open_table(location)
     if snapshot is None:
         sink.create(location, schema, slices, told)
-    elif missing := [f for f in lacks if f.name not in snapshot.schema.names]:
+    elif missing := [f for f in schema if f.name not in snapshot.schema.names]:
         delta.add_columns(snapshot, missing)
 
 
@@ -145,11 +151,10 @@ def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: l
     """Make the commits; `done` gets each as it is made."""
     try:
         # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
-        for target in intent.targets:
-            sink.check(target, intent.run_id, locate(target.uri))
-        for target in intent.targets:
+        checked = [sink.check(target, intent.run_id, locate(target.uri)) for target in intent.targets]
+        for target, seen in zip(intent.targets, checked, strict=True):
             location = locate(target.uri)
-            version = sink.publish(target, intent.run_id, location, spark)
+            version = sink.publish(target, intent.run_id, location, seen, spark)
             done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
     except (Blocked, sink.Overtaken, sink.Gone):
         # It can never be finished: left there, its intent would stop every later run.

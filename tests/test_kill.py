@@ -165,7 +165,12 @@ POINTS = {
 """Point of the run's death: whether its intent is there then, and whether its scores are."""
 
 
-@pytest.mark.parametrize("point", POINTS)
+ON_S3 = ["scoring", "declared", "sink published", "recorded"]
+
+
+@pytest.mark.parametrize(
+    ("point", "lake"), [*((p, "disk") for p in POINTS), *((p, "S3") for p in ON_S3)], indirect=["lake"]
+)
 def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(
     point, halfway, daily, forbid_scoring, run_until, lake
 ):
@@ -210,6 +215,7 @@ def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("published", 2)], 0)
 
 
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
 def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, daily, run_until, lake):
     job, before, earlier = daily(max_fraction=0.01), read(f"{lake}/scores"), staged_runs(lake)
     run_until("quarantine published", job)
@@ -221,7 +227,14 @@ def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, da
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("blocked", 2), ("blocked", 2)], 0)
 
 
-@pytest.mark.parametrize("point", ["quarantine created", "sink's log appears", "sink created", "declared"])
+@pytest.mark.parametrize(
+    ("point", "lake"),
+    [
+        *((p, "disk") for p in ("quarantine created", "sink's log appears", "sink created", "declared")),
+        ("sink created", "S3"),
+    ],
+    indirect=["lake"],
+)
 def test_a_kill_around_the_tables_first_version_is_made_good(point, daily, run_until, lake):
     write(f"{lake}/features", features(DAY), ["day"])
     score(daily(table="expected"))

