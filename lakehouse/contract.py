@@ -90,6 +90,20 @@ def require_columns(schema: pa.Schema, names: tuple[str, ...], role: str, table:
             raise ConfigError(f"{role}: {table} has no column {name!r}, {nearest(name, schema.names)}")
 
 
+def loose(kind: pa.DataType) -> pa.DataType:
+    """The type with every part of it nullable and nothing noted at its fields.
+
+    What a table demands of its own rows, a table that is made of them need not: Delta wants a feature for it.
+    """
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, loose(f.type)) for f in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(loose(kind.key_type), loose(kind.item_type))
+    if _is_list(kind):
+        return pa.list_(loose(kind.value_type))
+    return kind
+
+
 _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _EXACT_IN_FLOAT = {pa.float64(): _INTEGERS[:3], pa.float32(): _INTEGERS[:2]}
 

@@ -103,7 +103,13 @@ class Snapshot:
 
     def _kept(self) -> dict[str, tuple[bool, ...]]:
         root = self.location.path.rstrip("/") + "/"
-        rows = pa.table(self.table.deletion_vectors()).to_pylist()
+        try:
+            rows = pa.table(self.table.deletion_vectors()).to_pylist()
+        except DeltaError as error:
+            raise ConfigError(
+                f"{shown(self.location)}: its deletion vectors can't be read: {_line(error)}; "
+                "REORG TABLE … APPLY (PURGE) does away with them"
+            ) from error
         return {unquote(r["filepath"]).split(root, 1)[-1]: tuple(r["selection_vector"]) for r in rows}
 
     def unknown_files(self) -> set[str]:
@@ -116,6 +122,11 @@ class Snapshot:
     def transaction(self, app_id: str) -> int | None:
         """The version last committed under a transaction id, None where there is none."""
         return self.table.transaction_version(app_id)
+
+    @property
+    def written_by_spark(self) -> bool:
+        """Whether the newest commit is Spark's."""
+        return any("Apache-Spark" in str(commit.get("engineInfo")) for commit in self.table.history(1))
 
     def history(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest commits first, as their commit information."""
@@ -193,7 +204,9 @@ def create_table(
         )  # fmt: skip
     except (CommitFailedError, DeltaError, OSError) as error:
         _refuse_unreachable(location, error)
-        raise Conflict(f"{shown(location)}: another process created the table first: {_line(error)}") from error
+        if isinstance(error, CommitFailedError) or "exist" in str(error):
+            raise Conflict(f"{shown(location)}: another process created the table first: {_line(error)}") from error
+        raise ConfigError(f"{shown(location)}: the table can't be created: {_line(error)}") from error
     return _snapshot(location, table)
 
 

@@ -162,6 +162,13 @@ def _target(
         decision = preflight.decide(snapshot, write, texts)
         target = replace(target, how=decision.how, enforced=decision.enforced)
         _refuse_copying(decision, target, shown(location), request)
+        if snapshot.written_by_spark:
+            where = "S3" if location.remote else "a local disk"
+            message = (
+                f"{shown(location)}: Spark writes to this table too, and its own log store on {where} can't exclude "
+                "another process: let it not write while a run publishes"
+            )
+            request.say("warning", {"message": message})
     state = look(snapshot, target, request.rescore)
     if state.same and not request.rescore:
         return types, decision, replace(target, generation=state.generation), state, snapshot

@@ -42,10 +42,10 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
     untyped = Scoring(job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.decision.rules)
     outputs = _outputs(plan, predictor, _answer(untyped, sample, predictor, plan))
     scoring = replace(untyped, outputs=outputs)
-    kept = [snapshot.schema.field(c).with_nullable(True) for c in (*job.keys, *job.keep)]
+    kept = [pa.field(c, contract.loose(snapshot.schema.field(c).type)) for c in (*job.keys, *job.keep)]
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
     inputs = dict.fromkeys([*job.keys, *job.keep, *(f.column for f in plan.features)])
-    aside = [snapshot.schema.field(c).with_nullable(True) for c in inputs]
+    aside = [pa.field(c, contract.loose(snapshot.schema.field(c).type)) for c in inputs]
     aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
     staging = Staging(
         run_id=plan.run_id,

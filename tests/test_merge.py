@@ -116,6 +116,19 @@ def test_several_keys_match_as_one(upsert):
     assert list(found) == [(1, "a", 1.0), (1, "b", 12.0), (2, "a", 3.0), (2, "b", 13.0)]
 
 
+def test_a_key_in_the_last_millisecond_of_a_file_that_spark_wrote_is_found(upsert, spark, workspace):
+    """Spark cuts the upper bound of a timestamp to milliseconds."""
+    moment = pa.array([1_767_312_000_000_500], pa.timestamp("us", tz="UTC"))
+    write("lake/features", pa.table({"at": moment, "a": [0.1]}))
+    score(upsert(keys=["at"]))
+    spark.sql(f"OPTIMIZE delta.`{workspace}/lake/scores`")
+    spark.sql(f"REORG TABLE delta.`{workspace}/lake/scores` APPLY (PURGE)")
+    spark.sql(f"UPDATE delta.`{workspace}/lake/scores` SET p = 9")
+    write("lake/features", pa.table({"at": moment, "a": [0.2]}), mode="overwrite")
+    score(upsert(keys=["at"]))
+    assert np.round(read("lake/scores")["p"].to_numpy(), 9).tolist() == [2.0]
+
+
 def test_another_writers_rows_that_come_between_are_kept(upsert, monkeypatch):
     give([1, 2], [0.1, 0.2])
     score(upsert())

@@ -215,6 +215,40 @@ def test_spark_merges_where_a_direct_commit_can_not(name, create, daily, spark):
     ) == before
 
 
+def test_a_kept_struct_with_a_required_part_makes_a_table_that_spark_reads(daily, spark, workspace):
+    """The source may demand values of its rows; that is no reason for the scored table to do so."""
+    path = f"{workspace}/lake/features"
+    spark.sql(
+        f"CREATE TABLE delta.`{path}` (id BIGINT, code STRUCT<x: INT NOT NULL>, a DOUBLE, n TIMESTAMP_NTZ) USING delta"
+    )
+    spark.sql(f"INSERT INTO delta.`{path}` VALUES (1, named_struct('x', 7), 0.1, TIMESTAMP_NTZ'2026-01-02 03:04:05')")
+    assert score(daily(keep=["code", "n"]), "local").status == "published"
+    assert rows(spark, f"{workspace}/lake/scores", "code.x, p") == [(7, 1.0)]
+    assert score(daily(keep=["code", "n"]), "local").status == "unchanged"
+
+
+def test_a_kept_struct_of_a_table_with_column_mapping(daily, spark, workspace):
+    path = f"{workspace}/lake/features"
+    spark.sql(f"CREATE TABLE delta.`{path}` (id BIGINT, code STRUCT<x: INT>, a DOUBLE) USING delta "
+              "TBLPROPERTIES ('delta.columnMapping.mode'='name')")  # fmt: skip
+    spark.sql(f"INSERT INTO delta.`{path}` VALUES (1, named_struct('x', 7), 0.1)")
+    assert score(daily(), "spark").status == "published"
+    assert rows(spark, f"{workspace}/lake/scores", "code.x, p") == [(7, 1.0)]
+
+
+def test_a_table_that_spark_writes_to_as_well_is_warned_of_once_a_run(create, daily):
+    create(CASES["no features"][1])
+    write("lake/features", features([1], [0.1]))
+    said = []
+    score(daily(), "local", say=lambda event, values: said.append((event, values.get("message"))))
+    (warning,) = [message for event, message in said if event == "warning"]
+    assert warning.startswith("lake/scores: Spark writes to this table too, and its own log store on a local disk")
+    said.clear()
+    write("lake/features", features([2], [0.1]))
+    score(daily(), "local", say=lambda event, values: said.append((event, values.get("message"))))
+    assert [message for event, message in said if event == "warning"] == []
+
+
 def test_the_readme_has_these_outcomes():
     section = README.split("| the table has | a publish is |")[1].split("\n\n")[0]
     told = dict(re.findall(r"^\| ([^|]+?) \| ([^|-][^|]*?) \|$", section, re.MULTILINE))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse import delta
-from lakehouse.contract import COMMENTS, JOB, RUN_ID
+from lakehouse.contract import COMMENTS, JOB, RUN_ID, loose
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import copied, merge, preflight
 from lakehouse.sinks.slices import inside, living, refuse_foreign
@@ -131,7 +131,7 @@ def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Locatio
 
 
 def _check_schema(snapshot: delta.Snapshot, target: Target, name: str) -> None:
-    have = {f.name: f.type for f in snapshot.schema}
+    have = {f.name: loose(f.type) for f in snapshot.schema}
     other = [f.name for f in target.schema if have.get(f.name) != f.type]
     if other or list(snapshot.partition_columns) != list(target.slice):
         what = f"columns {', '.join(other)}" if other else f"partitioned by {list(snapshot.partition_columns)}"

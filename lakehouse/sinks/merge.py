@@ -43,7 +43,11 @@ def rewrite(
     `known` keeps what was found out, for a later attempt.
     """
     staged = delta.read_files(snapshot.location, [f.path for f in target.files], target.keys)
-    bounds = {k: pc.min_max(staged[k]).as_py() for k in target.keys if not pa.types.is_nested(staged[k].type)}
+    # Other writers cut a timestamp's upper bound to milliseconds.
+    ruled = [
+        k for k in target.keys if not (pa.types.is_nested(staged[k].type) or pa.types.is_timestamp(staged[k].type))
+    ]
+    bounds = {k: pc.min_max(staged[k]).as_py() for k in ruled}
     files = [f for f in inside(snapshot, target.slice, target.keys) if _may_hold(f, bounds)]
     new = [f for f in files if f.fingerprint() not in known]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import delta
-from lakehouse.contract import LINEAGE
+from lakehouse.contract import LINEAGE, loose
 from lakehouse.errors import ConfigError
 from lakehouse.predicate import Comparison, admits, parse_where
 from lakehouse.scoring import Rule
@@ -19,13 +19,12 @@ from lakehouse.storage import shown
 
 _DIRECT = frozenset(
     ["appendOnly", "invariants", "changeDataFeed", "deletionVectors", "v2Checkpoint", "timestampNtz",
-     "vacuumProtocolCheck", "domainMetadata", "checkConstraints", "generatedColumns", "identityColumns",
-     "columnMapping", "allowColumnDefaults"]
+     "vacuumProtocolCheck", "domainMetadata", "checkConstraints", "generatedColumns"]
 )  # fmt: skip
 """Table features that leave a direct commit right, or of which `decide` looks at each use."""
 _COPIED = frozenset(
     ["clustering", "rowTracking", "inCommitTimestamp", "typeWidening", "typeWidening-preview", "icebergCompatV1",
-     "icebergCompatV2", "checkpointProtection"]
+     "icebergCompatV2", "checkpointProtection", "identityColumns", "columnMapping", "allowColumnDefaults"]
 )  # fmt: skip
 """Table features that Spark writes and deltalake does not."""
 _FILLED = ("delta.generationExpression", "delta.identity", "CURRENT_DEFAULT")
@@ -159,7 +158,7 @@ def check_schema(
     """The columns that the table lacks and may be given. Raises ConfigError, both schemas side by side, otherwise."""
     name = shown(snapshot.location)
     check_partitions(snapshot, slice_columns)
-    have = {f.name: f.type for f in snapshot.schema}
+    have = {f.name: loose(f.type) for f in snapshot.schema}
     want = {f.name: f.type for f in wanted}
     filled = {c for c, metadata in snapshot.metadata.items() if any(k.startswith(_FILLED) for k in metadata)}
     missing = [f for f in wanted if f.name not in have]
