@@ -155,6 +155,11 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
         return None
     except (DeltaError, DeltaProtocolError, ValueError, OSError) as error:
         _refuse_unreachable(location, error)
+        if "catalog-managed" in str(error):
+            raise ConfigError(
+                f"{shown(location)}: a catalog manages the table's commits (catalogManaged), which is not supported "
+                "yet: name a table whose own log is the truth"
+            ) from error
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
         raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {_line(error)}") from error
 

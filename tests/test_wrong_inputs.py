@@ -766,7 +766,24 @@ def test_a_target_with_rules_in_its_log(
     assert said in refused()
 
 
-def raw_table(root: Path, configuration: dict[str, str]) -> None:
+@pytest.mark.parametrize("place", ["lake/scores", "lake/managed"])
+@pytest.mark.parametrize(
+    ("feature", "said"),
+    [
+        ("catalogManaged", "a catalog manages the table's commits (catalogManaged), which is not supported yet"),
+        ("fromTheFuture", "'fromTheFuture' is not supported"),
+    ],
+)
+def test_a_table_with_a_feature_that_changes_what_its_log_means(
+    refused: Refused, workspace: Path, place: str, feature: str, said: str
+) -> None:
+    raw_table(Path(place), {}, feature)
+    message = refused({} if place == "lake/scores" else {"source": {"table": place}})
+    assert message.startswith(f"{place}: ")
+    assert said in message
+
+
+def raw_table(root: Path, configuration: dict[str, str], feature: str | None = None) -> None:
     """An empty table with one column id beside its partition, its log written by hand."""
     fields = [
         {"name": name, "type": kind, "nullable": True, "metadata": {}}
@@ -782,7 +799,15 @@ def raw_table(root: Path, configuration: dict[str, str]) -> None:
     }  # fmt: skip
     log = root / "_delta_log"
     log.mkdir(parents=True)
-    lines = [{"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}, {"metaData": metadata}]
+    protocol: dict[str, Any] = {"minReaderVersion": 2, "minWriterVersion": 5}
+    if feature:
+        protocol = {
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": [feature],
+            "writerFeatures": [feature],
+        }
+    lines = [{"protocol": protocol}, {"metaData": metadata}]
     (log / "00000000000000000000.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
