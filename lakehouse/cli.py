@@ -82,11 +82,12 @@ def status(
     conf: Conf, date: Date = None, target: Target = None, overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
     """Say how the newest run of this job and date ended, with the same object and exit codes as score."""
-    from lakehouse import pipeline, report
+    from lakehouse import catalog, pipeline, report
 
     try:
         job = _job(conf, date, target, overrides)
-        outcome, code = pipeline.status(job)
+        with catalog.placed(job) as at_places:
+            outcome, code = pipeline.status(at_places)
     except Exception as error:
         _fail(error, _of(error, "", conf, date, None, None), as_json, None)
     _emit(asdict(outcome), as_json, None)
@@ -102,12 +103,13 @@ def runs(
     conf: Conf, target: Target = None, overrides: Overrides = None, limit: int = 20, as_json: AsJson = False
 ) -> None:
     """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
-    from lakehouse import ledger, report
+    from lakehouse import catalog, ledger, report
 
     try:
         # The date plays no part in where the ledger is; any will do to fill the file in.
         job = _job(conf, "2000-01-01", target, overrides)
-        rows = ledger.runs(ledger.state_of(job), job.job)[:limit]
+        with catalog.placed(job) as at_places:
+            rows = ledger.runs(ledger.state_of(at_places), job.job)[:limit]
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(rows, default=str, indent=1) if as_json else report.runs_text(rows))
@@ -167,12 +169,13 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """List, or remove, staged files that no table knows, of runs that are finished or dead."""
-    from lakehouse import ledger, report, sweep
+    from lakehouse import catalog, ledger, report, sweep
 
     try:
         # The date plays no part in where the tables are; any will do to fill the file in.
         job = _job(conf, "2000-01-01", target, overrides)
-        found = sweep.sweep(job, ledger.now(), take_away=take_away)
+        with catalog.placed(job) as at_places:
+            found = sweep.sweep(at_places, ledger.now(), take_away=take_away)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps([asdict(f) for f in found]) if as_json else report.leftovers(found, take_away))

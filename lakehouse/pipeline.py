@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse import audit, carriers, delta, lease, ledger, model
+from lakehouse import audit, carriers, catalog, delta, lease, ledger, model
 from lakehouse.audit import Tally, Verdict
 from lakehouse.contract import REASONS
 from lakehouse.errors import Blocked, NotReady
@@ -34,6 +34,11 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
+    with catalog.placed(job, request.engine) as at_places:
+        return _score(at_places, request)
+
+
+def _score(job: Job, request: Request) -> Result:
     clock = _Clock()
     state = ledger.state_of(job)
     finished = None if request.dry_run else finish_earlier(job, state, request)

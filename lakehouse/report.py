@@ -62,7 +62,8 @@ def _headline(job: Job, result: Result) -> list[str]:
 
 def _sample(job: Job, result: Result) -> list[str]:
     """A few rows of the slice, as a small table."""
-    snapshot = delta.open_table(locate(job.sinks[0].table))
+    sink = next((s for s in result.sinks if s.get("kind") == "sink"), None)
+    snapshot = delta.open_table(locate(sink["table"])) if sink else None
     live = snapshot.files() if snapshot else []
     texts = {name: str(value) for name, value in job.slice.items()}
     mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]

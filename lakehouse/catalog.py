@@ -1,0 +1,102 @@
+"""Tables named as the Spark session's catalog knows them (`db.table`, `catalog.db.table`), as the places they lie at.
+
+A name is resolved once, before anything else of a run; all that follows knows only locations. A table that the run
+creates at a name's place is entered into the catalog afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import delta
+from lakehouse.errors import ConfigError, nearest
+from lakehouse.storage import locate
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakehouse.config import Job
+
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){1,2}")
+
+
+def is_name(table: str) -> bool:
+    """Whether a table is named as a catalog does: two or three identifiers with dots, and no such path is there."""
+    return _NAME.fullmatch(table) is not None and not os.path.exists(table)
+
+
+def _names(job: Job) -> dict[str, str]:
+    """Where the job names a table by the catalog, and the name."""
+    tables = {"source.table": job.source.table, "checks.quarantine.table": job.checks.quarantine.table or ""}
+    tables |= {f"sinks.{number}.table": sink.table for number, sink in enumerate(job.sinks)}
+    return {key: table for key, table in tables.items() if is_name(table)}
+
+
+@contextmanager
+def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
+    """The job with locations instead of catalog names; starts Spark only where there are names.
+
+    Raises ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
+    """
+    names = _names(job)
+    if not names:
+        yield job
+        return
+    if engine == "local":
+        key, name = next(iter(names.items()))
+        raise ConfigError(
+            f"{key}: {name!r} is a name of Spark's catalog: use --engine spark, or the table's path (a folder of that "
+            f"name is ./{name})"
+        )
+    from lakehouse.engines import spark as engines
+
+    with engines.session(delta=True) as spark:
+        places = {key: _place(spark, name, key) for key, name in names.items()}
+        try:
+            yield _with_places(job, places)
+        finally:
+            for key, name in names.items():
+                if not spark.catalog.tableExists(name) and delta.open_table(locate(places[key])) is not None:
+                    literal = locate(places[key]).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
+                    spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+
+
+def _quoted(name: str) -> str:
+    return ".".join(f"`{part}`" for part in name.split("."))
+
+
+def _place(spark: SparkSession, name: str, key: str) -> str:
+    """Where a table lies, or would by its schema's location if it isn't there yet."""
+    if spark.catalog.tableExists(name):
+        try:
+            detail = spark.sql(f"DESCRIBE DETAIL {_quoted(name)}").first()
+        except Exception as error:
+            raise ConfigError(f"{key}: {name} is no Delta table: {str(error).splitlines()[0]}") from error
+        if detail is None or detail["format"] != "delta":
+            raise ConfigError(f"{key}: {name} is no Delta table but {detail and detail['format']}")
+        return locate(str(detail["location"])).uri
+    schema, table = name.rsplit(".", 1)
+    if not spark.catalog.databaseExists(schema):
+        raise ConfigError(f"{key}: the catalog has no schema {schema!r} for {name}")
+    if key == "source.table":
+        known = [row["tableName"] for row in spark.sql(f"SHOW TABLES IN {_quoted(schema)}").collect()]
+        raise ConfigError(f"{key}: the catalog has no table {name}, {nearest(table, known)}")
+    rows = spark.sql(f"DESCRIBE SCHEMA EXTENDED {_quoted(schema)}").collect()
+    home = next(str(row["info_value"]) for row in rows if row["info_name"] == "Location")
+    return locate(home).join(table).uri
+
+
+def _with_places(job: Job, places: Mapping[str, str]) -> Job:
+    def at(key: str, section: Any) -> Any:
+        return section.model_copy(update={"table": places[key]}) if key in places else section
+
+    sinks = tuple(at(f"sinks.{number}.table", sink) for number, sink in enumerate(job.sinks))
+    checks = job.checks.model_copy(update={"quarantine": at("checks.quarantine.table", job.checks.quarantine)})
+    moved = {"source": at("source.table", job.source), "sinks": sinks, "checks": checks}
+    if locate(moved["source"].table) in [locate(sink.table) for sink in sinks]:
+        raise ConfigError(f"sinks: {job.sinks[0].table} is also source.table ({moved['source'].table})")
+    return job.model_copy(update=moved)
