@@ -176,14 +176,29 @@ def _listed(folder: Location, recursive: bool = False) -> list[pa_fs.FileInfo]:
 
 
 def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
-    """The files of a folder whose names end with `suffix`, by name, in order; none where there is no folder."""
+    """The files of a folder whose names end with `suffix`, by name, in order; none where there is no folder.
+
+    One that somebody takes away meanwhile is left out.
+    """
     found = {}
-    filesystem = folder.filesystem()
     for info in sorted(_listed(folder), key=lambda i: str(i.base_name)):
         if info.is_file and info.base_name.endswith(suffix) and not info.base_name.startswith("."):
-            with reaching(folder), filesystem.open_input_stream(info.path) as stream:
-                found[str(info.base_name)] = bytes(stream.read())
+            content = _content(folder.join(str(info.base_name)))
+            if content is not None:
+                found[str(info.base_name)] = content
     return found
+
+
+def _content(file: Location) -> bytes | None:
+    filesystem = file.filesystem()
+    with reaching(file):
+        try:
+            with filesystem.open_input_stream(file.path) as stream:
+                return bytes(stream.read())
+        except OSError:  # S3 says so in an error of no particular kind
+            if filesystem.get_file_info(file.path).type == pa_fs.FileType.NotFound:
+                return None
+            raise
 
 
 def remove(location: Location) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import ledger, pipeline
+from lakehouse import ledger, pipeline, storage
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.storage import locate
@@ -96,6 +96,17 @@ def test_s3a_and_s3_are_the_same_place(bucket):
         locate("s3://lake")
     with pytest.raises(ConfigError, match=r"gs://b/t: storage gs:// is not supported yet"):
         locate("gs://b/t")
+
+
+@pytest.mark.parametrize("place", ["disk", "S3"])
+def test_a_file_that_is_taken_away_while_a_folder_is_read_is_left_out(place, request, workspace, monkeypatch):
+    folder = locate("state" if place == "disk" else request.getfixturevalue("bucket"))
+    for name in ("a.json", "b.json"):
+        storage.write_durably(folder.join(name), b"{}")
+    listed = storage._listed(folder)
+    storage.remove(folder.join("a.json"))
+    monkeypatch.setattr(storage, "_listed", lambda *_: listed)
+    assert storage.read_all(folder, ".json") == {"b.json": b"{}"}
 
 
 def test_a_large_file_goes_up_in_parts(daily, bucket, monkeypatch):
