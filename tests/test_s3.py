@@ -179,6 +179,16 @@ def test_storage_that_stays_away_is_named_and_nothing_is_half_done(daily, bucket
     assert read(f"{bucket}/scores").num_rows == 199
 
 
+def test_a_model_on_s3_without_boto3_says_what_to_install(daily, bucket):
+    write(f"{bucket}/features", features())
+    without = "import sys; sys.modules['boto3'] = None; from lakehouse.cli import main; main()"
+    command = [sys.executable, "-c", without, "score", daily().path, "--date", DAY, "--engine", "local"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "lies at s3://lake/artifacts" in done.stderr
+    assert done.stderr.endswith("MLflow needs boto3: pip install 'lakehouse[s3]'\n")
+
+
 def test_a_bucket_that_is_not_there_is_named(make_job, daily, bucket):
     write(f"{bucket}/features", features())
     with pytest.raises(Unavailable, match="s3://nowhere/scores"):

@@ -83,6 +83,11 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
     except mlflow.exceptions.MlflowException as error:
         raise ConfigError(f"model.uri: {resolved.uri} can't be downloaded: {_first(error)}") from error
+    except ImportError as error:
+        raise ConfigError(
+            f"model.uri: {resolved.uri} lies at {source}, and to fetch it MLflow needs {error.name}: "
+            "pip install 'lakehouse[s3]'"
+        ) from error
     except OSError as error:
         raise Unavailable(f"model.uri: {resolved.uri} can't be downloaded: {error}") from error
     (path / _META).unlink(missing_ok=True)
