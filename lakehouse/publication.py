@@ -17,7 +17,7 @@ from lakehouse.ledger import Intent
 from lakehouse.plan import Plan, Request, identity_of
 from lakehouse.prepare import Prepared, comments
 from lakehouse.sinks import delta as sink
-from lakehouse.sinks.target import COPIED, Target, published
+from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, published
 from lakehouse.storage import Location, locate, shown
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: l
             location = locate(target.uri)
             version = sink.publish(target, intent.run_id, location, seen, spark)
             done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
-    except (Blocked, sink.Overtaken, sink.Gone):
+    except (Blocked, Gone, Overtaken):
         # It can never be finished: left there, its intent would stop every later run.
         ledger.close(state, intent)
         raise
@@ -171,7 +171,7 @@ def finish_earlier(job: Job, state: Location, request: Request) -> Result | None
     for intent in ledger.unfinished(state, identity_of(job), locate(job.sinks[0].table).uri):
         try:
             done = carry_out(intent, state, request)
-        except (Blocked, sink.Overtaken, sink.Gone) as error:
+        except (Blocked, Gone, Overtaken) as error:
             request.say("warning", {"message": f"run {intent.run_id} can't be finished any more: {error}"})
             continue
         request.say("resumed", {"run_id": intent.run_id, "status": done.status})

@@ -24,6 +24,7 @@ from lakehouse.config import Job
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, NotReady, Partial, Unavailable
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks.target import Gone, Overtaken
 from lakehouse.storage import locate
 from tests.conftest import opened, read, score, version, write
 from tests.tables import assert_tables_equal
@@ -549,7 +550,7 @@ def test_a_run_that_another_one_overtook_publishes_nothing(daily, monkeypatch, p
     winner = in_the_middle(monkeypatch, *point, overtake)
     with pytest.raises(Unavailable, match="another run published generation") as raised:
         score(daily())
-    assert (type(raised.value), raised.value.exit_code) == (sink.Overtaken, 5)
+    assert (type(raised.value), raised.value.exit_code) == (Overtaken, 5)
     assert winner[0].status == "published"
     assert runs_in("lake/scores") == {winner[0].run_id}
     holds("lake/scores", changed)
@@ -612,7 +613,7 @@ def test_a_staged_file_that_is_not_whole_is_never_published(daily, monkeypatch, 
     in_the_middle(monkeypatch, ledger, "declare", lambda: [harm(f) for f in staged(table)], late=True)
     with pytest.raises(Unavailable, match="1 staged files are missing or have another size") as raised:
         score(job)
-    assert (type(raised.value), raised.value.exit_code, publishes("lake/scores")) == (sink.Gone, 5, [])
+    assert (type(raised.value), raised.value.exit_code, publishes("lake/scores")) == (Gone, 5, [])
     assert (read("lake/scores").num_rows, unfinished(job)) == (0, 0)
     assert score(job).status == "published"
     holds("lake/scores", features(DAY, keyless=4))
@@ -644,7 +645,7 @@ def test_a_run_that_cannot_be_published_any_more_leaves_nothing_in_quarantine(da
 def test_a_rule_that_the_table_got_meanwhile_is_not_broken(daily, monkeypatch, rule, named):
     write("lake/features", features(DAY), ["day"])
     in_the_middle(monkeypatch, ledger, "declare", lambda: rule(DeltaTable("lake/scores")), late=True)
-    with pytest.raises(sink.Overtaken, match=rf"rules changed since the run was planned.*{named}"):
+    with pytest.raises(Overtaken, match=rf"rules changed since the run was planned.*{named}"):
         score(daily())
     assert (publishes("lake/scores"), unfinished(daily())) == ([], 0)
 

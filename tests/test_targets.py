@@ -20,6 +20,7 @@ from lakehouse import delta
 from lakehouse.contract import LINEAGE
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.sinks import copied
+from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import score, write
 from tests.test_exactly_once import unfinished
@@ -196,6 +197,40 @@ def test_a_copy_that_was_stopped_is_made_once(create, daily, spark, monkeypatch)
     ]
     assert len(writes) == 1
     assert score(daily(), "spark").status == "unchanged"
+
+
+def test_a_copy_that_another_run_overtakes_is_told_although_spark_says_nothing(create, daily, spark, monkeypatch):
+    """Spark skips a transaction id that is there already without a word."""
+    path = create(CASES["column mapping"][1])
+    write("lake/features", features([1, 2], [0.1, 0.2]))
+    original = copied._write
+
+    def overtaken(*args: Any) -> None:
+        monkeypatch.setattr(copied, "_write", original)
+        assert score(daily(state="other_state"), "spark").status == "published"
+        original(*args)
+
+    monkeypatch.setattr(copied, "_write", overtaken)
+    with pytest.raises(Overtaken, match=r"another run published score_date=2026-01-02 meanwhile \(0 of 2 rows live\)"):
+        score(daily(), "spark")
+    assert (rows(spark, path), unfinished(daily())) == ([(1, "abc", 1.0), (2, "abc", 2.0)], 0)
+    assert score(daily(), "spark").status == "unchanged"
+
+
+def test_a_writer_that_comes_in_between_sparks_copy_is_tried_again(create, daily, spark, monkeypatch):
+    path = create(CASES["column mapping"][1])
+    write("lake/features", features([1, 2], [0.1, 0.2]))
+    original, calls = copied._write, []
+
+    def conflicting(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("[DELTA_CONCURRENT_APPEND] files were added by a concurrent update")
+        original(*args)
+
+    monkeypatch.setattr(copied, "_write", conflicting)
+    assert score(daily(), "spark").status == "published"
+    assert (len(calls), rows(spark, path)) == (2, [(1, "abc", 1.0), (2, "abc", 2.0)])
 
 
 @pytest.mark.parametrize("name", ["column mapping", "change data feed", "deletion vectors"])

@@ -16,7 +16,7 @@ from lakehouse import delta, ledger, pipeline
 from lakehouse.config import load_job
 from lakehouse.engines import local
 from lakehouse.errors import Unavailable
-from lakehouse.sinks.delta import Overtaken
+from lakehouse.sinks.target import Overtaken
 
 
 def publish(job_file: str, date: str, times: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import delta
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.sinks.slices import inside, living
-from lakehouse.sinks.target import Target, slice_name, version_of
+from lakehouse.sinks.target import Overtaken, Target, slice_name, version_of
 from lakehouse.storage import remove, shown
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ _OVERTAKEN = ("Concurrent", "DELTA_CONCURRENT")
 def publish(spark: SparkSession, snapshot: delta.Snapshot, target: Target, run: str) -> int:
     """Let Spark write the run's rows, unless it has; the table's version then.
 
-    Raises Blocked where a rule of the table stands against a row, delta.Conflict where another writer came first.
+    Raises Blocked where a rule of the table stands against a row, Overtaken where another run published this
+    generation, delta.Conflict where another writer came first.
     """
     version = snapshot.version
     if (snapshot.transaction(target.identity) or 0) < target.generation:
@@ -159,7 +160,7 @@ def _verify(snapshot: delta.Snapshot, target: Target, run: str) -> None:
     alive = living(snapshot, inside(snapshot, target.slice))
     mine = alive.get((target.job, run), 0)
     if mine != target.rows or (target.write == "replace" and sum(alive.values()) != mine):
-        raise Unavailable(
+        raise Overtaken(
             f"{shown(snapshot.location)}: another run published {slice_name(target.slice)} meanwhile "
             f"({mine:,} of {target.rows:,} rows live); run again"
         )

@@ -13,19 +13,11 @@ from lakehouse.contract import COMMENTS, JOB, RUN_ID, loose
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import copied, merge, preflight
 from lakehouse.sinks.slices import inside, living, refuse_foreign
-from lakehouse.sinks.target import COPIED, QUARANTINE, Target, published, slice_name, version_of
+from lakehouse.sinks.target import COPIED, QUARANTINE, Gone, Overtaken, Target, published, slice_name, version_of
 from lakehouse.storage import Location, shown, sizes
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-
-class Gone(Unavailable):
-    """Staged files of a run are not there."""
-
-
-class Overtaken(Unavailable):
-    """Another run published the same slice meanwhile, or the table got other rules."""
 
 
 def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], comments: Mapping[str, str]) -> None:

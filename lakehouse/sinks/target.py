@@ -11,11 +11,20 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import delta
+from lakehouse.errors import Unavailable
 
 QUARANTINE = "quarantine"
 SINK = "sink"
 DIRECT = "direct"
 COPIED = "copied"
+
+
+class Gone(Unavailable):
+    """Staged files of a run are not there."""
+
+
+class Overtaken(Unavailable):
+    """Another run published the same slice meanwhile, or the table got other rules."""
 
 
 @dataclass(frozen=True)
