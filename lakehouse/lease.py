@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -64,9 +64,8 @@ def end(table: Location, run: str) -> None:
     remove_empty(folder)
 
 
-def why_kept(table: Location, run: str, now: datetime) -> str | None:
-    """Why the run counts as alive, None where it doesn't: no lease, an old one, or its process is gone."""
-    said = read(table, run)
+def why_kept(said: Mapping[str, Any] | None, now: datetime) -> str | None:
+    """Why a run with such a lease counts as alive, None where it doesn't: no lease, an old one, its process is gone."""
     if said is None:
         return None
     at = datetime.fromisoformat(said["at"])

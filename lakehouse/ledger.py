@@ -20,7 +20,7 @@ from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
 from lakehouse.sinks.target import Target
 from lakehouse.staging import Files
-from lakehouse.storage import Location, folders, locate, read_all, remove, write_durably
+from lakehouse.storage import Location, locate, read_all, remove, tree, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -105,10 +105,10 @@ def unfinished(state: Location, identity: str, table: str) -> list[Intent]:
     return found
 
 
-def waits(state: Location, run_id: str) -> bool:
-    """Whether an intent of this run, of whatever job, is there."""
-    intents = state.join("intents")
-    return any(f"{run_id}.json" in read_all(intents.join(name), f"{run_id}.json") for name in folders(intents))
+def waiting(state: Location) -> set[str]:
+    """The runs, of whatever job, whose intents are there."""
+    names = (path.rsplit("/", 1)[-1] for path in tree(state.join("intents")))
+    return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
 
 
 def close(state: Location, intent: Intent) -> None:

@@ -1,4 +1,5 @@
 """Left-overs of runs: staged files that no table knows, of runs that are finished or dead; listed, and removed.
+
 A run in progress says so in a lease beside its staged files; a run that waits to be finished has an intent. Files that
 a table's log knows, be it only as removed ones that time travel may still ask for, are VACUUM's business.
 """
@@ -43,7 +44,14 @@ def sweep(job: Job, now: datetime, *, take_away: bool) -> list[Leftover]:
 def _swept(table: Location, state: Location, now: datetime, take_away: bool) -> Iterator[Leftover]:
     runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
-    kept = {run: lease.why_kept(table, run, now) or _waiting(table, run, state) for run in runs}
+    leases = {run: lease.read(table, run) for run in runs}
+    states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
+    waiting = {run for place in states for run in ledger.waiting(place)}
+    kept = {
+        run: lease.why_kept(said, now)
+        or ("waits to be finished by the next run of its job" if run in waiting else None)
+        for run, said in leases.items()
+    }
     snapshot = delta.open_table(table)
     unknown = None if snapshot is None else snapshot.unknown_files()
     for run in runs:
@@ -51,18 +59,10 @@ def _swept(table: Location, state: Location, now: datetime, take_away: bool) -> 
         files = {path: size for path, size in tree(folder).items() if not path.endswith(lease.NAME)}
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
-        if not files and kept[run] is None and not lease.read(table, run):
+        if not files and kept[run] is None and not leases[run]:
             continue
         yield Leftover(shown(table), run, len(files), sum(files.values()), kept[run])
         if take_away and kept[run] is None:
             for path in files:
                 remove(folder.join(path))
             lease.end(table, run)
-
-
-def _waiting(table: Location, run: str, state: Location) -> str | None:
-    """Why a run whose intent is written must stay; its lease says where its state is, where that is another."""
-    said = lease.read(table, run)
-    states = {state, locate(said["state"])} if said and said.get("state") else {state}
-    waits = any(ledger.waits(place, run) for place in states)
-    return "waits to be finished by the next run of its job" if waits else None

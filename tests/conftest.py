@@ -10,6 +10,7 @@ import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,19 @@ def make_job(workspace: Path, tracking_uri: str) -> Callable[..., Job]:
         return load_job(path, date=date, overrides=overrides, environ=os.environ)
 
     return make
+
+
+@contextmanager
+def spark_settings(spark: Any, **values: str) -> Iterator[None]:
+    """The session with other settings for a while."""
+    before = {name: spark.conf.get(name, None) for name in values}
+    for name, value in values.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            spark.conf.set(name, value) if value is not None else spark.conf.unset(name)
 
 
 def score(job: Job, engine: str = "local", **request: Any) -> pipeline.Result:

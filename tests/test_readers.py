@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from sklearn.linear_model import LinearRegression
 from lakehouse import pipeline
 from lakehouse.contract import LINEAGE
 from lakehouse.errors import Blocked
-from tests.conftest import score, version, write
+from tests.conftest import score, spark_settings, version, write
 from tests.tables import assert_tables_equal
 
 # The model's logarithm of a negative number is what these tests are about.
@@ -77,24 +76,11 @@ def scored(rows: pa.Table, result: pipeline.Result) -> pa.Table:
     return table.append_column("score_date", days).sort_by("id")
 
 
-@contextmanager
-def settings(spark: Any, **values: str) -> Iterator[None]:
-    """The session with other settings for a while."""
-    before = {name: spark.conf.get(name, None) for name in values}
-    for name, value in values.items():
-        spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            spark.conf.set(name, value) if value is not None else spark.conf.unset(name)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def interpreted(spark) -> Iterator[None]:
     """Queries over a few rows spend their time on compiling themselves, so they don't."""
     off = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-    with settings(spark, **off, **{"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
+    with spark_settings(spark, **off, **{"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
         yield
 
 
@@ -311,7 +297,7 @@ def test_vacuum_keeps_what_lives_and_by_default_what_was_replaced(spark, generat
 
 def test_a_full_vacuum_removes_the_replaced_generation_only(spark, generations, run):
     _, second, corrected = generations
-    with settings(spark, **{"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
+    with spark_settings(spark, **{"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
         sql(spark, "VACUUM {t} RETAIN 0 HOURS")
     runs = [table["_run_id"][0].as_py() for table in generations]
     assert [len(list(Path(SCORES).rglob(f"*{run_id}/**/*.parquet"))) for run_id in runs] == [0, 3, 3]

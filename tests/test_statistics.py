@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +35,7 @@ from lakehouse.contract import JOB, RUN_ID
 from lakehouse.sinks.delta import living
 from lakehouse.statistics import columns_of, observe, statistics
 from lakehouse.storage import locate
-from tests.conftest import score
+from tests.conftest import score, spark_settings
 
 NAN, INF = math.nan, math.inf
 TOP = chr(sys.maxunicode)
@@ -460,23 +459,10 @@ def test_no_condition_on_a_dataset_loses_a_row(column, folder, rows):
 NO_SKIPPING = {"spark.databricks.delta.stats.skipping": "false", "spark.sql.parquet.filterPushdown": "false"}
 
 
-@contextmanager
-def settings_of(spark: Any, values: dict[str, str]) -> Iterator[None]:
-    """The session with other settings for a while."""
-    before = {name: spark.conf.get(name, None) for name in values}
-    for name, value in values.items():
-        spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            spark.conf.set(name, value) if value is not None else spark.conf.unset(name)
-
-
 def test_spark_loses_no_row_by_skipping(spark, folder, rows):
     scores, asked, wrong = spark.read.format("delta").load(folder), some_conditions(), {}
     flags = [f"coalesce({sql(c, rows, 'spark')}, false) AS c{n}" for n, c in enumerate(asked)]
-    with settings_of(spark, NO_SKIPPING):
+    with spark_settings(spark, **NO_SKIPPING):
         scan = scores.selectExpr("id", *flags).toArrow().sort_by("id")
     for n, c in enumerate(asked):
         found = sorted(scores.where(sql(c, rows, "spark")).select("id").toArrow()["id"].to_pylist())
@@ -489,7 +475,7 @@ def test_spark_loses_no_row_by_skipping(spark, folder, rows):
 def test_spark_answers_from_the_log_what_it_finds_in_the_files(spark, folder, rows):
     asked = ", ".join(f"min({name}), max({name})" for name in literals())
     query = f"SELECT count(*), {asked} FROM delta.`{folder}`"
-    with settings_of(spark, {"spark.databricks.delta.optimizeMetadataQuery.enabled": "false"}):
+    with spark_settings(spark, **{"spark.databricks.delta.optimizeMetadataQuery.enabled": "false"}):
         scanned = spark.sql(query).toArrow()
     assert str(spark.sql(query).toArrow().to_pylist()) == str(scanned.to_pylist())
 

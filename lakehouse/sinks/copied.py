@@ -77,7 +77,7 @@ def _write(spark: SparkSession, snapshot: delta.Snapshot, target: Target, run: s
 def _writer(
     rows: DataFrame, snapshot: delta.Snapshot, target: Target, run: str, app_id: str, version: int
 ) -> Any:  # a DataFrameWriter
-    said = json.dumps({"lakehouse_run": run, **target.metadata}, sort_keys=True)
+    said = json.dumps(target.said(run), sort_keys=True)
     transaction = {"txnAppId": app_id, "txnVersion": str(version), "userMetadata": said}
     return rows.write.format("delta").options(**snapshot.location.hadoop_options(), **transaction)
 
@@ -88,7 +88,7 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
     keys = [f"t.{_quoted(k)} = s.{_quoted(k)}" for k in target.keys]
     within = [f"t.{_quoted(c)} = s.{_quoted(c)}" for c in target.slice]
     names = [_quoted(c) for c in rows.columns]
-    said = json.dumps({"lakehouse_run": run, **target.metadata}, sort_keys=True)
+    said = json.dumps(target.said(run), sort_keys=True)
     settings = {
         "spark.databricks.delta.write.txnAppId": target.identity,
         "spark.databricks.delta.write.txnVersion": str(target.generation),

@@ -12,7 +12,7 @@ from lakehouse import delta
 from lakehouse.contract import COMMENTS, JOB, RUN_ID, loose
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import copied, merge, preflight
-from lakehouse.sinks.slices import inside, living, refuse_foreign
+from lakehouse.sinks.slices import inside, living, of_slice, refuse_foreign
 from lakehouse.sinks.target import COPIED, QUARANTINE, Gone, Overtaken, Target, published, slice_name, version_of
 from lakehouse.storage import Location, shown, sizes
 
@@ -82,7 +82,7 @@ def publish(target: Target, run: str, location: Location, checked: Checked, spar
                 removes=removes,
                 blind=target.write == "append" and not removes,
                 transactions=target.transactions(run),
-                metadata={"lakehouse_run": run, **target.metadata},
+                metadata=target.said(run),
             )
         except delta.Conflict as error:
             attempt += 1
@@ -117,7 +117,7 @@ def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Locatio
             f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
         )
     if target.write != "append":
-        refuse_foreign(snapshot, target, living(snapshot, inside(snapshot, target.slice)))
+        refuse_foreign(snapshot, target, living(snapshot, of_slice(live, target.slice)))
         return []
     return _earlier(live, target, snapshot, name) if target.generation > 1 else []
 

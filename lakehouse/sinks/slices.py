@@ -43,7 +43,11 @@ def inside(
     snapshot: delta.Snapshot, slice_texts: Mapping[str, str], bounds_of: Sequence[str] = ()
 ) -> list[delta.DataFile]:
     """The live files of a slice, with bounds for job, run and the columns named."""
-    files = snapshot.files([JOB, RUN_ID, *bounds_of])
+    return of_slice(snapshot.files([JOB, RUN_ID, *bounds_of]), slice_texts)
+
+
+def of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
+    """Those of the files that lie in a slice."""
     return [f for f in files if all(delta.partition_text(f.partition[c]) == v for c, v in slice_texts.items())]
 
 

@@ -69,6 +69,10 @@ class Target:
     def with_schema(self, schema: pa.Schema) -> Target:
         return replace(self, columns=base64.b64encode(schema.remove_metadata().serialize()).decode())
 
+    def said(self, run: str) -> dict[str, Any]:
+        """What the run's commit says of itself, as `version_of` finds it again."""
+        return {"lakehouse_run": run, **self.metadata}
+
     def transactions(self, run: str) -> dict[str, int]:
         """The transaction ids of the run's commit: they outlive the log's history, which commit metadata doesn't."""
         mine = {run_id(self.identity, run): max(self.generation, 1)}
