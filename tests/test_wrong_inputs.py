@@ -757,6 +757,10 @@ def test_a_slice_that_breaks_a_check(refused: Refused) -> None:
         ),
         ({"delta.appendOnly": "true"}, "delta.appendOnly (the job replaces rows); publish to a table without it"),
         ({"delta.universalFormat.enabledFormats": "iceberg"}, "can't be honoured: delta.universalFormat.enabledFor"),
+        (
+            {"delta.setTransactionRetentionDuration": "interval 30 days"},
+            "delta.setTransactionRetentionDuration (the table would forget what was published to it); publish to a",
+        ),
     ],
 )
 def test_a_target_with_rules_in_its_log(

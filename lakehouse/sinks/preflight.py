@@ -85,6 +85,9 @@ def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]
     refused = [f"table feature {f}" for f in sorted(snapshot.features - _DIRECT - _COPIED)]
     if settings.get("delta.universalFormat.enabledFormats"):
         refused.append("delta.universalFormat.enabledFormats")
+    if "delta.setTransactionRetentionDuration" in settings:
+        # Spark's next checkpoint drops ids that don't say when they were made, as a direct commit's don't.
+        refused.append("delta.setTransactionRetentionDuration (the table would forget what was published to it)")
     if settings.get("delta.appendOnly") == "true" and write != "append":
         refused.append("delta.appendOnly (the job replaces rows)")
     if refused:
