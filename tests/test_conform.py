@@ -17,7 +17,7 @@ from lakehouse.contract import conform, widens
 from lakehouse.errors import ConfigError
 from lakehouse.sources import delta as source
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
-from tests.conftest import write
+from tests.conftest import spark_settings, write
 from tests.tables import assert_tables_equal
 
 TABLE = "lake/features"
@@ -377,6 +377,14 @@ NARROWER = {
             pa.array([[("k", {"b": "x"})], None], pa.map_(pa.string(), pa.struct([("b", pa.string())])))),
 }  # fmt: skip
 """Column → its declared type, values of a file of that type, and the array in a file of an older one."""
+
+
+@pytest.mark.parametrize("setting", ["spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles"])
+def test_a_session_that_leaves_out_files_it_cannot_read_is_refused(spark, workspace, setting):
+    write(TABLE, pa.table({"id": [1]}))
+    said = f"lake/features has to be read by Spark itself, .* set {setting} to false"
+    with spark_settings(spark, **{setting: "true"}), pytest.raises(ConfigError, match=said):
+        by_spark(spark)
 
 
 def test_files_of_narrower_types(spark, workspace):

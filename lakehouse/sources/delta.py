@@ -325,13 +325,20 @@ def balance(work: Sequence[FileUnit], tasks: int) -> list[list[FileUnit]]:
     return shares
 
 
+_LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
+"""Settings of a session by which files that can't be read are left out without a word; reads of Delta can't differ."""
 _NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
 
 
 def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
-    """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta support."""
+    """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta or would leave files out."""
     location = pinned.snapshot.location
+    if lossy := [key for key in _LOSSY if str(spark.conf.get(key, None)).lower() == "true"]:
+        raise ConfigError(
+            f"{pinned.name} has to be read by Spark itself, and this session leaves out files that it can't read, and "
+            f"says nothing: set {' and '.join(lossy)} to false"
+        )
     reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
     try:
         rows = reader.options(**location.hadoop_options()).load(location.hadoop_uri)
