@@ -197,15 +197,10 @@ def create_table(
     location: Location, schema: pa.Schema, partition_by: Sequence[str], comments: Mapping[str, str], description: str
 ) -> Snapshot:
     """Create an empty table whose columns carry comments. Raises Conflict if another process created it first."""
-    typed = Schema.from_arrow(schema)
-    fields = [
-        Field(f.name, f.type, nullable=True, metadata={"comment": comments[f.name]} if f.name in comments else {})
-        for f in typed.fields
-    ]
     try:
         table = DeltaTable.create(
-            location.uri, Schema(fields), mode="error", partition_by=list(partition_by), description=description,
-            storage_options=location.delta_options(),
+            location.uri, Schema(_described(schema, comments)), mode="error", partition_by=list(partition_by),
+            description=description, storage_options=location.delta_options(),
         )  # fmt: skip
     except (CommitFailedError, DeltaError, OSError) as error:
         _refuse_unreachable(location, error)
@@ -215,9 +210,17 @@ def create_table(
     return _snapshot(location, table)
 
 
-def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field]) -> Snapshot:
+def _described(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field]:
+    """Nullable columns with their comments, which Arrow's schemas don't hold."""
+    return [
+        Field(f.name, f.type, nullable=True, metadata={"comment": comments[f.name]} if f.name in comments else {})
+        for f in Schema.from_arrow(schema).fields
+    ]
+
+
+def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field], comments: Mapping[str, str]) -> Snapshot:
     """Add nullable columns in a commit of their own."""
-    snapshot.table.alter.add_columns(list(Schema.from_arrow(pa.schema(fields)).fields))
+    snapshot.table.alter.add_columns(_described(pa.schema(fields), comments))
     fresh = open_table(snapshot.location)
     assert fresh is not None
     return fresh

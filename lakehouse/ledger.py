@@ -133,7 +133,7 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
             if snapshot.transaction(next(iter(once))) is not None:
                 return
             if missing := [f for f in RUNS if f.name not in snapshot.schema.names]:
-                snapshot = delta.add_columns(snapshot, missing)
+                snapshot = delta.add_columns(snapshot, missing, {})
             if not file.done:
                 file.write(pa.RecordBatch.from_pylist([plain], schema=RUNS))
                 file.close()

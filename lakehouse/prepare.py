@@ -80,7 +80,7 @@ def comments(plan: Plan) -> dict[str, str]:
     """What each column of the scored and the quarantine table is, for whoever describes the table."""
     source_comments = {c: str(m["comment"]) for c, m in plan.pinned.snapshot.metadata.items() if m.get("comment")}
     job = plan.job
-    told = {c: source_comments.get(c, f"Column of {plan.pinned.name}") for c in plan.columns}
+    told = {**contract.COMMENTS, **{c: source_comments.get(c, f"Column of {plan.pinned.name}") for c in plan.columns}}
     for name, prediction in (job.predictions or {}).items():
         part = f"class {prediction.class_!r}" if prediction.class_ is not None else f"output {prediction.output!r}"
         told[name] = f"Prediction of {plan.model.name}: {part}" + (

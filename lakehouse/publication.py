@@ -113,7 +113,7 @@ def _ensure(
     if snapshot is None:
         sink.create(location, schema, slices, told)
     elif missing := [f for f in schema if f.name not in snapshot.schema.names]:
-        delta.add_columns(snapshot, missing)
+        delta.add_columns(snapshot, missing, told)
 
 
 def carry_out(intent: Intent, state: Location, request: Request) -> Result:

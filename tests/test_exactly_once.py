@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
@@ -264,6 +264,8 @@ def test_another_kept_column_is_added_in_a_commit_of_its_own(daily):
     score(daily(NEXT))
     assert score(daily(keep=["country", "a"])).status == "published"
     assert [c["operation"] for c in DeltaTable("lake/scores").history(2)] == ["WRITE", "ADD COLUMN"]
+    (added,) = (f for f in DeltaTable("lake/scores").schema().fields if f.name == "a")
+    assert added.metadata == {"comment": "Column of lake/features"}
     rows = read("lake/scores").select(["id", "a", "score_date"]).sort_by("id")
     assert rows["a"].to_pylist() == [*features(DAY)["a"].to_pylist(), *[None] * 40]
 
@@ -298,6 +300,19 @@ def test_a_whole_table_is_replaced_where_the_job_has_no_slice(daily):
     holds("lake/scores", changed)
     assert score(daily(slice={})).status == "unchanged"
     assert runs_in("lake/scores") == {result.run_id}
+
+
+def test_a_publish_leaves_the_tables_schema_as_it_is(daily):
+    """With what Arrow's schemas don't hold: comments, and in the log NOT NULL."""
+    write("lake/features", features(DAY), ["day"])
+    score(daily(sinks=[{"type": "delta", "table": "lake/like"}]))
+    like = json.loads(DeltaTable("lake/like").schema().to_json())
+    for field in like["fields"][:3]:
+        field |= {"nullable": False, "metadata": {"comment": f"{field['name']} as a person says"}}
+    DeltaTable.create("lake/scores", Schema.from_json(json.dumps(like)), partition_by=["score_date"])
+    score(daily())
+    score(daily(), rescore=True)
+    assert (version("lake/scores"), json.loads(DeltaTable("lake/scores").schema().to_json())) == (2, like)
 
 
 # What people and other jobs did to the table
@@ -648,6 +663,48 @@ def test_a_rule_that_the_table_got_meanwhile_is_not_broken(daily, monkeypatch, r
     with pytest.raises(Overtaken, match=rf"rules changed since the run was planned.*{named}"):
         score(daily())
     assert (publishes("lake/scores"), unfinished(daily())) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [{"replace": {"score_date": NEXT}}, {"partition": {}}],
+    ids=["another slice replaced", "outside the slice"],
+)
+def test_a_slice_that_does_not_hold_what_was_committed_is_told(daily, monkeypatch, otherwise):
+    """The library takes files that lie outside of what they replace without a word."""
+    write("lake/features", features(DAY), ["day"])
+    score(daily())
+    change(DAY, features(DAY, shift=0.5))
+    commit = delta.commit
+    monkeypatch.setattr(delta, "commit", lambda *args, **kwargs: commit(*args, **{**kwargs, **otherwise}))
+    with pytest.raises(RuntimeError, match="lake/scores version 2 does not hold exactly what was committed"):
+        score(daily())
+
+
+def test_rows_that_an_append_did_not_take_away_are_told(appending, monkeypatch):
+    write("lake/features", features(DAY), ["day"])
+    score(appending())
+    commit = delta.commit
+    monkeypatch.setattr(delta, "commit", lambda *args, **kwargs: commit(*args, **{**kwargs, "removes": ()}))
+    with pytest.raises(RuntimeError, match="lake/scores version 2 does not hold exactly what was committed"):
+        score(appending(), rescore=True)
+
+
+def test_files_that_live_already_are_not_committed_again(daily):
+    """Spark would read none of them; here the log was rewritten by hand, without its transaction ids."""
+    write("lake/features", features(DAY), ["day"])
+    runs = Path("lake/scores_state/runs")
+    runs.parent.mkdir(parents=True)
+    runs.write_text("in the way")
+    score(daily())
+    runs.unlink()
+    commit = Path("lake/scores/_delta_log/00000000000000000001.json")
+    kept = [line for line in commit.read_text().splitlines() if not line.startswith('{"txn"')]
+    commit.write_text("\n".join(kept))
+    with pytest.raises(Unavailable, match="is live already although the log has no commit of this run"):
+        score(daily())
+    assert version("lake/scores") == 1
+    holds("lake/scores", features(DAY))
 
 
 def test_a_sink_that_stays_busy_is_partial_and_the_next_run_finishes_it_without_scoring(daily, monkeypatch):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse import delta
-from lakehouse.contract import COMMENTS, JOB, RUN_ID, loose
+from lakehouse.contract import JOB, RUN_ID, loose
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import copied, merge, preflight
 from lakehouse.sinks.slices import inside, living, of_slice, refuse_foreign
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], comments: Mapping[str, str]) -> None:
     """Create the table, empty, its columns described; one that another process created meanwhile is as good."""
     try:
-        delta.create_table(location, schema, slice_columns, {**COMMENTS, **comments}, "Written by lakehouse score")
+        delta.create_table(location, schema, slice_columns, comments, "Written by lakehouse score")
     except delta.Conflict:
         if delta.open_table(location) is None:
             raise
