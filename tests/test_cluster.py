@@ -224,6 +224,18 @@ def test_spark_connect(place, python, tmp_path):
     assert (result["status"], result["rows_scored"], result["engine"]) == ("published", ROWS, "spark")
 
 
+def test_a_task_that_fails_is_tried_again(spark, tmp_path):
+    """Spark's local mode does so only where it is asked to."""
+
+    def once(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            raise OSError("a machine that goes")
+        yield from batches
+
+    assert spark.range(0, 2, 1, 1).mapInArrow(once, "id long").toArrow()["id"].to_pylist() == [0, 1]
+
+
 def test_an_active_session_is_used_and_left_as_it_is(place, spark, monkeypatch):
     from lakehouse.cli import _job
     from tests.conftest import score

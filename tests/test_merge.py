@@ -16,7 +16,7 @@ from lakehouse import delta, ledger
 from lakehouse.contract import RUN_ID
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, Partial
-from tests.conftest import read, score, version, write
+from tests.conftest import read, score, spark_settings, version, write
 from tests.tables import assert_tables_equal
 from tests.test_exactly_once import in_the_middle, publishes, runs_in, unfinished
 
@@ -127,6 +127,19 @@ def test_a_key_in_the_last_millisecond_of_a_file_that_spark_wrote_is_found(upser
     write("lake/features", pa.table({"at": moment, "a": [0.2]}), mode="overwrite")
     score(upsert(keys=["at"]))
     assert np.round(read("lake/scores")["p"].to_numpy(), 9).tolist() == [2.0]
+
+
+def test_a_timestamp_that_spark_wrote_stays_as_it_was(upsert, spark, workspace):
+    """As INT96, whose years Arrow's nanoseconds don't hold."""
+    last = pa.array([253_402_300_799_999_999] * 2, pa.timestamp("us", tz="UTC"))
+    write("lake/features", features([1, 2], [0.1, 0.2]).append_column("at", last))
+    score(upsert(keep=["at"]))
+    with spark_settings(spark, **{"spark.sql.parquet.outputTimestampType": "INT96"}):
+        spark.sql(f"UPDATE delta.`{workspace}/lake/scores` SET p = 9")
+    write("lake/features", features([2], [1.2]).append_column("at", last[:1]), mode="overwrite")
+    score(upsert(keep=["at"]))
+    assert scores() == {1: 9.0, 2: 12.0}
+    assert read("lake/scores")["at"].equals(pa.chunked_array([last]))
 
 
 def test_another_writers_rows_that_come_between_are_kept(upsert, monkeypatch):

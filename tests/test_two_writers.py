@@ -153,6 +153,17 @@ def test_a_restore_right_after_a_publish_is_never_called_unchanged(daily, spark)
         score(daily())
 
 
+def test_a_table_that_is_created_anew_after_a_publish_is_never_called_unchanged(daily, spark):
+    """Spark keeps the transaction ids."""
+    write("lake/features", features(), ["day"])
+    score(daily())
+    sql(spark, "CREATE OR REPLACE TABLE {t} USING delta PARTITIONED BY (score_date) AS SELECT * FROM {t} LIMIT 0")
+    with pytest.raises(Blocked, match=r"commit 2 \(CREATE OR REPLACE TABLE AS SELECT\): 0 rows live, 3 were published"):
+        score(daily())
+    assert score(daily(), rescore=True).status == "published"
+    assert read("lake/scores")["id"].to_pylist() == [1, 2, 3]
+
+
 def test_a_table_that_is_created_anew_in_the_middle_of_a_run_is_a_clear_stop(daily, spark, monkeypatch):
     write("lake/features", features(), ["day"])
     score(daily())
