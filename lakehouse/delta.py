@@ -348,7 +348,9 @@ def pause(attempt: int) -> None:
 
 def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
     """The first rows of one data file."""
-    with pq.ParquetFile(f"{location.path}/{path}", filesystem=location.filesystem()) as file:
+    with pq.ParquetFile(
+        f"{location.path}/{path}", filesystem=location.filesystem(), coerce_int96_timestamp_unit="us"
+    ) as file:
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             return list(batch.to_pylist())
     return []

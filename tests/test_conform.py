@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse import delta
 from lakehouse.config import Source
 from lakehouse.contract import conform, widens
 from lakehouse.errors import ConfigError
 from lakehouse.sources import delta as source
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
+from lakehouse.storage import locate
 from tests.conftest import spark_settings, write
 from tests.tables import assert_tables_equal
 
@@ -86,6 +88,13 @@ def test_timestamps_of_all_years(spark, sql, stored):
         dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC) for text in texts
     ] + [None]
     assert_tables_equal(by_files(), by_spark(spark))
+
+
+def test_the_first_rows_of_a_file_are_shown_with_the_years_they_have(workspace):
+    """Spark writes INT96; Arrow reads it as nanoseconds unless told."""
+    last = pa.table({"at": pa.array([253_402_300_799_999_999], pa.timestamp("us"))})
+    pq.write_table(last, "file.parquet", use_deprecated_int96_timestamps=True)
+    assert delta.head(locate("."), "file.parquet", ["at"], 1) == last.to_pylist()
 
 
 @pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS"])
@@ -385,6 +394,16 @@ def test_a_session_that_leaves_out_files_it_cannot_read_is_refused(spark, worksp
     said = f"lake/features has to be read by Spark itself, .* set {setting} to false"
     with spark_settings(spark, **{setting: "true"}), pytest.raises(ConfigError, match=said):
         by_spark(spark)
+
+
+def test_a_version_that_spark_does_not_go_back_to_is_refused(spark, workspace):
+    write(TABLE, pa.table({"id": [1]}), configuration={"delta.deletedFileRetentionDuration": "interval 0 seconds"})
+    write(TABLE, pa.table({"id": [2]}), mode="overwrite")
+    pinned = pin(Source(type="delta", table=TABLE, version=0))
+    with pytest.raises(
+        ConfigError, match=r"lake/features at version 0 has to be read by Spark itself, .* a newer version"
+    ):
+        frame(spark, pinned, ["id"])
 
 
 def test_files_of_narrower_types(spark, workspace):

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import audit, delta, ledger, pipeline, staging
 from lakehouse.config import Job
 from lakehouse.engines import local
+from lakehouse.engines import spark as engine
 from lakehouse.errors import Blocked, ConfigError, NotReady, Partial, Unavailable
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks.target import Gone, Overtaken
@@ -106,6 +107,17 @@ def in_the_middle(
 
     monkeypatch.setattr(module, name, wrapper)
     return done
+
+
+def commit_otherwise(monkeypatch: pytest.MonkeyPatch, **otherwise: Any) -> None:
+    """Make the next commit with other arguments, as a library that takes them wrongly would."""
+    commit = delta.commit
+
+    def once(*args: Any, **kwargs: Any) -> int:
+        monkeypatch.setattr(delta, "commit", commit)
+        return commit(*args, **{**kwargs, **otherwise})
+
+    monkeypatch.setattr(delta, "commit", once)
 
 
 @pytest.fixture(autouse=True)
@@ -634,6 +646,17 @@ def test_a_staged_file_that_is_not_whole_is_never_published(daily, monkeypatch, 
     holds("lake/scores", features(DAY, keyless=4))
 
 
+@pytest.mark.parametrize("function", ["first_batches", "run_frame"])
+def test_input_files_that_spark_does_not_find_any_more_are_named(daily, spark, monkeypatch, function):
+    write("lake/features", features(DAY), ["day"])
+    in_the_middle(monkeypatch, engine, function, lambda: [f.unlink() for f in staged("lake/features")])
+    with pytest.raises(
+        Unavailable, match=r"can't be read or written: \[FAILED_READ_FILE.* file:/.*/lake/features/day="
+    ) as e:
+        score(daily(where="day = '{date}' OR id < 0"), "spark")
+    assert "\n" not in str(e.value)
+
+
 @pytest.mark.parametrize("why", ["overtaken", "gone"])
 def test_a_run_that_cannot_be_published_any_more_leaves_nothing_in_quarantine(daily, monkeypatch, why):
     write("lake/features", features(DAY, keyless=4), ["day"])
@@ -675,8 +698,7 @@ def test_a_slice_that_does_not_hold_what_was_committed_is_told(daily, monkeypatc
     write("lake/features", features(DAY), ["day"])
     score(daily())
     change(DAY, features(DAY, shift=0.5))
-    commit = delta.commit
-    monkeypatch.setattr(delta, "commit", lambda *args, **kwargs: commit(*args, **{**kwargs, **otherwise}))
+    commit_otherwise(monkeypatch, **otherwise)
     with pytest.raises(RuntimeError, match="lake/scores version 2 does not hold exactly what was committed"):
         score(daily())
 
@@ -684,8 +706,7 @@ def test_a_slice_that_does_not_hold_what_was_committed_is_told(daily, monkeypatc
 def test_rows_that_an_append_did_not_take_away_are_told(appending, monkeypatch):
     write("lake/features", features(DAY), ["day"])
     score(appending())
-    commit = delta.commit
-    monkeypatch.setattr(delta, "commit", lambda *args, **kwargs: commit(*args, **{**kwargs, "removes": ()}))
+    commit_otherwise(monkeypatch, removes=())
     with pytest.raises(RuntimeError, match="lake/scores version 2 does not hold exactly what was committed"):
         score(appending(), rescore=True)
 

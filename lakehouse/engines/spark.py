@@ -33,7 +33,9 @@ from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_OS_ERROR = re.compile(r"^(?:OSError|FileNotFoundError|PermissionError|ConnectionError): .*", re.MULTILINE)
+_UNREADABLE = re.compile(
+    r"^(?:OSError|FileNotFoundError|PermissionError|ConnectionError): .*|\[FAILED_READ_FILE.*", re.MULTILINE
+)
 MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
 
 
@@ -152,13 +154,18 @@ def _collect(frame: DataFrame) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = frame.toArrow().to_pylist()
         return rows
-    except PySparkException as error:
+    except Exception as error:
+        _refuse_unreadable(error)
         text = str(error)
-        if files := _OS_ERROR.search(text):
-            raise Unavailable(f"a file can't be read or written: {files[0]}") from error
-        if "Traceback" in text or "PythonException" in type(error).__name__:
+        if not isinstance(error, PySparkException) or "Traceback" in text or "PythonException" in type(error).__name__:
             raise
         raise Unavailable(f"Spark gave up: {text.splitlines()[0] if text else type(error).__name__}") from error
+
+
+def _refuse_unreadable(error: Exception) -> None:
+    """Raise Unavailable where a file is the cause, which Java's own exceptions tell as well as Spark's."""
+    if found := _UNREADABLE.search(str(error)):
+        raise Unavailable(f"a file can't be read or written: {found[0]}") from error
 
 
 @contextmanager
@@ -241,4 +248,9 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
     """A few rows of a DataFrame, for a look at them."""
     for count in (256, 100_000):  # the second look only where the first rows have no key or lack features
-        yield from rows.limit(count).toArrow().to_batches()
+        try:
+            found = rows.limit(count).toArrow()
+        except Exception as error:
+            _refuse_unreadable(error)
+            raise
+        yield from found.to_batches()

@@ -362,6 +362,12 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFr
                 "set spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
                 "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog when it is created"
             ) from error
+        if "DELTA_UNSUPPORTED_TIME_TRAVEL" in text:
+            raise ConfigError(
+                f"{pinned.name} at version {pinned.snapshot.version} has to be read by Spark itself, which goes back "
+                "no further than delta.deletedFileRetentionDuration (by default 7 days): read a newer version, or have "
+                "the table keep its files for longer"
+            ) from error
         if "PARSE_SYNTAX_ERROR" in text or "UNRESOLVED" in text or "DATATYPE_MISMATCH" in text:
             raise ConfigError(f"source.where: Spark refuses it: {text.splitlines()[0]}") from error
         raise
