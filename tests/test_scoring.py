@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from lakehouse import scoring
 from lakehouse.contract import Feature
 from lakehouse.errors import ModelRefused
 from lakehouse.outputs import Output, read_outputs
-from lakehouse.scoring import Counters, Scoring, model_input, score_batch, try_on
+from lakehouse.predicate import Comparison
+from lakehouse.scoring import Counters, Rule, Scoring, model_input, score_batch, try_on
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
@@ -195,6 +197,15 @@ def test_a_sample_gives_the_answer_of_the_rows_the_model_takes():
     assert try_on(nothing, PLAIN, Doubling()) is None
     with pytest.raises(ModelRefused, match="can't stand 7"):
         try_on(numbered(8), PLAIN, Doubling(*range(8)))
+
+
+def test_rules_take_nan_for_the_greatest_number_as_spark_does():
+    low = Rule("check:low", "p", (Comparison("p", "<", (10.0,)),), "p < 10")
+    high = Rule("check:high", "p", (Comparison("p", ">", (1.0,)),), "p > 1")
+    batch = pa.record_batch({"id": [0, 1, 2], "x": [1.0, np.nan, 0.0]})
+    scored, quarantined = score_batch(batch, replace(PLAIN, rules=(low, high)), Doubling(), Counters())
+    assert scored.to_pylist() == [{"id": 0, "p": 2.0}]
+    assert observed(quarantined) == {1: [("check:low", "p", "nan")], 2: [("check:high", "p", "0.0")]}
 
 
 # Nulls
