@@ -51,7 +51,9 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     if plan.carrier == source.FILES:
 
         def run_files(staging: Staging) -> list[dict[str, Any]]:
-            spark = stack.enter_context(engine.session(delta=copied, s3=copied and locate(plan.sink.uri).remote))
+            spark = stack.enter_context(
+                engine.session(delta=copied, s3=copied and locate(plan.sink.uri).spark_needs_s3())
+            )
             cores = engine.cores(spark)
             shares = source.balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
@@ -60,8 +62,9 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_files)
 
-    remote = plan.pinned.snapshot.location.remote or (copied and locate(plan.sink.uri).remote)
-    spark = stack.enter_context(engine.session(delta=True, s3=remote))
+    reads_s3 = plan.pinned.snapshot.location.spark_needs_s3(plan.reason)
+    s3 = reads_s3 or (copied and locate(plan.sink.uri).spark_needs_s3())
+    spark = stack.enter_context(engine.session(delta=True, s3=s3))
     rows = source.frame(spark, plan.pinned, plan.columns)
     schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in plan.columns])
 

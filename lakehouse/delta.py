@@ -201,6 +201,8 @@ def create_table(
         table = DeltaTable.create(
             location.uri, Schema(_described(schema, comments)), mode="error", partition_by=list(partition_by),
             description=description, storage_options=location.delta_options(),
+            # A retry would put this table's description over the one that another process has just created.
+            commit_properties=CommitProperties(max_commit_retries=0),
         )  # fmt: skip
     except (CommitFailedError, DeltaError, OSError) as error:
         _refuse_unreachable(location, error)

@@ -161,12 +161,11 @@ def _target(
         preflight.check_partitions(snapshot, list(texts))
         decision = preflight.decide(snapshot, write, texts)
         target = replace(target, how=decision.how, enforced=decision.enforced)
-        _refuse_copying(decision, target, shown(location), request)
-        if snapshot.written_by_spark:
-            where = "S3" if location.remote else "a local disk"
+        _refuse_copying(decision, target, location, request)
+        if snapshot.written_by_spark and location.spark_may_overwrite:
             message = (
-                f"{shown(location)}: Spark writes to this table too, and its own log store on {where} can't exclude "
-                "another process: let it not write while a run publishes"
+                f"{shown(location)}: Spark writes to this table too, and its own log store on {location.system} "
+                "can't exclude another process: let it not write while a run publishes"
             )
             request.say("warning", {"message": message})
     state = look(snapshot, target, request.rescore)
@@ -180,10 +179,11 @@ def _target(
     return types, decision, replace(target, generation=state.generation + 1), state, snapshot
 
 
-def _refuse_copying(decision: preflight.Decision, target: Target, name: str, request: Request) -> None:
+def _refuse_copying(decision: preflight.Decision, target: Target, location: Location, request: Request) -> None:
     if decision.how != COPIED:
         return
-    why = "; ".join(decision.why)
+    name, why = shown(location), "; ".join(decision.why)
+    location.spark_needs_s3(why)
     if request.engine == "local":
         raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
     if target.write == "append" and request.rescore:

@@ -144,7 +144,7 @@ def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession |
         raise ConfigError(f"run {intent.run_id} can only be finished by Spark: use --engine spark")
     from lakehouse.engines import spark as engine
 
-    return stack.enter_context(engine.session(delta=True, s3=locate(waiting[0].uri).remote))
+    return stack.enter_context(engine.session(delta=True, s3=locate(waiting[0].uri).spark_needs_s3()))
 
 
 def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: list[dict[str, Any]]) -> None:

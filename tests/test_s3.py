@@ -94,8 +94,8 @@ def test_s3a_and_s3_are_the_same_place(bucket):
     assert locate(bucket.replace("s3:", "s3a:") + "/") == locate(bucket)
     with pytest.raises(ConfigError, match=r"s3://lake: name a bucket and a folder in it: s3://bucket/folder"):
         locate("s3://lake")
-    with pytest.raises(ConfigError, match=r"gs://b/t: storage gs:// is not supported yet"):
-        locate("gs://b/t")
+    with pytest.raises(ConfigError, match=r"ftp://b/t: storage ftp:// is not supported yet"):
+        locate("ftp://b/t")
 
 
 @pytest.mark.parametrize("place", ["disk", "S3"])
@@ -103,9 +103,9 @@ def test_a_file_that_is_taken_away_while_a_folder_is_read_is_left_out(place, req
     folder = locate("state" if place == "disk" else request.getfixturevalue("bucket"))
     for name in ("a.json", "b.json"):
         storage.write_durably(folder.join(name), b"{}")
-    listed = storage._listed(folder)
+    listed = storage.files._listed(folder)
     storage.remove(folder.join("a.json"))
-    monkeypatch.setattr(storage, "_listed", lambda *_: listed)
+    monkeypatch.setattr(storage.files, "_listed", lambda *_: listed)
     assert storage.read_all(folder, ".json") == {"b.json": b"{}"}
 
 

@@ -1,0 +1,68 @@
+"""Azure's Blob and Data Lake storage: account and key as for Azure's command line, or the identity of the machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+import pyarrow.fs as pa_fs
+
+from lakehouse.errors import ConfigError
+from lakehouse.storage.location import DELTA_PATIENCE, BeyondSpark, bucket_and_folder
+
+_HOST = ".dfs.core.windows.net"
+
+
+@dataclass(frozen=True)
+class Azure(BeyondSpark):
+    """A folder in a container of an account, or of the emulator that AZURITE_BLOB_STORAGE_URL of the driver names."""
+
+    account: str = ""
+    endpoint: str = ""
+
+    system: ClassVar[str] = "Azure's storage"
+    slow_to_miss: ClassVar[bool] = True  # Arrow thinks that somebody is just renaming it
+
+    def filesystem(self) -> pa_fs.FileSystem:
+        return _filesystem(self.account, self.endpoint, **_key())
+
+    def delta_options(self) -> dict[str, str]:
+        """Commits are puts with `If-None-Match: *`; the library needs no telling."""
+        # It takes the emulator's address from the environment only, and without being told of an emulator it lists
+        # from a name on, which Azurite doesn't know.
+        emulator = {"azure_storage_use_emulator": "true"} if self.endpoint else {}
+        secret = {f"azure_storage_{name}": value for name, value in _key().items()}
+        return {"azure_storage_account_name": self.account} | secret | DELTA_PATIENCE | emulator
+
+
+def _key() -> Mapping[str, str]:
+    """The secret of this process's environment; without one, both libraries look for an identity themselves."""
+    key = os.environ.get("AZURE_STORAGE_KEY") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY")
+    return {"account_key": key} if key else {}
+
+
+def located(table: str) -> Azure:
+    """`abfss://container@account.dfs.core.windows.net/folder`, or `az://container/folder` of AZURE_STORAGE_ACCOUNT."""
+    bucket, folder = bucket_and_folder(table)
+    container, _, host = bucket.partition("@")
+    own = os.environ.get("AZURE_STORAGE_ACCOUNT") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or ""
+    if host and not host.endswith(_HOST):
+        raise ConfigError(f"{table}: {host} is not supported yet, only abfss://container@account{_HOST}/folder is")
+    account = host.removesuffix(_HOST) or own
+    if not account:
+        raise ConfigError(f"{table}: of which account? Write abfss://{container}@account{_HOST}/{folder} or set "
+                          "AZURE_STORAGE_ACCOUNT")  # fmt: skip
+    endpoint = os.environ.get("AZURITE_BLOB_STORAGE_URL", "").rstrip("/")
+    return Azure(f"abfss://{container}@{account}{_HOST}/{folder}", f"{container}/{folder}", account, endpoint)
+
+
+@functools.lru_cache(maxsize=8)
+def _filesystem(account: str, endpoint: str, account_key: str | None = None) -> pa_fs.FileSystem:
+    host = urlsplit(endpoint)
+    places = {f"{service}_storage_{part}": value for service in ("blob", "dfs")
+              for part, value in (("authority", host.netloc), ("scheme", host.scheme))}  # fmt: skip
+    return pa_fs.AzureFileSystem(account, account_key=account_key, **(places if endpoint else {}))

@@ -1,0 +1,151 @@
+"""What is done with files and folders, the same on every storage system."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pa_fs
+
+from lakehouse.errors import Unavailable
+from lakehouse.storage.location import Location
+
+_LIBRARY_DETAIL = re.compile(r"error_info=\{|RequestId:")
+"""Where the cloud libraries' messages go on with what only their makers understand, or say it all again."""
+
+
+def shown(location: Location) -> str:
+    """The location as a person would type it: relative to the working directory where that is shorter."""
+    if location.remote:
+        return location.uri
+    relative = os.path.relpath(location.path)
+    return location.path if relative.startswith("..") else relative
+
+
+@contextmanager
+def reaching(location: Location) -> Iterator[None]:
+    """Raise Unavailable where an object storage does not answer, or not as it should."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:  # Google's library has no kind for missing credentials
+        if not location.remote:
+            raise
+        said = " ".join(_LIBRARY_DETAIL.split(str(error), maxsplit=1)[0].split())
+        raise Unavailable(f"{location.uri}: the storage can't be used: {said}") from error
+
+
+def create_file(location: Location) -> pa.NativeFile:
+    """A stream into a new file, whose folder is made where the storage has such a thing."""
+    filesystem = location.filesystem()
+    if not location.remote:
+        filesystem.create_dir(posixpath.dirname(location.path), recursive=True)
+    return filesystem.open_output_stream(location.path)
+
+
+def write_durably(location: Location, content: bytes) -> None:
+    """Write a small file so that it is there whole or not at all, and outlives a crash of the machine."""
+    if location.remote:
+        with reaching(location), create_file(location) as stream:
+            stream.write(content)
+        return
+    target = Path(location.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    with open(draft, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _listed(folder: Location, recursive: bool = False) -> list[pa_fs.FileInfo]:
+    with reaching(folder):
+        selector = pa_fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
+        return list(folder.filesystem().get_file_info(selector))
+
+
+def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
+    """The files of a folder whose names end with `suffix`, by name, in order; none where there is no folder.
+
+    One that somebody takes away meanwhile is left out.
+    """
+    found = {}
+    for info in sorted(_listed(folder), key=lambda i: str(i.base_name)):
+        if info.is_file and info.base_name.endswith(suffix) and not info.base_name.startswith("."):
+            content = _content(folder.join(str(info.base_name)))
+            if content is not None:
+                found[str(info.base_name)] = content
+    return found
+
+
+def _content(file: Location) -> bytes | None:
+    filesystem = file.filesystem()
+    with reaching(file):
+        try:
+            with filesystem.open_input_stream(file.path) as stream:
+                return bytes(stream.read())
+        except OSError:  # S3 says so in an error of no particular kind
+            if filesystem.get_file_info(file.path).type == pa_fs.FileType.NotFound:
+                return None
+            raise
+
+
+def remove(location: Location) -> None:
+    """Delete a file; one that is gone already is fine."""
+    filesystem = location.filesystem()
+    with reaching(location), suppress(FileNotFoundError):
+        if location.slow_to_miss and filesystem.get_file_info(location.path).type == pa_fs.FileType.NotFound:
+            return
+        filesystem.delete_file(location.path)
+
+
+def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
+    """The size in bytes of each file under `root`, None for one that is not there. Lists folders, not files."""
+    there: Mapping[str, int] = {
+        info.path: info.size
+        for folder in sorted({path.split("/", 1)[0] for path in paths})
+        for info in _listed(root.join(folder), recursive=True)
+        if info.is_file
+    }
+    return {path: there.get(f"{root.path}/{path}") for path in paths}
+
+
+def tree(folder: Location) -> dict[str, int]:
+    """The files below a folder, relative to it, and their sizes in bytes."""
+    head = f"{folder.path}/"
+    return {i.path.removeprefix(head): i.size for i in _listed(folder, recursive=True) if i.is_file}
+
+
+def folders(folder: Location) -> list[str]:
+    """The names of the folders in this one."""
+    if not folder.lists_folders:
+        return sorted({path.split("/", 1)[0] for path in tree(folder) if "/" in path})
+    return sorted(str(i.base_name) for i in _listed(folder) if i.type == pa_fs.FileType.Directory)
+
+
+def remove_empty(folder: Location) -> None:
+    """Remove a folder in which no file is left, and its parent likewise; object storage has no folders to remove."""
+    parent = Path(folder.path).parent
+    if not folder.remote and Path(folder.path).is_dir() and not tree(folder):
+        folder.filesystem().delete_dir(folder.path)
+        with suppress(OSError):  # it is not empty
+            parent.rmdir()
+
+
+def siblings(location: Location) -> list[str]:
+    """The names of the folders beside this one; none where it would take a list of all files in them."""
+    if not location.lists_folders:
+        return []
+    return folders(replace(location, path=posixpath.dirname(location.path), uri=posixpath.dirname(location.uri)))

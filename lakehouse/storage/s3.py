@@ -1,0 +1,74 @@
+"""Amazon's S3 and what speaks like it: settings of AWS's own tools (AWS_ENDPOINT_URL, AWS_REGION), its credentials."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+import pyarrow.fs as pa_fs
+
+from lakehouse.errors import Unavailable
+from lakehouse.storage.location import ATTEMPTS, DELTA_PATIENCE, Location, bucket_and_folder
+
+
+@dataclass(frozen=True)
+class S3(Location):
+    """A folder in an S3 bucket, with endpoint and region where the environment of the driver names them."""
+
+    endpoint: str = ""
+    region: str = ""
+
+    system: ClassVar[str] = "S3"
+    remote: ClassVar[bool] = True
+
+    def filesystem(self) -> pa_fs.FileSystem:
+        return _filesystem(self.endpoint, self.region)
+
+    def delta_options(self) -> dict[str, str]:
+        told = {"conditional_put": "etag", "region": self.region, "endpoint_url": self.endpoint}
+        plain = {"allow_http": "true"} if self.endpoint.startswith("http:") else {}
+        return {k: v for k, v in told.items() if v} | DELTA_PATIENCE | plain
+
+    def spark_needs_s3(self, why: str = "") -> bool:
+        return True
+
+    def hadoop_options(self) -> dict[str, str]:
+        told = {"fs.s3a.endpoint": self.endpoint, "fs.s3a.endpoint.region": self.region}
+        own = {"fs.s3a.path.style.access": "true"} if self.endpoint else {}
+        return {k: v for k, v in told.items() if v} | own
+
+    @property
+    def hadoop_uri(self) -> str:
+        return f"s3a://{self.path}"
+
+
+def located(table: str) -> S3:
+    bucket, folder = bucket_and_folder(table)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+    region = region or ("us-east-1" if endpoint else _region_of(bucket))
+    return S3(f"s3://{bucket}/{folder}", f"{bucket}/{folder}", endpoint, region)
+
+
+@functools.lru_cache(maxsize=8)
+def _filesystem(endpoint: str, region: str) -> pa_fs.FileSystem:
+    host = urlsplit(endpoint)
+    return pa_fs.S3FileSystem(
+        region=region or None,
+        scheme=host.scheme or "https",
+        endpoint_override=host.netloc or None,
+        allow_delayed_open=True,  # small files in one request
+        retry_strategy=pa_fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _region_of(bucket: str) -> str:
+    """The region that AWS says a bucket is in."""
+    try:
+        return str(pa_fs.resolve_s3_region(bucket))
+    except OSError as error:
+        raise Unavailable(f"s3://{bucket}: its region can't be found: {error}; set AWS_REGION") from error

