@@ -25,7 +25,6 @@ class Azure(BeyondSpark):
     endpoint: str = ""
 
     system: ClassVar[str] = "Azure's storage"
-    slow_to_miss: ClassVar[bool] = True  # Arrow thinks that somebody is just renaming it
 
     def filesystem(self) -> pa_fs.FileSystem:
         return _filesystem(self.account, self.endpoint, **_key())

@@ -104,11 +104,8 @@ def _content(file: Location) -> bytes | None:
 
 def remove(location: Location) -> None:
     """Delete a file; one that is gone already is fine."""
-    filesystem = location.filesystem()
     with reaching(location), suppress(FileNotFoundError):
-        if location.slow_to_miss and filesystem.get_file_info(location.path).type == pa_fs.FileType.NotFound:
-            return
-        filesystem.delete_file(location.path)
+        location.filesystem().delete_file(location.path)
 
 
 def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:

@@ -29,8 +29,6 @@ class Location:
     remote: ClassVar[bool] = False
     lists_folders: ClassVar[bool] = True
     """Whether the filesystem sees a folder that is only the beginning of its files' names."""
-    slow_to_miss: ClassVar[bool] = False
-    """Whether the filesystem waits for seconds when it is to delete a file that isn't there."""
     spark_may_overwrite: ClassVar[bool] = True
     """Whether Spark's own log store there can replace a commit that another process has just made."""
 
