@@ -28,7 +28,7 @@ DAY = "2026-01-02"
 LINEAGE = ["_run_id", "_scored_at"]
 DEAD = "00000000-0000-4000-8000-00000000dead"
 UNSET = ["STORAGE_EMULATOR_HOST", "AZURITE_BLOB_STORAGE_URL", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY",
-         "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME", "GOOGLE_APPLICATION_CREDENTIALS"]  # fmt: skip
+         "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_SAS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["google", "microsoft"])
@@ -217,3 +217,8 @@ def test_names_of_the_same_place(monkeypatch):
     assert locate("az://c/t") == locate("abfs://c@account.dfs.core.windows.net/t/") == full
     with pytest.raises(ConfigError, match=r"c@account.dfs.core.chinacloudapi.cn.*not supported yet"):
         locate("abfss://c@account.dfs.core.chinacloudapi.cn/t")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2024-11-04&sig=x")
+    with pytest.raises(ConfigError, match=r"az://c/t: AZURE_STORAGE_SAS_TOKEN is not supported yet"):
+        locate("az://c/t")
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "key")
+    assert locate("az://c/t") == full

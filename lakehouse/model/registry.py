@@ -84,9 +84,9 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
     except mlflow.exceptions.MlflowException as error:
         raise ConfigError(f"model.uri: {resolved.uri} can't be downloaded: {_first(error)}") from error
     except ImportError as error:
+        what = "pip install 'lakehouse[s3]'" if source.startswith("s3:") else "install it beside MLflow"
         raise ConfigError(
-            f"model.uri: {resolved.uri} lies at {source}, and to fetch it MLflow needs {error.name}: "
-            "pip install 'lakehouse[s3]'"
+            f"model.uri: {resolved.uri} lies at {source}, and to fetch it MLflow needs {error.name}: {what}"
         ) from error
     except OSError as error:
         raise Unavailable(f"model.uri: {resolved.uri} can't be downloaded: {error}") from error

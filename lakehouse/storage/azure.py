@@ -55,6 +55,9 @@ def located(table: str) -> Azure:
     if not account:
         raise ConfigError(f"{table}: of which account? Write abfss://{container}@account{_HOST}/{folder} or set "
                           "AZURE_STORAGE_ACCOUNT")  # fmt: skip
+    if os.environ.get("AZURE_STORAGE_SAS_TOKEN") and not _key():
+        # deltalake would take it, Arrow would go on with somebody else's identity
+        raise ConfigError(f"{table}: AZURE_STORAGE_SAS_TOKEN is not supported yet: set AZURE_STORAGE_KEY, or unset it")
     endpoint = os.environ.get("AZURITE_BLOB_STORAGE_URL", "").rstrip("/")
     return Azure(f"abfss://{container}@{account}{_HOST}/{folder}", f"{container}/{folder}", account, endpoint)
 
