@@ -83,7 +83,8 @@ def installed(folder: str, command: Sequence[str], variable: str = "") -> Path:
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
             made = Path(scratch) / "made"
             made.mkdir()
-            told = {**os.environ, variable: str(made)} if variable else None
+            # CGO_ENABLED: Go alone is enough, whatever C compiler is there
+            told = {**os.environ, "CGO_ENABLED": "0", **({variable: str(made)} if variable else {})}
             done = subprocess.run(
                 [part.format(made) for part in command], env=told, capture_output=True, text=True, timeout=500, check=False
             )  # fmt: skip
