@@ -156,10 +156,10 @@ def test_the_result_file_holds_the_same_object_on_success_and_on_failure(
 
 
 def test_a_result_that_could_never_be_written_is_told_before_the_run(lakehouse: Run) -> None:
-    done = lakehouse("score", DAY, "--json", "--result", "gs://bucket/result.json")
+    done = lakehouse("score", DAY, "--json", "--result", "hdfs://bucket/result.json")
     assert (done.code, done.json["status"], version("lake/scores")) == (2, "failed", -1)
     assert done.err.count("\n") == 1
-    assert "gs://bucket/result.json" in done.err
+    assert "hdfs://bucket/result.json" in done.err
 
 
 def test_a_result_that_can_not_be_written_leaves_a_published_run_published(lakehouse: Run, workspace: Path) -> None:

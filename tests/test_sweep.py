@@ -100,18 +100,18 @@ def test_a_run_in_progress_keeps_its_files_and_has_a_lease_while_it_works(job, l
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
-        (lease_of(os.getpid()), "in"),
-        (lease_of(2**22 + 1), None),  # no such process
-        (lease_of(os.getpid(), age=11), None),
-        (lease_of(2**22 + 1, "elsewhere"), "in"),
-        (lease_of(2**22 + 1, "elsewhere", age=11), None),
+        ({"pid": os.getpid()}, "in"),
+        ({"pid": 2**22 + 1}, None),  # no such process
+        ({"pid": os.getpid(), "age": 11}, None),
+        ({"pid": 2**22 + 1, "host": "elsewhere"}, "in"),
+        ({"pid": 2**22 + 1, "host": "elsewhere", "age": 11}, None),
     ],
     ids=["alive", "process gone", "not renewed", "on another machine", "not renewed there"],
 )
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)
 def test_a_lease_tells_who_is_alive(job, lake, said, kept):
     score(job)
-    leave(f"{lake}/scores", **said)
+    leave(f"{lake}/scores", **lease_of(**said))
     assert swept(job) == [("scores", DEAD, 1, 3, kept)]
     assert Path(f"{lake}/scores/run-{DEAD}").exists() == (kept is not None)
 
