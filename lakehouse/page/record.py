@@ -1,0 +1,129 @@
+"""What a page is made from: plain JSON about one run. Any part may be missing or null; the page leaves it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class Model(TypedDict, total=False):
+    """The model version that scored."""
+
+    name: str
+    version: str | int
+    digest: str
+    uri: str
+
+
+class Input(TypedDict, total=False):
+    """The pinned input."""
+
+    table: str
+    version: int | str
+    where: str | None
+
+
+class Sink(TypedDict, total=False):
+    """A table that was written: kind "sink" or "quarantine"."""
+
+    type: str
+    table: str
+    version: int | str | None
+    kind: str
+
+
+class Reason(TypedDict, total=False):
+    """Why rows were set aside, and how many; a row may have several reasons."""
+
+    rule: str
+    column: str | None
+    rows: int
+
+
+class Rule(TypedDict, total=False):
+    """A rule and what it found. way: "row", "table" or "GX"; success is null where it wasn't evaluated."""
+
+    suite: str
+    name: str
+    type: str
+    column: str | None
+    kwargs: Mapping[str, Any]
+    severity: str
+    success: bool | None
+    total: int | None
+    evaluated: int | None
+    unexpected: int | None
+    fraction: float | None
+    mostly: float | None
+    observed: Any
+    examples: Sequence[Any]
+    way: str
+    blocks: bool
+
+
+class Budget(TypedDict, total=False):
+    """How many rows may be set aside, and how many were."""
+
+    max_fraction: float | None
+    max_rows: int | None
+    quarantined: int
+    allowed: int
+
+
+class Bin(TypedDict, total=False):
+    """One bar: the share of rows in it, and the baseline's. Open-ended and text bins have no lower or upper."""
+
+    label: str
+    lower: float | None
+    upper: float | None
+    fraction: float
+    baseline_fraction: float | None
+
+
+class DriftColumn(TypedDict, total=False):
+    """How a column's distribution differs from its baseline. kind: "feature" or "prediction"."""
+
+    column: str
+    kind: str
+    psi: float | None
+    js: float | None
+    ks: float | None
+    null_fraction: float | None
+    baseline_null_fraction: float | None
+    drifted: bool
+    bins: Sequence[Bin]
+
+
+class Drift(TypedDict, total=False):
+    """All columns' drift. action: "warn" or "block"; baseline: in words, null where there is none yet."""
+
+    threshold: float | None
+    action: str | None
+    baseline: str | None
+    columns: Sequence[DriftColumn]
+
+
+class Run(TypedDict, total=False):
+    """What a page tells. Times are ISO texts; samples are rows with their reasons under "_reasons"."""
+
+    run_id: str
+    job: str
+    date: str | None
+    status: str
+    started_at: str
+    finished_at: str
+    message: str | None
+    rows_read: int
+    rows_scored: int
+    rows_quarantined: int
+    carrier: str
+    engine: str
+    model: Model
+    input: Input
+    sinks: Sequence[Sink]
+    seconds: Mapping[str, float]
+    reasons: Sequence[Reason]
+    samples: Sequence[Mapping[str, Any]]
+    rules: Sequence[Rule]
+    budget: Budget
+    drift: Drift
