@@ -20,8 +20,9 @@ setup: $(STAMP) ## create .venv from requirements.lock, fetch Spark's jars, find
 demo: setup ## score the example data from end to end
 	@$(BIN)/lakehouse demo
 
+# Two processes, each with a Spark session of its own: more would want more memory than a laptop has.
 test: setup ## run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check
@@ -40,6 +41,7 @@ wheel: $(STAMP) ## build dist/*.whl, without network
 
 bench: setup ## run the benchmarks
 	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks.checks
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo 'make lock needs uv: https://docs.astral.sh/uv' >&2; exit 1; }

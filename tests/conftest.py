@@ -28,9 +28,16 @@ from lakehouse.storage import locate
 from tests import s3_server as s3_server_py
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long runs come last."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long runs come last; where processes share the files, those that have long runs first: no tail of one."""
+    items.sort(key=_is_long)
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        long = {item.path for item in items if _is_long(item)}
+        items.sort(key=lambda item: item.path not in long)
+
+
+def _is_long(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 import skops.io
 from deltalake import DeltaTable
 
+from lakehouse.demo import baseline
 from lakehouse.demo.data import (
     DATES,
     EVENT_DATE,
@@ -32,7 +32,6 @@ from lakehouse.demo.data import (
     write_games,
 )
 from lakehouse.demo.train import TRUSTED_TYPES, train
-from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError
 
 TODAY = dt.date(2026, 1, 2)
@@ -229,21 +228,11 @@ def test_label_is_a_class_or_a_quantity() -> None:
         classes([f"v{i}" for i in range(21)])
 
 
-@pytest.mark.slow
-def test_baseline_scores_the_late_date(tracking_uri: str, root: Path, tmp_path: Path) -> None:
-    jars = ",".join(str(jar) for jar in runtime.jars())
-    command = [
-        sys.executable,
-        "-m",
-        "lakehouse.demo.baseline",
-        "--features",
-        str(root / "features" / "games"),
-    ]
-    command += ["--model", "models:/logit_games/1", "--date", "2026-01-02", "--out", str(tmp_path / "out")]
-    command += ["--jars", jars, "--tracking-uri", tracking_uri]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert set(json.loads(done.stdout.splitlines()[-1])["seconds"]) == {"session", "udf", "job", "total"}
+def test_baseline_scores_the_late_date(spark: Any, tracking_uri: str, root: Path, tmp_path: Path) -> None:
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    features, out = str(root / "features" / "games"), str(tmp_path / "out")
+    assert set(baseline.score(spark, features, "models:/logit_games/1", "2026-01-02", out)) == {"udf", "job"}
 
     folder = model_folder(tracking_uri, "models:/logit_games@champion", tmp_path)
     native = skops.io.load(folder / "model.skops", trusted=TRUSTED_TYPES)

@@ -26,7 +26,7 @@ from tests.test_exactly_once import in_the_middle, unfinished
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
 DAY = DAYS[0]
 DRIVER = Path(__file__).with_name("writers.py")
-TIMES = {"disk": 25, "S3": int(os.environ.get("TIMES_ON_S3", 4))}
+TIMES = {storage: int(os.environ.get("PUBLISHES", few)) for storage, few in (("disk", 8), ("S3", 4))}
 """Publishes of each process. The S3 server here is one Python process, which 25 keep busy for minutes."""
 
 
