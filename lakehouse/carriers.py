@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from lakehouse.audit import Tally
 from lakehouse.contract import conform
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError
@@ -19,13 +21,22 @@ from lakehouse.sources import delta as source
 from lakehouse.staging import Staging
 from lakehouse.storage import locate
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 
 @dataclass(frozen=True)
 class Carrier:
-    """How the plan's batches reach the worker: a few for a look, all for the run."""
+    """How the plan's batches reach the worker: a few for a look, all for the run.
+
+    `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows as a
+    frame of the engine, for checks that need all rows at once.
+    """
 
     sample: Callable[[], Iterator[pa.RecordBatch]]
     run: Callable[[Staging], list[dict[str, Any]]]
+    features: Callable[[Sequence[str]], Any]
+    scores: Callable[[Sequence[str], Staging, Tally], Any]
 
 
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
@@ -43,28 +54,41 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
                 request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
                 return local.run(shares, replace(staging, progress=address), plan.model.path)
 
-        return Carrier(lambda: _first_batches(plan, 1_024), run_locally)
+        return Carrier(
+            lambda: _first_batches(plan, 1_024), run_locally, lambda c: _features(plan, c).to_pandas(), _staged_locally
+        )
 
     from lakehouse.engines import spark as engine
 
-    copied = plan.sink.how == COPIED
+    copied, whole = plan.sink.how == COPIED, bool(plan.on_features.others)
+    names = plan.pinned.snapshot.schema.names
+    at, to = plan.pinned.snapshot.location, locate(plan.sink.uri)
+
+    def session(on_scores: bool = False) -> SparkSession:
+        """Spark with what it needs to read the input itself, to write to the target, or to read staged files."""
+        read = plan.carrier == source.FRAME or whole
+        s3 = (read and at.spark_needs_s3(plan.reason)) or ((copied or on_scores) and to.spark_needs_s3())
+        return stack.enter_context(engine.session(delta=read or copied, s3=s3))
+
+    def features(columns: Sequence[str]) -> Any:
+        return source.frame(session(), plan.pinned, columns or names)
+
+    def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
+        return engine.staged(session(True), staging.scored_root, [f["path"] for f in tally.scored_files], columns)
+
     if plan.carrier == source.FILES:
 
         def run_files(staging: Staging) -> list[dict[str, Any]]:
-            spark = stack.enter_context(
-                engine.session(delta=copied, s3=copied and locate(plan.sink.uri).spark_needs_s3())
-            )
+            spark = session(bool(staging.scoring.on_scores.others))
             cores = engine.cores(spark)
             shares = source.balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
             with listen(engine.driver_host(spark), request.watch) as address:
                 return engine.run_units(spark, shares, replace(staging, progress=address), plan.model)
 
-        return Carrier(lambda: _first_batches(plan, 1_024), run_files)
+        return Carrier(lambda: _first_batches(plan, 1_024), run_files, features, scores)
 
-    reads_s3 = plan.pinned.snapshot.location.spark_needs_s3(plan.reason)
-    s3 = reads_s3 or (copied and locate(plan.sink.uri).spark_needs_s3())
-    spark = stack.enter_context(engine.session(delta=True, s3=s3))
+    spark = session()
     rows = source.frame(spark, plan.pinned, plan.columns)
     schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in plan.columns])
 
@@ -72,7 +96,7 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         with listen(engine.driver_host(spark), request.watch) as address:
             return engine.run_frame(spark, rows, replace(staging, progress=address), plan.model)
 
-    return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame)
+    return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
 
 
 def units(plan: Plan) -> int | None:
@@ -82,6 +106,22 @@ def units(plan: Plan) -> int | None:
 
 def units_of(plan: Plan, cores: int) -> list[source.FileUnit]:
     return source.units(plan.pinned, plan.columns, plan.job.model.batch_rows, cores)
+
+
+def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:
+    columns = columns or plan.pinned.snapshot.schema.names
+    schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in columns])
+    work = source.units(plan.pinned, columns, plan.job.model.batch_rows, 1)
+    return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
+
+
+def _staged_locally(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
+    """Staged rows as a pandas frame."""
+    root = staging.scored_root
+    paths = [f"{root.path}/{file['path']}" for file in tally.scored_files]
+    rows = [pq.read_table(path, columns=list(columns) or None, filesystem=root.filesystem(), partitioning=None)
+            for path in paths]  # fmt: skip
+    return pa.concat_tables(rows).to_pandas()
 
 
 def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -75,6 +76,105 @@ def score(
     if not as_json:
         again = _again(conf, date, target, overrides, engine)
         typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))
+
+
+@app.command()
+def replay(
+    conf: Conf,
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="the run that set the rows aside")],
+    engine: Annotated[str, typer.Option(help="spark, or local: the same worker without a JVM")] = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    current_model: Annotated[
+        bool, typer.Option("--current-model", help="with the model that the job names now, not the run's version")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score the rows again that a run set aside, after a fix, and add those that pass to its scores, once.
+
+    Exit codes as of score.
+    """
+    from lakehouse import ledger, pipeline, report
+
+    run_id, date = pipeline.new_run_id(), None
+    job: Job | None = None
+    try:
+        if engine not in ("spark", "local"):
+            raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
+        # The date plays no part in where the ledger is; the run's own is on record.
+        record = pipeline.record_of(_job(conf, "2000-01-01", target, overrides), run)
+        date = record["date"]
+        job = _job(conf, date, target, overrides)
+        with report.progress(sys.stderr, quiet=as_json) as (say, watch):
+            request = pipeline.Request(engine, ledger.now(), run_id, say=say, watch=watch)
+            outcome = pipeline.replay(job, record, request, current_model=current_model)
+    except Exception as error:
+        _fail(error, _of(error, run_id, conf, date, job, engine), as_json, None)
+    _emit(asdict(outcome), as_json, None)
+    if not as_json:
+        typer.echo(report.outcome(job, outcome, f"lakehouse quarantine {shlex.quote(conf)}     # what is left"))
+
+
+@app.command()
+def quarantine(
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    every: Annotated[bool, typer.Option("--all", help="with the rows of runs that a later one has superseded")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the job's quarantined rows by run and reason."""
+    from lakehouse import catalog, evidence, report
+
+    try:
+        job = _job(conf, "2000-01-01", target, overrides)
+        with catalog.placed(job) as at_places:
+            found = evidence.quarantined(at_places, every=every)
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
+    typer.echo(json.dumps(found, default=str, indent=1) if as_json else report.quarantine_text(found))
+
+
+@app.command("report")
+def show_report(
+    conf: Conf,
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="default: the job's newest run")] = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write the page to this file, and open nothing")] = None,
+    gx: Annotated[
+        Path | None,
+        typer.Option("--gx", help="write Great Expectations' own results and pages, a suite each, to this folder"),
+    ] = None,
+) -> None:
+    """Open the page about a run: verdict, rows, rules, drift, versions and timings."""
+    import tempfile
+    import webbrowser
+
+    from lakehouse import catalog, evidence
+
+    try:
+        job = _job(conf, "2000-01-01", target, overrides)
+        with catalog.placed(job) as at_places:
+            if gx is not None:
+                _write_native(gx, *evidence.native_pages(at_places, run))
+                return
+            run_id, page = evidence.page(at_places, run)
+        path = out or Path(tempfile.gettempdir(), f"lakehouse-{run_id}.html")
+        path.write_bytes(page)
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": _message(error)}, False, None)
+    typer.echo(f"{path}: the page of run {run_id}")
+    if out is None and sys.stdout.isatty():
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _write_native(folder: Path, run_id: str, pages: Mapping[str, tuple[Any, str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suite, (result, page) in pages.items():
+        (folder / f"{suite}.json").write_text(json.dumps(result, indent=1))
+        (folder / f"{suite}.html").write_text(page)
+    typer.echo(f"{folder}: Great Expectations' results of run {run_id}: {', '.join(pages) or 'it had no suites'}")
 
 
 @app.command()
@@ -202,10 +302,11 @@ def _job(conf: str, date: str | None, target: str | None, overrides: list[str] |
 
 
 def _again(conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None) -> str:
-    """The command that runs the same job once more, ready to be pasted into a shell."""
+    """The command that runs the same job once more, ready to be pasted into a shell, and what it would say."""
     words = ["lakehouse", "score", conf, *(["--date", date] if date else []), *(["--target", target] if target else [])]
     words += [word for override in overrides or () for word in ("--set", override)]
-    return shlex.join([*words, *(["--engine", "local"] if engine == "local" else [])])
+    command = shlex.join([*words, *(["--engine", "local"] if engine == "local" else [])])
+    return f"{command}     # again: UNCHANGED, same input, model and settings"
 
 
 def _of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -122,23 +122,30 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
     Raises delta.Conflict when the table stays too busy.
     """
     plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
-    location, once = state.join("runs"), {f"ledger/{row['run_id']}": 1}
-    file = Files("record", 0, location, RUNS, "records")
+    append(state.join("runs"), pa.RecordBatch.from_pylist([plain], schema=RUNS), f"ledger/{row['run_id']}", "Runs")
+
+
+def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> None:
+    """Append rows to a table of the state folder, which is created where it is not there; once under this name.
+
+    Raises delta.Conflict when the table stays too busy.
+    """
+    file = Files("record", 0, location, rows.schema, "records")
     attempt = 0
     while True:
         try:
             snapshot = delta.open_table(location)
             if snapshot is None:
-                snapshot = delta.create_table(location, RUNS, [], {}, "Runs of lakehouse score")
-            if snapshot.transaction(next(iter(once))) is not None:
+                snapshot = delta.create_table(location, rows.schema, [], {}, f"{what} of lakehouse score")
+            if snapshot.transaction(once) is not None:
                 return
-            if missing := [f for f in RUNS if f.name not in snapshot.schema.names]:
+            if missing := [f for f in rows.schema if f.name not in snapshot.schema.names]:
                 snapshot = delta.add_columns(snapshot, missing, {})
             if not file.done:
-                file.write(pa.RecordBatch.from_pylist([plain], schema=RUNS))
+                file.write(rows)
                 file.close()
             adds = [delta.Add(done["path"], done["bytes"], done["detail"]) for done in file.done]
-            delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions=once, metadata={})
+            delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions={once: 1}, metadata={})
             return
         except delta.Conflict:
             attempt += 1
@@ -157,6 +164,15 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
     return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
+
+
+def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Those of these runs after which another one of the same job and slice was published."""
+    newest: dict[str, datetime] = {}
+    for row in records:
+        if row["status"] == "published":
+            newest[row["identity"]] = max(newest.get(row["identity"], row["finished_at"]), row["finished_at"])
+    return {row["run_id"] for row in records if row["finished_at"] < newest.get(row["identity"], row["finished_at"])}
 
 
 def now() -> datetime:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lakehouse import audit, carriers, catalog, delta, lease, ledger, model
-from lakehouse.audit import Tally, Verdict
-from lakehouse.contract import REASONS
-from lakehouse.errors import Blocked, NotReady
-from lakehouse.plan import Plan, Request, make_plan, new_run_id
+from lakehouse import audit, carriers, catalog, delta, evidence, lease, ledger, model
+from lakehouse.audit import Finding, Tally, Verdict
+from lakehouse.carriers import Carrier
+from lakehouse.config import Quarantine
+from lakehouse.contract import REASONS, RUN_ID
+from lakehouse.errors import Blocked, ConfigError, NotReady, nearest
+from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import prepare
-from lakehouse.publication import Result, carry_out, finish_earlier, intend, status
+from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
+from lakehouse.rules import Other
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks import merge
 from lakehouse.staging import Staging
-from lakehouse.storage import locate, shown
+from lakehouse.storage import Location, locate, shown
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -35,7 +38,37 @@ def score(job: Job, request: Request) -> Result:
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
     with catalog.placed(job, request.engine) as at_places:
-        return _score(at_places, request)
+        return _score(at_places if request.replays is None else _aside(at_places, request.replays), request)
+
+
+def replay(job: Job, record: Mapping[str, Any], request: Request, *, current_model: bool = False) -> Result:
+    """Score the rows again that a published run of the job set aside, and add those that pass now to its scores, once.
+
+    `record`: the run's own, `job` its job file with the run's date. The model is the version that the run used, unless
+    `current_model`. Checks of single rows hold, those of a whole run don't. Raises what `score` raises, and Blocked
+    where the run's scores aren't what lives in the slice.
+    """
+    pinned = record["model_version"] != "none" and job.model.uri.startswith("models:/")
+    if pinned and not current_model:
+        uri = f"models:/{record['model_name']}/{record['model_version']}"
+        job = job.model_copy(update={"model": job.model.model_copy(update={"uri": uri})})
+    return score(job, replace(request, replays=record))
+
+
+def record_of(job: Job, run: str) -> Mapping[str, Any]:
+    """The record of one of the job's runs. Raises ConfigError where there is none."""
+    with catalog.placed(job) as at_places:
+        records = {str(r["run_id"]): r for r in ledger.runs(ledger.state_of(at_places), job.job)}
+    if run not in records:
+        raise ConfigError(f"--run: {job.job} has no run {run!r} on record, {nearest(run, records)}")
+    return records[run]
+
+
+def _aside(job: Job, record: Mapping[str, Any]) -> Job:
+    """The job with the rows as its input that one of its runs set aside."""
+    run = str(record["run_id"])
+    where = {"table": quarantine_of(job).uri, "where": f"{RUN_ID} = '{run}'", "version": None, "timestamp": None}
+    return job.model_copy(update={"source": job.source.model_copy(update=where)})
 
 
 def _score(job: Job, request: Request) -> Result:
@@ -49,7 +82,7 @@ def _score(job: Job, request: Request) -> Result:
             return finished or _result(plan, request, "unchanged", clock.seconds)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
-        tables = prepare(plan, carry.sample())
+        tables = prepare(plan, carry.sample(), request.replays)
         clock.lap("plan")
         if request.dry_run:
             added = [f.name for f in tables.scored_lacks or ()]
@@ -59,13 +92,21 @@ def _score(job: Job, request: Request) -> Result:
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
         _require_rows(job, tally.read)
-        verdict = audit.judge(tally.read, tally.quarantined, tally.reasons, job.checks.quarantine)
-        verdict = audit.also(verdict, _twice(plan, tables.staging, tally))
+        verdict, drift = _judge(plan, tables.staging, tally, carry, state, request)
+        clock.lap("checks")
         intent = intend(plan, tables, tally, verdict, request, clock.seconds)
+        evidence.keep(state, plan.run_id, evidence.gather(plan, tables.staging, tally, verdict, drift))
         ledger.declare(state, intent)
         result = carry_out(intent, state, request)
+        if result.status == "published":
+            what = "the profile of this first run could not be kept with the model"
+            optional(request, what, lambda: evidence.first_baseline(plan, state, drift))
     if job.tracking is not None and result.status == "published":
-        _track(job, plan, result, request)
+        experiment = job.tracking.experiment
+        page = evidence.page_of(state, plan.run_id)
+        optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))
+    for doubt in verdict.warnings:
+        request.say("warning", {"message": doubt})
     if verdict.problems:
         raise Blocked(_blocked(plan, tables.staging, tally, verdict), result)
     return result
@@ -90,6 +131,49 @@ def _require_rows(job: Job, rows: int | None) -> None:
             f"{job.source.table}: {rows:,} rows to score, source.min_rows asks for {job.source.min_rows:,}: "
             "nothing was replaced; run again when the input is there"
         )
+
+
+def _judge(
+    plan: Plan, staging: Staging, tally: Tally, carry: Carrier, state: Location, request: Request
+) -> tuple[Verdict, evidence.Moved]:
+    """The verdict of all checks, and how the run stands to its baseline."""
+    twice = _twice(plan, staging, tally)
+    if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
+        return audit.judge(tally, [], Quarantine(max_fraction=1.0), [twice]), evidence.unmoved(tally)
+    found = _findings(plan, staging, tally, carry)
+    drift, against, doubt = _drift(plan, tally, state, request)
+    return audit.judge(tally, found, plan.job.checks.quarantine, [twice, against], [doubt]), drift
+
+
+def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> list[Finding]:
+    """What became of every expectation: most were counted in the pass, Great Expectations runs the rest."""
+    found, left = audit.findings("features", plan.on_features, tally.checks["features"])
+    if left:
+        found += audit.validate("features", left, carry.features(_needed(left)))
+    more, left = audit.findings("scores", staging.scoring.on_scores, tally.checks["scores"])
+    if left and tally.scored_files:
+        more += audit.validate("scores", left, carry.scores(_needed(left), staging, tally))
+    return [*found, *more]
+
+
+def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[evidence.Moved, str, str]:
+    """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
+    limit = plan.job.checks.drift
+    try:
+        found = evidence.moved(plan, tally, state)
+    except Exception as error:
+        if limit is not None and limit.action == "block":
+            raise
+        request.say("warning", {"message": f"drift is not known, the baseline can't be read: {error}"})
+        return evidence.unmoved(tally), "", ""
+    said = evidence.drift_said(found.beyond(limit), limit) if limit else ""
+    return (found, said, "") if limit and limit.action == "block" else (found, "", said)
+
+
+def _needed(others: Sequence[Other]) -> tuple[str, ...]:
+    """The columns that expectations read, all (none named) where one doesn't say."""
+    named = [other.columns for other in others]
+    return tuple(dict.fromkeys(c for columns in named for c in columns)) if all(named) else ()
 
 
 def _twice(plan: Plan, staging: Staging, tally: Tally) -> str:
@@ -121,28 +205,26 @@ def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, floa
 
 
 def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> str:
-    lines = ["; ".join(verdict.problems)]
-    if over := tally.quarantined_files:
+    lines = list(verdict.problems)
+    if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
             why = "; ".join(" ".join(filter(None, (r["rule"], r["column"], r["observed"]))) for r in row[REASONS])
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
     lines.append("Nothing was published; the last good scores stay.")
-    if over:
-        lines[-1] += f" The rows are in {shown(staging.quarantine_root)}. To allow more: "
-        lines[-1] += "checks: {quarantine: {max_fraction: …}}"
+    if tally.quarantined_files:
+        lines[-1] += f" The rows are in {shown(staging.quarantine_root)}."
+    if verdict.over_budget:
+        lines[-1] += " To allow more: checks: {quarantine: {max_fraction: …}}"
     return "\n".join(lines)
 
 
-def _track(job: Job, plan: Plan, result: Result, request: Request) -> None:
-    """Log the run's figures to MLflow; whatever goes wrong there is only worth a warning."""
+def _track(job: Job, plan: Plan, result: Result, experiment: str, page: bytes | None) -> None:
+    """Log the run's figures and its page to MLflow."""
     figures = {
         "rows_read": result.rows_read, "rows_scored": result.rows_scored, "rows_quarantined": result.rows_quarantined,
         **{f"seconds_{stage}": value for stage, value in (result.seconds or {}).items()},
     }  # fmt: skip
     tags = {"lakehouse.run_id": plan.run_id, "lakehouse.date": str(job.date), "lakehouse.status": result.status}
     resolved = model.Resolved(plan.model.uri, plan.model.name, plan.model.version)
-    try:
-        model.log_run(job, resolved, job.tracking.experiment, figures, tags)  # type: ignore[union-attr]  # caller asks
-    except Exception as error:
-        request.say("warning", {"message": f"the run is published, but MLflow did not take its figures: {error}"})
+    model.log_run(job, resolved, experiment, figures, tags, page)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import contract, delta, model
+from lakehouse import audit, contract, delta, model, rules
 from lakehouse.config import settings
 from lakehouse.contract import Feature
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.progress import Watch
 from lakehouse.sinks import preflight
-from lakehouse.sinks.slices import look
+from lakehouse.sinks.slices import look, replayed
 from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, State, Target, slice_name
 from lakehouse.sources import delta as source
 from lakehouse.storage import Location, locate, shown
@@ -33,7 +33,10 @@ Say = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Request:
-    """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name."""
+    """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
+
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    """
 
     engine: str
     now: datetime
@@ -42,6 +45,7 @@ class Request:
     dry_run: bool = False
     say: Say = lambda event, values: None
     watch: Watch | None = None
+    replays: Mapping[str, Any] | None = None
 
 
 def new_run_id() -> str:
@@ -69,6 +73,8 @@ class Plan:
     slice_types: Mapping[str, pa.DataType]
     decision: preflight.Decision
     existing: delta.Snapshot | None
+    suites: audit.Suites
+    on_features: rules.Compiled
 
     @property
     def unchanged(self) -> bool:
@@ -113,19 +119,23 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
     features, matrix = model.features_of(fetched, job.features, schema, pinned.name)
-    wanted = (*job.keys, *job.keep, *(f.column for f in features))
+    suites = audit.suites_of(job.checks)
+    on_features = rules.compile_suite(suites.features, schema)
+    wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *(pinned.where.columns if pinned.where else ())]))
     carrier, reason = source.carrier(pinned, columns)
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
-    types, how, target, state, existing = _target(job, _fingerprint(job, pinned, fetched), request)
+    if request.replays is not None:
+        _require_same_model(fetched, request.replays)
+    types, how, target, state, existing = _target(job, _fingerprint(job, pinned, fetched, suites), request)
     aside = replace(
         target, kind=QUARANTINE, uri=quarantine_of(job).uri, write="append", how=DIRECT, enforced=(), keys=()
     )
     run, now = request.run_id, request.now
     return Plan(
         job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state, types, how,
-        existing,
+        existing, suites, on_features,
     )  # fmt: skip
 
 
@@ -141,8 +151,20 @@ def identity_of(job: Job) -> str:
     return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
-def _fingerprint(job: Job, pinned: source.Pinned, fetched: model.Model) -> str:
+def _require_same_model(fetched: model.Model, record: Mapping[str, Any]) -> None:
+    """A version's bytes don't change by themselves; another version may be asked for."""
+    same = (fetched.name, fetched.version) == (record["model_name"], record["model_version"])
+    if same and fetched.digest != record["model_digest"]:
+        raise ConfigError(
+            f"{fetched.uri} has other bytes (sha256:{fetched.digest[:8]}…) than when run {record['run_id']} used it "
+            f"(sha256:{record['model_digest'][:8]}…): score again instead of replaying"
+        )
+
+
+def _fingerprint(job: Job, pinned: source.Pinned, fetched: model.Model, suites: audit.Suites) -> str:
     read = {"files": pinned.fingerprint(), "model": fetched.digest, "settings": settings(job)}
+    if suites.digests:
+        read["suites"] = suites.digests
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -168,6 +190,9 @@ def _target(
                 "can't exclude another process: let it not write while a run publishes"
             )
             request.say("warning", {"message": message})
+    if request.replays is not None:
+        replay, state = replayed(snapshot, target, request.replays)
+        return types, decision, replay, state, snapshot
     state = look(snapshot, target, request.rescore)
     if state.same and not request.rescore:
         return types, decision, replace(target, generation=state.generation), state, snapshot

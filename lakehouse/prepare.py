@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from lakehouse import contract, delta, model
+from lakehouse import audit, contract, delta, model, rules
 from lakehouse.errors import ConfigError, NotReady
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.plan import Plan
-from lakehouse.scoring import Scoring, try_on
+from lakehouse.scoring import NO_CHECKS, Scoring, try_on
 from lakehouse.sinks import preflight
 from lakehouse.staging import Staging
 from lakehouse.storage import locate
@@ -29,7 +29,7 @@ class Prepared:
     quarantine_lacks: tuple[pa.Field, ...] | None = None
 
 
-def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
+def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
     """Try the model on a few rows of the input, and with what it answers fix the schemas; check the target.
 
     Raises ConfigError for predictions that the model doesn't give and for a target with another schema,
@@ -39,12 +39,19 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
     predictor = model.load(
         plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items()))
     )
-    untyped = Scoring(job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.decision.rules)
-    outputs = _outputs(plan, predictor, _answer(untyped, sample, predictor, plan))
-    scoring = replace(untyped, outputs=outputs)
+    untyped = Scoring(
+        job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.decision.constraints,
+        plan.on_features,
+    )  # fmt: skip
+    answer = _answer(untyped, sample, predictor, plan)
+    outputs = _outputs(plan, predictor, answer)
     kept = [pa.field(c, contract.loose(snapshot.schema.field(c).type)) for c in (*job.keys, *job.keep)]
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
-    inputs = dict.fromkeys([*job.keys, *job.keep, *(f.column for f in plan.features)])
+    # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
+    on_scores = NO_CHECKS if answer is None else rules.compile_suite(plan.suites.scores, pa.schema(scored))
+    scoring = replace(untyped, outputs=outputs, on_scores=on_scores)
+    read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
+    inputs = dict.fromkeys(read)
     aside = [pa.field(c, contract.loose(snapshot.schema.field(c).type)) for c in inputs]
     aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
     staging = Staging(
@@ -56,7 +63,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch]) -> Prepared:
         quarantine_schema=pa.schema([*aside, *contract.LINEAGE]),
         scored_root=locate(plan.sink.uri),
         quarantine_root=locate(plan.quarantine.uri),
-        lineage=_lineage(plan),
+        lineage=_lineage(plan, replays),
         digest=plan.model.digest,
         method=job.model.method,
         params=tuple(sorted(job.model.params.items())),
@@ -89,12 +96,14 @@ def comments(plan: Plan) -> dict[str, str]:
     return told | dict.fromkeys(job.slice, f"Slice of {job.job}")
 
 
-def _lineage(plan: Plan) -> dict[str, Any]:
+def _lineage(plan: Plan, replays: Mapping[str, Any] | None) -> dict[str, Any]:
+    # Rows that are scored again are of the input that they were read from at first.
+    read = replays["input_version"] if replays is not None else plan.pinned.snapshot.version
     return {
         contract.MODEL_NAME: plan.model.name,
         contract.MODEL_VERSION: plan.model.version,
         contract.RUN_ID: plan.run_id,
-        contract.INPUT_VERSION: plan.pinned.snapshot.version,
+        contract.INPUT_VERSION: read,
         contract.SCORED_AT: plan.started_at,
         contract.JOB: plan.job.job,
     }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import delta, ledger
+from lakehouse import delta, evidence, ledger
 from lakehouse.audit import Tally, Verdict
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Partial, Unavailable
 from lakehouse.ledger import Intent
@@ -76,7 +76,8 @@ def intend(
         "model_name": plan.model.name, "model_version": plan.model.version, "model_digest": plan.model.digest,
         "input_table": plan.pinned.name, "input_version": plan.pinned.snapshot.version,
         "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
-        "checks": {"passed": verdict.passed, "failed": verdict.failed}, "seconds": dict(seconds),
+        "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
+        "seconds": dict(seconds),
         "message": "; ".join(verdict.problems) or None,
     }  # fmt: skip
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
@@ -127,11 +128,20 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
     record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
     try:
         ledger.record(state, record)
+        optional(request, "its report could not be written", lambda: evidence.finish(state, record))
         ledger.close(state, intent)
     except (LakehouseError, OSError, ValueError) as error:
         # The tables are the truth; the intent stays, so that the next run writes the record.
         request.say("warning", {"message": f"the run is {intent.verdict}, but could not be recorded: {error}"})
     return from_record(record)
+
+
+def optional(request: Request, what: str, act: Callable[[], object]) -> None:
+    """Do something that only follows from a run; whatever goes wrong there is only worth a warning."""
+    try:
+        act()
+    except Exception as error:
+        request.say("warning", {"message": f"the run stands, but {what}: {error}"})
 
 
 def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:

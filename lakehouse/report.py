@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _PLAIN_EVERY = 5.0  # seconds between plain progress lines
 
 
-def outcome(job: Job, result: Result, again: str) -> str:
-    """The end of a run, for a terminal. `again`: the command that runs the job once more."""
+def outcome(job: Job, result: Result, then: str) -> str:
+    """The end of a run, for a terminal. `then`: what may be run next."""
     lines = []
     if result.status in ("published", "blocked"):
         counts = f"read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined {result.rows_quarantined:,}"
@@ -32,7 +32,7 @@ def outcome(job: Job, result: Result, again: str) -> str:
     if result.status in ("published", "unchanged"):
         lines += _sample(job, result)
     if result.status == "published":
-        lines.append(f"next     {again}     # again: UNCHANGED, same input, model and settings")
+        lines.append(f"next     {then}")
     return "\n".join(lines)
 
 
@@ -99,6 +99,14 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         for r in rows
     ]  # fmt: skip
     return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
+    """Quarantined rows by run and reason, as a table."""
+    names = ["run_id", "date", "status", "rule", "column", "rows", "superseded"]
+    cells = [[str(row[name] if row[name] is not None else "") for name in names[:5]] + [f"{row['rows']:,}",
+             "yes" if row["superseded"] else ""] for row in found]  # fmt: skip
+    return "\n".join(table_text(names, cells)) if found else "no rows are in quarantine"
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:

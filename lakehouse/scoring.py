@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.contract import REASON, REASONS, Feature
+from lakehouse import profile, rules
+from lakehouse.contract import REASONS, WARNINGS, Feature
 from lakehouse.errors import ModelRefused
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.predicate import Comparison, mask
+from lakehouse.profile import Sketches
+from lakehouse.reasons import Broken, Numbers, numbers_of, reasons, renumbered, warnings
+from lakehouse.rules import Compiled, RowCount, RowRule
+from lakehouse.rules.outcomes import EXAMPLES
 
 Predict = Callable[[Any], Any]
 
+NO_CHECKS = Compiled((), (), ())
 ISOLATION_CALLS = 2_000
 """Model calls that one worker may spend on finding the rows that make the model raise."""
 _PROBES = 8
@@ -30,8 +36,8 @@ _TRIED = 64
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Comparisons on a scored row that must all be true; a row of which one is false or null is set aside."""
+class Constraint:
+    """Comparisons that a table demands of a scored row; one of which any is false or null is set aside."""
 
     name: str
     column: str
@@ -49,18 +55,51 @@ class Scoring:
     outputs: tuple[Output, ...]
     nulls: str = "model"  # or "quarantine"
     matrix: bool = False
-    rules: tuple[Rule, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    on_features: Compiled = NO_CHECKS
+    on_scores: Compiled = NO_CHECKS
+
+
+@dataclass
+class Checked:
+    """What one worker counted of one suite: each row rule, and what the table rules are made of."""
+
+    rows: list[RowCount]
+    tables: Any  # rules' own state
 
 
 @dataclass
 class Counters:
-    """What one worker saw so far; `reasons` counts quarantined rows by rule and column."""
+    """What one worker saw so far; `reasons` counts quarantined rows by rule and column.
+
+    `features` and `scores` are None where the job has no suite; `profiles` are of both, by name.
+    """
 
     read: int = 0
     scored: int = 0
     quarantined: int = 0
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     isolation_calls: int = 0
+    features: Checked | None = None
+    scores: Checked | None = None
+    profiles: dict[str, Sketches] = field(default_factory=dict)
+
+
+def begin(scoring: Scoring, schema: pa.Schema | None = None) -> Counters:
+    """Counters for a worker that scores so; with the schema of its input, features and predictions are profiled."""
+    features, scores = (_checks(suite) for suite in (scoring.on_features, scoring.on_scores))
+    profiles = {}
+    if schema is not None:
+        given = pa.schema([(o.name, pa.bool_() if o.threshold is not None else o.type) for o in scoring.outputs])
+        profiles["features"] = profile.start(schema, dict.fromkeys(f.column for f in scoring.features))
+        profiles["predictions"] = profile.start(given, given.names)
+    return Counters(features=features, scores=scores, profiles=profiles)
+
+
+def _checks(suite: Compiled) -> Checked | None:
+    if not suite.rows and not suite.tables:
+        return None
+    return Checked([RowCount() for _ in suite.rows], rules.start(suite.tables))
 
 
 def score_batch(
@@ -68,75 +107,116 @@ def score_batch(
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
     """Score one conformed batch.
 
-    Returns the scored rows (keys, keep, predictions, in this order) and the quarantined ones (the input
-    columns and `_reasons`), None when there are none; adds to `counters`. Every row of `batch` is in exactly
-    one of the two. Raises ModelRefused when the model raises on everything, or answers with another number
-    of rows than it was given.
+    Returns the scored rows (keys, keep, predictions, `_warnings` where there are rules that warn, in this order) and
+    the quarantined ones (the input columns and `_reasons`), None when there are none; adds to `counters`. Every row
+    of `batch` is in exactly one of the two. Raises ModelRefused when the model raises on everything, or answers with
+    another number of rows than it was given.
     """
-    reasons = _unfit(batch, scoring)
-    if reasons:
-        bad = np.zeros(batch.num_rows, dtype=bool)
-        for row, _ in reasons:
-            bad[row] = True
-        rows = np.flatnonzero(~bad)
-        fit = batch.take(pa.array(rows))
-    else:
-        rows, fit = None, batch
+    broken, warned = _held_against(batch, scoring.on_features.rows, counters.features)
+    broken = [*_unfit(batch, scoring), *broken]
+    rows, fit = _without(batch, None, broken)
     predictions, failures = _predict(fit, scoring, predict, counters)
     if failures:
-        reasons += [(int(rows[row]) if rows is not None else row, why) for row, why in failures]
-        good = np.ones(fit.num_rows, dtype=bool)
-        good[[row for row, _ in failures]] = False
-        fit, rows = fit.filter(pa.array(good)), (np.arange(batch.num_rows) if rows is None else rows)[good]
+        broken += renumbered(failures, rows)
+        rows, fit = _without(fit, rows, failures)
     kept = [fit.column(name) for name in (*scoring.keys, *scoring.keep)]
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
     scored = pa.RecordBatch.from_arrays([*kept, *predictions], names=names)
-    if broken := _broken(scored, scoring.rules):
-        reasons += [(int(rows[row]) if rows is not None else row, why) for row, why in broken]
-        good = np.ones(scored.num_rows, dtype=bool)
-        good[[row for row, _ in broken]] = False
-        scored = scored.filter(pa.array(good))
-    quarantined = _set_aside(batch, reasons, counters) if reasons else None
+    failing, doubtful = _held_against(scored, scoring.on_scores.rows, counters.scores)
+    failing += _breaking(scored, scoring.constraints)
+    warned += renumbered(doubtful, rows)
+    if failing:
+        broken += renumbered(failing, rows)
+        rows, scored = _without(scored, rows, failing)
+    _observe(batch, scored, counters)
+    if warned:
+        numbers = np.arange(batch.num_rows) if rows is None else rows
+        scored = scored.append_column(WARNINGS, warnings(warned, numbers))
+    quarantined = _set_aside(batch, broken, counters) if broken else None
     counters.read += batch.num_rows
     counters.scored += scored.num_rows
     counters.quarantined += quarantined.num_rows if quarantined is not None else 0
     return scored, quarantined
 
 
-def _broken(scored: pa.RecordBatch, rules: tuple[Rule, ...]) -> list[tuple[int, Reason]]:
-    """The scored rows that break a rule, with the values that do."""
-    found: list[tuple[int, Reason]] = []
-    for rule in rules:
-        passing = mask(scored, rule.comparisons)
+def _without(
+    batch: pa.RecordBatch, rows: Numbers | None, broken: Sequence[Broken]
+) -> tuple[Numbers | None, pa.RecordBatch]:
+    """The batch without the rows that are broken, and the numbers of the rest; `rows`: the numbers of its own rows."""
+    if not broken:
+        return rows, batch
+    good = np.ones(batch.num_rows, dtype=bool)
+    good[numbers_of(broken)] = False
+    return (np.flatnonzero(good) if rows is None else rows[good]), batch.filter(pa.array(good))
+
+
+def _held_against(
+    batch: pa.RecordBatch, suite: Sequence[RowRule], checked: Checked | None
+) -> tuple[list[Broken], list[Broken]]:
+    """The rows that break critical rules, and those that break rules which warn; counts what every rule found."""
+    found: dict[str, list[Broken]] = {"critical": [], "warning": [], "info": []}
+    for rule, count in zip(suite, checked.rows if checked else (), strict=checked is not None):
+        evaluated, bad = rules.unexpected(rule, batch)
+        if bad is None:
+            count.add(batch.num_rows, evaluated, 0, ())
+            continue
+        numbers = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+        texts = rules.observed(rule, batch, numbers)
+        count.add(batch.num_rows, evaluated, len(numbers), texts[:EXAMPLES].to_pylist())
+        if numbers.size:
+            found[rule.expectation.severity].append(Broken(rule.expectation.name, ", ".join(rule.own), numbers, texts))
+    return found["critical"], found["warning"]
+
+
+def _observe(batch: pa.RecordBatch, scored: pa.RecordBatch, counters: Counters) -> None:
+    """Count and profile: features of every row read, scores of every row to be published."""
+    for checked, seen in ((counters.features, batch), (counters.scores, scored)):
+        if checked is not None:
+            rules.observe(checked.tables, seen)
+    for sketches, seen in zip(counters.profiles.values(), (batch, scored), strict=False):
+        profile.observe(sketches, seen)
+
+
+def _breaking(scored: pa.RecordBatch, constraints: tuple[Constraint, ...]) -> list[Broken]:
+    """The scored rows that break a constraint of the target, with the values that do."""
+    found = []
+    for constraint in constraints:
+        passing = mask(scored, constraint.comparisons)
         if passing is None or pc.all(passing).as_py() is not False:
             continue
-        columns = tuple(dict.fromkeys(c.column for c in rule.comparisons))
-        for row in pc.indices_nonzero(pc.invert(passing)).to_pylist():
-            values = [scored.column(c)[row].as_py() for c in columns]
-            found.append((row, (rule.name, rule.column, ", ".join(map(str, values)))))
+        rows = np.flatnonzero(~passing.to_numpy(zero_copy_only=False))
+        names = dict.fromkeys(c.column for c in constraint.comparisons)
+        seen = (scored.column(name).take(pa.array(rows)).to_pylist() for name in names)
+        texts = [", ".join(map(str, values)) for values in zip(*seen, strict=True)]
+        found.append(Broken(constraint.name, constraint.column, rows, pa.array(texts, pa.string())))
     return found
 
 
-Reason = tuple[str, str, str | None]  # rule, column, observed value
+def _unfit(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
+    """Rows that can't be given to the model: a null key, or a null that the feature's type can't hold.
 
-
-def _unfit(batch: pa.RecordBatch, scoring: Scoring) -> list[tuple[int, Reason]]:
-    """Rows that can't be given to the model: a null key, or a null that the feature's type can't hold."""
-    found: list[tuple[int, Reason]] = []
-    for name in scoring.keys:
-        found += [(row, ("key_not_null", name, None)) for row in _null_rows(batch.column(name))]
+    With `nulls: quarantine` every null in a required feature is such, and every NaN or infinity.
+    """
+    broken = [Broken("key_not_null", name, _null_rows(batch.column(name))) for name in scoring.keys]
     for feature in scoring.features:
+        column = batch.column(feature.column)
         holds_null = not (pa.types.is_integer(feature.type) or pa.types.is_boolean(feature.type))
         if feature.required and (scoring.nulls == "quarantine" or not holds_null):
-            nulls = _null_rows(batch.column(feature.column))
-            found += [(row, ("required", feature.column, None)) for row in nulls]
-    return found
+            broken.append(Broken("required", feature.column, _null_rows(column)))
+        if feature.required and scoring.nulls == "quarantine" and pa.types.is_floating(column.type):
+            broken.append(_not_finite(feature.column, column))
+    return [b for b in broken if len(b.rows)]
 
 
-def _null_rows(column: pa.Array) -> list[int]:
+def _not_finite(name: str, column: pa.Array) -> Broken:
+    rows = np.flatnonzero(pc.fill_null(pc.invert(pc.is_finite(column)), False).to_numpy(zero_copy_only=False))
+    return Broken("finite", name, rows, column.take(pa.array(rows, pa.int64())).cast(pa.string()))
+
+
+def _null_rows(column: pa.Array) -> Numbers:
     if column.null_count == 0:
-        return []
-    return list(pc.indices_nonzero(column.is_null()).to_pylist())
+        return np.empty(0, np.int64)
+    return np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
 
 
 def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | None:
@@ -144,9 +224,9 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
 
     None when every row is unfit for it by itself. Raises ModelRefused when it raises on all of them.
     """
-    unfit = {row for row, _ in _unfit(batch, scoring)}
-    rows = [row for row in range(batch.num_rows) if row not in unfit][:_TRIED]
-    fit = batch.take(pa.array(rows, pa.int64()))
+    broken, _ = _held_against(batch, scoring.on_features.rows, begin(scoring).features)
+    _, fit = _without(batch, None, [*_unfit(batch, scoring), *broken])
+    fit = fit.slice(0, _TRIED)
     if fit.num_rows == 0:
         return None
     frame, counters = model_input(fit, scoring), Counters()
@@ -158,14 +238,11 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
     return next((answer, rows) for answer, rows in answers if not isinstance(answer, Exception))
 
 
-def _set_aside(batch: pa.RecordBatch, reasons: list[tuple[int, Reason]], counters: Counters) -> pa.RecordBatch:
-    by_row: dict[int, list[dict[str, str | None]]] = {}
-    for row, (rule, column, observed) in reasons:
-        by_row.setdefault(row, []).append({"rule": rule, "column": column, "observed": observed})
-        counters.reasons[(rule, column)] += 1
-    rows = sorted(by_row)
+def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counters) -> pa.RecordBatch:
+    for b in broken:
+        counters.reasons[(b.rule, b.column)] += len(b.rows)
+    rows, why = reasons(broken)
     taken = batch.take(pa.array(rows))
-    why = pa.array([by_row[row] for row in rows], type=pa.list_(REASON))
     return pa.RecordBatch.from_arrays([*taken.columns, why], names=[*batch.schema.names, REASONS])
 
 
@@ -200,7 +277,7 @@ def _series(column: pa.Array, feature: Feature) -> pd.Series[Any]:
 
 def _predict(
     batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
-) -> tuple[list[pa.Array], list[tuple[int, Reason]]]:
+) -> tuple[list[pa.Array], list[Broken]]:
     """Predictions of the rows the model can score, an array an output, and the rows on which it raises."""
     if batch.num_rows == 0:
         return [pa.array([], type=o.type or pa.null()) for o in scoring.outputs], []
@@ -210,12 +287,12 @@ def _predict(
         return read_outputs(answer, batch.num_rows, scoring.outputs), []
     _refuse_hopeless(frame, predict, counters, answer)
     parts: list[list[pa.Array]] = [[] for _ in scoring.outputs]
-    failures: list[tuple[int, Reason]] = []
+    failures: list[Broken] = []
     for start, stop, answer in _isolate(frame, predict, counters):
         if isinstance(answer, Exception):
             said = f"{type(answer).__name__}: {answer}"[:500].encode(errors="replace").decode()
-            why = ("model_raised", "", said)
-            failures += [(row, why) for row in range(start, stop)]
+            rows = np.arange(start, stop)
+            failures.append(Broken("model_raised", "", rows, pa.array([said] * len(rows), pa.string())))
             continue
         for part, array in zip(parts, read_outputs(answer, stop - start, scoring.outputs), strict=True):
             part.append(array)

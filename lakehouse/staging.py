@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse import profile, rules
 from lakehouse.contract import (
     COUNTS,
     FAILED,
@@ -29,7 +30,7 @@ from lakehouse.contract import (
 )  # fmt: skip
 from lakehouse.errors import LakehouseError
 from lakehouse.progress import Address, tell
-from lakehouse.scoring import Counters, Predict, Scoring, score_batch
+from lakehouse.scoring import Checked, Predict, Scoring, begin, score_batch
 from lakehouse.statistics import Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
 
@@ -140,7 +141,7 @@ def stage(
     `on_batch` is called with the rows read so far. A model that can't be used ends as one FAILED row instead
     of an exception, so that no engine tries it again.
     """
-    counters = Counters()
+    counters = begin(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
     scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder)
     quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder)
@@ -162,6 +163,10 @@ def stage(
         "quarantined": counters.quarantined,
         "reasons": [[rule, column, count] for (rule, column), count in sorted(counters.reasons.items())],
         "isolation_calls": counters.isolation_calls,
+        "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
+        "checks": {
+            suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c
+        },
         "seconds": round(time.perf_counter() - started, 3),
     }
     counts = {
@@ -173,6 +178,10 @@ def stage(
         "detail": json.dumps(detail),
     }
     return [*scored.done, *quarantined.done, counts]
+
+
+def _dumped(checked: Checked) -> dict[str, Any]:
+    return {"rows": [count.to_dict() for count in checked.rows], "tables": rules.dump(checked.tables)}
 
 
 def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
@@ -223,7 +232,7 @@ def with_lineage(batch: pa.RecordBatch, schema: pa.Schema, lineage: Mapping[str,
     """The batch in the staged file's schema: its own columns, then the constants of the run."""
     arrays = []
     for f in schema:
-        if f.name not in LINEAGE.names:
+        if f.name not in LINEAGE.names or (f.name == WARNINGS and f.name in batch.schema.names):
             column = batch.column(f.name)
             arrays.append(column if column.type == f.type else column.cast(f.type))
         elif f.name == WARNINGS:

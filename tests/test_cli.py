@@ -98,12 +98,12 @@ def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: R
     digest = told["model"].pop("digest")
     seconds = told.pop("seconds")
     assert (done.code, done.err) == (0, "")
-    assert (len(told.pop("run_id")), len(digest), set(seconds)) == (36, 64, {"plan", "score", "publish"})
+    assert (len(told.pop("run_id")), len(digest), set(seconds)) == (36, 64, {"plan", "score", "checks", "publish"})
     assert told == {
         "status": "published", "job": "scores", "date": DAY, "rows_read": 40, "rows_scored": 40, "rows_quarantined": 0,
         "model": {"name": "purchase", "version": "1"}, "input": {"table": "lake/features", "version": 1},
         "sinks": [{"type": "delta", "table": "lake/scores", "version": 1, "kind": "sink"}],
-        "checks": {"passed": 1, "failed": 0}, "carrier": "files", "engine": "local", "message": None,
+        "checks": {"passed": 1, "failed": 0, "warned": 0}, "carrier": "files", "engine": "local", "message": None,
     }  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_json_of_a_second_run_is_unchanged(lakehouse: Run) -> None:
 def test_json_of_a_blocked_run_has_its_counts_and_its_quarantine(lakehouse: Run) -> None:
     told = lakehouse("score", NEXT, "--json").json
     assert (told["rows_read"], told["rows_scored"], told["rows_quarantined"]) == (40, 37, 3)
-    assert told["checks"] == {"passed": 0, "failed": 1}
+    assert told["checks"] == {"passed": 0, "failed": 1, "warned": 0}
     assert [(s["kind"], s["table"]) for s in told["sinks"]] == [("quarantine", "lake/scores_quarantine")]
     assert version("lake/scores") == -1
     assert read("lake/scores_quarantine").num_rows == 3

@@ -100,7 +100,12 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "predictions": None,
         "slice": {},
         "features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": ()},
-        "checks": {"quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None}},
+        "checks": {
+            "features": None,
+            "scores": None,
+            "drift": None,
+            "quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None},
+        },
         "sinks": ({"type": "delta", "table": "lake/scores/games", "write": "replace"},),
         "state": None,
         "tracking": None,
@@ -716,7 +721,7 @@ def test_settings_are_what_can_change_a_score_or_a_verdict(load: Load) -> None:
         "predictions": {"p": {"output": None, "class": True, "threshold": None}},
         "slice": {"day": "2026-01-02"},
         "features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": []},
-        "checks": {"quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None}},
+        "checks": {"drift": None, "quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None}},
         "sinks": ["replace"],
     }
 
@@ -766,7 +771,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 9
+    assert len(sections(schema)) == 10
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -820,7 +825,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = below(Job.__mro__[1])
-    assert len(models) == 9
+    assert len(models) == 10
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)

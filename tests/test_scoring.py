@@ -18,7 +18,7 @@ from lakehouse.contract import Feature
 from lakehouse.errors import ModelRefused
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.predicate import Comparison
-from lakehouse.scoring import Counters, Rule, Scoring, model_input, score_batch, try_on
+from lakehouse.scoring import Constraint, Counters, Scoring, model_input, score_batch, try_on
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
@@ -200,10 +200,10 @@ def test_a_sample_gives_the_answer_of_the_rows_the_model_takes():
 
 
 def test_rules_take_nan_for_the_greatest_number_as_spark_does():
-    low = Rule("check:low", "p", (Comparison("p", "<", (10.0,)),), "p < 10")
-    high = Rule("check:high", "p", (Comparison("p", ">", (1.0,)),), "p > 1")
+    low = Constraint("check:low", "p", (Comparison("p", "<", (10.0,)),), "p < 10")
+    high = Constraint("check:high", "p", (Comparison("p", ">", (1.0,)),), "p > 1")
     batch = pa.record_batch({"id": [0, 1, 2], "x": [1.0, np.nan, 0.0]})
-    scored, quarantined = score_batch(batch, replace(PLAIN, rules=(low, high)), Doubling(), Counters())
+    scored, quarantined = score_batch(batch, replace(PLAIN, constraints=(low, high)), Doubling(), Counters())
     assert scored.to_pylist() == [{"id": 0, "p": 2.0}]
     assert observed(quarantined) == {1: [("check:low", "p", "nan")], 2: [("check:high", "p", "0.0")]}
 
@@ -251,6 +251,17 @@ def test_nulls_in_required_features_can_be_set_aside():
     expected = {1: {"required d"}, 2: {"required s"}, 3: {"required i"}, 4: {"required t"}}
     assert aside == expected | {None: {"key_not_null id", "required d"}}
     assert given["i"].tolist() == [2**53 + 1]
+
+
+def test_numbers_that_are_none_are_set_aside_where_nulls_are():
+    batch = pa.record_batch({"id": [1, 2, 3, 4], "x": [1.0, float("nan"), float("-inf"), None]})
+    for policy, left in (("model", [1, 2, 3, 4]), ("quarantine", [1])):
+        scoring = Scoring(("id",), (), DOUBLE, PREDICTION, policy)
+        scored, quarantined = score_batch(batch, scoring, lambda frame: frame["x"].to_numpy(), Counters())
+        assert scored.column("id").to_pylist() == left
+    assert observed(quarantined) == {
+        2: [("finite", "x", "nan")], 3: [("finite", "x", "-inf")], 4: [("required", "x", None)]
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("policy", ["model", "quarantine"])

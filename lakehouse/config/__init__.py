@@ -1,11 +1,12 @@
 """The job file: what it may say, how it is read, and what is said when it is wrong."""
 
-from lakehouse.config.models import Checks, Features, Job, Model, Prediction, Quarantine, Sink, Source, Tracking
+from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, Sink, Source, Tracking
 from lakehouse.config.reading import load_job
 from lakehouse.config.schema import json_schema, settings
 
 __all__ = [
     "Checks",
+    "Drift",
     "Features",
     "Job",
     "Model",

@@ -159,7 +159,7 @@ class Features(_Section):
     rename: dict[Text, Text] = Field({}, description="feature of the model: column of the table")
     match: Literal["exact", "case_insensitive"] = Field("exact", description="how column names are compared")
     nulls: Literal["model", "quarantine"] = Field(
-        "model", description="a null in a required feature: handed to the model, or its row set aside"
+        "model", description="a null, NaN or infinity in a required feature: handed to the model, or its row set aside"
     )
     tensor: Texts = Field((), description="columns stacked, in this order, into the model's one tensor input")
 
@@ -172,9 +172,19 @@ class Quarantine(_Section):
     max_rows: int | None = Field(None, ge=0, description="more rows than this block the run")
 
 
+class Drift(_Section):
+    """How far features and predictions may move from what the model was trained, or first published, with."""
+
+    psi: float = Field(0.2, gt=0, description="a population stability index above this is drift")
+    action: Literal["warn", "block"] = Field("warn", description="what drift does: publish with a warning, or block")
+
+
 class Checks(_Section):
     """What must hold before anything is published."""
 
+    features: Text | None = Field(None, description="Great Expectations suite (YAML or JSON) for the input rows")
+    scores: Text | None = Field(None, description="Great Expectations suite (YAML or JSON) for the scored rows")
+    drift: Drift | None = Field(None, description="how far features and predictions may move")
     quarantine: Quarantine = Field(default_factory=Quarantine, description="rows set aside with their reasons")
 
 

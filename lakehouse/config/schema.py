@@ -39,10 +39,15 @@ def _allow_placeholders(node: Any) -> Any:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """What in a job can change a score or a verdict, as JSON-able values with defaults filled in."""
+    """What in a job can change a score or a verdict, as JSON-able values with defaults filled in.
+
+    Of the suites only what is in them matters, which is not here.
+    """
     whole = job.model_dump(mode="json", by_alias=True)
+    checks = {key: value for key, value in whole["checks"].items() if key not in ("features", "scores")}
     return {
-        **{key: whole[key] for key in ("keys", "keep", "predictions", "slice", "features", "checks")},
+        **{key: whole[key] for key in ("keys", "keep", "predictions", "slice", "features")},
+        "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")},
         "model": {key: whole["model"][key] for key in ("method", "params")},
         "sinks": [sink["write"] for sink in whole["sinks"]],

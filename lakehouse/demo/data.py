@@ -29,6 +29,7 @@ TRAINING_DATE = dt.date(2025, 12, 1)
 COUNTRIES = ("DE", "FR", "GB", "JP", "PL", "US")
 COUNTRY_SHARES = (0.14, 0.11, 0.13, 0.17, 0.08, 0.37)
 NULL_SHARES = {COUNTRY: 0.004, "G3": 0.01, "G7": 0.02, "G10": 0.005}  # what the shop's export loses
+BROKEN, BROKEN_EVERY = "G4", 2_500  # the shop's export of the newest date counts copies of this game, now and then
 LATE_SHARE = 0.03  # players whose events of the newest date have not arrived yet
 FILE_BYTES = 600_000  # by the writer's estimate; about 50,000 players, so that two cores share a date
 FEW_VALUES = 20  # a label with more distinct values than this is a quantity, not a class
@@ -67,7 +68,7 @@ def make_games(dates: Iterable[dt.date], rows_per_date: int, seed: int) -> Itera
     """Yield one table of `FEATURES_SCHEMA` a date, `rows_per_date` long; the newest lacks 3 percent.
 
     A player's taste, and so what they own, lasts from date to date. The same seed gives the same tables;
-    which date is late is the only thing that depends on the other dates.
+    which date is late, and has rows that no model should see, is the only thing that depends on the other dates.
     """
     dates = sorted(dates)
     for date in dates:
@@ -75,8 +76,15 @@ def make_games(dates: Iterable[dt.date], rows_per_date: int, seed: int) -> Itera
         if len(dates) > 1 and date == dates[-1]:
             rng = np.random.default_rng([seed, date.toordinal(), 1])
             arrived = rng.permutation(rows_per_date)[: rows_per_date - int(rows_per_date * LATE_SHARE)]
-            table = table.take(np.sort(arrived))
+            table = _spoilt(table.take(np.sort(arrived)))
         yield table
+
+
+def _spoilt(table: pa.Table) -> pa.Table:
+    """One player in 2,500 owns seven copies of a game, which is neither 0 nor 1."""
+    bad = (table[KEY].to_numpy() % BROKEN_EVERY) == 0
+    at = table.schema.get_field_index(BROKEN)
+    return table.set_column(at, table.schema.field(at), pc.if_else(pa.array(bad), 7.0, table[BROKEN]))
 
 
 def make_games_training(rows: int, seed: int) -> pa.Table:

@@ -32,6 +32,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakehouse.demo.data import FLAGS, LABEL, label_classes
 from lakehouse.errors import ConfigError, nearest
+from lakehouse.model import log_baseline
 
 EXPERIMENT = "lakehouse-demo"
 TRUSTED_TYPES = ["numpy.dtype"]  # an imputer notes the dtype it was fitted on; skops asks before it rebuilds one
@@ -83,6 +84,9 @@ def train(
                 pip_requirements=[f"{m.__name__}=={m.__version__}" for m in (mlflow, skops)]
                 + [f"scikit-learn=={sklearn.__version__}", f"pandas=={pd.__version__}"],
             )
+            # What features and scores look like when all is well: later runs are held against it.
+            likely = {"purchase_probability": model.predict_proba(x)[:, 1]} if label == LABEL else {}
+            log_baseline(x, pd.DataFrame(likely) if likely else None)
         version = int(logged.registered_model_version)
         mlflow.MlflowClient().set_registered_model_alias(model_name, alias, str(version))
     return version

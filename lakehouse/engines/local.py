@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakehouse import model
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.scoring import Counters, score_batch
+from lakehouse.scoring import begin, score_batch
 from lakehouse.staging import Staging, Unit, failed, stage_units
 
 START_SECONDS = 4.0
@@ -36,7 +36,7 @@ def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging
     predictor = model.load(model_path, staging.digest, staging.method, staging.params)
     started = time.perf_counter()
     try:
-        score_batch(sample, staging.scoring, predictor.predict, Counters())
+        score_batch(sample, staging.scoring, predictor.predict, begin(staging.scoring))
     except LakehouseError:
         return 1  # the run itself will say the same, at once
     return 1 if (time.perf_counter() - started) * rows / sample.num_rows < START_SECONDS else cores

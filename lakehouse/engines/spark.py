@@ -29,6 +29,7 @@ from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
+from lakehouse.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -106,6 +107,14 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
         settings |= {"spark.jars": ",".join(str(jar) for jar in found), **_DELTA}
     return settings
+
+
+def staged(spark: SparkSession, root: Location, paths: Sequence[str], columns: Sequence[str]) -> DataFrame:
+    """Columns of staged files, all where none is named, as a DataFrame."""
+    files = [f"{root.hadoop_uri}/{path}" for path in paths]
+    # Staged folders are named after the slice: without a base path of its own Spark would make columns of them.
+    rows = spark.read.options(**root.hadoop_options()).option("recursiveFileLookup", "true").parquet(*files)
+    return rows.select([f"`{c.replace('`', '``')}`" for c in columns]) if columns else rows
 
 
 def cores(spark: SparkSession) -> int:

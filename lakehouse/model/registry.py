@@ -150,9 +150,10 @@ def _refuse_links(path: Path, uri: str) -> None:
 
 
 def log_run(
-    job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str]
-) -> str:
-    """Log a run with these metrics and tags to MLflow, linked to the model version; its id."""
+    job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str],
+    page: bytes | None = None,
+) -> str:  # fmt: skip
+    """Log a run with these metrics, tags and page to MLflow, linked to the model version; its id."""
     from mlflow.entities import Metric, RunTag
 
     client = _client(job.model)
@@ -164,6 +165,8 @@ def log_run(
     client.log_batch(
         run.info.run_id, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()]
     )
+    if page is not None:
+        client.log_text(run.info.run_id, page.decode(), "report.html")
     client.set_terminated(run.info.run_id)
     if resolved.uri.startswith("models:/"):
         client.set_model_version_tag(resolved.name, resolved.version, f"last_run.{job.job}", run.info.run_id)

@@ -119,7 +119,7 @@ def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Locatio
     if target.write != "append":
         refuse_foreign(snapshot, target, living(snapshot, of_slice(live, target.slice)))
         return []
-    return _earlier(live, target, snapshot, name) if target.generation > 1 else []
+    return _earlier(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
 
 
 def _check_schema(snapshot: delta.Snapshot, target: Target, name: str) -> None:

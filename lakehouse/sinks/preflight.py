@@ -13,7 +13,7 @@ from lakehouse import delta
 from lakehouse.contract import LINEAGE, loose
 from lakehouse.errors import ConfigError
 from lakehouse.predicate import Comparison, admits, parse_where
-from lakehouse.scoring import Rule
+from lakehouse.scoring import Constraint
 from lakehouse.sinks.target import COPIED, DIRECT
 from lakehouse.storage import shown
 
@@ -33,15 +33,15 @@ _WATCHED = (*_FILLED, "delta.invariants", "__CHAR_VARCHAR_TYPE_STRING")
 
 @dataclass(frozen=True)
 class Decision:
-    """How a table is published to and why. `rules`: the constraints that every staged row is held against."""
+    """How a table is published to and why. `constraints`: those that every staged row is held against."""
 
     how: str = DIRECT
     why: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def enforced(self) -> tuple[str, ...]:
-        return tuple(rule.text for rule in self.rules)
+        return tuple(c.text for c in self.constraints)
 
 
 def slice_types(values: Mapping[str, Any], existing: pa.Schema | None) -> dict[str, pa.DataType]:
@@ -102,11 +102,11 @@ def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]
         copied.append("a change data feed, of which a merge has to write the changes")
     if write == "merge" and "deletionVectors" in snapshot.features:
         copied.append("deletion vectors, which a merge has to take away")
-    rules = []
+    constraints: list[Constraint] = []
     for column in snapshot.schema:
         if not column.nullable and column.name not in slice_values:
             text = f"{column.name} IS NOT NULL"
-            rules.append(Rule("not_null", column.name, (Comparison(column.name, "not_null"),), text))
+            constraints.append(Constraint("not_null", column.name, (Comparison(column.name, "not_null"),), text))
         elif _has_required_part(column.type):
             copied.append(f"column {column.name!r} has parts that are NOT NULL")
     for key, text in sorted(settings.items()):
@@ -116,8 +116,8 @@ def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]
             if rule is None:
                 copied.append(f"CHECK constraint {constraint} ({text}), which only Spark evaluates")
             else:
-                rules.append(rule)
-    return Decision(COPIED, tuple(copied)) if copied else Decision(DIRECT, (), tuple(rules))
+                constraints.append(rule)
+    return Decision(COPIED, tuple(copied)) if copied else Decision(DIRECT, (), tuple(constraints))
 
 
 def _has_required_part(kind: pa.DataType) -> bool:
@@ -125,7 +125,7 @@ def _has_required_part(kind: pa.DataType) -> bool:
                for i in range(kind.num_fields) if not pa.types.is_map(kind))  # fmt: skip
 
 
-def _compiled(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapping[str, str]) -> Rule | None:
+def _compiled(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapping[str, str]) -> Constraint | None:
     """A CHECK constraint as comparisons on what the job writes; None where only Spark can evaluate it."""
     try:
         parsed = parse_where(text, snapshot.schema)
@@ -143,7 +143,7 @@ def _compiled(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapp
                 )
     comparisons = tuple(c for c in parsed.comparisons if c.column not in slice_values)
     columns = dict.fromkeys(c.column for c in comparisons)
-    return Rule(f"check:{name}", ",".join(columns), comparisons, text)
+    return Constraint(f"check:{name}", ",".join(columns), comparisons, text)
 
 
 def check_partitions(snapshot: delta.Snapshot, slice_columns: Sequence[str]) -> None:
@@ -187,7 +187,7 @@ def check_quarantine(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns:
     Raises ConfigError for a table that can't be committed to directly, or has a constraint.
     """
     decision = decide(snapshot, "append", {})
-    if decision.how != DIRECT or decision.rules:
+    if decision.how != DIRECT or decision.constraints:
         raise ConfigError(
             f"{shown(snapshot.location)}: a quarantine table must take every row, this one has "
             f"{', '.join(decision.why or decision.enforced)}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from lakehouse import delta
 from lakehouse.contract import JOB, RUN_ID
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.sinks.target import State, Target, rows_id, run_id, slice_name
+from lakehouse.sinks.target import State, Target, replay_id, rows_id, run_id, slice_name
 from lakehouse.storage import shown
 
 Owners = Mapping[tuple[str, str], int]
@@ -71,6 +72,30 @@ def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> Stat
     if same and not rescore:
         _refuse_touched(snapshot, target, alive, last, generation)
     return State(generation, same, snapshot.version)
+
+
+def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[str, Any]) -> tuple[Target, State]:
+    """What adding rows that a run had set aside does to the table: the run's own generation goes on as the next one.
+
+    Once: a run that was replayed is unchanged. Raises Blocked where the run's rows are not what lives in the slice.
+    """
+    run, name = str(record["run_id"]), slice_name(target.slice)
+    generation = (snapshot.transaction(target.identity) or 0) if snapshot else 0
+    if snapshot is None or snapshot.transaction(run_id(target.identity, run)) != generation:
+        why = "was blocked: nothing of it was published" if record["status"] == "blocked" else "was superseded"
+        raise Blocked(f"run {run} {why}, so its quarantined rows belong to no scores of {name}: score the date again")
+    target = replace(target, fingerprint=str(record["fingerprint"]))
+    if snapshot.transaction(replay_id(target.identity, run)) is not None:
+        return replace(target, generation=generation), State(generation, True, snapshot.version)
+    alive = living(snapshot, inside(snapshot, target.slice))
+    refuse_foreign(snapshot, target, alive)
+    last = tuple(r for _, r in alive if snapshot.transaction(run_id(target.identity, r)) == generation)
+    _refuse_touched(snapshot, target, alive, last, generation)
+    held = snapshot.transaction(rows_id(target.identity, generation)) or 0
+    write = "merge" if target.write == "merge" else "append"
+    runs = (run, *(r for r in last if r != run))
+    target = replace(target, write=write, generation=generation + 1, goes_on=runs, held=held)
+    return target, State(generation, False, snapshot.version)
 
 
 def refuse_foreign(snapshot: delta.Snapshot, target: Target, alive: Owners) -> None:

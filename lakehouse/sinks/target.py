@@ -35,7 +35,8 @@ class Target:
     the one this run would be (that of the sink for its quarantine, which only ever grows). `how`: DIRECT commits
     the staged files themselves, COPIED lets Spark write their rows. `enforced`: the table's constraints that
     every staged row was held against; `keys`: what merge matches rows by; `columns`: the Arrow schema of what is
-    written with the slice, serialised.
+    written with the slice, serialised. A replay `goes_on` with the generation of these runs, of which the first one is
+    replayed, and of which the slice holds `held` rows.
     """
 
     kind: str
@@ -52,6 +53,8 @@ class Target:
     columns: str = ""
     files: tuple[delta.Add, ...] = ()
     rows: int = 0
+    goes_on: tuple[str, ...] = ()
+    held: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +62,7 @@ class Target:
 
     @staticmethod
     def from_json(parsed: Mapping[str, Any]) -> Target:
-        tuples = {name: tuple(parsed[name]) for name in ("enforced", "keys")}
+        tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on")}
         return Target(**{**parsed, **tuples, "files": tuple(delta.Add(**f) for f in parsed["files"])})
 
     @property
@@ -78,10 +81,13 @@ class Target:
         mine = {run_id(self.identity, run): max(self.generation, 1)}
         if self.kind == QUARANTINE:
             return mine
+        again = {run_id(self.identity, earlier): self.generation for earlier in self.goes_on}
+        again |= {replay_id(self.identity, earlier): self.generation for earlier in self.goes_on[:1]}
         return {
             self.identity: self.generation,
             f"{self.identity}/{self.fingerprint}": self.generation,
-            rows_id(self.identity, self.generation): self.rows,
+            rows_id(self.identity, self.generation): self.held + self.rows,
+            **again,
             **mine,
         }
 
@@ -103,6 +109,11 @@ def run_id(identity: str, run: str) -> str:
 def rows_id(identity: str, generation: int) -> str:
     """Transaction id → the rows that this generation published."""
     return f"{identity}/rows/{generation}"
+
+
+def replay_id(identity: str, run: str) -> str:
+    """Transaction id → the generation in which the rows that this run had set aside were scored again."""
+    return f"{identity}/replayed/{run}"
 
 
 def published(snapshot: delta.Snapshot | None, target: Target, run: str) -> bool:

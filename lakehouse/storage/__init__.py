@@ -14,8 +14,10 @@ from urllib.parse import unquote, urlsplit
 from lakehouse.errors import ConfigError
 from lakehouse.storage import azure, gcs, s3
 from lakehouse.storage.files import (
+    content,
     create_file,
     folders,
+    names,
     reaching,
     read_all,
     remove,
@@ -29,8 +31,8 @@ from lakehouse.storage.files import (
 from lakehouse.storage.location import Location
 
 __all__ = [
-    "Location", "create_file", "folders", "locate", "reaching", "read_all", "remove", "remove_empty", "shown",
-    "siblings", "sizes", "tree", "write_durably",
+    "Location", "content", "create_file", "folders", "locate", "names", "reaching", "read_all", "remove",
+    "remove_empty", "shown", "siblings", "sizes", "tree", "write_durably",
 ]  # fmt: skip
 
 

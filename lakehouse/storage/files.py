@@ -84,13 +84,14 @@ def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
     found = {}
     for info in sorted(_listed(folder), key=lambda i: str(i.base_name)):
         if info.is_file and info.base_name.endswith(suffix) and not info.base_name.startswith("."):
-            content = _content(folder.join(str(info.base_name)))
-            if content is not None:
-                found[str(info.base_name)] = content
+            held = content(folder.join(str(info.base_name)))
+            if held is not None:
+                found[str(info.base_name)] = held
     return found
 
 
-def _content(file: Location) -> bytes | None:
+def content(file: Location) -> bytes | None:
+    """A small file's bytes; None where it is not there."""
     filesystem = file.filesystem()
     with reaching(file):
         try:
@@ -139,6 +140,12 @@ def remove_empty(folder: Location) -> None:
         folder.filesystem().delete_dir(folder.path)
         with suppress(OSError):  # it is not empty
             parent.rmdir()
+
+
+def names(file: Location) -> list[str]:
+    """The names of the files beside this one."""
+    beside = replace(file, path=posixpath.dirname(file.path), uri=posixpath.dirname(file.uri))
+    return sorted(str(i.base_name) for i in _listed(beside) if i.is_file)
 
 
 def siblings(location: Location) -> list[str]:

@@ -1,0 +1,362 @@
+"""What a run found out about its rows, kept beside the ledger: facts as JSON, metrics and profiles as tables, a page.
+
+All of it is derived: failing to write it never fails a run. The facts are there before the run's intent, so that
+whoever finishes the run can finish its evidence too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import audit, delta, ledger, model, profile
+from lakehouse.audit import Finding, Tally, Verdict
+from lakehouse.contract import JOB, REASONS, RUN_ID, TIMESTAMP
+from lakehouse.errors import ConfigError, nearest
+from lakehouse.plan import Plan, quarantine_of
+from lakehouse.profile import Baseline, ColumnDrift, Profile
+from lakehouse.staging import Staging
+from lakehouse.storage import Location, content, write_durably
+
+if TYPE_CHECKING:
+    from lakehouse.config import Drift, Job
+
+SAMPLES = 20
+_BIN = ("label", "lower", "upper", "fraction", "baseline_fraction")
+KINDS = {"features": "feature", "predictions": "prediction"}
+RUN = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("job", pa.string()),
+        ("date", pa.string()),
+        ("identity", pa.string()),
+        ("finished_at", TIMESTAMP),
+        ("model_name", pa.string()),
+        ("model_version", pa.string()),
+    ]
+)
+METRICS = pa.schema(
+    [
+        *RUN,
+        ("subject", pa.string()),  # run, feature, prediction, features (the suite), scores (the suite)
+        ("name", pa.string()),  # the rule, or empty
+        ("column", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+PROFILES = pa.schema([*RUN, ("subject", pa.string()), *profile.PROFILES])
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How a run's features and predictions stand to their baselines, and where those are from ("" where none)."""
+
+    profiles: Mapping[str, Profile]
+    baselines: Mapping[str, Baseline]
+    origin: str
+    columns: tuple[tuple[str, ColumnDrift], ...]
+
+    def beyond(self, limit: Drift | None) -> list[tuple[str, ColumnDrift]]:
+        """The columns whose PSI is above the limit by more than sampling explains."""
+        return [(kind, c) for kind, c in self.columns if limit and c.psi is not None and drifted(c, limit)]
+
+
+def drifted(column: ColumnDrift, limit: Drift) -> bool:
+    """Whether a column's PSI is above the limit by more than twice what sampling alone gives on average."""
+    return column.psi is not None and column.psi - 2 * (column.noise or 0.0) > limit.psi
+
+
+def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
+    """Hold the run's profiles against the baseline kept with the model version; there may be none yet."""
+    profiles = {name: profile.merge(dumps) for name, dumps in tally.profiles.items()}
+    text, origin = _baseline(plan, state)
+    baselines = model.baselines_from_text(text) if text else {}
+    columns = [
+        (KINDS[name], column)
+        for name, seen in profiles.items()
+        if name in baselines
+        for column in profile.drift(seen, baselines[name])
+    ]
+    return Moved(profiles, baselines, origin, tuple(columns))
+
+
+def unmoved(tally: Tally) -> Moved:
+    """The run's profiles where no baseline is known."""
+    return Moved({name: profile.merge(dumps) for name, dumps in tally.profiles.items()}, {}, "unknown", ())
+
+
+def drift_said(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
+    """Drifted columns in words; empty where there are none."""
+    worst = sorted(found, key=lambda pair: -(pair[1].psi or 0))
+    named = ", ".join(f"{kind} {c.column} {c.psi:.2f}" for kind, c in worst[:5])
+    more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
+    return f"drift: PSI above {limit.psi:g}: {named}{more}" if worst else ""
+
+
+def _kept_at(plan: Plan, state: Location) -> Location:
+    return state.join("baselines", f"{plan.job.job}-{plan.model.digest[:16]}.json")
+
+
+def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
+    """The baseline's text and origin; a copy beside the ledger saves asking MLflow each time."""
+    held = content(_kept_at(plan, state))
+    if held is not None:
+        said = json.loads(held)
+        return json.dumps(said["baseline"]), said["origin"]
+    found = model.stored_baseline(plan.job.model, _resolved(plan), plan.job.job)
+    if found is None:
+        return "", ""
+    _keep(plan, state, *found)
+    return found
+
+
+def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:
+    said = {"baseline": json.loads(text), "origin": origin}
+    write_durably(_kept_at(plan, state), json.dumps(said).encode())
+
+
+def first_baseline(plan: Plan, state: Location, found: Moved) -> None:
+    """Keep the profile of a first published run, beside the ledger and with the model version."""
+    if found.origin or not found.profiles:
+        return
+    text = model.baselines_as_text({name: profile.baseline_of(seen) for name, seen in found.profiles.items()})
+    _keep(plan, state, text, f"first published run {plan.run_id}")
+    model.store_baseline(plan.job.model, _resolved(plan), plan.job.job, text)
+
+
+def _resolved(plan: Plan) -> model.Resolved:
+    return model.Resolved(plan.model.uri, plan.model.name, plan.model.version)
+
+
+def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> dict[str, Any]:
+    """The facts of a run that its record doesn't have, fit for JSON; `page.Run` says what each is."""
+    budget, limit = plan.job.checks.quarantine, plan.job.checks.drift
+    return {
+        "model": {"uri": plan.model.uri},
+        "input": {"where": plan.job.source.where},
+        "reasons": [{"rule": rule, "column": column, "rows": rows} for (rule, column), rows in tally.reasons.items()],
+        "samples": _samples(staging, tally),
+        "rules": [_rule(f) for f in verdict.findings],
+        "budget": {"max_fraction": budget.max_fraction, "max_rows": budget.max_rows, "quarantined": tally.quarantined},
+        "warnings": list(verdict.warnings),
+        "drift": {
+            "threshold": limit.psi if limit else None,
+            "action": limit.action if limit else None,
+            "baseline": found.origin or None,
+            "columns": _drift_columns(found, limit),
+        },
+        "bins": {name: _bins(found, name).to_pylist() for name in found.profiles},
+    }
+
+
+def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    names = [*staging.quarantine_schema.names[: staging.quarantine_schema.get_field_index(REASONS)], REASONS]
+    for file in tally.quarantined_files:
+        if len(rows) < SAMPLES:
+            rows += delta.head(staging.quarantine_root, file["path"], names, SAMPLES - len(rows))
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, (bool, int, str, list)) else str(value)
+
+
+def _rule(finding: Finding) -> dict[str, Any]:
+    outcome, expectation = finding.outcome, finding.outcome.expectation
+    columns = [expectation.kwargs[k] for k in ("column", "column_A", "column_B") if k in expectation.kwargs]
+    columns += expectation.kwargs.get("column_list", [])
+    return {
+        "suite": finding.suite,
+        "name": expectation.name,
+        "type": expectation.type,
+        "column": ", ".join(map(str, columns)) or None,
+        "kwargs": {k: _plain(v) for k, v in expectation.kwargs.items() if not k.startswith("column") and v is not None},
+        "severity": expectation.severity,
+        "expectation": {name: getattr(expectation, name) for name in ("type", "kwargs", "severity", "meta")},
+        "success": outcome.success,
+        "total": outcome.total,
+        "evaluated": outcome.evaluated,
+        "unexpected": outcome.unexpected,
+        "fraction": outcome.unexpected_fraction,
+        "mostly": finding.mostly,
+        "observed": _plain(outcome.observed_value),
+        "examples": list(outcome.examples),
+        "way": finding.way,
+        "blocks": finding.failed and finding.severity == "critical",
+    }
+
+
+def _bins(found: Moved, name: str) -> pa.Table:
+    return profile.bins(found.profiles[name], found.baselines.get(name))
+
+
+def _drift_columns(found: Moved, limit: Drift | None) -> list[dict[str, Any]]:
+    compared = {(kind, column.column): column for kind, column in found.columns}
+    columns = []
+    for name, seen in found.profiles.items():
+        rows = _bins(found, name).to_pylist()
+        for column in seen.columns:
+            held = compared.get((KINDS[name], column))
+            mine = [row for row in rows if row["column"] == column and _is_seen(row)]
+            nulls = sum(row["fraction"] or 0.0 for row in mine if row["kind"] == "null")
+            columns.append(
+                {
+                    "column": column,
+                    "kind": KINDS[name],
+                    "psi": held.psi if held else None,
+                    "js": held.js if held else None,
+                    "ks": held.ks if held else None,
+                    "null_fraction": nulls,
+                    "baseline_null_fraction": held.baseline_null_fraction if held else None,
+                    "drifted": bool(held and limit and drifted(held, limit)),
+                    "bins": [{k: row[k] for k in _BIN} for row in mine],
+                }
+            )
+    return columns
+
+
+def _is_seen(row: Mapping[str, Any]) -> bool:
+    """Whether a bin is worth a bar: those for nulls, NaN and infinities only where there are, or were, any."""
+    return row["kind"] in ("range", "value") or bool(row["fraction"] or row["baseline_fraction"])
+
+
+def keep(state: Location, run_id: str, facts: Mapping[str, Any]) -> None:
+    """Write the facts down, before the run's intent."""
+    write_durably(_at(state, run_id, "json"), json.dumps(facts, default=str).encode())
+
+
+def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The run's facts together with its record, as `page.render` takes them; None where they were not kept."""
+    held = content(_at(state, record["run_id"], "json"))
+    if held is None:
+        return None
+    facts = json.loads(held)
+    names = ("run_id", "job", "date", "status", "message", "rows_read", "rows_scored", "rows_quarantined", "carrier",
+             "engine", "sinks", "seconds")  # fmt: skip
+    said = {name: record[name] for name in names}
+    said |= {name: record[name].isoformat() for name in ("started_at", "finished_at")}
+    named = {"name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"]}
+    read = {"table": record["input_table"], "version": record["input_version"]}
+    return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}
+
+
+def finish(state: Location, record: Mapping[str, Any]) -> Location | None:
+    """Write the run's page, metrics and profiles, each once; where the page is."""
+    facts = facts_of(state, record)
+    if facts is None:
+        return None
+    from lakehouse import page
+
+    where = _at(state, record["run_id"], "html")
+    write_durably(where, page.render(facts).encode())
+    run = {name: record.get(name) for name in RUN.names}
+    metrics = pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
+    bins = [{**run, "subject": KINDS[name], **row} for name, rows in facts["bins"].items() for row in rows]
+    profiles = pa.Table.from_pylist(bins, PROFILES)
+    for name, table in (("metrics", metrics), ("profiles", profiles)):
+        if table.num_rows:
+            batch = table.combine_chunks().to_batches()[0]
+            ledger.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
+    return where
+
+
+def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The run's figures in long form: one row a number."""
+    found = [
+        {"subject": "run", "name": "", "column": "", "metric": name, "value": float(facts[name])}
+        for name in ("rows_read", "rows_scored", "rows_quarantined")
+    ]
+    for reason in facts["reasons"]:
+        found.append({"subject": "run", "name": reason["rule"], "column": reason["column"],
+                      "metric": "quarantined", "value": float(reason["rows"])})  # fmt: skip
+    for rule in facts["rules"]:
+        figures = {"success": rule["success"], "evaluated": rule["evaluated"], "unexpected": rule["unexpected"],
+                   "observed": rule["observed"]}  # fmt: skip
+        for metric, value in figures.items():
+            if isinstance(value, (bool, int, float)):
+                found.append({"subject": rule["suite"], "name": rule["name"], "column": rule["column"] or "",
+                              "metric": metric, "value": float(value)})  # fmt: skip
+    for column in facts["drift"]["columns"]:
+        for metric in ("psi", "js", "ks", "null_fraction"):
+            if column[metric] is not None:
+                found.append({"subject": column["kind"], "name": "", "column": column["column"],
+                              "metric": metric, "value": column[metric]})  # fmt: skip
+    return found
+
+
+def page(job: Job, run: str | None) -> tuple[str, bytes]:
+    """A run's id and page, by default those of the job's newest run.
+
+    Raises ConfigError where there is no such run, or no page of it.
+    """
+    state = ledger.state_of(job)
+    records = ledger.runs(state, job.job)
+    if not records:
+        raise ConfigError(f"{job.job} has no run on record yet")
+    known = [str(record["run_id"]) for record in records]
+    run = run or known[0]
+    if run not in known:
+        raise ConfigError(f"--run: {job.job} has no run {run!r} on record, {nearest(run, known)}")
+    held = page_of(state, run)
+    if held is None:
+        raise ConfigError(f"run {run} left no page (it is from before there were any, or could not be written)")
+    return run, held
+
+
+def native_pages(job: Job, run: str | None) -> tuple[str, dict[str, tuple[Any, str]]]:
+    """A run's id, and by suite Great Expectations' own result (fit for JSON) and page. Raises as `page` does."""
+    run, _ = page(job, run)
+    state = ledger.state_of(job)
+    facts = facts_of(state, next(r for r in ledger.runs(state, job.job) if r["run_id"] == run))
+    found = {}
+    for suite in ("features", "scores"):
+        if facts is not None and any(rule["suite"] == suite for rule in facts["rules"]):
+            result = audit.native(suite, facts["rules"], facts)
+            found[suite] = (result.to_json_dict(), audit.as_page(result))
+    return run, found
+
+
+def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
+    """The job's quarantined rows, counted by run, rule and column, the newest run first.
+
+    A run is superseded by a later published one of the same job and slice; its rows are left out unless `every`.
+    """
+    records = {r["run_id"]: r for r in ledger.runs(ledger.state_of(job), job.job)}
+    gone = ledger.superseded(list(records.values()))
+    snapshot = delta.open_table(quarantine_of(job))
+    if snapshot is None:
+        return []
+    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
+    rows = rows.filter(pc.equal(rows[JOB], job.job)).combine_chunks()
+    why = pc.list_flatten(rows[REASONS])
+    owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
+    table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})
+    counted = table.group_by([RUN_ID, "rule", "column"]).aggregate([([], "count_all")]).to_pylist()
+    found = [
+        {"run_id": row[RUN_ID], "date": records.get(row[RUN_ID], {}).get("date"),
+         "status": records.get(row[RUN_ID], {}).get("status"), "superseded": row[RUN_ID] in gone,
+         "rule": row["rule"], "column": row["column"], "rows": row["count_all"]}
+        for row in counted
+        if every or row[RUN_ID] not in gone
+    ]  # fmt: skip
+    order = {run: number for number, run in enumerate(records)}
+    return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
+
+
+def page_of(state: Location, run_id: str) -> bytes | None:
+    """The page of a run, None where there is none."""
+    return content(_at(state, run_id, "html"))
+
+
+def _at(state: Location, run_id: str, suffix: str) -> Location:
+    return state.join("reports", f"{run_id}.{suffix}")
