@@ -224,7 +224,10 @@ def test_a_target_that_is_not_listed_names_the_nearest(refused: Refused, job: Ca
     [
         ({"source": {"table": "lake/feature"}}, "source.table: there is no Delta table at lake/feature ("),
         ({"source": {"table": "hdfs://lake/features"}}, "hdfs://lake/features: storage hdfs:// is not supported yet"),
-        ({"sinks": [{"type": "delta", "table": "hdfs://lake/x"}]}, "hdfs://lake/x: storage hdfs:// is not supported yet"),
+        (
+            {"sinks": [{"type": "delta", "table": "hdfs://lake/x"}]},
+            "hdfs://lake/x: storage hdfs:// is not supported yet",
+        ),
         ({"source": {"version": 9}}, "lake/features at version 9: the Delta table can't be read: "),
         ({"source": {"timestamp": "soon"}}, "lake/features at soon: the Delta table can't be read: "),
         ({"keys": ["idd"]}, "keys: lake/features has no column 'idd', did you mean 'id'?"),
