@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import audit, delta, ledger, model, profile
+from lakehouse import audit, delta, ledger, profile
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.contract import JOB, REASONS, RUN_ID, TIMESTAMP
+from lakehouse.drift import KINDS, Moved, drifted
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.plan import Plan, quarantine_of
-from lakehouse.profile import Baseline, ColumnDrift, Profile
 from lakehouse.staging import Staging
 from lakehouse.storage import Location, content, write_durably
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 20
 _BIN = ("label", "lower", "upper", "fraction", "baseline_fraction")
-KINDS = {"features": "feature", "predictions": "prediction"}
 RUN = pa.schema(
     [
         ("run_id", pa.string()),
@@ -52,87 +50,6 @@ METRICS = pa.schema(
     ]
 )
 PROFILES = pa.schema([*RUN, ("subject", pa.string()), *profile.PROFILES])
-
-
-@dataclass(frozen=True)
-class Moved:
-    """How a run's features and predictions stand to their baselines, and where those are from ("" where none)."""
-
-    profiles: Mapping[str, Profile]
-    baselines: Mapping[str, Baseline]
-    origin: str
-    columns: tuple[tuple[str, ColumnDrift], ...]
-
-    def beyond(self, limit: Drift | None) -> list[tuple[str, ColumnDrift]]:
-        """The columns whose PSI is above the limit by more than sampling explains."""
-        return [(kind, c) for kind, c in self.columns if limit and c.psi is not None and drifted(c, limit)]
-
-
-def drifted(column: ColumnDrift, limit: Drift) -> bool:
-    """Whether a column's PSI is above the limit by more than twice what sampling alone gives on average."""
-    return column.psi is not None and column.psi - 2 * (column.noise or 0.0) > limit.psi
-
-
-def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
-    """Hold the run's profiles against the baseline kept with the model version; there may be none yet."""
-    profiles = {name: profile.merge(dumps) for name, dumps in tally.profiles.items()}
-    text, origin = _baseline(plan, state)
-    baselines = model.baselines_from_text(text) if text else {}
-    columns = [
-        (KINDS[name], column)
-        for name, seen in profiles.items()
-        if name in baselines
-        for column in profile.drift(seen, baselines[name])
-    ]
-    return Moved(profiles, baselines, origin, tuple(columns))
-
-
-def unmoved(tally: Tally) -> Moved:
-    """The run's profiles where no baseline is known."""
-    return Moved({name: profile.merge(dumps) for name, dumps in tally.profiles.items()}, {}, "unknown", ())
-
-
-def drift_said(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
-    """Drifted columns in words; empty where there are none."""
-    worst = sorted(found, key=lambda pair: -(pair[1].psi or 0))
-    named = ", ".join(f"{kind} {c.column} {c.psi:.2f}" for kind, c in worst[:5])
-    more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
-    return f"drift: PSI above {limit.psi:g}: {named}{more}" if worst else ""
-
-
-def _kept_at(plan: Plan, state: Location) -> Location:
-    return state.join("baselines", f"{plan.job.job}-{plan.model.digest[:16]}.json")
-
-
-def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
-    """The baseline's text and origin; a copy beside the ledger saves asking MLflow each time."""
-    held = content(_kept_at(plan, state))
-    if held is not None:
-        said = json.loads(held)
-        return json.dumps(said["baseline"]), said["origin"]
-    found = model.stored_baseline(plan.job.model, _resolved(plan), plan.job.job)
-    if found is None:
-        return "", ""
-    _keep(plan, state, *found)
-    return found
-
-
-def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:
-    said = {"baseline": json.loads(text), "origin": origin}
-    write_durably(_kept_at(plan, state), json.dumps(said).encode())
-
-
-def first_baseline(plan: Plan, state: Location, found: Moved) -> None:
-    """Keep the profile of a first published run, beside the ledger and with the model version."""
-    if found.origin or not found.profiles:
-        return
-    text = model.baselines_as_text({name: profile.baseline_of(seen) for name, seen in found.profiles.items()})
-    _keep(plan, state, text, f"first published run {plan.run_id}")
-    model.store_baseline(plan.job.model, _resolved(plan), plan.job.job, text)
-
-
-def _resolved(plan: Plan) -> model.Resolved:
-    return model.Resolved(plan.model.uri, plan.model.name, plan.model.version)
 
 
 def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import audit, carriers, catalog, delta, evidence, lease, ledger, model
+from lakehouse import audit, carriers, catalog, delta, drift, evidence, lease, ledger, model
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.carriers import Carrier
 from lakehouse.config import Quarantine
@@ -92,15 +92,15 @@ def _score(job: Job, request: Request) -> Result:
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
         _require_rows(job, tally.read)
-        verdict, drift = _judge(plan, tables.staging, tally, carry, state, request)
+        verdict, moved = _judge(plan, tables.staging, tally, carry, state, request)
         clock.lap("checks")
         intent = intend(plan, tables, tally, verdict, request, clock.seconds)
-        evidence.keep(state, plan.run_id, evidence.gather(plan, tables.staging, tally, verdict, drift))
+        evidence.keep(state, plan.run_id, evidence.gather(plan, tables.staging, tally, verdict, moved))
         ledger.declare(state, intent)
         result = carry_out(intent, state, request)
         if result.status == "published":
             what = "the profile of this first run could not be kept with the model"
-            optional(request, what, lambda: evidence.first_baseline(plan, state, drift))
+            optional(request, what, lambda: drift.first_baseline(plan, state, moved))
     if job.tracking is not None and result.status == "published":
         experiment = job.tracking.experiment
         page = evidence.page_of(state, plan.run_id)
@@ -135,14 +135,14 @@ def _require_rows(job: Job, rows: int | None) -> None:
 
 def _judge(
     plan: Plan, staging: Staging, tally: Tally, carry: Carrier, state: Location, request: Request
-) -> tuple[Verdict, evidence.Moved]:
+) -> tuple[Verdict, drift.Moved]:
     """The verdict of all checks, and how the run stands to its baseline."""
     twice = _twice(plan, staging, tally)
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(tally, [], Quarantine(max_fraction=1.0), [twice]), evidence.unmoved(tally)
+        return audit.judge(tally, [], Quarantine(max_fraction=1.0), [twice]), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
-    drift, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks.quarantine, [twice, against], [doubt]), drift
+    moved, against, doubt = _drift(plan, tally, state, request)
+    return audit.judge(tally, found, plan.job.checks.quarantine, [twice, against], [doubt]), moved
 
 
 def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> list[Finding]:
@@ -156,17 +156,17 @@ def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> lis
     return [*found, *more]
 
 
-def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[evidence.Moved, str, str]:
+def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, str, str]:
     """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
     limit = plan.job.checks.drift
     try:
-        found = evidence.moved(plan, tally, state)
+        found = drift.moved(plan, tally, state)
     except Exception as error:
         if limit is not None and limit.action == "block":
             raise
         request.say("warning", {"message": f"drift is not known, the baseline can't be read: {error}"})
-        return evidence.unmoved(tally), "", ""
-    said = evidence.drift_said(found.beyond(limit), limit) if limit else ""
+        return drift.unmoved(tally), "", ""
+    said = drift.said(found.beyond(limit), limit) if limit else ""
     return (found, said, "") if limit and limit.action == "block" else (found, "", said)
 
 
