@@ -101,7 +101,7 @@ def _score(job: Job, request: Request) -> Result:
         if result.status == "published":
             what = "the profile of this first run could not be kept with the model"
             optional(request, what, lambda: drift.first_baseline(plan, state, moved))
-    if job.tracking is not None and result.status == "published":
+    if job.tracking is not None:
         experiment = job.tracking.experiment
         page = evidence.page_of(state, plan.run_id)
         optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))

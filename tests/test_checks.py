@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse import evidence, ledger, pipeline
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
 from tests.tables import assert_tables_equal
 
@@ -73,6 +74,12 @@ def reasons() -> dict[int, list[tuple[str, str, str | None]]]:
     return {
         row["id"]: [tuple(r.values()) for r in row["_reasons"]] for row in read("lake/scores_quarantine").to_pylist()
     }
+
+
+def newest() -> tuple[Any, Any]:
+    """The state folder, and the record of the newest run."""
+    state = locate("lake/scores_state")
+    return state, ledger.runs(state, "scores")[0]
 
 
 def test_rows_that_break_critical_rules_are_set_aside_with_every_reason(checked):
@@ -320,16 +327,20 @@ def test_what_only_great_expectations_can_run_is_run_by_it(checked, engine, requ
     assert blocked.value.result.checks == {"passed": 3, "failed": 1, "warned": 1}
 
 
-def test_both_engines_give_the_same(checked, spark):
+@pytest.mark.parametrize(("where", "carrier"), [("id < 90", "files"), ("id < 90 OR id < 80", "frame")])
+def test_both_engines_and_carriers_give_the_same(checked, spark, where, carrier):
     give(id=list(range(50)), a=[float(i % 7) for i in range(50)])
     features = [rule("column_values_to_be_between", column="a", max_value=5, mostly=0.5)]
     scores = [rule("column_values_to_be_between", "warning", column="p", max_value=30)]
     score(checked(features, scores))
     local = read("lake/scores").select(["id", "p", "_warnings"])
     aside = reasons()
-    score(checked(features, scores), "spark", rescore=True)
+    source = {"table": "lake/features", "where": where}
+    assert score(checked(features, scores, source=source), "spark", rescore=True).carrier == carrier
     assert_tables_equal(read("lake/scores").select(["id", "p", "_warnings"]), local)
     assert reasons() == aside
+    sums = [m["unexpected"] for m in evidence.facts_of(*newest())["rules"]]
+    assert sums == [7, 14]
 
 
 def test_the_counts_of_the_pass_become_great_expectations_own_results(checked):
@@ -370,3 +381,29 @@ def test_the_counts_of_the_pass_become_great_expectations_own_results(checked):
     assert ours.pop(only_counted)[0] == theirs.pop(only_counted)[0]
     assert ours == theirs
     assert "expect_column_values_to_be_between" in page or "less than or equal" in page
+
+
+@pytest.mark.parametrize("how", ["slice", "append", "merge"])
+def test_a_replay_goes_into_the_right_rows_whatever_the_job_writes(checked, how):
+    """Of a slice, of an append's date, of an upsert: the other rows stay, and the date stays unchanged."""
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [1.0, 5.0, 2.0], "day": [DAY, DAY, "2026-01-03"]}))
+    where = {"table": "lake/features", "where": "day = '{date}'"}
+    sections: dict[str, Any] = {"source": where}
+    if how == "slice":
+        sections["slice"] = {"score_date": "{date}"}
+    else:
+        sections["sinks"] = [{"type": "delta", "table": "lake/scores", "write": how}]
+    tight = rule("column_values_to_be_between", column="a", max_value=4, mostly=0.1)
+    loose = rule("column_values_to_be_between", column="a", max_value=9, mostly=0.1)
+    score(checked([tight], date="2026-01-03", **sections))
+    run = score(checked([tight], date=DAY, **sections)).run_id
+    assert kept() == {1: 10.0, 3: 20.0}
+    job = checked([loose], date=DAY, **sections)
+    request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
+    assert pipeline.replay(job, pipeline.record_of(job, run), request).status == "published"
+    assert kept() == {1: 10.0, 2: 50.0, 3: 20.0}
+    assert pipeline.replay(job, pipeline.record_of(job, run), request).status == "unchanged"
+    # To an upsert of the whole table each date is the next generation, so only the last one is unchanged.
+    for day in [DAY] if how == "merge" else [DAY, "2026-01-03"]:
+        assert score(checked([tight], date=day, **sections)).status == "unchanged"
+    assert kept() == {1: 10.0, 2: 50.0, 3: 20.0}

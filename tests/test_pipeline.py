@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -10,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lakehouse import model
 from lakehouse.engines import local
+from lakehouse.errors import Blocked
 from tests.conftest import read, score, version, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -84,8 +87,22 @@ def test_figures_go_to_mlflow_linked_to_the_model_version(daily, uri, tracking_u
     client = MlflowClient(tracking_uri)
     run = client.search_runs([client.get_experiment_by_name("runs").experiment_id])[0]
     assert (run.data.metrics["rows_scored"], run.data.tags["lakehouse.run_id"]) == (40, result.run_id)
+    assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["report.html"]
     name = uri.removeprefix("models:/").split("@")[0]
     assert client.get_model_version(name, "1").tags["last_run.scores"] == run.info.run_id
+
+
+def test_a_blocked_run_is_told_to_mlflow_too(daily, tracking_uri):
+    from mlflow import MlflowClient
+
+    write("lake/features", features(DAY), ["day"])
+    Path("suite.yaml").write_text("{expectations: [{type: expect_table_row_count_to_equal, kwargs: {value: 1}}]}")
+    with pytest.raises(Blocked, match="observed 40"):
+        score(daily(tracking={"experiment": "blocked"}, checks={"features": "suite.yaml"}))
+    client = MlflowClient(tracking_uri)
+    run = client.search_runs([client.get_experiment_by_name("blocked").experiment_id])[0]
+    assert run.data.tags["lakehouse.status"] == "blocked"
+    assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["report.html"]
 
 
 def test_a_tracking_server_that_fails_costs_a_warning_only(daily, monkeypatch):
