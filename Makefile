@@ -22,7 +22,7 @@ demo: setup ## score the example data from end to end
 
 # Two processes, each with a Spark session of its own: more would want more memory than a laptop has.
 test: setup ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check
