@@ -75,8 +75,8 @@ def program(name: str) -> list[str]:
     return [*program("node"), str(there)] if there.suffix == ".js" else [str(there)]
 
 
-def installed(folder: str, command: Sequence[str], variable: str = "") -> Path:
-    """The folder in the cache that a command fills, {} in it or the environment variable being that folder; once."""
+def installed(folder: str, *commands: Sequence[str], variable: str = "") -> Path:
+    """The folder in the cache that commands fill, {} in them or the environment variable being that folder; once."""
     place = cache_dir() / "servers" / folder
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -85,11 +85,14 @@ def installed(folder: str, command: Sequence[str], variable: str = "") -> Path:
             made.mkdir()
             # CGO_ENABLED: Go alone is enough, whatever C compiler is there
             told = {**os.environ, "CGO_ENABLED": "0", **({variable: str(made)} if variable else {})}
-            done = subprocess.run(
-                [part.format(made) for part in command], env=told, capture_output=True, text=True, timeout=500, check=False
-            )  # fmt: skip
-            if done.returncode != 0:
-                pytest.fail(f"{' '.join(command)} failed: {done.stderr[-2000:]}", pytrace=False)
+            for command in commands:
+                filled = [part.format(made) for part in command]
+                done = subprocess.run(filled, env=told, capture_output=True, text=True, timeout=500, check=False)
+                if done.returncode != 0:
+                    pytest.fail(
+                        f"{place} can't be made; it needs a network, once. {' '.join(command)} failed: "
+                        f"{done.stderr[-2000:]}", pytrace=False,
+                    )  # fmt: skip
             if not place.is_dir():  # another process may have been faster
                 made.rename(place)
     return place
@@ -99,7 +102,7 @@ def installed(folder: str, command: Sequence[str], variable: str = "") -> Path:
 def google() -> Iterator[Cloud]:
     """fake-gcs-server behind gcs_server.py, which speaks the API of deltalake."""
     build = [*program("go"), "install", f"github.com/fsouza/fake-gcs-server@v{FAKE_GCS}"]
-    server = installed(f"fake-gcs-server-{FAKE_GCS}", build, "GOBIN") / "fake-gcs-server"
+    server = installed(f"fake-gcs-server-{FAKE_GCS}", build, variable="GOBIN") / "fake-gcs-server"
     command = [sys.executable, str(Path(gcs_server.__file__)), str(server)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

@@ -26,6 +26,7 @@ from lakehouse import delta, ledger, pipeline
 from lakehouse.config import Job, load_job
 from lakehouse.storage import locate
 from tests import s3_server as s3_server_py
+from tests import warehouse
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -84,6 +85,21 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
 
     yield fail
     fail(("", "refuse", 0))
+
+
+@pytest.fixture(scope="session")
+def snowflake_server() -> Iterator[warehouse.Warehouse]:
+    """The stand-in for Snowflake; see snowflake_server.py."""
+    with warehouse.running() as server:
+        yield server
+
+
+@pytest.fixture
+def snow(snowflake_server: warehouse.Warehouse) -> Iterator[warehouse.Warehouse]:
+    """The stand-in for Snowflake with an empty log and without faults, before and after the test."""
+    snowflake_server.reset()
+    yield snowflake_server
+    snowflake_server.reset()
 
 
 @pytest.fixture

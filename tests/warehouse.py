@@ -1,0 +1,113 @@
+"""Runs the stand-in for Snowflake (snowflake_server.py) in an environment of its own, and talks to it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import snowflake.connector
+
+from tests.cloud_servers import installed
+
+FAKESNOW = "0.12.1"
+REQUIREMENTS = [
+    f"fakesnow[server]=={FAKESNOW}",
+    "snowflake-connector-python==4.8.1",  # fakesnow imports modules that 5 no longer has: hence the environment
+    "duckdb==2.0.0", "pyarrow==25.0.1", "sqlglot==30.22.0", "starlette==1.10.0", "uvicorn==0.54.0",
+]  # fmt: skip
+SERVER = Path(__file__).with_name("snowflake_server.py")
+USER = PASSWORD = "tests"
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A running server."""
+
+    address: str
+
+    def options(self, **more: Any) -> dict[str, Any]:
+        """What the driver's connect() needs, a password unless a key is given; nothing is repeated unless asked."""
+        host, port = self.address.removeprefix("http://").split(":")
+        secret = {} if {"private_key", "private_key_file"} & more.keys() else {"password": PASSWORD}
+        return {
+            "protocol": "http", "host": host, "port": int(port), "account": "tests", "user": USER, **secret,
+            "retry_max_attempts": 1, "retry_backoff_base_ms": 10, "put_get_max_attempts": 1,
+            "enable_server_session_keep_alive_auto_detection": False,  # unset, the driver warns
+            **more,
+        }  # fmt: skip
+
+    def connect(self, **more: Any) -> snowflake.connector.SnowflakeConnection:
+        return snowflake.connector.connect(**self.options(**more))
+
+    def fail(self, *faults: tuple[Any, ...]) -> list[Any]:
+        """Makes faults happen, (pattern, action, times[, first]) each; without any, those that did not."""
+        return self._ask("PUT" if faults else "GET", "_faults", faults or None)
+
+    def set(self, **settings: Any) -> None:
+        self._ask("PUT", "_settings", settings)
+
+    def log(self) -> list[dict[str, str]]:
+        """Every statement received since the last reset, in order: sql, session, outcome."""
+        return self._ask("GET", "_log")
+
+    def statements(self) -> list[tuple[str, str]]:
+        """The log as pairs of a statement and its outcome."""
+        return [(entry["sql"], entry["outcome"]) for entry in self.log()]
+
+    def reset(self) -> None:
+        """No faults, no log, settings as at the start; tables stay."""
+        self.fail(("", "drop", 0))
+        self.set()
+        self._ask("DELETE", "_log")
+
+    def _ask(self, method: str, path: str, content: Any = None) -> Any:
+        body = None if content is None else json.dumps(content).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{self.address}/{path}", body, method=method)) as reply:
+            return json.load(reply)
+
+
+def environment() -> Path:
+    """The Python of the server's environment, made once; fails the test where it can't be made."""
+    python = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+    inside = str(Path("{}", *python))
+    if uv := shutil.which("uv"):
+        commands = [
+            [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, "{}"],
+            [uv, "pip", "install", "--quiet", "--python", inside, *REQUIREMENTS],
+        ]
+    elif importlib.util.find_spec("ensurepip"):
+        pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        commands = [[sys.executable, "-m", "venv", "{}"], [*pip, *REQUIREMENTS]]
+    else:
+        commands = [
+            [sys.executable, "-c", "raise SystemExit('install uv, or ensurepip for this Python (python3-venv)')"]
+        ]
+    return installed(f"fakesnow-{FAKESNOW}", *commands).joinpath(*python)
+
+
+@contextmanager
+def running() -> Iterator[Warehouse]:
+    # -I: neither this folder nor the project's environment is on the server's path
+    command = [str(environment()), "-I", "-W", "ignore", str(SERVER)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        address = server.stdout.readline().strip()
+        if not address:
+            place = environment().parent.parent
+            pytest.fail(f"{SERVER.name} doesn't start; remove {place} to make it anew: {server.stderr.read()[-2000:]}")
+        try:
+            yield Warehouse(address)
+        finally:
+            server.terminate()
