@@ -1,6 +1,6 @@
 """A stand-in for Snowflake on loopback (fakesnow): python snowflake_server.py. It prints its address.
 
-It runs in an environment of its own (warehouse.py makes it). This layer around fakesnow's app completes what the
+It ends when its standard input does, and runs in an environment of its own (warehouse.py makes it). This layer around fakesnow's app completes what the
 driver asks for, cuts results into chunks with URLs, writes down every statement, and can be told to fail:
 
 GET /_log gives the statements in the order of their arrival: {"sql", "session", "outcome"}, the outcome being "ok",
@@ -23,6 +23,8 @@ import json
 import re
 import shutil
 import socket
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -314,6 +316,7 @@ if __name__ == "__main__":
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     options: Json = {"log_config": None, "http": "h11", "timeout_graceful_shutdown": 1}
     server = uvicorn.Server(uvicorn.Config(Layer(fakesnow.server.app), **options))
+    threading.Thread(target=lambda: setattr(server, "should_exit", not sys.stdin.read()), daemon=True).start()
     try:
         server.run(sockets=[listening])
     finally:

@@ -95,6 +95,7 @@ def test_a_long_result_comes_in_parts_that_another_process_can_fetch(snow, conne
     )
     batches = cursor.get_result_batches()
     assert [batch.rowcount for batch in batches] == [1500] * 6 + [1000]
+    assert all((batch.compressed_size < batch.uncompressed_size) is gzip for batch in batches[1:])
     packed = [pickle.dumps(batch) for batch in batches]
     assert all(300 < len(text) < 1000 for text in packed[1:])
     done = subprocess.run(
@@ -176,6 +177,13 @@ def test_ddl_commits(run, connect):
     run("ROLLBACK")
     assert run("SELECT i FROM t") == connect().cursor().execute("SELECT i FROM t").fetchall() == [(1,)]
     assert run("SELECT * FROM u") == []
+
+
+def test_what_the_stand_in_cannot_do_fails_at_once(snow, connect):
+    cursor = connect(retry_max_attempts=3).cursor()
+    with pytest.raises(ProgrammingError, match=r"000002 .*Unhandled exception"):
+        cursor.execute("SELECT $1 FROM VALUES (1)")
+    assert len(snow.log()) == 1
 
 
 def test_settings_of_a_session_are_taken(run):

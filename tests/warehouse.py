@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,16 +99,23 @@ def environment() -> Path:
 
 @contextmanager
 def running() -> Iterator[Warehouse]:
+    """The server, until the end of the block or of this process."""
     # -I: neither this folder nor the project's environment is on the server's path
     command = [str(environment()), "-I", "-W", "ignore", str(SERVER)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True) as server,
+    ):
+        assert server.stdin is not None
         assert server.stdout is not None
-        assert server.stderr is not None
         address = server.stdout.readline().strip()
         if not address:
+            server.wait()
+            errors.seek(0)
             place = environment().parent.parent
-            pytest.fail(f"{SERVER.name} doesn't start; remove {place} to make it anew: {server.stderr.read()[-2000:]}")
+            pytest.fail(f"{SERVER.name} doesn't start; remove {place} to have it made anew: {errors.read()[-2000:]}")
         try:
             yield Warehouse(address)
         finally:
-            server.terminate()
+            server.stdin.close()
