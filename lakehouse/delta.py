@@ -194,13 +194,19 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 
 
 def create_table(
-    location: Location, schema: pa.Schema, partition_by: Sequence[str], comments: Mapping[str, str], description: str
+    location: Location,
+    schema: pa.Schema,
+    partition_by: Sequence[str],
+    comments: Mapping[str, str],
+    description: str,
+    properties: Mapping[str, str] | None = None,
 ) -> Snapshot:
     """Create an empty table whose columns carry comments. Raises Conflict if another process created it first."""
     try:
         table = DeltaTable.create(
             location.uri, Schema(_described(schema, comments)), mode="error", partition_by=list(partition_by),
             description=description, storage_options=location.delta_options(),
+            configuration=dict(properties or {}),
             # A retry would put this table's description over the one that another process has just created.
             commit_properties=CommitProperties(max_commit_retries=0),
         )  # fmt: skip

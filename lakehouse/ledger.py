@@ -54,6 +54,8 @@ RUNS = pa.schema(
     ]
 )
 _JSON = ("sinks", "checks", "seconds")
+_LOG = {"delta.checkpointInterval": "10"}
+"""A run makes small commits, and each opening of a log reads every commit since its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> No
         try:
             snapshot = delta.open_table(location)
             if snapshot is None:
-                snapshot = delta.create_table(location, rows.schema, [], {}, f"{what} of lakehouse score")
+                about = f"{what} of lakehouse score"
+                snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
             if snapshot.transaction(once) is not None:
                 return
             if missing := [f for f in rows.schema if f.name not in snapshot.schema.names]:

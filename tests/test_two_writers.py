@@ -58,7 +58,7 @@ def at_once(work: list[list[object]]) -> list[dict[str, int]]:
     found = os.pathsep.join([str(Path(lakehouse.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(DRIVER)], env={**os.environ, "PYTHONPATH": found}, input=json.dumps(work), text=True,
-        capture_output=True, timeout=400, check=False,
+        capture_output=True, timeout=100 + 60 * max(TIMES.values()), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
