@@ -64,8 +64,7 @@ def score(
     copy: Location | None = None
     try:
         copy = locate(result) if result is not None else None
-        if engine not in ("spark", "local"):
-            raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
+        _require_engine(engine)
         job = _job(conf, date, target, overrides)
         with report.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
             request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
@@ -99,10 +98,8 @@ def replay(
     run_id, date = pipeline.new_run_id(), None
     job: Job | None = None
     try:
-        if engine not in ("spark", "local"):
-            raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
-        # The date plays no part in where the ledger is; the run's own is on record.
-        record = pipeline.record_of(_job(conf, "2000-01-01", target, overrides), run)
+        _require_engine(engine)
+        record = pipeline.record_of(_undated(conf, target, overrides), run)
         date = record["date"]
         job = _job(conf, date, target, overrides)
         with report.progress(sys.stderr, quiet=as_json) as (say, watch):
@@ -127,7 +124,7 @@ def quarantine(
     from lakehouse import catalog, evidence, report
 
     try:
-        job = _job(conf, "2000-01-01", target, overrides)
+        job = _undated(conf, target, overrides)
         with catalog.placed(job) as at_places:
             found = evidence.quarantined(at_places, every=every)
     except Exception as error:
@@ -154,7 +151,7 @@ def show_report(
     from lakehouse import catalog, evidence
 
     try:
-        job = _job(conf, "2000-01-01", target, overrides)
+        job = _undated(conf, target, overrides)
         with catalog.placed(job) as at_places:
             if gx is not None:
                 _write_native(gx, *evidence.native_pages(at_places, run))
@@ -206,8 +203,7 @@ def runs(
     from lakehouse import catalog, ledger, report
 
     try:
-        # The date plays no part in where the ledger is; any will do to fill the file in.
-        job = _job(conf, "2000-01-01", target, overrides)
+        job = _undated(conf, target, overrides)
         with catalog.placed(job) as at_places:
             rows = ledger.runs(ledger.state_of(at_places), job.job)[:limit]
     except Exception as error:
@@ -272,8 +268,7 @@ def sweep(
     from lakehouse import catalog, ledger, report, sweep
 
     try:
-        # The date plays no part in where the tables are; any will do to fill the file in.
-        job = _job(conf, "2000-01-01", target, overrides)
+        job = _undated(conf, target, overrides)
         with catalog.placed(job) as at_places:
             found = sweep.sweep(at_places, ledger.now(), take_away=take_away)
     except Exception as error:
@@ -299,6 +294,16 @@ def _job(conf: str, date: str | None, target: str | None, overrides: list[str] |
     from lakehouse.config import load_job
 
     return load_job(conf, date=date, target=target, overrides=overrides or (), environ=os.environ)
+
+
+def _undated(conf: str, target: str | None, overrides: list[str] | None) -> Job:
+    """The job where its date plays no part, as in where its tables are: any will do to fill the file in."""
+    return _job(conf, "2000-01-01", target, overrides)
+
+
+def _require_engine(engine: str) -> None:
+    if engine not in ("spark", "local"):
+        raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
 
 
 def _again(conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None) -> str:

@@ -30,7 +30,7 @@ class Moved:
 
     def beyond(self, limit: Drift | None) -> list[tuple[str, ColumnDrift]]:
         """The columns whose PSI is above the limit by more than sampling explains."""
-        return [(kind, c) for kind, c in self.columns if limit and c.psi is not None and drifted(c, limit)]
+        return [(kind, c) for kind, c in self.columns if limit and drifted(c, limit)]
 
 
 def drifted(column: ColumnDrift, limit: Drift) -> bool:
@@ -40,7 +40,7 @@ def drifted(column: ColumnDrift, limit: Drift) -> bool:
 
 def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
     """Hold the run's profiles against the baseline kept with the model version; there may be none yet."""
-    profiles = {name: profile.merge(dumps) for name, dumps in tally.profiles.items()}
+    profiles = _profiles(tally)
     text, origin = _baseline(plan, state)
     baselines = model.baselines_from_text(text) if text else {}
     columns = [
@@ -54,7 +54,11 @@ def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
 
 def unmoved(tally: Tally) -> Moved:
     """The run's profiles where no baseline is known."""
-    return Moved({name: profile.merge(dumps) for name, dumps in tally.profiles.items()}, {}, "unknown", ())
+    return Moved(_profiles(tally), {}, "unknown", ())
+
+
+def _profiles(tally: Tally) -> dict[str, Profile]:
+    return {name: profile.merge(dumps) for name, dumps in tally.profiles.items()}
 
 
 def said(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
@@ -75,7 +79,7 @@ def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
     if held is not None:
         said = json.loads(held)
         return json.dumps(said["baseline"]), said["origin"]
-    found = model.stored_baseline(plan.job.model, _resolved(plan), plan.job.job)
+    found = model.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job)
     if found is None:
         return "", ""
     _keep(plan, state, *found)
@@ -93,8 +97,4 @@ def first_baseline(plan: Plan, state: Location, found: Moved) -> None:
         return
     text = model.baselines_as_text({name: profile.baseline_of(seen) for name, seen in found.profiles.items()})
     _keep(plan, state, text, f"first published run {plan.run_id}")
-    model.store_baseline(plan.job.model, _resolved(plan), plan.job.job, text)
-
-
-def _resolved(plan: Plan) -> model.Resolved:
-    return model.Resolved(plan.model.uri, plan.model.name, plan.model.version)
+    model.store_baseline(plan.job.model, plan.model.resolved, plan.job.job, text)

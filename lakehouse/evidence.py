@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from lakehouse import audit, delta, ledger, profile
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.contract import JOB, REASONS, RUN_ID, TIMESTAMP
 from lakehouse.drift import KINDS, Moved, drifted
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, quarantine_of
 from lakehouse.staging import Staging
 from lakehouse.storage import Location, content, write_durably
@@ -55,6 +55,7 @@ PROFILES = pa.schema([*RUN, ("subject", pa.string()), *profile.PROFILES])
 def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> dict[str, Any]:
     """The facts of a run that its record doesn't have, fit for JSON; `page.Run` says what each is."""
     budget, limit = plan.job.checks.quarantine, plan.job.checks.drift
+    bins = {name: profile.bins(seen, found.baselines.get(name)).to_pylist() for name, seen in found.profiles.items()}
     return {
         "model": {"uri": plan.model.uri},
         "input": {"where": plan.job.source.where},
@@ -67,9 +68,9 @@ def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: 
             "threshold": limit.psi if limit else None,
             "action": limit.action if limit else None,
             "baseline": found.origin or None,
-            "columns": _drift_columns(found, limit),
+            "columns": _drift_columns(found, limit, bins),
         },
-        "bins": {name: _bins(found, name).to_pylist() for name in found.profiles},
+        "bins": bins,
     }
 
 
@@ -113,18 +114,15 @@ def _rule(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _bins(found: Moved, name: str) -> pa.Table:
-    return profile.bins(found.profiles[name], found.baselines.get(name))
-
-
-def _drift_columns(found: Moved, limit: Drift | None) -> list[dict[str, Any]]:
+def _drift_columns(
+    found: Moved, limit: Drift | None, bins: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
     compared = {(kind, column.column): column for kind, column in found.columns}
     columns = []
     for name, seen in found.profiles.items():
-        rows = _bins(found, name).to_pylist()
         for column in seen.columns:
             held = compared.get((KINDS[name], column))
-            mine = [row for row in rows if row["column"] == column and _is_seen(row)]
+            mine = [row for row in bins[name] if row["column"] == column and _is_seen(row)]
             nulls = sum(row["fraction"] or 0.0 for row in mine if row["kind"] == "null")
             columns.append(
                 {
@@ -167,15 +165,14 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
     return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}
 
 
-def finish(state: Location, record: Mapping[str, Any]) -> Location | None:
-    """Write the run's page, metrics and profiles, each once; where the page is."""
+def finish(state: Location, record: Mapping[str, Any]) -> None:
+    """Write the run's page, metrics and profiles, each once."""
     facts = facts_of(state, record)
     if facts is None:
-        return None
+        return
     from lakehouse import page
 
-    where = _at(state, record["run_id"], "html")
-    write_durably(where, page.render(facts).encode())
+    write_durably(_at(state, record["run_id"], "html"), page.render(facts).encode())
     run = {name: record.get(name) for name in RUN.names}
     metrics = pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
     bins = [{**run, "subject": KINDS[name], **row} for name, rows in facts["bins"].items() for row in rows]
@@ -184,7 +181,6 @@ def finish(state: Location, record: Mapping[str, Any]) -> Location | None:
         if table.num_rows:
             batch = table.combine_chunks().to_batches()[0]
             ledger.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
-    return where
 
 
 def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -217,30 +213,31 @@ def page(job: Job, run: str | None) -> tuple[str, bytes]:
     Raises ConfigError where there is no such run, or no page of it.
     """
     state = ledger.state_of(job)
-    records = ledger.runs(state, job.job)
-    if not records:
-        raise ConfigError(f"{job.job} has no run on record yet")
-    known = [str(record["run_id"]) for record in records]
-    run = run or known[0]
-    if run not in known:
-        raise ConfigError(f"--run: {job.job} has no run {run!r} on record, {nearest(run, known)}")
-    held = page_of(state, run)
+    record = ledger.record_of(state, job.job, run)
+    held = page_of(state, record["run_id"])
     if held is None:
-        raise ConfigError(f"run {run} left no page (it is from before there were any, or could not be written)")
-    return run, held
+        raise _no_page(record)
+    return str(record["run_id"]), held
 
 
 def native_pages(job: Job, run: str | None) -> tuple[str, dict[str, tuple[Any, str]]]:
     """A run's id, and by suite Great Expectations' own result (fit for JSON) and page. Raises as `page` does."""
-    run, _ = page(job, run)
     state = ledger.state_of(job)
-    facts = facts_of(state, next(r for r in ledger.runs(state, job.job) if r["run_id"] == run))
+    record = ledger.record_of(state, job.job, run)
+    facts = facts_of(state, record)
+    if facts is None:
+        raise _no_page(record)
     found = {}
-    for suite in ("features", "scores"):
-        if facts is not None and any(rule["suite"] == suite for rule in facts["rules"]):
+    for suite in audit.SUITES:
+        if any(rule["suite"] == suite for rule in facts["rules"]):
             result = audit.native(suite, facts["rules"], facts)
             found[suite] = (result.to_json_dict(), audit.as_page(result))
-    return run, found
+    return str(record["run_id"]), found
+
+
+def _no_page(record: Mapping[str, Any]) -> ConfigError:
+    what = "left no page (it is from before there were any, or could not be written)"
+    return ConfigError(f"run {record['run_id']} {what}")
 
 
 def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:

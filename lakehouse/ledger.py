@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
+from lakehouse.errors import ConfigError, nearest
 from lakehouse.sinks.target import Target
 from lakehouse.staging import Files
 from lakehouse.storage import Location, locate, read_all, remove, tree, write_durably
@@ -167,6 +168,18 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
     return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
+
+
+def record_of(state: Location, job: str, run: str | None = None) -> dict[str, Any]:
+    """The record of one of the job's runs, by default of the newest. Raises ConfigError where there is none."""
+    records = runs(state, job)
+    if not records:
+        raise ConfigError(f"{job} has no run on record yet")
+    known = {str(row["run_id"]): row for row in records}
+    run = run or next(iter(known))
+    if run not in known:
+        raise ConfigError(f"--run: {job} has no run {run!r} on record, {nearest(run, known)}")
+    return known[run]
 
 
 def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -15,7 +15,7 @@ from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.carriers import Carrier
 from lakehouse.config import Quarantine
 from lakehouse.contract import REASONS, RUN_ID
-from lakehouse.errors import Blocked, ConfigError, NotReady, nearest
+from lakehouse.errors import Blocked, NotReady
 from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
@@ -58,10 +58,7 @@ def replay(job: Job, record: Mapping[str, Any], request: Request, *, current_mod
 def record_of(job: Job, run: str) -> Mapping[str, Any]:
     """The record of one of the job's runs. Raises ConfigError where there is none."""
     with catalog.placed(job) as at_places:
-        records = {str(r["run_id"]): r for r in ledger.runs(ledger.state_of(at_places), job.job)}
-    if run not in records:
-        raise ConfigError(f"--run: {job.job} has no run {run!r} on record, {nearest(run, records)}")
-    return records[run]
+        return ledger.record_of(ledger.state_of(at_places), job.job, run)
 
 
 def _aside(job: Job, record: Mapping[str, Any]) -> Job:
@@ -226,5 +223,4 @@ def _track(job: Job, plan: Plan, result: Result, experiment: str, page: bytes | 
         **{f"seconds_{stage}": value for stage, value in (result.seconds or {}).items()},
     }  # fmt: skip
     tags = {"lakehouse.run_id": plan.run_id, "lakehouse.date": str(job.date), "lakehouse.status": result.status}
-    resolved = model.Resolved(plan.model.uri, plan.model.name, plan.model.version)
-    model.log_run(job, resolved, experiment, figures, tags, page)
+    model.log_run(job, plan.model.resolved, experiment, figures, tags, page)

@@ -186,9 +186,11 @@ def test_what_the_stand_in_cannot_do_fails_at_once(snow, connect):
     assert len(snow.log()) == 1
 
 
-def test_settings_of_a_session_are_taken(run):
-    run("ALTER SESSION SET QUERY_TAG = 'a run'")
-    run("ALTER SESSION UNSET QUERY_TAG")
+def test_settings_of_a_session_are_taken(snow, run):
+    asked = ["ALTER SESSION SET QUERY_TAG = 'a run'", "ALTER SESSION UNSET QUERY_TAG"]
+    for sql in asked:
+        run(sql)
+    assert snow.statements() == [(sql, "ok") for sql in asked]
 
 
 def test_the_log_has_every_statement_in_order(snow, run, connect):

@@ -1,11 +1,11 @@
 """What was staged, whether it may be published, and what is said of it."""
 
 from lakehouse.audit.native import as_page, native
-from lakehouse.audit.tallying import Tally, tally
+from lakehouse.audit.tallying import SUITES, Tally, tally
 from lakehouse.audit.validation import validate
 from lakehouse.audit.verdict import Finding, Suites, Verdict, columns_read, findings, judge, suites_of
 
 __all__ = [
-    "Finding", "Suites", "Tally", "Verdict", "as_page", "columns_read", "findings", "judge", "native", "suites_of",
-    "tally", "validate",
+    "SUITES", "Finding", "Suites", "Tally", "Verdict", "as_page", "columns_read", "findings", "judge", "native",
+    "suites_of", "tally", "validate",
 ]  # fmt: skip

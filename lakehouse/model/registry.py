@@ -36,6 +36,11 @@ class Model:
     output_names: tuple[str, ...]
     flavors: tuple[str, ...]
 
+    @property
+    def resolved(self) -> Resolved:
+        """The version that it is of."""
+        return Resolved(self.uri, self.name, self.version)
+
 
 @dataclass(frozen=True)
 class Resolved:
