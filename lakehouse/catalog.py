@@ -31,8 +31,10 @@ def is_name(table: str) -> bool:
 
 def _names(job: Job) -> dict[str, str]:
     """Where the job names a table by the catalog, and the name."""
-    tables = {"source.table": job.source.table, "checks.quarantine.table": job.checks.quarantine.table or ""}
-    tables |= {f"sinks.{number}.table": sink.table for number, sink in enumerate(job.sinks)}
+    tables = {"source.table": job.source.table or ""} if job.source.type == "delta" else {}
+    if job.sinks[0].type == "delta":
+        tables["checks.quarantine.table"] = job.checks.quarantine.table or ""
+    tables |= {f"sinks.{number}.table": s.table for number, s in enumerate(job.sinks) if s.type == "delta"}
     return {key: table for key, table in tables.items() if is_name(table)}
 
 
@@ -97,6 +99,7 @@ def _with_places(job: Job, places: Mapping[str, str]) -> Job:
     sinks = tuple(at(f"sinks.{number}.table", sink) for number, sink in enumerate(job.sinks))
     checks = job.checks.model_copy(update={"quarantine": at("checks.quarantine.table", job.checks.quarantine)})
     moved = {"source": at("source.table", job.source), "sinks": sinks, "checks": checks}
-    if locate(moved["source"].table) in [locate(sink.table) for sink in sinks]:
-        raise ConfigError(f"sinks: {job.sinks[0].table} is also source.table ({moved['source'].table})")
+    for given, sink in zip(job.sinks, sinks, strict=True):
+        if {sink.type, job.source.type} == {"delta"} and locate(sink.table) == locate(moved["source"].table):
+            raise ConfigError(f"sinks: {given.table} is also source.table ({sink.table})")
     return job.model_copy(update=moved)

@@ -111,8 +111,8 @@ class Plan:
 
 def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     """Pin the input, fetch and judge the model into `folder`, and see where the target stands. Commits nothing."""
-    if len(job.sinks) > 1:
-        raise ConfigError("sinks: only one sink is supported so far")
+    if len(job.sinks) > 1 or "snowflake" in (job.source.type, job.sinks[0].type):
+        raise ConfigError("Snowflake, and more than one sink, are not supported yet")
     pinned = source.pin(job.source)
     schema = pinned.snapshot.schema
     contract.require_columns(schema, job.keys, "keys", pinned.name)

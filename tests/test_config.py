@@ -80,7 +80,10 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "job": "games",
         "source": {
             "type": "delta",
+            "connection": None,
             "table": "lake/features/games",
+            "query": None,
+            "columns": (),
             "where": None,
             "version": None,
             "timestamp": None,
@@ -106,7 +109,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
             "drift": None,
             "quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None},
         },
-        "sinks": ({"type": "delta", "table": "lake/scores/games", "write": "replace"},),
+        "sinks": ({"type": "delta", "connection": None, "table": "lake/scores/games", "write": "replace"},),
         "state": None,
         "tracking": None,
     }
@@ -185,7 +188,7 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"keys": [""]}, "keys.0: must not be empty"),
         ({"keys": ["a", "A"]}, "keys: 'A' is already a column of the scored table, by keys ('a')"),
         ({"keep": [3]}, "keep.0: must be text, not 3 (a whole number)"),
-        ({"source": {"type": "snow"}}, "source.type: must be 'delta', not 'snow' (text)"),
+        ({"source": {"type": "snow"}}, "source.type: must be 'delta' or 'snowflake', not 'snow' (text)"),
         ({"source": {"version": -1}}, "source.version: must be at least 0, not -1"),
         ({"source": {"version": "3"}}, "source.version: must be a whole number, not '3' (text)"),
         ({"source": {"version": True}}, "source.version: must be a whole number, not True (true or false)"),
@@ -297,9 +300,43 @@ def test_append_is_accepted_when_where_depends_on_the_date(load: Load) -> None:
     assert (job.sinks[0].write, job.source.where) == ("append", "day = '2026-01-02'")
 
 
-def test_two_sinks_on_tables_of_two_stores_are_accepted(load: Load) -> None:
-    job = load({"sinks": [sink("s3://a/b"), sink("a/b")]})
-    assert [each.table for each in job.sinks] == ["s3://a/b", "a/b"]
+SNOW = {"type": "snowflake", "connection": "prod", "table": "SCORES"}
+
+
+def test_a_delta_table_and_one_in_snowflake_make_a_pair(load: Load) -> None:
+    job = load({"sinks": [SNOW, sink("a/b")]})
+    assert [each.table for each in job.sinks] == ["SCORES", "a/b"]
+    assert job.delta_sink is job.sinks[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sinks": [sink("s3://a/b"), sink("a/b")]}, "sinks: one Delta table at most, since the staged files become"),
+        ({"sinks": [SNOW, {**sink("a/b"), "write": "merge"}]}, "sinks: all must be written in one way (write)"),
+        ({"sinks": [SNOW]}, "state: missing, a folder for staged files and run records"),
+        ({"sinks": [{**SNOW, "connection": None}], "state": "s"}, "sinks.0: connection is missing"),
+        ({"sinks": [{**sink("a/b"), "connection": "prod"}]}, "sinks.0: connection: only with type: snowflake"),
+        ({"source": {"query": "SELECT 1"}}, "source: query: only with type: snowflake"),
+        ({"source": {"table": None}}, "source: table is missing"),
+        ({"source": {**SNOW, "query": "SELECT 1"}}, "source: give exactly one of table and query"),
+        ({"source": {**SNOW, "version": 3}}, "source: version: a table in Snowflake has none"),
+        ({"source": {**SNOW, "table": None, "query": "SELECT 1", "timestamp": "2026-01-01"}},
+         "source: timestamp: with a query, write AT(TIMESTAMP"),
+        ({"source": SNOW, "sinks": [{**SNOW, "table": "scores"}], "state": "s"},
+         "sinks.0.table: 'scores' is also source.table"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_read_from_or_published_to_snowflake(
+    problems: Problems, changes: Mapping[str, Any], line: str
+) -> None:
+    (said,) = problems(changes)
+    assert said.startswith(f"games.yaml: {line}")
+
+
+def test_case_plays_no_part_in_names_of_snowflake(load: Load) -> None:
+    assert load({"source": SNOW}).features.match == "case_insensitive"
+    assert load({"source": SNOW, "features": {"match": "exact"}}).features.match == "exact"
 
 
 def test_missing_keys_are_listed_together_with_what_they_mean(problems: Problems) -> None:

@@ -7,7 +7,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -90,20 +90,51 @@ class _Section(BaseModel):
     )
 
 
+def _only_snowflake(section: Source | Sink, *keys: str) -> None:
+    for key in keys:
+        if getattr(section, key):
+            raise ValueError(f"{key}: only with type: snowflake")
+
+
+def _needs_connection(section: Source | Sink) -> None:
+    if section.connection is None:
+        raise ValueError("connection is missing: the name of a connection in connections.toml")
+
+
 class Source(_Section):
     """Where the rows to score are read."""
 
-    type: Literal["delta"] = Field(description="the system the input is in")
-    table: Text = Field(description="the input table: a path or URI")
+    type: Literal["delta", "snowflake"] = Field(description="the system the input is in")
+    connection: Text | None = Field(None, description="snowflake: the connection's name in connections.toml")
+    table: Text | None = Field(None, description="the input table: a path or URI, or its name in Snowflake")
+    query: Text | None = Field(None, description="snowflake: a SELECT instead of a table; may use {date}")
+    columns: Texts = Field((), description="snowflake: only these columns may be read; default: all")
     where: Text | None = Field(None, description="SQL condition on the rows to score; may use {date}")
     version: int | None = Field(None, ge=0, description="read this version of the table; default: the newest")
     timestamp: Text | None = Field(None, description="read the table as of this time (ISO 8601)")
     min_rows: int = Field(1, ge=0, description="with fewer rows the input is not ready (exit 6)")
 
+    @property
+    def name(self) -> str:
+        """What is read, for people."""
+        return self.table or f"the query on {self.connection}"
+
     @model_validator(mode="after")
-    def _one_pin(self) -> Source:
+    def _of_its_type(self) -> Source:
         if self.version is not None and self.timestamp is not None:
             raise ValueError("version and timestamp exclude each other: give one of them")
+        if self.type == "delta":
+            _only_snowflake(self, "connection", "query", "columns")
+            if self.table is None:
+                raise ValueError("table is missing: the input table, a path or URI")
+            return self
+        _needs_connection(self)
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give exactly one of table and query")
+        if self.version is not None:
+            raise ValueError("version: a table in Snowflake has none; timestamp reads it as of a time")
+        if self.query is not None and self.timestamp is not None:
+            raise ValueError("timestamp: with a query, write AT(TIMESTAMP => …) into it")
         return self
 
 
@@ -191,12 +222,21 @@ class Checks(_Section):
 class Sink(_Section):
     """A table that the scores are published to."""
 
-    type: Literal["delta"] = Field(description="the system the table is in")
-    table: Text = Field(description="the scored table: a path or URI")
+    type: Literal["delta", "snowflake"] = Field(description="the system the table is in")
+    connection: Text | None = Field(None, description="snowflake: the connection's name in connections.toml")
+    table: Text = Field(description="the scored table: a path or URI, or its name in Snowflake")
     write: Literal["replace", "append", "merge"] = Field(
         "replace",
         description="replace the slice (or the whole table), append this date's rows once, or merge (upsert on keys)",
     )
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> Sink:
+        if self.type == "delta":
+            _only_snowflake(self, "connection")
+        else:
+            _needs_connection(self)
+        return self
 
 
 class Tracking(_Section):
@@ -231,7 +271,7 @@ class Job(_Section):
     sinks: Annotated[tuple[Sink, ...], _listed("table to publish to")] = Field(
         description="the tables the scores are published to, in this order", json_schema_extra={"minItems": 1}
     )
-    state: Text | None = Field(None, description="where run state lives; default: beside the first sink's table")
+    state: Text | None = Field(None, description="where run state lives; default: beside the Delta sink's table")
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
 
     _date: str | None = None
@@ -247,9 +287,24 @@ class Job(_Section):
         """The job file as it was named; empty for a job made in code."""
         return self._path
 
+    @property
+    def delta_sink(self) -> Sink | None:
+        """The sink whose table's folder the staged files lie in, where there is one."""
+        return next((sink for sink in self.sinks if sink.type == "delta"), None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_snowflake(cls, value: Any) -> Any:
+        """Snowflake keeps unquoted names in upper case, so case plays no part there unless the job says so."""
+        source = value.get("source") if isinstance(value, dict) else None
+        if (source.get("type") if isinstance(source, dict) else getattr(source, "type", None)) != "snowflake":
+            return value
+        features = value.get("features") or {}
+        return {**value, "features": {"match": "case_insensitive", **features}} if isinstance(features, dict) else value
+
     @model_validator(mode="after")
     def _consistent(self) -> Job:
-        problems = [*_name_problems(self), *_table_problems(self)]
+        problems = [*_name_problems(self), *(list(_table_problems(self)) or _sink_problems(self))]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -283,11 +338,13 @@ def _lineage() -> set[str]:
 
 def _table_problems(job: Job) -> Iterator[str]:
     """Sinks that would write over the input, the quarantine or one another, and appends that have a slice."""
-    taken = {_table_key(job.source.table): "source.table"}
+    taken: dict[str, str] = {}
+    if job.source.table is not None:
+        taken[_table_key(job.source.table, job.source)] = "source.table"
     if job.checks.quarantine.table is not None:
-        taken[_table_key(job.checks.quarantine.table)] = "checks.quarantine.table"
+        taken[_table_key(job.checks.quarantine.table, job.sinks[0])] = "checks.quarantine.table"
     for number, sink in enumerate(job.sinks):
-        key = _table_key(sink.table)
+        key = _table_key(sink.table, sink)
         if key in taken:
             yield f"sinks.{number}.table: {sink.table!r} is also {taken[key]}"
         taken.setdefault(key, f"sinks.{number}.table")
@@ -295,5 +352,17 @@ def _table_problems(job: Job) -> Iterator[str]:
             yield f"sinks.{number}.write: append needs a job without slice; with one, use replace"
 
 
-def _table_key(table: str) -> str:
+def _table_key(table: str, section: Source | Sink) -> str:
+    if section.type == "snowflake":
+        return f"{section.connection}:{table.upper()}"
     return table.rstrip("/") if "://" in table else posixpath.normpath(table)
+
+
+def _sink_problems(job: Job) -> Iterator[str]:
+    """What can't be published together, and where run state would have no place."""
+    if len({sink.write for sink in job.sinks}) > 1:
+        yield "sinks: all must be written in one way (write), since one run fills them all"
+    if sum(sink.type == "delta" for sink in job.sinks) > 1:
+        yield "sinks: one Delta table at most, since the staged files become its own; copy it, or give it a job"
+    if job.delta_sink is None and job.state is None:
+        yield "state: missing, a folder for staged files and run records: there is no Delta sink to keep it beside"

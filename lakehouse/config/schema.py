@@ -48,7 +48,8 @@ def settings(job: Job) -> dict[str, Any]:
     return {
         **{key: whole[key] for key in ("keys", "keep", "predictions", "slice", "features")},
         "checks": checks,
-        "source": {key: whole["source"][key] for key in ("type", "table", "where")},
+        "source": {key: whole["source"][key] for key in ("type", "table", "where")}
+        | {key: whole["source"][key] for key in ("connection", "query", "columns") if whole["source"][key]},
         "model": {key: whole["model"][key] for key in ("method", "params")},
         "sinks": [sink["write"] for sink in whole["sinks"]],
     }

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from lakehouse import delta
 from lakehouse.errors import Unavailable
+from lakehouse.scoring import Constraint
+from lakehouse.storage import Location, locate
 
 QUARANTINE = "quarantine"
 SINK = "sink"
@@ -36,7 +38,8 @@ class Target:
     the staged files themselves, COPIED lets Spark write their rows. `enforced`: the table's constraints that
     every staged row was held against; `keys`: what merge matches rows by; `columns`: the Arrow schema of what is
     written with the slice, serialised. A replay `goes_on` with the generation of these runs, of which the first one is
-    replayed, and of which the slice holds `held` rows.
+    replayed, and of which the slice holds `held` rows. `type` is the system the table is in, `staged` the folder that
+    the files' paths begin in, by default the table's own.
     """
 
     kind: str
@@ -56,6 +59,8 @@ class Target:
     goes_on: tuple[str, ...] = ()
     held: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    type: str = "delta"
+    staged: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,6 +69,11 @@ class Target:
     def from_json(parsed: Mapping[str, Any]) -> Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on")}
         return Target(**{**parsed, **tuples, "files": tuple(delta.Add(**f) for f in parsed["files"])})
+
+    @property
+    def root(self) -> Location:
+        """The folder that the staged files' paths begin in."""
+        return locate(self.staged or self.uri)
 
     @property
     def schema(self) -> pa.Schema:
@@ -99,6 +109,22 @@ class State:
     generation: int
     same: bool
     version: int | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A target as planned, with its generation, and how its table stands to it before the run.
+
+    `types`: those of the slice's columns. Every staged row is held against the `constraints`; `why` it is COPIED.
+    `existing` is the sink's own view of the table, None where there is no table yet.
+    """
+
+    target: Target
+    state: State
+    types: Mapping[str, pa.DataType]
+    constraints: tuple[Constraint, ...] = ()
+    why: tuple[str, ...] = ()
+    existing: Any = None
 
 
 def run_id(identity: str, run: str) -> str:

@@ -70,6 +70,7 @@ class Pinned:
 
 def pin(source: Source) -> Pinned:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
+    assert source.table is not None  # as the job file's own checks demand of a Delta source
     location = locate(source.table)
     snapshot = open_table(location, source.version, source.timestamp)
     if snapshot is None:
