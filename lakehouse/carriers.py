@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse import sources
 from lakehouse.audit import Tally
 from lakehouse.contract import conform
 from lakehouse.engines import local
@@ -17,9 +19,8 @@ from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, Request
 from lakehouse.progress import listen
 from lakehouse.sinks.target import COPIED
-from lakehouse.sources import delta as source
+from lakehouse.sources import FILES, FRAME, Unit, delta
 from lakehouse.staging import Staging
-from lakehouse.storage import locate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +43,7 @@ class Carrier:
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     """The carrier that the plan chose, on the engine that was asked for. Spark is started when first needed."""
     if request.engine == "local":
-        if plan.carrier == source.FRAME:
+        if plan.carrier == FRAME:
             raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
         cores = local.cores()
 
@@ -50,7 +51,7 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             with listen("127.0.0.1", request.watch) as address:
                 sample = next(_first_batches(plan, 8_192), None)
                 workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
-                shares = source.balance(units_of(plan, workers), workers)
+                shares = balance(units_of(plan, workers), workers)
                 request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
                 return local.run(shares, replace(staging, progress=address), plan.model.path)
 
@@ -60,37 +61,40 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     from lakehouse.engines import spark as engine
 
-    copied, whole = plan.sink.how == COPIED, bool(plan.on_features.others)
-    names = plan.pinned.snapshot.schema.names
-    at, to = plan.pinned.snapshot.location, locate(plan.sink.uri)
+    copied, whole = any(s.target.how == COPIED for s in plan.sinks), bool(plan.on_features.others)
 
     def session(on_scores: bool = False) -> SparkSession:
         """Spark with what it needs to read the input itself, to write to the target, or to read staged files."""
-        read = plan.carrier == source.FRAME or whole
-        s3 = (read and at.spark_needs_s3(plan.reason)) or ((copied or on_scores) and to.spark_needs_s3())
+        at = plan.pinned.snapshot.location if isinstance(plan.pinned, delta.Pinned) else None
+        read = at is not None and (plan.carrier == FRAME or whole)
+        s3 = at is not None and read and at.spark_needs_s3(plan.reason)
+        s3 = s3 or ((copied or on_scores) and plan.sink.root.spark_needs_s3())
         return stack.enter_context(engine.session(delta=read or copied, s3=s3))
 
     def features(columns: Sequence[str]) -> Any:
-        return source.frame(session(), plan.pinned, columns or names)
+        if isinstance(plan.pinned, delta.Pinned):
+            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names)
+        return session().createDataFrame(_features(plan, columns))
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
         return engine.staged(session(True), staging.scored_root, [f["path"] for f in tally.scored_files], columns)
 
-    if plan.carrier == source.FILES:
+    if plan.carrier != FRAME:
 
-        def run_files(staging: Staging) -> list[dict[str, Any]]:
+        def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session(bool(staging.scoring.on_scores.others))
             cores = engine.cores(spark)
-            shares = source.balance(units_of(plan, cores), cores)
+            shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
             with listen(engine.driver_host(spark), request.watch) as address:
                 return engine.run_units(spark, shares, replace(staging, progress=address), plan.model)
 
-        return Carrier(lambda: _first_batches(plan, 1_024), run_files, features, scores)
+        return Carrier(lambda: _first_batches(plan, 1_024), run_units, features, scores)
 
+    assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
     spark = session()
-    rows = source.frame(spark, plan.pinned, plan.columns)
-    schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in plan.columns])
+    rows = delta.frame(spark, plan.pinned, plan.columns)
+    schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
         with listen(engine.driver_host(spark), request.watch) as address:
@@ -101,17 +105,30 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
 def units(plan: Plan) -> int | None:
     """How many units this machine would cut the input into; None where Spark's partitions decide."""
-    return len(units_of(plan, local.cores())) if plan.carrier == source.FILES else None
+    return len(units_of(plan, local.cores())) if plan.carrier != FRAME else None
 
 
-def units_of(plan: Plan, cores: int) -> list[source.FileUnit]:
+def units_of(plan: Plan, cores: int) -> Sequence[Unit]:
+    source = sources.of(plan.job.source.type)
     return source.units(plan.pinned, plan.columns, plan.job.model.batch_rows, cores)
 
 
+def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
+    """Share units out to at most `tasks` lists of about the same number of bytes, largest first."""
+    shares: list[list[Unit]] = [[] for _ in range(min(tasks, len(work)))]
+    heap = [(0, i) for i in range(len(shares))]
+    for unit in sorted(work, key=lambda u: -u.size):
+        load, i = heapq.heappop(heap)
+        shares[i].append(unit)
+        heapq.heappush(heap, (load + unit.size, i))
+    return shares
+
+
 def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:
-    columns = columns or plan.pinned.snapshot.schema.names
-    schema = pa.schema([plan.pinned.snapshot.schema.field(c) for c in columns])
-    work = source.units(plan.pinned, columns, plan.job.model.batch_rows, 1)
+    # A query gave the columns that were asked for, of files there are all.
+    columns = columns or (plan.pinned.schema.names if plan.carrier == FILES else plan.columns)
+    schema = pa.schema([plan.pinned.schema.field(c) for c in columns])
+    work = sources.of(plan.job.source.type).units(plan.pinned, columns, plan.job.model.batch_rows, 1)
     return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
 
 
@@ -126,5 +143,5 @@ def _staged_locally(columns: Sequence[str], staging: Staging, tally: Tally) -> A
 
 def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of at most `rows` rows, for a look at the input."""
-    for unit in source.units(plan.pinned, plan.columns, rows, 1):
+    for unit in sources.of(plan.job.source.type).units(plan.pinned, plan.columns, rows, 1):
         yield from unit.batches()

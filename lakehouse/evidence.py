@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import audit, delta, ledger, profile
+from lakehouse import audit, delta, ledger, profile, snowflake
 from lakehouse.audit import Finding, Tally, Verdict
-from lakehouse.contract import JOB, REASONS, RUN_ID, TIMESTAMP
+from lakehouse.contract import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
 from lakehouse.drift import KINDS, Moved, drifted
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, quarantine_of
 from lakehouse.staging import Staging
-from lakehouse.storage import Location, content, write_durably
+from lakehouse.storage import Location, content, locate, write_durably
 
 if TYPE_CHECKING:
-    from lakehouse.config import Drift, Job
+    from lakehouse.config import Drift, Job, Sink
 
 SAMPLES = 20
 _BIN = ("label", "lower", "upper", "fraction", "baseline_fraction")
@@ -247,11 +247,9 @@ def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
     """
     records = {r["run_id"]: r for r in ledger.runs(ledger.state_of(job), job.job)}
     gone = ledger.superseded(list(records.values()))
-    snapshot = delta.open_table(quarantine_of(job))
-    if snapshot is None:
+    rows = _set_aside(quarantine_of(job), job.job)
+    if rows is None:
         return []
-    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
-    rows = rows.filter(pc.equal(rows[JOB], job.job)).combine_chunks()
     why = pc.list_flatten(rows[REASONS])
     owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
     table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})
@@ -265,6 +263,26 @@ def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
     ]  # fmt: skip
     order = {run: number for number, run in enumerate(records)}
     return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
+
+
+def _set_aside(table: Sink, job: str) -> pa.Table | None:
+    """Run and reasons of a job's quarantined rows; None where there is no such table."""
+    if table.type == "delta":
+        snapshot = delta.open_table(locate(table.table))
+        if snapshot is None:
+            return None
+        rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
+        return rows.filter(pc.equal(rows[JOB], job)).combine_chunks()
+    assert table.connection is not None  # as the job file's own checks demand
+    with snowflake.session(table.connection) as session:
+        names = ", ".join(snowflake.quoted(snowflake.folded(name)) for name in (RUN_ID, REASONS))
+        owner = snowflake.quoted(snowflake.folded(JOB))
+        try:
+            found = session.run(f"SELECT {names} FROM {table.table} WHERE {owner} = %s", job)
+        except snowflake.Absent:
+            return None
+    rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
+    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))])).combine_chunks()
 
 
 def page_of(state: Location, run_id: str) -> bytes | None:

@@ -52,6 +52,7 @@ RUNS = pa.schema(
         ("checks", pa.string()),
         ("seconds", pa.string()),
         ("message", pa.string()),
+        ("input_query", pa.string()),  # the query's id where the input is one
     ]
 )
 _JSON = ("sinks", "checks", "seconds")
@@ -72,8 +73,11 @@ class Intent:
 
 
 def state_of(job: Job) -> Location:
-    """The job's state folder: `state:`, by default beside the first sink's table."""
-    return locate(job.state) if job.state else locate(job.sinks[0].table).beside("_state")
+    """The job's state folder: `state:`, by default beside the Delta sink's table."""
+    if job.state is None:
+        assert job.delta_sink is not None  # as the job file's own checks demand
+        return locate(job.delta_sink.table).beside("_state")
+    return locate(job.state)
 
 
 def _intents(state: Location, identity: str, table: str) -> Location:
@@ -163,7 +167,8 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
     snapshot = delta.open_table(state.join("runs"))
     if snapshot is None:
         return []
-    rows = delta.rows_of(snapshot, RUNS.names, snapshot.files()).to_pylist()
+    names = [name for name in RUNS.names if name in snapshot.schema.names]
+    rows = delta.rows_of(snapshot, names, snapshot.files()).to_pylist()
     mine = [r for r in rows if r["job"] == job and date in (None, r["date"])]
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})

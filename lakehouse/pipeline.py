@@ -10,25 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import audit, carriers, catalog, delta, drift, evidence, lease, ledger, model
+from lakehouse import audit, carriers, catalog, delta, drift, evidence, lease, ledger, model, sinks
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.carriers import Carrier
-from lakehouse.config import Quarantine
+from lakehouse.config import Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
 from lakehouse.rules import Other
-from lakehouse.sinks import delta as sink
 from lakehouse.sinks import merge
+from lakehouse.snowflake import folded
 from lakehouse.staging import Staging
-from lakehouse.storage import Location, locate, shown
+from lakehouse.storage import Location
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
-__all__ = ["Request", "Result", "new_run_id", "score", "sink", "status"]
+__all__ = ["Request", "Result", "new_run_id", "score", "status"]
 
 
 def score(job: Job, request: Request) -> Result:
@@ -64,8 +64,12 @@ def record_of(job: Job, run: str) -> Mapping[str, Any]:
 def _aside(job: Job, record: Mapping[str, Any]) -> Job:
     """The job with the rows as its input that one of its runs set aside."""
     run = str(record["run_id"])
-    where = {"table": quarantine_of(job).uri, "where": f"{RUN_ID} = '{run}'", "version": None, "timestamp": None}
-    return job.model_copy(update={"source": job.source.model_copy(update=where)})
+    table, name = quarantine_of(job), folded(RUN_ID) if job.sinks[0].type == "snowflake" else RUN_ID
+    source = Source(
+        type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
+        min_rows=job.source.min_rows,
+    )  # fmt: skip
+    return job.model_copy(update={"source": source})
 
 
 def _score(job: Job, request: Request) -> Result:
@@ -77,21 +81,23 @@ def _score(job: Job, request: Request) -> Result:
         request.say("plan", plan.described())
         if plan.unchanged and not request.dry_run:
             return finished or _result(plan, request, "unchanged", clock.seconds)
+        plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
         clock.lap("plan")
         if request.dry_run:
-            added = [f.name for f in tables.scored_lacks or ()]
+            added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
             described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added}
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
-        stack.enter_context(lease.held([locate(plan.sink.uri), locate(plan.quarantine.uri)], plan.run_id, state))
+        stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state))
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
         _require_rows(job, tally.read)
         verdict, moved = _judge(plan, tables.staging, tally, carry, state, request)
         clock.lap("checks")
         intent = intend(plan, tables, tally, verdict, request, clock.seconds)
+        stands = _blocked(plan, tables.staging, tally, verdict) if verdict.problems else ""
         evidence.keep(state, plan.run_id, evidence.gather(plan, tables.staging, tally, verdict, moved))
         ledger.declare(state, intent)
         result = carry_out(intent, state, request)
@@ -105,7 +111,7 @@ def _score(job: Job, request: Request) -> Result:
     for doubt in verdict.warnings:
         request.say("warning", {"message": doubt})
     if verdict.problems:
-        raise Blocked(_blocked(plan, tables.staging, tally, verdict), result)
+        raise Blocked(stands, result)
     return result
 
 
@@ -125,7 +131,7 @@ class _Clock:
 def _require_rows(job: Job, rows: int | None) -> None:
     if rows is not None and rows < job.source.min_rows:
         raise NotReady(
-            f"{job.source.table}: {rows:,} rows to score, source.min_rows asks for {job.source.min_rows:,}: "
+            f"{job.source.name}: {rows:,} rows to score, source.min_rows asks for {job.source.min_rows:,}: "
             "nothing was replaced; run again when the input is there"
         )
 
@@ -186,15 +192,19 @@ def _twice(plan: Plan, staging: Staging, tally: Tally) -> str:
 
 
 def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:
-    table = {"type": "delta", "table": shown(locate(plan.sink.uri)), "version": plan.state.version, "kind": "sink"}
+    tables = [
+        {"type": s.target.type, "table": sinks.of(s.target.type).shown(s.target.uri), "version": s.state.version,
+         "kind": "sink"}
+        for s in plan.sinks
+    ]  # fmt: skip
     return Result(
         status=ended,
         run_id=plan.run_id,
         job=plan.job.job,
         date=plan.job.date,
         model={"name": plan.model.name, "version": plan.model.version, "digest": plan.model.digest},
-        input={"table": plan.pinned.name, "version": plan.pinned.snapshot.version},
-        sinks=(table,),
+        input=plan.pinned.said(),
+        sinks=tuple(tables),
         seconds=seconds,
         carrier=plan.carrier,
         engine=request.engine,
@@ -210,7 +220,7 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
     lines.append("Nothing was published; the last good scores stay.")
     if tally.quarantined_files:
-        lines[-1] += f" The rows are in {shown(staging.quarantine_root)}."
+        lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
     if verdict.over_budget:
         lines[-1] += " To allow more: checks: {quarantine: {max_fraction: …}}"
     return "\n".join(lines)

@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import audit, contract, delta, model, rules
+from lakehouse import audit, contract, model, rules, sinks, sources
 from lakehouse.config import settings
 from lakehouse.contract import Feature
-from lakehouse.errors import Blocked, ConfigError
+from lakehouse.errors import ConfigError
+from lakehouse.ledger import state_of
 from lakehouse.progress import Watch
-from lakehouse.sinks import preflight
-from lakehouse.sinks.slices import look, replayed
-from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, State, Target, slice_name
-from lakehouse.sources import delta as source
-from lakehouse.storage import Location, locate, shown
+from lakehouse.scoring import Constraint
+from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Standing, Target, place, slice_name
+from lakehouse.snowflake import Table
+from lakehouse.sources import Pinned
+from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job
+    from lakehouse.config import Job, Sink
+
+ASIDE = "_QUARANTINE"
+"""What is appended to the name of a scored table in Snowflake for that of its quarantine."""
+_FEW_ROWS = 1024
 
 Say = Callable[[str, Mapping[str, Any]], None]
 """Told of a run's steps: an event's name and its values."""
@@ -55,66 +60,95 @@ def new_run_id() -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, decided. `columns`: those of the input that are read; `sink`, `quarantine`: what it may commit."""
+    """A run, decided. `columns`: those of the input that are read; `sinks`, `quarantine`: what it may commit."""
 
     job: Job
     run_id: str
     started_at: datetime
-    pinned: source.Pinned
+    pinned: Pinned
     columns: tuple[str, ...]
     carrier: str
     reason: str
     model: model.Model
     features: tuple[Feature, ...]
     matrix: bool
-    sink: Target
+    sinks: tuple[Standing, ...]
     quarantine: Target
-    state: State
-    slice_types: Mapping[str, pa.DataType]
-    decision: preflight.Decision
-    existing: delta.Snapshot | None
     suites: audit.Suites
     on_features: rules.Compiled
 
     @property
+    def sink(self) -> Target:
+        """The first of the sinks, under whose identity the run goes."""
+        return self.sinks[0].target
+
+    @property
+    def slice_types(self) -> Mapping[str, pa.DataType]:
+        """The types of the slice's columns."""
+        return self.sinks[0].types
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What the tables demand of every row that is written."""
+        return tuple(dict.fromkeys(rule for standing in self.sinks for rule in standing.constraints))
+
+    @property
     def unchanged(self) -> bool:
-        """Whether the table holds this very input, model and settings already."""
-        return self.state.same and self.sink.generation == self.state.generation
+        """Whether every table holds this very input, model and settings already."""
+        return all(_is_unchanged(standing) for standing in self.sinks)
+
+    def read(self, request: Request) -> Plan:
+        """The plan with its input read as far as that is one act, such as a query; a few rows on a dry run."""
+        limit = _FEW_ROWS if request.dry_run else None
+        return replace(self, pinned=sources.of(self.job.source.type).read(self.pinned, self.columns, limit))
 
     def described(self) -> dict[str, Any]:
         """The plan for people and programs."""
-        where = slice_name(self.sink.slice)
-        write = {"append": "append", "merge": f"merge into {where} by {', '.join(self.sink.keys)}"}
-        does = write.get(self.sink.write, f"replace {where}")
-        if self.sink.how == COPIED:
-            does += f", copied by Spark ({'; '.join(self.decision.why)})"
-        does = "nothing: unchanged" if self.unchanged else does
-        if self.state.version is None:
-            does = "create the table, then " + does
+        first = self.sinks[0]
         return {
             "run_id": self.run_id,
-            "input": {"table": self.pinned.name, "version": self.pinned.snapshot.version},
+            "input": self.pinned.said(),
             "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
             "carrier": self.carrier,
             "reason": self.reason,
-            "files": len(self.pinned.files),
+            "files": self.pinned.pieces,
             "rows_at_most": self.pinned.rows,
             "columns": list(self.columns),
             "slice": dict(self.sink.slice),
             "generation": self.sink.generation,
             "fingerprint": self.sink.fingerprint,
-            "table": shown(locate(self.sink.uri)),
-            "table_version": self.state.version,
-            "publish": does,
+            "table": sinks.of(first.target.type).shown(first.target.uri),
+            "table_version": first.state.version,
+            "publish": _does(first),
+            **({"also": [_does(more, named=True) for more in self.sinks[1:]]} if self.sinks[1:] else {}),
         }
 
 
+def _does(standing: Standing, *, named: bool = False) -> str:
+    """What publishing to a table does to it."""
+    target = standing.target
+    if _is_unchanged(standing):
+        return "nothing: unchanged"
+    where = slice_name(target.slice)
+    does = {"append": "append", "merge": f"merge into {where} by {', '.join(target.keys)}"}.get(
+        target.write, f"replace {where}"
+    )
+    if target.how == COPIED:
+        does += f", copied by Spark ({'; '.join(standing.why)})"
+    if standing.state.version is None:
+        does = "create the table, then " + does
+    return f"{sinks.of(target.type).shown(target.uri)}: {does}" if named else does
+
+
+def _is_unchanged(standing: Standing) -> bool:
+    return standing.state.same and standing.target.generation == standing.state.generation
+
+
 def make_plan(job: Job, request: Request, folder: Path) -> Plan:
-    """Pin the input, fetch and judge the model into `folder`, and see where the target stands. Commits nothing."""
-    if len(job.sinks) > 1 or "snowflake" in (job.source.type, job.sinks[0].type):
-        raise ConfigError("Snowflake, and more than one sink, are not supported yet")
-    pinned = source.pin(job.source)
-    schema = pinned.snapshot.schema
+    """Pin the input, fetch and judge the model into `folder`, and see where the targets stand. Commits nothing."""
+    source = sources.of(job.source.type)
+    pinned = source.pin(job.source, [*job.keys, *job.keep], f"lakehouse job={job.job} run={request.run_id}")
+    schema = pinned.schema
     contract.require_columns(schema, job.keys, "keys", pinned.name)
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
@@ -122,27 +156,42 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     suites = audit.suites_of(job.checks)
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
-    columns = tuple(dict.fromkeys([*wanted, *(pinned.where.columns if pinned.where else ())]))
+    columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
     carrier, reason = source.carrier(pinned, columns)
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None:
         _require_same_model(fetched, request.replays)
-    types, how, target, state, existing = _target(job, _fingerprint(job, pinned, fetched, suites), request)
-    aside = replace(
-        target, kind=QUARANTINE, uri=quarantine_of(job).uri, write="append", how=DIRECT, enforced=(), keys=()
-    )
+    standing = _standing(job, _fingerprint(job, pinned, fetched, suites), request)
+    first, aside = standing[0].target, quarantine_of(job)
+    quarantine = replace(
+        first, kind=QUARANTINE, type=aside.type, uri=place(aside), write="append", how=DIRECT, enforced=(), keys=(),
+        staged="" if aside.type == "delta" else _staged(job, QUARANTINE).uri,
+    )  # fmt: skip
     run, now = request.run_id, request.now
     return Plan(
-        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, target, aside, state, types, how,
-        existing, suites, on_features,
+        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, standing, quarantine, suites,
+        on_features,
     )  # fmt: skip
 
 
-def quarantine_of(job: Job) -> Location:
-    """Where the job's quarantine table is, by default beside the first sink's table."""
-    name = job.checks.quarantine.table
-    return locate(name) if name else locate(job.sinks[0].table).beside("_quarantine")
+def quarantine_of(job: Job) -> Sink:
+    """The job's quarantine table, by default beside the first sink's table."""
+    first, name = job.sinks[0], job.checks.quarantine.table
+    if name is None:
+        uri = place(first)
+        name = locate(uri).beside("_quarantine").uri if first.type == "delta" else Table.parse(uri).beside(ASIDE).sql
+    return first.model_copy(update={"table": name, "write": "append"})
+
+
+def staging_folders(job: Job) -> list[Location]:
+    """Where a run's files are staged that are not in the folder of a Delta table."""
+    types = {SINK: "delta" if job.delta_sink else "snowflake", QUARANTINE: job.sinks[0].type}
+    return [_staged(job, kind) for kind, system in types.items() if system != "delta"]
+
+
+def _staged(job: Job, kind: str) -> Location:
+    return state_of(job).join("staged", kind)
 
 
 def identity_of(job: Job) -> str:
@@ -161,55 +210,38 @@ def _require_same_model(fetched: model.Model, record: Mapping[str, Any]) -> None
         )
 
 
-def _fingerprint(job: Job, pinned: source.Pinned, fetched: model.Model, suites: audit.Suites) -> str:
+def _fingerprint(job: Job, pinned: Pinned, fetched: model.Model, suites: audit.Suites) -> str:
     read = {"files": pinned.fingerprint(), "model": fetched.digest, "settings": settings(job)}
     if suites.digests:
         read["suites"] = suites.digests
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _target(
-    job: Job, fingerprint: str, request: Request
-) -> tuple[dict[str, pa.DataType], preflight.Decision, Target, State, delta.Snapshot | None]:
-    """The slice's types, how the table is published to, what this run would do to it, what it holds, and the table."""
-    write, location = job.sinks[0].write, locate(job.sinks[0].table)
-    snapshot = delta.open_table(location)
-    types = preflight.slice_types(job.slice, snapshot.schema if snapshot else None)
-    texts = preflight.slice_texts(job.slice, types)
+def _standing(job: Job, fingerprint: str, request: Request) -> tuple[Standing, ...]:
+    """How the job's tables stand to this run, and what it would do to each."""
+    write = job.sinks[0].write
     keys = job.keys if write == "merge" else ()
-    target = Target(SINK, location.uri, write, identity_of(job), job.job, texts, 0, fingerprint, keys=keys)
-    decision = preflight.Decision()
-    if snapshot is not None:
-        preflight.check_partitions(snapshot, list(texts))
-        decision = preflight.decide(snapshot, write, texts)
-        target = replace(target, how=decision.how, enforced=decision.enforced)
-        _refuse_copying(decision, target, location, request)
-        if snapshot.written_by_spark and location.spark_may_overwrite:
-            message = (
-                f"{shown(location)}: Spark writes to this table too, and its own log store on {location.system} "
-                "can't exclude another process: let it not write while a run publishes"
-            )
-            request.say("warning", {"message": message})
-    if request.replays is not None:
-        replay, state = replayed(snapshot, target, request.replays)
-        return types, decision, replay, state, snapshot
-    state = look(snapshot, target, request.rescore)
-    if state.same and not request.rescore:
-        return types, decision, replace(target, generation=state.generation), state, snapshot
-    if write == "append" and state.generation and not request.rescore:
-        raise Blocked(
-            f"{shown(location)}: {job.job} appended its rows of {job.date} already, from other input, model or "
-            "settings. Use --rescore to replace those rows"
+    folder = place(job.delta_sink) if job.delta_sink else _staged(job, SINK).uri
+
+    def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, rescore: bool) -> Standing:
+        staged = "" if sink.type == "delta" else folder
+        target = Target(
+            SINK, place(sink), write, identity_of(job), job.job, {}, 0, fingerprint, keys=keys, type=sink.type,
+            staged=staged,
+        )  # fmt: skip
+        return sinks.of(sink.type).stand(
+            target, job.slice, types, rescore=rescore, replays=request.replays, engine=request.engine
         )
-    return types, decision, replace(target, generation=state.generation + 1), state, snapshot
 
-
-def _refuse_copying(decision: preflight.Decision, target: Target, location: Location, request: Request) -> None:
-    if decision.how != COPIED:
-        return
-    name, why = shown(location), "; ".join(decision.why)
-    location.spark_needs_s3(why)
-    if request.engine == "local":
-        raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
-    if target.write == "append" and request.rescore:
-        raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
+    found: list[Standing] = []
+    for sink in job.sinks:
+        known = next((s.types for s in found if s.existing is not None), None)
+        found.append(stand(sink, known, request.rescore))
+        if found[-1].doubt:
+            request.say("warning", {"message": found[-1].doubt})
+    if any(not _is_unchanged(s) for s in found):  # then all are filled, so that they hold the same rows of one run
+        types = next((s.types for s in found if s.existing is not None), found[0].types)
+        for number, (sink, standing) in enumerate(zip(job.sinks, found, strict=True)):
+            if _is_unchanged(standing) or dict(standing.types) != dict(types):
+                found[number] = stand(sink, types, rescore=True if _is_unchanged(standing) else request.rescore)
+    return tuple(found)

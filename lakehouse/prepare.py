@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from lakehouse import audit, contract, delta, model, rules
+from lakehouse import audit, contract, model, rules, sinks
 from lakehouse.errors import ConfigError, NotReady
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.plan import Plan
 from lakehouse.scoring import NO_CHECKS, Scoring, try_on
-from lakehouse.sinks import preflight
+from lakehouse.sinks.target import Standing, State
 from lakehouse.staging import Staging
-from lakehouse.storage import locate
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What workers are told, the schemas of the two tables, and the columns each lacks; None: there is no table."""
+    """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it."""
 
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
-    scored_lacks: tuple[pa.Field, ...] | None = None
-    quarantine_lacks: tuple[pa.Field, ...] | None = None
+    lacks: Mapping[str, tuple[pa.Field, ...] | None] = field(default_factory=dict)
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
@@ -35,34 +33,34 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     Raises ConfigError for predictions that the model doesn't give and for a target with another schema,
     ModelRefused when the model raises on every row of the sample.
     """
-    job, snapshot = plan.job, plan.pinned.snapshot
+    job, schema = plan.job, plan.pinned.schema
     predictor = model.load(
         plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items()))
     )
     untyped = Scoring(
-        job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.decision.constraints,
+        job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.constraints,
         plan.on_features,
     )  # fmt: skip
     answer = _answer(untyped, sample, predictor, plan)
     outputs = _outputs(plan, predictor, answer)
-    kept = [pa.field(c, contract.loose(snapshot.schema.field(c).type)) for c in (*job.keys, *job.keep)]
+    kept = [pa.field(c, contract.loose(schema.field(c).type)) for c in (*job.keys, *job.keep)]
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(plan.suites.scores, pa.schema(scored))
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores)
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
-    aside = [pa.field(c, contract.loose(snapshot.schema.field(c).type)) for c in inputs]
-    aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
+    set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs]
+    set_aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=scoring,
-        input_schema=pa.schema([snapshot.schema.field(c) for c in plan.columns]),
+        input_schema=pa.schema([schema.field(c) for c in plan.columns]),
         scored_schema=pa.schema([*scored, *contract.LINEAGE]),
-        quarantine_schema=pa.schema([*aside, *contract.LINEAGE]),
-        scored_root=locate(plan.sink.uri),
-        quarantine_root=locate(plan.quarantine.uri),
+        quarantine_schema=pa.schema([*set_aside, *contract.LINEAGE]),
+        scored_root=plan.sink.root,
+        quarantine_root=plan.quarantine.root,
         lineage=_lineage(plan, replays),
         digest=plan.model.digest,
         method=job.model.method,
@@ -73,20 +71,14 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     tables = Prepared(
         staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices])
     )
-    quarantine = delta.open_table(staging.quarantine_root)
-    if plan.existing is not None:
-        lacks = preflight.check_schema(plan.existing, tables.scored, list(plan.slice_types), plan.sink.how)
-        tables = replace(tables, scored_lacks=tuple(lacks))
-    if quarantine is not None:
-        lacks = preflight.check_quarantine(quarantine, tables.quarantine, list(plan.slice_types))
-        tables = replace(tables, quarantine_lacks=tuple(lacks))
-    return tables
+    aside = Standing(plan.quarantine, State(0, False, None), plan.slice_types)
+    wanted = [*((s, tables.scored) for s in plan.sinks), (aside, tables.quarantine)]
+    return replace(tables, lacks={s.target.uri: sinks.of(s.target.type).lacks(s, schema) for s, schema in wanted})
 
 
 def comments(plan: Plan) -> dict[str, str]:
     """What each column of the scored and the quarantine table is, for whoever describes the table."""
-    source_comments = {c: str(m["comment"]) for c, m in plan.pinned.snapshot.metadata.items() if m.get("comment")}
-    job = plan.job
+    job, source_comments = plan.job, plan.pinned.comments
     told = {**contract.COMMENTS, **{c: source_comments.get(c, f"Column of {plan.pinned.name}") for c in plan.columns}}
     for name, prediction in (job.predictions or {}).items():
         part = f"class {prediction.class_!r}" if prediction.class_ is not None else f"output {prediction.output!r}"
@@ -98,7 +90,7 @@ def comments(plan: Plan) -> dict[str, str]:
 
 def _lineage(plan: Plan, replays: Mapping[str, Any] | None) -> dict[str, Any]:
     # Rows that are scored again are of the input that they were read from at first.
-    read = replays["input_version"] if replays is not None else plan.pinned.snapshot.version
+    read = replays["input_version"] if replays is not None else plan.pinned.version
     return {
         contract.MODEL_NAME: plan.model.name,
         contract.MODEL_VERSION: plan.model.version,

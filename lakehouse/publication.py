@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from lakehouse import delta, evidence, ledger
+from lakehouse import evidence, ledger, sinks
 from lakehouse.audit import Tally, Verdict
+from lakehouse.delta import Add
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Partial, Unavailable
 from lakehouse.ledger import Intent
 from lakehouse.plan import Plan, Request, identity_of
 from lakehouse.prepare import Prepared, comments
-from lakehouse.sinks import delta as sink
-from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, published
-from lakehouse.storage import Location, locate, shown
+from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, place
+from lakehouse.storage import Location, locate, remove
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,18 +53,17 @@ def intend(
 
     Creates the tables; columns that they lack are added in commits of their own.
     """
-    told, staging, slices = comments(plan), tables.staging, list(plan.slice_types)
-    targets = []
+    told, targets = comments(plan), []
     if tally.quarantined:
-        _ensure(staging.quarantine_root, tables.quarantine, tables.quarantine_lacks, slices, told)
-        targets.append(
-            _with_files(
-                plan.quarantine.with_schema(tables.quarantine), tally.quarantined_files, tally.quarantined, plan
-            )
-        )
+        aside = plan.quarantine.with_schema(tables.quarantine)
+        targets.append(_with_files(aside, tally.quarantined_files, tally.quarantined, plan))
     if not verdict.problems:
-        _ensure(staging.scored_root, tables.scored, tables.scored_lacks, slices, told)
-        targets.append(_with_files(plan.sink.with_schema(tables.scored), tally.scored_files, tally.scored, plan))
+        for standing in plan.sinks:
+            scored = standing.target.with_schema(tables.scored)
+            targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
+    for target in targets:
+        if tables.lacks[target.uri] != ():
+            sinks.of(target.type).ensure(target, told)
     status = "blocked" if verdict.problems else "published"
     record = {
         "run_id": plan.run_id, "job": plan.job.job, "date": plan.job.date, "identity": plan.sink.identity,
@@ -74,7 +71,8 @@ def intend(
         "rows_read": tally.read, "rows_scored": tally.scored, "rows_quarantined": tally.quarantined,
         "rows_per_second": round(tally.read / max(seconds["score"], 1e-3), 1),
         "model_name": plan.model.name, "model_version": plan.model.version, "model_digest": plan.model.digest,
-        "input_table": plan.pinned.name, "input_version": plan.pinned.snapshot.version,
+        "input_table": plan.pinned.name, "input_version": plan.pinned.version,
+        "input_query": plan.pinned.said().get("query_id"),
         "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
@@ -84,37 +82,20 @@ def intend(
 
 
 def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> Target:
-    adds = tuple(delta.Add(f["path"], f["bytes"], f["detail"]) for f in files)
+    adds = tuple(Add(f["path"], f["bytes"], f["detail"]) for f in files)
     metadata = {
         "job": plan.job.job,
-        "slice": dict(plan.sink.slice),
-        "generation": plan.sink.generation,
+        "slice": dict(target.slice),
+        "generation": target.generation,
         "model": plan.model.name,
         "model_version": plan.model.version,
         "model_digest": plan.model.digest,
         "input": plan.pinned.name,
-        "input_version": plan.pinned.snapshot.version,
-        "fingerprint": plan.sink.fingerprint,
+        "input_version": plan.pinned.version,
+        "fingerprint": target.fingerprint,
         "rows": rows,
     }
     return replace(target, files=adds, rows=rows, metadata=metadata)
-
-
-def _ensure(
-    location: Location,
-    schema: pa.Schema,
-    lacks: Sequence[pa.Field] | None,
-    slices: Sequence[str],
-    told: Mapping[str, str],
-) -> None:
-    """Create the table, or add the columns it lacks in a commit of its own."""
-    if lacks is not None and not lacks:
-        return
-    snapshot = delta.open_table(location)
-    if snapshot is None:
-        sink.create(location, schema, slices, told)
-    elif missing := [f for f in schema if f.name not in snapshot.schema.names]:
-        delta.add_columns(snapshot, missing, told)
 
 
 def carry_out(intent: Intent, state: Location, request: Request) -> Result:
@@ -130,10 +111,19 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
         ledger.record(state, record)
         optional(request, "its report could not be written", lambda: evidence.finish(state, record))
         ledger.close(state, intent)
+        optional(request, "its staged files could not be removed", lambda: _tidy(intent))
     except (LakehouseError, OSError, ValueError) as error:
         # The tables are the truth; the intent stays, so that the next run writes the record.
         request.say("warning", {"message": f"the run is {intent.verdict}, but could not be recorded: {error}"})
     return from_record(record)
+
+
+def _tidy(intent: Intent) -> None:
+    """Remove the staged files that no Delta table of the run has made its own."""
+    own = {target.root for target in intent.targets if target.type == "delta"}
+    for target in intent.targets:
+        for file in target.files if target.root not in own else ():
+            remove(target.root.join(file.path))
 
 
 def optional(request: Request, what: str, act: Callable[[], object]) -> None:
@@ -147,7 +137,7 @@ def optional(request: Request, what: str, act: Callable[[], object]) -> None:
 def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:
     """A Spark session where one of the targets still has to be written by it."""
     copied = [t for t in intent.targets if t.how == COPIED]
-    waiting = [t for t in copied if not published(delta.open_table(locate(t.uri)), t, intent.run_id)]
+    waiting = [t for t in copied if not sinks.of(t.type).published(t, intent.run_id)]
     if not waiting:
         return None
     if request.engine == "local":
@@ -161,11 +151,11 @@ def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: l
     """Make the commits; `done` gets each as it is made."""
     try:
         # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
-        checked = [sink.check(target, intent.run_id, locate(target.uri)) for target in intent.targets]
+        checked = [sinks.of(target.type).check(target, intent.run_id) for target in intent.targets]
         for target, seen in zip(intent.targets, checked, strict=True):
-            location = locate(target.uri)
-            version = sink.publish(target, intent.run_id, location, seen, spark)
-            done.append({"type": "delta", "table": shown(location), "version": version, "kind": target.kind})
+            sink = sinks.of(target.type)
+            version = sink.publish(target, intent.run_id, seen, spark)
+            done.append({"type": target.type, "table": sink.shown(target.uri), "version": version, "kind": target.kind})
     except (Blocked, Gone, Overtaken):
         # It can never be finished: left there, its intent would stop every later run.
         ledger.close(state, intent)
@@ -178,7 +168,7 @@ def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: l
 def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:
     """Roll unfinished runs of this job and slice forward, without scoring; the last one that was published."""
     result = None
-    for intent in ledger.unfinished(state, identity_of(job), locate(job.sinks[0].table).uri):
+    for intent in ledger.unfinished(state, identity_of(job), place(job.sinks[0])):
         try:
             done = carry_out(intent, state, request)
         except (Blocked, Gone, Overtaken) as error:
@@ -193,18 +183,18 @@ def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = ledger.state_of(job), identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
-    half = ledger.unfinished(state, identity, locate(job.sinks[0].table).uri)
+    half = ledger.unfinished(state, identity, place(job.sinks[0]))
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
-    snapshot = delta.open_table(locate(job.sinks[0].table))
-    generation = (snapshot.transaction(identity) if snapshot else None) or 0
+    first, uri = job.sinks[0], place(job.sinks[0])
+    generation, version = sinks.of(first.type).generation(uri, identity)
     newest = records[0] if records else None
     if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
         return from_record(newest), Blocked.exit_code if newest["status"] == "blocked" else 0
     if generation:
-        place = {"type": "delta", "table": job.sinks[0].table, "version": snapshot and snapshot.version, "kind": "sink"}
-        told = Result("published", "", job.job, job.date, sinks=(place,))
+        table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
+        told = Result("published", "", job.job, job.date, sinks=(table,))
         return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
     message = "no run of this job and date yet"
     return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
@@ -223,7 +213,8 @@ def from_record(record: Mapping[str, Any]) -> Result:
         model={
             "name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"],
         },
-        input={"table": record["input_table"], "version": record["input_version"]},
+        input={"table": record["input_table"], "version": record["input_version"]}
+        | ({"query_id": record["input_query"]} if record.get("input_query") else {}),
         sinks=tuple(record["sinks"]),
         checks=record["checks"],
         seconds=record["seconds"],

@@ -67,6 +67,14 @@ class Table:
         return Table(self.connection, self.database, self.schema, self.name + suffix)
 
     @staticmethod
+    def named(connection: str, name: str) -> Table:
+        """A table that is named with its database and schema. Raises ConfigError where it isn't."""
+        parts = names_in(name)
+        if len(parts) < 3:
+            raise ConfigError(f"{name}: write database.schema.table")
+        return Table(connection, *parts)
+
+    @staticmethod
     def parse(uri: str) -> Table:
         parts = uri.removeprefix("snowflake://").split("/")
         return Table(*(re.sub("%(2F|25)", lambda m: "/" if m[1] == "2F" else "%", p) for p in parts))

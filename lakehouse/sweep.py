@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse import delta, lease, ledger
-from lakehouse.plan import quarantine_of
+from lakehouse.plan import quarantine_of, staging_folders
+from lakehouse.sinks.target import place
 from lakehouse.storage import Location, folders, locate, remove, shown, tree
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def sweep(job: Job, now: datetime, *, take_away: bool) -> list[Leftover]:
 
     Raises Unavailable where the storage can't be reached.
     """
-    tables = [*(locate(sink.table) for sink in job.sinks), quarantine_of(job)]
+    named = [*job.sinks, quarantine_of(job)]
+    tables = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
     return [found for table in tables for found in _swept(table, ledger.state_of(job), now, take_away)]
 
 

@@ -172,7 +172,7 @@ def test_the_job_is_right_without_changes(score: Callable[..., Outcome]) -> None
         ),
         (
             {"sinks": [{"type": "delta", "table": "lake/one"}, {"type": "delta", "table": "lake/two"}]},
-            "sinks: only one sink is supported so far",
+            f"{CONF}: sinks: one Delta table at most, since the staged files become its own; copy it, or give it a job",
         ),
         ({"sinks": [{"type": "delta", "table": "lake/features"}]}, f"{CONF}: sinks.0.table: 'lake/features' is also "),
     ],

@@ -1,1 +1,58 @@
-"""Where scored files are published: one module a system."""
+"""Where scored files are published: one module a system, all with the functions of `Sink`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lakehouse.sinks.target import Standing, Target
+
+
+class Sink(Protocol):
+    """What a module of this package does."""
+
+    def stand(
+        self,
+        target: Target,
+        values: Mapping[str, Any],
+        types: Mapping[str, pa.DataType] | None,
+        *,
+        rescore: bool,
+        replays: Mapping[str, Any] | None,
+        engine: str,
+    ) -> Standing:
+        """The target with its slice and generation, and how its table stands to it.
+
+        `types` are those that another table of the job has for the slice's columns, None where none is known.
+        Raises Blocked where a person's change, another job's rows or an earlier append stand against the run.
+        """
+
+    def lacks(self, standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+        """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
+
+    def ensure(self, target: Target, comments: Mapping[str, str]) -> None:
+        """Create the table, or add the columns that it lacks, so that it has the target's schema."""
+
+    def check(self, target: Target, run: str) -> Any:
+        """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
+
+    def publish(self, target: Target, run: str, checked: Any, spark: Any = None) -> int:
+        """Commit the run's staged files, once; the table's version then."""
+
+    def published(self, target: Target, run: str) -> bool:
+        """Whether this run's commit is made."""
+
+    def shown(self, uri: str) -> str:
+        """The table as people write it."""
+
+    def generation(self, uri: str, identity: str) -> tuple[int, int | None]:
+        """The generation that is published under this identity, 0 for none, and the table's version."""
+
+
+def of(system: str) -> Sink:
+    """The module for a system: "delta" or "snowflake"."""
+    return cast(Sink, import_module(f"lakehouse.sinks.{system}"))

@@ -3,21 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import delta
+from lakehouse import delta, storage
 from lakehouse.contract import JOB, RUN_ID, loose
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import copied, merge, preflight
-from lakehouse.sinks.slices import inside, living, of_slice, refuse_foreign
-from lakehouse.sinks.target import COPIED, QUARANTINE, Gone, Overtaken, Target, published, slice_name, version_of
-from lakehouse.storage import Location, shown, sizes
+from lakehouse.sinks.slices import inside, living, look, of_slice, refuse_foreign, replayed
+from lakehouse.sinks.target import (
+    COPIED,
+    QUARANTINE,
+    Gone,
+    Overtaken,
+    Standing,
+    Target,
+    committed,
+    next_generation,
+    slice_name,
+    version_of,
+)
+from lakehouse.storage import Location, locate, sizes
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+def stand(
+    target: Target,
+    values: Mapping[str, Any],
+    types: Mapping[str, pa.DataType] | None,
+    *,
+    rescore: bool,
+    replays: Mapping[str, Any] | None,
+    engine: str,
+) -> Standing:
+    """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
+    location = locate(target.uri)
+    snapshot = delta.open_table(location)
+    types = types or preflight.slice_types(values, snapshot.schema if snapshot else None)
+    target = replace(target, slice=preflight.slice_texts(values, types))
+    decision, doubt = preflight.Decision(), ""
+    if snapshot is not None:
+        preflight.check_partitions(snapshot, list(target.slice))
+        decision = preflight.decide(snapshot, target.write, target.slice)
+        target = replace(target, how=decision.how, enforced=decision.enforced)
+        _refuse_copying(decision, target, location, engine, rescore=rescore)
+        if snapshot.written_by_spark and location.spark_may_overwrite:
+            doubt = (
+                f"{shown(target.uri)}: Spark writes to this table too, and its own log store on {location.system} "
+                "can't exclude another process: let it not write while a run publishes"
+            )
+    if replays is not None:
+        target, state = replayed(snapshot, target, replays)
+    else:
+        state = look(snapshot, target, rescore)
+        target = replace(target, generation=next_generation(target, state, shown(target.uri), rescore=rescore))
+    return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt)
+
+
+def _refuse_copying(
+    decision: preflight.Decision, target: Target, location: Location, engine: str, *, rescore: bool
+) -> None:
+    if decision.how != COPIED:
+        return
+    name, why = shown(target.uri), "; ".join(decision.why)
+    location.spark_needs_s3(why)
+    if engine == "local":
+        raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
+    if target.write == "append" and rescore:
+        raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
+
+
+def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+    """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
+    target, snapshot = standing.target, standing.existing
+    if target.kind == QUARANTINE:
+        snapshot = delta.open_table(locate(target.uri))
+        return None if snapshot is None else tuple(preflight.check_quarantine(snapshot, wanted, list(target.slice)))
+    return None if snapshot is None else tuple(preflight.check_schema(snapshot, wanted, list(target.slice), target.how))
+
+
+def ensure(target: Target, comments: Mapping[str, str]) -> None:
+    """Create the table, or add the columns that it lacks in a commit of its own."""
+    location = locate(target.uri)
+    snapshot = delta.open_table(location)
+    if snapshot is None:
+        create(location, target.schema, list(target.slice), comments)
+    elif missing := [f for f in target.schema if f.name not in snapshot.schema.names]:
+        delta.add_columns(snapshot, missing, comments)
+
+
+def published(target: Target, run: str) -> bool:
+    """Whether this run's commit is in the table's log."""
+    return committed(delta.open_table(locate(target.uri)), target, run)
+
+
+def shown(uri: str) -> str:
+    """The table as people write it."""
+    return storage.shown(locate(uri))
+
+
+def generation(uri: str, identity: str) -> tuple[int, int | None]:
+    """The generation that is published under this identity, 0 for none, and the table's version."""
+    snapshot = delta.open_table(locate(uri))
+    return ((snapshot.transaction(identity) or 0), snapshot.version) if snapshot else (0, None)
 
 
 def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], comments: Mapping[str, str]) -> None:
@@ -37,21 +129,17 @@ class Checked:
     removes: tuple[delta.DataFile, ...]
 
 
-def check(target: Target, run: str, location: Location) -> Checked:
+def check(target: Target, run: str) -> Checked:
     """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
-    snapshot = _opened(location)
-    done = published(snapshot, target, run)
+    location = locate(target.uri)
+    snapshot = delta.open_table(location)
+    if snapshot is None:
+        raise Gone(f"{shown(target.uri)}: the table was there when the run was planned, and is not any more")
+    done = committed(snapshot, target, run)
     return Checked(snapshot, () if done else tuple(_check(snapshot, target, run, location)))
 
 
-def _opened(location: Location) -> delta.Snapshot:
-    snapshot = delta.open_table(location)
-    if snapshot is None:
-        raise Gone(f"{shown(location)}: the table was there when the run was planned, and is not any more")
-    return snapshot
-
-
-def publish(target: Target, run: str, location: Location, checked: Checked, spark: SparkSession | None = None) -> int:
+def publish(target: Target, run: str, checked: Checked, spark: SparkSession | None = None) -> int:
     """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
 
     Each attempt stands on a snapshot of which all was checked, `checked` at first and a fresh one after a conflict:
@@ -64,7 +152,7 @@ def publish(target: Target, run: str, location: Location, checked: Checked, spar
     rewritten: merge.Rewritten = {}
     while True:
         snapshot, removes = checked.snapshot, list(checked.removes)
-        if published(snapshot, target, run):
+        if committed(snapshot, target, run):
             return version_of(snapshot, run)
         adds: Sequence[delta.Add] = target.files
         try:
@@ -89,15 +177,15 @@ def publish(target: Target, run: str, location: Location, checked: Checked, spar
             if attempt == delta.ATTEMPTS:
                 raise Unavailable(f"{error}; {attempt} times in a row: try again") from error
             delta.pause(attempt)
-            checked = check(target, run, location)
+            checked = check(target, run)
             continue
-        _verify(location, target, adds, removes, version)
+        _verify(snapshot.location, target, adds, removes, version)
         return version
 
 
 def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Location) -> list[delta.DataFile]:
     """The promises of a commit, checked against this snapshot; the files that an append takes away."""
-    name = shown(location)
+    name = shown(target.uri)
     _check_schema(snapshot, target, name)
     _check_rules(snapshot, target, name)
     there = sizes(location, [f.path for f in target.files])
@@ -145,7 +233,7 @@ def _earlier(
 ) -> list[delta.DataFile]:
     """The files of all runs of this date that live: a person may have restored an earlier one."""
     alive = living(snapshot, live)
-    runs = {run for _, run in alive if published(snapshot, target, run)}
+    runs = {run for _, run in alive if committed(snapshot, target, run)}
     mine = [f for f in live if any(f.relative.startswith(f"run-{run}/") for run in runs)]
     if living(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
         raise Blocked(
@@ -163,10 +251,10 @@ def _verify(
     live = {f.relative for f in inside(snapshot, target.slice)} if snapshot else set()
     wanted, gone = {a.path for a in adds}, {f.relative for f in removes}
     if not wanted <= live or live & gone or (target.write == "replace" and live != wanted):
-        raise RuntimeError(f"{shown(location)} version {version} does not hold exactly what was committed")
+        raise RuntimeError(f"{shown(target.uri)} version {version} does not hold exactly what was committed")
     lost = [path for path, size in sizes(location, sorted(wanted)).items() if size is None]
     if lost:
         raise Blocked(
-            f"{shown(location)}: {len(lost)} files of version {version} were deleted while they were committed (a "
+            f"{shown(target.uri)}: {len(lost)} files of version {version} were deleted while they were committed (a "
             f"VACUUM that retains nothing?), such as {lost[0]}: score again with --rescore"
         )

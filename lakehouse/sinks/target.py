@@ -6,14 +6,18 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakehouse import delta
-from lakehouse.errors import Unavailable
+from lakehouse.errors import Blocked, Unavailable
 from lakehouse.scoring import Constraint
+from lakehouse.snowflake import Table
 from lakehouse.storage import Location, locate
+
+if TYPE_CHECKING:
+    from lakehouse.config import Sink
 
 QUARANTINE = "quarantine"
 SINK = "sink"
@@ -116,7 +120,7 @@ class Standing:
     """A target as planned, with its generation, and how its table stands to it before the run.
 
     `types`: those of the slice's columns. Every staged row is held against the `constraints`; `why` it is COPIED.
-    `existing` is the sink's own view of the table, None where there is no table yet.
+    `existing` is the sink's own view of the table, None where there is no table yet; `doubt` is worth a warning.
     """
 
     target: Target
@@ -125,6 +129,31 @@ class Standing:
     constraints: tuple[Constraint, ...] = ()
     why: tuple[str, ...] = ()
     existing: Any = None
+    doubt: str = ""
+
+
+def next_generation(target: Target, state: State, name: str, *, rescore: bool) -> int:
+    """The generation that a run would be: the last one where it is this very run's content already, else the next.
+
+    Raises Blocked for an append of which other rows of the date are there.
+    """
+    if state.same and not rescore:
+        return state.generation
+    if target.write == "append" and state.generation and not rescore:
+        date = target.identity.rpartition("=")[2]
+        raise Blocked(
+            f"{name}: {target.job} appended its rows of {date} already, from other input, model or settings. Use "
+            "--rescore to replace those rows"
+        )
+    return state.generation + 1
+
+
+def place(section: Sink) -> str:
+    """The URI of a sink's table, as `Target.uri` has it; one in Snowflake is named with its database and schema."""
+    if section.type == "delta":
+        return locate(section.table).uri
+    assert section.connection is not None  # as the job file's own checks demand
+    return Table.named(section.connection, section.table).uri
 
 
 def run_id(identity: str, run: str) -> str:
@@ -142,7 +171,7 @@ def replay_id(identity: str, run: str) -> str:
     return f"{identity}/replayed/{run}"
 
 
-def published(snapshot: delta.Snapshot | None, target: Target, run: str) -> bool:
+def committed(snapshot: delta.Snapshot | None, target: Target, run: str) -> bool:
     """Whether this run's commit is in the table's log."""
     return snapshot is not None and snapshot.transaction(run_id(target.identity, run)) is not None
 

@@ -1,1 +1,86 @@
-"""Where batches come from: one module a system."""
+"""Where features are read: one module a system, all with the functions of `Source`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lakehouse import config
+
+FILES = "files"
+CHUNKS = "chunks"
+FRAME = "frame"
+
+
+class Pinned(Protocol):
+    """The input of a run, as it was at one moment. `pieces`: how many files or chunks it is in, where that is known."""
+
+    @property
+    def name(self) -> str:
+        """What is read, for people."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns that may be read."""
+
+    @property
+    def version(self) -> int | None:
+        """What `_input_version` will hold: the table's version, or the statement's time in ms since 1970."""
+
+    @property
+    def rows(self) -> int | None:
+        """An upper bound of the rows to read, None where it isn't known."""
+
+    @property
+    def pieces(self) -> int | None:
+        """How many files or chunks it is in, None where that isn't known."""
+
+    @property
+    def comments(self) -> Mapping[str, str]:
+        """What the columns are, of those that say."""
+
+    @property
+    def where_columns(self) -> Sequence[str]:
+        """The columns that the worker filters by."""
+
+    def fingerprint(self) -> Any:
+        """JSON-able, and the same where the same would be read."""
+
+    def said(self) -> dict[str, Any]:
+        """The input for people and programs: `table` and `version` at least."""
+
+
+class Unit(Protocol):
+    """A picklable piece of the input, of `size` bytes."""
+
+    @property
+    def size(self) -> int:
+        """About how much work it is."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Its rows, conformed to the pinned schema."""
+
+
+class Source(Protocol):
+    """What a module of this package does."""
+
+    def pin(self, source: config.Source, names: Sequence[str], tag: str) -> Any:
+        """The input as it is now, nothing read; `names` are those that the job uses, `tag` its name in the system."""
+
+    def carrier(self, pinned: Any, columns: Sequence[str]) -> tuple[str, str]:
+        """The carrier for these columns and the reason. Raises ConfigError for types that none hands on."""
+
+    def read(self, pinned: Any, columns: Sequence[str], limit: int | None = None) -> Any:
+        """The pinned input, read as far as that is one act; at most `limit` rows, where the system can tell."""
+
+    def units(self, pinned: Any, columns: Sequence[str], batch_rows: int, tasks: int) -> Sequence[Unit]:
+        """The input as units for about so many tasks."""
+
+
+def of(system: str) -> Source:
+    """The module for a system: "delta" or "snowflake"."""
+    return cast(Source, import_module(f"lakehouse.sources.{system}"))

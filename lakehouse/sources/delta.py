@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from lakehouse.contract import conform, stored_name
 from lakehouse.delta import DataFile, Snapshot, open_table
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
+from lakehouse.sources import FILES, FRAME
 from lakehouse.storage import Location, locate, shown, siblings
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from lakehouse.config import Source
 
-FILES = "files"
-FRAME = "frame"
 SPLIT_BYTES = 8 << 20
 """Files below this size are one unit; larger ones are cut by row groups where there are few files."""
 
@@ -58,6 +56,35 @@ class Pinned:
     files: tuple[DataFile, ...]
 
     @property
+    def schema(self) -> pa.Schema:
+        """The table's columns."""
+        return self.snapshot.schema
+
+    @property
+    def version(self) -> int:
+        """The table's version."""
+        return self.snapshot.version
+
+    @property
+    def pieces(self) -> int:
+        """How many files it is in."""
+        return len(self.files)
+
+    @property
+    def comments(self) -> dict[str, str]:
+        """What the columns are, of those that say."""
+        return {c: str(m["comment"]) for c, m in self.snapshot.metadata.items() if m.get("comment")}
+
+    @property
+    def where_columns(self) -> Sequence[str]:
+        """The columns of `where`."""
+        return self.where.columns if self.where else ()
+
+    def said(self) -> dict[str, Any]:
+        """Table and version."""
+        return {"table": self.name, "version": self.version}
+
+    @property
     def rows(self) -> int | None:
         """An upper bound of the rows to read, None where the log doesn't say."""
         counts = [sum(f.kept) if f.kept is not None else f.rows for f in self.files]
@@ -68,7 +95,7 @@ class Pinned:
         return sorted(f.fingerprint() for f in self.files)
 
 
-def pin(source: Source) -> Pinned:
+def pin(source: Source, names: Sequence[str] = (), tag: str = "") -> Pinned:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
     assert source.table is not None  # as the job file's own checks demand of a Delta source
     location = locate(source.table)
@@ -85,6 +112,11 @@ def pin(source: Source) -> Pinned:
     unsure = {c.column for c in comparisons if _has_char(snapshot, c.column) or _has_blank(files, c.column)}
     sure = [c for c in comparisons if c.column not in unsure]
     return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, sure, inside)))
+
+
+def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
+    """The input as it is: files are read by whoever scores them."""
+    return pinned
 
 
 def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_columns: set[str]) -> bool:
@@ -313,17 +345,6 @@ def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
     return [
         FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept) for group, size in enumerate(sizes)
     ]
-
-
-def balance(work: Sequence[FileUnit], tasks: int) -> list[list[FileUnit]]:
-    """Share units out to at most `tasks` lists of about the same number of bytes, largest first."""
-    shares: list[list[FileUnit]] = [[] for _ in range(min(tasks, len(work)))]
-    heap = [(0, i) for i in range(len(shares))]
-    for unit in sorted(work, key=lambda u: -u.size):
-        load, i = heapq.heappop(heap)
-        shares[i].append(unit)
-        heapq.heappush(heap, (load + unit.size, i))
-    return shares
 
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
