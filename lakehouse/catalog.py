@@ -1,5 +1,6 @@
 """Tables named as the Spark session's catalog knows them (`db.table`, `catalog.db.table`), as the places they lie at.
 
+Tables in Snowflake get the names of their database and schema.
 A name is resolved once, before anything else of a run; all that follows knows only locations. A table that the run
 creates at a name's place is entered into the catalog afterwards.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import delta
+from lakehouse import delta, snowflake
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.storage import locate
 
@@ -44,6 +45,7 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
 
     Raises ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
     """
+    job = _in_snowflake(job)
     names = _names(job)
     if not names:
         yield job
@@ -65,6 +67,24 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
                 if not spark.catalog.tableExists(name) and delta.open_table(locate(places[key])) is not None:
                     literal = locate(places[key]).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
                     spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+
+
+def _in_snowflake(job: Job) -> Job:
+    """The job with its tables in Snowflake named in full, by the connection's own database and schema."""
+
+    def named(section: Any, connection: str | None) -> Any:
+        if connection is None or section.table is None or len(snowflake.names_in(section.table)) == 3:
+            return section
+        with snowflake.session(connection) as session:
+            return section.model_copy(update={"table": session.table(section.table).sql})
+
+    first, checks = job.sinks[0], job.checks
+    moved = {
+        "source": named(job.source, job.source.connection),
+        "sinks": tuple(named(sink, sink.connection) for sink in job.sinks),
+        "checks": checks.model_copy(update={"quarantine": named(checks.quarantine, first.connection)}),
+    }
+    return job.model_copy(update=moved)
 
 
 def _quoted(name: str) -> str:

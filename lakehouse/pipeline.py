@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import audit, carriers, catalog, delta, drift, evidence, lease, ledger, model, sinks
+from lakehouse import audit, carriers, catalog, delta, drift, evidence, lease, ledger, model, sinks, snowflake
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.carriers import Carrier
 from lakehouse.config import Quarantine, Source
@@ -21,7 +21,6 @@ from lakehouse.prepare import prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
 from lakehouse.rules import Other
 from lakehouse.sinks import merge
-from lakehouse.snowflake import folded
 from lakehouse.staging import Staging
 from lakehouse.storage import Location
 
@@ -37,7 +36,8 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
-    with catalog.placed(job, request.engine) as at_places:
+    tag = f"lakehouse job={job.job} run={request.run_id}"
+    with snowflake.kept(tag), catalog.placed(job, request.engine) as at_places:
         return _score(at_places if request.replays is None else _aside(at_places, request.replays), request)
 
 
@@ -64,7 +64,7 @@ def record_of(job: Job, run: str) -> Mapping[str, Any]:
 def _aside(job: Job, record: Mapping[str, Any]) -> Job:
     """The job with the rows as its input that one of its runs set aside."""
     run = str(record["run_id"])
-    table, name = quarantine_of(job), folded(RUN_ID) if job.sinks[0].type == "snowflake" else RUN_ID
+    table, name = quarantine_of(job), snowflake.folded(RUN_ID) if job.sinks[0].type == "snowflake" else RUN_ID
     source = Source(
         type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
         min_rows=job.source.min_rows,

@@ -22,7 +22,7 @@ from lakehouse.progress import Watch
 from lakehouse.scoring import Constraint
 from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Standing, Target, place, slice_name
 from lakehouse.snowflake import Table
-from lakehouse.sources import Pinned
+from lakehouse.sources import CHUNKS, Pinned
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -147,17 +147,22 @@ def _is_unchanged(standing: Standing) -> bool:
 def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     """Pin the input, fetch and judge the model into `folder`, and see where the targets stand. Commits nothing."""
     source = sources.of(job.source.type)
-    pinned = source.pin(job.source, [*job.keys, *job.keep], f"lakehouse job={job.job} run={request.run_id}")
+    suites = audit.suites_of(job.checks)
+    pinned = source.pin(
+        job.source, [*job.keys, *job.keep, *job.features.rename.values(), *audit.named(suites.features)]
+    )
     schema = pinned.schema
     contract.require_columns(schema, job.keys, "keys", pinned.name)
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
     features, matrix = model.features_of(fetched, job.features, schema, pinned.name)
-    suites = audit.suites_of(job.checks)
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
     carrier, reason = source.carrier(pinned, columns)
+    if carrier == CHUNKS:  # what isn't asked for can't be looked at later
+        later = [c for other in on_features.others for c in other.columns or schema.names]
+        columns = tuple(dict.fromkeys([*columns, *later]))
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None:

@@ -58,6 +58,8 @@ _FICKLE = {
     "java_method", "try_reflect", "shuffle", "user", "session_user", "current_database", "current_catalog",
     "system_user", "current_schema", "current_timezone", "current_time", "curdate", "getdate", "sysdate", "uniform",
     "randstr", "input_file_block_start", "input_file_block_length", "version", "current_path",
+    "uuid_string", "normal", "zipf", "seq1", "seq2", "seq4", "seq8", "last_query_id", "current_role", "current_session",
+    "current_account", "current_warehouse", "current_region", "current_transaction",
 }  # fmt: skip
 
 
@@ -90,9 +92,7 @@ def _parse(text: str) -> exp.Expr:
     if tree is None or isinstance(tree, (exp.Semicolon, exp.Alias, exp.Tuple)):
         raise ConfigError(f"source.where: {text!r} must be one SQL condition, without semicolons or lists")
     for node in tree.walk():
-        name = node.name if isinstance(node, exp.Anonymous) else node.key
-        calls = (name.lower(), *(n.lower() for n in node.sql_names())) if isinstance(node, exp.Func) else (name,)
-        if isinstance(node, _UNSAFE) or _FICKLE.intersection(calls) or _is_moment(node):
+        if isinstance(node, _UNSAFE) or is_fickle(node):
             raise ConfigError(
                 f"source.where: {text!r} is not safe: {node.sql('spark')!r} is not allowed; compare columns of the "
                 "table with fixed values, and use {date} for the run's date"
@@ -100,6 +100,13 @@ def _parse(text: str) -> exp.Expr:
     if isinstance(tree, (exp.Literal, exp.Identifier)) or not _boolean(tree):
         raise ConfigError(f"source.where: {text!r} is not a condition: compare a column with a value")
     return tree
+
+
+def is_fickle(node: exp.Expr) -> bool:
+    """Whether it is a function, or a literal, whose value differs from one moment, user or session to another."""
+    name = node.name if isinstance(node, exp.Anonymous) else node.key
+    calls = (name.lower(), *(n.lower() for n in node.sql_names())) if isinstance(node, exp.Func) else (name,)
+    return bool(_FICKLE.intersection(calls)) or _is_moment(node)
 
 
 def _is_moment(node: exp.Expr) -> bool:

@@ -103,6 +103,21 @@ def snow(snowflake_server: warehouse.Warehouse) -> Iterator[warehouse.Warehouse]
 
 
 @pytest.fixture
+def account(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[warehouse.Account]:
+    """A schema of this test's own in Snowflake: on the stand-in, or where SNOWFLAKE_TEST_CONNECTION names a real one."""
+    if real := os.environ.get("SNOWFLAKE_TEST_CONNECTION"):
+        with warehouse.schema(real, None) as opened:
+            yield opened
+        return
+    server = request.getfixturevalue("snow")
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(server.home(tmp_path_factory.mktemp("snowflake"))))
+    with warehouse.schema(warehouse.NAME, server) as opened:
+        yield opened
+
+
+@pytest.fixture
 def bucket(s3: Callable[..., Any]) -> str:
     """A folder of this test's own on the S3 server."""
     return f"s3://{s3_server_py.BUCKET}/{uuid.uuid4().hex}"

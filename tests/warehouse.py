@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ REQUIREMENTS = [
 ]  # fmt: skip
 SERVER = Path(__file__).with_name("snowflake_server.py")
 USER = PASSWORD = "tests"
+NAME = "tests"
+"""The connection's name in the connections.toml of the stand-in."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,14 @@ class Warehouse:
 
     def connect(self, **more: Any) -> snowflake.connector.SnowflakeConnection:
         return snowflake.connector.connect(**self.options(**more))
+
+    def home(self, folder: Path, **more: Any) -> Path:
+        """A folder with a connections.toml, for SNOWFLAKE_HOME."""
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self.options(warehouse="WH", **more).items()]
+        file = folder / "connections.toml"
+        file.touch(0o600)
+        file.write_text("\n".join([f"[{NAME}]", *lines, ""]))
+        return folder
 
     def fail(self, *faults: tuple[Any, ...]) -> list[Any]:
         """Makes faults happen, (pattern, action, times[, first]) each; without any, those that did not."""
@@ -76,6 +87,45 @@ class Warehouse:
         body = None if content is None else json.dumps(content).encode()
         with urllib.request.urlopen(urllib.request.Request(f"{self.address}/{path}", body, method=method)) as reply:
             return json.load(reply)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A schema in Snowflake that is a test's own. `server`: the stand-in, None where it is a real account."""
+
+    name: str
+    database: str
+    schema: str
+    session: Any
+    server: Warehouse | None
+
+    def run(self, sql: str) -> list[tuple[Any, ...]]:
+        """A statement's rows."""
+        return self.session.execute(sql).fetchall()
+
+    def table(self, name: str) -> str:
+        """A table's full name."""
+        return f"{self.database}.{self.schema}.{name}"
+
+
+@contextmanager
+def schema(name: str, server: Warehouse | None) -> Iterator[Account]:
+    """A new schema, in the database of a real account's connection or one of its own on the stand-in."""
+    made = f"T{uuid.uuid4().hex[:8].upper()}"
+    with snowflake.connector.connect(
+        connection_name=name, enable_server_session_keep_alive_auto_detection=False
+    ) as connection:
+        cursor = connection.cursor()
+        if server is not None:
+            cursor.execute(f"CREATE DATABASE {made}")
+            cursor.execute(f"USE DATABASE {made}")
+        cursor.execute(f"CREATE SCHEMA S{made}")
+        cursor.execute(f"USE SCHEMA S{made}")
+        database = cursor.execute("SELECT CURRENT_DATABASE()").fetchone()[0]
+        yield Account(name, database, f"S{made}", cursor, server)
+        if server is not None:
+            server.reset()
+        cursor.execute(f"DROP SCHEMA S{made}")
 
 
 def environment() -> Path:

@@ -132,6 +132,13 @@ def _over(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], b
     return f"{quarantined:,} of {read:,} rows ({share:.2%}) went to quarantine, {allowance}: {why}"
 
 
+def named(expectations: Sequence[Expectation]) -> list[str]:
+    """The columns that a suite names, as it spells them."""
+    given = [e.kwargs.get(key) for e in expectations for key in ("column", "column_A", "column_B")]
+    given += [c for e in expectations for key in ("column_list", "column_set") for c in e.kwargs.get(key) or ()]
+    return [c for c in given if isinstance(c, str)]
+
+
 def columns_read(compiled: Compiled) -> list[str]:
     """The columns that a suite needs in the pass."""
     return [

@@ -68,8 +68,8 @@ class Unit(Protocol):
 class Source(Protocol):
     """What a module of this package does."""
 
-    def pin(self, source: config.Source, names: Sequence[str], tag: str) -> Any:
-        """The input as it is now, nothing read; `names` are those that the job uses, `tag` its name in the system."""
+    def pin(self, source: config.Source, names: Sequence[str]) -> Any:
+        """The input as it is now, nothing read; `names` are those of columns as the job spells them."""
 
     def carrier(self, pinned: Any, columns: Sequence[str]) -> tuple[str, str]:
         """The carrier for these columns and the reason. Raises ConfigError for types that none hands on."""

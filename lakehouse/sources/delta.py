@@ -95,7 +95,7 @@ class Pinned:
         return sorted(f.fingerprint() for f in self.files)
 
 
-def pin(source: Source, names: Sequence[str] = (), tag: str = "") -> Pinned:
+def pin(source: Source, names: Sequence[str] = ()) -> Pinned:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
     assert source.table is not None  # as the job file's own checks demand of a Delta source
     location = locate(source.table)
