@@ -135,16 +135,25 @@ def optional(request: Request, what: str, act: Callable[[], object]) -> None:
 
 
 def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:
-    """A Spark session where one of the targets still has to be written by it."""
+    """A Spark session where one of the targets still has to be written by it, or may be uploaded by it."""
     copied = [t for t in intent.targets if t.how == COPIED]
     waiting = [t for t in copied if not sinks.of(t.type).published(t, intent.run_id)]
     if not waiting:
-        return None
+        return _open_session(request) if any(t.type == "snowflake" for t in intent.targets) else None
     if request.engine == "local":
         raise ConfigError(f"run {intent.run_id} can only be finished by Spark: use --engine spark")
     from lakehouse.engines import spark as engine
 
     return stack.enter_context(engine.session(delta=True, s3=locate(waiting[0].uri).spark_needs_s3()))
+
+
+def _open_session(request: Request) -> SparkSession | None:
+    """The session that has scored the rows: its executors can upload them too. None is opened for that alone."""
+    if request.engine == "local":
+        return None
+    from lakehouse.engines import spark as engine
+
+    return engine.active_session()
 
 
 def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: list[dict[str, Any]]) -> None:

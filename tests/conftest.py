@@ -111,8 +111,9 @@ def account(
         with warehouse.schema(real, None) as opened:
             yield opened
         return
-    server = request.getfixturevalue("snow")
-    monkeypatch.setenv("SNOWFLAKE_HOME", str(server.home(tmp_path_factory.mktemp("snowflake"))))
+    server, name = request.getfixturevalue("snow"), f"T{uuid.uuid4().hex[:8].upper()}"
+    home = server.home(tmp_path_factory.mktemp("snowflake"), database=name, schema="S")
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(home))
     with warehouse.schema(warehouse.NAME, server) as opened:
         yield opened
 

@@ -110,22 +110,16 @@ class Account:
 
 @contextmanager
 def schema(name: str, server: Warehouse | None) -> Iterator[Account]:
-    """A new schema, in the database of a real account's connection or one of its own on the stand-in."""
-    made = f"T{uuid.uuid4().hex[:8].upper()}"
-    with snowflake.connector.connect(
-        connection_name=name, enable_server_session_keep_alive_auto_detection=False
-    ) as connection:
+    """A schema for a test: the connection's own on the stand-in, a new one in a real account."""
+    options = {"connection_name": name, "enable_server_session_keep_alive_auto_detection": False}
+    with snowflake.connector.connect(**options) as connection:
         cursor = connection.cursor()
-        if server is not None:
-            cursor.execute(f"CREATE DATABASE {made}")
-            cursor.execute(f"USE DATABASE {made}")
-        cursor.execute(f"CREATE SCHEMA S{made}")
-        cursor.execute(f"USE SCHEMA S{made}")
-        database = cursor.execute("SELECT CURRENT_DATABASE()").fetchone()[0]
-        yield Account(name, database, f"S{made}", cursor, server)
-        if server is not None:
-            server.reset()
-        cursor.execute(f"DROP SCHEMA S{made}")
+        if server is None:
+            cursor.execute(f"CREATE SCHEMA T{uuid.uuid4().hex.upper()}")
+        database, here = cursor.execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()").fetchone()
+        yield Account(name, database, here, cursor, server)
+        if server is None:
+            cursor.execute(f"DROP SCHEMA {here}")
 
 
 def environment() -> Path:

@@ -5,6 +5,7 @@ Uses what Spark Connect has too: `range`, `mapInArrow`, `addArtifact`, `SparkFil
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import os
@@ -14,12 +15,12 @@ import sys
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _UNREADABLE = re.compile(
     r"^(?:OSError|FileNotFoundError|PermissionError|ConnectionError): .*|\[FAILED_READ_FILE.*", re.MULTILINE
 )
+T = TypeVar("T")
 MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
 
 
@@ -155,6 +157,28 @@ def run_frame(spark: SparkSession, rows: DataFrame, staging: Staging, fetched: m
     """Run the worker over the partitions of a DataFrame; the manifest rows of all."""
     with _shipped(spark, staging, fetched, []) as (plan, archive):
         return _collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
+
+
+def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T]) -> list[T]:
+    """Do work on executors, a task an item; the items of which it returned False.
+
+    `work` is a function of a module of this package, the items are picklable.
+    """
+    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
+        spark.addArtifact(str(_packed_package(Path(folder))), pyfile=True)
+        packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
+        frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
+            functools.partial(_each, packed), "id long, done boolean"
+        )
+        done = {row["id"]: row["done"] for row in frame.toArrow().to_pylist()}
+    return [item for number, item in enumerate(items) if not done[number]]
+
+
+def _each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for `run_each`: each row is the number of an item."""
+    work, items = pickle.loads(base64.b64decode(packed))
+    for number in (number for batch in ids for number in batch.column(0).to_pylist()):
+        yield pa.RecordBatch.from_pylist([{"id": number, "done": work(items[number])}])
 
 
 def _collect(frame: DataFrame) -> list[dict[str, Any]]:

@@ -42,6 +42,11 @@ class Table:
         """The table, or stage, in the same schema with `suffix` appended to its name."""
         return Table(self.connection, self.database, self.schema, self.name + suffix)
 
+    def staged(self, run: str) -> str:
+        """Where this stage has a run's files, in SQL."""
+        place = f"@{self.sql}/run-{run}/"
+        return place if all(map(_PLAIN.fullmatch, self.parts)) else text(place)
+
     @staticmethod
     def named(connection: str, name: str) -> Table:
         """A table that is named with its database and schema. Raises ConfigError where it isn't."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lakehouse.errors import ConfigError, LakehouseError, Unavailable, nearest
 from lakehouse.snowflake.names import Table, names_in
@@ -171,11 +171,23 @@ class Session:
 
         cursor = self.opened.cursor()
         try:
-            cursor.execute(sql, values or None)
+            cursor.execute(re.sub("%(?!s)", "%%", sql) if values else sql, values or None)
         except Error as error:
             cursor.close()
             raise spoken(error, self.connection, sql) from error
         return cursor
+
+    def put(self, sql: str, stream: BinaryIO) -> None:
+        """A PUT statement that takes its content from a stream. Raises as `run` does."""
+        from snowflake.connector.errors import Error
+
+        cursor = self.opened.cursor()
+        try:
+            cursor.execute(sql, file_stream=stream)
+        except Error as error:
+            raise spoken(error, self.connection, sql) from error
+        finally:
+            cursor.close()
 
     def table(self, name: str) -> Table:
         """The table of this name, in the connection's own database and schema where it doesn't say."""

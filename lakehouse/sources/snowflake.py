@@ -146,6 +146,7 @@ def pin(source: Source, names: Sequence[str] = ()) -> Pinned:
     Plain upper-case names become lower case, or what `names` spells them like. Raises ConfigError for what isn't there.
     """
     assert source.connection is not None  # as the job file's own checks demand
+    tables: list[str] | None
     with snowflake.session(source.connection) as session:
         if source.table is not None:
             table = session.table(source.table)

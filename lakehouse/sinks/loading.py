@@ -1,0 +1,269 @@
+"""The one transaction in which a run's files become rows of a table in Snowflake, and the ledger it is written in.
+
+Every DDL comes before BEGIN, for Snowflake commits at each. The first statement within takes a lock, the row of the
+ledger without a run; whoever waits for it then sees what the other one committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse import delta, snowflake
+from lakehouse.contract import JOB, RUN_ID
+from lakehouse.errors import Blocked, LakehouseError, Unavailable
+from lakehouse.sinks.target import QUARANTINE, Overtaken, Target, slice_name
+from lakehouse.sinks.upload import upload
+from lakehouse.snowflake import Absent, Locked, Session, Table, Unknown, quoted, text
+from lakehouse.snowflake.types import written_type
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Owners = Mapping[tuple[str | None, str | None], int]
+"""(job, run) → rows."""
+
+ATTEMPTS = 5
+"""Tries of the transaction while another one holds the lock, or no answer comes."""
+MOST_FILES = 1000
+"""Snowflake takes no more names in one COPY."""
+RUNS, STAGE, LOAD = "_RUNS", "_STAGE", "_LOAD_"
+_COLUMNS = (
+    "RUN_ID VARCHAR NOT NULL", "JOB VARCHAR", "IDENTITY VARCHAR", "GENERATION NUMBER(19,0)", "FINGERPRINT VARCHAR",
+    "ROW_COUNT NUMBER(19,0)", "SLICE VARCHAR", "WRITE_MODE VARCHAR", "MODEL_NAME VARCHAR", "MODEL_VERSION VARCHAR",
+    "MODEL_DIGEST VARCHAR", "INPUT_TABLE VARCHAR", "INPUT_VERSION NUMBER(19,0)", "GOES_ON VARCHAR",
+    "PUBLISHED_AT TIMESTAMP_LTZ(6)", "FENCE NUMBER(19,0)",
+)  # fmt: skip
+_FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that was published. `rows`: those that its generation holds; `goes_on`: the runs that it added rows to."""
+
+    run: str
+    generation: int
+    fingerprint: str
+    rows: int
+    goes_on: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs whose rows make up the generation."""
+        return (self.run, *self.goes_on)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was published under one identity, in order."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def last(self) -> Entry | None:
+        return self.entries[-1] if self.entries else None
+
+    def has(self, run: str) -> bool:
+        """Whether this run is published."""
+        return any(entry.run == run for entry in self.entries)
+
+
+def ledger(session: Session, table: Table, identity: str) -> Ledger:
+    """What the table's ledger has under an identity; nothing where there is no ledger yet."""
+    try:
+        rows = session.run(
+            f"SELECT RUN_ID, GENERATION, FINGERPRINT, ROW_COUNT, GOES_ON FROM {table.beside(RUNS).sql} "
+            "WHERE IDENTITY = %s ORDER BY GENERATION, PUBLISHED_AT",
+            identity,
+        )
+    except Absent:
+        return Ledger()
+    return Ledger(tuple(Entry(r, int(g), f, int(n), tuple(json.loads(on))) for r, g, f, n, on in rows))
+
+
+def owners(session: Session, target: Target, stored: Mapping[str, str]) -> Owners:
+    """Whose rows live in the target's slice."""
+    job, run = quoted(stored[JOB]), quoted(stored[RUN_ID])
+    rows = session.run(
+        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{_within(target, stored)} GROUP BY 1, 2"
+    )
+    return {(j, r): int(count) for j, r, count in rows}
+
+
+def require_turn(session: Session, target: Target, stored: Mapping[str, str]) -> None:
+    """Raise Overtaken where another run published since the plan, Blocked where rows of another job would go."""
+    if target.kind == QUARANTINE:
+        return
+    table = Table.parse(target.uri)
+    last = ledger(session, table, target.identity).last
+    generation = last.generation if last else 0
+    if generation != target.generation - 1:
+        raise Overtaken(
+            f"{table.shown}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; "
+            "run again"
+        )
+    refuse_foreign(target, owners(session, target, stored) if target.write != "append" else {})
+
+
+def refuse_foreign(target: Target, alive: Owners) -> None:
+    """Raise Blocked where this run would delete or change rows of another job."""
+    others = sorted({str(job or "none named") for job, _ in alive} - {target.job})
+    if others and target.write != "append":
+        raise Blocked(
+            f"{Table.parse(target.uri).shown}: {slice_name(target.slice)} holds rows of another job "
+            f"({', '.join(others)}), which this run would {'delete' if target.write == 'replace' else 'change'}: give "
+            "each job a table or a slice of its own"
+        )
+
+
+def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSession | None) -> int:
+    """Upload and load the run's files unless the ledger has the run; the generation then.
+
+    Where no answer came, or another transaction held the lock, all is looked at again in another session: the ledger
+    knows what became of a COMMIT.
+    """
+    table, uploaded = Table.parse(target.uri), False
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with snowflake.session(table.connection) as session:
+                if not ledger(session, table, target.identity).has(run):
+                    _prepare(session, table, target, run)
+                    if not uploaded:
+                        upload(session, table.beside(STAGE), run, target, spark)
+                        uploaded = True
+                    _transact(session, table, target, run, stored)
+                _tidy(session, table, run)
+            return target.generation
+        except (Locked, Unknown) as error:
+            if attempt == ATTEMPTS:
+                raise Unavailable(f"{error} ({attempt} times in a row)") from error
+            delta.pause(attempt)
+    raise AssertionError("unreachable")
+
+
+def _prepare(session: Session, table: Table, target: Target, run: str) -> None:
+    """Everything that is no part of the transaction: the ledger, its lock, the stage, an empty table for the rows."""
+    runs = table.beside(RUNS).sql
+    session.run(f"CREATE TABLE IF NOT EXISTS {runs} ({', '.join(_COLUMNS)})")
+    session.run(
+        f"INSERT INTO {runs} (RUN_ID, GENERATION, FENCE) SELECT '', 0, 0 "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {runs} WHERE RUN_ID = '')"
+    )
+    session.run(f"CREATE STAGE IF NOT EXISTS {table.beside(STAGE).sql}")
+    columns = ", ".join(f"{quoted(snowflake.folded(f.name))} {written_type(f.type)}" for f in _in_files(target))
+    session.run(f"CREATE OR REPLACE TRANSIENT TABLE {_load_table(table, run).sql} ({columns})")
+
+
+def _transact(session: Session, table: Table, target: Target, run: str, stored: Mapping[str, str]) -> None:
+    """The transaction. Raises what stands against it; then nothing of it happened."""
+    session.run("BEGIN")
+    try:
+        session.run(f"UPDATE {table.beside(RUNS).sql} SET FENCE = FENCE + 1 WHERE RUN_ID = ''")
+        if ledger(session, table, target.identity).has(run):
+            session.run("ROLLBACK")
+            return
+        require_turn(session, target, stored)
+        _copy(session, table, target, run)
+        _write(session, table, target, run, stored)
+        _enter(session, table, target, run)
+        session.run("COMMIT")
+    except (Locked, Unknown):
+        raise  # the session is closed, and with it the transaction
+    except LakehouseError:
+        with suppress(LakehouseError):  # the session is closed anyway
+            session.run("ROLLBACK")
+        raise
+
+
+def _copy(session: Session, table: Table, target: Target, run: str) -> None:
+    """Load the very files of the manifest, each once, and count their rows."""
+    names, loaded = [f.path.rsplit("/", 1)[-1] for f in target.files], 0
+    for start in range(0, len(names), MOST_FILES):
+        files = ", ".join(map(text, names[start : start + MOST_FILES]))
+        done = session.run(
+            f"COPY INTO {_load_table(table, run).sql} FROM {table.beside(STAGE).staged(run)} FILES = ({files}) "
+            f"{_FORMAT} MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+        )
+        loaded += sum(int(row[3]) for row in done)
+    if loaded != target.rows:
+        raise Unavailable(f"{table.shown}: {loaded:,} rows were loaded where the manifest has {target.rows:,}")
+
+
+def _write(session: Session, table: Table, target: Target, run: str, stored: Mapping[str, str]) -> None:
+    """Take away what the run replaces, and write its rows."""
+    source, fields = _load_table(table, run).sql, _in_files(target)
+    names = [quoted(stored[f.name]) for f in fields] + [quoted(stored[c]) for c in target.slice]
+    values = [f"s.{quoted(snowflake.folded(f.name))}" for f in fields] + list(_constants(target).values())
+    if target.write == "merge":
+        same = [f"t.{quoted(stored[k])} = s.{quoted(snowflake.folded(k))}" for k in target.keys]
+        same += [f"t.{quoted(stored[c])} = {value}" for c, value in _constants(target).items()]
+        changed = ", ".join(f"t.{n} = {v}" for n, v in zip(names, values, strict=True))
+        counts = session.run(
+            f"MERGE INTO {table.sql} t USING {source} s ON {' AND '.join(same)} "
+            f"WHEN MATCHED THEN UPDATE SET {changed} "
+            f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ({', '.join(values)})"
+        )
+    else:
+        if target.write == "replace":
+            session.run(f"DELETE FROM {table.sql}{_within(target, stored)}")
+        elif target.kind != QUARANTINE and target.generation > 1 and not target.goes_on:
+            session.run(
+                f"DELETE FROM {table.sql} WHERE {quoted(stored[RUN_ID])} IN "
+                f"(SELECT RUN_ID FROM {table.beside(RUNS).sql} WHERE IDENTITY = {text(target.identity)})"
+            )
+        counts = session.run(f"INSERT INTO {table.sql} ({', '.join(names)}) SELECT {', '.join(values)} FROM {source} s")
+    written = sum(int(count) for count in counts[0])
+    if written != target.rows:
+        raise Unavailable(f"{table.shown}: {written:,} rows were written where the manifest has {target.rows:,}")
+
+
+def _enter(session: Session, table: Table, target: Target, run: str) -> None:
+    said = target.metadata
+    values = {
+        "RUN_ID": run, "JOB": target.job, "IDENTITY": target.identity, "GENERATION": target.generation,
+        "FINGERPRINT": target.fingerprint, "ROW_COUNT": target.held + target.rows,
+        "SLICE": json.dumps(dict(target.slice), sort_keys=True), "WRITE_MODE": target.write,
+        "MODEL_NAME": said["model"], "MODEL_VERSION": said["model_version"], "MODEL_DIGEST": said["model_digest"],
+        "INPUT_TABLE": said["input"], "INPUT_VERSION": said["input_version"],
+        "GOES_ON": json.dumps(list(target.goes_on)),
+    }  # fmt: skip
+    places = ", ".join(["%s"] * len(values))
+    session.run(
+        f"INSERT INTO {table.beside(RUNS).sql} ({', '.join(values)}, PUBLISHED_AT) "
+        f"SELECT {places}, CURRENT_TIMESTAMP()",
+        *values.values(),
+    )
+
+
+def _tidy(session: Session, table: Table, run: str) -> None:
+    """Remove what only the run needed; what is left by a fault here, `lakehouse sweep` finds."""
+    with suppress(LakehouseError):
+        session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
+        session.run(f"DROP TABLE IF EXISTS {_load_table(table, run).sql}")
+
+
+def _load_table(table: Table, run: str) -> Table:
+    return table.beside(LOAD + run.replace("-", "").upper())
+
+
+def _in_files(target: Target) -> Sequence[pa.Field]:
+    """The columns that the staged files have; the slice isn't among them."""
+    return [field for field in target.schema if field.name not in target.slice]
+
+
+def _constants(target: Target) -> dict[str, str]:
+    """The slice's values in SQL."""
+    schema = target.schema
+    return {c: f"{text(value)}::{written_type(schema.field(c).type)}" for c, value in target.slice.items()}
+
+
+def _within(target: Target, stored: Mapping[str, str]) -> str:
+    """The condition that a row is in the target's slice; none for the whole table."""
+    if not target.slice:
+        return ""
+    return " WHERE " + " AND ".join(f"{quoted(stored[c])} = {text(value)}" for c, value in target.slice.items())

@@ -1,0 +1,245 @@
+"""Publishing to a table in Snowflake: the staged files are uploaded, then one transaction loads them.
+
+Beside the table `T` stand `T_RUNS`, a row a published run, by which the table remembers what was published to it;
+`T_STAGE`, where the files of a run are uploaded to; and while a run publishes, `T_LOAD_…`, which takes their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import snowflake
+from lakehouse.contract import JOB, LINEAGE, RUN_ID
+from lakehouse.errors import Blocked, ConfigError
+from lakehouse.predicate import Comparison
+from lakehouse.scoring import Constraint
+from lakehouse.sinks import loading, preflight
+from lakehouse.sinks.loading import Ledger, Owners
+from lakehouse.sinks.target import QUARANTINE, Gone, Standing, State, Target, next_generation, slice_name
+from lakehouse.snowflake import Session, Table, quoted
+from lakehouse.snowflake.types import name_of, read_type, takes, written_type
+from lakehouse.storage import sizes
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def stand(
+    target: Target,
+    values: Mapping[str, Any],
+    types: Mapping[str, pa.DataType] | None,
+    *,
+    rescore: bool,
+    replays: Mapping[str, Any] | None,
+    engine: str,
+) -> Standing:
+    """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
+    table = Table.parse(target.uri)
+    with snowflake.session(table.connection) as session:
+        columns = session.columns(table)
+        types = types or preflight.slice_types(values, _slice_schema(columns or (), list(values)))
+        target = replace(target, slice=preflight.slice_texts(values, types))
+        ledger = loading.ledger(session, table, target.identity)
+        owners = _owners(session, target, columns) if columns is not None else {}
+    if replays is not None:
+        target, state = _replayed(ledger, owners, target, replays)
+    else:
+        state = _look(ledger, owners, target, rescore)
+        target = replace(target, generation=next_generation(target, state, table.shown, rescore=rescore))
+    if columns is None:
+        state = replace(state, version=None)
+    return Standing(target, state, types, tuple(_constraints(columns or (), target)), (), columns)
+
+
+def _slice_schema(columns: Sequence[Any], names: list[str]) -> pa.Schema:
+    """The slice's columns as the table has them."""
+    spelled = {snowflake.spelled(c.name, names): read_type(c) for c in columns}
+    return pa.schema([(name, spelled[name]) for name in names if spelled.get(name) is not None])
+
+
+def _constraints(columns: Sequence[Any], target: Target) -> list[Constraint]:
+    """NOT NULL, which every staged row is held against; the slice has a value, and the lineage too."""
+    names = [snowflake.spelled(c.name, []) for c in columns if c.is_nullable is False]
+    filled = {snowflake.folded(name) for name in (*target.slice, *LINEAGE.names)}
+    return [
+        Constraint("not_null", name, (Comparison(name, "not_null"),), f"{name} IS NOT NULL")
+        for name in names
+        if snowflake.folded(name) not in filled
+    ]
+
+
+def _owners(session: Session, target: Target, columns: Sequence[Any]) -> Owners:
+    """Whose rows live in the slice; nobody's where the table has no columns that say."""
+    stored = _stored([*target.slice, JOB, RUN_ID], columns)
+    if stored is None:
+        ((rows,),) = session.run(f"SELECT COUNT(*) FROM {Table.parse(target.uri).sql}")
+        return {(None, None): rows} if rows else {}
+    return loading.owners(session, target, stored)
+
+
+def _stored(names: Sequence[str], columns: Sequence[Any]) -> dict[str, str] | None:
+    """By the job's name of each column the table's own; None where one isn't there."""
+    found = {name: _stored_name(name, [c.name for c in columns]) for name in names}
+    return None if None in found.values() else {name: stored for name, stored in found.items() if stored is not None}
+
+
+def _stored_name(name: str, there: Sequence[str]) -> str | None:
+    """The table's own name of a column: as Snowflake folds it, else exactly, else the only one but for case."""
+    alike = [c for c in there if c.upper() == name.upper()]
+    for candidate in (snowflake.folded(name), name):
+        if candidate in there:
+            return candidate
+    return alike[0] if len(alike) == 1 else None
+
+
+def _look(ledger: Ledger, owners: Owners, target: Target, rescore: bool) -> State:
+    """What the ledger says of this identity, and whether its last generation is this fingerprint's.
+
+    Raises Blocked where the slice belongs to another job, or its rows were changed since they were published.
+    """
+    loading.refuse_foreign(target, owners)
+    last = ledger.last
+    if last is None:
+        return State(0, False, 0)
+    same = last.fingerprint == target.fingerprint
+    if same and not rescore:
+        _refuse_touched(target, owners, ledger)
+    return State(last.generation, same, last.generation)
+
+
+def _replayed(ledger: Ledger, owners: Owners, target: Target, record: Mapping[str, Any]) -> tuple[Target, State]:
+    """What adding rows that a run had set aside does: the run's own generation goes on as the next one, once."""
+    run, name, last = str(record["run_id"]), slice_name(target.slice), ledger.last
+    if last is None or run not in last.runs:
+        why = "was blocked: nothing of it was published" if record["status"] == "blocked" else "was superseded"
+        raise Blocked(f"run {run} {why}, so its quarantined rows belong to no scores of {name}: score the date again")
+    target = replace(target, fingerprint=str(record["fingerprint"]))
+    if any(entry.goes_on[:1] == (run,) for entry in ledger.entries):
+        return replace(target, generation=last.generation), State(last.generation, True, last.generation)
+    loading.refuse_foreign(target, owners)
+    _refuse_touched(target, owners, ledger)
+    write = "merge" if target.write == "merge" else "append"
+    runs = (run, *(r for r in last.runs if r != run))
+    target = replace(target, write=write, generation=last.generation + 1, goes_on=runs, held=last.rows)
+    return target, State(last.generation, False, last.generation)
+
+
+def _refuse_touched(target: Target, owners: Owners, ledger: Ledger) -> None:
+    last = ledger.last
+    assert last is not None  # whoever asks has seen it
+    ours = sum(rows for (_, run), rows in owners.items() if run in last.runs)
+    total = sum(owners.values()) if target.write == "replace" else ours
+    if not ours == last.rows == total:
+        raise Blocked(
+            f"{shown(target.uri)}: {slice_name(target.slice)} was scored with this very input, model and settings, but "
+            f"its rows were changed since by somebody: {total:,} rows live, {last.rows:,} were published. "
+            "Use --rescore to score and publish it again"
+        )
+
+
+def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+    """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
+    target, columns = standing.target, standing.existing
+    if target.kind == QUARANTINE:
+        table = Table.parse(target.uri)
+        with snowflake.session(table.connection) as session:
+            columns = session.columns(table)
+    for field in wanted:
+        written_type(field.type)  # or there is no such type
+    if columns is None:
+        return None
+    there = {c.name: c for c in columns}
+    stored = {f.name: _stored_name(f.name, list(there)) for f in wanted}
+    wrong = {f.name for f in wanted if (s := stored[f.name]) is not None and not takes(there[s], f.type)}
+    if not wrong:
+        return tuple(f for f in wanted if stored[f.name] is None)
+    lines = [f"  {'!' if f.name in wrong else ' '} {f.name:<30} {_shown_type(there.get(stored[f.name] or '')):<25} "
+             f"{written_type(f.type)}" for f in wanted]  # fmt: skip
+    raise ConfigError(
+        f"{shown(target.uri)} has another schema than this job writes; publish to a new table, or change the job:\n"
+        f"    {'column':<30} {'the table has':<25} the job writes\n" + "\n".join(lines)
+    )
+
+
+def _shown_type(column: Any) -> str:
+    if column is None:
+        return "-"
+    return f"NUMBER({column.precision},{column.scale})" if name_of(column) == "FIXED" else name_of(column)
+
+
+def ensure(target: Target, comments: Mapping[str, str]) -> None:
+    """Create the table, its columns described, or add those that it lacks."""
+    table = Table.parse(target.uri)
+    with snowflake.session(table.connection) as session:
+        columns = session.columns(table)
+        if columns is None:
+            declared = ", ".join(_declared(field, comments) for field in target.schema)
+            session.run(f"CREATE TABLE IF NOT EXISTS {table.sql} ({declared}) COMMENT = 'Written by lakehouse score'")
+            return
+        there = [c.name for c in columns]
+        for field in target.schema:
+            if _stored_name(field.name, there) is None:
+                session.run(f"ALTER TABLE {table.sql} ADD COLUMN {_declared(field, comments)}")
+
+
+def _declared(field: pa.Field, comments: Mapping[str, str]) -> str:
+    comment = f" COMMENT {snowflake.text(comments[field.name])}" if comments.get(field.name) else ""
+    return f"{quoted(snowflake.folded(field.name))} {written_type(field.type)}{comment}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The table's own names of the columns that are written."""
+
+    stored: Mapping[str, str]
+
+
+def check(target: Target, run: str) -> Checked:
+    """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
+    table = Table.parse(target.uri)
+    with snowflake.session(table.connection) as session:
+        columns = session.columns(table)
+        if columns is None:
+            raise Gone(f"{table.shown}: the table was there when the run was planned, and is not any more")
+        stored = _stored(target.schema.names, columns)
+        if stored is None:
+            raise Gone(f"{table.shown}: the table is another one than when the run was planned; run again")
+        if not loading.ledger(session, table, target.identity).has(run):
+            there = sizes(target.root, [f.path for f in target.files])
+            missing = [f.path for f in target.files if there[f.path] != f.size]
+            if missing:
+                raise Gone(f"{table.shown}: {len(missing)} staged files are missing, such as {missing[0]}")
+            loading.require_turn(session, target, stored)
+    return Checked(stored)
+
+
+def publish(target: Target, run: str, checked: Checked, spark: SparkSession | None = None) -> int:
+    """Load the run's staged files, once; the table's generation then. `spark` shares the uploads out.
+
+    Raises Overtaken when another run published meanwhile, Unavailable when Snowflake can't be reached or stays locked.
+    """
+    return loading.load(target, run, checked.stored, spark)
+
+
+def published(target: Target, run: str) -> bool:
+    """Whether this run's transaction is in the ledger."""
+    table = Table.parse(target.uri)
+    with snowflake.session(table.connection) as session:
+        return loading.ledger(session, table, target.identity).has(run)
+
+
+def shown(uri: str) -> str:
+    """The table as people write it."""
+    return Table.parse(uri).shown
+
+
+def generation(uri: str, identity: str) -> tuple[int, int | None]:
+    """The generation that is published under this identity, 0 for none, twice."""
+    table = Table.parse(uri)
+    with snowflake.session(table.connection) as session:
+        last = loading.ledger(session, table, identity).last
+    return (last.generation, last.generation) if last else (0, None)
