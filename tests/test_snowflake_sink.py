@@ -95,3 +95,58 @@ def test_a_slice_is_published_and_replaced(daily, account, held):
         (first.run_id, f"scores/score_date={DAY}", 1, 40), (other.run_id, f"scores/score_date={NEXT}", 1, 40),
         (again.run_id, f"scores/score_date={DAY}", 2, 40),
     ]  # fmt: skip
+
+
+REQUESTS = r"^POST /(queries|session/v1/login)|^PUT /fs_bucket"
+"""What the driver asks of Snowflake: statements, log-ins, uploads."""
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing in the code may catch it."""
+
+
+def bad_features(day: str = DAY, shift: float = 0.0) -> pa.Table:
+    """Features of which two rows have no key."""
+    lost = features(day, 2, 38).set_column(0, "id", pa.nulls(2, pa.int64()))
+    return pa.concat_tables([features(day, 38, shift=shift), lost])
+
+
+@pytest.fixture
+def halfway(daily, account):
+    """Two slices are published; then the input of the first changes. Gives the job, and then the rows it must have."""
+    write("lake/features", pa.concat_tables([bad_features(), features(NEXT, start=100)]), ["day"])
+    job = daily(checks={"quarantine": {"max_fraction": 0.1}})
+    score(daily(NEXT))
+    score(job)
+    write("lake/features", bad_features(shift=0.5), ["day"], mode="overwrite", predicate=f"day = '{DAY}'")
+    return job, scores(features(rows=38, shift=0.5), features(NEXT, start=100))
+
+
+def assert_published_once(account, held, job, expected) -> None:
+    """Assert what an uninterrupted run leaves: rows, quarantine, both ledgers and the run's own record."""
+    assert held() == expected
+    newest, *_ = account.run("SELECT run_id FROM scores_runs WHERE generation = 2")
+    assert held(runs=True) >= set(newest)
+    for table, runs in (("scores", 3), ("scores_quarantine", 2)):
+        entered = account.run(f"SELECT run_id FROM {table}_runs WHERE run_id <> ''")
+        assert len(entered) == len(set(entered)) == runs
+    assert account.run(f"SELECT COUNT(*) FROM scores_quarantine WHERE _run_id = '{newest[0]}'") == [(2,)]
+    assert account.run("SELECT COUNT(*) FROM scores_quarantine") == [(4,)]
+    recorded = [(r["status"], r["generation"]) for r in ledger.runs(ledger.state_of(job), job.job, DAY)]
+    assert recorded == [("published", 2), ("published", 1)]
+
+
+@pytest.mark.parametrize("action", ["error", "drop", "lost reply"])
+@pytest.mark.parametrize("number", range(45))
+def test_a_fault_at_any_request_leaves_what_an_uninterrupted_run_leaves(halfway, account, held, number, action):
+    job, expected = halfway
+    account.server.fail((REQUESTS, action, 1, number))
+    try:
+        score(job)
+    except LakehouseError as error:
+        print(number, type(error), error)
+    left = account.server.fail()
+    account.server.reset()
+    score(job)
+    assert_published_once(account, held, job, expected)
+    assert not left

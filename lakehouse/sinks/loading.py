@@ -7,6 +7,7 @@ ledger without a run; whoever waits for it then sees what the other one committe
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,17 +96,15 @@ def owners(session: Session, target: Target, stored: Mapping[str, str]) -> Owner
     return {(j, r): int(count) for j, r, count in rows}
 
 
-def require_turn(session: Session, target: Target, stored: Mapping[str, str]) -> None:
+def require_turn(session: Session, target: Target, stored: Mapping[str, str], known: Ledger) -> None:
     """Raise Overtaken where another run published since the plan, Blocked where rows of another job would go."""
     if target.kind == QUARANTINE:
         return
-    table = Table.parse(target.uri)
-    last = ledger(session, table, target.identity).last
-    generation = last.generation if last else 0
+    generation = known.last.generation if known.last else 0
     if generation != target.generation - 1:
         raise Overtaken(
-            f"{table.shown}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; "
-            "run again"
+            f"{Table.parse(target.uri).shown}: another run published generation {generation} of "
+            f"{slice_name(target.slice)} meanwhile; run again"
         )
     refuse_foreign(target, owners(session, target, stored) if target.write != "append" else {})
 
@@ -132,12 +131,13 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
         try:
             with snowflake.session(table.connection) as session:
                 if not ledger(session, table, target.identity).has(run):
-                    _prepare(session, table, target, run)
+                    taken = _prepare(session, table, target, run)
                     if not uploaded:
                         upload(session, table.beside(STAGE), run, target, spark)
                         uploaded = True
-                    _transact(session, table, target, run, stored)
-                _tidy(session, table, run)
+                    _transact(session, target, run, stored, taken)
+                    _drop(session, f"DROP TABLE IF EXISTS {taken.sql}")
+                _drop(session, f"REMOVE {table.beside(STAGE).staged(run)}")
             return target.generation
         except (Locked, Unknown) as error:
             if attempt == ATTEMPTS:
@@ -146,8 +146,8 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
     raise AssertionError("unreachable")
 
 
-def _prepare(session: Session, table: Table, target: Target, run: str) -> None:
-    """Everything that is no part of the transaction: the ledger, its lock, the stage, an empty table for the rows."""
+def _prepare(session: Session, table: Table, target: Target, run: str) -> Table:
+    """Make what the transaction needs: the ledger, its lock, the stage, and an empty table that takes the rows."""
     runs = table.beside(RUNS).sql
     session.run(f"CREATE TABLE IF NOT EXISTS {runs} ({', '.join(_COLUMNS)})")
     session.run(
@@ -156,20 +156,24 @@ def _prepare(session: Session, table: Table, target: Target, run: str) -> None:
     )
     session.run(f"CREATE STAGE IF NOT EXISTS {table.beside(STAGE).sql}")
     columns = ", ".join(f"{quoted(snowflake.folded(f.name))} {written_type(f.type)}" for f in _in_files(target))
-    session.run(f"CREATE OR REPLACE TRANSIENT TABLE {_load_table(table, run).sql} ({columns})")
+    taken = table.beside(f"{LOAD}{run}_{uuid.uuid4().hex[:8]}".replace("-", "").upper())  # another process may finish
+    session.run(f"CREATE TRANSIENT TABLE {taken.sql} ({columns})")
+    return taken
 
 
-def _transact(session: Session, table: Table, target: Target, run: str, stored: Mapping[str, str]) -> None:
+def _transact(session: Session, target: Target, run: str, stored: Mapping[str, str], taken: Table) -> None:
     """The transaction. Raises what stands against it; then nothing of it happened."""
+    table = Table.parse(target.uri)
     session.run("BEGIN")
     try:
         session.run(f"UPDATE {table.beside(RUNS).sql} SET FENCE = FENCE + 1 WHERE RUN_ID = ''")
-        if ledger(session, table, target.identity).has(run):
+        known = ledger(session, table, target.identity)
+        if known.has(run):
             session.run("ROLLBACK")
             return
-        require_turn(session, target, stored)
-        _copy(session, table, target, run)
-        _write(session, table, target, run, stored)
+        require_turn(session, target, stored, known)
+        _copy(session, table, target, run, taken)
+        _write(session, table, target, stored, taken)
         _enter(session, table, target, run)
         session.run("COMMIT")
     except (Locked, Unknown):
@@ -180,23 +184,23 @@ def _transact(session: Session, table: Table, target: Target, run: str, stored: 
         raise
 
 
-def _copy(session: Session, table: Table, target: Target, run: str) -> None:
+def _copy(session: Session, table: Table, target: Target, run: str, taken: Table) -> None:
     """Load the very files of the manifest, each once, and count their rows."""
     names, loaded = [f.path.rsplit("/", 1)[-1] for f in target.files], 0
     for start in range(0, len(names), MOST_FILES):
         files = ", ".join(map(text, names[start : start + MOST_FILES]))
         done = session.run(
-            f"COPY INTO {_load_table(table, run).sql} FROM {table.beside(STAGE).staged(run)} FILES = ({files}) "
-            f"{_FORMAT} MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT FORCE = TRUE"
+            f"COPY INTO {taken.sql} FROM {table.beside(STAGE).staged(run)} FILES = ({files}) "
+            f"{_FORMAT} MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT"
         )
         loaded += sum(int(row[3]) for row in done)
     if loaded != target.rows:
         raise Unavailable(f"{table.shown}: {loaded:,} rows were loaded where the manifest has {target.rows:,}")
 
 
-def _write(session: Session, table: Table, target: Target, run: str, stored: Mapping[str, str]) -> None:
+def _write(session: Session, table: Table, target: Target, stored: Mapping[str, str], taken: Table) -> None:
     """Take away what the run replaces, and write its rows."""
-    source, fields = _load_table(table, run).sql, _in_files(target)
+    source, fields = taken.sql, _in_files(target)
     names = [quoted(stored[f.name]) for f in fields] + [quoted(stored[c]) for c in target.slice]
     values = [f"s.{quoted(snowflake.folded(f.name))}" for f in fields] + list(_constants(target).values())
     if target.write == "merge":
@@ -240,15 +244,10 @@ def _enter(session: Session, table: Table, target: Target, run: str) -> None:
     )
 
 
-def _tidy(session: Session, table: Table, run: str) -> None:
-    """Remove what only the run needed; what is left by a fault here, `lakehouse sweep` finds."""
+def _drop(session: Session, sql: str) -> None:
+    """Remove what only the run needed. What a fault leaves here, `lakehouse sweep` finds."""
     with suppress(LakehouseError):
-        session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
-        session.run(f"DROP TABLE IF EXISTS {_load_table(table, run).sql}")
-
-
-def _load_table(table: Table, run: str) -> Table:
-    return table.beside(LOAD + run.replace("-", "").upper())
+        session.run(sql)
 
 
 def _in_files(target: Target) -> Sequence[pa.Field]:

@@ -208,12 +208,13 @@ def check(target: Target, run: str) -> Checked:
         stored = _stored(target.schema.names, columns)
         if stored is None:
             raise Gone(f"{table.shown}: the table is another one than when the run was planned; run again")
-        if not loading.ledger(session, table, target.identity).has(run):
+        known = loading.ledger(session, table, target.identity)
+        if not known.has(run):
             there = sizes(target.root, [f.path for f in target.files])
             missing = [f.path for f in target.files if there[f.path] != f.size]
             if missing:
                 raise Gone(f"{table.shown}: {len(missing)} staged files are missing, such as {missing[0]}")
-            loading.require_turn(session, target, stored)
+            loading.require_turn(session, target, stored, known)
     return Checked(stored)
 
 
