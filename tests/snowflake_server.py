@@ -29,6 +29,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,20 @@ import duckdb
 import fakesnow.arrow
 import fakesnow.copy_into
 import fakesnow.info_schema
+import fakesnow.rowtype
 import fakesnow.server
+import fakesnow.transforms
 import pyarrow as pa
+import pyarrow.compute as pc
+import sqlglot
 import uvicorn
 from fakesnow.transforms import stage
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.schema import MappingSchema
 
 Json = dict[str, Any]
 Scope = MutableMapping[str, Any]
@@ -50,6 +59,11 @@ Send = Callable[[Json], Awaitable[None]]
 LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 PASSWORD = "tests"
 SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0}
+Kind = exp.DataType.Type
+DECLARED: dict[str, dict[str, dict[str, dict[str, exp.DataType]]]] = {}
+"""The types of columns as CREATE and ALTER said, by database, schema and table: duckdb has fewer types."""
+KINDS: ContextVar[list[tuple[str, exp.DataType | None]]] = ContextVar("KINDS")
+"""A result's columns as Snowflake has them, name and type, where known; none where not."""
 
 
 class Layer:
@@ -155,10 +169,17 @@ class Layer:
     async def carried_out(self, scope: Scope, body: bytes, entry: Json) -> tuple[int, bytes, str]:
         """The answer to a statement."""
         headers = dict(scope["headers"])
+        statement = parsed(entry["sql"])
         if session := fakesnow.server.sessions.get(headers.get(b"authorization", b"").decode()[17:-1]):
             body = json.dumps({**json.loads(body), "sqlText": mended(session, entry["sql"])}).encode()
+            KINDS.set(kinds_of(session, statement))
         status, content = await self.inner(scope, body)
-        reply = json.loads(content)
+        reply = {"success": False, **json.loads(content)}
+        if not reply["success"]:  # fakesnow's messages begin with what the driver puts before them
+            reply["message"] = re.sub(r"^\d{6} \(\w{5}\): ", "", reply["message"])
+            content = json.dumps(reply).encode()
+        if session and reply["success"]:
+            declare(session, statement)
         if status == 500 and reply["code"] == "261000":
             # a bug or a gap of fakesnow's: to the driver a statement that failed, for it would repeat after a 500
             status, content = 200, failure("000002", "0A000", reply["message"])
@@ -171,7 +192,7 @@ class Layer:
     def cut(self, data: Json, address: str) -> Json:
         """The first rows stay in the answer; each further part gets a URL."""
         rows = self.settings["chunk_rows"]
-        if data.get("queryResultFormat") != "arrow" or data["total"] <= rows:
+        if not data.get("rowsetBase64"):
             return data
         table = pa.ipc.open_stream(base64.b64decode(data["rowsetBase64"])).read_all()
         chunks = []
@@ -185,6 +206,7 @@ class Layer:
                 {"url": f"{address}/chunks/{name}", "rowCount": part.num_rows,
                  "uncompressedSize": len(plain), "compressedSize": len(content)}
             )  # fmt: skip
+        data["parameters"] = [{"name": "TIMEZONE", "value": "UTC"}]
         first = base64.b64encode(stream(table.slice(0, rows))).decode()
         return {**data, "rowsetBase64": first, "returned": data["total"], "chunks": chunks, "chunkHeaders": {}}
 
@@ -198,7 +220,10 @@ class Layer:
         async def take(message: Json) -> None:
             parts.append(message)
 
-        await self.app(scope, give, take)
+        try:
+            await self.app(scope, give, take)
+        except Exception as error:
+            return 500, json.dumps({"code": "261000", "message": repr(error)}).encode()
         return parts[0]["status"], b"".join(part.get("body", b"") for part in parts[1:])
 
 
@@ -216,7 +241,128 @@ def failure(code: str, state: str, message: str) -> bytes:
 
 
 def stream(table: pa.Table) -> bytes:
-    return fakesnow.arrow.to_ipc(table.combine_chunks()).to_pybytes()
+    """Rows as Snowflake sends them: NUMBERs in the narrowest integers that hold these rows, so chunks may differ."""
+    columns, fields = [], []
+    for column, field in zip(table.combine_chunks().columns, table.schema, strict=True):
+        if field.metadata[b"logicalType"] == b"FIXED":
+            array = column.combine_chunks()
+            digits = pa.Array.from_buffers(pa.decimal128(38), len(array), array.buffers(), offset=array.offset)
+            least, most = (value or 0 for value in pc.min_max(digits).as_py().values())
+            for bits, narrow in ((7, pa.int8()), (15, pa.int16()), (31, pa.int32()), (63, pa.int64())):
+                if -(2**bits) <= least and most < 2**bits:
+                    column = digits.cast(narrow)
+                    break
+        columns.append(column)
+        fields.append(field.with_type(column.type))
+    return fakesnow.arrow.to_ipc(pa.Table.from_arrays(columns, schema=pa.schema(fields))).to_pybytes()
+
+
+def as_sent(table: pa.Table, columns: list[Json]) -> pa.Table:
+    """duckdb's rows with Snowflake's types; see `stream` for what becomes of NUMBERs."""
+    arrays = [sent(array.combine_chunks(), column) for array, column in zip(table.columns, columns, strict=True)]
+    fields = [
+        pa.field(
+            column["name"], array.type, column["nullable"],
+            {"logicalType": column["type"].upper(), "precision": str(column["precision"] or 38),
+             "scale": str(column["scale"] or 0), "charLength": str(column["length"] or 0), "byteLength": "16"},
+        )
+        for array, column in zip(arrays, columns, strict=True)
+    ]  # fmt: skip
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def sent(array: pa.Array, column: Json) -> pa.Array:
+    """One column, see `as_sent`."""
+    kind, scale = column["type"], column["scale"]
+    if kind == "fixed":
+        return array.cast(pa.decimal128(column["precision"], scale))
+    if kind == "real":
+        return array.cast(pa.float64())
+    if kind in ("boolean", "date", "binary"):
+        return array
+    if kind == "time":
+        micros = array.cast(pa.time64("us")).cast(pa.int64())
+        return pc.divide(micros, 10 ** (6 - scale)) if scale < 6 else pc.multiply(micros, 10 ** (scale - 6))
+    if not kind.startswith("timestamp"):
+        return array.cast(pa.string())
+    moments = array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()).cast(pa.timestamp("us"))
+    if kind != "timestamp_tz" and scale <= 6:
+        unit = 10 ** (6 - scale)
+        return pc.divide(pc.floor_temporal(moments, unit, "microsecond").cast(pa.int64()), unit)
+    whole = pc.floor_temporal(moments, unit="second")
+    parts = {
+        "epoch": pc.divide(whole.cast(pa.int64()), 10**6),
+        "fraction": pc.multiply(pc.subtract(moments, whole).cast(pa.int64()), 1000).cast(pa.int32()),
+        **({"timezone": pa.repeat(pa.scalar(1440, pa.int32()), len(array))} if kind == "timestamp_tz" else {}),
+    }
+    # NULL is the struct's own: the driver doesn't look at its members
+    filled = [part.fill_null(0) for part in parts.values()]
+    return pa.StructArray.from_arrays(filled, list(parts), mask=array.is_null())
+
+
+def columns_of(described: list[tuple[Any, ...]]) -> list[Json]:
+    """Snowflake's description of a result from duckdb's and from the types declared."""
+    columns = fakesnow.rowtype.describe_as_rowtype(described)
+    kinds = KINDS.get() if len(KINDS.get()) == len(columns) else [("", None)] * len(columns)
+    for column, (_, _, null, *_), (name, kind) in zip(columns, described, kinds, strict=True):
+        column["nullable"] = null == "YES"
+        if name.upper() == column["name"].upper():  # duckdb tells `A AS "a"` as A
+            column["name"] = name
+        sizes = [int(size.name) for size in kind.expressions if isinstance(size, exp.DataTypeParam)] if kind else []
+        if kind and column["type"] == "timestamp_tz" and kind.this == Kind.TIMESTAMPLTZ:
+            column["type"] = "timestamp_ltz"
+        if kind and column["type"] == "variant" and kind.this in (Kind.ARRAY, Kind.OBJECT):
+            column["type"] = kind.this.value.lower()
+        if column["type"].startswith("time"):
+            column["scale"] = sizes[0] if sizes else 9
+        elif column["type"] in ("text", "binary") and sizes:
+            column["length"] = sizes[0]
+            column["byteLength"] = sizes[0] if column["type"] == "binary" else min(4 * sizes[0], 2**24)
+    return columns
+
+
+def parsed(sql: str) -> exp.Expression | None:
+    with suppress(SqlglotError):
+        return sqlglot.parse_one(sql, read="snowflake")
+    return None
+
+
+def kinds_of(session: Any, query: exp.Expression | None) -> list[tuple[str, exp.DataType | None]]:
+    """The columns of a query as Snowflake has them; none where that can't be told."""
+    if not isinstance(query, exp.Query):
+        return []
+    schema = MappingSchema(DECLARED, dialect="snowflake", normalize=False)
+    with suppress(SqlglotError):
+        named = qualify(
+            query.copy(), dialect="snowflake", schema=schema, catalog=session.database, db=session.schema,
+            validate_qualify_columns=False, quote_identifiers=False,
+        )  # fmt: skip
+        columns = annotate_types(named, schema=schema, dialect="snowflake").selects
+        return [(column.alias_or_name, column.type) for column in columns]
+    return []
+
+
+def declare(session: Any, statement: exp.Expression | None) -> None:
+    """Remembers the types of the columns that a statement has made."""
+    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.kind not in ("TABLE", "VIEW"):
+        return
+    table = statement.find(exp.Table)
+    parts = [table.args.get(part) for part in ("catalog", "db", "this")]
+    folded = [part and (part.name if part.quoted else part.name.upper()) for part in parts]
+    database, schema, name = folded[0] or session.database, folded[1] or session.schema, folded[2]
+    tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
+    columns = {
+        column.name if column.this.quoted else column.name.upper(): column.kind
+        for column in statement.find_all(exp.ColumnDef)
+    }
+    if isinstance(statement, exp.Drop):
+        tables.pop(name, None)
+    elif isinstance(statement, exp.Alter):
+        tables[name] = {**tables.get(name, {}), **columns}
+    elif isinstance(statement.expression, exp.Query) and not columns:
+        tables[name] = dict(kinds_of(session, statement.expression))
+    elif statement.args.get("replace") or name not in tables:
+        tables[name] = columns
 
 
 def refusal(login: Json) -> bytes | None:
@@ -266,15 +412,8 @@ def mended(session: Any, sql: str) -> str:
 
 def mend_fakesnow() -> None:
     """Replaces what fakesnow 0.12.1 does wrong and these tests need."""
-    timestamp_to_struct = fakesnow.arrow.timestamp_to_sf_struct
     source_urls, params = fakesnow.copy_into._source_urls, fakesnow.copy_into._params
     comment_sql = fakesnow.info_schema.insert_table_comment_sql
-
-    def timestamps(column: Any) -> pa.Array:
-        """NULL stays NULL: fakesnow's struct has none, its members do."""
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        filled = timestamp_to_struct(column.fill_null(pa.scalar(0, column.type)) if column.null_count else column)
-        return pa.StructArray.from_arrays(filled.flatten(), fields=list(filled.type), mask=column.is_null())
 
     def files_in(source: str, files: list[str]) -> list[str]:
         """FILES= of internal stages, which fakesnow refuses because they are folders, not URLs."""
@@ -300,10 +439,22 @@ def mend_fakesnow() -> None:
 
     # settings that change nothing here, such as QUERY_TAG, are refused otherwise
     fakesnow.server.shared_fs.nop_regexes = [r"\s*ALTER\s+SESSION\s+(UN)?SET\s+(?!AUTOCOMMIT)"]
-    fakesnow.arrow.timestamp_to_sf_struct = timestamps
+    # an integer has 38 digits, as in Snowflake, not 64 bits
+    fakesnow.transforms.integer_precision = whole_numbers
+    fakesnow.server.describe_as_rowtype = columns_of
+    fakesnow.server.to_sf = as_sent
     fakesnow.copy_into._source_urls = files_in
     fakesnow.copy_into._params = told
     fakesnow.info_schema.insert_table_comment_sql = comment
+
+
+def whole_numbers(expression: exp.Expression) -> exp.Expression:
+    if isinstance(expression, exp.DataType) and (
+        expression.this in (Kind.INT, Kind.BIGINT, Kind.SMALLINT, Kind.TINYINT)
+        or (expression.this == Kind.DECIMAL and not expression.expressions)
+    ):
+        return exp.DataType.build("DECIMAL(38, 0)")
+    return expression
 
 
 def says_false(value: exp.Expression | None) -> bool:

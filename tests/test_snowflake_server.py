@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
 import pickle
 import subprocess
 import sys
 import time
 import uuid
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import DatabaseError, Error, ProgrammingError
 
 EXACT = {"number_to_decimal": True, "force_microsecond_precision": True}
@@ -101,18 +104,142 @@ def test_a_long_result_comes_in_parts_that_another_process_can_fetch(snow, conne
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FETCH], input=pickle.dumps(batches), stdout=subprocess.PIPE, check=True, timeout=60
     )  # fmt: skip
-    table = pa.concat_tables(pickle.loads(done.stdout))
+    tables = pickle.loads(done.stdout)
+    assert all(str(table.schema.field("N").type) == "decimal128(38, 2)" for table in tables)
     ids = range(10000)
-    assert table.equals(
-        pa.table(
-            {
-                "ID": pa.array(ids, pa.int64()),
-                "N": pa.array([Decimal(i) / 100 for i in ids], pa.decimal128(10, 2)),
-                "TS": pa.array([MOMENT if i % 7 else None for i in ids], pa.timestamp("us")),
-            }
-        )
-    )
+    columns = {
+        "ID": pa.array(ids, pa.int16()),
+        "N": pa.array([Decimal(i) / 100 for i in ids], pa.decimal128(38, 2)),
+        "TS": pa.array([MOMENT if i % 7 else None for i in ids], pa.timestamp("us")),
+    }
+    table = pa.concat_tables(tables)
+    assert table.equals(pa.table(columns))
     assert cursor.fetchall() == list(zip(*table.to_pydict().values(), strict=True))
+
+
+DECLARED = """
+    "N" NUMBER(38,0) NOT NULL, "N2" NUMBER(12,2), "N37" NUMBER(38,37), "F" FLOAT, "B" BOOLEAN, "V20" VARCHAR(20),
+    "V" VARCHAR, "X" BINARY, "D" DATE, "TI" TIME, "NTZ" TIMESTAMP_NTZ(6), "NTZ3" TIMESTAMP_NTZ(3),
+    "NTZ9" TIMESTAMP_NTZ, "LTZ" TIMESTAMP_LTZ(6), "LTZ9" TIMESTAMP_LTZ, "TZ" TIMESTAMP_TZ, "VA" VARIANT,
+    "AR" ARRAY, "OB" OBJECT, "select ""x\""" INT
+"""
+DESCRIBED = {
+    "N": ("FIXED", 38, 0), "N2": ("FIXED", 12, 2), "N37": ("FIXED", 38, 37), "F": ("REAL", None, None),
+    "B": ("BOOLEAN", None, None), "V20": ("TEXT", None, None), "V": ("TEXT", None, None),
+    "X": ("BINARY", None, None), "D": ("DATE", None, None), "TI": ("TIME", 0, 9), "NTZ": ("TIMESTAMP_NTZ", 0, 6),
+    "NTZ3": ("TIMESTAMP_NTZ", 0, 3), "NTZ9": ("TIMESTAMP_NTZ", 0, 9), "LTZ": ("TIMESTAMP_LTZ", 0, 6),
+    "LTZ9": ("TIMESTAMP_LTZ", 0, 9), "TZ": ("TIMESTAMP_TZ", 0, 9), "VA": ("VARIANT", None, None),
+    "AR": ("ARRAY", None, None), "OB": ("OBJECT", None, None), 'select "x"': ("FIXED", 38, 0),
+}  # fmt: skip
+"""What describe() says about these columns: type, precision and scale."""
+
+
+def described(columns):
+    return {c.name: (FIELD_ID_TO_NAME[c.type_code], c.precision, c.scale) for c in columns}
+
+
+def test_a_query_is_described_with_its_declared_types_and_not_carried_out(snow, run, connect):
+    run(f'CREATE TABLE "T" ({DECLARED})')
+    cursor = connect().cursor()
+    everything = cursor.describe('SELECT * FROM "S"."T"')
+    assert described(everything) == DESCRIBED
+    assert [c.name for c in everything if not c.is_nullable] == ["N"]
+    assert {c.name: c.internal_size for c in everything if c.internal_size} == {"V20": 20, "V": 2**24, "X": 2**23}
+    run('CREATE VIEW v AS SELECT "LTZ" AS "moment", "N2" AS "n" FROM t WHERE "N" > 1')
+    run('ALTER TABLE "T" ADD COLUMN "NEW" TIMESTAMP_LTZ(3) COMMENT \'since today\', "NEWER" ARRAY')
+    for sql in (
+        'SELECT * FROM v WHERE "moment" IS NULL',
+        'WITH a AS (SELECT * FROM t) SELECT "LTZ" AS "moment", n2 AS "n" FROM a',
+    ):
+        assert described(cursor.describe(sql)) == {"moment": DESCRIBED["LTZ"], "n": DESCRIBED["N2"]}
+    sql = 'SELECT "NEW", "NEWER" AS "newer", ltz::DATE AS d, \'1\'::NUMBER(5,1) AS n, ob AS "NEW2" FROM t'
+    assert described(cursor.describe(sql)) == {
+        "NEW": ("TIMESTAMP_LTZ", 0, 3), "newer": DESCRIBED["AR"], "D": DESCRIBED["D"], "N": ("FIXED", 5, 1),
+        "NEW2": DESCRIBED["OB"],
+    }  # fmt: skip
+    assert cursor.describe('INSERT INTO "T" ("N") VALUES (1)')[0].name == "number of rows inserted"
+    assert run('SELECT * FROM "T"') == []
+    run('CREATE OR REPLACE TABLE t ("LTZ" VARCHAR)')
+    assert described(cursor.describe("SELECT * FROM t")) == {"LTZ": DESCRIBED["V"]}
+
+
+def test_what_is_missing_is_missing_for_describe_too(connect):
+    cursor = connect().cursor()
+    for ask in (cursor.describe, cursor.execute):
+        with pytest.raises(ProgrammingError, match="NOPE") as caught:
+            ask('SELECT * FROM "S"."NOPE"')
+        assert (caught.value.errno, caught.value.sqlstate) == (2003, "42S02")
+
+
+FIRST, LAST = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999999)
+NINES = int("9" * 38)
+
+
+def test_arrow_has_every_value_of_every_type(snow, run, connect):
+    snow.set(chunk_rows=1)
+    run(f'CREATE TABLE "T" ({DECLARED})')
+    tiny = "0." + "0" * 36 + "1"
+    texts = [
+        f"SELECT {NINES}, -9999999999.99, 9.{'9' * 37}, '-0.0'::FLOAT, TRUE, 'ä', '\U0001f600\\n''\"', TO_BINARY('00FF', 'HEX'), "
+        "'0001-01-01', '23:59:59.999999', '0001-01-01', '0001-01-01', '0001-01-01', '0001-01-01', '0001-01-01 00:00:00+00:00', "
+        "'0001-01-01 00:00:00+00:00', PARSE_JSON('{\"a\": [1, null]}'), ARRAY_CONSTRUCT(1, 'b'), OBJECT_CONSTRUCT('k', 1), -1",
+        f"SELECT {-NINES}, 0.01, -{tiny}, 'NaN'::FLOAT, FALSE, '', '', TO_BINARY('', 'HEX'), "
+        "'9999-12-31', '00:00:00', '9999-12-31 23:59:59.999999', '9999-12-31 23:59:59.999', "
+        "'9999-12-31 23:59:59.999999', '9999-12-31 23:59:59.999999', '9999-12-31 23:59:59.999999', "
+        "'9999-12-31 23:59:59.999999+00:00', PARSE_JSON('1'), ARRAY_CONSTRUCT(), OBJECT_CONSTRUCT(), 2",
+        f"SELECT 3{', NULL' * 19}",
+        "SELECT 4, 1, 2, '-inf'::FLOAT, NULL, NULL, NULL, NULL, '1969-12-31', NULL, '1969-12-31 23:59:59.9', '1969-12-31 23:59:59.9', "
+        "'1969-12-31 23:59:59.9', '1969-12-31 23:59:59.9', NULL, '2026-01-02 03:04:05.5 +02:00'::TIMESTAMP_TZ, NULL, NULL, NULL, 3",
+    ]
+    for text in texts:
+        run(f'INSERT INTO "T" {text}')
+    batches = connect(timezone="UTC").cursor().execute('SELECT * FROM "T"').get_result_batches()
+    tables = [batch.to_arrow(**EXACT) for batch in batches]
+    utc = {"tzinfo": dt.UTC}
+    early = dt.datetime(1969, 12, 31, 23, 59, 59, 900000)
+    day, last_day = FIRST.date(), LAST.date()
+    expected = [
+        [NINES, Decimal("-9999999999.99"), Decimal("9." + "9" * 37), -0.0, True, "ä", "\U0001f600\n'\"", b"\0\xff", day,
+         dt.time(23, 59, 59, 999999), FIRST, FIRST, FIRST, *[FIRST.replace(**utc)] * 3, {"a": [1, None]}, [1, "b"], {"k": 1}, -1],
+        [-NINES, Decimal("0.01"), -Decimal(tiny), "nan", False, "", "", b"", last_day, dt.time(0), LAST,
+         LAST.replace(microsecond=999000), LAST, *[LAST.replace(**utc)] * 3, 1, [], {}, 2],
+        [3, *[None] * 19],
+        [4, 1, 2, float("-inf"), None, None, None, None, dt.date(1969, 12, 31), None, early, early, early,
+         early.replace(**utc), None, dt.datetime(2026, 1, 2, 1, 4, 5, 500000, dt.UTC), None, None, None, 3],
+    ]  # fmt: skip
+    for table, row in zip(tables, expected, strict=True):
+        (got,) = (list(each.values()) for each in table.to_pylist())
+        got[16:19] = [text and json.loads(text) for text in got[16:19]]
+        got[3] = "nan" if got[3] is not None and math.isnan(got[3]) else got[3]
+        assert got == row
+    assert math.copysign(1, tables[0]["F"][0].as_py()) == -1
+    types = [dict(zip(table.schema.names, map(str, table.schema.types), strict=True)) for table in tables]
+    # a NUMBER's type in Arrow is that of its values in the chunk
+    assert [t["N"] for t in types] == ["decimal128(38, 0)", "decimal128(38, 0)", "int8", "int8"]
+    assert [t["N37"] for t in types] == ["decimal128(38, 37)"] * 4
+    others = {name: t for name, t in types[0].items() if not name.startswith("N") or name.startswith("NTZ")}
+    assert others == {
+        "F": "double", "B": "bool", "V20": "string", "V": "string", "X": "binary", "D": "date32[day]", "TI": "time64[us]",
+        "NTZ": "timestamp[us]", "NTZ3": "timestamp[ms]", "NTZ9": "timestamp[us]", "LTZ": "timestamp[us, tz=UTC]",
+        "LTZ9": "timestamp[us, tz=UTC]", "TZ": "timestamp[us, tz=UTC]", "VA": "string", "AR": "string",
+        "OB": "string", 'select "x"': "int8",
+    }  # fmt: skip
+
+
+def test_decimals_of_every_scale(connect):
+    cursor = connect().cursor()
+    for scale in (0, 1, 9, 17, 18, 19, 36, 37):
+        for text in ("1", "-" + "9" * 38, "12345678901234567890"):
+            value = Decimal(text).scaleb(-scale, Context(prec=38))
+            cursor.execute(f"SELECT '{value:f}'::NUMBER(38,{scale}) AS n")
+            (batch,) = cursor.get_result_batches()
+            assert batch.to_arrow(**EXACT)["N"].to_pylist() == [value]
+
+
+def test_a_result_without_rows_has_no_batches(connect):
+    cursor = connect().cursor().execute("SELECT 1 AS a, 'x' AS b WHERE FALSE")
+    assert cursor.get_result_batches() == []
+    assert cursor.fetch_arrow_all(force_return_table=True).schema == pa.schema({"A": pa.int64(), "B": pa.string()})
 
 
 def test_urls_of_a_result_end(snow, connect):
