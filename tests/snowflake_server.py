@@ -1,7 +1,8 @@
 """A stand-in for Snowflake on loopback (fakesnow): python snowflake_server.py. It prints its address.
 
-It ends when its standard input does, and runs in an environment of its own (warehouse.py makes it). This layer around fakesnow's app completes what the
-driver asks for, cuts results into chunks with URLs, writes down every statement, and can be told to fail:
+It ends when its standard input does, and runs in an environment of its own (warehouse.py makes it). This layer around
+fakesnow's app completes what the driver asks for, cuts results into chunks with URLs, keeps transactions apart as
+Snowflake does, writes down every statement, and can be told to fail (snowflake_dialect.py has types and statements):
 
 GET /_log gives the statements in the order of their arrival: {"sql", "session", "outcome"}, the outcome being "ok",
 "failed: message", or the fault that happened; DELETE /_log forgets them.
@@ -29,18 +30,15 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import fakesnow.arrow
-import fakesnow.copy_into
-import fakesnow.info_schema
 import fakesnow.server
 import pyarrow as pa
 import uvicorn
 from fakesnow.transforms import stage
-from snowflake.connector.errors import ProgrammingError
+from snowflake_dialect import KINDS, declare, kinds_of, mend_fakesnow, on_stage, parsed, stream
 from sqlglot import exp
 
 Json = dict[str, Any]
@@ -52,12 +50,30 @@ PASSWORD = "tests"
 SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0}
 
 
+COMPLETION = {
+    "masterToken": "master", "validityInSeconds": 3600, "masterValidityInSeconds": 14400, "sessionId": 1,
+}  # fmt: skip
+"""What driver 5 expects in a login's answer beyond fakesnow's."""
+DDL = exp.Create | exp.Alter | exp.Drop | exp.Comment
+DML = exp.Insert | exp.Update | exp.Delete | exp.Merge | exp.Copy
+
+
+@dataclass
+class Session:
+    """A session: is a transaction open, and has it changed anything?"""
+
+    open: bool = False
+    wrote: bool = False
+
+
 class Layer:
     """What stands between the driver and fakesnow."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self.app = app
         self.settings: Json = dict(SETTINGS)
+        self.sessions: dict[str, Session] = {}
+        self.turn = asyncio.Lock()
         self.faults: list[list[Any]] = []
         self.log: list[Json] = []
         self.chunks: dict[str, tuple[float, bytes]] = {}
@@ -106,12 +122,12 @@ class Layer:
         texts = [f"{scope['method']} {scope['path']}"]
         entry: Json = {}
         if scope["path"] == QUERY:
-            token = dict(scope["headers"]).get(b"authorization", b"").decode()
             # a session's name in the log, without its token
-            entry = {"sql": json.loads(body)["sqlText"], "session": str(uuid.uuid5(uuid.NAMESPACE_OID, token))[:8]}
-            entry["outcome"] = "running"
-            self.log.append(entry)
-            texts.append(entry["sql"])
+            name = str(uuid.uuid5(uuid.NAMESPACE_OID, token_of(dict(scope["headers"]))))[:8]
+            entry = {"sql": json.loads(body)["sqlText"], "session": name, "outcome": "running"}
+            if not re.match("PUT 'file://[^/']*'", entry["sql"]):  # the driver's own wish for the URL of one file
+                self.log.append(entry)
+                texts.append(entry["sql"])
         action = self.fault(*texts)
         entry["outcome"] = action
         if action == "drop":
@@ -136,13 +152,25 @@ class Layer:
             if time.time() - made > self.settings["max_age"]:
                 return 403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>", ""
             return 200, content, "gzip" if content[:2] == b"\x1f\x8b" else ""
+        if path.startswith("/fs_bucket/") and "*" in path:
+            return 400, b"", ""  # upon which the driver asks for a URL of each file of its own
         if path == LOGIN and (refused := refusal(json.loads(body)["data"])):
             return 200, refused, ""
         if path.startswith("/telemetry"):  # the driver's reports, which fakesnow refuses and the driver then warns of
             return 200, b'{"success": true, "data": "Log Received"}', ""
+        if path == LOGIN:
+            async with self.turn:
+                status, content = await self.inner(scope, body)
+            reply = json.loads(content)
+            if reply["success"]:
+                self.sessions[reply["data"]["token"]] = Session()
+                reply["data"] |= COMPLETION
+            return status, json.dumps(reply).encode(), ""
+        if path == "/session" and "delete=true" in scope["query_string"].decode():
+            await self.end(token_of(dict(scope["headers"])))
+            return 200, b'{"success": true, "data": null}', ""
         if path != QUERY:
-            status, content = await self.inner(scope, body)
-            return status, completed(content) if path == LOGIN else content, ""
+            return *await self.inner(scope, body), ""
         # As Snowflake does: the driver repeats a request whose answer it didn't get, and it's carried out once.
         request = re.search(r"request_?id=([^&]+)", scope["query_string"].decode(), re.IGNORECASE)
         name = request[1] if request else uuid.uuid4().hex
@@ -155,23 +183,67 @@ class Layer:
     async def carried_out(self, scope: Scope, body: bytes, entry: Json) -> tuple[int, bytes, str]:
         """The answer to a statement."""
         headers = dict(scope["headers"])
-        if session := fakesnow.server.sessions.get(headers.get(b"authorization", b"").decode()[17:-1]):
-            body = json.dumps({**json.loads(body), "sqlText": mended(session, entry["sql"])}).encode()
-        status, content = await self.inner(scope, body)
-        reply = json.loads(content)
-        if status == 500 and reply["code"] == "261000":
-            # a bug or a gap of fakesnow's: to the driver a statement that failed, for it would repeat after a 500
-            status, content = 200, failure("000002", "0A000", reply["message"])
-        elif reply["success"]:
+        status, content = await self.in_turn(token_of(headers), scope, body, entry["sql"])
+        reply = {"success": False, **json.loads(content)}
+        if reply["success"]:
             address = f"http://{headers[b'host'].decode()}"
             content = json.dumps({**reply, "data": self.cut(staged(reply["data"]), address)}).encode()
+        elif status == 500 and reply["code"] == "261000":
+            # a bug or a gap of fakesnow's: to the driver a statement that failed, for it would repeat after a 500
+            status, content = 200, failure("000002", "0A000", reply["message"])
+        else:  # fakesnow's messages begin with what the driver puts before them
+            reply["message"] = re.sub(r"^\d{6} \(\w{5}\): ", "", reply["message"])
+            content = json.dumps(reply).encode()
         entry["outcome"] = "ok" if reply["success"] else f"failed: {reply['message']}"
         return status, content, ""
+
+    async def in_turn(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
+        """fakesnow's answer to a statement; one statement is carried out at a time, whole or not at all."""
+        async with self.turn:
+            connection = fakesnow.server.sessions.get(token)
+            if connection is None:
+                return await self.inner(scope, body)
+            session, statement, duck = self.sessions[token], parsed(sql), connection._duck_conn
+            if isinstance(statement, exp.Transaction) and session.open:
+                sql = "SELECT 'Statement executed successfully.' AS \"status\""
+            if isinstance(statement, DDL) and statement.kind != "SESSION":
+                with suppress(duckdb.TransactionException):  # there is none
+                    duck.commit()  # as Snowflake does before such a statement
+                session.open = False
+            alone = isinstance(statement, DML) and not session.open and connection._autocommit
+            if session.open and not session.wrote and not isinstance(statement, exp.Commit | exp.Rollback):
+                # Snowflake's transactions see at each statement what others have committed; duckdb's do
+                # until their first, so it's begun anew as long as there is nothing in it
+                duck.rollback()
+                duck.begin()
+            elif alone:
+                duck.begin()  # fakesnow makes several statements of some
+            KINDS.set(kinds_of(connection, statement))
+            body = json.dumps({**json.loads(body), "sqlText": on_stage(connection, sql)}).encode()
+            status, content = await self.inner(scope, body)
+            done = json.loads(content).get("success", False)
+            if alone:
+                duck.commit() if done else duck.rollback()
+            if done:
+                declare(connection, statement)
+            if done and isinstance(statement, exp.Transaction | exp.Commit | exp.Rollback):
+                session.open, session.wrote = isinstance(statement, exp.Transaction), False
+            session.wrote |= isinstance(statement, DML)
+            return status, content
+
+    async def end(self, token: str) -> None:
+        """Ends a session, and its transaction without its changes."""
+        async with self.turn:
+            self.sessions.pop(token, None)
+            if connection := fakesnow.server.sessions.pop(token, None):
+                with suppress(duckdb.TransactionException):  # there is none
+                    connection._duck_conn.rollback()
+                connection.close()
 
     def cut(self, data: Json, address: str) -> Json:
         """The first rows stay in the answer; each further part gets a URL."""
         rows = self.settings["chunk_rows"]
-        if data.get("queryResultFormat") != "arrow" or data["total"] <= rows:
+        if not data.get("rowsetBase64"):
             return data
         table = pa.ipc.open_stream(base64.b64decode(data["rowsetBase64"])).read_all()
         chunks = []
@@ -185,6 +257,7 @@ class Layer:
                 {"url": f"{address}/chunks/{name}", "rowCount": part.num_rows,
                  "uncompressedSize": len(plain), "compressedSize": len(content)}
             )  # fmt: skip
+        data["parameters"] = [{"name": "TIMEZONE", "value": "UTC"}]
         first = base64.b64encode(stream(table.slice(0, rows))).decode()
         return {**data, "rowsetBase64": first, "returned": data["total"], "chunks": chunks, "chunkHeaders": {}}
 
@@ -198,7 +271,10 @@ class Layer:
         async def take(message: Json) -> None:
             parts.append(message)
 
-        await self.app(scope, give, take)
+        try:
+            await self.app(scope, give, take)
+        except Exception as error:
+            return 500, json.dumps({"code": "261000", "message": repr(error)}).encode()
         return parts[0]["status"], b"".join(part.get("body", b"") for part in parts[1:])
 
 
@@ -215,10 +291,6 @@ def failure(code: str, state: str, message: str) -> bytes:
     return json.dumps({"data": data, "code": code, "message": message, "success": False}).encode()
 
 
-def stream(table: pa.Table) -> bytes:
-    return fakesnow.arrow.to_ipc(table.combine_chunks()).to_pybytes()
-
-
 def refusal(login: Json) -> bytes | None:
     """What Snowflake says to a wrong password or to a key pair's token of somebody else or out of date."""
     if login.get("AUTHENTICATOR") == "SNOWFLAKE_JWT":
@@ -231,13 +303,9 @@ def refusal(login: Json) -> bytes | None:
     return None
 
 
-def completed(content: bytes) -> bytes:
-    """A login's answer with what driver 5 expects in it beyond fakesnow's."""
-    reply = json.loads(content)
-    if reply["success"]:
-        reply["data"] |= {"masterToken": uuid.uuid4().hex, "validityInSeconds": 3600,
-                          "masterValidityInSeconds": 14400, "sessionId": uuid.uuid4().int % 10**15}  # fmt: skip
-    return json.dumps(reply).encode()
+def token_of(headers: dict[bytes, bytes]) -> str:
+    """The session's token in `Snowflake Token="..."`."""
+    return headers.get(b"authorization", b"").decode()[17:-1]
 
 
 def staged(data: Json) -> Json:
@@ -245,69 +313,6 @@ def staged(data: Json) -> Json:
     if "stageInfo" not in data:
         return data
     return {**data, "overwrite": True, "stageInfo": {"region": "US-CENTRAL1", **data["stageInfo"]}}
-
-
-def mended(session: Any, sql: str) -> str:
-    """What fakesnow shall carry out instead of a statement."""
-    if re.match(r"\s*(CREATE|ALTER|DROP|UNDROP|COMMENT)\b(?!\s+SESSION)", sql, re.IGNORECASE):
-        with suppress(duckdb.TransactionException):  # there is none
-            session._duck_conn.commit()  # as Snowflake does before such a statement
-    if found := re.fullmatch(r"\s*(?:REMOVE|RM)\s+@([^\s/]+)(?:/(\S*))?\s*;?\s*", sql, re.IGNORECASE):
-        database, schema, name = stage.parts_from_var(found[1], session.database, session.schema)
-        root = Path(stage.internal_dir(f"{database}.{schema}.{name}"))
-        files = [path for path in sorted(root.rglob("*")) if path.is_file()]
-        gone = [path for path in files if str(path.relative_to(root)).startswith(found[2] or "")]
-        rows = [f"SELECT '{stage.internal_file_name(str(path))}' AS \"name\", 'removed' AS \"result\"" for path in gone]
-        for path in gone:
-            path.unlink()
-        return " UNION ALL ".join(rows) or "SELECT '' AS \"name\", '' AS \"result\" WHERE FALSE"
-    return sql
-
-
-def mend_fakesnow() -> None:
-    """Replaces what fakesnow 0.12.1 does wrong and these tests need."""
-    timestamp_to_struct = fakesnow.arrow.timestamp_to_sf_struct
-    source_urls, params = fakesnow.copy_into._source_urls, fakesnow.copy_into._params
-    comment_sql = fakesnow.info_schema.insert_table_comment_sql
-
-    def timestamps(column: Any) -> pa.Array:
-        """NULL stays NULL: fakesnow's struct has none, its members do."""
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        filled = timestamp_to_struct(column.fill_null(pa.scalar(0, column.type)) if column.null_count else column)
-        return pa.StructArray.from_arrays(filled.flatten(), fields=list(filled.type), mask=column.is_null())
-
-    def files_in(source: str, files: list[str]) -> list[str]:
-        """FILES= of internal stages, which fakesnow refuses because they are folders, not URLs."""
-        if not stage.is_internal(source):
-            return source_urls(source, files)
-        paths = [f"{source.rstrip('/')}/{name}" for name in files]
-        for path in paths:
-            if not Path(path).is_file():
-                name = stage.internal_file_name(path)
-                raise ProgrammingError(msg=f"Remote file '{name}' was not found.", errno=91016, sqlstate="22000")
-        return paths
-
-    def told(expression: exp.Copy, *more: Any, **named: Any) -> Any:
-        """FORCE = FALSE and PURGE = FALSE, which fakesnow takes for TRUE."""
-        given = expression.args.get("params") or []
-        kept = [p for p in given if not (p.this.name.upper() in ("FORCE", "PURGE") and says_false(p.expression))]
-        expression.set("params", kept)
-        return params(expression, *more, **named)
-
-    def comment(catalog: str, schema: str, table: str, text: str) -> str:
-        """No empty comment is written: that is in another database, where a transaction can't write too."""
-        return comment_sql(catalog, schema, table, text) if text else "SELECT 1"
-
-    # settings that change nothing here, such as QUERY_TAG, are refused otherwise
-    fakesnow.server.shared_fs.nop_regexes = [r"\s*ALTER\s+SESSION\s+(UN)?SET\s+(?!AUTOCOMMIT)"]
-    fakesnow.arrow.timestamp_to_sf_struct = timestamps
-    fakesnow.copy_into._source_urls = files_in
-    fakesnow.copy_into._params = told
-    fakesnow.info_schema.insert_table_comment_sql = comment
-
-
-def says_false(value: exp.Expression | None) -> bool:
-    return value is not None and value.sql().upper() == "FALSE"
 
 
 if __name__ == "__main__":

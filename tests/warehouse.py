@@ -144,8 +144,8 @@ def environment() -> Path:
 @contextmanager
 def running() -> Iterator[Warehouse]:
     """The server, until the end of the block or of this process."""
-    # -I: neither this folder nor the project's environment is on the server's path
-    command = [str(environment()), "-I", "-W", "ignore", str(SERVER)]
+    # -E: the project isn't on the server's path, whatever PYTHONPATH is
+    command = [str(environment()), "-E", "-s", "-B", "-W", "ignore", str(SERVER)]
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile("w+") as errors,

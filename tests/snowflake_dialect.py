@@ -1,0 +1,273 @@
+"""Snowflake's types, statements and errors on duckdb, where fakesnow 0.12.1 has none or others; see snowflake_server.py.
+
+It doesn't know the difference between names that differ in case only ("a" and "A"), and a statement that fails ends
+the transaction it is in: until ROLLBACK all others fail, where Snowflake goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import fakesnow.arrow
+import fakesnow.copy_into
+import fakesnow.cursor
+import fakesnow.info_schema
+import fakesnow.rowtype
+import fakesnow.server
+import fakesnow.transforms
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlglot
+from fakesnow.transforms import stage
+from snowflake.connector.errors import OperationalError, ProgrammingError
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.schema import MappingSchema
+
+Json = dict[str, Any]
+Kind = exp.DataType.Type
+DECLARED: dict[str, dict[str, dict[str, dict[str, exp.DataType]]]] = {}
+"""The types of columns as CREATE and ALTER said, by database, schema and table: duckdb has fewer types."""
+KINDS: ContextVar[list[tuple[str, exp.DataType | None]]] = ContextVar("KINDS")
+"""A result's columns as Snowflake has them, name and type, where known; none where not."""
+ERRORS: list[tuple[type[duckdb.Error], str, int, str, str]] = [
+    (duckdb.ConstraintException, "NOT NULL constraint failed", 100072, "22000", "NULL result in a non-nullable column"),
+    (duckdb.ConversionException, r"[Cc]ast(?:ing)? value \"?([^\s\"]+)\"? to type DECIMAL.*out of range", 100039, "22003", "Numeric value '{}' is out of range"),
+    (duckdb.ConversionException, r"cast value (\S+) to DECIMAL", 100039, "22003", "Numeric value '{}' is out of range"),
+    (duckdb.ConversionException, r"convert string ['\"](.*)['\"] to (?:DECIMAL|DOUBLE|INT)", 100038, "22018", "Numeric value '{}' is not recognized"),
+    (duckdb.OutOfRangeException, "(.*)", 100039, "22003", "Number out of representable range: {}"),
+    (duckdb.CatalogException, r'with name "?([^"]+)"? already exists', 2002, "42710", "SQL compilation error:\nObject '{}' already exists."),
+    (duckdb.CatalogException, r'because schema "(.*)" does not exist', 2003, "02000", "SQL compilation error:\nSchema '{}' does not exist or not authorized."),
+    (duckdb.CatalogException, r"(?:Table|View) with name (.*) does not exist", 2003, "42S02", "SQL compilation error:\nObject '{}' does not exist or not authorized."),
+    (duckdb.BinderException, r'Referenced column "(.*)" not found', 904, "42000", "SQL compilation error: error line 1 at position 0\ninvalid identifier '{}'"),
+]  # fmt: skip
+"""What duckdb says and what Snowflake says instead: number, SQLSTATE and text."""
+
+
+def stream(table: pa.Table) -> bytes:
+    """Rows as Snowflake sends them: NUMBERs in the narrowest integers that hold these rows, so chunks may differ."""
+    columns, fields = [], []
+    for column, field in zip(table.combine_chunks().columns, table.schema, strict=True):
+        if field.metadata[b"logicalType"] == b"FIXED":
+            array = column.combine_chunks()
+            digits = pa.Array.from_buffers(pa.decimal128(38), len(array), array.buffers(), offset=array.offset)
+            least, most = (value or 0 for value in pc.min_max(digits).as_py().values())
+            for bits, narrow in ((7, pa.int8()), (15, pa.int16()), (31, pa.int32()), (63, pa.int64())):
+                if -(2**bits) <= least and most < 2**bits:
+                    column = digits.cast(narrow)
+                    break
+        columns.append(column)
+        fields.append(field.with_type(column.type))
+    return fakesnow.arrow.to_ipc(pa.Table.from_arrays(columns, schema=pa.schema(fields))).to_pybytes()
+
+
+def as_sent(table: pa.Table, columns: list[Json]) -> pa.Table:
+    """duckdb's rows with Snowflake's types; see `stream` for what becomes of NUMBERs."""
+    arrays = [sent(array.combine_chunks(), column) for array, column in zip(table.columns, columns, strict=True)]
+    fields = [
+        pa.field(
+            column["name"], array.type, column["nullable"],
+            {"logicalType": column["type"].upper(), "precision": str(column["precision"] or 38),
+             "scale": str(column["scale"] or 0), "charLength": str(column["length"] or 0), "byteLength": "16"},
+        )
+        for array, column in zip(arrays, columns, strict=True)
+    ]  # fmt: skip
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def sent(array: pa.Array, column: Json) -> pa.Array:
+    """One column, see `as_sent`."""
+    kind, scale = column["type"], column["scale"]
+    if kind == "fixed":
+        return array.cast(pa.decimal128(column["precision"], scale))
+    if kind == "real":
+        return array.cast(pa.float64())
+    if kind in ("boolean", "date", "binary"):
+        return array
+    if kind == "time":
+        micros = array.cast(pa.time64("us")).cast(pa.int64())
+        return pc.divide(micros, 10 ** (6 - scale)) if scale < 6 else pc.multiply(micros, 10 ** (scale - 6))
+    if not kind.startswith("timestamp"):
+        return array.cast(pa.string())
+    moments = array.cast(pa.timestamp("us", array.type.tz)).cast(pa.int64()).cast(pa.timestamp("us"))
+    if kind != "timestamp_tz" and scale <= 6:
+        unit = 10 ** (6 - scale)
+        return pc.divide(pc.floor_temporal(moments, unit, "microsecond").cast(pa.int64()), unit)
+    whole = pc.floor_temporal(moments, unit="second")
+    parts = {
+        "epoch": pc.divide(whole.cast(pa.int64()), 10**6),
+        "fraction": pc.multiply(pc.subtract(moments, whole).cast(pa.int64()), 1000).cast(pa.int32()),
+        **({"timezone": pa.repeat(pa.scalar(1440, pa.int32()), len(array))} if kind == "timestamp_tz" else {}),
+    }
+    # NULL is the struct's own: the driver doesn't look at its members
+    filled = [part.fill_null(0) for part in parts.values()]
+    return pa.StructArray.from_arrays(filled, list(parts), mask=array.is_null())
+
+
+def columns_of(described: list[tuple[Any, ...]]) -> list[Json]:
+    """Snowflake's description of a result from duckdb's and from the types declared."""
+    columns = fakesnow.rowtype.describe_as_rowtype(described)
+    kinds = KINDS.get() if len(KINDS.get()) == len(columns) else [("", None)] * len(columns)
+    for column, (_, _, null, *_), (name, kind) in zip(columns, described, kinds, strict=True):
+        column["nullable"] = null == "YES"
+        if name.upper() == column["name"].upper():  # duckdb tells `A AS "a"` as A
+            column["name"] = name
+        sizes = [int(size.name) for size in kind.expressions if isinstance(size, exp.DataTypeParam)] if kind else []
+        if kind and column["type"] == "timestamp_tz" and kind.this == Kind.TIMESTAMPLTZ:
+            column["type"] = "timestamp_ltz"
+        if kind and column["type"] == "variant" and kind.this in (Kind.ARRAY, Kind.OBJECT):
+            column["type"] = kind.this.value.lower()
+        if column["type"].startswith("time"):
+            column["scale"] = sizes[0] if sizes else 9
+        elif column["type"] in ("text", "binary") and sizes:
+            column["length"] = sizes[0]
+            column["byteLength"] = sizes[0] if column["type"] == "binary" else min(4 * sizes[0], 2**24)
+    return columns
+
+
+def parsed(sql: str) -> exp.Expression | None:
+    with suppress(SqlglotError):
+        return sqlglot.parse_one(sql, read="snowflake")
+    return None
+
+
+def kinds_of(session: Any, query: exp.Expression | None) -> list[tuple[str, exp.DataType | None]]:
+    """The columns of a query as Snowflake has them; none where that can't be told."""
+    if not isinstance(query, exp.Query):
+        return []
+    schema = MappingSchema(DECLARED, dialect="snowflake", normalize=False)
+    with suppress(SqlglotError):
+        named = qualify(
+            query.copy(), dialect="snowflake", schema=schema, catalog=session.database, db=session.schema,
+            validate_qualify_columns=False, quote_identifiers=False,
+        )  # fmt: skip
+        columns = annotate_types(named, schema=schema, dialect="snowflake").selects
+        return [(column.alias_or_name, column.type) for column in columns]
+    return []
+
+
+def declare(session: Any, statement: exp.Expression | None) -> None:
+    """Remembers the types of the columns that a statement has made."""
+    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.kind not in ("TABLE", "VIEW"):
+        return
+    table = statement.find(exp.Table)
+    parts = [table.args.get(part) for part in ("catalog", "db", "this")]
+    folded = [part and (part.name if part.quoted else part.name.upper()) for part in parts]
+    database, schema, name = folded[0] or session.database, folded[1] or session.schema, folded[2]
+    tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
+    columns = {
+        column.name if column.this.quoted else column.name.upper(): column.kind
+        for column in statement.find_all(exp.ColumnDef)
+    }
+    if isinstance(statement, exp.Drop):
+        tables.pop(name, None)
+    elif isinstance(statement, exp.Alter):
+        tables[name] = {**tables.get(name, {}), **columns}
+    elif isinstance(statement.expression, exp.Query) and not columns:
+        tables[name] = dict(kinds_of(session, statement.expression))
+    elif statement.args.get("replace") or name not in tables:
+        tables[name] = columns
+
+
+def on_stage(session: Any, sql: str) -> str:
+    """What fakesnow shall carry out instead of REMOVE, of LIST with a path, and of a stage in quotes."""
+    if re.match(r"\s*(PUT|REMOVE|RM|LIST|LS|COPY)\b", sql, re.IGNORECASE):
+        sql = re.sub(r"'(@[^'\s]+)'", r"\1", sql)
+    found = re.fullmatch(r"\s*(REMOVE|RM|LIST|LS)\s+@([^\s/]+)(?:/(\S*))?\s*;?\s*", sql, re.IGNORECASE)
+    if not found:
+        return sql
+    command, named, path = found[1].upper(), found[2], found[3] or ""
+    place = stage.parts_from_var(named, session.database, session.schema)
+    if not session._duck_conn.execute(stage.stage_lookup_sql(*place, session.table_stages)).fetchone():
+        return f"LIST @{named}"  # which says that there is none
+    root = Path(stage.internal_dir(".".join(place)))
+    files = [file for file in sorted(root.rglob("*")) if file.is_file()]
+    files = [file for file in files if str(file.relative_to(root)).startswith(path)]
+    if command in ("LIST", "LS"):
+        names = [f"'{stage.internal_file_name(str(file))}'" for file in files]
+        listed = stage.list_stage_files_sql(".".join(place))
+        return f"SELECT * FROM ({listed}) WHERE name IN ({', '.join(names)})" if path else sql
+    rows = [f"SELECT '{stage.internal_file_name(str(file))}' AS \"name\", 'removed' AS \"result\"" for file in files]
+    for file in files:
+        file.unlink()
+    return " UNION ALL ".join(rows) or "SELECT '' AS \"name\", '' AS \"result\" WHERE FALSE"
+
+
+def spoken(error: Exception) -> ProgrammingError:
+    """An error of duckdb's, or fakesnow's word for it, as Snowflake puts it."""
+    causes = [cause for cause in (error, error.__cause__, error.__context__) if isinstance(cause, duckdb.Error)]
+    for cause in causes:
+        for kind, pattern, number, state, text in ERRORS:
+            if isinstance(cause, kind) and (found := re.search(pattern, str(cause))):
+                return ProgrammingError(msg=text.format(*found.groups()), errno=number, sqlstate=state)
+    if isinstance(error, ProgrammingError):
+        return error
+    return ProgrammingError(msg=f"fakesnow can't: {type(error).__name__}: {error}", errno=2, sqlstate="0A000")
+
+
+def mend_fakesnow() -> None:
+    """Replaces what fakesnow 0.12.1 does wrong and these tests need."""
+    source_urls, params = fakesnow.copy_into._source_urls, fakesnow.copy_into._params
+    comment_sql = fakesnow.info_schema.insert_table_comment_sql
+    execute = fakesnow.cursor.FakeSnowflakeCursor.execute
+
+    def files_in(source: str, files: list[str]) -> list[str]:
+        """FILES= of internal stages, which fakesnow refuses because they are folders, not URLs."""
+        if not stage.is_internal(source):
+            return source_urls(source, files)
+        paths = [f"{source.rstrip('/')}/{name}" for name in files]
+        for path in paths:
+            if not Path(path).is_file():
+                name = stage.internal_file_name(path)
+                raise ProgrammingError(msg=f"Remote file '{name}' was not found.", errno=91016, sqlstate="22000")
+        return paths
+
+    def told(expression: exp.Copy, *more: Any, **named: Any) -> Any:
+        """FORCE = FALSE and PURGE = FALSE, which fakesnow takes for TRUE."""
+        given = expression.args.get("params") or []
+        kept = [p for p in given if not (p.this.name.upper() in ("FORCE", "PURGE") and says_false(p.expression))]
+        expression.set("params", kept)
+        return params(expression, *more, **named)
+
+    def comment(catalog: str, schema: str, table: str, text: str) -> str:
+        """No empty comment is written: that is in another database, where a transaction can't write too."""
+        return comment_sql(catalog, schema, table, text) if text else "SELECT 1"
+
+    def executed(self: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return execute(self, *arguments, **named)
+        except OperationalError:
+            raise
+        except Exception as error:
+            raise spoken(error) from error
+
+    # settings that change nothing here, such as QUERY_TAG, are refused otherwise
+    fakesnow.server.shared_fs.nop_regexes = [r"\s*ALTER\s+SESSION\s+(UN)?SET\s+(?!AUTOCOMMIT)"]
+    # an integer has 38 digits, as in Snowflake, not 64 bits
+    fakesnow.transforms.integer_precision = whole_numbers
+    fakesnow.server.describe_as_rowtype = columns_of
+    fakesnow.server.to_sf = as_sent
+    fakesnow.cursor.FakeSnowflakeCursor.execute = executed
+    fakesnow.copy_into._source_urls = files_in
+    fakesnow.copy_into._params = told
+    fakesnow.info_schema.insert_table_comment_sql = comment
+
+
+def whole_numbers(expression: exp.Expression) -> exp.Expression:
+    if isinstance(expression, exp.DataType) and (
+        expression.this in (Kind.INT, Kind.BIGINT, Kind.SMALLINT, Kind.TINYINT)
+        or (expression.this == Kind.DECIMAL and not expression.expressions)
+    ):
+        return exp.DataType.build("DECIMAL(38, 0)")
+    return expression
+
+
+def says_false(value: exp.Expression | None) -> bool:
+    return value is not None and value.sql().upper() == "FALSE"
