@@ -17,7 +17,7 @@ from lakehouse import catalog
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.ledger import RUNS
 from lakehouse.plan import ASIDE
-from lakehouse.queries import columns, places, views
+from lakehouse.queries import columns, places, records, views
 from lakehouse.queries.places import Statement
 from lakehouse.queries.views import Place, Runs, Scored
 from lakehouse.snowflake import names_in
@@ -187,9 +187,9 @@ def _views(
     ]
     if place.runs is None:
         return shown, []
-    shown += [*before_runs, view("The runs of this job", "_ledger", views.ledger(scored, place, place.runs))]
+    shown += [*before_runs, view("The runs of this job", "_ledger", records.ledger(scored, place, place.runs))]
     if place.aside is None:
         return shown, []
     counted = view("Rows that were set aside and why, without runs that a later one superseded", "_quarantine_reasons",
-                   views.reasons(scored, place, place.runs, place.aside))  # fmt: skip
+                   records.reasons(scored, place, place.runs, place.aside))  # fmt: skip
     return shown, [*before_aside, counted]

@@ -1,6 +1,7 @@
 """The views over a scored table, each defined once as a syntax tree, and the two queries that come with them.
 
-`Scored` says what the table holds, `Place` where it is and in which dialect it is asked. Pure: nothing is read here.
+Those over the ledger and the quarantine are in `records`. `Scored` says what the table holds, `Place` where it is and
+in which dialect it is asked. Pure: nothing is read here.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from lakehouse.contract import JOB, LINEAGE, REASON, REASONS, RUN_ID, SCORED_AT
+from lakehouse.contract import JOB, LINEAGE, RUN_ID, SCORED_AT
 from lakehouse.snowflake import folded
 
 DAY = "2026-01-02"
 """The date of the examples."""
-_FIELDS = [field.name for field in REASON]
-_RULE, _COLUMN, _ = _FIELDS
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ def _over(scored: Scored, place: Place, what: exp.Expr, *, newest_first: bool = 
     )
 
 
-def _from(table: exp.Expr, columns: Sequence[exp.Expr], alias: str | None = None) -> exp.Select:
+def chosen(table: exp.Expr, columns: Sequence[exp.Expr], alias: str | None = None) -> exp.Select:
+    """Columns of a table, which gets the alias."""
     source = exp.alias_(table, alias, table=True, quoted=True) if alias else table
     return exp.select(*columns).from_(source)
 
@@ -131,9 +131,9 @@ def current(scored: Scored, place: Place) -> exp.Select:
     """The newest row of each key."""
     rank = free("_row", scored.columns)
     number = place.named(_over(scored, place, exp.RowNumber(), newest_first=True), rank)
-    ranked = _from(place.scored, [*place.shown(scored.columns), number]).subquery("ranked", copy=False)
+    ranked = chosen(place.scored, [*place.shown(scored.columns), number]).subquery("ranked", copy=False)
     names = [place.column(name) for name in scored.columns]
-    return _from(ranked, names).where(exp.EQ(this=place.column(rank), expression=exp.Literal.number(1)))
+    return chosen(ranked, names).where(exp.EQ(this=place.column(rank), expression=exp.Literal.number(1)))
 
 
 def validity(scored: Scored) -> tuple[str, str]:
@@ -146,7 +146,7 @@ def history(scored: Scored, place: Place) -> exp.Select:
     start, end = validity(scored)
     following = _over(scored, place, exp.Lead(this=_moment(scored, place)))
     columns = [*place.shown(scored.columns), place.named(_moment(scored, place), start), place.named(following, end)]
-    return _from(place.scored, columns)
+    return chosen(place.scored, columns)
 
 
 def as_of(scored: Scored, place: Place) -> exp.Select:
@@ -157,7 +157,7 @@ def as_of(scored: Scored, place: Place) -> exp.Select:
     moment: exp.Expr = exp.cast(exp.Literal.string(text), kind)
     begun, ended = exp.LTE(this=start, expression=moment), exp.LT(this=moment.copy(), expression=end)
     open_end = exp.Is(this=end.copy(), expression=exp.Null())
-    return _from(place.view("_history"), [exp.Star()]).where(begun, exp.or_(open_end, ended))
+    return chosen(place.view("_history"), [exp.Star()]).where(begun, exp.or_(open_end, ended))
 
 
 def _pairs(scored: Scored) -> tuple[dict[str, tuple[str, str]], str]:
@@ -188,13 +188,13 @@ def changes(scored: Scored, place: Place) -> exp.Select:
     lags = [_over(scored, place, exp.Lag(this=place.column(name))) for name in (RUN_ID, *pairs)]
     names = [earlier, *(before for before, _ in pairs.values())]
     held = [*(place.column(name) for name in (*ids, *pairs, RUN_ID)), *map(place.named, lags, names)]
-    beside = _from(place.scored, held).subquery("beside", copy=False)
+    beside = chosen(place.scored, held).subquery("beside", copy=False)
     columns: list[exp.Expr] = [*map(place.column, ids)]
     for name, (before, difference) in pairs.items():
         columns += [place.column(name), place.column(before)]
         rise = _difference(scored.predictions[name], place, place.column(name), place.column(before))
         columns += [place.named(rise, difference)] if rise else []
-    return _from(beside, [*columns, place.column(RUN_ID), place.column(earlier)])
+    return chosen(beside, [*columns, place.column(RUN_ID), place.column(earlier)])
 
 
 def two_runs(scored: Scored, place: Place) -> exp.Select:
@@ -212,99 +212,10 @@ def two_runs(scored: Scored, place: Place) -> exp.Select:
 
     def run(which: str) -> exp.Select:
         own = exp.EQ(this=place.column(RUN_ID), expression=exp.Literal.string(f"<the {which} run>"))
-        return _from(place.scored, [place.column(n) for n in (*scored.keys, *pairs)]).where(own)
+        return chosen(place.scored, [place.column(n) for n in (*scored.keys, *pairs)]).where(own)
 
     same = [exp.EQ(this=place.column(k, "new"), expression=place.column(k, "old")) for k in scored.keys]
     earlier = exp.alias_(run("old").subquery(copy=False), "old", table=True, quoted=True)
-    return _from(run("new").subquery(copy=False), columns, "new").join(
+    return chosen(run("new").subquery(copy=False), columns, "new").join(
         earlier, on=exp.and_(*same), join_type="full outer"
     )
-
-
-def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
-    """The job's runs, the newest first. A row without a run is the lock that publishing takes."""
-    columns: list[exp.Expr] = [exp.Star()]
-    if place.dialect == "athena":
-        moments = runs.columns.items()
-        columns = [place.named(place.instant(n), n) if is_moment else place.column(n) for n, is_moment in moments]
-    query = _from(runs.table, columns).where(*_recorded(scored, place))
-    return query.order_by(exp.Ordered(this=place.column(runs.at), desc=True))
-
-
-def _recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:
-    mine = exp.EQ(this=place.column("job"), expression=exp.Literal.string(scored.job))
-    return mine, exp.NEQ(this=place.column("run_id"), expression=exp.Literal.string(""))
-
-
-def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.Select:
-    """Quarantined rows by run, rule and column, without runs that a later published one of their identity superseded.
-
-    A run that the ledger lacks, as one in Snowflake lacks blocked runs, is of the identity that its slice gives.
-    """
-    at = place.column(runs.at)
-    published = [*_recorded(scored, place)]
-    if runs.every:
-        published.append(exp.EQ(this=place.column("status"), expression=exp.Literal.string("published")))
-    newest = _from(runs.table, [place.column("identity"), place.named(exp.Max(this=at), "newest")])
-    newest = newest.where(*published).group_by(place.column("identity"))
-    own = _from(runs.table, [place.column(name) for name in ("run_id", "identity", runs.at)])
-    own = own.where(*_recorded(scored, place))
-    identity, end = place.column("identity", "own"), place.column(runs.at, "own")
-    of = identity if scored.appended else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
-    ended = exp.Coalesce(this=end, expressions=[place.column(SCORED_AT, "aside")])
-    last = place.column("newest", "later")
-    by = [place.column(RUN_ID, "aside"), *(place.column(name, "aside") for name in (_RULE, _COLUMN))]
-    query = _from(
-        _exploded(scored, place, aside).subquery(copy=False),
-        [*by, place.named(exp.Count(this=exp.Star()), "rows")],
-        "aside",
-    )
-    query = query.join(
-        exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True), join_type="left",
-        on=exp.EQ(this=place.column("run_id", "own"), expression=place.column(RUN_ID, "aside")),
-    ).join(
-        exp.alias_(newest.subquery(copy=False), "later", table=True, quoted=True), join_type="left",
-        on=exp.EQ(this=place.column("identity", "later"), expression=of),
-    )  # fmt: skip
-    unsurpassed = exp.or_(exp.Is(this=last, expression=exp.Null()), exp.GTE(this=ended, expression=last.copy()))
-    return query.where(unsurpassed).group_by(*(column.copy() for column in by))
-
-
-def _identity(scored: Scored, place: Place) -> exp.Expr:
-    """`<job>/<slice>` of a row, as runs are named."""
-    text: exp.Expr = exp.Literal.string(f"{scored.job}/")
-    for number, name in enumerate(sorted(scored.slice)):
-        column = place.column(name, "aside")
-        words = exp.case().when(column, exp.Literal.string("True")).else_(exp.Literal.string("False"))
-        value = words if name in scored.flags else exp.cast(column, exp.DType.VARCHAR)
-        for part in (exp.Literal.string(f"{',' if number else ''}{name}="), value):
-            text = exp.DPipe(this=text, expression=part, safe=True)
-    return text
-
-
-def _exploded(scored: Scored, place: Place, aside: exp.Table) -> exp.Select:
-    """A row a reason of each of the job's quarantined rows: lateral in every dialect, each with fields of its own."""
-    fields: list[exp.Expr]
-    array = place.column(REASONS, "q")
-    if place.dialect == "snowflake":
-        # an ARRAY of any kind: in Iceberg tables it has a type of its own
-        flat = exp.Explode(this=exp.Kwarg(this=exp.var("INPUT"), expression=exp.cast(array, exp.DType.ARRAY)))
-        join = exp.Join(this=exp.Lateral(this=flat, alias=exp.TableAlias(this=exp.to_identifier("r", quoted=True))))
-        value = exp.column("VALUE", table="r", quoted=True)
-        fields = [exp.cast(exp.func("GET_PATH", value.copy(), exp.Literal.string(n)), exp.DType.VARCHAR)
-                  for n in (_RULE, _COLUMN)]  # fmt: skip
-    else:
-        # Athena makes columns of a row's fields, the others give the row itself
-        names = _FIELDS if place.dialect == "athena" else ["reason"]
-        held = [exp.to_identifier(name, quoted=True) for name in names]
-        alias = exp.TableAlias(this=exp.to_identifier("r", quoted=True), columns=held)
-        join = exp.Join(this=exp.Unnest(expressions=[array], alias=alias), kind="CROSS")
-        whole = exp.column("reason", quoted=True)
-        fields = [exp.column(n, table="r", quoted=True) if place.dialect == "athena"
-                  else exp.Dot(this=whole.copy(), expression=exp.to_identifier(n, quoted=True))
-                  for n in (_RULE, _COLUMN)]  # fmt: skip
-    kept = [place.column(name, "q") for name in (RUN_ID, SCORED_AT, *scored.slice)]
-    columns = [*kept, *map(place.named, fields, (_RULE, _COLUMN))]
-    query = _from(aside, columns, "q")
-    query.append("joins", join)
-    return query.where(exp.EQ(this=place.column(JOB, "q"), expression=exp.Literal.string(scored.job)))
