@@ -1,4 +1,4 @@
-"""The command line: `lakehouse score|status|runs|sweep|demo|init|schema|jars`. What is heavy is imported late."""
+"""The command line: `lakehouse score|status|runs|sql|sweep|demo|init|schema|jars`. What is heavy is imported late."""
 
 from __future__ import annotations
 
@@ -209,6 +209,23 @@ def runs(
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(rows, default=str, indent=1) if as_json else report.runs_text(rows))
+
+
+@app.command()
+def sql(
+    dialect: Annotated[str, typer.Argument(metavar="DIALECT", help="athena, duckdb, snowflake or spark")],
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print SQL: how to read the job's tables there, and views: current scores, history, changes, runs, quarantine."""
+    from lakehouse import queries
+
+    try:
+        text = queries.written(_undated(conf, target, overrides), dialect)
+    except Exception as error:
+        _fail(error, {"status": "failed", "message": _message(error)}, False, None)
+    typer.echo(text, nl=False)
 
 
 @app.command()
