@@ -46,6 +46,7 @@ ERRORS: list[tuple[type[duckdb.Error], str, int, str, str]] = [
     (duckdb.CatalogException, r'with name "?([^"]+)"? already exists', 2002, "42710", "SQL compilation error:\nObject '{}' already exists."),
     (duckdb.CatalogException, r'because schema "(.*)" does not exist', 2003, "02000", "SQL compilation error:\nSchema '{}' does not exist or not authorized."),
     (duckdb.CatalogException, r"(?:Table|View) with name (.*) does not exist", 2003, "42S02", "SQL compilation error:\nObject '{}' does not exist or not authorized."),
+    (duckdb.TransactionException, "Conflict on", 625, "57014", "Statement '...' has locked table '...' in transaction ... and this lock has not yet been released."),
     (duckdb.BinderException, r'Referenced column "(.*)" not found', 904, "42000", "SQL compilation error: error line 1 at position 0\ninvalid identifier '{}'"),
 ]  # fmt: skip
 """What duckdb says and what Snowflake says instead: number, SQLSTATE and text."""
@@ -153,14 +154,27 @@ def kinds_of(session: Any, query: exp.Expression | None) -> list[tuple[str, exp.
     return []
 
 
+def full_name(session: Any, table: exp.Table) -> tuple[str, str, str]:
+    """Database, schema and name of a table as Snowflake has them."""
+    parts = [table.args.get(part) for part in ("catalog", "db", "this")]
+    folded = [part and (part.name if part.quoted else part.name.upper()) for part in parts]
+    return folded[0] or session.database, folded[1] or session.schema, folded[2]
+
+
+def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, str] | None:
+    """The table that a statement locks in Snowflake: one whose rows it changes or removes; adding rows locks nothing."""
+    if not isinstance(statement, exp.Update | exp.Delete | exp.Merge) and not (
+        isinstance(statement, exp.Insert) and statement.args.get("overwrite")
+    ):
+        return None
+    return full_name(session, statement.find(exp.Table))
+
+
 def declare(session: Any, statement: exp.Expression | None) -> None:
     """Remembers the types of the columns that a statement has made."""
     if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.kind not in ("TABLE", "VIEW"):
         return
-    table = statement.find(exp.Table)
-    parts = [table.args.get(part) for part in ("catalog", "db", "this")]
-    folded = [part and (part.name if part.quoted else part.name.upper()) for part in parts]
-    database, schema, name = folded[0] or session.database, folded[1] or session.schema, folded[2]
+    database, schema, name = full_name(session, statement.find(exp.Table))
     tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
     columns = {
         column.name if column.this.quoted else column.name.upper(): column.kind

@@ -452,9 +452,9 @@ def test_a_row_that_does_not_fit_fails_its_statement(run):
         with pytest.raises(Error, match=message) as caught:
             run(f'INSERT INTO t SELECT "ID", "N" FROM t_load WHERE "N" IN ({where})')
         assert caught.value.errno == number
-    with pytest.raises(ProgrammingError, match="100038 .*Numeric value 'x' is not recognized"):
+    with pytest.raises(ProgrammingError, match=r"100038 .*Numeric value 'x' is not recognized"):
         run("INSERT INTO t VALUES ('x', 1)")
-    with pytest.raises(ProgrammingError, match="000904 .*\ninvalid identifier 'NO'"):
+    with pytest.raises(ProgrammingError, match=r"000904 .*\ninvalid identifier 'NO'"):
         run("INSERT INTO t SELECT no, 1 FROM t_load")
     assert run("SELECT * FROM t") == []
 
@@ -470,6 +470,118 @@ def test_a_transaction_sees_what_others_commit_before_it_changes_anything(run, c
     other.execute("BEGIN")  # nothing happens: there is a transaction
     other.execute("ROLLBACK")
     assert run("SELECT i FROM t") == [(1,)]
+
+
+MERGE = "MERGE INTO t USING (SELECT 1 AS i) AS n ON t.i = n.i WHEN MATCHED THEN UPDATE SET n = 9"
+
+
+@pytest.mark.parametrize(
+    ("sql", "begin"),
+    [("UPDATE t SET n = n + 1", True), ("UPDATE t SET n = n + 1", False), ('DELETE FROM "T"', True), (MERGE, False),
+     ("INSERT OVERWRITE INTO t SELECT 5, 5", True)],
+)  # fmt: skip
+def test_a_change_waits_for_another_transaction_that_changed_the_table(snow, run, connect, sql, begin):
+    waiting, cursor = connect().cursor(), connect().cursor()
+    run("CREATE TABLE t (i NUMBER(38,0), n NUMBER(38,0))")
+    run("CREATE TABLE u (i NUMBER(38,0), n NUMBER(38,0))")
+    run("INSERT INTO t VALUES (1, 0)")
+    run("BEGIN")
+    run("UPDATE t SET n = 10")
+    if begin:
+        waiting.execute("BEGIN")
+        assert waiting.execute("SELECT n FROM t").fetchall() == [(0,)]
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(waiting.execute, sql)
+        cursor.execute("INSERT INTO t VALUES (2, 0)")  # these wait for nobody
+        cursor.execute("UPDATE u SET n = 10")
+        assert cursor.execute("SELECT n FROM t ORDER BY i").fetchall() == [(0,), (0,)]
+        with pytest.raises(TimeoutError):
+            asked.result(timeout=0.2)
+        run("COMMIT")
+        asked.result(timeout=5)
+    after = {"UPDATE": [(11,), (1,)], "DELETE": [], "MERGE ": [(9,), (0,)], "INSERT": [(5,)]}[sql[:6]]
+    assert waiting.execute("SELECT n FROM t ORDER BY i").fetchall() == after
+    waiting.execute("COMMIT")
+    assert run("SELECT n FROM t ORDER BY i") == after
+
+
+def test_who_waits_too_long_for_a_lock_fails(snow, run, connect):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    run("INSERT INTO t VALUES (1)")
+    run("BEGIN")
+    run("UPDATE t SET i = i + 1")
+    patient = connect(session_parameters={"LOCK_TIMEOUT": 1}).cursor()
+    hasty = connect().cursor()
+    hasty.execute("ALTER SESSION SET LOCK_TIMEOUT = 0")
+    told = connect().cursor()
+    for cursor, setting, least in ((patient, None, 1), (hasty, None, 0), (told, 0.2, 0.2)):
+        snow.set(lock_timeout=setting)
+        cursor.execute("BEGIN")
+        start = time.monotonic()
+        with pytest.raises(ProgrammingError, match=r"Statement '.*' has locked table 'T' in transaction .* not yet been rel") as caught:
+            cursor.execute("UPDATE t SET i = i + 10")
+        assert (caught.value.errno, caught.value.sqlstate) == (625, "57014")
+        assert least <= time.monotonic() - start < least + 0.8
+        assert cursor.execute("SELECT i FROM t").fetchall() == [(1,)]  # the transaction goes on
+    run("COMMIT")
+    assert hasty.execute("UPDATE t SET i = i + 10").fetchall() == [(1, 0)]
+
+
+def test_a_transaction_whose_view_is_too_old_for_a_change_fails_as_if_locked(run, connect):
+    other = connect().cursor()
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    run("INSERT INTO t VALUES (1)")
+    other.execute("BEGIN")
+    other.execute("INSERT INTO t VALUES (2)")
+    run("UPDATE t SET i = i + 1")
+    with pytest.raises(ProgrammingError, match="has locked table") as caught:
+        other.execute("UPDATE t SET i = i + 1")
+    assert (caught.value.errno, caught.value.sqlstate) == (625, "57014")
+
+
+HOLD = """
+import json, os, sys, time, snowflake.connector
+cursor = snowflake.connector.connect(**json.loads(sys.argv[1])).cursor()
+cursor.execute("BEGIN")
+cursor.execute("UPDATE t SET i = i + 10")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_locks_end_with_the_session_that_holds_them(snow, run, connect, database):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    run("INSERT INTO t VALUES (0)")
+    closed = connect()
+    closed.cursor().execute("BEGIN")
+    closed.cursor().execute("UPDATE t SET i = i + 10")
+    closed.close()
+    run("UPDATE t SET i = i + 1")
+    options = json.dumps(snow.options(database=database, schema="S"))
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", HOLD, options], stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout.readline() == "held\n"
+        snow.set(lock_timeout=0)
+        with pytest.raises(ProgrammingError, match="has locked table"):
+            run("UPDATE t SET i = i + 1")
+        snow.set(lock_timeout=10)
+        killed.kill()
+        run("UPDATE t SET i = i + 1")
+    assert run("SELECT i FROM t") == [(2,)]
+
+
+def test_a_session_whose_connection_a_fault_ended_keeps_its_locks(snow, run, connect):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    cursor = connect().cursor()
+    cursor.execute("BEGIN")
+    cursor.execute("UPDATE t SET i = 1")
+    snow.fail(("SELECT 42", "drop", 1))
+    with pytest.raises(Error):
+        cursor.execute("SELECT 42")
+    snow.set(lock_timeout=0.1)
+    with pytest.raises(ProgrammingError, match="has locked table"):
+        run("UPDATE t SET i = 2")
+    cursor.execute("COMMIT")
+    run("UPDATE t SET i = 2")
 
 
 def test_ddl_commits(run, connect):
