@@ -518,7 +518,9 @@ def test_who_waits_too_long_for_a_lock_fails(snow, run, connect):
         snow.set(lock_timeout=setting)
         cursor.execute("BEGIN")
         start = time.monotonic()
-        with pytest.raises(ProgrammingError, match=r"Statement '.*' has locked table 'T' in transaction .* not yet been rel") as caught:
+        with pytest.raises(
+            ProgrammingError, match=r"Statement '.*' has locked table 'T' in transaction .* not yet been rel"
+        ) as caught:
             cursor.execute("UPDATE t SET i = i + 10")
         assert (caught.value.errno, caught.value.sqlstate) == (625, "57014")
         assert least <= time.monotonic() - start < least + 0.8
@@ -558,7 +560,9 @@ def test_locks_end_with_the_session_that_holds_them(snow, run, connect, database
     closed.close()
     run("UPDATE t SET i = i + 1")
     options = json.dumps(snow.options(database=database, schema="S"))
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", HOLD, options], stdout=subprocess.PIPE, text=True) as killed:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", HOLD, options], stdout=subprocess.PIPE, text=True
+    ) as killed:
         assert killed.stdout.readline() == "held\n"
         snow.set(lock_timeout=0)
         with pytest.raises(ProgrammingError, match="has locked table"):
@@ -594,11 +598,48 @@ def test_ddl_commits(run, connect):
     assert run("SELECT * FROM u") == []
 
 
+def test_a_table_tells_when_it_changed(run, connect, database):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    ask = f'SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME(\'"{database}"."S"."T"\') AS n'
+
+    def change():
+        ((number,),) = connect().cursor().execute(ask).fetchall()
+        return number
+
+    seen = [change()]
+    for sql in ("INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1)", "UPDATE t SET i = 2", "DELETE FROM t"):
+        run("BEGIN")
+        run(sql)
+        assert change() == seen[-1]
+        run("COMMIT")
+        assert run("SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME('t')") == [(change(),)]
+        seen.append(change())
+    assert sorted(set(seen)) == seen
+    run("DELETE FROM t")
+    assert change() == seen[-1]
+    assert connect().cursor().describe(ask)[0][:2] == ("N", 0)
+    with pytest.raises(ProgrammingError, match="Object 'NO' does not exist"):
+        run("SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME('no')")
+
+
+def test_time_travel_is_accepted_and_the_clock_read(run, connect, database):
+    run("CREATE TABLE t (ts TIMESTAMP_LTZ(6))")
+    run("INSERT INTO t VALUES ('2026-01-02 03:04:05+00:00')")
+    sql = f'SELECT x.ts AS "Ts" FROM "{database}"."S"."T" AT(TIMESTAMP => \'2026-01-01 00:00:00 +00:00\'::TIMESTAMP_TZ) AS x'
+    assert described(connect().cursor().describe(sql)) == {"Ts": DESCRIBED["LTZ"]}
+    assert run(f"{sql} WHERE ts IS NOT NULL") == [(MOMENT.replace(microsecond=0, tzinfo=dt.UTC),)]
+    ((millis,),) = run("SELECT DATE_PART(EPOCH_MILLISECOND, CURRENT_TIMESTAMP())")
+    assert abs(millis - time.time() * 1000) < 5000
+    assert run("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()") == [(database, "S")]
+
+
 def test_what_the_stand_in_cannot_do_fails_at_once(snow, connect):
     cursor = connect(retry_max_attempts=3).cursor()
     with pytest.raises(ProgrammingError, match=r"000002 .*fakesnow"):
         cursor.execute("SELECT $1 FROM VALUES (1)")
-    assert len(snow.log()) == 1
+    with pytest.raises(ProgrammingError, match=r"002140 .*\nUnknown function no_such"):
+        cursor.execute("SELECT no_such(1)")
+    assert len(snow.log()) == 2
 
 
 def test_settings_of_a_session_are_taken(snow, run):
