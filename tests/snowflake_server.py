@@ -5,15 +5,16 @@ fakesnow's app completes what the driver asks for, cuts results into chunks with
 Snowflake does, writes down every statement, and can be told to fail (snowflake_dialect.py has types and statements):
 
 GET /_log gives the statements in the order of their arrival: {"sql", "session", "outcome"}, the outcome being "ok",
-"failed: message", or the fault that happened; DELETE /_log forgets them.
+"failed: message", or the fault that happened, and "GET /queries/.../result" where an earlier result was asked for
+again; DELETE /_log forgets them and all results.
 PUT /_faults with a JSON list of [pattern, action, times] or [pattern, action, times, first] says what goes wrong:
 `pattern` is a regular expression, in which case doesn't matter, on the text of a statement or on "METHOD /path"; the
 first `first` matches pass; `action` is a status such as "503" (nothing done), "slow 1.5" (done that many seconds later),
 "drop" (the connection ends, nothing done), "error" (the statement fails, nothing done) or "lost reply" (done, but the
 connection ends before the answer); GET /_faults gives what is left.
-PUT /_settings with {"chunk_rows", "gzip", "max_age", "lock_timeout"} says how results are cut, whether the chunks are
-compressed, after how many seconds their URLs are refused, and how long statements wait for a lock instead of the
-session's LOCK_TIMEOUT.
+PUT /_settings with {"chunk_rows", "gzip", "max_age", "result_age", "lock_timeout"} says how results are cut, whether the
+chunks are compressed, after how many seconds their URLs are refused and the results themselves are gone, and how long
+statements wait for a lock instead of the session's LOCK_TIMEOUT.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ Receive = Callable[[], Awaitable[Json]]
 Send = Callable[[Json], Awaitable[None]]
 LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 PASSWORD = "tests"
-SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "lock_timeout": None}
+SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "result_age": 24 * 3600.0, "lock_timeout": None}
+RESULT = re.compile("/queries/([0-9a-f-]+)/result")
 
 
 COMPLETION = {
@@ -72,7 +74,7 @@ class Session:
     holds: dict[Any, str] = field(default_factory=dict)
     number: int = field(default_factory=time.time_ns)
     clients: set[Any] = field(default_factory=set)
-    """Its client's connections; None: one that a fault has ended."""
+    """Its client's connections, which the driver closes after 90 s without use; None: one that a fault has ended."""
 
     def over(self) -> None:
         """The transaction ends."""
@@ -91,6 +93,7 @@ class Layer:
         self.faults: list[list[Any]] = []
         self.log: list[Json] = []
         self.chunks: dict[str, tuple[float, bytes]] = {}
+        self.results: dict[str, tuple[float, Json]] = {}
         self.answers: dict[str, asyncio.Task[tuple[int, bytes, str]]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +103,7 @@ class Layer:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        scope["path"] = scope["path"].replace("//", "/")  # the driver asks for /monitoring/queries//...
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding") == b"gzip" and not scope["path"].startswith("/fs_bucket"):
             body = gzip.decompress(body)
@@ -119,7 +123,8 @@ class Layer:
 
     def control(self, method: str, path: str, body: bytes) -> bytes:
         if path == "/_log" and method == "DELETE":
-            self.log.clear()
+            for memory in (self.log, self.chunks, self.results, self.answers):
+                memory.clear()
         elif path == "/_faults" and method == "PUT":
             self.faults = [[*fault, 0][:4] for fault in json.loads(body)]
         elif path == "/_settings" and method == "PUT":
@@ -142,10 +147,12 @@ class Layer:
     async def with_faults(self, scope: Scope, body: bytes, send: Send, hang_up: Callable[[], None]) -> None:
         texts = [f"{scope['method']} {scope['path']}"]
         entry: Json = {}
-        if scope["path"] == QUERY:
+        fetching = RESULT.fullmatch(scope["path"])
+        if scope["path"] == QUERY or fetching:
             # a session's name in the log, without its token
             name = str(uuid.uuid5(uuid.NAMESPACE_OID, token_of(dict(scope["headers"]))))[:8]
-            entry = {"sql": json.loads(body)["sqlText"], "session": name, "outcome": "running"}
+            sql = texts[0] if fetching else json.loads(body)["sqlText"]
+            entry = {"sql": sql, "session": name, "outcome": "running"}
             if not re.match("PUT 'file://[^/']*'", entry["sql"]):  # the driver's own wish for the URL of one file
                 self.log.append(entry)
                 texts.append(entry["sql"])
@@ -175,6 +182,15 @@ class Layer:
             return 200, content, "gzip" if content[:2] == b"\x1f\x8b" else ""
         if path.startswith("/fs_bucket/") and "*" in path:
             return 400, b"", ""  # upon which the driver asks for a URL of each file of its own
+        address = f"http://{dict(scope['headers'])[b'host'].decode()}"
+        if fetching := RESULT.fullmatch(path):
+            made, data = self.results.get(fetching[1], (0.0, {}))
+            if time.time() - made > self.settings["result_age"]:
+                message = f"Statement {fetching[1]} not found"
+                entry["outcome"] = f"failed: {message}"
+                return 200, failure("000709", "02000", message), ""
+            entry["outcome"] = "ok"
+            return 200, json.dumps({"success": True, "data": self.cut(data, address)}).encode(), ""
         if path == LOGIN and (refused := refusal(json.loads(body)["data"])):
             return 200, refused, ""
         if path.startswith("/telemetry"):  # the driver's reports, which fakesnow refuses and the driver then warns of
@@ -200,17 +216,17 @@ class Layer:
         if name in self.answers:
             entry["outcome"] = "repeated"
         else:
-            self.answers[name] = asyncio.create_task(self.carried_out(scope, body, entry))
+            self.answers[name] = asyncio.create_task(self.carried_out(scope, body, entry, address))
         return await self.answers[name]
 
-    async def carried_out(self, scope: Scope, body: bytes, entry: Json) -> tuple[int, bytes, str]:
+    async def carried_out(self, scope: Scope, body: bytes, entry: Json, address: str) -> tuple[int, bytes, str]:
         """The answer to a statement."""
-        headers = dict(scope["headers"])
-        status, content = await self.in_turn(token_of(headers), scope, body, entry["sql"])
+        status, content = await self.in_turn(token_of(dict(scope["headers"])), scope, body, entry["sql"])
         reply = {"success": False, **json.loads(content)}
         if reply["success"]:
-            address = f"http://{headers[b'host'].decode()}"
-            content = json.dumps({**reply, "data": self.cut(staged(reply["data"]), address)}).encode()
+            data = staged(reply["data"])
+            self.results[data.get("queryId", "")] = time.time(), data
+            content = json.dumps({**reply, "data": self.cut(data, address)}).encode()
         elif status == 500 and reply["code"] == "261000":
             # a bug or a gap of fakesnow's: to the driver a statement that failed, for it would repeat after a 500
             status, content = 200, failure("000002", "0A000", reply["message"])
@@ -312,9 +328,9 @@ class Layer:
                 {"url": f"{address}/chunks/{name}", "rowCount": part.num_rows,
                  "uncompressedSize": len(plain), "compressedSize": len(content)}
             )  # fmt: skip
-        data["parameters"] = [{"name": "TIMEZONE", "value": "UTC"}]
         first = base64.b64encode(stream(table.slice(0, rows))).decode()
-        return {**data, "rowsetBase64": first, "returned": data["total"], "chunks": chunks, "chunkHeaders": {}}
+        return {**data, "rowsetBase64": first, "returned": data["total"], "chunks": chunks, "chunkHeaders": {},
+                "parameters": [{"name": "TIMEZONE", "value": "UTC"}]}  # fmt: skip
 
     async def inner(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
         """fakesnow's own answer."""

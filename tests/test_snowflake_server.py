@@ -633,6 +633,34 @@ def test_time_travel_is_accepted_and_the_clock_read(run, connect, database):
     assert run("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()") == [(database, "S")]
 
 
+def test_a_result_is_there_for_a_day_with_new_urls_each_time(snow, run, connect):
+    snow.set(chunk_rows=4, max_age=0)
+    cursor = connect().cursor()
+    cursor.execute("SELECT range AS id, IFF(range > 2, NULL, 'x') AS \"Text\" FROM range(10)")
+    name, first = cursor.sfqid, cursor.get_result_batches()
+    cursor.connection.close()
+    with pytest.raises(Error, match="Failed to fetch chunk data"):
+        first[1].to_arrow()
+    snow.set(chunk_rows=4)
+    other = connect().cursor()
+    for ask in (other.query_result, other.get_results_from_sfqid):
+        ask(name)
+        again = other.get_result_batches()
+        table = pa.concat_tables([batch.to_arrow(**EXACT) for batch in again])
+        assert table.equals(pa.table({"ID": pa.array(range(10), pa.int8()), "Text": ["x"] * 3 + [None] * 7}))
+        assert other.fetchall() == list(zip(*table.to_pydict().values(), strict=True))
+    url = f"GET /queries/{name}/result"
+    assert snow.statements()[1:] == [(url, "ok"), (url, "ok")]
+    snow.fail((f"^{url}", "error", 1))
+    with pytest.raises(Error, match="SQL execution internal error"):
+        other.query_result(name)
+    snow.set(result_age=0)
+    for unknown in (name, str(uuid.uuid4())):
+        with pytest.raises(ProgrammingError, match=f"000709 .*{unknown} not found"):
+            other.query_result(unknown)
+    assert [outcome.split(":")[0] for _, outcome in snow.statements()[3:]] == ["error", "failed", "failed"]
+
+
 def test_what_the_stand_in_cannot_do_fails_at_once(snow, connect):
     cursor = connect(retry_max_attempts=3).cursor()
     with pytest.raises(ProgrammingError, match=r"000002 .*fakesnow"):
