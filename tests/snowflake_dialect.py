@@ -174,18 +174,26 @@ def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, s
 
 def declare(session: Any, statement: exp.Expression | None) -> None:
     """Remembers the types of the columns that a statement has made."""
-    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.kind not in ("TABLE", "VIEW"):
+    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.args.get("kind") not in (
+        "TABLE",
+        "VIEW",
+    ):
         return
     database, schema, name = full_name(session, statement.find(exp.Table))
     tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
     columns = {
         column.name if column.this.quoted else column.name.upper(): column.kind
         for column in statement.find_all(exp.ColumnDef)
+        if not column.args.get("exists")
     }
+    sources = list(statement.find_all(exp.Table))[1:]
     if isinstance(statement, exp.Drop):
         tables.pop(name, None)
     elif isinstance(statement, exp.Alter):
         tables[name] = {**tables.get(name, {}), **columns}
+    elif sources and not columns and not statement.expression:  # CLONE or LIKE
+        source = full_name(session, sources[0])
+        tables[name] = dict(DECLARED[source[0]][source[1]][source[2]])
     elif isinstance(statement.expression, exp.Query) and not columns:
         tables[name] = dict(kinds_of(session, statement.expression))
     elif statement.args.get("replace") or name not in tables:
@@ -222,6 +230,11 @@ def translated(session: Any, node: exp.Expression) -> exp.Expression:
         node.set("when", None)
     elif isinstance(node, exp.Anonymous) and node.name.upper() == "SYSTEM$LAST_CHANGE_COMMIT_TIME":
         return exp.Literal.number(last_change(session, node.expressions[0].name))
+    elif isinstance(node, exp.MD5NumberLower64):
+        half = exp.Substring(this=exp.MD5(this=node.this), start=exp.Literal.number(17))
+        return exp.cast(exp.DPipe(this=exp.Literal.string("0x"), expression=half), "UBIGINT", dialect="duckdb")
+    elif isinstance(node, exp.Explode) and node.expressions:
+        raise NotImplementedError(f"FLATTEN with {node.expressions[0].sql()}")
     return node
 
 
@@ -298,6 +311,8 @@ def mend_fakesnow() -> None:
     fakesnow.server.shared_fs.nop_regexes = [r"\s*ALTER\s+SESSION\s+(UN)?SET\s+(?!AUTOCOMMIT)"]
     # an integer has 38 digits, as in Snowflake, not 64 bits
     fakesnow.transforms.integer_precision = whole_numbers
+    # for texts in SUM() fakesnow casts all that is summed to DOUBLE
+    fakesnow.transforms.numeric_agg_implicit_cast = lambda node: node
     fakesnow.server.describe_as_rowtype = columns_of
     fakesnow.server.to_sf = as_sent
     fakesnow.cursor.FakeSnowflakeCursor.execute = executed

@@ -273,7 +273,7 @@ class Layer:
         duck = connection._duck_conn
         if isinstance(statement, exp.Transaction) and session.open:
             sql = "SELECT 'Statement executed successfully.' AS \"status\""
-        if isinstance(statement, DDL) and statement.kind != "SESSION":
+        if isinstance(statement, DDL) and statement.args.get("kind") != "SESSION":
             with suppress(duckdb.TransactionException):  # there is none
                 duck.commit()  # as Snowflake does before such a statement
             session.over()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import math
 import pickle
@@ -631,6 +632,51 @@ def test_time_travel_is_accepted_and_the_clock_read(run, connect, database):
     ((millis,),) = run("SELECT DATE_PART(EPOCH_MILLISECOND, CURRENT_TIMESTAMP())")
     assert abs(millis - time.time() * 1000) < 5000
     assert run("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()") == [(database, "S")]
+
+
+def test_rows_are_counted_summed_and_grouped_exactly(run):
+    run("CREATE TABLE t (a VARCHAR, b NUMBER(12,2), _job VARCHAR, _run_id VARCHAR)")
+    rows = [("ä", "1.50"), ("x", None), ("x", "12345678.25")]
+    for a, b in rows:
+        run(f"INSERT INTO t SELECT '{a}', {b or 'NULL'}, 'scores', '{a}'")
+    sums = sum(int(hashlib.md5(f"{a}|{b or ''}".encode()).hexdigest()[16:], 16) for a, b in rows)
+    sql = "SELECT COUNT(*), SUM(MD5_NUMBER_LOWER64(\"A\" || '|' || COALESCE(TO_VARCHAR(\"B\"), ''))), SUM(b) FROM t"
+    assert run(sql) == [(3, sums, Decimal("12345679.75"))]
+    assert run("SELECT MD5_NUMBER_LOWER64('Snowflake')") == [(9203306159527282910,)]  # the documentation's example
+    assert sorted(run("SELECT _JOB, _RUN_ID, COUNT(*) FROM t GROUP BY 1, 2")) == [
+        ("scores", "x", 2),
+        ("scores", "ä", 1),
+    ]
+
+
+def test_a_view_has_the_latest_row_of_each_key(run):
+    run("CREATE TABLE t (id NUMBER(38,0), day DATE, score FLOAT)")
+    run("INSERT INTO t VALUES (1, '2026-01-01', 1), (1, '2026-01-02', 2), (2, '2026-01-01', 3)")
+    for _ in range(2):
+        run('CREATE OR REPLACE VIEW "S"."V" COMMENT = \'the latest\' AS SELECT * FROM "S"."T" '
+            "QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY day DESC) = 1")  # fmt: skip
+    run("INSERT INTO t VALUES (2, '2026-01-03', 4)")
+    assert run("SELECT * FROM v ORDER BY id") == [(1, dt.date(2026, 1, 2), 2.0), (2, dt.date(2026, 1, 3), 4.0)]
+
+
+def test_arrays_are_flattened(run):
+    run("CREATE TABLE t (id NUMBER(38,0), _reasons ARRAY)")
+    run("""INSERT INTO t SELECT 1, PARSE_JSON('[{"rule": "a b", "of": [1]}, {"rule": "c"}]')""")
+    run("INSERT INTO t SELECT 2, NULL UNION ALL SELECT 3, ARRAY_CONSTRUCT()")
+    rules = "SELECT id, f.value:rule::VARCHAR FROM t, LATERAL FLATTEN(input => t._REASONS) f ORDER BY f.index"
+    assert run(rules) == [(1, "a b"), (1, "c")]
+    with pytest.raises(ProgrammingError, match="FLATTEN with OUTER => TRUE not implemented"):
+        run("SELECT f.value FROM t, LATERAL FLATTEN(input => t._REASONS, OUTER => TRUE) f")
+
+
+def test_copies_of_a_table_have_its_types(run, connect):
+    run(f"CREATE TABLE t ({DECLARED})")
+    for name, how in (("a", "LIKE t"), ("b", "CLONE t"), ("c", "AS SELECT * FROM t")):
+        run(f"CREATE TABLE {name} {how}")
+        assert described(connect().cursor().describe(f"SELECT * FROM {name}")) == DESCRIBED
+        run(f'ALTER TABLE {name} ADD COLUMN IF NOT EXISTS "LTZ" ARRAY, "M" ARRAY')
+        assert described(connect().cursor().describe(f"SELECT * FROM {name}"))["LTZ"] == DESCRIBED["LTZ"]
+    run("COMMENT ON TABLE a IS 'a copy'")
 
 
 def test_a_result_is_there_for_a_day_with_new_urls_each_time(snow, run, connect):
