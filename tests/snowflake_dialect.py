@@ -7,6 +7,7 @@ the transaction it is in: until ROLLBACK all others fail, where Snowflake goes o
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -46,6 +47,8 @@ ERRORS: list[tuple[type[duckdb.Error], str, int, str, str]] = [
     (duckdb.CatalogException, r'with name "?([^"]+)"? already exists', 2002, "42710", "SQL compilation error:\nObject '{}' already exists."),
     (duckdb.CatalogException, r'because schema "(.*)" does not exist', 2003, "02000", "SQL compilation error:\nSchema '{}' does not exist or not authorized."),
     (duckdb.CatalogException, r"(?:Table|View) with name (.*) does not exist", 2003, "42S02", "SQL compilation error:\nObject '{}' does not exist or not authorized."),
+    (duckdb.CatalogException, r"Function with name (\S+) does not exist", 2140, "42601", "SQL compilation error:\nUnknown function {}"),
+    (duckdb.TransactionException, "Conflict on", 625, "57014", "Statement '...' has locked table '...' in transaction ... and this lock has not yet been released."),
     (duckdb.BinderException, r'Referenced column "(.*)" not found', 904, "42000", "SQL compilation error: error line 1 at position 0\ninvalid identifier '{}'"),
 ]  # fmt: skip
 """What duckdb says and what Snowflake says instead: number, SQLSTATE and text."""
@@ -153,23 +156,44 @@ def kinds_of(session: Any, query: exp.Expression | None) -> list[tuple[str, exp.
     return []
 
 
-def declare(session: Any, statement: exp.Expression | None) -> None:
-    """Remembers the types of the columns that a statement has made."""
-    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.kind not in ("TABLE", "VIEW"):
-        return
-    table = statement.find(exp.Table)
+def full_name(session: Any, table: exp.Table) -> tuple[str, str, str]:
+    """Database, schema and name of a table as Snowflake has them."""
     parts = [table.args.get(part) for part in ("catalog", "db", "this")]
     folded = [part and (part.name if part.quoted else part.name.upper()) for part in parts]
-    database, schema, name = folded[0] or session.database, folded[1] or session.schema, folded[2]
+    return folded[0] or session.database, folded[1] or session.schema, folded[2]
+
+
+def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, str] | None:
+    """The table that a statement locks in Snowflake: one whose rows it changes or removes; adding rows locks nothing."""
+    if not isinstance(statement, exp.Update | exp.Delete | exp.Merge) and not (
+        isinstance(statement, exp.Insert) and statement.args.get("overwrite")
+    ):
+        return None
+    return full_name(session, statement.find(exp.Table))
+
+
+def declare(session: Any, statement: exp.Expression | None) -> None:
+    """Remembers the types of the columns that a statement has made."""
+    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.args.get("kind") not in (
+        "TABLE",
+        "VIEW",
+    ):
+        return
+    database, schema, name = full_name(session, statement.find(exp.Table))
     tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
     columns = {
         column.name if column.this.quoted else column.name.upper(): column.kind
         for column in statement.find_all(exp.ColumnDef)
+        if not column.args.get("exists")
     }
+    sources = list(statement.find_all(exp.Table))[1:]
     if isinstance(statement, exp.Drop):
         tables.pop(name, None)
     elif isinstance(statement, exp.Alter):
         tables[name] = {**tables.get(name, {}), **columns}
+    elif sources and not columns and not statement.expression:  # CLONE or LIKE
+        source = full_name(session, sources[0])
+        tables[name] = dict(DECLARED[source[0]][source[1]][source[2]])
     elif isinstance(statement.expression, exp.Query) and not columns:
         tables[name] = dict(kinds_of(session, statement.expression))
     elif statement.args.get("replace") or name not in tables:
@@ -200,6 +224,38 @@ def on_stage(session: Any, sql: str) -> str:
     return " UNION ALL ".join(rows) or "SELECT '' AS \"name\", '' AS \"result\" WHERE FALSE"
 
 
+def translated(session: Any, node: exp.Expression) -> exp.Expression:
+    """What duckdb lacks; AT(...) and BEFORE(...) give the current rows, whatever time they name."""
+    if isinstance(node, exp.Table) and node.args.get("when"):
+        node.set("when", None)
+    elif isinstance(node, exp.Anonymous) and node.name.upper() == "SYSTEM$LAST_CHANGE_COMMIT_TIME":
+        return exp.Literal.number(last_change(session, node.expressions[0].name))
+    elif isinstance(node, exp.MD5NumberLower64):
+        half = exp.Substring(this=exp.MD5(this=node.this), start=exp.Literal.number(17))
+        return exp.cast(exp.DPipe(this=exp.Literal.string("0x"), expression=half), "UBIGINT", dialect="duckdb")
+    elif isinstance(node, exp.Explode) and node.expressions:
+        raise NotImplementedError(f"FLATTEN with {node.expressions[0].sql()}")
+    return node
+
+
+CHANGES: dict[tuple[str, str, str], tuple[Any, int]] = {}
+"""What each table contained when it was last asked for, and the time then."""
+
+
+def last_change(session: Any, name: str) -> int:
+    """The time, in ns, at which this was first asked for what a table now contains, what is committed only.
+
+    Snowflake's is that of the commit: two changes without a question between them are one here, or none if the second undoes the first.
+    """
+    table = full_name(session, exp.to_table(name, dialect="snowflake"))
+    quoted = exp.table_(*reversed(table), quoted=True).sql("duckdb")
+    with session._duck_conn.cursor() as committed:
+        found = committed.execute(f"SELECT COUNT(*), SUM(HASH(t)), BIT_XOR(HASH(t)) FROM {quoted} AS t").fetchone()
+    if table not in CHANGES or CHANGES[table][0] != found:
+        CHANGES[table] = found, time.time_ns()
+    return CHANGES[table][1]
+
+
 def spoken(error: Exception) -> ProgrammingError:
     """An error of duckdb's, or fakesnow's word for it, as Snowflake puts it."""
     causes = [cause for cause in (error, error.__cause__, error.__context__) if isinstance(cause, duckdb.Error)]
@@ -216,7 +272,7 @@ def mend_fakesnow() -> None:
     """Replaces what fakesnow 0.12.1 does wrong and these tests need."""
     source_urls, params = fakesnow.copy_into._source_urls, fakesnow.copy_into._params
     comment_sql = fakesnow.info_schema.insert_table_comment_sql
-    execute = fakesnow.cursor.FakeSnowflakeCursor.execute
+    execute, transform = fakesnow.cursor.FakeSnowflakeCursor.execute, fakesnow.cursor.FakeSnowflakeCursor._transform
 
     def files_in(source: str, files: list[str]) -> list[str]:
         """FILES= of internal stages, which fakesnow refuses because they are folders, not URLs."""
@@ -240,6 +296,9 @@ def mend_fakesnow() -> None:
         """No empty comment is written: that is in another database, where a transaction can't write too."""
         return comment_sql(catalog, schema, table, text) if text else "SELECT 1"
 
+    def transformed(self: Any, expression: exp.Expression, given: Any) -> exp.Expression:
+        return transform(self, expression.transform(lambda node: translated(self._conn, node)), given)
+
     def executed(self: Any, *arguments: Any, **named: Any) -> Any:
         try:
             return execute(self, *arguments, **named)
@@ -252,9 +311,12 @@ def mend_fakesnow() -> None:
     fakesnow.server.shared_fs.nop_regexes = [r"\s*ALTER\s+SESSION\s+(UN)?SET\s+(?!AUTOCOMMIT)"]
     # an integer has 38 digits, as in Snowflake, not 64 bits
     fakesnow.transforms.integer_precision = whole_numbers
+    # for texts in SUM() fakesnow casts all that is summed to DOUBLE
+    fakesnow.transforms.numeric_agg_implicit_cast = lambda node: node
     fakesnow.server.describe_as_rowtype = columns_of
     fakesnow.server.to_sf = as_sent
     fakesnow.cursor.FakeSnowflakeCursor.execute = executed
+    fakesnow.cursor.FakeSnowflakeCursor._transform = transformed
     fakesnow.copy_into._source_urls = files_in
     fakesnow.copy_into._params = told
     fakesnow.info_schema.insert_table_comment_sql = comment

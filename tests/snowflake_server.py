@@ -5,14 +5,16 @@ fakesnow's app completes what the driver asks for, cuts results into chunks with
 Snowflake does, writes down every statement, and can be told to fail (snowflake_dialect.py has types and statements):
 
 GET /_log gives the statements in the order of their arrival: {"sql", "session", "outcome"}, the outcome being "ok",
-"failed: message", or the fault that happened; DELETE /_log forgets them.
+"failed: message", or the fault that happened, and "GET /queries/.../result" where an earlier result was asked for
+again; DELETE /_log forgets them and all results.
 PUT /_faults with a JSON list of [pattern, action, times] or [pattern, action, times, first] says what goes wrong:
 `pattern` is a regular expression, in which case doesn't matter, on the text of a statement or on "METHOD /path"; the
 first `first` matches pass; `action` is a status such as "503" (nothing done), "slow 1.5" (done that many seconds later),
 "drop" (the connection ends, nothing done), "error" (the statement fails, nothing done) or "lost reply" (done, but the
 connection ends before the answer); GET /_faults gives what is left.
-PUT /_settings with {"chunk_rows", "gzip", "max_age"} says how results are cut, whether the chunks are compressed, and
-after how many seconds their URLs are refused.
+PUT /_settings with {"chunk_rows", "gzip", "max_age", "result_age", "lock_timeout"} says how results are cut, whether the
+chunks are compressed, after how many seconds their URLs are refused and the results themselves are gone, and how long
+statements wait for a lock instead of the session's LOCK_TIMEOUT.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -38,7 +40,7 @@ import fakesnow.server
 import pyarrow as pa
 import uvicorn
 from fakesnow.transforms import stage
-from snowflake_dialect import KINDS, declare, kinds_of, mend_fakesnow, on_stage, parsed, stream
+from snowflake_dialect import KINDS, changed, declare, kinds_of, mend_fakesnow, on_stage, parsed, stream
 from sqlglot import exp
 
 Json = dict[str, Any]
@@ -47,7 +49,8 @@ Receive = Callable[[], Awaitable[Json]]
 Send = Callable[[Json], Awaitable[None]]
 LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 PASSWORD = "tests"
-SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0}
+SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "result_age": 24 * 3600.0, "lock_timeout": None}
+RESULT = re.compile("/queries/([0-9a-f-]+)/result")
 
 
 COMPLETION = {
@@ -58,12 +61,25 @@ DDL = exp.Create | exp.Alter | exp.Drop | exp.Comment
 DML = exp.Insert | exp.Update | exp.Delete | exp.Merge | exp.Copy
 
 
+LOCKED = "Statement '{}' has locked table '{}' in transaction {} and this lock has not yet been released."
+
+
 @dataclass
 class Session:
-    """A session: is a transaction open, and has it changed anything?"""
+    """A session: is a transaction open, has it changed anything, and of which tables (by which statement) rows?"""
 
+    lock_timeout: float
     open: bool = False
     wrote: bool = False
+    holds: dict[Any, str] = field(default_factory=dict)
+    number: int = field(default_factory=time.time_ns)
+    clients: set[Any] = field(default_factory=set)
+    """Its client's connections, which the driver closes after 90 s without use; None: one that a fault has ended."""
+
+    def over(self) -> None:
+        """The transaction ends."""
+        self.open = self.wrote = False
+        self.holds.clear()
 
 
 class Layer:
@@ -77,6 +93,7 @@ class Layer:
         self.faults: list[list[Any]] = []
         self.log: list[Json] = []
         self.chunks: dict[str, tuple[float, bytes]] = {}
+        self.results: dict[str, tuple[float, Json]] = {}
         self.answers: dict[str, asyncio.Task[tuple[int, bytes, str]]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,6 +103,7 @@ class Layer:
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        scope["path"] = scope["path"].replace("//", "/")  # the driver asks for /monitoring/queries//...
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding") == b"gzip" and not scope["path"].startswith("/fs_bucket"):
             body = gzip.decompress(body)
@@ -93,12 +111,20 @@ class Layer:
         if scope["path"].startswith("/_"):
             return await answer(send, 200, self.control(scope["method"], scope["path"], body))
         # uvicorn's own object behind `receive` has the connection; nothing in ASGI ends one without an answer
-        hang_up = receive.__self__.transport.abort  # type: ignore[attr-defined]
+        client = receive.__self__.transport  # type: ignore[attr-defined]
+        clients = session.clients if (session := self.sessions.get(token_of(headers))) else set()
+        clients.add(client)
+
+        def hang_up() -> None:
+            clients.add(None)
+            client.abort()
+
         await self.with_faults(scope, body, send, hang_up)
 
     def control(self, method: str, path: str, body: bytes) -> bytes:
         if path == "/_log" and method == "DELETE":
-            self.log.clear()
+            for memory in (self.log, self.chunks, self.results, self.answers):
+                memory.clear()
         elif path == "/_faults" and method == "PUT":
             self.faults = [[*fault, 0][:4] for fault in json.loads(body)]
         elif path == "/_settings" and method == "PUT":
@@ -121,10 +147,12 @@ class Layer:
     async def with_faults(self, scope: Scope, body: bytes, send: Send, hang_up: Callable[[], None]) -> None:
         texts = [f"{scope['method']} {scope['path']}"]
         entry: Json = {}
-        if scope["path"] == QUERY:
+        fetching = RESULT.fullmatch(scope["path"])
+        if scope["path"] == QUERY or fetching:
             # a session's name in the log, without its token
             name = str(uuid.uuid5(uuid.NAMESPACE_OID, token_of(dict(scope["headers"]))))[:8]
-            entry = {"sql": json.loads(body)["sqlText"], "session": name, "outcome": "running"}
+            sql = texts[0] if fetching else json.loads(body)["sqlText"]
+            entry = {"sql": sql, "session": name, "outcome": "running"}
             if not re.match("PUT 'file://[^/']*'", entry["sql"]):  # the driver's own wish for the URL of one file
                 self.log.append(entry)
                 texts.append(entry["sql"])
@@ -154,6 +182,15 @@ class Layer:
             return 200, content, "gzip" if content[:2] == b"\x1f\x8b" else ""
         if path.startswith("/fs_bucket/") and "*" in path:
             return 400, b"", ""  # upon which the driver asks for a URL of each file of its own
+        address = f"http://{dict(scope['headers'])[b'host'].decode()}"
+        if fetching := RESULT.fullmatch(path):
+            made, data = self.results.get(fetching[1], (0.0, {}))
+            if time.time() - made > self.settings["result_age"]:
+                message = f"Statement {fetching[1]} not found"
+                entry["outcome"] = f"failed: {message}"
+                return 200, failure("000709", "02000", message), ""
+            entry["outcome"] = "ok"
+            return 200, json.dumps({"success": True, "data": self.cut(data, address)}).encode(), ""
         if path == LOGIN and (refused := refusal(json.loads(body)["data"])):
             return 200, refused, ""
         if path.startswith("/telemetry"):  # the driver's reports, which fakesnow refuses and the driver then warns of
@@ -163,11 +200,13 @@ class Layer:
                 status, content = await self.inner(scope, body)
             reply = json.loads(content)
             if reply["success"]:
-                self.sessions[reply["data"]["token"]] = Session()
+                asked = json.loads(body)["data"]["SESSION_PARAMETERS"]
+                self.sessions[reply["data"]["token"]] = Session(float(asked.get("LOCK_TIMEOUT", 43200)))
                 reply["data"] |= COMPLETION
             return status, json.dumps(reply).encode(), ""
         if path == "/session" and "delete=true" in scope["query_string"].decode():
-            await self.end(token_of(dict(scope["headers"])))
+            async with self.turn:
+                self.end(token_of(dict(scope["headers"])))
             return 200, b'{"success": true, "data": null}', ""
         if path != QUERY:
             return *await self.inner(scope, body), ""
@@ -177,17 +216,17 @@ class Layer:
         if name in self.answers:
             entry["outcome"] = "repeated"
         else:
-            self.answers[name] = asyncio.create_task(self.carried_out(scope, body, entry))
+            self.answers[name] = asyncio.create_task(self.carried_out(scope, body, entry, address))
         return await self.answers[name]
 
-    async def carried_out(self, scope: Scope, body: bytes, entry: Json) -> tuple[int, bytes, str]:
+    async def carried_out(self, scope: Scope, body: bytes, entry: Json, address: str) -> tuple[int, bytes, str]:
         """The answer to a statement."""
-        headers = dict(scope["headers"])
-        status, content = await self.in_turn(token_of(headers), scope, body, entry["sql"])
+        status, content = await self.in_turn(token_of(dict(scope["headers"])), scope, body, entry["sql"])
         reply = {"success": False, **json.loads(content)}
         if reply["success"]:
-            address = f"http://{headers[b'host'].decode()}"
-            content = json.dumps({**reply, "data": self.cut(staged(reply["data"]), address)}).encode()
+            data = staged(reply["data"])
+            self.results[data.get("queryId", "")] = time.time(), data
+            content = json.dumps({**reply, "data": self.cut(data, address)}).encode()
         elif status == 500 and reply["code"] == "261000":
             # a bug or a gap of fakesnow's: to the driver a statement that failed, for it would repeat after a 500
             status, content = 200, failure("000002", "0A000", reply["message"])
@@ -198,47 +237,79 @@ class Layer:
         return status, content, ""
 
     async def in_turn(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
-        """fakesnow's answer to a statement; one statement is carried out at a time, whole or not at all."""
-        async with self.turn:
-            connection = fakesnow.server.sessions.get(token)
-            if connection is None:
-                return await self.inner(scope, body)
-            session, statement, duck = self.sessions[token], parsed(sql), connection._duck_conn
-            if isinstance(statement, exp.Transaction) and session.open:
-                sql = "SELECT 'Statement executed successfully.' AS \"status\""
-            if isinstance(statement, DDL) and statement.kind != "SESSION":
-                with suppress(duckdb.TransactionException):  # there is none
-                    duck.commit()  # as Snowflake does before such a statement
-                session.open = False
-            alone = isinstance(statement, DML) and not session.open and connection._autocommit
-            if session.open and not session.wrote and not isinstance(statement, exp.Commit | exp.Rollback):
-                # Snowflake's transactions see at each statement what others have committed; duckdb's do
-                # until their first, so it's begun anew as long as there is nothing in it
-                duck.rollback()
-                duck.begin()
-            elif alone:
-                duck.begin()  # fakesnow makes several statements of some
-            KINDS.set(kinds_of(connection, statement))
-            body = json.dumps({**json.loads(body), "sqlText": on_stage(connection, sql)}).encode()
-            status, content = await self.inner(scope, body)
-            done = json.loads(content).get("success", False)
-            if alone:
-                duck.commit() if done else duck.rollback()
-            if done:
-                declare(connection, statement)
-            if done and isinstance(statement, exp.Transaction | exp.Commit | exp.Rollback):
-                session.open, session.wrote = isinstance(statement, exp.Transaction), False
-            session.wrote |= isinstance(statement, DML)
-            return status, content
+        """fakesnow's answer to a statement; one statement is carried out at a time, whole or not at all.
 
-    async def end(self, token: str) -> None:
+        One that changes rows waits until no other transaction has changed rows of the same table.
+        """
+        start = time.monotonic()
+        while True:
+            async with self.turn:
+                connection = fakesnow.server.sessions.get(token)
+                if connection is None:
+                    return await self.inner(scope, body)
+                statement = parsed(sql)
+                table = changed(connection, statement)
+                holder = None if json.loads(body).get("describeOnly") else self.holder_of(table, token)
+                if holder is None:
+                    return await self.carry_out(token, scope, body, sql)
+            limit = self.settings["lock_timeout"]
+            if time.monotonic() - start >= (self.sessions[token].lock_timeout if limit is None else limit):
+                return 200, failure("000625", "57014", LOCKED.format(holder.holds[table], table[-1], holder.number))
+            await asyncio.sleep(0.02)
+
+    def holder_of(self, table: Any, asking: str) -> Session | None:
+        """Another session whose transaction has changed rows of a table; that of a client that is gone is ended."""
+        for token, session in list(self.sessions.items()):
+            if table in session.holds and token != asking:
+                if all(client is not None and client.is_closing() for client in session.clients):
+                    self.end(token)
+                else:
+                    return session
+        return None
+
+    async def carry_out(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
+        """See `in_turn`."""
+        connection, session, statement = fakesnow.server.sessions[token], self.sessions[token], parsed(sql)
+        duck = connection._duck_conn
+        if isinstance(statement, exp.Transaction) and session.open:
+            sql = "SELECT 'Statement executed successfully.' AS \"status\""
+        if isinstance(statement, DDL) and statement.args.get("kind") != "SESSION":
+            with suppress(duckdb.TransactionException):  # there is none
+                duck.commit()  # as Snowflake does before such a statement
+            session.over()
+        alone = isinstance(statement, DML) and not session.open and connection._autocommit
+        if session.open and not session.wrote and not isinstance(statement, exp.Commit | exp.Rollback):
+            # Snowflake's transactions see at each statement what others have committed; duckdb's do
+            # until their first, so it's begun anew as long as there is nothing in it
+            duck.rollback()
+            duck.begin()
+        elif alone:
+            duck.begin()  # fakesnow makes several statements of some
+        if not alone and (table := changed(connection, statement)):
+            session.holds.setdefault(table, str(uuid.uuid4()))
+        KINDS.set(kinds_of(connection, statement))
+        body = json.dumps({**json.loads(body), "sqlText": on_stage(connection, sql)}).encode()
+        status, content = await self.inner(scope, body)
+        done = json.loads(content).get("success", False)
+        if alone:
+            duck.commit() if done else duck.rollback()
+        if done:
+            declare(connection, statement)
+            if setting := re.match(r"\s*ALTER\s+SESSION\s+SET\s+LOCK_TIMEOUT\s*=\s*(\d+)", sql, re.IGNORECASE):
+                session.lock_timeout = float(setting[1])
+            if isinstance(statement, exp.Commit | exp.Rollback):
+                session.over()
+            session.open |= isinstance(statement, exp.Transaction)
+        session.wrote |= isinstance(statement, DML)
+        return status, content
+
+    def end(self, token: str) -> None:
         """Ends a session, and its transaction without its changes."""
-        async with self.turn:
-            self.sessions.pop(token, None)
-            if connection := fakesnow.server.sessions.pop(token, None):
-                with suppress(duckdb.TransactionException):  # there is none
-                    connection._duck_conn.rollback()
-                connection.close()
+        self.sessions.pop(token, None)
+        if connection := fakesnow.server.sessions.pop(token, None):
+            with suppress(duckdb.TransactionException):  # there is none
+                connection._duck_conn.rollback()
+            connection.close()
 
     def cut(self, data: Json, address: str) -> Json:
         """The first rows stay in the answer; each further part gets a URL."""
@@ -257,9 +328,9 @@ class Layer:
                 {"url": f"{address}/chunks/{name}", "rowCount": part.num_rows,
                  "uncompressedSize": len(plain), "compressedSize": len(content)}
             )  # fmt: skip
-        data["parameters"] = [{"name": "TIMEZONE", "value": "UTC"}]
         first = base64.b64encode(stream(table.slice(0, rows))).decode()
-        return {**data, "rowsetBase64": first, "returned": data["total"], "chunks": chunks, "chunkHeaders": {}}
+        return {**data, "rowsetBase64": first, "returned": data["total"], "chunks": chunks, "chunkHeaders": {},
+                "parameters": [{"name": "TIMEZONE", "value": "UTC"}]}  # fmt: skip
 
     async def inner(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
         """fakesnow's own answer."""
@@ -318,8 +389,10 @@ def staged(data: Json) -> Json:
 if __name__ == "__main__":
     mend_fakesnow()
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer's body waits 40 ms
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    options: Json = {"log_config": None, "http": "h11", "timeout_graceful_shutdown": 1}
+    # whose connections are closed is gone, so none is closed for being idle
+    options: Json = {"log_config": None, "http": "h11", "timeout_graceful_shutdown": 1, "timeout_keep_alive": 86400}
     server = uvicorn.Server(uvicorn.Config(Layer(fakesnow.server.app), **options))
     threading.Thread(target=lambda: setattr(server, "should_exit", not sys.stdin.read()), daemon=True).start()
     try:

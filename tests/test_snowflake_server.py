@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import math
 import pickle
@@ -452,9 +453,9 @@ def test_a_row_that_does_not_fit_fails_its_statement(run):
         with pytest.raises(Error, match=message) as caught:
             run(f'INSERT INTO t SELECT "ID", "N" FROM t_load WHERE "N" IN ({where})')
         assert caught.value.errno == number
-    with pytest.raises(ProgrammingError, match="100038 .*Numeric value 'x' is not recognized"):
+    with pytest.raises(ProgrammingError, match=r"100038 .*Numeric value 'x' is not recognized"):
         run("INSERT INTO t VALUES ('x', 1)")
-    with pytest.raises(ProgrammingError, match="000904 .*\ninvalid identifier 'NO'"):
+    with pytest.raises(ProgrammingError, match=r"000904 .*\ninvalid identifier 'NO'"):
         run("INSERT INTO t SELECT no, 1 FROM t_load")
     assert run("SELECT * FROM t") == []
 
@@ -472,6 +473,122 @@ def test_a_transaction_sees_what_others_commit_before_it_changes_anything(run, c
     assert run("SELECT i FROM t") == [(1,)]
 
 
+MERGE = "MERGE INTO t USING (SELECT 1 AS i) AS n ON t.i = n.i WHEN MATCHED THEN UPDATE SET n = 9"
+
+
+@pytest.mark.parametrize(
+    ("sql", "begin"),
+    [("UPDATE t SET n = n + 1", True), ("UPDATE t SET n = n + 1", False), ('DELETE FROM "T"', True), (MERGE, False),
+     ("INSERT OVERWRITE INTO t SELECT 5, 5", True)],
+)  # fmt: skip
+def test_a_change_waits_for_another_transaction_that_changed_the_table(snow, run, connect, sql, begin):
+    waiting, cursor = connect().cursor(), connect().cursor()
+    run("CREATE TABLE t (i NUMBER(38,0), n NUMBER(38,0))")
+    run("CREATE TABLE u (i NUMBER(38,0), n NUMBER(38,0))")
+    run("INSERT INTO t VALUES (1, 0)")
+    run("BEGIN")
+    run("UPDATE t SET n = 10")
+    if begin:
+        waiting.execute("BEGIN")
+        assert waiting.execute("SELECT n FROM t").fetchall() == [(0,)]
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(waiting.execute, sql)
+        cursor.execute("INSERT INTO t VALUES (2, 0)")  # these wait for nobody
+        cursor.execute("UPDATE u SET n = 10")
+        assert cursor.execute("SELECT n FROM t ORDER BY i").fetchall() == [(0,), (0,)]
+        with pytest.raises(TimeoutError):
+            asked.result(timeout=0.2)
+        run("COMMIT")
+        asked.result(timeout=5)
+    after = {"UPDATE": [(11,), (1,)], "DELETE": [], "MERGE ": [(9,), (0,)], "INSERT": [(5,)]}[sql[:6]]
+    assert waiting.execute("SELECT n FROM t ORDER BY i").fetchall() == after
+    waiting.execute("COMMIT")
+    assert run("SELECT n FROM t ORDER BY i") == after
+
+
+def test_who_waits_too_long_for_a_lock_fails(snow, run, connect):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    run("INSERT INTO t VALUES (1)")
+    run("BEGIN")
+    run("UPDATE t SET i = i + 1")
+    patient = connect(session_parameters={"LOCK_TIMEOUT": 1}).cursor()
+    hasty = connect().cursor()
+    hasty.execute("ALTER SESSION SET LOCK_TIMEOUT = 0")
+    told = connect().cursor()
+    for cursor, setting, least in ((patient, None, 1), (hasty, None, 0), (told, 0.2, 0.2)):
+        snow.set(lock_timeout=setting)
+        cursor.execute("BEGIN")
+        start = time.monotonic()
+        with pytest.raises(
+            ProgrammingError, match=r"Statement '.*' has locked table 'T' in transaction .* not yet been rel"
+        ) as caught:
+            cursor.execute("UPDATE t SET i = i + 10")
+        assert (caught.value.errno, caught.value.sqlstate) == (625, "57014")
+        assert least <= time.monotonic() - start < least + 0.8
+        assert cursor.execute("SELECT i FROM t").fetchall() == [(1,)]  # the transaction goes on
+    run("COMMIT")
+    assert hasty.execute("UPDATE t SET i = i + 10").fetchall() == [(1, 0)]
+
+
+def test_a_transaction_whose_view_is_too_old_for_a_change_fails_as_if_locked(run, connect):
+    other = connect().cursor()
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    run("INSERT INTO t VALUES (1)")
+    other.execute("BEGIN")
+    other.execute("INSERT INTO t VALUES (2)")
+    run("UPDATE t SET i = i + 1")
+    with pytest.raises(ProgrammingError, match="has locked table") as caught:
+        other.execute("UPDATE t SET i = i + 1")
+    assert (caught.value.errno, caught.value.sqlstate) == (625, "57014")
+
+
+HOLD = """
+import json, os, sys, time, snowflake.connector
+cursor = snowflake.connector.connect(**json.loads(sys.argv[1])).cursor()
+cursor.execute("BEGIN")
+cursor.execute("UPDATE t SET i = i + 10")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_locks_end_with_the_session_that_holds_them(snow, run, connect, database):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    run("INSERT INTO t VALUES (0)")
+    closed = connect()
+    closed.cursor().execute("BEGIN")
+    closed.cursor().execute("UPDATE t SET i = i + 10")
+    closed.close()
+    run("UPDATE t SET i = i + 1")
+    options = json.dumps(snow.options(database=database, schema="S"))
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", HOLD, options], stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdout.readline() == "held\n"
+        snow.set(lock_timeout=0)
+        with pytest.raises(ProgrammingError, match="has locked table"):
+            run("UPDATE t SET i = i + 1")
+        snow.set(lock_timeout=10)
+        killed.kill()
+        run("UPDATE t SET i = i + 1")
+    assert run("SELECT i FROM t") == [(2,)]
+
+
+def test_a_session_whose_connection_a_fault_ended_keeps_its_locks(snow, run, connect):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    cursor = connect().cursor()
+    cursor.execute("BEGIN")
+    cursor.execute("UPDATE t SET i = 1")
+    snow.fail(("SELECT 42", "drop", 1))
+    with pytest.raises(Error):
+        cursor.execute("SELECT 42")
+    snow.set(lock_timeout=0.1)
+    with pytest.raises(ProgrammingError, match="has locked table"):
+        run("UPDATE t SET i = 2")
+    cursor.execute("COMMIT")
+    run("UPDATE t SET i = 2")
+
+
 def test_ddl_commits(run, connect):
     run("CREATE TABLE t (i NUMBER(38,0))")
     run("BEGIN")
@@ -482,11 +599,121 @@ def test_ddl_commits(run, connect):
     assert run("SELECT * FROM u") == []
 
 
+def test_a_table_tells_when_it_changed(run, connect, database):
+    run("CREATE TABLE t (i NUMBER(38,0))")
+    ask = f'SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME(\'"{database}"."S"."T"\') AS n'
+
+    def change():
+        ((number,),) = connect().cursor().execute(ask).fetchall()
+        return number
+
+    seen = [change()]
+    for sql in ("INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1)", "UPDATE t SET i = 2", "DELETE FROM t"):
+        run("BEGIN")
+        run(sql)
+        assert change() == seen[-1]
+        run("COMMIT")
+        assert run("SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME('t')") == [(change(),)]
+        seen.append(change())
+    assert sorted(set(seen)) == seen
+    run("DELETE FROM t")
+    assert change() == seen[-1]
+    assert connect().cursor().describe(ask)[0][:2] == ("N", 0)
+    with pytest.raises(ProgrammingError, match="Object 'NO' does not exist"):
+        run("SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME('no')")
+
+
+def test_time_travel_is_accepted_and_the_clock_read(run, connect, database):
+    run("CREATE TABLE t (ts TIMESTAMP_LTZ(6))")
+    run("INSERT INTO t VALUES ('2026-01-02 03:04:05+00:00')")
+    sql = f'SELECT x.ts AS "Ts" FROM "{database}"."S"."T" AT(TIMESTAMP => \'2026-01-01 00:00:00 +00:00\'::TIMESTAMP_TZ) AS x'
+    assert described(connect().cursor().describe(sql)) == {"Ts": DESCRIBED["LTZ"]}
+    assert run(f"{sql} WHERE ts IS NOT NULL") == [(MOMENT.replace(microsecond=0, tzinfo=dt.UTC),)]
+    ((millis,),) = run("SELECT DATE_PART(EPOCH_MILLISECOND, CURRENT_TIMESTAMP())")
+    assert abs(millis - time.time() * 1000) < 5000
+    assert run("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()") == [(database, "S")]
+
+
+def test_rows_are_counted_summed_and_grouped_exactly(run):
+    run("CREATE TABLE t (a VARCHAR, b NUMBER(12,2), _job VARCHAR, _run_id VARCHAR)")
+    rows = [("ä", "1.50"), ("x", None), ("x", "12345678.25")]
+    for a, b in rows:
+        run(f"INSERT INTO t SELECT '{a}', {b or 'NULL'}, 'scores', '{a}'")
+    sums = sum(int(hashlib.md5(f"{a}|{b or ''}".encode()).hexdigest()[16:], 16) for a, b in rows)
+    sql = "SELECT COUNT(*), SUM(MD5_NUMBER_LOWER64(\"A\" || '|' || COALESCE(TO_VARCHAR(\"B\"), ''))), SUM(b) FROM t"
+    assert run(sql) == [(3, sums, Decimal("12345679.75"))]
+    assert run("SELECT MD5_NUMBER_LOWER64('Snowflake')") == [(9203306159527282910,)]  # the documentation's example
+    assert sorted(run("SELECT _JOB, _RUN_ID, COUNT(*) FROM t GROUP BY 1, 2")) == [
+        ("scores", "x", 2),
+        ("scores", "ä", 1),
+    ]
+
+
+def test_a_view_has_the_latest_row_of_each_key(run):
+    run("CREATE TABLE t (id NUMBER(38,0), day DATE, score FLOAT)")
+    run("INSERT INTO t VALUES (1, '2026-01-01', 1), (1, '2026-01-02', 2), (2, '2026-01-01', 3)")
+    for _ in range(2):
+        run('CREATE OR REPLACE VIEW "S"."V" COMMENT = \'the latest\' AS SELECT * FROM "S"."T" '
+            "QUALIFY ROW_NUMBER() OVER (PARTITION BY id ORDER BY day DESC) = 1")  # fmt: skip
+    run("INSERT INTO t VALUES (2, '2026-01-03', 4)")
+    assert run("SELECT * FROM v ORDER BY id") == [(1, dt.date(2026, 1, 2), 2.0), (2, dt.date(2026, 1, 3), 4.0)]
+
+
+def test_arrays_are_flattened(run):
+    run("CREATE TABLE t (id NUMBER(38,0), _reasons ARRAY)")
+    run("""INSERT INTO t SELECT 1, PARSE_JSON('[{"rule": "a b", "of": [1]}, {"rule": "c"}]')""")
+    run("INSERT INTO t SELECT 2, NULL UNION ALL SELECT 3, ARRAY_CONSTRUCT()")
+    rules = "SELECT id, f.value:rule::VARCHAR FROM t, LATERAL FLATTEN(input => t._REASONS) f ORDER BY f.index"
+    assert run(rules) == [(1, "a b"), (1, "c")]
+    with pytest.raises(ProgrammingError, match="FLATTEN with OUTER => TRUE not implemented"):
+        run("SELECT f.value FROM t, LATERAL FLATTEN(input => t._REASONS, OUTER => TRUE) f")
+
+
+def test_copies_of_a_table_have_its_types(run, connect):
+    run(f"CREATE TABLE t ({DECLARED})")
+    for name, how in (("a", "LIKE t"), ("b", "CLONE t"), ("c", "AS SELECT * FROM t")):
+        run(f"CREATE TABLE {name} {how}")
+        assert described(connect().cursor().describe(f"SELECT * FROM {name}")) == DESCRIBED
+        run(f'ALTER TABLE {name} ADD COLUMN IF NOT EXISTS "LTZ" ARRAY, "M" ARRAY')
+        assert described(connect().cursor().describe(f"SELECT * FROM {name}"))["LTZ"] == DESCRIBED["LTZ"]
+    run("COMMENT ON TABLE a IS 'a copy'")
+
+
+def test_a_result_is_there_for_a_day_with_new_urls_each_time(snow, run, connect):
+    snow.set(chunk_rows=4, max_age=0)
+    cursor = connect().cursor()
+    cursor.execute("SELECT range AS id, IFF(range > 2, NULL, 'x') AS \"Text\" FROM range(10)")
+    name, first = cursor.sfqid, cursor.get_result_batches()
+    cursor.connection.close()
+    with pytest.raises(Error, match="Failed to fetch chunk data"):
+        first[1].to_arrow()
+    snow.set(chunk_rows=4)
+    other = connect().cursor()
+    for ask in (other.query_result, other.get_results_from_sfqid):
+        ask(name)
+        again = other.get_result_batches()
+        table = pa.concat_tables([batch.to_arrow(**EXACT) for batch in again])
+        assert table.equals(pa.table({"ID": pa.array(range(10), pa.int8()), "Text": ["x"] * 3 + [None] * 7}))
+        assert other.fetchall() == list(zip(*table.to_pydict().values(), strict=True))
+    url = f"GET /queries/{name}/result"
+    assert snow.statements()[1:] == [(url, "ok"), (url, "ok")]
+    snow.fail((f"^{url}", "error", 1))
+    with pytest.raises(Error, match="SQL execution internal error"):
+        other.query_result(name)
+    snow.set(result_age=0)
+    for unknown in (name, str(uuid.uuid4())):
+        with pytest.raises(ProgrammingError, match=f"000709 .*{unknown} not found"):
+            other.query_result(unknown)
+    assert [outcome.split(":")[0] for _, outcome in snow.statements()[3:]] == ["error", "failed", "failed"]
+
+
 def test_what_the_stand_in_cannot_do_fails_at_once(snow, connect):
     cursor = connect(retry_max_attempts=3).cursor()
     with pytest.raises(ProgrammingError, match=r"000002 .*fakesnow"):
         cursor.execute("SELECT $1 FROM VALUES (1)")
-    assert len(snow.log()) == 1
+    with pytest.raises(ProgrammingError, match=r"002140 .*\nUnknown function no_such"):
+        cursor.execute("SELECT no_such(1)")
+    assert len(snow.log()) == 2
 
 
 def test_settings_of_a_session_are_taken(snow, run):
