@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,10 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from lakehouse import ledger, pipeline, publication
+from lakehouse.errors import LakehouseError
+from lakehouse.sinks.target import SINK
+from lakehouse.snowflake import sessions
 from tests.conftest import score, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -112,7 +120,7 @@ def bad_features(day: str = DAY, shift: float = 0.0) -> pa.Table:
 
 
 @pytest.fixture
-def halfway(daily, account):
+def halfway(daily):
     """Two slices are published; then the input of the first changes. Gives the job, and then the rows it must have."""
     write("lake/features", pa.concat_tables([bad_features(), features(NEXT, start=100)]), ["day"])
     job = daily(checks={"quarantine": {"max_fraction": 0.1}})
@@ -122,31 +130,108 @@ def halfway(daily, account):
     return job, scores(features(rows=38, shift=0.5), features(NEXT, start=100))
 
 
-def assert_published_once(account, held, job, expected) -> None:
-    """Assert what an uninterrupted run leaves: rows, quarantine, both ledgers and the run's own record."""
-    assert held() == expected
-    newest, *_ = account.run("SELECT run_id FROM scores_runs WHERE generation = 2")
-    assert held(runs=True) >= set(newest)
-    for table, runs in (("scores", 3), ("scores_quarantine", 2)):
-        entered = account.run(f"SELECT run_id FROM {table}_runs WHERE run_id <> ''")
-        assert len(entered) == len(set(entered)) == runs
-    assert account.run(f"SELECT COUNT(*) FROM scores_quarantine WHERE _run_id = '{newest[0]}'") == [(2,)]
-    assert account.run("SELECT COUNT(*) FROM scores_quarantine") == [(4,)]
+def assert_published_once(account, job, runs: int) -> None:
+    """Assert that each of so many runs of the day has its rows set aside once, an entry in each ledger and a record."""
+    wanted = [(generation,) for generation in range(1, runs + 1)]
+    for table in ("scores", "scores_quarantine"):
+        assert (
+            account.run(f"SELECT generation FROM {table}_runs WHERE identity = '{job.job}/score_date={DAY}' ORDER BY 1")
+            == wanted
+        )
+    assert account.run("SELECT COUNT(*) FROM scores_quarantine") == [(2 * runs,)]
     recorded = [(r["status"], r["generation"]) for r in ledger.runs(ledger.state_of(job), job.job, DAY)]
-    assert recorded == [("published", 2), ("published", 1)]
+    assert sorted(recorded) == [("published", generation) for (generation,) in wanted]
 
 
-@pytest.mark.parametrize("action", ["error", "drop", "lost reply"])
-@pytest.mark.parametrize("number", range(45))
-def test_a_fault_at_any_request_leaves_what_an_uninterrupted_run_leaves(halfway, account, held, number, action):
+@pytest.mark.parametrize(("number", "action"), [(0, "drop"), (3, "503"), (20, "drop"), (36, "lost reply")])
+def test_a_fault_anywhere_in_a_run_is_mended_by_the_next(halfway, account, held, number, action):
     job, expected = halfway
     account.server.fail((REQUESTS, action, 1, number))
-    try:
+    with suppress(LakehouseError):
         score(job)
-    except LakehouseError as error:
-        print(number, type(error), error)
-    left = account.server.fail()
-    account.server.reset()
+    assert account.server.fail() == []
     score(job)
-    assert_published_once(account, held, job, expected)
-    assert not left
+    assert held() == expected
+    assert_published_once(account, job, 2)
+
+
+@pytest.fixture
+def intent(halfway, monkeypatch):
+    """A run that died once its intent was declared: intent, state folder, request."""
+    found = []
+
+    def die(*arguments):
+        found[:] = arguments
+        raise Crash
+
+    monkeypatch.setattr(pipeline, "carry_out", die)
+    with pytest.raises(Crash):
+        score(halfway[0])
+    return found
+
+
+def carried_out(intent: Any, state: Any, request: Any) -> bool:
+    """Whether a run could be finished."""
+    try:
+        publication.carry_out(intent, state, request)
+    except (LakehouseError, Crash):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("action", ["error", "lost reply", "crash"])
+def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_again(
+    halfway, intent, account, held, monkeypatch, action
+):
+    """The same rows are published as one generation after the other, each with a fault at the next request."""
+    job, expected = halfway
+    declared, state, request = intent
+    shutil.copytree("state", "kept")
+    failed, runs = 0, 1
+    for number in itertools.count():
+        shutil.copytree("kept/staged", "state/staged", dirs_exist_ok=True)
+        targets = tuple(replace(t, generation=number + 2) for t in declared.targets if t.kind == SINK)
+        record = {**declared.record, "generation": number + 2, "run_id": f"{declared.run_id}-{number}"}
+        mine = replace(declared, run_id=f"{declared.run_id}-{number}", targets=targets, record=record)
+        with monkeypatch.context() as patched:
+            if action == "crash":
+                left = crash_at(patched, number)
+            else:
+                account.server.fail((REQUESTS, action, 1, number))
+            failed += not carried_out(mine, state, request)
+        missed = left if action == "crash" else account.server.fail()
+        account.server.fail(("", "drop", 0))
+        assert carried_out(mine, state, request)
+        runs += 1
+        assert held() == expected
+        if missed:
+            break
+    ledger.close(state, declared)
+    entered = account.run(
+        f"SELECT generation FROM scores_runs WHERE identity = '{job.job}/score_date={DAY}' ORDER BY 1"
+    )
+    assert entered == [(generation,) for generation in range(1, runs + 1)]
+    assert len(ledger.runs(ledger.state_of(job), job.job, DAY)) == runs
+    assert number > 15
+    assert failed > {"error": 5, "crash": 18, "lost reply": -1}[action]
+
+
+def crash_at(monkeypatch, number: int) -> list[int]:
+    """End the process, as far as the code can tell, after the n-th statement or upload; what is left to come then."""
+    left = [number]
+
+    def dying(act: Any) -> Any:
+        def acting(*arguments: Any) -> Any:
+            done = act(*arguments)
+            if left:
+                left[0] -= 1
+                if left[0] < 0:
+                    left.clear()
+                    raise Crash
+            return done
+
+        return acting
+
+    for name in ("cursor", "put", "described"):
+        monkeypatch.setattr(sessions.Session, name, dying(getattr(sessions.Session, name)))
+    return left
