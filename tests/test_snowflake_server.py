@@ -17,6 +17,7 @@ from decimal import Context, Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import snowflake.connector
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.constants import FIELD_ID_TO_NAME
@@ -71,6 +72,25 @@ def test_who_has_a_password_or_a_key_comes_in(connect):
         assert connect(**secret).cursor().execute("SELECT 1").fetchall() == [(1,)]
     with pytest.raises(DatabaseError, match="Incorrect username or password"):
         connect(password="wrong")
+
+
+def test_a_login_by_name_has_its_settings_from_a_file(snow, database, monkeypatch, tmp_path):
+    path = tmp_path / "key.p8"
+    private = serialization.load_der_private_key(key(), None)
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private.private_bytes(*pem))
+    with_key = {"authenticator": "SNOWFLAKE_JWT", "private_key_file": str(path)}
+    # the driver warns of this one's absence before it looks into the file
+    explicit = {"enable_server_session_keep_alive_auto_detection": False}
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
+    for name, more, schema in (("by password", {}, "S"), ("with-key", with_key, "OTHER")):
+        (tmp_path / "connections.toml").write_text(snow.toml(name, database=database, schema=schema, **more))
+        (tmp_path / "connections.toml").chmod(0o600)
+        with snowflake.connector.connect(connection_name=name, **explicit) as connection:
+            rows = connection.cursor().execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()").fetchall()
+            assert rows == [(database, schema)]
+    with pytest.raises(Error, match="Connection 'by password' not found"):
+        snowflake.connector.connect(connection_name="by password", **explicit)
 
 
 def test_values_of_every_type_come_back(run, connect):

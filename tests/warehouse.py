@@ -51,6 +51,15 @@ class Warehouse:
     def connect(self, **more: Any) -> snowflake.connector.SnowflakeConnection:
         return snowflake.connector.connect(**self.options(**more))
 
+    def toml(self, name: str, **more: Any) -> str:
+        """The text of a connections.toml with one connection; `more` as for options.
+
+        The driver reads the file in the folder SNOWFLAKE_HOME at each connect(), if only its owner may write it. Its
+        5.2 doesn't look into SNOWFLAKE_CONNECTIONS.
+        """
+        settings = self.options(**more).items()
+        return "\n".join([f"[{json.dumps(name)}]", *(f"{key} = {json.dumps(value)}" for key, value in settings), ""])
+
     def fail(self, *faults: tuple[Any, ...]) -> list[Any]:
         """Makes faults happen, (pattern, action, times[, first]) each; without any, those that did not."""
         return self._ask("PUT" if faults else "GET", "_faults", faults or None)
