@@ -462,6 +462,21 @@ def test_a_publication_is_one_transaction(run, connect):
     assert run("SELECT fence FROM ledger") == [(1,)]
 
 
+def test_a_row_is_merged_into_once_only(run):
+    run('CREATE TABLE "T" ("ID" NUMBER(19,0), "N" FLOAT)')
+    run('CREATE TABLE "T_LOAD" ("ID" NUMBER(19,0), "N" FLOAT)')
+    run('INSERT INTO "T" VALUES (1, 0)')
+    merge = (
+        'MERGE INTO "S"."T" AS t USING (SELECT * FROM "S"."T_LOAD") AS n ON t."ID" = n."ID" '
+        'WHEN MATCHED THEN UPDATE SET t."N" = n."N" WHEN NOT MATCHED THEN INSERT ("ID", "N") VALUES (n."ID", n."N")'
+    )
+    run('INSERT INTO "T_LOAD" VALUES (1, 1), (2, 2), (2, 3)')
+    assert run(merge) == [(2, 1)]  # equal keys that aren't there yet are all inserted
+    with pytest.raises(ProgrammingError, match=r"100090 \(42P18\): Duplicate row detected"):
+        run(merge)
+    assert run('SELECT * FROM "T" ORDER BY 1, 2') == [(1, 1.0), (2, 2.0), (2, 3.0)]
+
+
 def test_a_row_that_does_not_fit_fails_its_statement(run):
     run('CREATE TABLE t ("ID" NUMBER(5,0) NOT NULL, "N" NUMBER(5,2))')
     run('CREATE TABLE t_load ("ID" NUMBER(38,0), "N" NUMBER(38,0))')
@@ -617,6 +632,10 @@ def test_ddl_commits(run, connect):
     run("ROLLBACK")
     assert run("SELECT i FROM t") == connect().cursor().execute("SELECT i FROM t").fetchall() == [(1,)]
     assert run("SELECT * FROM u") == []
+    run("BEGIN")
+    run("TRUNCATE TABLE t")
+    run("ROLLBACK")
+    assert run("SELECT i FROM t") == []
 
 
 def test_a_table_tells_when_it_changed(run, connect, database):
