@@ -102,7 +102,7 @@ def _md5(texts: pa.Array) -> Hashes:
     values = distinct.dictionary.cast(pa.large_binary()).to_pylist()
     digests = b"".join([hashlib.md5(value, usedforsecurity=False).digest() for value in values])
     hashes: Hashes = np.frombuffer(digests, ">u8")[1::2].astype(np.uint64)
-    return hashes.take(distinct.indices.to_numpy())
+    return np.take(hashes, np.asarray(distinct.indices))
 
 
 def _sum(hashes: Hashes) -> int:

@@ -165,7 +165,7 @@ def full_name(session: Any, table: exp.Table) -> tuple[str, str, str]:
 
 def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, str] | None:
     """The table that a statement locks in Snowflake: one whose rows it changes or removes; adding rows locks nothing."""
-    if not isinstance(statement, exp.Update | exp.Delete | exp.Merge) and not (
+    if not isinstance(statement, exp.Update | exp.Delete | exp.Merge | exp.TruncateTable) and not (
         isinstance(statement, exp.Insert) and statement.args.get("overwrite")
     ):
         return None
@@ -272,7 +272,8 @@ def mend_fakesnow() -> None:
     """Replaces what fakesnow 0.12.1 does wrong and these tests need."""
     source_urls, params = fakesnow.copy_into._source_urls, fakesnow.copy_into._params
     comment_sql = fakesnow.info_schema.insert_table_comment_sql
-    execute, transform = fakesnow.cursor.FakeSnowflakeCursor.execute, fakesnow.cursor.FakeSnowflakeCursor._transform
+    cursor = fakesnow.cursor.FakeSnowflakeCursor
+    execute, explode, transform = cursor.execute, cursor._transform_explode, cursor._transform
 
     def files_in(source: str, files: list[str]) -> list[str]:
         """FILES= of internal stages, which fakesnow refuses because they are folders, not URLs."""
@@ -296,6 +297,16 @@ def mend_fakesnow() -> None:
         """No empty comment is written: that is in another database, where a transaction can't write too."""
         return comment_sql(catalog, schema, table, text) if text else "SELECT 1"
 
+    def exploded(self: Any, expression: exp.Expression) -> list[exp.Expression]:
+        if isinstance(expression, exp.Merge) and any(when.args["matched"] for when in expression.args["whens"]):
+            target, source, on = (expression.args[part].copy() for part in ("this", "using", "on"))
+            row = exp.column("ROWID", table=target.alias_or_name, quoted=True)
+            twice = exp.select("1").from_(target).join(source, on=on).group_by(row).having("COUNT(*) > 1")
+            if self._duck_conn.execute(self._transform(twice, None).sql("duckdb")).fetchone():
+                message = "Duplicate row detected during DML action"
+                raise ProgrammingError(msg=message, errno=100090, sqlstate="42P18")
+        return explode(self, expression)
+
     def transformed(self: Any, expression: exp.Expression, given: Any) -> exp.Expression:
         return transform(self, expression.transform(lambda node: translated(self._conn, node)), given)
 
@@ -315,8 +326,7 @@ def mend_fakesnow() -> None:
     fakesnow.transforms.numeric_agg_implicit_cast = lambda node: node
     fakesnow.server.describe_as_rowtype = columns_of
     fakesnow.server.to_sf = as_sent
-    fakesnow.cursor.FakeSnowflakeCursor.execute = executed
-    fakesnow.cursor.FakeSnowflakeCursor._transform = transformed
+    cursor.execute, cursor._transform_explode, cursor._transform = executed, exploded, transformed
     fakesnow.copy_into._source_urls = files_in
     fakesnow.copy_into._params = told
     fakesnow.info_schema.insert_table_comment_sql = comment

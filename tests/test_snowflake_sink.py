@@ -15,10 +15,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse import ledger, pipeline, publication
-from lakehouse.errors import LakehouseError
+from lakehouse.engines import local
+from lakehouse.errors import Blocked, LakehouseError, Partial
 from lakehouse.sinks.target import SINK
 from lakehouse.snowflake import sessions
-from tests.conftest import score, write
+from tests.conftest import read, score, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
 X = pd.DataFrame({"a": np.arange(40) / 7, "b": np.arange(40) % 3 - 1.0})
@@ -235,3 +236,62 @@ def crash_at(monkeypatch, number: int) -> list[int]:
     for name in ("cursor", "put", "described"):
         monkeypatch.setattr(sessions.Session, name, dying(getattr(sessions.Session, name)))
     return left
+
+
+# Two tables of one job
+
+
+@pytest.fixture
+def both(daily, account):
+    """A job into a Delta table and one in Snowflake."""
+    snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
+    return lambda day=DAY, **more: daily(day, sinks=[{"type": "delta", "table": "lake/scores"}, snow], **more)
+
+
+def test_both_tables_of_a_job_get_the_same_rows_of_one_run(both, account, held):
+    write("lake/features", pa.concat_tables([features(), features(NEXT, start=100)]), ["day"])
+    done = score(both())
+    score(both(NEXT))
+    assert [(sink["type"], sink["version"]) for sink in done.sinks] == [("delta", 1), ("snowflake", 1)]
+    mine = [(r["id"], r["country"], round(r["p"], 9), str(r["score_date"])) for r in read("lake/scores").to_pylist()]
+    assert sorted(mine) == held() == scores(features(), features(NEXT, start=100))
+    assert set(read("lake/scores")["_run_id"].to_pylist()) == held(runs=True)
+    assert score(both()).status == "unchanged"
+    one, other = pipeline.verified(both()).values()
+    assert one == other
+    assert (one.rows, one.uncompared) == (40, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE scores SET p = p + 1e-12 WHERE id = 7", "column 'p' has other values"),
+        ("UPDATE scores SET country = 'C1' WHERE id = 7", "column 'country' has other values"),
+        ("UPDATE scores SET _warnings = NULL WHERE id = 7", "column '_warnings' has other values"),
+        ("DELETE FROM scores WHERE id = 7", "there are 40 rows and 39"),
+    ],
+)
+def test_rows_that_differ_between_the_tables_are_found(both, account, change, said):
+    write("lake/features", features(), ["day"])
+    score(both())
+    account.run(change)
+    with pytest.raises(Blocked, match=said):
+        pipeline.verified(both())
+
+
+def test_a_sink_that_can_not_be_reached_leaves_the_run_partial_and_the_next_one_finishes_it_without_scoring(
+    both, account, held, monkeypatch
+):
+    write("lake/features", features(), ["day"])
+    account.server.fail(("^COMMIT", "503", 9))
+    with pytest.raises(Partial, match="the next run of this job and slice goes on from here"):
+        score(both())
+    account.server.reset()
+    assert read("lake/scores").num_rows == 40
+    assert held() == []
+    assert pipeline.status(both())[0].status == "partial"
+    monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
+    done = score(both())
+    assert done.status == "published"
+    assert held() == scores(features())
+    assert set(read("lake/scores")["_run_id"].to_pylist()) == held(runs=True) == {done.run_id}
