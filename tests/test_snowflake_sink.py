@@ -14,9 +14,10 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import ledger, pipeline, publication
+from lakehouse import ledger, pipeline, publication, sweep
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, LakehouseError, Partial
+from lakehouse.sinks import loading
 from lakehouse.sinks.target import SINK
 from lakehouse.snowflake import sessions
 from tests.conftest import read, score, write
@@ -112,6 +113,10 @@ REQUESTS = r"^POST /(queries|session/v1/login)|^PUT /fs_bucket"
 
 class Crash(BaseException):
     """Stands for the end of the process: nothing in the code may catch it."""
+
+
+def die() -> None:
+    raise Crash
 
 
 def bad_features(day: str = DAY, shift: float = 0.0) -> pa.Table:
@@ -238,6 +243,25 @@ def crash_at(monkeypatch, number: int) -> list[int]:
     return left
 
 
+def test_what_dead_runs_left_in_snowflake_is_swept(daily, account, monkeypatch):
+    write("lake/features", bad_features(), ["day"])
+    job, enter = daily(checks={"quarantine": {"max_fraction": 0.1}}), loading._enter
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            loading, "_enter", lambda s, t, target, r: enter(s, t, target, r) if target.kind != SINK else die()
+        )
+        with pytest.raises(Crash):
+            score(job)
+    now = ledger.now()
+    (waiting,) = [left for left in sweep.sweep(job, now, take_away=True) if left.table == account.table("SCORES")]
+    assert (waiting.files, waiting.kept) == (2, "waits to be finished by the next run of its job")
+    score(job)
+    assert {left.files for left in sweep.sweep(job, now, take_away=True)} == {1}  # the dead run's table
+    assert sweep.sweep(job, now, take_away=True) == []
+    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == []
+    assert account.run("LIST @scores_stage") == []
+
+
 # Two tables of one job
 
 
@@ -283,7 +307,7 @@ def test_a_sink_that_can_not_be_reached_leaves_the_run_partial_and_the_next_one_
     both, account, held, monkeypatch
 ):
     write("lake/features", features(), ["day"])
-    account.server.fail(("^COMMIT", "503", 9))
+    account.server.fail(("^COMMIT", "error", 1))
     with pytest.raises(Partial, match="the next run of this job and slice goes on from here"):
         score(both())
     account.server.reset()
