@@ -200,11 +200,21 @@ def declare(session: Any, statement: exp.Expression | None) -> None:
         tables[name] = columns
 
 
+STAGE = r"""@((?:"(?:[^"]|"")+"|[^\s/"'])+)(?:/([^\s']*))?"""
+
+
+def stage_names(var: str, current_database: str, current_schema: str) -> tuple[str, ...]:
+    """Database, schema and name of a stage; a dot, slash or apostrophe within a name is more than fakesnow can."""
+    parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', var)
+    names = [quoted.replace('""', '"') or plain.upper() for quoted, plain in parts]
+    return (*(current_database, current_schema)[: 3 - len(names)], *names)
+
+
 def on_stage(session: Any, sql: str) -> str:
     """What fakesnow shall carry out instead of REMOVE, of LIST with a path, and of a stage in quotes."""
     if re.match(r"\s*(PUT|REMOVE|RM|LIST|LS|COPY)\b", sql, re.IGNORECASE):
-        sql = re.sub(r"'(@[^'\s]+)'", r"\1", sql)
-    found = re.fullmatch(r"\s*(REMOVE|RM|LIST|LS)\s+@([^\s/]+)(?:/(\S*))?\s*;?\s*", sql, re.IGNORECASE)
+        sql = re.sub(f"'({STAGE})'", r"\1", sql)
+    found = re.fullmatch(rf"\s*(REMOVE|RM|LIST|LS)\s+{STAGE}\s*;?\s*", sql, re.IGNORECASE)
     if not found:
         return sql
     command, named, path = found[1].upper(), found[2], found[3] or ""
@@ -286,6 +296,17 @@ def mend_fakesnow() -> None:
                 raise ProgrammingError(msg=f"Remote file '{name}' was not found.", errno=91016, sqlstate="22000")
         return paths
 
+    def columns(table: exp.Table, duck: Any, database: str, schema: str) -> list[tuple[str, str]]:
+        """A table's columns and types, whatever characters are in its name."""
+        name = exp.table_(table.name, table.db or schema, table.catalog or database, quoted=True)
+        return [row[:2] for row in duck.execute(f"DESCRIBE {name.sql('duckdb')}").fetchall()]
+
+    def matched(there: list[str], wanted: list[str], how: fakesnow.copy_into.MatchByColumnName) -> dict[str, str]:
+        """Columns of a table and of a file, where names in lower case match too, which fakesnow takes for others."""
+        fold = str if how == fakesnow.copy_into.MatchByColumnName.CASE_SENSITIVE else str.upper
+        names = {fold(name): name for name in there}
+        return {name: names[fold(name)] for name in wanted if fold(name) in names}
+
     def told(expression: exp.Copy, *more: Any, **named: Any) -> Any:
         """FORCE = FALSE and PURGE = FALSE, which fakesnow takes for TRUE."""
         given = expression.args.get("params") or []
@@ -329,6 +350,10 @@ def mend_fakesnow() -> None:
     cursor.execute, cursor._transform_explode, cursor._transform = executed, exploded, transformed
     fakesnow.copy_into._source_urls = files_in
     fakesnow.copy_into._params = told
+    fakesnow.copy_into._describe_table = columns
+    fakesnow.copy_into._get_table_columns = lambda *table: [name for name, _ in columns(*table)]
+    fakesnow.copy_into._match_parquet_columns = matched
+    stage.parts_from_var = stage_names
     fakesnow.info_schema.insert_table_comment_sql = comment
 
 
