@@ -1,7 +1,8 @@
 """Snowflake's types, statements and errors on duckdb, where fakesnow 0.12.1 has none or others; see snowflake_server.py.
 
-It doesn't know the difference between names that differ in case only ("a" and "A"), and a statement that fails ends
-the transaction it is in: until ROLLBACK all others fail, where Snowflake goes on.
+Known differences: names that differ in case only ("a" and "A") are the same; a statement that fails after its
+transaction has changed something ends that: until ROLLBACK all others fail, where Snowflake goes on; a transaction
+sees what others commit until its own first change, not until its end; no length of a VARCHAR is enforced.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ DECLARED: dict[str, dict[str, dict[str, dict[str, exp.DataType]]]] = {}
 """The types of columns as CREATE and ALTER said, by database, schema and table: duckdb has fewer types."""
 KINDS: ContextVar[list[tuple[str, exp.DataType | None]]] = ContextVar("KINDS")
 """A result's columns as Snowflake has them, name and type, where known; none where not."""
+CHANGES: dict[tuple[str, str, str], tuple[Any, int]] = {}
+"""What each table contained when it was last asked for, and the time then."""
+STAGE = r"""@((?:"(?:[^"]|"")+"|[^\s/"'])+)(?:/([^\s']*))?"""
 ERRORS: list[tuple[type[duckdb.Error], str, int, str, str]] = [
     (duckdb.ConstraintException, "NOT NULL constraint failed", 100072, "22000", "NULL result in a non-nullable column"),
     (duckdb.ConversionException, r"[Cc]ast(?:ing)? value \"?([^\s\"]+)\"? to type DECIMAL.*out of range", 100039, "22003", "Numeric value '{}' is out of range"),
@@ -174,10 +178,8 @@ def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, s
 
 def declare(session: Any, statement: exp.Expression | None) -> None:
     """Remembers the types of the columns that a statement has made."""
-    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.args.get("kind") not in (
-        "TABLE",
-        "VIEW",
-    ):
+    made = isinstance(statement, exp.Create | exp.Alter | exp.Drop) and statement.args.get("kind")
+    if made not in ("TABLE", "VIEW"):
         return
     database, schema, name = full_name(session, statement.find(exp.Table))
     tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
@@ -196,11 +198,8 @@ def declare(session: Any, statement: exp.Expression | None) -> None:
         tables[name] = dict(DECLARED[source[0]][source[1]][source[2]])
     elif isinstance(statement.expression, exp.Query) and not columns:
         tables[name] = dict(kinds_of(session, statement.expression))
-    elif statement.args.get("replace") or name not in tables:
+    elif not statement.args.get("exists") or name not in tables:
         tables[name] = columns
-
-
-STAGE = r"""@((?:"(?:[^"]|"")+"|[^\s/"'])+)(?:/([^\s']*))?"""
 
 
 def stage_names(var: str, current_database: str, current_schema: str) -> tuple[str, ...]:
@@ -248,14 +247,11 @@ def translated(session: Any, node: exp.Expression) -> exp.Expression:
     return node
 
 
-CHANGES: dict[tuple[str, str, str], tuple[Any, int]] = {}
-"""What each table contained when it was last asked for, and the time then."""
-
-
 def last_change(session: Any, name: str) -> int:
-    """The time, in ns, at which this was first asked for what a table now contains, what is committed only.
+    """The time, in ns, at which this was first asked for what a table now contains, as far as it's committed.
 
-    Snowflake's is that of the commit: two changes without a question between them are one here, or none if the second undoes the first.
+    Snowflake's is that of the commit. Here two changes without a question between them are one, or none if the second
+    undoes the first.
     """
     table = full_name(session, exp.to_table(name, dialect="snowflake"))
     quoted = exp.table_(*reversed(table), quoted=True).sql("duckdb")
