@@ -427,6 +427,29 @@ def test_parquet_of_every_type_is_loaded(run, connect, database, tmp_path):
     assert math.copysign(1, got["F64"][0].as_py()) == -1
 
 
+@pytest.mark.parametrize("name", ["lower", "my table", "a-b", 'a"b'])
+def test_names_may_have_other_characters_and_columns_match_by_case(run, tmp_path, name):
+    pq.write_table(pa.table({"id": [1], 'select "x"': [1.5], "FROM": ["a"]}), tmp_path / "a.parquet")
+    quoted = name.replace('"', '""')
+    for table in (quoted, f"{quoted}_LOAD"):
+        run(f'CREATE TABLE "S"."{table}" ("id" NUMBER(19,0), "select ""x""" FLOAT, "from" VARCHAR)')
+    place = f'@"S"."{quoted}_STAGE"'
+    run(f'CREATE STAGE "S"."{quoted}_STAGE"')
+    run(f"PUT 'file://{tmp_path}/a.parquet' '{place}/run-1/' AUTO_COMPRESS = FALSE")
+    copy = f'COPY INTO "S"."{quoted}_LOAD" FROM {place}/run-1/ FILES = (\'a.parquet\') FORCE = TRUE {MATCHED}'
+    run(copy)
+    run(copy.replace("CASE_INSENSITIVE", "CASE_SENSITIVE"))
+    rows = [(1, 1.5, "a"), (1, 1.5, None)]
+    assert run(f'SELECT * FROM "S"."{quoted}_LOAD" ORDER BY "from"') == rows
+    run(f'DELETE FROM "S"."{quoted}_LOAD" WHERE "from" IS NULL')
+    for _ in range(2):
+        run(f'MERGE INTO "S"."{quoted}" AS t USING "S"."{quoted}_LOAD" AS n ON t."id" = n."id" WHEN MATCHED THEN '
+            'UPDATE SET t."select ""x""" = n."select ""x""", "from" = n."from" WHEN NOT MATCHED THEN '
+            'INSERT ("id", "select ""x""", "from") VALUES (n."id", n."select ""x""", n."from")')  # fmt: skip
+    assert run(f'SELECT * FROM "S"."{quoted}"') == rows[:1]
+    assert len(run(f"REMOVE {place}/run-1/")) == 1
+
+
 def test_a_publication_is_one_transaction(run, connect):
     other = connect().cursor()
     run('CREATE TABLE t ("ID" NUMBER(19,0) NOT NULL, "SCORE" NUMBER(5,2), "DAY" DATE)')
