@@ -274,12 +274,14 @@ class Layer:
     ) -> tuple[int, bytes]:
         """See `in_turn`; no `statement`: it's only described."""
         duck, sql = connection._duck_conn, on_stage(connection, request["sqlText"])
+        if (
+            isinstance(statement, exp.Commit | DDL) and session.broken
+        ):  # in duckdb this would succeed, without any effect
+            return 200, failure("000002", "0A000", "the stand-in can't COMMIT after a failure: please ROLLBACK")
         if isinstance(statement, DDL) and statement.args.get("kind") != "SESSION":
             with suppress(duckdb.TransactionException):  # there is none
                 duck.commit()  # as Snowflake does before such a statement
             session.over()
-        if isinstance(statement, exp.Commit) and session.broken:  # in duckdb this would succeed, without any effect
-            return 200, failure("000002", "0A000", "the stand-in can't COMMIT after a failure: please ROLLBACK")
         if isinstance(statement, exp.Transaction) and session.open:
             sql = "SELECT 'Statement executed successfully.' AS \"status\""
         alone = isinstance(statement, DML) and not session.open and connection._autocommit
