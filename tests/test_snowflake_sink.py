@@ -414,6 +414,40 @@ def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily
         pipeline.replay(daily(checks=checks), record, replace(again, run_id=pipeline.new_run_id()))
 
 
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, held, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    account.run("CREATE TABLE features (id NUMBER(38,0), a DOUBLE, b DOUBLE, country VARCHAR, day VARCHAR)")
+    for row in features().to_pylist():
+        account.run(
+            f"INSERT INTO features VALUES ({row['id']}, {row['a']!r}, {row['b']!r}, '{row['country']}', '{DAY}')"
+        )
+    Path("suite.yaml").write_text(yaml.safe_dump({"name": "s", "expectations": [
+        {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "country", "value_set": ["c2"], "mostly": 0.5}},
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}},
+        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "B", "min_value": 0, "max_value": 0}},
+    ]}))  # fmt: skip
+    job = daily(
+        source={"type": "snowflake", "connection": account.name, "table": account.table("features"), "where": "day = '{date}'"},
+        checks={"features": "suite.yaml", "quarantine": {"max_fraction": 0.5}},
+    )  # fmt: skip
+    done = score(job, engine)
+    assert (done.status, done.rows_scored, done.rows_quarantined, done.carrier) == ("published", 27, 13, "chunks")
+    assert held() == [row for row in scores(features()) if row[1] != "c2"]
+    reasons = account.run("SELECT id, _reasons[0]:observed::VARCHAR, a FROM scores_quarantine ORDER BY id LIMIT 2")
+    assert reasons == [(2, "c2", 2 / 7), (5, "c2", 5 / 7)]
+    assert score(job, engine).status == "unchanged"
+    Path("suite.yaml").unlink()
+    again = daily(source=job.source.model_dump(exclude_none=True, exclude={"columns"}))
+    record = pipeline.record_of(again, done.run_id)
+    replayed = pipeline.replay(again, record, pipeline.Request(engine, ledger.now(), pipeline.new_run_id()))
+    assert (replayed.rows_read, replayed.rows_scored) == (13, 13)
+    assert held() == scores(features())
+    versions = account.run("SELECT DISTINCT _input_version FROM scores")
+    assert versions == [(done.input["version"],)]
+
+
 # What stands against it
 
 

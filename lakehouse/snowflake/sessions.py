@@ -271,4 +271,4 @@ def _is_unreachable(error: Any) -> bool:
 def _first_line(error: Any) -> str:
     """What the error says; Snowflake's own begin with a line that doesn't."""
     first, *rest = str(error).strip().splitlines() or [type(error).__name__]
-    return _NOISE.sub("", " ".join([first, *rest[:1]] if first.endswith(":") else [first]))
+    return _NOISE.sub("", " ".join([first, *rest[:2]] if first.endswith(":") else [first]))
