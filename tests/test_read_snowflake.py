@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 from chispa import assert_df_equality
 
@@ -16,16 +17,16 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901)
 
 @pytest.fixture
 def games(account):
-    account.run(
-        "CREATE TABLE games (id NUMBER(38,0), money NUMBER(10,2), p DOUBLE, ok BOOLEAN, name VARCHAR, raw BINARY, "
-        "day DATE, local TIMESTAMP_NTZ, utc TIMESTAMP_LTZ, doc VARIANT)"
-    )
-    account.run(
-        "INSERT INTO games SELECT range, range / 4, range / 8, range % 2 = 0, 'ä' || range, TO_BINARY('00FF', 'HEX'), "
-        "'2026-01-02'::DATE, '2026-01-02 03:04:05.678901'::TIMESTAMP_NTZ, "
-        "'2026-01-02 03:04:05.678901 +00:00'::TIMESTAMP_LTZ, NULL FROM range(3000)"
-    )
-    return account.table("games")
+    ids = range(3000)
+    rows = {
+        "id": pa.array(ids, pa.int64()), "money": pa.array([Decimal(i) / 4 for i in ids], pa.decimal128(10, 2)),
+        "p": [i / 8 for i in ids], "ok": [i % 2 == 0 for i in ids], "name": [f"ä{i}" for i in ids],
+        "raw": [b"\0\xff" for _ in ids], "day": [date(2026, 1, 2) for _ in ids],
+        "local": pa.array([MOMENT for _ in ids], pa.timestamp("us")),
+        "utc": pa.array([MOMENT.replace(tzinfo=UTC) for _ in ids], pa.timestamp("us", "UTC")),
+        "doc": pa.nulls(len(ids), pa.list_(pa.string())),
+    }  # fmt: skip
+    return account.load("games", pa.table(rows))
 
 
 def test_rows_and_types_are_those_of_the_table(spark, account, games):

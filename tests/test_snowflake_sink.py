@@ -418,11 +418,7 @@ def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily
 def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, held, engine, request):
     if engine == "spark":
         request.getfixturevalue("spark")
-    account.run("CREATE TABLE features (id NUMBER(38,0), a DOUBLE, b DOUBLE, country VARCHAR, day VARCHAR)")
-    for row in features().to_pylist():
-        account.run(
-            f"INSERT INTO features VALUES ({row['id']}, {row['a']!r}, {row['b']!r}, '{row['country']}', '{DAY}')"
-        )
+    account.load("features", features())
     Path("suite.yaml").write_text(yaml.safe_dump({"name": "s", "expectations": [
         {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "country", "value_set": ["c2"], "mostly": 0.5}},
         {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}},
