@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lakehouse import evidence, ledger, pipeline, publication, staging, sweep
 from lakehouse.engines import local
-from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.sinks import loading, upload
 from lakehouse.sinks.target import SINK
 from lakehouse.snowflake import sessions
@@ -538,6 +538,43 @@ def test_two_runs_at_once_are_serialised_or_one_is_told_to_try_again(daily, acco
     assert held() == scores(features(), features(NEXT, start=100))
     assert len(held(runs=True)) == 2
     assert score(daily()).status == "unchanged"
+
+
+def test_a_lock_that_nobody_gives_up_ends_a_run_and_the_next_one_finishes_it(daily, account, held, monkeypatch):
+    write("lake/features", features(), ["day"])
+    score(daily())
+    other = account.server.connect(database=account.database, schema=account.schema).cursor()
+    other.execute("BEGIN")
+    other.execute("UPDATE scores_runs SET fence = fence + 1 WHERE run_id = ''")
+    account.server.set(lock_timeout=0.2)
+    with pytest.raises(Unavailable, match=r"SCORES: .*another transaction holds the lock.*2 times in a row"):
+        score(daily(), rescore=True)
+    other.execute("COMMIT")
+    monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
+    done = score(daily())
+    assert done.status == "published"
+    assert held(runs=True) == {done.run_id}
+
+
+def test_what_became_of_a_commit_without_an_answer_is_asked_of_the_ledger(daily, account, held):
+    write("lake/features", features(), ["day"])
+    account.server.fail(("^COMMIT", "lost reply", 1), ("^COMMIT", "drop", 100))  # the driver asks again and again
+    done = score(daily())
+    assert done.status == "published"
+    assert held() == scores(features())
+    assert account.run("SELECT COUNT(*) FROM scores_runs WHERE run_id <> ''") == [(1,)]
+    commits = [outcome for sql, outcome in account.server.statements() if sql == "COMMIT"]
+    assert commits[:2] == ["lost reply", "drop"]
+    assert set(commits[2:]) == {"drop"}
+
+
+def test_a_column_that_the_job_adds_is_added_to_the_table(daily, account):
+    write("lake/features", features(), ["day"])
+    score(daily(keep=[]))
+    score(daily())
+    assert account.run("SELECT country FROM scores WHERE id = 5") == [("c2",)]
+    (added,) = [sql for sql, _ in account.server.statements() if sql.startswith("ALTER")]
+    assert 'ADD COLUMN "COUNTRY" VARCHAR COMMENT ' in added
 
 
 def test_sparks_executors_upload_the_files(daily, account, held, spark, monkeypatch):

@@ -30,7 +30,9 @@ Owners = Mapping[tuple[str | None, str | None], int]
 """(job, run) → rows."""
 
 ATTEMPTS = 5
-"""Tries of the transaction while another one holds the lock, or no answer comes."""
+"""Tries of the transaction while no answer comes."""
+WAITS = 2
+"""Tries while another one holds the lock; each waits for minutes, as the session's LOCK_TIMEOUT says."""
 MOST_FILES = 1000
 """Snowflake takes no more names in one COPY."""
 RUNS, STAGE, LOAD = "_RUNS", "_STAGE", "_LOAD_"
@@ -141,8 +143,8 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
                 _drop(session, f"REMOVE {table.beside(STAGE).staged(run)}")
             return target.generation
         except (Locked, Unknown) as error:
-            if attempt == ATTEMPTS:
-                raise Unavailable(f"{error} ({attempt} times in a row)") from error
+            if attempt == (WAITS if isinstance(error, Locked) else ATTEMPTS):
+                raise Unavailable(f"{table.shown}: {error} ({attempt} times in a row)") from error
             delta.pause(attempt)
     raise AssertionError("unreachable")
 
