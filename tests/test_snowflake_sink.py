@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import evidence, ledger, pipeline, publication, staging, sweep
+from lakehouse import evidence, ledger, pipeline, publication, queries, staging, sweep
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.sinks import loading, upload
@@ -442,6 +443,19 @@ def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, 
     assert held() == scores(features())
     versions = account.run("SELECT DISTINCT _input_version FROM scores")
     assert versions == [(done.input["version"],)]
+
+
+def test_the_printed_views_stand_on_what_a_job_has_published(daily, account):
+    write("lake/features", pa.concat_tables([bad_features(), bad_features(NEXT)]), ["day"])
+    runs = [score(daily(day, checks={"quarantine": {"max_fraction": 0.1}})).run_id for day in (DAY, NEXT)]
+    for statement in sqlglot.transpile(queries.written(daily(), "snowflake"), "snowflake", "snowflake"):
+        account.run(statement)
+    current = account.run("SELECT COUNT(*), MIN(_run_id), MAX(_run_id) FROM scores_current")
+    assert current == [(38, runs[1], runs[1])]
+    assert account.run(f"SELECT COUNT(*) FROM scores_history WHERE valid_to = '{NEXT}'") == [(38,)]
+    reasons = account.run('SELECT _run_id, rule, "COLUMN", "ROWS" FROM scores_quarantine_reasons')
+    assert sorted(reasons) == sorted((run, "key_not_null", "id", 2) for run in runs)
+    assert [run for (run,) in account.run("SELECT run_id FROM scores_ledger")] == runs[::-1]
 
 
 # What stands against it
