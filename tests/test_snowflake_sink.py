@@ -27,6 +27,7 @@ from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unav
 from lakehouse.sinks import loading, upload
 from lakehouse.sinks.target import SINK
 from lakehouse.snowflake import sessions
+from tests.command import run
 from tests.conftest import read, score, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -639,6 +640,39 @@ def test_rows_that_differ_between_the_tables_are_found(both, account, change, sa
     account.run(change)
     with pytest.raises(Blocked, match=said):
         pipeline.verified(both())
+
+
+def test_on_request_a_run_proves_that_its_tables_are_equal(both, daily, account, capfd):
+    write("lake/features", features(), ["day"])
+    command = ["score", both().path, "--date", DAY, "--engine", "local", "--verify"]
+    done = run(capfd, *command)
+    assert done.code == 0
+    digests = re.findall(r"verified: (\S+): 40 rows, digest (\w+)", done.out)
+    assert [table for table, _ in digests] == ["lake/scores", account.table("SCORES")]
+    assert len({value for _, value in digests}) == 1
+    assert "PUBLISHED  lake/scores v1, " + account.table("SCORES v1") in done.out
+    account.run("DELETE FROM scores WHERE id = 7")
+    done = run(capfd, *command[:-1], "--set", "job=other", "--set", "sinks.0.table=lake/others", "--verify")
+    assert (done.code, "holds rows of another job" in done.err) == (3, True)
+    done = run(capfd, "score", daily().path, "--date", DAY, "--engine", "local", "--verify")
+    assert (done.code, "has not both as sinks" in done.err) == (2, True)
+
+
+def test_what_became_of_runs_is_shown(daily, account, capfd):
+    write("lake/features", bad_features(), ["day"])
+    conf = daily(checks={"quarantine": {"max_fraction": 0.1}}).path
+    done = run(capfd, "score", conf, "--date", DAY, "--engine", "local")
+    assert re.search(r"id +country +p +_model_version", done.out)
+    assert re.search(r"0 +c0 +0\.\d{4}", done.out)
+    for command, said in [
+        (["status", conf, "--date", DAY], "PUBLISHED  " + account.table("SCORES v1")),
+        (["runs", conf], "lake/features v0"),
+        (["quarantine", conf], "key_not_null      id     2"),
+        (["sweep", conf], "nothing is left over"),
+    ]:
+        assert said in run(capfd, *command).out
+    account.run("DROP TABLE scores_runs")
+    assert run(capfd, "status", conf, "--date", DAY).code == 6
 
 
 def test_a_sink_that_can_not_be_reached_leaves_the_run_partial_and_the_next_one_finishes_it_without_scoring(
