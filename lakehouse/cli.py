@@ -50,13 +50,16 @@ def score(
     rescore: Annotated[
         bool, typer.Option("--rescore", help="score and publish again although nothing changed")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="then read the tables of all sinks, and prove that they hold the same rows")
+    ] = False,
 ) -> None:
     """Score what a job file names and publish it, once.
 
     Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
     5 outside system unavailable or partial, 6 input not ready, 1 a defect.
     """
-    from lakehouse import ledger, pipeline, report
+    from lakehouse import ledger, pipeline, report, verification
     from lakehouse.storage import locate
 
     run_id = pipeline.new_run_id()
@@ -66,12 +69,17 @@ def score(
         copy = locate(result) if result is not None else None
         _require_engine(engine)
         job = _job(conf, date, target, overrides)
+        if verify:
+            verification.require_two(job)
         with report.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
             request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
             outcome = pipeline.score(job, request)
+        proved = pipeline.verified(job) if verify and not dry_run else {}
     except Exception as error:
         _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
     _emit(asdict(outcome), as_json, copy)
+    for table, found in proved.items():
+        typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}", err=as_json)
     if not as_json:
         again = _again(conf, date, target, overrides, engine)
         typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))

@@ -51,26 +51,25 @@ LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 PASSWORD = "tests"
 SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "result_age": 24 * 3600.0, "lock_timeout": None}
 RESULT = re.compile("/queries/([0-9a-f-]+)/result")
-
-
 COMPLETION = {
     "masterToken": "master", "validityInSeconds": 3600, "masterValidityInSeconds": 14400, "sessionId": 1,
 }  # fmt: skip
 """What driver 5 expects in a login's answer beyond fakesnow's."""
-DDL = exp.Create | exp.Alter | exp.Drop | exp.Comment
+DDL = exp.Create | exp.Alter | exp.Drop | exp.Comment | exp.TruncateTable
 DML = exp.Insert | exp.Update | exp.Delete | exp.Merge | exp.Copy
-
-
+READING = exp.Query | exp.Show | exp.Describe | exp.Transaction | None
 LOCKED = "Statement '{}' has locked table '{}' in transaction {} and this lock has not yet been released."
 
 
 @dataclass
 class Session:
-    """A session: is a transaction open, has it changed anything, and of which tables (by which statement) rows?"""
+    """A session: is a transaction open, has it changed anything, can't duckdb go on with it, and which tables does it
+    lock, by which statement?"""
 
     lock_timeout: float
     open: bool = False
     wrote: bool = False
+    broken: bool = False
     holds: dict[Any, str] = field(default_factory=dict)
     number: int = field(default_factory=time.time_ns)
     clients: set[Any] = field(default_factory=set)
@@ -78,7 +77,7 @@ class Session:
 
     def over(self) -> None:
         """The transaction ends."""
-        self.open = self.wrote = False
+        self.open = self.wrote = self.broken = False
         self.holds.clear()
 
 
@@ -221,7 +220,10 @@ class Layer:
 
     async def carried_out(self, scope: Scope, body: bytes, entry: Json, address: str) -> tuple[int, bytes, str]:
         """The answer to a statement."""
-        status, content = await self.in_turn(token_of(dict(scope["headers"])), scope, body, entry["sql"])
+        try:
+            status, content = await self.in_turn(token_of(dict(scope["headers"])), scope, json.loads(body))
+        except Exception as error:
+            status, content = 500, json.dumps({"code": "261000", "message": repr(error)}).encode()
         reply = {"success": False, **json.loads(content)}
         if reply["success"]:
             data = staged(reply["data"])
@@ -236,47 +238,52 @@ class Layer:
         entry["outcome"] = "ok" if reply["success"] else f"failed: {reply['message']}"
         return status, content, ""
 
-    async def in_turn(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
+    async def in_turn(self, token: str, scope: Scope, request: Json) -> tuple[int, bytes]:
         """fakesnow's answer to a statement; one statement is carried out at a time, whole or not at all.
 
         One that changes rows waits until no other transaction has changed rows of the same table.
         """
-        start = time.monotonic()
+        start, query = time.monotonic(), parsed(request["sqlText"])
+        statement = None if request.get("describeOnly") else query
         while True:
             async with self.turn:
-                connection = fakesnow.server.sessions.get(token)
-                if connection is None:
-                    return await self.inner(scope, body)
-                statement = parsed(sql)
+                connection, session = fakesnow.server.sessions.get(token), self.sessions.get(token)
+                if connection is None or session is None:
+                    return await self.inner(scope, json.dumps(request).encode())
                 table = changed(connection, statement)
-                holder = None if json.loads(body).get("describeOnly") else self.holder_of(table, token)
+                holder = self.holder_of(table, session)
                 if holder is None:
-                    return await self.carry_out(token, scope, body, sql)
+                    KINDS.set(kinds_of(connection, query))
+                    return await self.carry_out(scope, request, session, connection, statement)
             limit = self.settings["lock_timeout"]
-            if time.monotonic() - start >= (self.sessions[token].lock_timeout if limit is None else limit):
+            if time.monotonic() - start >= (session.lock_timeout if limit is None else limit):
                 return 200, failure("000625", "57014", LOCKED.format(holder.holds[table], table[-1], holder.number))
             await asyncio.sleep(0.02)
 
-    def holder_of(self, table: Any, asking: str) -> Session | None:
+    def holder_of(self, table: Any, asking: Session) -> Session | None:
         """Another session whose transaction has changed rows of a table; that of a client that is gone is ended."""
         for token, session in list(self.sessions.items()):
-            if table in session.holds and token != asking:
-                if all(client is not None and client.is_closing() for client in session.clients):
-                    self.end(token)
-                else:
+            if table in session.holds and session is not asking:
+                if not all(client is not None and client.is_closing() for client in session.clients):
                     return session
+                self.end(token)
         return None
 
-    async def carry_out(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
-        """See `in_turn`."""
-        connection, session, statement = fakesnow.server.sessions[token], self.sessions[token], parsed(sql)
-        duck = connection._duck_conn
-        if isinstance(statement, exp.Transaction) and session.open:
-            sql = "SELECT 'Statement executed successfully.' AS \"status\""
+    async def carry_out(
+        self, scope: Scope, request: Json, session: Session, connection: Any, statement: exp.Expression | None
+    ) -> tuple[int, bytes]:
+        """See `in_turn`; no `statement`: it's only described."""
+        duck, sql = connection._duck_conn, on_stage(connection, request["sqlText"])
+        if (
+            isinstance(statement, exp.Commit | DDL) and session.broken
+        ):  # in duckdb this would succeed, without any effect
+            return 200, failure("000002", "0A000", "the stand-in can't COMMIT after a failure: please ROLLBACK")
         if isinstance(statement, DDL) and statement.args.get("kind") != "SESSION":
             with suppress(duckdb.TransactionException):  # there is none
                 duck.commit()  # as Snowflake does before such a statement
             session.over()
+        if isinstance(statement, exp.Transaction) and session.open:
+            sql = "SELECT 'Statement executed successfully.' AS \"status\""
         alone = isinstance(statement, DML) and not session.open and connection._autocommit
         if session.open and not session.wrote and not isinstance(statement, exp.Commit | exp.Rollback):
             # Snowflake's transactions see at each statement what others have committed; duckdb's do
@@ -287,9 +294,7 @@ class Layer:
             duck.begin()  # fakesnow makes several statements of some
         if not alone and (table := changed(connection, statement)):
             session.holds.setdefault(table, str(uuid.uuid4()))
-        KINDS.set(kinds_of(connection, statement))
-        body = json.dumps({**json.loads(body), "sqlText": on_stage(connection, sql)}).encode()
-        status, content = await self.inner(scope, body)
+        status, content = await self.inner(scope, json.dumps({**request, "sqlText": sql}).encode())
         done = json.loads(content).get("success", False)
         if alone:
             duck.commit() if done else duck.rollback()
@@ -300,7 +305,8 @@ class Layer:
             if isinstance(statement, exp.Commit | exp.Rollback):
                 session.over()
             session.open |= isinstance(statement, exp.Transaction)
-        session.wrote |= isinstance(statement, DML)
+            session.wrote |= session.open and not isinstance(statement, READING)
+        session.broken |= session.wrote and not done
         return status, content
 
     def end(self, token: str) -> None:
