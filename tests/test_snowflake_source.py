@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 import pickle
 import re
 import subprocess
@@ -491,10 +490,12 @@ def test_another_process_asks_again_by_itself(account, games, pin):
     assert again == f"GET /queries/{work[0].query_id}/result"
 
 
-def test_a_worker_without_the_connection_says_what_to_do(account, games, snow_job, spark):
-    """Spark's workers have the environment of their start, and so no connection that is made now."""
-    home = Path(os.environ["SNOWFLAKE_HOME"], "connections.toml")
-    home.write_text(home.read_text() + home.read_text().replace("[tests]", "[new]"))
+def test_a_worker_without_the_connection_says_what_to_do(account, games, snow_job, spark, tmp_path, monkeypatch):
+    """Spark's workers have the environment of their start, in which there is no such connection."""
+    home = tmp_path / "connections.toml"
+    home.touch(0o600)
+    home.write_text(account.server.toml("new", database=account.database, schema=account.schema))
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
     account.server.set(max_age=0)
     with pytest.raises(Unavailable) as refused:
         score(snow_job(games, source={"connection": "new"}), "spark")
