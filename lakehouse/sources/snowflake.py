@@ -233,10 +233,9 @@ def _explained(error: ConfigError, session: snowflake.Session, source: Source, o
         return ConfigError(
             f"source.{key}: there is no {missing['place']} on connection {source.connection!r} that its role may use"
         )
-    if missing and columns:
-        return ConfigError(
-            f"source.{key}: there is no column {missing['column']}, {nearest(missing['column'], columns)}"
-        )
+    if missing:
+        hint = f", {nearest(missing['column'], columns)}" if columns else " in what it reads"
+        return ConfigError(f"source.{key}: there is no column {missing['column']}{hint}")
     return ConfigError(f"source.{key}: {error}")
 
 
@@ -259,11 +258,8 @@ def _chosen(described: Sequence[Any], wanted: Sequence[str], name: str) -> list[
 
 
 def _spelled(columns: Sequence[str], used: list[str]) -> list[str]:
-    """Each column's name for the job, as it is first spelled there; as Snowflake has it where two would be the same."""
-    first: dict[str, str] = {}
-    for name in used:
-        first.setdefault(name.upper(), name)
-    names = [first.get(column.upper(), snowflake.spelled(column, [])) for column in columns]
+    """Each column's name for the job; as Snowflake has it where two would be the same."""
+    names = [snowflake.spelled(column, used) for column in columns]
     return [c if names.count(n) > 1 else n for n, c in zip(names, columns, strict=True)]
 
 
