@@ -50,6 +50,9 @@ def score(
     rescore: Annotated[
         bool, typer.Option("--rescore", help="score and publish again although nothing changed")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="then read the tables of all sinks, and prove that they hold the same rows")
+    ] = False,
 ) -> None:
     """Score what a job file names and publish it, once.
 
@@ -69,9 +72,12 @@ def score(
         with report.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
             request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
             outcome = pipeline.score(job, request)
+        proved = pipeline.verified(job) if verify and not dry_run else {}
     except Exception as error:
         _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
     _emit(asdict(outcome), as_json, copy)
+    for table, found in proved.items():
+        typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}", err=as_json)
     if not as_json:
         again = _again(conf, date, target, overrides, engine)
         typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))

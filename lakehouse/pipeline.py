@@ -10,11 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import audit, carriers, catalog, delta, drift, evidence, lease, ledger, model, sinks, snowflake
+from lakehouse import (
+    audit,
+    carriers,
+    catalog,
+    delta,
+    drift,
+    evidence,
+    lease,
+    ledger,
+    model,
+    sinks,
+    snowflake,
+    verification,
+)
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.carriers import Carrier
 from lakehouse.config import Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
+from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import prepare
@@ -53,6 +67,12 @@ def replay(job: Job, record: Mapping[str, Any], request: Request, *, current_mod
         uri = f"models:/{record['model_name']}/{record['model_version']}"
         job = job.model_copy(update={"model": job.model.model_copy(update={"uri": uri})})
     return score(job, replace(request, replays=record))
+
+
+def verified(job: Job) -> dict[str, Digest]:
+    """What the job's tables hold of its slice. Raises Blocked where it isn't the same; see lakehouse.verification."""
+    with snowflake.kept(f"lakehouse job={job.job} verify"), catalog.placed(job) as at_places:
+        return verification.verify(at_places)
 
 
 def record_of(job: Job, run: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Left-overs of runs: staged files that no table knows, of runs that are finished or dead; listed, and removed.
+"""Left-overs of runs: files and tables that nobody needs, of runs that are finished or dead; listed, and removed.
 
 A run in progress says so in a lease beside its staged files; a run that waits to be finished has an intent. Files that
 a table's log knows, be it only as removed ones that time travel may still ask for, are VACUUM's business.
@@ -6,20 +6,23 @@ a table's log knows, be it only as removed ones that time travel may still ask f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse import delta, lease, ledger
 from lakehouse.plan import quarantine_of, staging_folders
+from lakehouse.sinks import loading
 from lakehouse.sinks.target import place
+from lakehouse.snowflake import Table
 from lakehouse.storage import Location, folders, locate, remove, shown, tree
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
 PREFIX = "run-"
+_WAITS = "waits to be finished by the next run of its job"
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,25 @@ def sweep(job: Job, now: datetime, *, take_away: bool) -> list[Leftover]:
 
     Raises Unavailable where the storage can't be reached.
     """
-    named = [*job.sinks, quarantine_of(job)]
-    tables = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
-    return [found for table in tables for found in _swept(table, ledger.state_of(job), now, take_away)]
+    named, state = [*job.sinks, quarantine_of(job)], ledger.state_of(job)
+    folders_of = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
+    found = [left for table in folders_of for left in _swept(table, state, now, take_away)]
+    for sink in named:
+        if sink.type == "snowflake":
+            found += _swept_in_snowflake(Table.parse(place(sink)), folders_of, state, now, take_away)
+    return found
+
+
+def _swept_in_snowflake(
+    table: Table, folders_of: Sequence[Location], state: Location, now: datetime, take_away: bool
+) -> Iterator[Leftover]:
+    """Uploaded files and tables that took rows. Whoever uploads has a lease on its staged files, or an intent."""
+    for run, (files, size) in loading.left_over(table).items():
+        alive = [why for folder in folders_of if (why := lease.why_kept(lease.read(folder, run), now))]
+        kept = alive[0] if alive else _WAITS if run in ledger.waiting(state) else None
+        yield Leftover(table.shown, run, files, size, kept)
+        if take_away and kept is None:
+            loading.remove_left_over(table, run)
 
 
 def _swept(table: Location, state: Location, now: datetime, take_away: bool) -> Iterator[Leftover]:
@@ -49,11 +68,7 @@ def _swept(table: Location, state: Location, now: datetime, take_away: bool) -> 
     leases = {run: lease.read(table, run) for run in runs}
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run for place in states for run in ledger.waiting(place)}
-    kept = {
-        run: lease.why_kept(said, now)
-        or ("waits to be finished by the next run of its job" if run in waiting else None)
-        for run, said in leases.items()
-    }
+    kept = {run: lease.why_kept(said, now) or (_WAITS if run in waiting else None) for run, said in leases.items()}
     snapshot = delta.open_table(table)
     unknown = None if snapshot is None else snapshot.unknown_files()
     for run in runs:

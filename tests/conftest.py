@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,9 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # Credentials of the tests' S3 server, from the start: Spark's workers have the environment that its JVM began with.
 os.environ.update(AWS_ACCESS_KEY_ID="tests", AWS_SECRET_ACCESS_KEY="tests", AWS_EC2_METADATA_DISABLED="true")
+if "SNOWFLAKE_TEST_CONNECTION" not in os.environ:  # likewise where the connections.toml of the stand-in is
+    _snowflake_home = tempfile.TemporaryDirectory(prefix="lakehouse-snowflake-")
+    os.environ["SNOWFLAKE_HOME"] = _snowflake_home.name
 
 import pyarrow as pa
 import pytest
@@ -103,17 +107,14 @@ def snow(snowflake_server: warehouse.Warehouse) -> Iterator[warehouse.Warehouse]
 
 
 @pytest.fixture
-def account(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[warehouse.Account]:
+def account(request: pytest.FixtureRequest) -> Iterator[warehouse.Account]:
     """A schema of this test's own in Snowflake: on the stand-in, or where SNOWFLAKE_TEST_CONNECTION names a real one."""
     if real := os.environ.get("SNOWFLAKE_TEST_CONNECTION"):
         with warehouse.schema(real, None) as opened:
             yield opened
         return
     server, name = request.getfixturevalue("snow"), f"T{uuid.uuid4().hex[:8].upper()}"
-    home = server.home(tmp_path_factory.mktemp("snowflake"), database=name, schema="S")
-    monkeypatch.setenv("SNOWFLAKE_HOME", str(home))
+    server.home(Path(os.environ["SNOWFLAKE_HOME"]), database=name, schema="S")
     with warehouse.schema(warehouse.NAME, server) as opened:
         yield opened
 

@@ -1,7 +1,8 @@
 """Snowflake's types, statements and errors on duckdb, where fakesnow 0.12.1 has none or others; see snowflake_server.py.
 
-It doesn't know the difference between names that differ in case only ("a" and "A"), and a statement that fails ends
-the transaction it is in: until ROLLBACK all others fail, where Snowflake goes on.
+Known differences: names that differ in case only ("a" and "A") are the same; a statement that fails after its
+transaction has changed something ends that: until ROLLBACK all others fail, where Snowflake goes on; a transaction
+sees what others commit until its own first change, not until its end; no length of a VARCHAR is enforced.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ DECLARED: dict[str, dict[str, dict[str, dict[str, exp.DataType]]]] = {}
 """The types of columns as CREATE and ALTER said, by database, schema and table: duckdb has fewer types."""
 KINDS: ContextVar[list[tuple[str, exp.DataType | None]]] = ContextVar("KINDS")
 """A result's columns as Snowflake has them, name and type, where known; none where not."""
+CHANGES: dict[tuple[str, str, str], tuple[Any, int]] = {}
+"""What each table contained when it was last asked for, and the time then."""
+STAGE = r"""@((?:"(?:[^"]|"")+"|[^\s/"'])+)(?:/([^\s']*))?"""
 ERRORS: list[tuple[type[duckdb.Error], str, int, str, str]] = [
     (duckdb.ConstraintException, "NOT NULL constraint failed", 100072, "22000", "NULL result in a non-nullable column"),
     (duckdb.ConversionException, r"[Cc]ast(?:ing)? value \"?([^\s\"]+)\"? to type DECIMAL.*out of range", 100039, "22003", "Numeric value '{}' is out of range"),
@@ -165,7 +169,7 @@ def full_name(session: Any, table: exp.Table) -> tuple[str, str, str]:
 
 def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, str] | None:
     """The table that a statement locks in Snowflake: one whose rows it changes or removes; adding rows locks nothing."""
-    if not isinstance(statement, exp.Update | exp.Delete | exp.Merge) and not (
+    if not isinstance(statement, exp.Update | exp.Delete | exp.Merge | exp.TruncateTable) and not (
         isinstance(statement, exp.Insert) and statement.args.get("overwrite")
     ):
         return None
@@ -174,10 +178,8 @@ def changed(session: Any, statement: exp.Expression | None) -> tuple[str, str, s
 
 def declare(session: Any, statement: exp.Expression | None) -> None:
     """Remembers the types of the columns that a statement has made."""
-    if not isinstance(statement, exp.Create | exp.Alter | exp.Drop) or statement.args.get("kind") not in (
-        "TABLE",
-        "VIEW",
-    ):
+    made = isinstance(statement, exp.Create | exp.Alter | exp.Drop) and statement.args.get("kind")
+    if made not in ("TABLE", "VIEW"):
         return
     database, schema, name = full_name(session, statement.find(exp.Table))
     tables = DECLARED.setdefault(database, {}).setdefault(schema, {})
@@ -196,15 +198,22 @@ def declare(session: Any, statement: exp.Expression | None) -> None:
         tables[name] = dict(DECLARED[source[0]][source[1]][source[2]])
     elif isinstance(statement.expression, exp.Query) and not columns:
         tables[name] = dict(kinds_of(session, statement.expression))
-    elif statement.args.get("replace") or name not in tables:
+    elif not statement.args.get("exists") or name not in tables:
         tables[name] = columns
+
+
+def stage_names(var: str, current_database: str, current_schema: str) -> tuple[str, ...]:
+    """Database, schema and name of a stage; a dot, slash or apostrophe within a name is more than fakesnow can."""
+    parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', var)
+    names = [quoted.replace('""', '"') or plain.upper() for quoted, plain in parts]
+    return (*(current_database, current_schema)[: 3 - len(names)], *names)
 
 
 def on_stage(session: Any, sql: str) -> str:
     """What fakesnow shall carry out instead of REMOVE, of LIST with a path, and of a stage in quotes."""
     if re.match(r"\s*(PUT|REMOVE|RM|LIST|LS|COPY)\b", sql, re.IGNORECASE):
-        sql = re.sub(r"'(@[^'\s]+)'", r"\1", sql)
-    found = re.fullmatch(r"\s*(REMOVE|RM|LIST|LS)\s+@([^\s/]+)(?:/(\S*))?\s*;?\s*", sql, re.IGNORECASE)
+        sql = re.sub(f"'({STAGE})'", r"\1", sql)
+    found = re.fullmatch(rf"\s*(REMOVE|RM|LIST|LS)\s+{STAGE}\s*;?\s*", sql, re.IGNORECASE)
     if not found:
         return sql
     command, named, path = found[1].upper(), found[2], found[3] or ""
@@ -238,14 +247,11 @@ def translated(session: Any, node: exp.Expression) -> exp.Expression:
     return node
 
 
-CHANGES: dict[tuple[str, str, str], tuple[Any, int]] = {}
-"""What each table contained when it was last asked for, and the time then."""
-
-
 def last_change(session: Any, name: str) -> int:
-    """The time, in ns, at which this was first asked for what a table now contains, what is committed only.
+    """The time, in ns, at which this was first asked for what a table now contains, as far as it's committed.
 
-    Snowflake's is that of the commit: two changes without a question between them are one here, or none if the second undoes the first.
+    Snowflake's is that of the commit. Here two changes without a question between them are one, or none if the second
+    undoes the first.
     """
     table = full_name(session, exp.to_table(name, dialect="snowflake"))
     quoted = exp.table_(*reversed(table), quoted=True).sql("duckdb")
@@ -272,7 +278,8 @@ def mend_fakesnow() -> None:
     """Replaces what fakesnow 0.12.1 does wrong and these tests need."""
     source_urls, params = fakesnow.copy_into._source_urls, fakesnow.copy_into._params
     comment_sql = fakesnow.info_schema.insert_table_comment_sql
-    execute, transform = fakesnow.cursor.FakeSnowflakeCursor.execute, fakesnow.cursor.FakeSnowflakeCursor._transform
+    cursor = fakesnow.cursor.FakeSnowflakeCursor
+    execute, explode, transform = cursor.execute, cursor._transform_explode, cursor._transform
 
     def files_in(source: str, files: list[str]) -> list[str]:
         """FILES= of internal stages, which fakesnow refuses because they are folders, not URLs."""
@@ -285,6 +292,17 @@ def mend_fakesnow() -> None:
                 raise ProgrammingError(msg=f"Remote file '{name}' was not found.", errno=91016, sqlstate="22000")
         return paths
 
+    def columns(table: exp.Table, duck: Any, database: str, schema: str) -> list[tuple[str, str]]:
+        """A table's columns and types, whatever characters are in its name."""
+        name = exp.table_(table.name, table.db or schema, table.catalog or database, quoted=True)
+        return [row[:2] for row in duck.execute(f"DESCRIBE {name.sql('duckdb')}").fetchall()]
+
+    def matched(there: list[str], wanted: list[str], how: fakesnow.copy_into.MatchByColumnName) -> dict[str, str]:
+        """Columns of a table and of a file, where names in lower case match too, which fakesnow takes for others."""
+        fold = str if how == fakesnow.copy_into.MatchByColumnName.CASE_SENSITIVE else str.upper
+        names = {fold(name): name for name in there}
+        return {name: names[fold(name)] for name in wanted if fold(name) in names}
+
     def told(expression: exp.Copy, *more: Any, **named: Any) -> Any:
         """FORCE = FALSE and PURGE = FALSE, which fakesnow takes for TRUE."""
         given = expression.args.get("params") or []
@@ -295,6 +313,16 @@ def mend_fakesnow() -> None:
     def comment(catalog: str, schema: str, table: str, text: str) -> str:
         """No empty comment is written: that is in another database, where a transaction can't write too."""
         return comment_sql(catalog, schema, table, text) if text else "SELECT 1"
+
+    def exploded(self: Any, expression: exp.Expression) -> list[exp.Expression]:
+        if isinstance(expression, exp.Merge) and any(when.args["matched"] for when in expression.args["whens"]):
+            target, source, on = (expression.args[part].copy() for part in ("this", "using", "on"))
+            row = exp.column("ROWID", table=target.alias_or_name, quoted=True)
+            twice = exp.select("1").from_(target).join(source, on=on).group_by(row).having("COUNT(*) > 1")
+            if self._duck_conn.execute(self._transform(twice, None).sql("duckdb")).fetchone():
+                message = "Duplicate row detected during DML action"
+                raise ProgrammingError(msg=message, errno=100090, sqlstate="42P18")
+        return explode(self, expression)
 
     def transformed(self: Any, expression: exp.Expression, given: Any) -> exp.Expression:
         return transform(self, expression.transform(lambda node: translated(self._conn, node)), given)
@@ -315,10 +343,13 @@ def mend_fakesnow() -> None:
     fakesnow.transforms.numeric_agg_implicit_cast = lambda node: node
     fakesnow.server.describe_as_rowtype = columns_of
     fakesnow.server.to_sf = as_sent
-    fakesnow.cursor.FakeSnowflakeCursor.execute = executed
-    fakesnow.cursor.FakeSnowflakeCursor._transform = transformed
+    cursor.execute, cursor._transform_explode, cursor._transform = executed, exploded, transformed
     fakesnow.copy_into._source_urls = files_in
     fakesnow.copy_into._params = told
+    fakesnow.copy_into._describe_table = columns
+    fakesnow.copy_into._get_table_columns = lambda *table: [name for name, _ in columns(*table)]
+    fakesnow.copy_into._match_parquet_columns = matched
+    stage.parts_from_var = stage_names
     fakesnow.info_schema.insert_table_comment_sql = comment
 
 

@@ -12,9 +12,10 @@ PUT /_faults with a JSON list of [pattern, action, times] or [pattern, action, t
 first `first` matches pass; `action` is a status such as "503" (nothing done), "slow 1.5" (done that many seconds later),
 "drop" (the connection ends, nothing done), "error" (the statement fails, nothing done) or "lost reply" (done, but the
 connection ends before the answer); GET /_faults gives what is left.
-PUT /_settings with {"chunk_rows", "gzip", "max_age", "result_age", "lock_timeout"} says how results are cut, whether the
-chunks are compressed, after how many seconds their URLs are refused and the results themselves are gone, and how long
-statements wait for a lock instead of the session's LOCK_TIMEOUT.
+PUT /_settings with {"chunk_rows", "gzip", "max_age", "result_age", "lock_timeout", "once"} says how results are cut,
+whether the chunks are compressed, after how many seconds their URLs are refused and the results themselves are gone, how
+long statements wait for a lock instead of the session's LOCK_TIMEOUT, and which statements (a regular expression) are
+carried out once, their answer being kept, as Snowflake keeps results of tables that don't change.
 """
 
 from __future__ import annotations
@@ -49,18 +50,16 @@ Receive = Callable[[], Awaitable[Json]]
 Send = Callable[[Json], Awaitable[None]]
 LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 PASSWORD = "tests"
-SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "result_age": 24 * 3600.0, "lock_timeout": None}
+SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "result_age": 24 * 3600.0, "lock_timeout": None,
+            "once": None}  # fmt: skip
 RESULT = re.compile("/queries/([0-9a-f-]+)/result")
-
-
 COMPLETION = {
     "masterToken": "master", "validityInSeconds": 3600, "masterValidityInSeconds": 14400, "sessionId": 1,
 }  # fmt: skip
 """What driver 5 expects in a login's answer beyond fakesnow's."""
-DDL = exp.Create | exp.Alter | exp.Drop | exp.Comment
+DDL = exp.Create | exp.Alter | exp.Drop | exp.Comment | exp.TruncateTable
 DML = exp.Insert | exp.Update | exp.Delete | exp.Merge | exp.Copy
-
-
+READING = exp.Query | exp.Show | exp.Describe | exp.Transaction | None
 LOCKED = "Statement '{}' has locked table '{}' in transaction {} and this lock has not yet been released."
 
 
@@ -95,6 +94,7 @@ class Layer:
         self.chunks: dict[str, tuple[float, bytes]] = {}
         self.results: dict[str, tuple[float, Json]] = {}
         self.answers: dict[str, asyncio.Task[tuple[int, bytes, str]]] = {}
+        self.made: dict[tuple[str, bool], bytes] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # the server starts and ends
@@ -123,7 +123,7 @@ class Layer:
 
     def control(self, method: str, path: str, body: bytes) -> bytes:
         if path == "/_log" and method == "DELETE":
-            for memory in (self.log, self.chunks, self.results, self.answers):
+            for memory in (self.log, self.chunks, self.results, self.answers, self.made):
                 memory.clear()
         elif path == "/_faults" and method == "PUT":
             self.faults = [[*fault, 0][:4] for fault in json.loads(body)]
@@ -221,12 +221,22 @@ class Layer:
 
     async def carried_out(self, scope: Scope, body: bytes, entry: Json, address: str) -> tuple[int, bytes, str]:
         """The answer to a statement."""
-        status, content = await self.in_turn(token_of(dict(scope["headers"])), scope, body, entry["sql"])
+        told = json.loads(body)
+        asked = entry["sql"], bool(told.get("describeOnly"))
+        if asked in self.made:
+            entry["outcome"] = "ok"
+            return 200, self.made[asked], ""
+        try:
+            status, content = await self.in_turn(token_of(dict(scope["headers"])), scope, told)
+        except Exception as error:
+            status, content = 500, json.dumps({"code": "261000", "message": repr(error)}).encode()
         reply = {"success": False, **json.loads(content)}
         if reply["success"]:
             data = staged(reply["data"])
             self.results[data.get("queryId", "")] = time.time(), data
             content = json.dumps({**reply, "data": self.cut(data, address)}).encode()
+            if self.settings["once"] and re.search(self.settings["once"], entry["sql"], re.IGNORECASE):
+                self.made[asked] = content
         elif status == 500 and reply["code"] == "261000":
             # a bug or a gap of fakesnow's: to the driver a statement that failed, for it would repeat after a 500
             status, content = 200, failure("000002", "0A000", reply["message"])
@@ -236,47 +246,48 @@ class Layer:
         entry["outcome"] = "ok" if reply["success"] else f"failed: {reply['message']}"
         return status, content, ""
 
-    async def in_turn(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
+    async def in_turn(self, token: str, scope: Scope, request: Json) -> tuple[int, bytes]:
         """fakesnow's answer to a statement; one statement is carried out at a time, whole or not at all.
 
         One that changes rows waits until no other transaction has changed rows of the same table.
         """
-        start = time.monotonic()
+        start, query = time.monotonic(), parsed(request["sqlText"])
+        statement = None if request.get("describeOnly") else query
         while True:
             async with self.turn:
-                connection = fakesnow.server.sessions.get(token)
-                if connection is None:
-                    return await self.inner(scope, body)
-                statement = parsed(sql)
+                connection, session = fakesnow.server.sessions.get(token), self.sessions.get(token)
+                if connection is None or session is None:
+                    return await self.inner(scope, json.dumps(request).encode())
                 table = changed(connection, statement)
-                holder = None if json.loads(body).get("describeOnly") else self.holder_of(table, token)
+                holder = self.holder_of(table, session)
                 if holder is None:
-                    return await self.carry_out(token, scope, body, sql)
+                    KINDS.set(kinds_of(connection, query))
+                    return await self.carry_out(scope, request, session, connection, statement)
             limit = self.settings["lock_timeout"]
-            if time.monotonic() - start >= (self.sessions[token].lock_timeout if limit is None else limit):
+            if time.monotonic() - start >= (session.lock_timeout if limit is None else limit):
                 return 200, failure("000625", "57014", LOCKED.format(holder.holds[table], table[-1], holder.number))
             await asyncio.sleep(0.02)
 
-    def holder_of(self, table: Any, asking: str) -> Session | None:
+    def holder_of(self, table: Any, asking: Session) -> Session | None:
         """Another session whose transaction has changed rows of a table; that of a client that is gone is ended."""
         for token, session in list(self.sessions.items()):
-            if table in session.holds and token != asking:
-                if all(client is not None and client.is_closing() for client in session.clients):
-                    self.end(token)
-                else:
+            if table in session.holds and session is not asking:
+                if not all(client is not None and client.is_closing() for client in session.clients):
                     return session
+                self.end(token)
         return None
 
-    async def carry_out(self, token: str, scope: Scope, body: bytes, sql: str) -> tuple[int, bytes]:
-        """See `in_turn`."""
-        connection, session, statement = fakesnow.server.sessions[token], self.sessions[token], parsed(sql)
-        duck = connection._duck_conn
-        if isinstance(statement, exp.Transaction) and session.open:
-            sql = "SELECT 'Statement executed successfully.' AS \"status\""
+    async def carry_out(
+        self, scope: Scope, request: Json, session: Session, connection: Any, statement: exp.Expression | None
+    ) -> tuple[int, bytes]:
+        """See `in_turn`; no `statement`: it's only described."""
+        duck, sql = connection._duck_conn, on_stage(connection, request["sqlText"])
         if isinstance(statement, DDL) and statement.args.get("kind") != "SESSION":
             with suppress(duckdb.TransactionException):  # there is none
                 duck.commit()  # as Snowflake does before such a statement
             session.over()
+        if isinstance(statement, exp.Transaction) and session.open:
+            sql = "SELECT 'Statement executed successfully.' AS \"status\""
         alone = isinstance(statement, DML) and not session.open and connection._autocommit
         if session.open and not session.wrote and not isinstance(statement, exp.Commit | exp.Rollback):
             # Snowflake's transactions see at each statement what others have committed; duckdb's do
@@ -287,9 +298,7 @@ class Layer:
             duck.begin()  # fakesnow makes several statements of some
         if not alone and (table := changed(connection, statement)):
             session.holds.setdefault(table, str(uuid.uuid4()))
-        KINDS.set(kinds_of(connection, statement))
-        body = json.dumps({**json.loads(body), "sqlText": on_stage(connection, sql)}).encode()
-        status, content = await self.inner(scope, body)
+        status, content = await self.inner(scope, json.dumps({**request, "sqlText": sql}).encode())
         done = json.loads(content).get("success", False)
         if alone:
             duck.commit() if done else duck.rollback()
@@ -300,7 +309,7 @@ class Layer:
             if isinstance(statement, exp.Commit | exp.Rollback):
                 session.over()
             session.open |= isinstance(statement, exp.Transaction)
-        session.wrote |= isinstance(statement, DML)
+        session.wrote |= session.open and not isinstance(statement, READING)
         return status, content
 
     def end(self, token: str) -> None:

@@ -27,13 +27,14 @@ def test_the_job_is_run_on_the_stand_in_and_what_it_holds_is_shown(workspace):
     order = [
         "This is not Snowflake. It is a stand-in",
         "8,910 rows of lake/features/games are in its table GAMES",
+        "games_snowflake: 2,909 rows, digest ",
+        "verified: DEMO.PUBLIC.GAMES_SCORES: 2,909 rows, digest ",
         "read 2,910 = scored 2,909 + quarantined 1",
         "PUBLISHED  DEMO.PUBLIC.GAMES_SCORES v1",
         "UNCHANGED  DEMO.PUBLIC.GAMES_SCORES v1",
         "FROM GAMES_SCORES ORDER BY player_id",
         "FROM GAMES_SCORES_RUNS",
         "2500  owned_or_not      G4         7",
-        "2,909 rows in GAMES_SCORES, 2,909 in lake/scores/games_snowflake",
         "lakehouse score conf/games_snowflake.yaml --date 2026-01-02 --dry-run",
     ]
     found = [done.stdout.find(text) for text in order]

@@ -17,6 +17,7 @@ from decimal import Context, Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import snowflake.connector
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.constants import FIELD_ID_TO_NAME
@@ -73,6 +74,25 @@ def test_who_has_a_password_or_a_key_comes_in(connect):
         connect(password="wrong")
 
 
+def test_a_login_by_name_has_its_settings_from_a_file(snow, database, monkeypatch, tmp_path):
+    path = tmp_path / "key.p8"
+    private = serialization.load_der_private_key(key(), None)
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private.private_bytes(*pem))
+    with_key = {"authenticator": "SNOWFLAKE_JWT", "private_key_file": str(path)}
+    # the driver warns of this one's absence before it looks into the file
+    explicit = {"enable_server_session_keep_alive_auto_detection": False}
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path))
+    for name, more, schema in (("by password", {}, "S"), ("with-key", with_key, "OTHER")):
+        (tmp_path / "connections.toml").write_text(snow.toml(name, database=database, schema=schema, **more))
+        (tmp_path / "connections.toml").chmod(0o600)
+        with snowflake.connector.connect(connection_name=name, **explicit) as connection:
+            rows = connection.cursor().execute("SELECT CURRENT_DATABASE(), CURRENT_SCHEMA()").fetchall()
+            assert rows == [(database, schema)]
+    with pytest.raises(Error, match="Connection 'by password' not found"):
+        snowflake.connector.connect(connection_name="by password", **explicit)
+
+
 def test_values_of_every_type_come_back(run, connect):
     run("CREATE TABLE t (i NUMBER(38,0), n NUMBER(12,2), f DOUBLE, b BOOLEAN, s VARCHAR, x BINARY, d DATE, "
         "t TIME, ts TIMESTAMP_NTZ, tz TIMESTAMP_TZ)")  # fmt: skip
@@ -88,6 +108,17 @@ def test_values_of_every_type_come_back(run, connect):
     table = connect().cursor().execute("SELECT * FROM t ORDER BY i").fetch_arrow_all(force_microsecond_precision=True)
     assert table["TS"].to_pylist() == [MOMENT, None]
     assert str(table.schema.field("TS").type) == "timestamp[us]"
+
+
+def test_a_statement_is_carried_out_once_where_that_is_asked_for(snow, connect):
+    cursor = connect().cursor()
+    snow.set(once="RANDOM\\(")
+    kept, other = "SELECT RANDOM() AS n", "SELECT UUID_STRING() AS n"
+    kept_twice, other_twice = ([cursor.execute(sql).fetchall() for _ in range(2)] for sql in (kept, other))
+    assert kept_twice[0] == kept_twice[1]
+    assert other_twice[0] != other_twice[1]
+    snow.reset()
+    assert cursor.execute(kept).fetchall() != kept_twice[0]
 
 
 @pytest.mark.parametrize("gzip", [True, False])
@@ -407,6 +438,29 @@ def test_parquet_of_every_type_is_loaded(run, connect, database, tmp_path):
     assert math.copysign(1, got["F64"][0].as_py()) == -1
 
 
+@pytest.mark.parametrize("name", ["lower", "my table", "a-b", 'a"b'])
+def test_names_may_have_other_characters_and_columns_match_by_case(run, tmp_path, name):
+    pq.write_table(pa.table({"id": [1], 'select "x"': [1.5], "FROM": ["a"]}), tmp_path / "a.parquet")
+    quoted = name.replace('"', '""')
+    for table in (quoted, f"{quoted}_LOAD"):
+        run(f'CREATE TABLE "S"."{table}" ("id" NUMBER(19,0), "select ""x""" FLOAT, "from" VARCHAR)')
+    place = f'@"S"."{quoted}_STAGE"'
+    run(f'CREATE STAGE "S"."{quoted}_STAGE"')
+    run(f"PUT 'file://{tmp_path}/a.parquet' '{place}/run-1/' AUTO_COMPRESS = FALSE")
+    copy = f'COPY INTO "S"."{quoted}_LOAD" FROM {place}/run-1/ FILES = (\'a.parquet\') FORCE = TRUE {MATCHED}'
+    run(copy)
+    run(copy.replace("CASE_INSENSITIVE", "CASE_SENSITIVE"))
+    rows = [(1, 1.5, "a"), (1, 1.5, None)]
+    assert run(f'SELECT * FROM "S"."{quoted}_LOAD" ORDER BY "from"') == rows
+    run(f'DELETE FROM "S"."{quoted}_LOAD" WHERE "from" IS NULL')
+    for _ in range(2):
+        run(f'MERGE INTO "S"."{quoted}" AS t USING "S"."{quoted}_LOAD" AS n ON t."id" = n."id" WHEN MATCHED THEN '
+            'UPDATE SET t."select ""x""" = n."select ""x""", "from" = n."from" WHEN NOT MATCHED THEN '
+            'INSERT ("id", "select ""x""", "from") VALUES (n."id", n."select ""x""", n."from")')  # fmt: skip
+    assert run(f'SELECT * FROM "S"."{quoted}"') == rows[:1]
+    assert len(run(f"REMOVE {place}/run-1/")) == 1
+
+
 def test_a_publication_is_one_transaction(run, connect):
     other = connect().cursor()
     run('CREATE TABLE t ("ID" NUMBER(19,0) NOT NULL, "SCORE" NUMBER(5,2), "DAY" DATE)')
@@ -440,6 +494,21 @@ def test_a_publication_is_one_transaction(run, connect):
         cursor.connection.close() if end == "close" else cursor.execute(end)
     assert run("SELECT * FROM t ORDER BY 3, 1") == after
     assert run("SELECT fence FROM ledger") == [(1,)]
+
+
+def test_a_row_is_merged_into_once_only(run):
+    run('CREATE TABLE "T" ("ID" NUMBER(19,0), "N" FLOAT)')
+    run('CREATE TABLE "T_LOAD" ("ID" NUMBER(19,0), "N" FLOAT)')
+    run('INSERT INTO "T" VALUES (1, 0)')
+    merge = (
+        'MERGE INTO "S"."T" AS t USING (SELECT * FROM "S"."T_LOAD") AS n ON t."ID" = n."ID" '
+        'WHEN MATCHED THEN UPDATE SET t."N" = n."N" WHEN NOT MATCHED THEN INSERT ("ID", "N") VALUES (n."ID", n."N")'
+    )
+    run('INSERT INTO "T_LOAD" VALUES (1, 1), (2, 2), (2, 3)')
+    assert run(merge) == [(2, 1)]  # equal keys that aren't there yet are all inserted
+    with pytest.raises(ProgrammingError, match=r"100090 \(42P18\): Duplicate row detected"):
+        run(merge)
+    assert run('SELECT * FROM "T" ORDER BY 1, 2') == [(1, 1.0), (2, 2.0), (2, 3.0)]
 
 
 def test_a_row_that_does_not_fit_fails_its_statement(run):
@@ -597,6 +666,10 @@ def test_ddl_commits(run, connect):
     run("ROLLBACK")
     assert run("SELECT i FROM t") == connect().cursor().execute("SELECT i FROM t").fetchall() == [(1,)]
     assert run("SELECT * FROM u") == []
+    run("BEGIN")
+    run("TRUNCATE TABLE t")
+    run("ROLLBACK")
+    assert run("SELECT i FROM t") == []
 
 
 def test_a_table_tells_when_it_changed(run, connect, database):

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import ledger, pipeline, publication
-from lakehouse.errors import LakehouseError
+from lakehouse import evidence, ledger, pipeline, publication, staging, sweep
+from lakehouse.engines import local
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial
+from lakehouse.sinks import loading, upload
 from lakehouse.sinks.target import SINK
 from lakehouse.snowflake import sessions
-from tests.conftest import score, write
+from tests.conftest import read, score, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
 X = pd.DataFrame({"a": np.arange(40) / 7, "b": np.arange(40) % 3 - 1.0})
@@ -111,6 +119,10 @@ REQUESTS = r"^POST /(queries|session/v1/login)|^PUT /fs_bucket"
 
 class Crash(BaseException):
     """Stands for the end of the process: nothing in the code may catch it."""
+
+
+def die() -> None:
+    raise Crash
 
 
 def bad_features(day: str = DAY, shift: float = 0.0) -> pa.Table:
@@ -235,3 +247,332 @@ def crash_at(monkeypatch, number: int) -> list[int]:
     for name in ("cursor", "put", "described"):
         monkeypatch.setattr(sessions.Session, name, dying(getattr(sessions.Session, name)))
     return left
+
+
+def test_what_dead_runs_left_in_snowflake_is_swept(daily, account, monkeypatch):
+    write("lake/features", bad_features(), ["day"])
+    job, enter = daily(checks={"quarantine": {"max_fraction": 0.1}}), loading._enter
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            loading, "_enter", lambda s, t, target, r: enter(s, t, target, r) if target.kind != SINK else die()
+        )
+        with pytest.raises(Crash):
+            score(job)
+    now = ledger.now()
+    (waiting,) = [left for left in sweep.sweep(job, now, take_away=True) if left.table == account.table("SCORES")]
+    assert (waiting.files, waiting.kept) == (2, "waits to be finished by the next run of its job")
+    score(job)
+    assert {left.files for left in sweep.sweep(job, now, take_away=True)} == {1}  # the dead run's table
+    assert sweep.sweep(job, now, take_away=True) == []
+    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == []
+    assert account.run("LIST @scores_stage") == []
+
+
+# What is written
+
+
+def shapes(statements: list[str]) -> list[str]:
+    """Statements in few words: the verb, and the table where it isn't the scored one."""
+    found = []
+    for sql in statements:
+        words = sql.replace('"', " ").split()
+        verb = " ".join(words[:2]) if words[0] in ("CREATE", "DROP") else words[0]
+        for suffix in ("_QUARANTINE_RUNS", "_QUARANTINE_STAGE", "_QUARANTINE", "_RUNS", "_STAGE", "_LOAD_"):
+            if f"SCORES{suffix}" in sql:
+                verb += suffix
+                break
+        found.append(verb)
+    return found
+
+
+def test_no_ddl_is_in_a_transaction_and_what_is_written_is_named_in_full(daily, account):
+    write("lake/features", features(), ["day"])
+    score(daily())
+    account.server.reset()
+    run = score(daily(), rescore=True).run_id
+    statements = [sql for sql, outcome in account.server.statements() if outcome == "ok"]
+    begin, commit = statements.index("BEGIN"), statements.index("COMMIT")
+    assert shapes(statements[begin : commit + 1]) == [
+        "BEGIN", "UPDATE_RUNS", "SELECT_RUNS", "SELECT", "COPY_STAGE", "DELETE", "INSERT_LOAD_", "INSERT_RUNS", "COMMIT",
+    ]  # fmt: skip
+    assert shapes(statements[:begin])[-5:] == [
+        "CREATE TABLE_RUNS", "INSERT_RUNS", "CREATE STAGE_STAGE", "CREATE TRANSIENT_LOAD_", "PUT_STAGE",
+    ]  # fmt: skip
+    assert shapes(statements[commit + 1 :]) == ["DROP TABLE_LOAD_", "REMOVE_STAGE"]
+    (put,) = [sql for sql in statements if sql.startswith("PUT")]
+    (copy,) = [sql for sql in statements if sql.startswith("COPY")]
+    (file,) = re.findall(r"scored-\w+-\w+\.parquet", put)
+    stage = f'@"{account.database}"."{account.schema}"."SCORES_STAGE"/run-{run}/'
+    assert stage in put
+    assert f"FROM {stage} FILES = ('{file}')" in copy
+    assert not [
+        sql for sql in statements if re.search(r"\bTEMP|OVERWRITE INTO|CREATE OR REPLACE|\bSWAP\b|TRUNCATE", sql)
+    ]
+    assert f"DELETE FROM {quoted_table(account)} WHERE \"SCORE_DATE\" = '{DAY}'" in statements
+
+
+def quoted_table(account) -> str:
+    return f'"{account.database}"."{account.schema}"."SCORES"'
+
+
+def test_more_files_than_one_copy_takes_are_loaded_by_several(daily, account, held, monkeypatch):
+    monkeypatch.setattr(loading, "MOST_FILES", 2)
+    monkeypatch.setattr(staging, "TARGET_BYTES", 1)
+    write("lake/features", features(), ["day"])
+    score(daily(model={"method": "predict_proba", "batch_rows": 8}))
+    copies = [sql for sql, _ in account.server.statements() if sql.startswith("COPY")]
+    assert [len(re.findall(r"\.parquet", sql)) for sql in copies] == [2, 2, 1]
+    assert held() == scores(features())
+
+
+def test_a_whole_table_is_replaced_and_keeps_what_was_granted_on_it(daily, account):
+    write("lake/features", features())
+    whole = {"slice": {}, "source": {"where": None}}
+    score(daily(**whole))
+    created = account.run("SELECT COUNT(*) FROM scores")
+    write("lake/features", features(rows=7), mode="overwrite")
+    score(daily(**whole))
+    assert (created, account.run("SELECT COUNT(*) FROM scores")) == ([(40,)], [(7,)])
+    statements = [sql for sql, outcome in account.server.statements() if outcome == "ok"]
+    assert sum(sql.startswith(f"CREATE TABLE IF NOT EXISTS {quoted_table(account)} ") for sql in statements) == 1
+
+
+def written(daily, account, write: str, **more: Any) -> Any:
+    sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": write}
+    return daily(sinks=[sink], **more)
+
+
+def test_rows_are_merged_by_key_within_the_slice(daily, account, held):
+    write("lake/features", features(), ["day"])
+    score(written(daily, account, "merge"))
+    newer = features(rows=10, start=35, shift=1.0)
+    write("lake/features", newer, ["day"], mode="overwrite")
+    done = score(written(daily, account, "merge"))
+    assert held() == scores(features(rows=35), newer)
+    assert account.run(f"SELECT COUNT(*) FROM scores WHERE _run_id = '{done.run_id}'") == [(10,)]
+    assert score(written(daily, account, "merge")).status == "unchanged"
+
+
+def test_rows_of_a_date_are_appended_once_and_replaced_on_demand(make_job, uri, account):
+    def job(day: str) -> Any:
+        sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": "append"}
+        return make_job(
+            uri, date=day, source={"where": "day = '{date}'"}, model={"method": "predict_proba"}, sinks=[sink],
+            predictions={"p": {"class": True}}, state="state",
+        )  # fmt: skip
+
+    write("lake/features", pa.concat_tables([features(), features(NEXT, start=100)]), ["day"])
+    first, other = score(job(DAY)), score(job(NEXT))
+    assert score(job(DAY)).status == "unchanged"
+    write("lake/features", features(rows=5), ["day"], mode="overwrite", predicate=f"day = '{DAY}'")
+    with pytest.raises(Blocked, match=f"appended its rows of {DAY} already"):
+        score(job(DAY))
+    again = score(job(DAY), rescore=True)
+    assert sorted(account.run("SELECT _run_id, COUNT(*) FROM scores GROUP BY 1")) == sorted(
+        [(again.run_id, 5), (other.run_id, 40)]
+    )
+    assert first.run_id != again.run_id
+
+
+def test_a_blocked_run_leaves_the_last_good_scores_and_its_rows_in_quarantine(daily, account, held, capsys):
+    write("lake/features", features(), ["day"])
+    good = score(daily())
+    write("lake/features", bad_features(), ["day"], mode="overwrite")
+    with pytest.raises(Blocked, match=r"(?s)quarantine.*The rows are in .*SCORES_QUARANTINE"):
+        score(daily())
+    assert held(runs=True) == {good.run_id}
+    assert account.run("SELECT COUNT(*), MIN(_reasons[0]:rule::VARCHAR) FROM scores_quarantine") == [
+        (2, "key_not_null")
+    ]
+    assert account.run("SELECT COUNT(*) FROM scores_runs WHERE run_id <> ''") == [(1,)]
+
+
+def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily, account, held):
+    def allow(*countries: str) -> None:
+        kwargs = {"column": "country", "mostly": 0.1, "value_set": list(countries)}
+        rule = {"type": "expect_column_values_to_be_in_set", "kwargs": kwargs}
+        Path("suite.yaml").write_text(yaml.safe_dump({"name": "s", "expectations": [rule]}))
+
+    allow("c0", "c1")
+    checks = {"features": "suite.yaml", "quarantine": {"max_fraction": 0.5}}
+    write("lake/features", features(), ["day"])
+    first = score(daily(checks=checks))
+    assert (first.rows_scored, first.rows_quarantined) == (27, 13)
+    (counted,) = evidence.quarantined(daily(checks=checks), every=False)
+    assert (counted["run_id"], counted["rows"], counted["column"]) == (first.run_id, 13, "country")
+    allow("c0", "c1", "c2")
+    record = pipeline.record_of(daily(checks=checks), first.run_id)
+    request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
+    done = pipeline.replay(daily(checks=checks), record, request)
+    assert (done.status, done.rows_scored) == ("published", 13)
+    assert held() == scores(features())
+    assert held(runs=True) == {first.run_id, done.run_id}
+    again = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
+    assert pipeline.replay(daily(checks=checks), record, again).status == "unchanged"
+    score(daily(checks=checks), rescore=True)
+    with pytest.raises(Blocked, match="was superseded"):
+        pipeline.replay(daily(checks=checks), record, replace(again, run_id=pipeline.new_run_id()))
+
+
+# What stands against it
+
+
+def test_rows_of_another_job_or_of_nobody_are_not_replaced(daily, account):
+    write("lake/features", features(), ["day"])
+    score(daily())
+    with pytest.raises(Blocked, match=r"holds rows of another job \(scores\), which this run would delete"):
+        score(daily(job="other"))
+    account.run("CREATE TABLE theirs (id NUMBER(19,0), p FLOAT, score_date DATE)")
+    account.run("INSERT INTO theirs VALUES (1, 0.5, '2026-01-02')")
+    sink = {"type": "snowflake", "connection": account.name, "table": account.table("theirs")}
+    with pytest.raises(Blocked, match="none named"):
+        score(daily(sinks=[sink]))
+    assert account.run("SELECT * FROM theirs") == [(1, 0.5, date(2026, 1, 2))]
+
+
+def test_rows_that_a_person_has_changed_are_not_taken_for_unchanged(daily, account, held):
+    write("lake/features", features(), ["day"])
+    score(daily())
+    account.run("DELETE FROM scores WHERE id < 3")
+    with pytest.raises(Blocked, match=r"37 rows live, 40 were published. Use --rescore"):
+        score(daily())
+    score(daily(), rescore=True)
+    assert held() == scores(features())
+
+
+def test_a_table_with_other_types_is_refused_and_one_that_holds_the_values_is_taken(daily, account, held):
+    write("lake/features", features(), ["day"])
+    account.run("CREATE TABLE scores (id VARCHAR, p FLOAT, score_date DATE)")
+    with pytest.raises(ConfigError, match=r"(?s)another schema than this job writes.*! id +TEXT +NUMBER\(19,0\)"):
+        score(daily())
+    account.run("DROP TABLE scores")
+    account.run(
+        "CREATE TABLE scores (score_date DATE, p FLOAT, id NUMBER(38,0) NOT NULL, note VARCHAR DEFAULT 'ours', "
+        "country VARCHAR)"
+    )
+    score(daily())
+    assert held() == scores(features())
+    assert account.run("SELECT DISTINCT note, _job FROM scores") == [("ours", "scores")]
+
+
+def test_names_are_quoted_and_folded_as_snowflake_does(make_job, uri, account):
+    odd = 'select "x"'
+    table = features().rename_columns(["Id", "a", "b", odd, "day"])
+    write("lake/features", table)
+    sink = {"type": "snowflake", "connection": account.name, "table": f'{account.database}.{account.schema}."my ""t"'}
+    job = make_job(
+        uri, keys=["Id"], keep=[odd], sinks=[sink], state="state", model={"method": "predict_proba"},
+        predictions={"p": {"class": True}},
+    )  # fmt: skip
+    done = score(job)
+    assert done.sinks[0]["table"].endswith('."my ""t"')
+    rows = account.run('SELECT id, "select ""x""", p FROM "my ""t" ORDER BY id')
+    assert [(i, c) for i, c, _ in rows] == [(i, f"c{i % 3}") for i in range(40)]
+    assert score(job).status == "unchanged"
+
+
+def test_names_are_completed_by_the_connection(daily, account, held):
+    write("lake/features", features(), ["day"])
+    sink = {"type": "snowflake", "connection": account.name, "table": "scores"}
+    done = score(daily(sinks=[sink]))
+    assert done.sinks[0]["table"] == account.table("SCORES")
+    assert held() == scores(features())
+    assert score(daily()).status == "unchanged"
+
+
+def test_two_runs_at_once_are_serialised_or_one_is_told_to_try_again(daily, account, held):
+    """Each waits before its transaction until the other is there too."""
+    write("lake/features", pa.concat_tables([features(), features(NEXT, start=100)]), ["day"])
+    jobs = [daily(DAY), daily(DAY), daily(NEXT)]
+    barrier, original = threading.Barrier(3, timeout=60), loading._transact
+
+    def together(*arguments: Any) -> None:
+        with suppress(threading.BrokenBarrierError):
+            barrier.wait()
+        original(*arguments)
+
+    def go(job: Any) -> str:
+        try:
+            return score(job).status
+        except LakehouseError as error:
+            return type(error).__name__
+
+    loading._transact = together
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            ended = list(pool.map(go, jobs))
+    finally:
+        loading._transact = original
+    assert ended[2] == "published"
+    assert sorted(ended[:2]) == ["Overtaken", "published"]
+    assert held() == scores(features(), features(NEXT, start=100))
+    assert len(held(runs=True)) == 2
+    assert score(daily()).status == "unchanged"
+
+
+def test_sparks_executors_upload_the_files(daily, account, held, spark, monkeypatch):
+    monkeypatch.setattr(upload, "_put_here", lambda share: pytest.fail("uploaded by the driver"))
+    write("lake/features", pa.concat_tables([features(), features(start=100)]), ["country"])
+    score(daily(), "spark")
+    assert held() == scores(features(), features(start=100))
+    sessions_of = {e["session"] for e in account.server.log() if e["sql"].startswith("PUT")}
+    assert len(sessions_of) > 1
+
+
+# Two tables of one job
+
+
+@pytest.fixture
+def both(daily, account):
+    """A job into a Delta table and one in Snowflake."""
+    snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
+    return lambda day=DAY, **more: daily(day, sinks=[{"type": "delta", "table": "lake/scores"}, snow], **more)
+
+
+def test_both_tables_of_a_job_get_the_same_rows_of_one_run(both, account, held):
+    write("lake/features", pa.concat_tables([features(), features(NEXT, start=100)]), ["day"])
+    done = score(both())
+    score(both(NEXT))
+    assert [(sink["type"], sink["version"]) for sink in done.sinks] == [("delta", 1), ("snowflake", 1)]
+    mine = [(r["id"], r["country"], round(r["p"], 9), str(r["score_date"])) for r in read("lake/scores").to_pylist()]
+    assert sorted(mine) == held() == scores(features(), features(NEXT, start=100))
+    assert set(read("lake/scores")["_run_id"].to_pylist()) == held(runs=True)
+    assert score(both()).status == "unchanged"
+    one, other = pipeline.verified(both()).values()
+    assert one == other
+    assert (one.rows, one.uncompared) == (40, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE scores SET p = p + 1e-12 WHERE id = 7", "column 'p' has other values"),
+        ("UPDATE scores SET country = 'C1' WHERE id = 7", "column 'country' has other values"),
+        ("UPDATE scores SET _warnings = NULL WHERE id = 7", "column '_warnings' has other values"),
+        ("DELETE FROM scores WHERE id = 7", "there are 40 rows and 39"),
+    ],
+)
+def test_rows_that_differ_between_the_tables_are_found(both, account, change, said):
+    write("lake/features", features(), ["day"])
+    score(both())
+    account.run(change)
+    with pytest.raises(Blocked, match=said):
+        pipeline.verified(both())
+
+
+def test_a_sink_that_can_not_be_reached_leaves_the_run_partial_and_the_next_one_finishes_it_without_scoring(
+    both, account, held, monkeypatch
+):
+    write("lake/features", features(), ["day"])
+    account.server.fail(("^COMMIT", "error", 1))
+    with pytest.raises(Partial, match="the next run of this job and slice goes on from here"):
+        score(both())
+    account.server.reset()
+    assert read("lake/scores").num_rows == 40
+    assert held() == []
+    assert pipeline.status(both())[0].status == "partial"
+    monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
+    done = score(both())
+    assert done.status == "published"
+    assert held() == scores(features())
+    assert set(read("lake/scores")["_run_id"].to_pylist()) == held(runs=True) == {done.run_id}

@@ -59,13 +59,21 @@ class Warehouse:
     def connect(self, **more: Any) -> snowflake.connector.SnowflakeConnection:
         return snowflake.connector.connect(**self.options(**more))
 
+    def toml(self, name: str, **more: Any) -> str:
+        """The text of a connections.toml with one connection; `more` as for options.
+
+        The driver reads the file in the folder SNOWFLAKE_HOME at each connect(), if only its owner may write it. Its
+        5.2 doesn't look into SNOWFLAKE_CONNECTIONS.
+        """
+        settings = self.options(**more).items()
+        return "\n".join([f"[{json.dumps(name)}]", *(f"{key} = {json.dumps(value)}" for key, value in settings), ""])
+
     def home(self, folder: Path, name: str = NAME, **more: Any) -> Path:
         """A folder with a connections.toml, for SNOWFLAKE_HOME."""
-        lines = [f"{key} = {json.dumps(value)}" for key, value in self.options(warehouse="WH", **more).items()]
         file = folder / "connections.toml"
         file.touch(0o600)
         told = "# A stand-in for Snowflake on this machine, which ends with what has started it."
-        file.write_text("\n".join([told, f"[{name}]", *lines, ""]))
+        file.write_text("\n".join([told, self.toml(name, warehouse="WH", **more)]))
         return folder
 
     def fail(self, *faults: tuple[Any, ...]) -> list[Any]:

@@ -120,9 +120,9 @@ def step(text: str) -> None:
     print(f"\n── {text}", flush=True)
 
 
-def submit(conf: str, day: str) -> None:
+def submit(conf: str, day: str, *options: str) -> None:
     """Run the entry point under the pip package's own spark-submit."""
-    _call([*spark_submit(), str(entry()), conf, "--date", day])
+    _call([*spark_submit(), str(entry()), conf, "--date", day, *options])
 
 
 def entry() -> Path:
@@ -168,15 +168,14 @@ def _compare(day: str) -> None:
                "--model", "models:/logit_games@champion", "--tracking-uri", TRACKING, "--date", day,
                "--out", str(out), "--jars", jars]  # fmt: skip
     seconds = json.loads(_call(command, capture=True).strip().splitlines()[-1])
-    ours = scored(str(LAKE / "scores/games"), day)
-    theirs = scored(str(out), None)
+    ours = _scores(str(LAKE / "scores/games"), day)
+    theirs = _scores(str(out), None)
     both = ours.join(theirs, "player_id", right_suffix="_plain")
     gap = np.abs(both["purchase_probability"].to_numpy() - both["purchase_probability_plain"].to_numpy()).max()
     print(f"  plain script: {seconds}\n  {both.num_rows:,} rows in both, largest difference of a probability {gap:.1e}")
 
 
-def scored(table: str, day: str | None) -> pa.Table:
-    """Keys and probabilities in a Delta table of scores, of one day where one is given. Raises LakehouseError."""
+def _scores(table: str, day: str | None) -> pa.Table:
     snapshot = open_table(locate(table))
     if snapshot is None:
         raise LakehouseError(f"{table} is not there")

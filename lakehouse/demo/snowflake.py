@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import lakehouse
 from lakehouse import snowflake
 from lakehouse.config import Source, load_job
-from lakehouse.demo.run import DATE, LAKE, entry, prepare, scored, step, submit
+from lakehouse.demo.run import DATE, LAKE, entry, prepare, step, submit
 from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.report import table_text
@@ -58,23 +58,20 @@ def run(rows: int) -> None:
         with snowflake.session(connection) as session:
             count = _load(session, source)
         print(f"   {address}: {count:,} rows of {LAKE}/features/games are in its table {source}")
-        step(f"4  the job: spark-submit {entry()} {CONF} --date {DATE}")
-        submit(str(CONF), DATE)
+        step(f"4  the job, its two tables then proved equal: spark-submit {entry()} {CONF} --date {DATE} --verify")
+        submit(str(CONF), DATE, "--verify")
         step("5  the same again: nothing changed, so nothing is done")
         submit(str(CONF), DATE)
         step("6  what the stand-in holds now: scores, the ledger of what was published, why rows were set aside")
         with snowflake.session(connection) as session:
             for sql in (SCORES, LEDGER, REASONS):
                 _show(session, sql.format(scores))
-            ((here,),) = session.run(f"SELECT COUNT(*) FROM {scores}")
-        folder = job.sinks[1].table
-        print(f"\n  {here:,} rows in {scores}, {len(scored(folder, DATE)):,} in {folder}: the same run, staged once")
     step("next, on an account of your own")
     print(f"""\
   In ~/.snowflake/connections.toml a connection [{connection}]: account, user, authenticator = "SNOWFLAKE_JWT",
   private_key_file, role, warehouse, and the database and schema in which the table {source} is. Then
   lakehouse score {CONF} --date {DATE} --dry-run     # the plan; writes nothing
-  lakehouse score {CONF} --date {DATE}
+  lakehouse score {CONF} --date {DATE} --verify
   lakehouse sql snowflake {CONF}                     # views over scores, history, quarantine and runs""")
 
 

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -248,6 +248,42 @@ def _drop(session: Session, sql: str) -> None:
     """Remove what only the run needed. What a fault leaves here, `lakehouse sweep` finds."""
     with suppress(LakehouseError):
         session.run(sql)
+
+
+def left_over(table: Table) -> dict[str, tuple[int, int]]:
+    """By run, how many files on the table's stage and tables beside it are there, and the files' bytes."""
+    found: dict[str, tuple[int, int]] = {}
+    with snowflake.session(table.connection) as session:
+        try:
+            for name, size, *_ in session.run(f"LIST @{table.beside(STAGE).sql}"):
+                run = str(name).partition("/run-")[2].partition("/")[0]
+                files, total = found.get(run, (0, 0))
+                found[run] = (files + 1, total + int(size))
+        except Absent:
+            pass  # nothing was ever uploaded
+        for name in _load_tables(session, table):
+            run = str(uuid.UUID(name.removeprefix(table.name + LOAD).partition("_")[0]))
+            files, total = found.get(run, (0, 0))
+            found[run] = (files + 1, total)
+    return found
+
+
+def remove_left_over(table: Table, run: str) -> None:
+    """Remove what `left_over` lists of a run."""
+    with snowflake.session(table.connection) as session:
+        session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
+        for name in _load_tables(session, table, run):
+            session.run(f"DROP TABLE IF EXISTS {replace(table, name=name).sql}")
+
+
+def _load_tables(session: Session, table: Table, run: str = "") -> list[str]:
+    head = table.name + LOAD + run.replace("-", "").upper()
+    rows = session.run(
+        f"SELECT TABLE_NAME FROM {quoted(table.database)}.INFORMATION_SCHEMA.TABLES "
+        "WHERE TABLE_SCHEMA = %s AND STARTSWITH(TABLE_NAME, %s)",
+        table.schema, head,
+    )  # fmt: skip
+    return [str(name) for (name,) in rows]
 
 
 def _in_files(target: Target) -> Sequence[pa.Field]:

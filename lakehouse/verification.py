@@ -1,0 +1,53 @@
+"""Whether the tables of a job hold the same rows: a digest of each, made where its rows are, in no order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse import delta, digest, snowflake
+from lakehouse.digest import Digest, differences
+from lakehouse.errors import Blocked, ConfigError
+from lakehouse.sinks import preflight
+from lakehouse.sinks.slices import inside
+from lakehouse.sinks.target import place, slice_name
+from lakehouse.snowflake import Table, folded, quoted, text
+from lakehouse.storage import locate, shown
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+
+def verify(job: Job) -> dict[str, Digest]:
+    """The digest of what each of the job's sinks holds of its slice, by the table's name. It reads all of these rows.
+
+    Columns are those of the Delta table, compared with those of the same names in Snowflake. Raises Blocked, naming
+    the columns, where the rows differ, ConfigError where there are not two tables.
+    """
+    first, others = job.delta_sink, [sink for sink in job.sinks if sink.type == "snowflake"]
+    snapshot = delta.open_table(locate(first.table)) if first else None
+    if first is None or not others or snapshot is None:
+        raise ConfigError("--verify compares a Delta table with one in Snowflake: it needs both sinks, and both tables")
+    slice_texts = preflight.slice_texts(job.slice, preflight.slice_types(job.slice, snapshot.schema))
+    types = {f.name: f.type for f in snapshot.schema if f.name not in slice_texts}
+    batches = (b for f in inside(snapshot, slice_texts) for b in delta.batches_of(snapshot, list(types), f))
+    mine, name = digest.of_batches(batches, list(types)), shown(locate(first.table))
+    found = {name: mine}
+    for sink in others:
+        table = Table.parse(place(sink))
+        found[table.shown] = _in_snowflake(table, types, slice_texts)
+        if said := differences(mine, found[table.shown]):
+            raise Blocked(
+                f"{name} and {table.shown} hold different rows of {slice_name(slice_texts)}: {'; '.join(said)}: "
+                "publish again with --rescore, and find out who else writes to them"
+            )
+    return found
+
+
+def _in_snowflake(table: Table, types: Mapping[str, pa.DataType], slice_texts: Mapping[str, str]) -> Digest:
+    where = " AND ".join(f"{quoted(folded(name))} = {text(value)}" for name, value in slice_texts.items())
+    with snowflake.session(table.connection) as session:
+        (row,) = session.run(digest.sql(types, table.sql, where))
+    return digest.from_row(row, types)
