@@ -56,8 +56,8 @@ def run(rows: int) -> None:
     step(f"3  a stand-in for Snowflake, its connection {connection!r} in {HOME}/connections.toml\n{WHAT_IT_IS}")
     with stand_in(HOME, connection) as address, snowflake.kept("lakehouse demo"):
         with snowflake.session(connection) as session:
-            count = _load(session, source)
-        print(f"   {address}: {count:,} rows of {LAKE}/features/games are in its table {source}")
+            load(session, source, features := _features())
+        print(f"   {address}: {len(features):,} rows of {LAKE}/features/games are in its table {source}")
         step(f"4  the job, its two tables then proved equal: spark-submit {entry()} {CONF} --date {DATE} --verify")
         submit(str(CONF), DATE, "--verify")
         step("5  the same again: nothing changed, so nothing is done")
@@ -98,11 +98,15 @@ def stand_in(home: Path, connection: str) -> Iterator[str]:
             server.stdin.close()
 
 
-def _load(session: Session, name: str) -> int:
-    """The demo's features as a table in Snowflake; their number."""
+def _features() -> pa.Table:
+    """The demo's features, all dates."""
     pinned = delta.pin(Source(type="delta", table=str(LAKE / "features/games")))
     units = delta.units(pinned, pinned.schema.names, 1 << 16, 1)
-    rows = pa.Table.from_batches([batch for unit in units for batch in unit.batches()])
+    return pa.Table.from_batches([batch for unit in units for batch in unit.batches()])
+
+
+def load(session: Session, name: str, rows: pa.Table) -> None:
+    """Rows as a new table in Snowflake, by way of a stage."""
     columns = ", ".join(f"{quoted(folded(f.name))} {written_type(f.type)}" for f in rows.schema)
     table = session.table(name)
     stage = table.beside("_FILES")
@@ -111,12 +115,11 @@ def _load(session: Session, name: str) -> int:
     content = io.BytesIO()
     pq.write_table(rows, content)
     content.seek(0)
-    session.put(f"PUT 'file:///games.parquet' @{stage.sql} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE", content)
+    session.put(f"PUT 'file:///rows.parquet' @{stage.sql} AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE", content)
     session.run(
-        f"COPY INTO {table.sql} FROM @{stage.sql} FILES = ('games.parquet') "
+        f"COPY INTO {table.sql} FROM @{stage.sql} FILES = ('rows.parquet') "
         "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE"
     )
-    return len(rows)
 
 
 def _show(session: Session, sql: str) -> None:
