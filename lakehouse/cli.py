@@ -59,7 +59,7 @@ def score(
     Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
     5 outside system unavailable or partial, 6 input not ready, 1 a defect.
     """
-    from lakehouse import ledger, pipeline, report
+    from lakehouse import ledger, pipeline, report, verification
     from lakehouse.storage import locate
 
     run_id = pipeline.new_run_id()
@@ -69,6 +69,8 @@ def score(
         copy = locate(result) if result is not None else None
         _require_engine(engine)
         job = _job(conf, date, target, overrides)
+        if verify:
+            verification.require_two(job)
         with report.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
             request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
             outcome = pipeline.score(job, request)

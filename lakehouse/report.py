@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lakehouse import delta
+from lakehouse import delta, snowflake
 from lakehouse.contract import MODEL_VERSION
+from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import Result
 from lakehouse.plan import Say
 from lakehouse.progress import Watch
+from lakehouse.snowflake import folded, quoted, text
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
@@ -51,8 +53,7 @@ def leftovers(found: Sequence[Leftover], taken_away: bool) -> str:
 
 
 def _headline(job: Job, result: Result) -> list[str]:
-    table = next((s for s in result.sinks if s.get("kind") == "sink"), None)
-    where = f"{table['table']} v{table['version']}" if table else ""
+    where = ", ".join(f"{s['table']} v{s['version']}" for s in result.sinks if s.get("kind") == "sink")
     part = ", ".join(f"{name}={value}" for name, value in job.slice.items())
     took = f"{sum(result.seconds.values()):.1f} s" if result.seconds else ""
     model = result.model or {}
@@ -61,18 +62,44 @@ def _headline(job: Job, result: Result) -> list[str]:
 
 
 def _sample(job: Job, result: Result) -> list[str]:
-    """A few rows of the slice, as a small table."""
-    sink = next((s for s in result.sinks if s.get("kind") == "sink"), None)
+    """A few rows of the slice, as a small table; of the Delta table where there is one."""
+    names, rows = _of_delta(job, result) if job.delta_sink else _of_snowflake(job)
+    return table_text(names, [[_cell(value) for value in row] for row in rows]) if rows else []
+
+
+def _shown(names: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+    """The columns of a sample: the first few of the job's own, and the model's version."""
+    aside = {name.lower() for name in texts}
+    return [*[c for c in names if not c.startswith("_") and c.lower() not in aside][:6], MODEL_VERSION]
+
+
+def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
+    assert job.delta_sink is not None  # whoever asks has looked
+    sink = next((s for s in result.sinks if (s.get("kind"), s["type"]) == ("sink", "delta")), None)
     snapshot = delta.open_table(locate(sink["table"])) if sink else None
     live = snapshot.files() if snapshot else []
     texts = {name: str(value) for name, value in job.slice.items()}
     mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]
     if snapshot is None or not mine:
-        return []
+        return [], []
     mine = [f for f in mine if f.relative.startswith(f"run-{result.run_id}/")] or mine
-    shown = [c for c in snapshot.schema.names if not c.startswith("_") and c not in texts][:6]
-    rows = delta.head(snapshot.location, mine[0].relative, [*shown, MODEL_VERSION], 3)
-    return table_text([*shown, MODEL_VERSION], [[_cell(row.get(c)) for c in [*shown, MODEL_VERSION]] for row in rows])
+    names = _shown(snapshot.schema.names, texts)
+    return names, [[row.get(c) for c in names] for row in delta.head(snapshot.location, mine[0].relative, names, 3)]
+
+
+def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
+    sink, texts = job.sinks[0], {name: str(value) for name, value in job.slice.items()}
+    assert sink.connection is not None  # as the job file's own checks demand
+    try:
+        with snowflake.session(sink.connection) as session:
+            table = session.table(sink.table)
+            names = _shown([c.name for c in session.columns(table) or ()], texts)
+            chosen = ", ".join(quoted(folded(name)) for name in names)
+            where = " AND ".join(f"{quoted(folded(name))} = {text(value)}" for name, value in texts.items())
+            rows = session.run(f"SELECT {chosen} FROM {table.sql}{' WHERE ' + where if where else ''} LIMIT 3")
+    except LakehouseError:  # the run stands, a look at it is no part of it
+        return [], []
+    return [name.lower() if name == folded(name) else name for name in names], [list(row) for row in rows]
 
 
 def _cell(value: Any) -> str:
@@ -112,10 +139,12 @@ def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
 def plan_text(plan: Mapping[str, Any]) -> str:
     """A dry run's plan."""
     model, read = plan["model"], plan["input"]
+    version = "" if read["version"] is None else f" v{read['version']}"
+    pieces = "" if plan["files"] is None else f", {plan['files']} {'files' if plan['carrier'] != 'chunks' else 'parts'}"
     at = f" v{plan['table_version']}" if plan["table_version"] is not None else ""
     rows = f"{plan['rows_at_most']:,}" if plan["rows_at_most"] is not None else "unknown"
     pairs = [
-        ("input", f"{read['table']} v{read['version']}, {plan['files']} files, at most {rows} rows"),
+        ("input", f"{read['table']}{version}{pieces}, at most {rows} rows"),
         ("columns", ", ".join(plan["columns"])),
         ("carrier", f"{plan['carrier']}: {plan['reason']}"),
         ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
@@ -124,6 +153,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         ("generation", str(plan["generation"])),
         ("fingerprint", plan["fingerprint"]),
         ("publish", f"{plan['table']}{at}: {plan['publish']}"),
+        *(("and", does) for does in plan.get("also", ())),
     ]
     return "\n".join(f"{name:<12} {value}" for name, value in pairs)
 
@@ -151,8 +181,9 @@ def _warnings(stream: TextIO) -> Say:
 def _step(event: str, values: Mapping[str, Any]) -> str:
     if event == "plan":
         model, read = values["model"], values["input"]
+        version = "" if read["version"] is None else f" v{read['version']}"
         return (
-            f"reading {read['table']} v{read['version']} with {model['name']} v{model['version']}; "
+            f"reading {read['table']}{version} with {model['name']} v{model['version']}; "
             f"{values['carrier']} carrier: {values['reason']}"
         )
     if event == "units":

@@ -20,16 +20,23 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 
+def require_two(job: Job) -> None:
+    """Raise ConfigError where the job doesn't publish to a Delta table and to one in Snowflake."""
+    if job.delta_sink is None or len(job.sinks) < 2:
+        raise ConfigError("--verify compares a Delta table with one in Snowflake: this job has not both as sinks")
+
+
 def verify(job: Job) -> dict[str, Digest]:
     """The digest of what each of the job's sinks holds of its slice, by the table's name. It reads all of these rows.
 
     Columns are those of the Delta table, compared with those of the same names in Snowflake. Raises Blocked, naming
-    the columns, where the rows differ, ConfigError where there are not two tables.
+    the columns, where the rows differ, ConfigError where there are not both tables.
     """
+    require_two(job)
     first, others = job.delta_sink, [sink for sink in job.sinks if sink.type == "snowflake"]
     snapshot = delta.open_table(locate(first.table)) if first else None
-    if first is None or not others or snapshot is None:
-        raise ConfigError("--verify compares a Delta table with one in Snowflake: it needs both sinks, and both tables")
+    if first is None or snapshot is None:
+        raise ConfigError("--verify: the Delta table isn't there")
     slice_texts = preflight.slice_texts(job.slice, preflight.slice_types(job.slice, snapshot.schema))
     types = {f.name: f.type for f in snapshot.schema if f.name not in slice_texts}
     batches = (b for f in inside(snapshot, slice_texts) for b in delta.batches_of(snapshot, list(types), f))

@@ -65,11 +65,13 @@ LOCKED = "Statement '{}' has locked table '{}' in transaction {} and this lock h
 
 @dataclass
 class Session:
-    """A session: is a transaction open, has it changed anything, and of which tables (by which statement) rows?"""
+    """A session: is a transaction open, has it changed anything, can't duckdb go on with it, and which tables does it
+    lock, by which statement?"""
 
     lock_timeout: float
     open: bool = False
     wrote: bool = False
+    broken: bool = False
     holds: dict[Any, str] = field(default_factory=dict)
     number: int = field(default_factory=time.time_ns)
     clients: set[Any] = field(default_factory=set)
@@ -77,7 +79,7 @@ class Session:
 
     def over(self) -> None:
         """The transaction ends."""
-        self.open = self.wrote = False
+        self.open = self.wrote = self.broken = False
         self.holds.clear()
 
 
@@ -282,6 +284,10 @@ class Layer:
     ) -> tuple[int, bytes]:
         """See `in_turn`; no `statement`: it's only described."""
         duck, sql = connection._duck_conn, on_stage(connection, request["sqlText"])
+        if (
+            isinstance(statement, exp.Commit | DDL) and session.broken
+        ):  # in duckdb this would succeed, without any effect
+            return 200, failure("000002", "0A000", "the stand-in can't COMMIT after a failure: please ROLLBACK")
         if isinstance(statement, DDL) and statement.args.get("kind") != "SESSION":
             with suppress(duckdb.TransactionException):  # there is none
                 duck.commit()  # as Snowflake does before such a statement
@@ -309,7 +315,8 @@ class Layer:
             if isinstance(statement, exp.Commit | exp.Rollback):
                 session.over()
             session.open |= isinstance(statement, exp.Transaction)
-        session.wrote |= session.open and not isinstance(statement, READING)
+            session.wrote |= session.open and not isinstance(statement, READING)
+        session.broken |= session.wrote and not done
         return status, content
 
     def end(self, token: str) -> None:

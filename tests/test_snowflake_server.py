@@ -527,6 +527,18 @@ def test_a_row_that_does_not_fit_fails_its_statement(run):
     with pytest.raises(ProgrammingError, match=r"000904 .*\ninvalid identifier 'NO'"):
         run("INSERT INTO t SELECT no, 1 FROM t_load")
     assert run("SELECT * FROM t") == []
+    run("BEGIN")
+    for sql in ("SELECT * FROM no", "INSERT INTO t VALUES (NULL, 1)"):
+        with pytest.raises(Error):
+            run(sql)
+    run("INSERT INTO t VALUES (1, 1)")
+    with pytest.raises(Error):
+        run("INSERT INTO t VALUES (NULL, 1)")
+    for sql in ("COMMIT", "CREATE TABLE u (i INT)"):  # not so in Snowflake
+        with pytest.raises(ProgrammingError, match="please ROLLBACK"):
+            run(sql)
+    run("ROLLBACK")
+    assert run("SELECT * FROM t") == []
 
 
 def test_a_transaction_sees_what_others_commit_before_it_changes_anything(run, connect):

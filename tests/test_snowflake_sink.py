@@ -17,15 +17,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import evidence, ledger, pipeline, publication, staging, sweep
+from lakehouse import evidence, ledger, pipeline, publication, queries, staging, sweep
 from lakehouse.engines import local
-from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.sinks import loading, upload
 from lakehouse.sinks.target import SINK
 from lakehouse.snowflake import sessions
+from tests.command import run
 from tests.conftest import read, score, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -414,6 +416,49 @@ def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily
         pipeline.replay(daily(checks=checks), record, replace(again, run_id=pipeline.new_run_id()))
 
 
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, held, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    account.load("features", features())
+    Path("suite.yaml").write_text(yaml.safe_dump({"name": "s", "expectations": [
+        {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "country", "value_set": ["c2"], "mostly": 0.5}},
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}},
+        {"type": "expect_column_median_to_be_between", "kwargs": {"column": "B", "min_value": 0, "max_value": 0}},
+    ]}))  # fmt: skip
+    job = daily(
+        source={"type": "snowflake", "connection": account.name, "table": account.table("features"), "where": "day = '{date}'"},
+        checks={"features": "suite.yaml", "quarantine": {"max_fraction": 0.5}},
+    )  # fmt: skip
+    done = score(job, engine)
+    assert (done.status, done.rows_scored, done.rows_quarantined, done.carrier) == ("published", 27, 13, "chunks")
+    assert held() == [row for row in scores(features()) if row[1] != "c2"]
+    reasons = account.run("SELECT id, _reasons[0]:observed::VARCHAR, a FROM scores_quarantine ORDER BY id LIMIT 2")
+    assert reasons == [(2, "c2", 2 / 7), (5, "c2", 5 / 7)]
+    assert score(job, engine).status == "unchanged"
+    Path("suite.yaml").unlink()
+    again = daily(source=job.source.model_dump(exclude_none=True, exclude={"columns"}))
+    record = pipeline.record_of(again, done.run_id)
+    replayed = pipeline.replay(again, record, pipeline.Request(engine, ledger.now(), pipeline.new_run_id()))
+    assert (replayed.rows_read, replayed.rows_scored) == (13, 13)
+    assert held() == scores(features())
+    versions = account.run("SELECT DISTINCT _input_version FROM scores")
+    assert versions == [(done.input["version"],)]
+
+
+def test_the_printed_views_stand_on_what_a_job_has_published(daily, account):
+    write("lake/features", pa.concat_tables([bad_features(), bad_features(NEXT)]), ["day"])
+    runs = [score(daily(day, checks={"quarantine": {"max_fraction": 0.1}})).run_id for day in (DAY, NEXT)]
+    for statement in sqlglot.transpile(queries.written(daily(), "snowflake"), "snowflake", "snowflake"):
+        account.run(statement)
+    current = account.run("SELECT COUNT(*), MIN(_run_id), MAX(_run_id) FROM scores_current")
+    assert current == [(38, runs[1], runs[1])]
+    assert account.run(f"SELECT COUNT(*) FROM scores_history WHERE valid_to = '{NEXT}'") == [(38,)]
+    reasons = account.run('SELECT _run_id, rule, "COLUMN", "ROWS" FROM scores_quarantine_reasons')
+    assert sorted(reasons) == sorted((run, "key_not_null", "id", 2) for run in runs)
+    assert [run for (run,) in account.run("SELECT run_id FROM scores_ledger")] == runs[::-1]
+
+
 # What stands against it
 
 
@@ -510,6 +555,43 @@ def test_two_runs_at_once_are_serialised_or_one_is_told_to_try_again(daily, acco
     assert score(daily()).status == "unchanged"
 
 
+def test_a_lock_that_nobody_gives_up_ends_a_run_and_the_next_one_finishes_it(daily, account, held, monkeypatch):
+    write("lake/features", features(), ["day"])
+    score(daily())
+    other = account.server.connect(database=account.database, schema=account.schema).cursor()
+    other.execute("BEGIN")
+    other.execute("UPDATE scores_runs SET fence = fence + 1 WHERE run_id = ''")
+    account.server.set(lock_timeout=0.2)
+    with pytest.raises(Unavailable, match=r"SCORES: .*another transaction holds the lock.*2 times in a row"):
+        score(daily(), rescore=True)
+    other.execute("COMMIT")
+    monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
+    done = score(daily())
+    assert done.status == "published"
+    assert held(runs=True) == {done.run_id}
+
+
+def test_what_became_of_a_commit_without_an_answer_is_asked_of_the_ledger(daily, account, held):
+    write("lake/features", features(), ["day"])
+    account.server.fail(("^COMMIT", "lost reply", 1), ("^COMMIT", "drop", 100))  # the driver asks again and again
+    done = score(daily())
+    assert done.status == "published"
+    assert held() == scores(features())
+    assert account.run("SELECT COUNT(*) FROM scores_runs WHERE run_id <> ''") == [(1,)]
+    commits = [outcome for sql, outcome in account.server.statements() if sql == "COMMIT"]
+    assert commits[:2] == ["lost reply", "drop"]
+    assert set(commits[2:]) == {"drop"}
+
+
+def test_a_column_that_the_job_adds_is_added_to_the_table(daily, account):
+    write("lake/features", features(), ["day"])
+    score(daily(keep=[]))
+    score(daily())
+    assert account.run("SELECT country FROM scores WHERE id = 5") == [("c2",)]
+    (added,) = [sql for sql, _ in account.server.statements() if sql.startswith("ALTER")]
+    assert 'ADD COLUMN "COUNTRY" VARCHAR COMMENT ' in added
+
+
 def test_sparks_executors_upload_the_files(daily, account, held, spark, monkeypatch):
     monkeypatch.setattr(upload, "_put_here", lambda share: pytest.fail("uploaded by the driver"))
     write("lake/features", pa.concat_tables([features(), features(start=100)]), ["country"])
@@ -558,6 +640,39 @@ def test_rows_that_differ_between_the_tables_are_found(both, account, change, sa
     account.run(change)
     with pytest.raises(Blocked, match=said):
         pipeline.verified(both())
+
+
+def test_on_request_a_run_proves_that_its_tables_are_equal(both, daily, account, capfd):
+    write("lake/features", features(), ["day"])
+    command = ["score", both().path, "--date", DAY, "--engine", "local", "--verify"]
+    done = run(capfd, *command)
+    assert done.code == 0
+    digests = re.findall(r"verified: (\S+): 40 rows, digest (\w+)", done.out)
+    assert [table for table, _ in digests] == ["lake/scores", account.table("SCORES")]
+    assert len({value for _, value in digests}) == 1
+    assert "PUBLISHED  lake/scores v1, " + account.table("SCORES v1") in done.out
+    account.run("DELETE FROM scores WHERE id = 7")
+    done = run(capfd, *command[:-1], "--set", "job=other", "--set", "sinks.0.table=lake/others", "--verify")
+    assert (done.code, "holds rows of another job" in done.err) == (3, True)
+    done = run(capfd, "score", daily().path, "--date", DAY, "--engine", "local", "--verify")
+    assert (done.code, "has not both as sinks" in done.err) == (2, True)
+
+
+def test_what_became_of_runs_is_shown(daily, account, capfd):
+    write("lake/features", bad_features(), ["day"])
+    conf = daily(checks={"quarantine": {"max_fraction": 0.1}}).path
+    done = run(capfd, "score", conf, "--date", DAY, "--engine", "local")
+    assert re.search(r"id +country +p +_model_version", done.out)
+    assert re.search(r"0 +c0 +0\.\d{4}", done.out)
+    for command, said in [
+        (["status", conf, "--date", DAY], "PUBLISHED  " + account.table("SCORES v1")),
+        (["runs", conf], "lake/features v0"),
+        (["quarantine", conf], "key_not_null      id     2"),
+        (["sweep", conf], "nothing is left over"),
+    ]:
+        assert said in run(capfd, *command).out
+    account.run("DROP TABLE scores_runs")
+    assert run(capfd, "status", conf, "--date", DAY).code == 6
 
 
 def test_a_sink_that_can_not_be_reached_leaves_the_run_partial_and_the_next_one_finishes_it_without_scoring(

@@ -22,9 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
 
+from lakehouse.snowflake import folded, quoted
+from lakehouse.snowflake.types import written_type
 from tests.cloud_servers import installed
 
 FAKESNOW = "0.12.1"
@@ -105,17 +109,38 @@ class Warehouse:
 
 @dataclass(frozen=True)
 class Account:
-    """A schema in Snowflake that is a test's own. `server`: the stand-in, None where it is a real account."""
+    """A schema in Snowflake that is a test's own. `stand_in`: the server, None where it is a real account."""
 
     name: str
     database: str
     schema: str
     session: Any
-    server: Warehouse | None
+    stand_in: Warehouse | None
+
+    @property
+    def server(self) -> Warehouse:
+        """The stand-in's log and faults, which a real account doesn't have."""
+        if self.stand_in is None:
+            pytest.skip("only on the stand-in: it looks into the server's log, or makes it fail")
+        return self.stand_in
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         """A statement's rows."""
         return self.session.execute(sql).fetchall()
+
+    def load(self, name: str, rows: pa.Table) -> str:
+        """A new table with these rows; its full name."""
+        columns = ", ".join(f"{quoted(folded(f.name))} {written_type(f.type)}" for f in rows.schema)
+        self.run(f"CREATE TABLE {name} ({columns})")
+        self.run("CREATE STAGE IF NOT EXISTS loaded")
+        with tempfile.TemporaryDirectory() as folder:
+            pq.write_table(rows, Path(folder, f"{name}.parquet"))
+            self.run(f"PUT 'file://{folder}/{name}.parquet' @loaded AUTO_COMPRESS = FALSE OVERWRITE = TRUE")
+        self.run(
+            f"COPY INTO {name} FROM @loaded FILES = ('{name}.parquet') FILE_FORMAT = (TYPE = PARQUET "
+            "USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE"
+        )
+        return self.table(name)
 
     def table(self, name: str) -> str:
         """A table's full name."""

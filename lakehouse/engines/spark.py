@@ -181,6 +181,30 @@ def _each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch
         yield pa.RecordBatch.from_pylist([{"id": number, "done": work(items[number])}])
 
 
+def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.Schema) -> DataFrame:
+    """The rows of units as a DataFrame, a partition a share; its tasks read them whenever it is evaluated."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    # Executors may ask for the package as long as the DataFrame is used, which may be as long as this process is.
+    spark.addArtifact(str(_packed_package(Path(_for_good().name))), pyfile=True)
+    packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
+    numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
+    return numbers.mapInArrow(functools.partial(_rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True))
+
+
+@functools.cache
+def _for_good() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="lakehouse-")
+
+
+def _rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for `frame_of`: each row is the number of a share."""
+    shares = pickle.loads(base64.b64decode(packed))
+    for number in (number for batch in numbers for number in batch.column(0).to_pylist()):
+        for unit in shares[number]:
+            yield from unit.batches()
+
+
 def _collect(frame: DataFrame) -> list[dict[str, Any]]:
     from pyspark.errors import PySparkException
 

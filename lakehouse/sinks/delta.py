@@ -12,7 +12,7 @@ from lakehouse import delta, storage
 from lakehouse.contract import JOB, RUN_ID, loose
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.sinks import copied, merge, preflight
-from lakehouse.sinks.slices import inside, living, look, of_slice, refuse_foreign, replayed
+from lakehouse.sinks.slices import inside, living, look, of_slice, replayed
 from lakehouse.sinks.target import (
     COPIED,
     QUARANTINE,
@@ -22,6 +22,7 @@ from lakehouse.sinks.target import (
     Target,
     committed,
     next_generation,
+    refuse_foreign,
     slice_name,
     version_of,
 )
@@ -205,7 +206,7 @@ def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Locatio
             f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
         )
     if target.write != "append":
-        refuse_foreign(snapshot, target, living(snapshot, of_slice(live, target.slice)))
+        refuse_foreign(target, name, living(snapshot, of_slice(live, target.slice)))
         return []
     return _earlier(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
 

@@ -10,15 +10,16 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from lakehouse import delta, snowflake
-from lakehouse.contract import JOB, RUN_ID
-from lakehouse.errors import Blocked, LakehouseError, Unavailable
-from lakehouse.sinks.target import QUARANTINE, Overtaken, Target, slice_name
+from lakehouse.contract import RUN_ID
+from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.sinks.published import RUNS, ledger, require_turn, within
+from lakehouse.sinks.target import QUARANTINE, Target
 from lakehouse.sinks.upload import upload
 from lakehouse.snowflake import Absent, Locked, Session, Table, Unknown, quoted, text
 from lakehouse.snowflake.types import written_type
@@ -26,98 +27,21 @@ from lakehouse.snowflake.types import written_type
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-Owners = Mapping[tuple[str | None, str | None], int]
-"""(job, run) → rows."""
-
 ATTEMPTS = 5
-"""Tries of the transaction while another one holds the lock, or no answer comes."""
+"""Tries of the transaction while no answer comes."""
+WAITS = 2
+"""Tries while another one holds the lock; each waits for minutes, as the session's LOCK_TIMEOUT says."""
 MOST_FILES = 1000
 """Snowflake takes no more names in one COPY."""
-RUNS, STAGE, LOAD = "_RUNS", "_STAGE", "_LOAD_"
+STAGE, LOAD = "_STAGE", "_LOAD_"
 _COLUMNS = (
     "RUN_ID VARCHAR NOT NULL", "JOB VARCHAR", "IDENTITY VARCHAR", "GENERATION NUMBER(19,0)", "FINGERPRINT VARCHAR",
     "ROW_COUNT NUMBER(19,0)", "SLICE VARCHAR", "WRITE_MODE VARCHAR", "MODEL_NAME VARCHAR", "MODEL_VERSION VARCHAR",
     "MODEL_DIGEST VARCHAR", "INPUT_TABLE VARCHAR", "INPUT_VERSION NUMBER(19,0)", "GOES_ON VARCHAR",
     "PUBLISHED_AT TIMESTAMP_LTZ(6)", "FENCE NUMBER(19,0)",
 )  # fmt: skip
-_FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE)"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A run that was published. `rows`: those that its generation holds; `goes_on`: the runs that it added rows to."""
-
-    run: str
-    generation: int
-    fingerprint: str
-    rows: int
-    goes_on: tuple[str, ...]
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """The runs whose rows make up the generation."""
-        return (self.run, *self.goes_on)
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """What was published under one identity, in order."""
-
-    entries: tuple[Entry, ...] = ()
-
-    @property
-    def last(self) -> Entry | None:
-        return self.entries[-1] if self.entries else None
-
-    def has(self, run: str) -> bool:
-        """Whether this run is published."""
-        return any(entry.run == run for entry in self.entries)
-
-
-def ledger(session: Session, table: Table, identity: str) -> Ledger:
-    """What the table's ledger has under an identity; nothing where there is no ledger yet."""
-    try:
-        rows = session.run(
-            f"SELECT RUN_ID, GENERATION, FINGERPRINT, ROW_COUNT, GOES_ON FROM {table.beside(RUNS).sql} "
-            "WHERE IDENTITY = %s ORDER BY GENERATION, PUBLISHED_AT",
-            identity,
-        )
-    except Absent:
-        return Ledger()
-    return Ledger(tuple(Entry(r, int(g), f, int(n), tuple(json.loads(on))) for r, g, f, n, on in rows))
-
-
-def owners(session: Session, target: Target, stored: Mapping[str, str]) -> Owners:
-    """Whose rows live in the target's slice."""
-    job, run = quoted(stored[JOB]), quoted(stored[RUN_ID])
-    rows = session.run(
-        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{_within(target, stored)} GROUP BY 1, 2"
-    )
-    return {(j, r): int(count) for j, r, count in rows}
-
-
-def require_turn(session: Session, target: Target, stored: Mapping[str, str], known: Ledger) -> None:
-    """Raise Overtaken where another run published since the plan, Blocked where rows of another job would go."""
-    if target.kind == QUARANTINE:
-        return
-    generation = known.last.generation if known.last else 0
-    if generation != target.generation - 1:
-        raise Overtaken(
-            f"{Table.parse(target.uri).shown}: another run published generation {generation} of "
-            f"{slice_name(target.slice)} meanwhile; run again"
-        )
-    refuse_foreign(target, owners(session, target, stored) if target.write != "append" else {})
-
-
-def refuse_foreign(target: Target, alive: Owners) -> None:
-    """Raise Blocked where this run would delete or change rows of another job."""
-    others = sorted({str(job or "none named") for job, _ in alive} - {target.job})
-    if others and target.write != "append":
-        raise Blocked(
-            f"{Table.parse(target.uri).shown}: {slice_name(target.slice)} holds rows of another job "
-            f"({', '.join(others)}), which this run would {'delete' if target.write == 'replace' else 'change'}: give "
-            "each job a table or a slice of its own"
-        )
+_FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE)"
+"""The vectorised scanner gives maps as objects and keeps nulls within them; the other one doesn't."""
 
 
 def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSession | None) -> int:
@@ -140,8 +64,8 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
                 _drop(session, f"REMOVE {table.beside(STAGE).staged(run)}")
             return target.generation
         except (Locked, Unknown) as error:
-            if attempt == ATTEMPTS:
-                raise Unavailable(f"{error} ({attempt} times in a row)") from error
+            if attempt == (WAITS if isinstance(error, Locked) else ATTEMPTS):
+                raise Unavailable(f"{table.shown}: {error} ({attempt} times in a row)") from error
             delta.pause(attempt)
     raise AssertionError("unreachable")
 
@@ -214,7 +138,7 @@ def _write(session: Session, table: Table, target: Target, stored: Mapping[str, 
         )
     else:
         if target.write == "replace":
-            session.run(f"DELETE FROM {table.sql}{_within(target, stored)}")
+            session.run(f"DELETE FROM {table.sql}{within(target, stored)}")
         elif target.kind != QUARANTINE and target.generation > 1 and not target.goes_on:
             session.run(
                 f"DELETE FROM {table.sql} WHERE {quoted(stored[RUN_ID])} IN "
@@ -295,10 +219,3 @@ def _constants(target: Target) -> dict[str, str]:
     """The slice's values in SQL."""
     schema = target.schema
     return {c: f"{text(value)}::{written_type(schema.field(c).type)}" for c, value in target.slice.items()}
-
-
-def _within(target: Target, stored: Mapping[str, str]) -> str:
-    """The condition that a row is in the target's slice; none for the whole table."""
-    if not target.slice:
-        return ""
-    return " WHERE " + " AND ".join(f"{quoted(stored[c])} = {text(value)}" for c, value in target.slice.items())

@@ -10,7 +10,7 @@ from typing import Any
 from lakehouse import delta
 from lakehouse.contract import JOB, RUN_ID
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.sinks.target import State, Target, replay_id, rows_id, run_id, slice_name
+from lakehouse.sinks.target import State, Target, refuse_foreign, replay_id, rows_id, run_id, slice_name
 from lakehouse.storage import shown
 
 Owners = Mapping[tuple[str, str], int]
@@ -67,7 +67,7 @@ def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> Stat
     if not {JOB, RUN_ID} <= set(snapshot.schema.names):
         return State(0, False, snapshot.version)  # no table of ours; its schema will be refused
     alive = living(snapshot, inside(snapshot, target.slice))
-    refuse_foreign(snapshot, target, alive)
+    refuse_foreign(target, shown(snapshot.location), alive)
     last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]
     if same and not rescore:
         _refuse_touched(snapshot, target, alive, last, generation)
@@ -88,7 +88,7 @@ def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[st
     if snapshot.transaction(replay_id(target.identity, run)) is not None:
         return replace(target, generation=generation), State(generation, True, snapshot.version)
     alive = living(snapshot, inside(snapshot, target.slice))
-    refuse_foreign(snapshot, target, alive)
+    refuse_foreign(target, shown(snapshot.location), alive)
     last = tuple(r for _, r in alive if snapshot.transaction(run_id(target.identity, r)) == generation)
     _refuse_touched(snapshot, target, alive, last, generation)
     held = snapshot.transaction(rows_id(target.identity, generation)) or 0
@@ -96,17 +96,6 @@ def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[st
     runs = (run, *(r for r in last if r != run))
     target = replace(target, write=write, generation=generation + 1, goes_on=runs, held=held)
     return target, State(generation, False, snapshot.version)
-
-
-def refuse_foreign(snapshot: delta.Snapshot, target: Target, alive: Owners) -> None:
-    """Raise Blocked where this run would delete or change rows of another job."""
-    others = sorted({str(job or "none named") for job, _ in alive} - {target.job})
-    if others and target.write != "append":
-        raise Blocked(
-            f"{shown(snapshot.location)}: {slice_name(target.slice)} holds rows of another job ({', '.join(others)}), "
-            f"which this run would {'delete' if target.write == 'replace' else 'change'}: give each job a table or a "
-            "slice of its own"
-        )
 
 
 def _refuse_touched(

@@ -18,8 +18,18 @@ from lakehouse.errors import Blocked, ConfigError
 from lakehouse.predicate import Comparison
 from lakehouse.scoring import Constraint
 from lakehouse.sinks import loading, preflight
-from lakehouse.sinks.loading import Ledger, Owners
-from lakehouse.sinks.target import QUARANTINE, Gone, Standing, State, Target, next_generation, slice_name
+from lakehouse.sinks import published as published_to
+from lakehouse.sinks.published import Ledger, Owners
+from lakehouse.sinks.target import (
+    QUARANTINE,
+    Gone,
+    Standing,
+    State,
+    Target,
+    next_generation,
+    refuse_foreign,
+    slice_name,
+)
 from lakehouse.snowflake import Session, Table, quoted
 from lakehouse.snowflake.types import name_of, read_type, takes, written_type
 from lakehouse.storage import sizes
@@ -43,7 +53,7 @@ def stand(
         columns = session.columns(table)
         types = types or preflight.slice_types(values, _slice_schema(columns or (), list(values)))
         target = replace(target, slice=preflight.slice_texts(values, types))
-        ledger = loading.ledger(session, table, target.identity)
+        ledger = published_to.ledger(session, table, target.identity)
         owners = _owners(session, target, columns) if columns is not None else {}
     if replays is not None:
         target, state = _replayed(ledger, owners, target, replays)
@@ -78,7 +88,7 @@ def _owners(session: Session, target: Target, columns: Sequence[Any]) -> Owners:
     if stored is None:
         ((rows,),) = session.run(f"SELECT COUNT(*) FROM {Table.parse(target.uri).sql}")
         return {(None, None): rows} if rows else {}
-    return loading.owners(session, target, stored)
+    return published_to.owners(session, target, stored)
 
 
 def _stored(names: Sequence[str], columns: Sequence[Any]) -> dict[str, str] | None:
@@ -101,7 +111,7 @@ def _look(ledger: Ledger, owners: Owners, target: Target, rescore: bool) -> Stat
 
     Raises Blocked where the slice belongs to another job, or its rows were changed since they were published.
     """
-    loading.refuse_foreign(target, owners)
+    refuse_foreign(target, shown(target.uri), owners)
     last = ledger.last
     if last is None:
         return State(0, False, 0)
@@ -120,7 +130,7 @@ def _replayed(ledger: Ledger, owners: Owners, target: Target, record: Mapping[st
     target = replace(target, fingerprint=str(record["fingerprint"]))
     if any(entry.goes_on[:1] == (run,) for entry in ledger.entries):
         return replace(target, generation=last.generation), State(last.generation, True, last.generation)
-    loading.refuse_foreign(target, owners)
+    refuse_foreign(target, shown(target.uri), owners)
     _refuse_touched(target, owners, ledger)
     write = "merge" if target.write == "merge" else "append"
     runs = (run, *(r for r in last.runs if r != run))
@@ -208,13 +218,13 @@ def check(target: Target, run: str) -> Checked:
         stored = _stored(target.schema.names, columns)
         if stored is None:
             raise Gone(f"{table.shown}: the table is another one than when the run was planned; run again")
-        known = loading.ledger(session, table, target.identity)
+        known = published_to.ledger(session, table, target.identity)
         if not known.has(run):
             there = sizes(target.root, [f.path for f in target.files])
             missing = [f.path for f in target.files if there[f.path] != f.size]
             if missing:
                 raise Gone(f"{table.shown}: {len(missing)} staged files are missing, such as {missing[0]}")
-            loading.require_turn(session, target, stored, known)
+            published_to.require_turn(session, target, stored, known)
     return Checked(stored)
 
 
@@ -230,7 +240,7 @@ def published(target: Target, run: str) -> bool:
     """Whether this run's transaction is in the ledger."""
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
-        return loading.ledger(session, table, target.identity).has(run)
+        return published_to.ledger(session, table, target.identity).has(run)
 
 
 def shown(uri: str) -> str:
@@ -242,5 +252,5 @@ def generation(uri: str, identity: str) -> tuple[int, int | None]:
     """The generation that is published under this identity, 0 for none, twice."""
     table = Table.parse(uri)
     with snowflake.session(table.connection) as session:
-        last = loading.ledger(session, table, identity).last
+        last = published_to.ledger(session, table, identity).last
     return (last.generation, last.generation) if last else (0, None)

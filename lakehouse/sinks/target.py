@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +174,16 @@ def replay_id(identity: str, run: str) -> str:
 def committed(snapshot: delta.Snapshot | None, target: Target, run: str) -> bool:
     """Whether this run's commit is in the table's log."""
     return snapshot is not None and snapshot.transaction(run_id(target.identity, run)) is not None
+
+
+def refuse_foreign(target: Target, name: str, alive: Iterable[tuple[str | None, str | None]]) -> None:
+    """Raise Blocked where this run would delete or change rows of another job; `alive`: (job, run) of those there."""
+    others = sorted({str(job or "none named") for job, _ in alive} - {target.job})
+    if others and target.write != "append":
+        raise Blocked(
+            f"{name}: {slice_name(target.slice)} holds rows of another job ({', '.join(others)}), which this run would "
+            f"{'delete' if target.write == 'replace' else 'change'}: give each job a table or a slice of its own"
+        )
 
 
 def slice_name(values: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lakehouse.errors import ConfigError
@@ -70,13 +71,14 @@ def folded(name: str) -> str:
     return name.upper() if _PLAIN.fullmatch(name) else name
 
 
-def spelled(column: str, used: list[str]) -> str:
-    """A column of Snowflake as a job spells it: as `used` does, else plain upper-case names in lower case."""
-    if column in used:
-        return column
-    same = {name for name in used if name.upper() == column.upper()}
-    if len(same) == 1:
-        return same.pop()
+def spelled(column: str, used: Sequence[str]) -> str:
+    """A column of Snowflake as a job spells it: as the first of `used` that is the same but for case does.
+
+    Of others, plain upper-case names are in lower case.
+    """
+    for name in used:
+        if name.upper() == column.upper():
+            return name
     return column.lower() if column == folded(column) and _PLAIN.fullmatch(column) else column
 
 

@@ -228,7 +228,7 @@ class Session:
 
         cursor = self.opened.cursor()
         try:
-            cursor.get_results_from_sfqid(query_id)
+            cursor.query_result(query_id)
             return list(cursor.get_result_batches() or ())
         except Error as error:
             raise spoken(error, self.connection, f"result of {query_id}") from error
@@ -269,4 +269,6 @@ def _is_unreachable(error: Any) -> bool:
 
 
 def _first_line(error: Any) -> str:
-    return _NOISE.sub("", str(error).strip().splitlines()[0])
+    """What the error says; Snowflake's own begin with a line that doesn't."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    return _NOISE.sub("", " ".join([first, *rest[:2]] if first.endswith(":") else [first]))
