@@ -42,6 +42,7 @@ wheel: $(STAMP) ## build dist/*.whl, without network
 bench: setup ## run the benchmarks
 	@$(BIN)/python -m tests.benchmarks
 	@$(BIN)/python -m tests.benchmarks.checks
+	@$(BIN)/python -m tests.benchmarks.snowflake
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo 'make lock needs uv: https://docs.astral.sh/uv' >&2; exit 1; }

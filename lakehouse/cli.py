@@ -241,12 +241,20 @@ def demo(
     csv: Annotated[Path | None, typer.Option(help="score your own CSV file instead of the demo's games")] = None,
     label: Annotated[str | None, typer.Option(help="the CSV's column to predict")] = None,
     rows: Annotated[int, typer.Option(help="rows a date of the demo's games")] = 100_000,
+    on_snowflake: Annotated[
+        bool, typer.Option("--snowflake", help="from and to Snowflake: on a stand-in for it, in a source checkout only")
+    ] = False,
 ) -> None:
     """Make tables, train and register a model, score it by spark-submit, and show what comes out."""
-    from lakehouse.demo import run
+    from lakehouse.demo import run, snowflake
 
     try:
-        run.run(csv, label, rows)
+        if on_snowflake and (csv or label):
+            raise ConfigError("--snowflake shows the demo's games: leave out --csv and --label")
+        if on_snowflake:
+            snowflake.run(rows)
+        else:
+            run.run(csv, label, rows)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, False, None)
 

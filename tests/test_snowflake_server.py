@@ -110,6 +110,17 @@ def test_values_of_every_type_come_back(run, connect):
     assert str(table.schema.field("TS").type) == "timestamp[us]"
 
 
+def test_a_statement_is_carried_out_once_where_that_is_asked_for(snow, connect):
+    cursor = connect().cursor()
+    snow.set(once="RANDOM\\(")
+    kept, other = "SELECT RANDOM() AS n", "SELECT UUID_STRING() AS n"
+    kept_twice, other_twice = ([cursor.execute(sql).fetchall() for _ in range(2)] for sql in (kept, other))
+    assert kept_twice[0] == kept_twice[1]
+    assert other_twice[0] != other_twice[1]
+    snow.reset()
+    assert cursor.execute(kept).fetchall() != kept_twice[0]
+
+
 @pytest.mark.parametrize("gzip", [True, False])
 def test_a_long_result_comes_in_parts_that_another_process_can_fetch(snow, connect, gzip):
     snow.set(chunk_rows=1500, gzip=gzip)

@@ -1,7 +1,12 @@
-"""Runs the stand-in for Snowflake (snowflake_server.py) in an environment of its own, and talks to it."""
+"""Runs the stand-in for Snowflake (snowflake_server.py) in an environment of its own, and talks to it.
+
+`python -m tests.warehouse FOLDER` writes a connections.toml for it to FOLDER, prints its address, and ends when its own
+standard input does.
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -67,11 +72,12 @@ class Warehouse:
         settings = self.options(**more).items()
         return "\n".join([f"[{json.dumps(name)}]", *(f"{key} = {json.dumps(value)}" for key, value in settings), ""])
 
-    def home(self, folder: Path, **more: Any) -> Path:
+    def home(self, folder: Path, name: str = NAME, **more: Any) -> Path:
         """A folder with a connections.toml, for SNOWFLAKE_HOME."""
         file = folder / "connections.toml"
         file.touch(0o600)
-        file.write_text(self.toml(NAME, warehouse="WH", **more))
+        told = "# A stand-in for Snowflake on this machine, which ends with what has started it."
+        file.write_text("\n".join([told, self.toml(name, warehouse="WH", **more)]))
         return folder
 
     def fail(self, *faults: tuple[Any, ...]) -> list[Any]:
@@ -196,3 +202,24 @@ def running() -> Iterator[Warehouse]:
             yield Warehouse(address)
         finally:
             server.stdin.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.warehouse")
+    parser.add_argument("folder", type=Path, help="where connections.toml is written: SNOWFLAKE_HOME for who uses it")
+    parser.add_argument("--connection", default=NAME, help="the connection's name there")
+    parser.add_argument("--database", default="DEMO")
+    parser.add_argument("--chunk-rows", type=int, default=10_000, help="rows in each part of a result")
+    arguments = parser.parse_args()
+    try:
+        with running() as server:
+            server.set(chunk_rows=arguments.chunk_rows)
+            server.home(arguments.folder, arguments.connection, database=arguments.database, schema="PUBLIC")
+            print(server.address, flush=True)
+            sys.stdin.read()
+    except pytest.fail.Exception as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -31,42 +31,50 @@ def run(csv: Path | None, label: str | None, rows: int) -> None:
     """
     if (csv is None) != (label is None):
         raise ConfigError("--csv and --label go together: the file, and its column to predict")
-    java = runtime.ensure_java()
-    os.environ["JAVA_HOME"] = str(java)
+    os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     if csv is None:
         _games(rows)
     else:
         _own(csv, str(label))
 
 
-def _games(rows: int) -> None:
+def prepare(rows: int, conf: Path) -> None:
+    """The features and the model that the demo's jobs share, where they aren't there already.
+
+    Raises ConfigError where the job file isn't.
+    """
     from lakehouse.demo import data, train
 
-    conf = Path("conf/games.yaml")
     if not conf.exists():
         raise ConfigError(f"{conf} is not here: run the demo in the project's folder")
     if open_table(locate(str(LAKE / "features/games"))) is None:
-        _step(f"1  features: three dates of about {rows:,} players in {LAKE}/features/games")
+        step(f"1  features: three dates of about {rows:,} players in {LAKE}/features/games")
         data.write_games(LAKE, rows_per_date=rows)
     else:
-        _step(f"1  features: {LAKE}/features/games is there already")
+        step(f"1  features: {LAKE}/features/games is there already")
     if not Path(TRACKING.removeprefix("sqlite:///")).exists():
-        _step("2  model: a logistic regression, registered as logit_games@champion")
+        step("2  model: a logistic regression, registered as logit_games@champion")
         train.train(str(LAKE / "training/games"), TRACKING)
     else:
-        _step("2  model: logit_games@champion is registered already")
-    _step(f"3  the job: spark-submit jobs/score.py {conf} --date {DATE}")
-    _submit(str(conf), DATE)
-    _step("4  the same again: nothing changed, so nothing is done")
-    _submit(str(conf), DATE)
-    _step("5  the same rows by a plain mlflow.pyfunc.spark_udf script")
+        step("2  model: logit_games@champion is registered already")
+
+
+def _games(rows: int) -> None:
+    conf = Path("conf/games.yaml")
+    prepare(rows, conf)
+    step(f"3  the job: spark-submit jobs/score.py {conf} --date {DATE}")
+    submit(str(conf), DATE)
+    step("4  the same again: nothing changed, so nothing is done")
+    submit(str(conf), DATE)
+    step("5  the same rows by a plain mlflow.pyfunc.spark_udf script")
     _compare(DATE)
-    _step("next")
+    step("next")
     print(f"""  lakehouse score {conf} --date 2026-01-01 --engine local    # an earlier date, without a JVM
   lakehouse runs {conf}                                      # what ran, and how fast
   lakehouse score {conf} --date {DATE} --dry-run         # what a run would do
   notebooks/explore_scores.ipynb                             # look at the scores, in any editor (kernel: .venv)
-  lakehouse demo --csv your.csv --label your_column                 # the same on your own data""")
+  lakehouse demo --csv your.csv --label your_column                 # the same on your own data
+  lakehouse demo --snowflake                                        # from and to Snowflake, on a stand-in""")
 
 
 def _own(csv: Path, label: str) -> None:
@@ -78,9 +86,9 @@ def _own(csv: Path, label: str) -> None:
         raise ConfigError(f"--csv: there is no file {csv}")
     name = "".join(c if c.isalnum() else "_" for c in csv.stem.lower())
     today = datetime.now(UTC).date().isoformat()
-    _step(f"1  features: {csv} as Delta tables under {LAKE}/{name}")
+    step(f"1  features: {csv} as Delta tables under {LAKE}/{name}")
     tables = data.csv_to_tables(csv, label, LAKE / name, date.fromisoformat(today))
-    _step(f"2  model: {label} from {len(tables.features)} columns, registered as {name}@champion")
+    step(f"2  model: {label} from {len(tables.features)} columns, registered as {name}@champion")
     train.train(tables.training_uri, TRACKING, name, "champion", tables.features, label)
     outputs: dict[str, Any] = {label + "_predicted": "*"}
     if tables.classes is not None:
@@ -97,26 +105,27 @@ def _own(csv: Path, label: str) -> None:
     }
     conf = LAKE / name / "job.yaml"
     conf.write_text(yaml.safe_dump(job, sort_keys=False))
-    _step(f"3  the job: spark-submit {_entry()} {conf} --date {today}")
-    _submit(str(conf), today)
-    _step("4  the same again: nothing changed, so nothing is done")
-    _submit(str(conf), today)
-    _step("next")
+    step(f"3  the job: spark-submit {entry()} {conf} --date {today}")
+    submit(str(conf), today)
+    step("4  the same again: nothing changed, so nothing is done")
+    submit(str(conf), today)
+    step("next")
     print(f"""  {conf}     # the job: the file to change and to keep
   lakehouse runs {conf}     # what ran, and how fast
   lakehouse score {conf} --date {today} --engine local --rescore     # again, without a JVM""")
 
 
-def _step(text: str) -> None:
+def step(text: str) -> None:
+    """Print the heading of a part of the demo."""
     print(f"\n── {text}", flush=True)
 
 
-def _submit(conf: str, day: str) -> None:
+def submit(conf: str, day: str, *options: str) -> None:
     """Run the entry point under the pip package's own spark-submit."""
-    _call([*spark_submit(), str(_entry()), conf, "--date", day])
+    _call([*spark_submit(), str(entry()), conf, "--date", day, *options])
 
 
-def _entry() -> Path:
+def entry() -> Path:
     """The project's entry point, or one like it where there is no project."""
     entry = Path("jobs/score.py")
     if not entry.exists():
