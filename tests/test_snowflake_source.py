@@ -210,10 +210,20 @@ def test_names_are_found_in_any_case_and_kept_as_the_job_spells_them(account, sn
     assert rows["p"].to_pylist() == [MODEL.predict_proba(pd.DataFrame({"a": [3.0], "b": [2.0]}))[0, 1]]
 
 
+def test_numbers_become_a_models_doubles_as_near_as_can_be(account, snow_job):
+    rows = {
+        "player_id": [1, 2], "country": ["x"] * 2, "b": [2**53 + 1, -1],
+        "a": pa.array([Decimal("3.57"), Decimal("85846.40")], pa.decimal128(10, 2)),
+    }  # fmt: skip
+    score(snow_job(account.load("numbers", pa.table(rows))))
+    frame = pd.DataFrame({"a": [3.57, 85846.4], "b": [2.0**53, -1.0]})
+    assert read("lake/scores")["p"].to_pylist() == MODEL.predict_proba(frame)[:, 1].tolist()
+
+
 def spelled(pin, account, columns: str, names: list[str]) -> dict[str, str]:
     """How the job spells a new table's columns, and how they are stored."""
     account.run(f"CREATE OR REPLACE TABLE t ({columns})")
-    return dict(pin(names, table=account.table("t")).stored)
+    return {name: stored[1:-1] for name, stored in pin(names, table=account.table("t")).stored}
 
 
 def test_the_spelling_of_a_name(pin, account):
@@ -247,8 +257,8 @@ def test_names_that_differ_in_case_only_stay_as_they_are(described, account, gam
     described(column("ID"), column("id"), column("Other"), column("A"))
     assert pin(["Id", "id", "other"], table=games).schema.names == ["ID", "id", "other", "a"]
     assert pin(table=games, columns=["id"]).schema.names == ["id"]
-    assert pin(["Id"], table=games, columns=["id", "a", "A"]).stored == (("Id", "id"), ("a", "A"))
-    assert pin(table=games, columns=["Id"]).stored == (("id", "ID"),)  # as Snowflake reads it without quotes
+    assert pin(["Id"], table=games, columns=["id", "a", "A"]).stored == (("Id", '"id"'), ("a", '"A"'))
+    assert pin(table=games, columns=["Id"]).stored == (("id", '"ID"'),)  # as Snowflake reads it without quotes
     with pytest.raises(ConfigError, match=r"source.columns: .*GAMES has no column 'nope', known: A, ID, Other, id"):
         pin(table=games, columns=["nope"])
 

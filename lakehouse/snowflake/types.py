@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from lakehouse.contract import TIMESTAMP, conform
 from lakehouse.errors import ConfigError
+from lakehouse.snowflake.names import quoted
 
 _NAMES = ("FIXED", "REAL", "TEXT", "DATE", "TIMESTAMP", "VARIANT", "TIMESTAMP_LTZ", "TIMESTAMP_TZ", "TIMESTAMP_NTZ",
           "OBJECT", "ARRAY", "BINARY", "TIME", "BOOLEAN", "GEOGRAPHY", "GEOMETRY", "VECTOR", "MAP")  # fmt: skip
@@ -19,6 +20,7 @@ _READ = {
     "BINARY": pa.binary(), "BOOLEAN": pa.bool_(), "TIME": pa.string(),
     "VARIANT": pa.string(), "OBJECT": pa.string(), "ARRAY": pa.string(), "MAP": pa.string(),
 }  # fmt: skip
+_TIMES, _MICROSECONDS = ("TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ"), 6
 _INT64_DIGITS = 19
 _MOST_PLACES = 37
 """Decimal places that a NUMBER has at most."""
@@ -49,6 +51,12 @@ def read_type(column: Any) -> pa.DataType | None:
     if scale == 0 and (precision <= _INT64_DIGITS or precision == _UNSAID):
         return pa.int64()
     return pa.decimal128(precision, scale)
+
+
+def as_read(column: Any) -> str:
+    """A described column in a query's SELECT: times to the microsecond, for the connector scales finer ones wrongly."""
+    finer = name_of(column) in _TIMES and (column.scale or 0) > _MICROSECONDS
+    return quoted(column.name) + (f"::{name_of(column)}({_MICROSECONDS})" if finer else "")
 
 
 def written_type(kind: pa.DataType) -> str:

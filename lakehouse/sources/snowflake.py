@@ -22,7 +22,7 @@ from lakehouse import snowflake
 from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.snowflake import quoted
 from lakehouse.snowflake.changes import last_changes, tables_beside, tables_in
-from lakehouse.snowflake.types import name_of, read_type, typed
+from lakehouse.snowflake.types import as_read, name_of, read_type, typed
 from lakehouse.sources import CHUNKS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Result:
 class Pinned:
     """The input of a run: a table or query in Snowflake, and once it was read, its result.
 
-    `stored`: each column's name there. `refused`: those that can't be handed on, and why. `seen`: what
+    `stored`: each column in SQL. `refused`: those that can't be handed on, and why. `seen`: what
     tells the same rows from others, of the tables that are read.
     """
 
@@ -122,6 +122,10 @@ class ChunkUnit:
     def _fetched(self) -> pa.Table:
         try:
             return snowflake.fetched(pickle.loads(self.batch))
+        except ImportError as error:
+            raise ConfigError(
+                f"a worker has no snowflake-connector-python: install it where workers run ({error})"
+            ) from error
         except snowflake.Expired as error:
             try:
                 return self._fetched_again()
@@ -173,7 +177,7 @@ def pin(source: Source, names: Sequence[str] = ()) -> Pinned:
     refused = {s: _UNREADABLE.format(name_of(c)) for s, c in zip(spelled, columns, strict=True) if types[s] is None}
     given = [c.name for c in described]
     refused |= {s: _TWICE for s, c in zip(spelled, columns, strict=True) if given.count(c.name) > 1}
-    stored = tuple((s, c.name) for s, c in zip(spelled, columns, strict=True))
+    stored = tuple((s, as_read(c)) for s, c in zip(spelled, columns, strict=True))
     return Pinned(
         name, source.connection, pinned_at, source.where, schema, stored, tuple(refused.items()), tuple(seen.items())
     )
@@ -289,7 +293,7 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
 def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
     """Run the query for these columns. Raises ConfigError for what Snowflake refuses, such as a wrong `where`."""
     stored = dict(pinned.stored)
-    chosen = ", ".join(f"{quoted(stored[c])} AS {quoted(c)}" for c in columns)
+    chosen = ", ".join(f"{stored[c]} AS {quoted(c)}" for c in columns)
     sql = f"SELECT {chosen} FROM {pinned.origin}{_condition(pinned.where)}"
     if limit is not None:
         sql += f" LIMIT {limit}"
