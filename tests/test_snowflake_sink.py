@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import snowflake.connector
 import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
@@ -444,6 +446,49 @@ def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, 
     assert held() == scores(features())
     versions = account.run("SELECT DISTINCT _input_version FROM scores")
     assert versions == [(done.input["version"],)]
+
+
+def test_from_snowflake_to_delta_with_checks_and_quarantine(daily, account):
+    account.load("features", features())
+    rule = {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": "country", "value_set": ["c2"]}}
+    Path("suite.yaml").write_text(yaml.safe_dump({"name": "s", "expectations": [rule | {"severity": "warning"}]}))
+    source = {
+        "type": "snowflake",
+        "connection": account.name,
+        "table": None,
+        "query": f"SELECT * FROM {account.table('features')} WHERE id <> 3",
+    }
+    sections = {"source": source, "sinks": [{"type": "delta", "table": "lake/scores"}], "state": None}
+    done = score(daily(checks={"features": "suite.yaml"}, **sections))
+    assert (done.status, done.rows_scored, done.carrier) == ("published", 39, "chunks")
+    rows = read("lake/scores").to_pylist()
+    assert {r["country"] for r in rows if r["_warnings"] == ["expect_column_values_to_not_be_in_set"]} == {"c2"}
+    Path("suite.yaml").write_text(yaml.safe_dump({"name": "s", "expectations": [rule]}))
+    with pytest.raises(Blocked, match="13 of 39 rows"):
+        score(daily(checks={"features": "suite.yaml"}, **sections))
+    assert {r["country"] for r in read("lake/scores_quarantine").to_pylist()} == {"c2"}
+    assert read("lake/scores").to_pylist() == rows
+
+
+def test_sessions_are_tagged_in_utc_and_without_telemetry_and_used_again(daily, account, monkeypatch):
+    opened, connect = [], snowflake.connector.connect
+    monkeypatch.setattr(snowflake.connector, "connect", lambda **given: opened.append(given) or connect(**given))
+    write("lake/features", features(), ["day"])
+    run = score(daily()).run_id
+    (asked,) = opened
+    assert (asked["connection_name"], asked["timezone"]) == (account.name, "UTC")
+    assert asked["query_tag"] == f"lakehouse job=scores run={run}"
+    assert asked["session_parameters"]["CLIENT_TELEMETRY_ENABLED"] is False
+    assert asked["session_parameters"]["STATEMENT_TIMEOUT_IN_SECONDS"] == 3600
+    assert not {"password", "token", "private_key"} & set(asked)
+
+
+def test_a_refused_login_is_said_without_the_secret(daily, account, caplog):
+    write("lake/features", features(), ["day"])
+    account.server.home(Path(os.environ["SNOWFLAKE_HOME"]), password="a-secret-word")
+    with pytest.raises(ConfigError, match=f"connection '{account.name}': the login is refused") as refused:
+        score(daily())
+    assert "a-secret-word" not in f"{refused.value}{caplog.text}{refused.value.__cause__!r}"
 
 
 def test_the_printed_views_stand_on_what_a_job_has_published(daily, account):
