@@ -46,9 +46,9 @@ keeps the parts, as Snowflake's result cache does, so that reading is what the c
 Publishing is the server's work on COPY and INSERT, in one process for all, and the job has more of it: it loads into a
 table of its own first, writes 10 columns where the script writes 3, and keeps a ledger, in one transaction. "Read and
 scored" therefore compares clients, "whole" compares them with a slow server behind both. Where a model costs next to
-nothing there is nothing to share out among workers, and what a job does besides (pinning, policy, profiles, lineage,
-starting Spark) is what one sees; where it costs something, the workers are. Neither says how fast an account is: there a
-query takes longer, publishing is its warehouse's work, and parts come over a network."""
+nothing, what a job does besides (pinning, policy, profiles, lineage, starting Spark) is what one sees; what a model costs
+is what workers share. Neither says how fast an account is: there a query takes longer, publishing is its warehouse's work,
+and parts come over a network."""
 
 
 def prepare(server: warehouse.Warehouse, rows: int) -> None:
