@@ -124,6 +124,22 @@ def widens(given: pa.DataType, wanted: pa.DataType) -> bool:
     return False
 
 
+def rounds(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether each value of `given` has a nearest one in `wanted`: whole numbers and decimals in floating ones."""
+    return bool(pa.types.is_floating(wanted) and (given in _INTEGERS or pa.types.is_decimal(given)))
+
+
+def as_feature(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in the feature's type, which widens it or rounds to it."""
+    if column.type == kind:
+        return column
+    if not rounds(column.type, kind):
+        return column.cast(kind)
+    if pa.types.is_decimal(column.type):  # Arrow's own cast to a double is off by a last place now and then
+        return column.cast(pa.string()).cast(kind)
+    return column.cast(kind, safe=False)
+
+
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Give a batch the table's schema: columns by name, absent ones null, lossless widening only.
 

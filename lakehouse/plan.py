@@ -155,7 +155,9 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     contract.require_columns(schema, job.keys, "keys", pinned.name)
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
-    features, matrix = model.features_of(fetched, job.features, schema, pinned.name)
+    features, matrix = model.features_of(
+        fetched, job.features, schema, pinned.name, nearest_double=job.source.type == "snowflake"
+    )
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import profile, rules
-from lakehouse.contract import REASONS, WARNINGS, Feature
+from lakehouse.contract import REASONS, WARNINGS, Feature, as_feature
 from lakehouse.errors import ModelRefused
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.predicate import Comparison, mask
@@ -259,15 +259,13 @@ def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:
         dtype = next(iter(kinds)).to_pandas_dtype()
         matrix = np.empty((batch.num_rows, len(names)), dtype=dtype, order="F")
         for i, feature in enumerate(scoring.features):
-            column = batch.column(feature.column)
-            column = column if column.type == feature.type else column.cast(feature.type)
-            matrix[:, i] = column.to_numpy(zero_copy_only=False)
+            matrix[:, i] = as_feature(batch.column(feature.column), feature.type).to_numpy(zero_copy_only=False)
         return matrix if scoring.matrix else pd.DataFrame(matrix, columns=names, copy=False)
     return pd.DataFrame({feature.name: _series(batch.column(feature.column), feature) for feature in scoring.features})
 
 
 def _series(column: pa.Array, feature: Feature) -> pd.Series[Any]:
-    column = column if column.type == feature.type else column.cast(feature.type)
+    column = as_feature(column, feature.type)
     nullable = None
     if pa.types.is_integer(feature.type) and column.null_count:
         nullable = {feature.type: pd.api.types.pandas_dtype(f"Int{feature.type.bit_width}")}.get

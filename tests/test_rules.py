@@ -32,6 +32,7 @@ from lakehouse.rules import (
     table_outcome,
     unexpected,
 )
+from lakehouse.rules import bounds as bounds_of
 from lakehouse.rules.counters import DISTINCT
 
 SCHEMA = pa.schema(
@@ -432,3 +433,11 @@ def test_the_readme_has_the_catalogue():
     example = text.partition("```yaml\n")[2].partition("```")[0]
     schema = pa.schema([("probability", pa.float64()), ("country", pa.string()), ("postcode", pa.string())])
     assert len(compile_suite(read_suite(example, "README.md"), schema).rows) == 3
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")])
+def test_a_bound_beyond_the_last_year_reaches_the_workers(kind):
+    found = bounds_of.span("day", kind, dt.date(9999, 12, 31), None, (True, False))
+    there = pickle.loads(pickle.dumps(found))
+    assert (there.column, there.high, there.empty) == (found.column, found.high, found.empty)
+    assert there.low.equals(found.low)

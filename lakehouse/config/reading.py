@@ -41,7 +41,8 @@ def load_job(
         job = Job.model_validate(_fill(raw, date, environ, origin), by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, Job, origin))) from error
-    dated = any(match["date"] for match in _PLACEHOLDER.finditer(raw["source"].get("where") or ""))
+    texts = (raw["source"].get(key) or "" for key in ("where", "query"))
+    dated = any(match["date"] for text in texts for match in _PLACEHOLDER.finditer(text))
     if any(sink.write == "append" for sink in job.sinks) and not dated:
         example = "such as \"day = '{date}'\", or the next run appends the same rows"
         raise ConfigError(f"{origin(('source', 'where'))}: append needs a condition with {{date}}, {example}")

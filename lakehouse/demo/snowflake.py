@@ -124,9 +124,8 @@ def load(session: Session, name: str, rows: pa.Table) -> None:
 
 def _show(session: Session, sql: str) -> None:
     """A statement, and its rows as a table."""
-    cursor = session.cursor(sql)
-    names = [column.name for column in cursor.description]
-    cells = [["" if value is None else str(value) for value in row] for row in cursor.fetchall()]
+    names = [column.name for column in session.described(sql)]
+    cells = [["" if value is None else str(value) for value in row] for row in session.run(sql)]
     indented = sql.replace("\n", "\n  ")
     print(f"\n  {indented};\n")
     print("\n".join(f"  {line}" for line in table_text(names, cells)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.contract import Feature, column_of, widens
+from lakehouse.contract import Feature, column_of, rounds, widens
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.model.registry import Model
 
@@ -28,9 +28,12 @@ def inputs_of(model: Model) -> list[tuple[str, pa.DataType, bool]]:
     return [_column_spec(spec, model.uri) for spec in model.signature]
 
 
-def features_of(model: Model, config: Features, schema: pa.Schema, table: str) -> tuple[tuple[Feature, ...], bool]:
+def features_of(
+    model: Model, config: Features, schema: pa.Schema, table: str, *, nearest_double: bool = False
+) -> tuple[tuple[Feature, ...], bool]:
     """The model's inputs against the table's columns, and whether the model takes them as one matrix.
 
+    `nearest_double`: any number may become a floating one, as is usual where a table's numbers are all decimals.
     Raises ConfigError for a feature without a column, and for a column that can't be cast without loss.
     """
     inputs: Sequence[dict[str, Any]] = model.signature
@@ -50,7 +53,7 @@ def features_of(model: Model, config: Features, schema: pa.Schema, table: str) -
                 "(features.rename maps a feature to another column)"
             )
         given = schema.field(column).type
-        if not widens(given, kind):
+        if not (widens(given, kind) or (nearest_double and rounds(given, kind))):
             raise ConfigError(
                 f"the model's feature {name!r} is {kind}, column {column!r} of {table} is {given}: no lossless cast; "
                 "cast it where the table is written, or log the model with that type"

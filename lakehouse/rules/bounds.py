@@ -69,6 +69,15 @@ class Span:
     high: pa.Scalar | None = None
     empty: bool = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Bounds as arrays: pyarrow pickles a scalar as Python's own, which has no date beyond 9999."""
+        ends = (None if end is None else pa.repeat(end, 1) for end in (self.low, self.high))
+        return _unpickled, (self.column, *ends, self.empty)
+
+
+def _unpickled(column: str, low: pa.Array | None, high: pa.Array | None, empty: bool) -> Span:
+    return Span(column, low if low is None else low[0], high if high is None else high[0], empty)
+
 
 def span(column: str, kind: pa.DataType, low: Any, high: Any, strict: tuple[bool, bool] = (False, False)) -> Span:
     """The values that Spark finds between two literals: numbers, dates or times; None is no bound.

@@ -52,10 +52,10 @@ def _put_here(share: Share) -> None:
 
 
 def put_share(share: Share) -> bool:
-    """Upload a share where an executor runs; False where it has not the connection, so that the driver must."""
+    """Upload a share where an executor runs; False where it can't, so that the driver must."""
     try:
         _put_here(share)
-    except LakehouseError:
+    except (LakehouseError, ImportError):
         return False
     return True
 

@@ -31,6 +31,7 @@ _ABSENT = (2003, 2043)
 _NO_ANSWER = (4, 250001)  # no or no good answer over HTTP, however often it was asked for
 _INTERNAL = (603, 300002, 370001)  # Snowflake's own internal errors
 _NO_WAREHOUSE = 606
+_VAGUE = "SQL compilation error"
 _NOISE = re.compile(r"\s*\(request_id=[^)]*\)|^\d{6} \(\w{5}\): (?=\d{6} \()")
 
 
@@ -161,7 +162,8 @@ class Session:
         """
         cursor = self.cursor(sql, *values)
         try:
-            return [tuple(row) for row in cursor.fetchall()]
+            # fetchall() of the connector's 5.2 takes the first chunk's width of a number for that of all chunks.
+            return [tuple(row) for batch in cursor.get_result_batches() or () for row in batch]
         finally:
             cursor.close()
 
@@ -271,4 +273,4 @@ def _is_unreachable(error: Any) -> bool:
 def _first_line(error: Any) -> str:
     """What the error says; Snowflake's own begin with a line that doesn't."""
     first, *rest = str(error).strip().splitlines() or [type(error).__name__]
-    return _NOISE.sub("", " ".join([first, *rest[:2]] if first.endswith(":") else [first]))
+    return _NOISE.sub("", " ".join([first, *rest[:2]] if _VAGUE in first else [first]))

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from lakehouse.contract import TIMESTAMP, conform
 from lakehouse.errors import ConfigError
+from lakehouse.snowflake.names import quoted
 
 _NAMES = ("FIXED", "REAL", "TEXT", "DATE", "TIMESTAMP", "VARIANT", "TIMESTAMP_LTZ", "TIMESTAMP_TZ", "TIMESTAMP_NTZ",
           "OBJECT", "ARRAY", "BINARY", "TIME", "BOOLEAN", "GEOGRAPHY", "GEOMETRY", "VECTOR", "MAP")  # fmt: skip
@@ -19,7 +20,10 @@ _READ = {
     "BINARY": pa.binary(), "BOOLEAN": pa.bool_(), "TIME": pa.string(),
     "VARIANT": pa.string(), "OBJECT": pa.string(), "ARRAY": pa.string(), "MAP": pa.string(),
 }  # fmt: skip
+_TIMES, _MICROSECONDS = ("TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ"), 6
 _INT64_DIGITS = 19
+_MOST_PLACES = 37
+"""Decimal places that a NUMBER has at most."""
 _UNSAID = 38
 """The precision of a column that is declared INTEGER: it says nothing of the values."""
 _INTEGERS = {pa.int8(): 3, pa.int16(): 5, pa.int32(): 10, pa.int64(): _INT64_DIGITS}
@@ -49,11 +53,17 @@ def read_type(column: Any) -> pa.DataType | None:
     return pa.decimal128(precision, scale)
 
 
+def as_read(column: Any) -> str:
+    """A described column in a query's SELECT: times to the microsecond, for the connector scales finer ones wrongly."""
+    finer = name_of(column) in _TIMES and (column.scale or 0) > _MICROSECONDS
+    return quoted(column.name) + (f"::{name_of(column)}({_MICROSECONDS})" if finer else "")
+
+
 def written_type(kind: pa.DataType) -> str:
     """The type of a column in Snowflake that holds every value of `kind`. Raises ConfigError where there is none."""
     if kind in _INTEGERS:
         return f"NUMBER({_INTEGERS[kind]},0)"
-    if pa.types.is_decimal(kind):
+    if pa.types.is_decimal(kind) and kind.scale <= _MOST_PLACES:
         return f"NUMBER({kind.precision},{kind.scale})"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return "ARRAY"
@@ -94,16 +104,27 @@ def typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _simple(column: pa.Array, field: pa.Field) -> pa.Array:
-    """Times as text; whole numbers that come as decimals as integers."""
+    """Times as text; numbers, which come in the narrowest integers that hold a batch or with 38 digits, as declared."""
     if pa.types.is_time(column.type) and pa.types.is_string(field.type):
         return column.cast(pa.time64("us"), safe=False).cast(pa.string())
+    if pa.types.is_decimal(field.type):
+        column = column.cast(pa.decimal128(38, 0)) if pa.types.is_integer(column.type) else column
+        return column.cast(field.type)
     if pa.types.is_decimal(column.type) and pa.types.is_integer(field.type):
         try:
             return column.cast(field.type)
         except pa.ArrowInvalid as error:
             largest = pc.max(pc.abs(column)).as_py()
+            fits = largest < _BEYOND_37
             raise ConfigError(
                 f"column {field.name!r} holds {largest}, beyond 64 bits: read it by source.query with "
-                f"{field.name}::NUMBER(37, 0), which is handed on as a decimal"
+                + (
+                    f"{field.name}::NUMBER(37, 0), which is handed on as a decimal"
+                    if fits
+                    else f"{field.name}::VARCHAR"
+                )
             ) from error
     return column
+
+
+_BEYOND_37 = 10**37

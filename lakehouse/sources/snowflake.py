@@ -8,22 +8,21 @@ Snowflake keeps for a day.
 from __future__ import annotations
 
 import pickle
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from lakehouse import snowflake
 from lakehouse.errors import ConfigError, Unavailable, nearest
-from lakehouse.predicate import is_fickle
 from lakehouse.snowflake import quoted
-from lakehouse.snowflake.types import name_of, read_type, typed
+from lakehouse.snowflake.changes import last_changes, tables_beside, tables_in
+from lakehouse.snowflake.types import as_read, name_of, read_type, typed
 from lakehouse.sources import CHUNKS
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ _UNKNOWN_SIZE = 1 << 20
 class Result:
     """A query that was run: its id, the server's time before it in ms since 1970, its pickled batches and their rows.
 
-    `columns`: the pinned columns that it has.
+    `columns`: the pinned columns that it has. `cut`: there may be more rows than were asked for.
     """
 
     query_id: str
@@ -45,13 +44,14 @@ class Result:
     batches: tuple[bytes, ...]
     rows: tuple[int, ...]
     sizes: tuple[int, ...]
+    cut: bool = False
 
 
 @dataclass(frozen=True)
 class Pinned:
     """The input of a run: a table or query in Snowflake, and once it was read, its result.
 
-    `stored`: each column's name there. `refused`: those of a type that isn't handed on, and the type. `seen`: what
+    `stored`: each column in SQL. `refused`: those that can't be handed on, and why. `seen`: what
     tells the same rows from others, of the tables that are read.
     """
 
@@ -74,8 +74,8 @@ class Pinned:
 
     @property
     def rows(self) -> int | None:
-        """The rows of the result."""
-        return sum(self.result.rows) if self.result else None
+        """The rows of the result; None where it was cut short."""
+        return sum(self.result.rows) if self.result and not self.result.cut else None
 
     @property
     def pieces(self) -> int | None:
@@ -122,15 +122,26 @@ class ChunkUnit:
     def _fetched(self) -> pa.Table:
         try:
             return snowflake.fetched(pickle.loads(self.batch))
+        except ImportError as error:
+            raise ConfigError(
+                f"a worker has no snowflake-connector-python: install it where workers run ({error})"
+            ) from error
         except snowflake.Expired as error:
             try:
-                return snowflake.fetched(_again(self.connection, self.query_id)[self.number])
+                return self._fetched_again()
             except (ConfigError, Unavailable) as why:
                 raise Unavailable(
                     f"part {self.number} of query {self.query_id} can't be fetched ({error}), nor be asked for again "
                     f"({why}). A result's URLs live for about 6 hours and the result for a day: run again, in shorter "
                     f"parts, or let workers have the connection {self.connection!r} in their connections.toml"
                 ) from error
+
+    def _fetched_again(self) -> pa.Table:
+        try:
+            return snowflake.fetched(_again(self.connection, self.query_id)[self.number])
+        except snowflake.Expired:
+            _again.cache_clear()  # they may be hours old, too
+            return snowflake.fetched(_again(self.connection, self.query_id)[self.number])
 
 
 @lru_cache(maxsize=1)
@@ -146,46 +157,108 @@ def pin(source: Source, names: Sequence[str] = ()) -> Pinned:
     Plain upper-case names become lower case, or what `names` spells them like. Raises ConfigError for what isn't there.
     """
     assert source.connection is not None  # as the job file's own checks demand
-    tables: list[str] | None
+    at = _moment(source.timestamp) if source.timestamp is not None else None
     with snowflake.session(source.connection) as session:
-        if source.table is not None:
-            table = session.table(source.table)
-            name, origin, tables = table.shown, table.sql, [table.sql]
-            if source.timestamp is not None:
-                origin += f" AT(TIMESTAMP => {snowflake.text(source.timestamp)}::TIMESTAMP_TZ)"
+        table = session.table(source.table) if source.table is not None else None
+        if table is not None:
+            name, origin = table.shown, table.sql
         else:
-            query = (source.query or "").strip().rstrip(";").rstrip()
-            name, origin, tables = source.name, f"(\n{query}\n)", _tables_in(query, session)
+            name, origin = source.name, f"(\n{_query(source)}\n)"
+        pinned_at = origin if at is None else f"{origin} AT(TIMESTAMP => {snowflake.text(at)}::TIMESTAMP_TZ)"
         try:
-            described = session.described(f"SELECT * FROM {origin}")
-        except snowflake.Absent as error:
-            raise ConfigError(f"source.{'table' if source.table else 'query'}: {error}") from error
+            described = session.described(f"SELECT * FROM {pinned_at}{_condition(source.where)}")
+        except ConfigError as error:
+            raise _explained(error, session, source, origin, pinned_at) from error
         columns = _chosen(described, source.columns, name)
-        spelled = _spelled([c.name for c in columns], list(names))
-        if source.where is not None and _is_fickle(f"SELECT 1 WHERE {source.where}"):
-            tables = None
-        seen = _seen(session, tables, source.timestamp)
+        seen = _seen(session, source, table, at)
+    spelled = _spelled([c.name for c in columns], list(names))
     types = {s: read_type(c) for s, c in zip(spelled, columns, strict=True)}
     schema = pa.schema([pa.field(s, kind or pa.null()) for s, kind in types.items()])
-    refused = {s: name_of(c) for s, c in zip(spelled, columns, strict=True) if types[s] is None}
-    stored = tuple((s, c.name) for s, c in zip(spelled, columns, strict=True))
+    refused = {s: _UNREADABLE.format(name_of(c)) for s, c in zip(spelled, columns, strict=True) if types[s] is None}
+    given = [c.name for c in described]
+    refused |= {s: _TWICE for s, c in zip(spelled, columns, strict=True) if given.count(c.name) > 1}
+    stored = tuple((s, as_read(c)) for s, c in zip(spelled, columns, strict=True))
     return Pinned(
-        name, source.connection, origin, source.where, schema, stored, tuple(refused.items()), tuple(seen.items())
+        name, source.connection, pinned_at, source.where, schema, stored, tuple(refused.items()), tuple(seen.items())
     )
 
 
+_UNREADABLE = (
+    "is {}, which can be neither handed to a model nor kept: read it by source.query, cast to a type that can, such as "
+    "VARCHAR"
+)
+_TWICE = "is there twice: name one of them otherwise in source.query"
+
+
+def _moment(timestamp: str) -> str:
+    """A time in ISO 8601, of UTC unless it says otherwise, as Snowflake takes it."""
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError as error:
+        raise ConfigError(
+            f"source.timestamp: {timestamp!r} is no time: write one in ISO 8601, such as 2026-01-02T03:04:05Z"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat(" ")
+
+
+def _query(source: Source) -> str:
+    return (source.query or "").strip().rstrip(";").rstrip()
+
+
+def _condition(where: str | None) -> str:
+    return f" WHERE (\n{where}\n)" if where is not None else ""
+
+
+_MISSING = re.compile(
+    r"invalid identifier '(?P<column>.+?)'(?=\s|$)|Object '(?P<table>.+?)' does not exist"
+    r"|(?P<place>(Schema|Database) '.+?') does not exist"
+)
+
+
+def _explained(error: ConfigError, session: snowflake.Session, source: Source, origin: str, at: str) -> ConfigError:
+    """What Snowflake refuses, with the key of the job file that is wrong, and what comes nearest to what is missing."""
+    key, columns = "table" if source.table is not None else "query", []
+    for tried, named in ((at, "where"), (origin, "timestamp")):
+        try:
+            columns = [c.name for c in session.described(f"SELECT * FROM {tried}")]
+        except ConfigError as earlier:
+            error = earlier
+        else:
+            key = named
+            break
+    missing = _MISSING.search(str(error.__cause__ or error))
+    if missing and missing["table"]:
+        table = session.table(missing["table"])
+        return ConfigError(
+            f"source.{key}: there is no table or view {table.shown} on connection {source.connection!r} that its role "
+            f"may read, {nearest(table.name, tables_beside(session, table))}"
+        )
+    if missing and missing["place"]:
+        return ConfigError(
+            f"source.{key}: there is no {missing['place']} on connection {source.connection!r} that its role may use"
+        )
+    if missing:
+        hint = f", {nearest(missing['column'], columns)}" if columns else " in what it reads"
+        return ConfigError(f"source.{key}: there is no column {missing['column']}{hint}")
+    return ConfigError(f"source.{key}: {error}")
+
+
 def _chosen(described: Sequence[Any], wanted: Sequence[str], name: str) -> list[Any]:
-    """The columns that may be read. Raises ConfigError for one that isn't there."""
+    """The columns that may be read, each once. Raises ConfigError for one that isn't there."""
+    known = {c.name: c for c in reversed(described)}
     if not wanted:
-        return list(described)
-    found = []
+        return list(reversed(known.values()))
+    found = {}
     for column in wanted:
-        known = {c.name: c for c in described}
-        match = known.get(column) or known.get(snowflake.folded(column))
+        alike = [c for c in known if c.upper() == column.upper()]
+        match = next(
+            (c for c in (column, snowflake.folded(column)) if c in known), alike[0] if len(alike) == 1 else None
+        )
         if match is None:
-            raise ConfigError(f"source.columns: {name} has no column {column!r}, {nearest(column, known)}")
-        found.append(match)
-    return found
+            hint = nearest(snowflake.folded(column), known)
+            raise ConfigError(f"source.columns: {name} has no column {column!r}, {hint}")
+        found[match] = known[match]
+    return list(found.values())
 
 
 def _spelled(columns: Sequence[str], used: list[str]) -> list[str]:
@@ -194,63 +267,34 @@ def _spelled(columns: Sequence[str], used: list[str]) -> list[str]:
     return [c if names.count(n) > 1 else n for n, c in zip(names, columns, strict=True)]
 
 
-def _tables_in(query: str, session: snowflake.Session) -> list[str] | None:
-    """The tables that a query reads; None where that, or whether it gives the same again, can't be told."""
-    if _is_fickle(query):
-        return None
-    tree = sqlglot.parse_one(query, read="snowflake")
-    if tree.find(exp.TableSample, exp.Lateral, exp.Values):
-        return None
-    inner = {cte.alias_or_name for cte in tree.find_all(exp.CTE)}
-    tables = [t for t in tree.find_all(exp.Table) if t.db or t.name not in inner]
-    if not all(isinstance(t.this, exp.Identifier) for t in tables):
-        return None  # a function or a stage
-    named = {".".join(p.sql("snowflake") for p in t.parts) for t in tables}
-    return [session.table(name).sql for name in sorted(named)]
+def _seen(session: snowflake.Session, source: Source, table: snowflake.Table | None, at: str | None) -> dict[str, str]:
+    """What tells the same rows from others: a moment of the past, else each table's last change; once where unknown."""
 
+    def named(parts: list[str]) -> snowflake.Table:
+        return session.table(".".join(map(quoted, parts)))
 
-def _is_fickle(query: str) -> bool:
-    """Whether a query may give something else though its tables don't change, as far as that can be told."""
-    try:
-        return any(is_fickle(node) for node in sqlglot.parse_one(query, read="snowflake").walk())
-    except SqlglotError:
-        return True  # Snowflake will judge it
-
-
-def _seen(session: snowflake.Session, tables: list[str] | None, timestamp: str | None) -> dict[str, str]:
-    """What tells the same rows from others: a moment of the past, else each table's last change."""
-    if timestamp is not None:
-        return {"at": timestamp}
-    never_the_same = {"once": str(uuid.uuid4())}
-    if tables is None:
-        return never_the_same
-    try:
-        return {
-            table: str(session.run(f"SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME({snowflake.text(table)})")[0][0])
-            for table in tables
-        }
-    except ConfigError:  # a kind of table, such as one that is shared, that doesn't tell
-        return never_the_same
+    tables = [table] if table is not None else tables_in(_query(source), named)
+    inside = tables_in(f"SELECT 1{_condition(source.where)}", named)
+    if at is not None:
+        ((past,),) = session.run(f"SELECT {snowflake.text(at)}::TIMESTAMP_TZ < CURRENT_TIMESTAMP()")
+        tables = tables if past else None
+    known = last_changes(session, [*tables, *inside], at) if tables is not None and inside is not None else None
+    return known if known is not None else {"once": str(uuid.uuid4())}
 
 
 def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     """Always the chunks of one result. Raises ConfigError for a column of a type that isn't handed on."""
-    for column, kind in pinned.refused:
+    for column, why in pinned.refused:
         if column in columns:
-            raise ConfigError(
-                f"column {column!r} of {pinned.name} is {kind}, which can be neither handed to a model nor kept: read "
-                "it by source.query, cast to a type that can, such as VARCHAR"
-            )
+            raise ConfigError(f"column {column!r} of {pinned.name} {why}")
     return CHUNKS, "the query runs once, workers fetch its result"
 
 
 def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
     """Run the query for these columns. Raises ConfigError for what Snowflake refuses, such as a wrong `where`."""
     stored = dict(pinned.stored)
-    chosen = ", ".join(f"{quoted(stored[c])} AS {quoted(c)}" for c in columns)
-    sql = f"SELECT {chosen} FROM {pinned.origin}"
-    if pinned.where is not None:
-        sql += f" WHERE (\n{pinned.where}\n)"
+    chosen = ", ".join(f"{stored[c]} AS {quoted(c)}" for c in columns)
+    sql = f"SELECT {chosen} FROM {pinned.origin}{_condition(pinned.where)}"
     if limit is not None:
         sql += f" LIMIT {limit}"
     with snowflake.session(pinned.connection) as session:
@@ -260,11 +304,10 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
             batches, query_id = list(cursor.get_result_batches() or ()), str(cursor.sfqid)
         finally:
             cursor.close()
+    rows = tuple(int(batch.rowcount) for batch in batches)
     result = Result(
-        query_id, int(at_ms), tuple(columns),
-        tuple(pickle.dumps(batch) for batch in batches),
-        tuple(int(batch.rowcount) for batch in batches),
-        tuple(int(batch.uncompressed_size or _UNKNOWN_SIZE) for batch in batches),
+        query_id, int(at_ms), tuple(columns), tuple(pickle.dumps(batch) for batch in batches), rows,
+        tuple(int(batch.uncompressed_size or _UNKNOWN_SIZE) for batch in batches), sum(rows) == limit,
     )  # fmt: skip
     return replace(pinned, result=result)
 
