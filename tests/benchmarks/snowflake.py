@@ -4,7 +4,7 @@ Two models, one that costs next to nothing and one that costs about 10 µs a row
 and jobs inside one warm process with one Spark session; in both the whole, and reading and scoring alone. Then the memory
 of each worker, and the server's own share.
 
-    python -m tests.benchmarks.snowflake [--rows 1000000] [--turns 2]
+    python -m tests.benchmarks.snowflake [--rows 1000000] [--turns 3]
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def server_share(rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.snowflake")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
     os.environ |= {"PYTHONPATH": str(Path(__file__).parents[2]), "JAVA_HOME": str(runtime.ensure_java()),
                    "SPARK_LOCAL_IP": "127.0.0.1"}  # fmt: skip
