@@ -4,7 +4,7 @@ Two models, one that costs next to nothing and one that costs about 10 µs a row
 and jobs inside one warm process with one Spark session; in both the whole, and reading and scoring alone. Then the memory
 of each worker, and the server's own share.
 
-    python -m tests.benchmarks.snowflake [--rows 1000000] [--turns 2]
+    python -m tests.benchmarks.snowflake [--rows 1000000] [--turns 3]
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ keeps the parts, as Snowflake's result cache does, so that reading is what the c
 Publishing is the server's work on COPY and INSERT, in one process for all, and the job has more of it: it loads into a
 table of its own first, writes 10 columns where the script writes 3, and keeps a ledger, in one transaction. "Read and
 scored" therefore compares clients, "whole" compares them with a slow server behind both. Where a model costs next to
-nothing there is nothing to share out among workers, and what a job does besides (pinning, policy, profiles, lineage,
-starting Spark) is what one sees; where it costs something, the workers are. Neither says how fast an account is: there a
-query takes longer, publishing is its warehouse's work, and parts come over a network."""
+nothing, what a job does besides (pinning, policy, profiles, lineage, starting Spark) is what one sees; what a model costs
+is what workers share. Neither says how fast an account is: there a query takes longer, publishing is its warehouse's work,
+and parts come over a network."""
 
 
 def prepare(server: warehouse.Warehouse, rows: int) -> None:
@@ -176,7 +176,7 @@ def server_share(rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.snowflake")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
     os.environ |= {"PYTHONPATH": str(Path(__file__).parents[2]), "JAVA_HOME": str(runtime.ensure_java()),
                    "SPARK_LOCAL_IP": "127.0.0.1"}  # fmt: skip
