@@ -74,7 +74,10 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     def features(columns: Sequence[str]) -> Any:
         if isinstance(plan.pinned, delta.Pinned):
             return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names)
-        return session().createDataFrame(_features(plan, columns))
+        spark, wanted = session(), columns or plan.columns
+        work = sources.of(plan.job.source.type).units(plan.pinned, wanted, plan.job.model.batch_rows, 1)
+        schema = pa.schema([plan.pinned.schema.field(c) for c in wanted])
+        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
         return engine.staged(session(True), staging.scored_root, [f["path"] for f in tally.scored_files], columns)

@@ -79,7 +79,8 @@ def score(
         _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
     _emit(asdict(outcome), as_json, copy)
     for table, found in proved.items():
-        typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}", err=as_json)
+        aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
+        typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}", err=as_json)
     if not as_json:
         again = _again(conf, date, target, overrides, engine)
         typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))

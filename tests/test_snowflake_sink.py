@@ -598,6 +598,8 @@ def test_two_runs_at_once_are_serialised_or_one_is_told_to_try_again(daily, acco
     assert held() == scores(features(), features(NEXT, start=100))
     assert len(held(runs=True)) == 2
     assert score(daily()).status == "unchanged"
+    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == []
+    assert account.run("LIST @scores_stage") == []
 
 
 def test_a_lock_that_nobody_gives_up_ends_a_run_and_the_next_one_finishes_it(daily, account, held, monkeypatch):

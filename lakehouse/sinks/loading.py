@@ -54,14 +54,14 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with snowflake.session(table.connection) as session:
+                taken = None
                 if not ledger(session, table, target.identity).has(run):
                     taken = _prepare(session, table, target, run)
                     if not uploaded:
                         upload(session, table.beside(STAGE), run, target, spark)
                         uploaded = True
                     _transact(session, target, run, stored, taken)
-                    _drop(session, f"DROP TABLE IF EXISTS {taken.sql}")
-                _drop(session, f"REMOVE {table.beside(STAGE).staged(run)}")
+                _tidy(session, table, run, taken)
             return target.generation
         except (Locked, Unknown) as error:
             if attempt == (WAITS if isinstance(error, Locked) else ATTEMPTS):
@@ -105,6 +105,7 @@ def _transact(session: Session, target: Target, run: str, stored: Mapping[str, s
     except LakehouseError:
         with suppress(LakehouseError):  # the session is closed anyway
             session.run("ROLLBACK")
+        _tidy(session, table, run, taken)
         raise
 
 
@@ -168,10 +169,12 @@ def _enter(session: Session, table: Table, target: Target, run: str) -> None:
     )
 
 
-def _drop(session: Session, sql: str) -> None:
+def _tidy(session: Session, table: Table, run: str, taken: Table | None) -> None:
     """Remove what only the run needed. What a fault leaves here, `lakehouse sweep` finds."""
     with suppress(LakehouseError):
-        session.run(sql)
+        if taken is not None:
+            session.run(f"DROP TABLE IF EXISTS {taken.sql}")
+        session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
 
 
 def left_over(table: Table) -> dict[str, tuple[int, int]]:
