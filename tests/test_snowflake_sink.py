@@ -195,6 +195,7 @@ def carried_out(intent: Any, state: Any, request: Any) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["error", "lost reply", "crash"])
 def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_again(
     halfway, intent, account, held, monkeypatch, action
@@ -206,7 +207,7 @@ def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_agai
     failed, runs = 0, 1
     for number in itertools.count():
         shutil.copytree("kept/staged", "state/staged", dirs_exist_ok=True)
-        targets = tuple(replace(t, generation=number + 2) for t in declared.targets if t.kind == SINK)
+        targets = tuple(replace(t, generation=number + 2) for t in declared.targets)
         record = {**declared.record, "generation": number + 2, "run_id": f"{declared.run_id}-{number}"}
         mine = replace(declared, run_id=f"{declared.run_id}-{number}", targets=targets, record=record)
         with monkeypatch.context() as patched:
@@ -223,13 +224,9 @@ def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_agai
         if missed:
             break
     ledger.close(state, declared)
-    entered = account.run(
-        f"SELECT generation FROM scores_runs WHERE identity = '{job.job}/score_date={DAY}' ORDER BY 1"
-    )
-    assert entered == [(generation,) for generation in range(1, runs + 1)]
-    assert len(ledger.runs(ledger.state_of(job), job.job, DAY)) == runs
-    assert number > 15
-    assert failed > {"error": 5, "crash": 18, "lost reply": -1}[action]
+    assert_published_once(account, job, runs)
+    assert number > 35
+    assert failed > {"error": 10, "crash": 30, "lost reply": -1}[action]
 
 
 def crash_at(monkeypatch, number: int) -> list[int]:
@@ -574,10 +571,11 @@ def test_two_runs_at_once_are_serialised_or_one_is_told_to_try_again(daily, acco
     """Each waits before its transaction until the other is there too."""
     write("lake/features", pa.concat_tables([features(), features(NEXT, start=100)]), ["day"])
     jobs = [daily(DAY), daily(DAY), daily(NEXT)]
-    barrier, original = threading.Barrier(3, timeout=60), loading._transact
+    barrier, original, waited = threading.Barrier(3, timeout=60), loading._transact, set()
 
     def together(*arguments: Any) -> None:
-        with suppress(threading.BrokenBarrierError):
+        if threading.get_ident() not in waited:  # it may try again
+            waited.add(threading.get_ident())
             barrier.wait()
         original(*arguments)
 
@@ -612,6 +610,7 @@ def test_a_lock_that_nobody_gives_up_ends_a_run_and_the_next_one_finishes_it(dai
     with pytest.raises(Unavailable, match=r"SCORES: .*another transaction holds the lock.*2 times in a row"):
         score(daily(), rescore=True)
     other.execute("COMMIT")
+    other.connection.close()
     monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
     done = score(daily())
     assert done.status == "published"

@@ -50,13 +50,12 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
     Where no answer came, or another transaction held the lock, all is looked at again in another session: the ledger
     knows what became of a COMMIT.
     """
-    table, uploaded = Table.parse(target.uri), False
+    table, uploaded, taken = Table.parse(target.uri), False, list[Table]()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with snowflake.session(table.connection) as session:
-                taken = None
                 if not ledger(session, table, target.identity).has(run):
-                    taken = _prepare(session, table, target, run)
+                    taken.append(_prepare(session, table, target, run))
                     if not uploaded:
                         upload(session, table.beside(STAGE), run, target, spark)
                         uploaded = True
@@ -85,8 +84,8 @@ def _prepare(session: Session, table: Table, target: Target, run: str) -> Table:
     return taken
 
 
-def _transact(session: Session, target: Target, run: str, stored: Mapping[str, str], taken: Table) -> None:
-    """The transaction. Raises what stands against it; then nothing of it happened."""
+def _transact(session: Session, target: Target, run: str, stored: Mapping[str, str], taken: Sequence[Table]) -> None:
+    """The transaction; the last table taken gets the rows. Raises what stands against it; then nothing has happened."""
     table = Table.parse(target.uri)
     session.run("BEGIN")
     try:
@@ -96,8 +95,8 @@ def _transact(session: Session, target: Target, run: str, stored: Mapping[str, s
             session.run("ROLLBACK")
             return
         require_turn(session, target, stored, known)
-        _copy(session, table, target, run, taken)
-        _write(session, table, target, stored, taken)
+        _copy(session, table, target, run, taken[-1])
+        _write(session, table, target, stored, taken[-1])
         _enter(session, table, target, run)
         session.run("COMMIT")
     except (Locked, Unknown):
@@ -169,11 +168,11 @@ def _enter(session: Session, table: Table, target: Target, run: str) -> None:
     )
 
 
-def _tidy(session: Session, table: Table, run: str, taken: Table | None) -> None:
+def _tidy(session: Session, table: Table, run: str, taken: Sequence[Table]) -> None:
     """Remove what only the run needed. What a fault leaves here, `lakehouse sweep` finds."""
     with suppress(LakehouseError):
-        if taken is not None:
-            session.run(f"DROP TABLE IF EXISTS {taken.sql}")
+        for one in taken:
+            session.run(f"DROP TABLE IF EXISTS {one.sql}")
         session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
 
 
