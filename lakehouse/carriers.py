@@ -74,9 +74,7 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     def features(columns: Sequence[str]) -> Any:
         if isinstance(plan.pinned, delta.Pinned):
             return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names)
-        spark, wanted = session(), columns or plan.columns
-        work = sources.of(plan.job.source.type).units(plan.pinned, wanted, plan.job.model.batch_rows, 1)
-        schema = pa.schema([plan.pinned.schema.field(c) for c in wanted])
+        spark, (work, schema) = session(), _all_of(plan, columns)
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
@@ -111,9 +109,10 @@ def units(plan: Plan) -> int | None:
     return len(units_of(plan, local.cores())) if plan.carrier != FRAME else None
 
 
-def units_of(plan: Plan, cores: int) -> Sequence[Unit]:
+def units_of(plan: Plan, tasks: int, columns: Sequence[str] = (), batch_rows: int | None = None) -> Sequence[Unit]:
+    """The input as units for so many tasks; by default of the plan's columns, in batches as the model takes them."""
     source = sources.of(plan.job.source.type)
-    return source.units(plan.pinned, plan.columns, plan.job.model.batch_rows, cores)
+    return source.units(plan.pinned, columns or plan.columns, batch_rows or plan.job.model.batch_rows, tasks)
 
 
 def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
@@ -127,11 +126,15 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
     return shares
 
 
-def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:
+def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
+    """Units of these columns of the input, of all where none is named, and their schema."""
     # A query gave the columns that were asked for, of files there are all.
     columns = columns or (plan.pinned.schema.names if plan.carrier == FILES else plan.columns)
-    schema = pa.schema([plan.pinned.schema.field(c) for c in columns])
-    work = sources.of(plan.job.source.type).units(plan.pinned, columns, plan.job.model.batch_rows, 1)
+    return units_of(plan, 1, columns), pa.schema([plan.pinned.schema.field(c) for c in columns])
+
+
+def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:
+    work, schema = _all_of(plan, columns)
     return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
 
 
@@ -146,5 +149,5 @@ def _staged_locally(columns: Sequence[str], staging: Staging, tally: Tally) -> A
 
 def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of at most `rows` rows, for a look at the input."""
-    for unit in sources.of(plan.job.source.type).units(plan.pinned, plan.columns, rows, 1):
+    for unit in units_of(plan, 1, batch_rows=rows):
         yield from unit.batches()

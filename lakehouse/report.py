@@ -14,7 +14,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import Result
 from lakehouse.plan import Say
 from lakehouse.progress import Watch
-from lakehouse.snowflake import folded, quoted, text
+from lakehouse.snowflake import folded, having, quoted, spelled
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
@@ -93,13 +93,14 @@ def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
     try:
         with snowflake.session(sink.connection) as session:
             table = session.table(sink.table)
-            names = _shown([c.name for c in session.columns(table) or ()], texts)
-            chosen = ", ".join(quoted(folded(name)) for name in names)
-            where = " AND ".join(f"{quoted(folded(name))} = {text(value)}" for name, value in texts.items())
-            rows = session.run(f"SELECT {chosen} FROM {table.sql}{' WHERE ' + where if where else ''} LIMIT 3")
+            *names, version = _shown([c.name for c in session.columns(table) or ()], texts)
+            names.append(folded(version))
+            where = having({folded(name): value for name, value in texts.items()})
+            chosen = f"SELECT {', '.join(map(quoted, names))} FROM {table.sql}"
+            rows = session.run(f"{chosen}{' WHERE ' + where if where else ''} LIMIT 3")
     except LakehouseError:  # the run stands, a look at it is no part of it
         return [], []
-    return [name.lower() if name == folded(name) else name for name in names], [list(row) for row in rows]
+    return [spelled(name, ()) for name in names], [list(row) for row in rows]
 
 
 def _cell(value: Any) -> str:

@@ -54,9 +54,10 @@ def _swept_in_snowflake(
     table: Table, folders_of: Sequence[Location], state: Location, now: datetime, take_away: bool
 ) -> Iterator[Leftover]:
     """Uploaded files and tables that took rows. Whoever uploads has a lease on its staged files, or an intent."""
-    for run, (files, size) in loading.left_over(table).items():
+    found, waiting = loading.left_over(table), ledger.waiting(state)
+    for run, (files, size) in found.items():
         alive = [why for folder in folders_of if (why := lease.why_kept(lease.read(folder, run), now))]
-        kept = alive[0] if alive else _WAITS if run in ledger.waiting(state) else None
+        kept = alive[0] if alive else _WAITS if run in waiting else None
         yield Leftover(table.shown, run, files, size, kept)
         if take_away and kept is None:
             loading.remove_left_over(table, run)

@@ -13,7 +13,7 @@ from lakehouse.errors import Blocked, ConfigError
 from lakehouse.sinks import preflight
 from lakehouse.sinks.slices import inside
 from lakehouse.sinks.target import place, slice_name
-from lakehouse.snowflake import Table, folded, quoted, text
+from lakehouse.snowflake import Table, folded, having
 from lakehouse.storage import locate, shown
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def verify(job: Job) -> dict[str, Digest]:
     """
     require_two(job)
     first, others = job.delta_sink, [sink for sink in job.sinks if sink.type == "snowflake"]
-    snapshot = delta.open_table(locate(first.table)) if first else None
-    if first is None or snapshot is None:
+    assert first is not None  # as was just demanded
+    snapshot = delta.open_table(locate(first.table))
+    if snapshot is None:
         raise ConfigError("--verify: the Delta table isn't there")
     slice_texts = preflight.slice_texts(job.slice, preflight.slice_types(job.slice, snapshot.schema))
     types = {f.name: f.type for f in snapshot.schema if f.name not in slice_texts}
@@ -54,7 +55,7 @@ def verify(job: Job) -> dict[str, Digest]:
 
 
 def _in_snowflake(table: Table, types: Mapping[str, pa.DataType], slice_texts: Mapping[str, str]) -> Digest:
-    where = " AND ".join(f"{quoted(folded(name))} = {text(value)}" for name, value in slice_texts.items())
+    where = having({folded(name): value for name, value in slice_texts.items()})
     with snowflake.session(table.connection) as session:
         (row,) = session.run(digest.sql(types, table.sql, where))
     return digest.from_row(row, types)

@@ -245,7 +245,7 @@ def crash_at(monkeypatch, number: int) -> list[int]:
 
         return acting
 
-    for name in ("cursor", "put", "described"):
+    for name in ("run", "put", "described"):
         monkeypatch.setattr(sessions.Session, name, dying(getattr(sessions.Session, name)))
     return left
 

@@ -27,8 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
 
-from lakehouse.snowflake import folded, quoted
-from lakehouse.snowflake.types import written_type
+from lakehouse.snowflake.types import declared
 from tests.cloud_servers import installed
 
 FAKESNOW = "0.12.1"
@@ -130,7 +129,7 @@ class Account:
 
     def load(self, name: str, rows: pa.Table) -> str:
         """A new table with these rows; its full name."""
-        columns = ", ".join(f"{quoted(folded(f.name))} {written_type(f.type)}" for f in rows.schema)
+        columns = ", ".join(map(declared, rows.schema))
         self.run(f"CREATE TABLE {name} ({columns})")
         self.run("CREATE STAGE IF NOT EXISTS loaded")
         with tempfile.TemporaryDirectory() as folder:

@@ -21,8 +21,8 @@ from lakehouse.demo.run import DATE, LAKE, entry, prepare, step, submit
 from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.report import table_text
-from lakehouse.snowflake import Session, folded, quoted
-from lakehouse.snowflake.types import written_type
+from lakehouse.snowflake import Session
+from lakehouse.snowflake.types import declared
 from lakehouse.sources import delta
 
 CONF = Path("conf/games_snowflake.yaml")
@@ -107,7 +107,7 @@ def _features() -> pa.Table:
 
 def load(session: Session, name: str, rows: pa.Table) -> None:
     """Rows as a new table in Snowflake, by way of a stage."""
-    columns = ", ".join(f"{quoted(folded(f.name))} {written_type(f.type)}" for f in rows.schema)
+    columns = ", ".join(map(declared, rows.schema))
     table = session.table(name)
     stage = table.beside("_FILES")
     session.run(f"CREATE TABLE {table.sql} ({columns})")

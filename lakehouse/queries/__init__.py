@@ -20,6 +20,7 @@ from lakehouse.plan import ASIDE
 from lakehouse.queries import columns, places, records, views
 from lakehouse.queries.places import Statement
 from lakehouse.queries.views import Place, Runs, Scored
+from lakehouse.sinks import published
 from lakehouse.snowflake import names_in
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _native(job: Job, sink: Sink) -> _Section:
     own, aside = job.checks.quarantine.table, None
     if job.sinks[0] is sink:
         aside = table(ASIDE) if own is None else table(names=names_in(own))
-    runs = Runs(table("_RUNS"), "published_at", False, {})
+    runs = Runs(table(published.RUNS), "published_at", False, {})
     place = Place("snowflake", table(), lambda suffix: table(suffix.upper()), runs, aside)
     shown, last = _views(columns.scored(job), place, [], [], [])
     return _Section(f"== {sink.table}, a table in Snowflake ==", shown, last)

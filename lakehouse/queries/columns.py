@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from datetime import date
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,6 +10,7 @@ from lakehouse import catalog, delta
 from lakehouse.contract import LINEAGE
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.queries.views import Scored
+from lakehouse.sinks.preflight import slice_types
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def scored(job: Job) -> Scored:
         known = {
             name: _is_number(schema.field(name).type) if name in schema.names else known.get(name) for name in names
         }
-    dated = [name for name, value in job.slice.items() if _is_date(value)]
+    dated = [name for name, kind in slice_types(job.slice, None).items() if pa.types.is_date(kind)]
     return Scored(
         job.job, job.keys, job.keep, known, tuple(job.slice), dated[0] if len(dated) == 1 else None,
         frozenset(name for name, value in job.slice.items() if isinstance(value, bool)),
@@ -56,16 +55,3 @@ def _schema(job: Job, *, needed: bool) -> pa.Schema:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _is_date(value: object) -> bool:
-    if isinstance(value, date):
-        return True
-    try:
-        return (
-            isinstance(value, str)
-            and re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None
-            and bool(date.fromisoformat(value))
-        )
-    except ValueError:
-        return False

@@ -22,8 +22,9 @@ from lakehouse.sinks.target import (
     Target,
     committed,
     next_generation,
+    overtaken,
     refuse_foreign,
-    slice_name,
+    require_staged,
     version_of,
 )
 from lakehouse.storage import Location, locate, sizes
@@ -132,12 +133,11 @@ class Checked:
 
 def check(target: Target, run: str) -> Checked:
     """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
-    location = locate(target.uri)
-    snapshot = delta.open_table(location)
+    snapshot = delta.open_table(locate(target.uri))
     if snapshot is None:
         raise Gone(f"{shown(target.uri)}: the table was there when the run was planned, and is not any more")
     done = committed(snapshot, target, run)
-    return Checked(snapshot, () if done else tuple(_check(snapshot, target, run, location)))
+    return Checked(snapshot, () if done else tuple(_check(snapshot, target)))
 
 
 def publish(target: Target, run: str, checked: Checked, spark: SparkSession | None = None) -> int:
@@ -184,15 +184,12 @@ def publish(target: Target, run: str, checked: Checked, spark: SparkSession | No
         return version
 
 
-def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Location) -> list[delta.DataFile]:
+def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
     """The promises of a commit, checked against this snapshot; the files that an append takes away."""
     name = shown(target.uri)
     _check_schema(snapshot, target, name)
     _check_rules(snapshot, target, name)
-    there = sizes(location, [f.path for f in target.files])
-    missing = [f.path for f in target.files if there[f.path] != f.size]
-    if missing:
-        raise Gone(f"{name}: {len(missing)} staged files are missing or have another size, such as {missing[0]}")
+    require_staged(target, name)
     live = snapshot.files([JOB, RUN_ID])
     doubled = {f.relative for f in live} & {f.path for f in target.files}
     if doubled:
@@ -202,9 +199,7 @@ def _check(snapshot: delta.Snapshot, target: Target, run: str, location: Locatio
     generation = snapshot.transaction(target.identity) or 0
     half = target.how == COPIED and generation == target.generation  # Spark's first commit may be this run's
     if generation != target.generation - 1 and not half:
-        raise Overtaken(
-            f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
-        )
+        raise overtaken(target, name, generation)
     if target.write != "append":
         refuse_foreign(target, name, living(snapshot, of_slice(live, target.slice)))
         return []

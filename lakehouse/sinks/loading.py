@@ -22,7 +22,7 @@ from lakehouse.sinks.published import RUNS, ledger, require_turn, within
 from lakehouse.sinks.target import QUARANTINE, Target
 from lakehouse.sinks.upload import upload
 from lakehouse.snowflake import Absent, Locked, Session, Table, Unknown, quoted, text
-from lakehouse.snowflake.types import written_type
+from lakehouse.snowflake.types import declared, written_type
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -78,7 +78,7 @@ def _prepare(session: Session, table: Table, target: Target, run: str) -> Table:
         f"WHERE NOT EXISTS (SELECT 1 FROM {runs} WHERE RUN_ID = '')"
     )
     session.run(f"CREATE STAGE IF NOT EXISTS {table.beside(STAGE).sql}")
-    columns = ", ".join(f"{quoted(snowflake.folded(f.name))} {written_type(f.type)}" for f in _in_files(target))
+    columns = ", ".join(map(declared, _in_files(target)))
     taken = table.beside(f"{LOAD}{run}_{uuid.uuid4().hex[:8]}".replace("-", "").upper())  # another process may finish
     session.run(f"CREATE TRANSIENT TABLE {taken.sql} ({columns})")
     return taken
@@ -171,9 +171,13 @@ def _enter(session: Session, table: Table, target: Target, run: str) -> None:
 def _tidy(session: Session, table: Table, run: str, taken: Sequence[Table]) -> None:
     """Remove what only the run needed. What a fault leaves here, `lakehouse sweep` finds."""
     with suppress(LakehouseError):
-        for one in taken:
-            session.run(f"DROP TABLE IF EXISTS {one.sql}")
-        session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
+        _remove(session, table, run, taken)
+
+
+def _remove(session: Session, table: Table, run: str, taken: Sequence[Table]) -> None:
+    for one in taken:
+        session.run(f"DROP TABLE IF EXISTS {one.sql}")
+    session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
 
 
 def left_over(table: Table) -> dict[str, tuple[int, int]]:
@@ -181,35 +185,32 @@ def left_over(table: Table) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     with snowflake.session(table.connection) as session:
         try:
-            for name, size, *_ in session.run(f"LIST @{table.beside(STAGE).sql}"):
-                run = str(name).partition("/run-")[2].partition("/")[0]
-                files, total = found.get(run, (0, 0))
-                found[run] = (files + 1, total + int(size))
+            listed = session.run(f"LIST {table.beside(STAGE).staged()}")
         except Absent:
-            pass  # nothing was ever uploaded
-        for name in _load_tables(session, table):
-            run = str(uuid.UUID(name.removeprefix(table.name + LOAD).partition("_")[0]))
-            files, total = found.get(run, (0, 0))
-            found[run] = (files + 1, total)
+            listed = []  # nothing was ever uploaded
+        tables = _load_tables(session, table)
+    sized = [(str(name).partition("/run-")[2].partition("/")[0], int(size)) for name, size, *_ in listed]
+    sized += [(str(uuid.UUID(one.name.removeprefix(table.name + LOAD).partition("_")[0])), 0) for one in tables]
+    for run, size in sized:
+        files, total = found.get(run, (0, 0))
+        found[run] = (files + 1, total + size)
     return found
 
 
 def remove_left_over(table: Table, run: str) -> None:
     """Remove what `left_over` lists of a run."""
     with snowflake.session(table.connection) as session:
-        session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
-        for name in _load_tables(session, table, run):
-            session.run(f"DROP TABLE IF EXISTS {replace(table, name=name).sql}")
+        _remove(session, table, run, _load_tables(session, table, run))
 
 
-def _load_tables(session: Session, table: Table, run: str = "") -> list[str]:
+def _load_tables(session: Session, table: Table, run: str = "") -> list[Table]:
     head = table.name + LOAD + run.replace("-", "").upper()
     rows = session.run(
         f"SELECT TABLE_NAME FROM {quoted(table.database)}.INFORMATION_SCHEMA.TABLES "
         "WHERE TABLE_SCHEMA = %s AND STARTSWITH(TABLE_NAME, %s)",
         table.schema, head,
     )  # fmt: skip
-    return [str(name) for (name,) in rows]
+    return [replace(table, name=str(name)) for (name,) in rows]
 
 
 def _in_files(target: Target) -> Sequence[pa.Field]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lakehouse.contract import JOB, RUN_ID
-from lakehouse.sinks.target import QUARANTINE, Overtaken, Target, refuse_foreign, slice_name
-from lakehouse.snowflake import Absent, Session, Table, quoted, text
+from lakehouse.sinks.target import QUARANTINE, Target, overtaken, refuse_foreign
+from lakehouse.snowflake import Absent, Session, Table, having, quoted
 
 Owners = Mapping[tuple[str | None, str | None], int]
 """(job, run) → rows."""
@@ -73,18 +73,13 @@ def require_turn(session: Session, target: Target, stored: Mapping[str, str], kn
     """Raise Overtaken where another run published since the plan, Blocked where rows of another job would go."""
     if target.kind == QUARANTINE:
         return
-    generation = known.last.generation if known.last else 0
+    name, generation = Table.parse(target.uri).shown, known.last.generation if known.last else 0
     if generation != target.generation - 1:
-        raise Overtaken(
-            f"{Table.parse(target.uri).shown}: another run published generation {generation} of "
-            f"{slice_name(target.slice)} meanwhile; run again"
-        )
-    name = Table.parse(target.uri).shown
+        raise overtaken(target, name, generation)
     refuse_foreign(target, name, owners(session, target, stored) if target.write != "append" else {})
 
 
 def within(target: Target, stored: Mapping[str, str]) -> str:
     """The condition that a row is in the target's slice; none for the whole table."""
-    if not target.slice:
-        return ""
-    return " WHERE " + " AND ".join(f"{quoted(stored[c])} = {text(value)}" for c, value in target.slice.items())
+    same = having({stored[c]: value for c, value in target.slice.items()})
+    return f" WHERE {same}" if same else ""

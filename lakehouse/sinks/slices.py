@@ -10,7 +10,17 @@ from typing import Any
 from lakehouse import delta
 from lakehouse.contract import JOB, RUN_ID
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.sinks.target import State, Target, refuse_foreign, replay_id, rows_id, run_id, slice_name
+from lakehouse.sinks.target import (
+    State,
+    Target,
+    going_on,
+    no_scores,
+    refuse_foreign,
+    replay_id,
+    rows_id,
+    run_id,
+    slice_name,
+)
 from lakehouse.storage import shown
 
 Owners = Mapping[tuple[str, str], int]
@@ -79,11 +89,10 @@ def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[st
 
     Once: a run that was replayed is unchanged. Raises Blocked where the run's rows are not what lives in the slice.
     """
-    run, name = str(record["run_id"]), slice_name(target.slice)
+    run = str(record["run_id"])
     generation = (snapshot.transaction(target.identity) or 0) if snapshot else 0
     if snapshot is None or snapshot.transaction(run_id(target.identity, run)) != generation:
-        why = "was blocked: nothing of it was published" if record["status"] == "blocked" else "was superseded"
-        raise Blocked(f"run {run} {why}, so its quarantined rows belong to no scores of {name}: score the date again")
+        raise no_scores(target, record)
     target = replace(target, fingerprint=str(record["fingerprint"]))
     if snapshot.transaction(replay_id(target.identity, run)) is not None:
         return replace(target, generation=generation), State(generation, True, snapshot.version)
@@ -92,10 +101,7 @@ def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[st
     last = tuple(r for _, r in alive if snapshot.transaction(run_id(target.identity, r)) == generation)
     _refuse_touched(snapshot, target, alive, last, generation)
     held = snapshot.transaction(rows_id(target.identity, generation)) or 0
-    write = "merge" if target.write == "merge" else "append"
-    runs = (run, *(r for r in last if r != run))
-    target = replace(target, write=write, generation=generation + 1, goes_on=runs, held=held)
-    return target, State(generation, False, snapshot.version)
+    return going_on(target, run, generation, last, held), State(generation, False, snapshot.version)
 
 
 def _refuse_touched(

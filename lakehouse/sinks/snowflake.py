@@ -26,13 +26,15 @@ from lakehouse.sinks.target import (
     Standing,
     State,
     Target,
+    going_on,
     next_generation,
+    no_scores,
     refuse_foreign,
+    require_staged,
     slice_name,
 )
-from lakehouse.snowflake import Session, Table, quoted
-from lakehouse.snowflake.types import name_of, read_type, takes, written_type
-from lakehouse.storage import sizes
+from lakehouse.snowflake import Session, Table
+from lakehouse.snowflake.types import declared, name_of, read_type, takes, written_type
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -123,18 +125,15 @@ def _look(ledger: Ledger, owners: Owners, target: Target, rescore: bool) -> Stat
 
 def _replayed(ledger: Ledger, owners: Owners, target: Target, record: Mapping[str, Any]) -> tuple[Target, State]:
     """What adding rows that a run had set aside does: the run's own generation goes on as the next one, once."""
-    run, name, last = str(record["run_id"]), slice_name(target.slice), ledger.last
+    run, last = str(record["run_id"]), ledger.last
     if last is None or run not in last.runs:
-        why = "was blocked: nothing of it was published" if record["status"] == "blocked" else "was superseded"
-        raise Blocked(f"run {run} {why}, so its quarantined rows belong to no scores of {name}: score the date again")
+        raise no_scores(target, record)
     target = replace(target, fingerprint=str(record["fingerprint"]))
     if any(entry.goes_on[:1] == (run,) for entry in ledger.entries):
         return replace(target, generation=last.generation), State(last.generation, True, last.generation)
     refuse_foreign(target, shown(target.uri), owners)
     _refuse_touched(target, owners, ledger)
-    write = "merge" if target.write == "merge" else "append"
-    runs = (run, *(r for r in last.runs if r != run))
-    target = replace(target, write=write, generation=last.generation + 1, goes_on=runs, held=last.rows)
+    target = going_on(target, run, last.generation, last.runs, last.rows)
     return target, State(last.generation, False, last.generation)
 
 
@@ -198,7 +197,7 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
 
 def _declared(field: pa.Field, comments: Mapping[str, str]) -> str:
     comment = f" COMMENT {snowflake.text(comments[field.name])}" if comments.get(field.name) else ""
-    return f"{quoted(snowflake.folded(field.name))} {written_type(field.type)}{comment}"
+    return declared(field) + comment
 
 
 @dataclass(frozen=True)
@@ -220,10 +219,7 @@ def check(target: Target, run: str) -> Checked:
             raise Gone(f"{table.shown}: the table is another one than when the run was planned; run again")
         known = published_to.ledger(session, table, target.identity)
         if not known.has(run):
-            there = sizes(target.root, [f.path for f in target.files])
-            missing = [f.path for f in target.files if there[f.path] != f.size]
-            if missing:
-                raise Gone(f"{table.shown}: {len(missing)} staged files are missing, such as {missing[0]}")
+            require_staged(target, table.shown)
             published_to.require_turn(session, target, stored, known)
     return Checked(stored)
 

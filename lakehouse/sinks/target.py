@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from lakehouse import delta
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.scoring import Constraint
 from lakehouse.snowflake import Table
-from lakehouse.storage import Location, locate
+from lakehouse.storage import Location, locate, sizes
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
@@ -184,6 +184,37 @@ def refuse_foreign(target: Target, name: str, alive: Iterable[tuple[str | None, 
             f"{name}: {slice_name(target.slice)} holds rows of another job ({', '.join(others)}), which this run would "
             f"{'delete' if target.write == 'replace' else 'change'}: give each job a table or a slice of its own"
         )
+
+
+def overtaken(target: Target, name: str, generation: int) -> Overtaken:
+    """What is raised where the slice has another generation than the one before the target's."""
+    return Overtaken(
+        f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
+    )
+
+
+def require_staged(target: Target, name: str) -> None:
+    """Raise Gone where a staged file isn't there with its size."""
+    there = sizes(target.root, [f.path for f in target.files])
+    missing = [f.path for f in target.files if there[f.path] != f.size]
+    if missing:
+        raise Gone(f"{name}: {len(missing)} staged files are missing or have another size, such as {missing[0]}")
+
+
+def no_scores(target: Target, record: Mapping[str, Any]) -> Blocked:
+    """What is raised where a run that shall be replayed isn't the slice's last one."""
+    why = "was blocked: nothing of it was published" if record["status"] == "blocked" else "was superseded"
+    return Blocked(
+        f"run {record['run_id']} {why}, so its quarantined rows belong to no scores of {slice_name(target.slice)}: "
+        "score the date again"
+    )
+
+
+def going_on(target: Target, run: str, generation: int, last: Sequence[str], held: int) -> Target:
+    """The target of a replay of `run`: what it adds to the `held` rows that these `last` runs published."""
+    write = "merge" if target.write == "merge" else "append"
+    runs = (run, *(r for r in last if r != run))
+    return replace(target, write=write, generation=generation + 1, goes_on=runs, held=held)
 
 
 def slice_name(values: Mapping[str, str]) -> str:

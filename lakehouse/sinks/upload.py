@@ -32,7 +32,7 @@ class Share:
 def upload(session: Session, stage: Table, run: str, target: Target, spark: SparkSession | None) -> None:
     """Upload all files of a target. An upload again writes the same bytes under the same name."""
     files = [target.root.join(f.path) for f in sorted(target.files, key=lambda f: -f.size)]
-    if len(files) == 1:
+    if len(files) < 2:
         put(session, Share(stage, run, tuple(files)))
         return
     many = min(MOST_SESSIONS, len(files))

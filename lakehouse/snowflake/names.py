@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lakehouse.errors import ConfigError
@@ -43,9 +43,9 @@ class Table:
         """The table, or stage, in the same schema with `suffix` appended to its name."""
         return Table(self.connection, self.database, self.schema, self.name + suffix)
 
-    def staged(self, run: str) -> str:
-        """Where this stage has a run's files, in SQL."""
-        place = f"@{self.sql}/run-{run}/"
+    def staged(self, run: str | None = None) -> str:
+        """Where this stage has a run's files, by default those of all, in SQL."""
+        place = f"@{self.sql}" if run is None else f"@{self.sql}/run-{run}/"
         return place if all(map(_PLAIN.fullmatch, self.parts)) else text(place)
 
     @staticmethod
@@ -90,6 +90,11 @@ def quoted(name: str) -> str:
 def text(value: str) -> str:
     """A string literal in SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def having(values: Mapping[str, str]) -> str:
+    """The SQL condition that columns, by their stored names, have these values; empty where there are none."""
+    return " AND ".join(f"{quoted(column)} = {text(value)}" for column, value in values.items())
 
 
 def names_in(table: str) -> list[str]:

@@ -29,7 +29,7 @@ IDLE_S = 600.0
 _LOCKED = (625, 604)  # a lock not released in time; cancelled because of it
 _ABSENT = (2003, 2043)
 _NO_ANSWER = (4, 250001)  # no or no good answer over HTTP, however often it was asked for
-_INTERNAL = (603, 300002, 370001)  # Snowflake's own internal errors
+_INTERNAL = (6, 603, 300002, 370001)  # rows that can't be fetched; Snowflake's own internal errors
 _NO_WAREHOUSE = 606
 _VAGUE = "SQL compilation error"
 _NOISE = re.compile(r"\s*\(request_id=[^)]*\)|^\d{6} \(\w{5}\): (?=\d{6} \()")
@@ -160,32 +160,30 @@ class Session:
         Raises Absent for what isn't there, Locked, Unknown where no answer came, ConfigError for what Snowflake
         refuses to do, all with its own message.
         """
-        cursor = self.cursor(sql, *values)
-        try:
+        with self._cursor(sql) as cursor:
+            cursor.execute(re.sub("%(?!s)", "%%", sql) if values else sql, values or None)
             # fetchall() of the connector's 5.2 takes the first chunk's width of a number for that of all chunks.
             return [tuple(row) for batch in cursor.get_result_batches() or () for row in batch]
-        finally:
-            cursor.close()
 
-    def cursor(self, sql: str, *values: Any) -> Any:
-        """The connector's cursor after a statement. Raises as `run` does."""
-        from snowflake.connector.errors import Error
-
-        cursor = self.opened.cursor()
-        try:
-            cursor.execute(re.sub("%(?!s)", "%%", sql) if values else sql, values or None)
-        except Error as error:
-            cursor.close()
-            raise spoken(error, self.connection, sql) from error
-        return cursor
+    def query(self, sql: str) -> tuple[str, list[Any]]:
+        """A query's id and result batches, of which those beyond the first are fetched later. Raises as `run` does."""
+        with self._cursor(sql) as cursor:
+            cursor.execute(sql)
+            return str(cursor.sfqid), list(cursor.get_result_batches() or ())
 
     def put(self, sql: str, stream: BinaryIO) -> None:
         """A PUT statement that takes its content from a stream. Raises as `run` does."""
+        with self._cursor(sql) as cursor:
+            cursor.execute(sql, file_stream=stream)
+
+    @contextmanager
+    def _cursor(self, sql: str) -> Iterator[Any]:
+        """A cursor of the connector for a statement, its errors as ours."""
         from snowflake.connector.errors import Error
 
         cursor = self.opened.cursor()
         try:
-            cursor.execute(sql, file_stream=stream)
+            yield cursor
         except Error as error:
             raise spoken(error, self.connection, sql) from error
         finally:
@@ -214,26 +212,14 @@ class Session:
 
     def described(self, sql: str) -> list[Any]:
         """The columns of a query that isn't run: name, type_code, precision, scale, is_nullable. Raises as `run`."""
-        from snowflake.connector.errors import Error
-
-        cursor = self.opened.cursor()
-        try:
+        with self._cursor(sql) as cursor:
             return list(cursor.describe(sql) or ())
-        except Error as error:
-            raise spoken(error, self.connection, sql) from error
-        finally:
-            cursor.close()
 
     def results(self, query_id: str) -> list[Any]:
         """The result batches of a query of the last 24 hours, with new URLs. Raises as `run` does."""
-        from snowflake.connector.errors import Error
-
-        cursor = self.opened.cursor()
-        try:
+        with self._cursor(f"result of {query_id}") as cursor:
             cursor.query_result(query_id)
             return list(cursor.get_result_batches() or ())
-        except Error as error:
-            raise spoken(error, self.connection, f"result of {query_id}") from error
 
 
 def fetched(batch: Any) -> pa.Table:

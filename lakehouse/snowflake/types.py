@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from lakehouse.contract import TIMESTAMP, conform
 from lakehouse.errors import ConfigError
-from lakehouse.snowflake.names import quoted
+from lakehouse.snowflake.names import folded, quoted
 
 _NAMES = ("FIXED", "REAL", "TEXT", "DATE", "TIMESTAMP", "VARIANT", "TIMESTAMP_LTZ", "TIMESTAMP_TZ", "TIMESTAMP_NTZ",
           "OBJECT", "ARRAY", "BINARY", "TIME", "BOOLEAN", "GEOGRAPHY", "GEOMETRY", "VECTOR", "MAP")  # fmt: skip
@@ -72,6 +72,11 @@ def written_type(kind: pa.DataType) -> str:
     if kind in _WRITTEN:
         return _WRITTEN[kind]
     raise ConfigError(f"a column of type {kind} has no type in Snowflake that holds it")
+
+
+def declared(field: pa.Field) -> str:
+    """A column of a table that is created, in SQL: its name as it is folded, and its type."""
+    return f"{quoted(folded(field.name))} {written_type(field.type)}"
 
 
 def takes(column: Any, kind: pa.DataType) -> bool:

@@ -35,12 +35,11 @@ _UNKNOWN_SIZE = 1 << 20
 class Result:
     """A query that was run: its id, the server's time before it in ms since 1970, its pickled batches and their rows.
 
-    `columns`: the pinned columns that it has. `cut`: there may be more rows than were asked for.
+    `cut`: there may be more rows than were asked for.
     """
 
     query_id: str
     at_ms: int
-    columns: tuple[str, ...]
     batches: tuple[bytes, ...]
     rows: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -299,14 +298,10 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
         sql += f" LIMIT {limit}"
     with snowflake.session(pinned.connection) as session:
         ((at_ms,),) = session.run("SELECT DATE_PART(EPOCH_MILLISECOND, CURRENT_TIMESTAMP())")
-        cursor = session.cursor(sql)
-        try:
-            batches, query_id = list(cursor.get_result_batches() or ()), str(cursor.sfqid)
-        finally:
-            cursor.close()
+        query_id, batches = session.query(sql)
     rows = tuple(int(batch.rowcount) for batch in batches)
     result = Result(
-        query_id, int(at_ms), tuple(columns), tuple(pickle.dumps(batch) for batch in batches), rows,
+        query_id, int(at_ms), tuple(pickle.dumps(batch) for batch in batches), rows,
         tuple(int(batch.uncompressed_size or _UNKNOWN_SIZE) for batch in batches), sum(rows) == limit,
     )  # fmt: skip
     return replace(pinned, result=result)

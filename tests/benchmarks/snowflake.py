@@ -161,7 +161,7 @@ def server_share(rows: int) -> None:
     """Print what the server takes for the query and its parts, which the job and the script then find made."""
     with snowflake.session(warehouse.NAME) as session:
         started = time.perf_counter()
-        batches = session.cursor(QUERY).get_result_batches()
+        _, batches = session.query(QUERY)
         made = time.perf_counter() - started
         started = time.perf_counter()
         fetched = sum(snowflake.fetched(batch).num_rows for batch in batches)
