@@ -24,6 +24,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse import evidence, ledger, pipeline, publication, queries, staging, sweep
+from lakehouse import snowflake as lakehouse_snowflake
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.sinks import loading, upload
@@ -480,6 +481,15 @@ def test_sessions_are_tagged_in_utc_and_without_telemetry_and_used_again(daily, 
     assert not {"password", "token", "private_key"} & set(asked)
 
 
+def test_rows_of_a_statement_that_can_not_be_fetched_are_said(account):
+    account.server.set(max_age=0)
+    with (
+        lakehouse_snowflake.session(account.name) as session,
+        pytest.raises(Unavailable, match="Failed to fetch chunk"),
+    ):
+        session.run("SELECT range FROM range(3000)")
+
+
 def test_a_refused_login_is_said_without_the_secret(daily, account, caplog):
     write("lake/features", features(), ["day"])
     account.server.home(Path(os.environ["SNOWFLAKE_HOME"]), password="a-secret-word")
@@ -556,6 +566,7 @@ def test_names_are_quoted_and_folded_as_snowflake_does(make_job, uri, account):
     rows = account.run('SELECT id, "select ""x""", p FROM "my ""t" ORDER BY id')
     assert [(i, c) for i, c, _ in rows] == [(i, f"c{i % 3}") for i in range(40)]
     assert score(job).status == "unchanged"
+    assert sweep.sweep(job, ledger.now(), take_away=False) == []
 
 
 def test_names_are_completed_by_the_connection(daily, account, held):
