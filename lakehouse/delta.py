@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -154,6 +155,8 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
     except TableNotFoundError:
         return None
     except (DeltaError, DeltaProtocolError, ValueError, OSError) as error:
+        if _has_no_log(location):
+            return None
         _refuse_unreachable(location, error)
         if "catalog-managed" in str(error):
             raise ConfigError(
@@ -162,6 +165,15 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
             ) from error
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
         raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {_line(error)}") from error
+
+
+def _has_no_log(location: Location) -> bool:
+    """Whether no table is in a local folder, which may come and go while the library looks at it.
+
+    The first run to end that left no file in a table yet to be created takes its empty folder away.
+    """
+    folder = Path(location.path)
+    return not location.remote and not folder.is_file() and not (folder / "_delta_log").exists()
 
 
 def _refuse_unreachable(location: Location, error: Exception) -> None:

@@ -20,6 +20,7 @@ from lakehouse import delta, ledger
 from lakehouse.contract import RUN_ID
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Unavailable
+from lakehouse.storage import locate
 from tests.conftest import opened, read, score, write
 from tests.test_exactly_once import in_the_middle, unfinished
 
@@ -93,6 +94,30 @@ def test_processes_that_publish_at_once(slices, storage, daily, request):
         assert sorted(r["generation"] for r in runs) == mine
         assert unfinished(daily(day, lake)) == 0
         assert score(daily(day, lake)).status == "unchanged"
+
+
+LEASES = """
+import sys
+from lakehouse import lease
+from lakehouse.storage import locate
+table, me, times = locate(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for run in (f"{me}-{n}" for n in range(times)):
+    with lease.held([table], run, table):
+        assert lease.read(table, run), run
+"""
+
+
+def test_runs_that_come_and_go_while_a_table_is_yet_to_be_created(tmp_path):
+    """The last to end takes the empty folder away: who begins meanwhile has its lease, who looks sees no table."""
+    table = tmp_path / "scores"
+    command = [sys.executable, "-c", LEASES, str(table)]
+    runs = [subprocess.Popen([*command, name, "3000"], stderr=subprocess.PIPE, text=True) for name in "ab"]
+    looks = 0
+    while any(run.poll() is None for run in runs):
+        assert delta.open_table(locate(str(table))) is None
+        looks += 1
+    assert [run.communicate()[1] for run in runs] == ["", ""]
+    assert (looks > 1000, table.exists()) == (True, False)
 
 
 # A person's commits in the middle of a run: each ends in a right table or a clear stop that names the commit

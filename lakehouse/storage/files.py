@@ -56,7 +56,7 @@ def write_durably(location: Location, content: bytes) -> None:
             stream.write(content)
         return
     target = Path(location.path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     with open(draft, "wb") as file:
         file.write(content)
@@ -68,6 +68,14 @@ def write_durably(location: Location, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, anew where another run takes one of these away (`remove_empty`) meanwhile."""
+    for _ in range(100):
+        with suppress(FileNotFoundError):
+            return folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _listed(folder: Location, recursive: bool = False) -> list[pa_fs.FileInfo]:
