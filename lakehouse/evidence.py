@@ -20,6 +20,7 @@ from lakehouse.contract import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
 from lakehouse.drift import KINDS, Moved, drifted
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, quarantine_of
+from lakehouse.sinks.target import place
 from lakehouse.staging import Staging
 from lakehouse.storage import Location, content, locate, write_durably
 
@@ -273,12 +274,12 @@ def _set_aside(table: Sink, job: str) -> pa.Table | None:
             return None
         rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
         return rows.filter(pc.equal(rows[JOB], job)).combine_chunks()
-    assert table.connection is not None  # as the job file's own checks demand
-    with snowflake.session(table.connection) as session:
+    aside = snowflake.Table.parse(place(table))
+    with snowflake.session(aside.connection) as session:
         names = ", ".join(snowflake.quoted(snowflake.folded(name)) for name in (RUN_ID, REASONS))
         owner = snowflake.quoted(snowflake.folded(JOB))
         try:
-            found = session.run(f"SELECT {names} FROM {table.table} WHERE {owner} = %s", job)
+            found = session.run(f"SELECT {names} FROM {aside.sql} WHERE {owner} = %s", job)
         except snowflake.Absent:
             return None
     rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]

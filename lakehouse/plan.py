@@ -20,7 +20,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.ledger import state_of
 from lakehouse.progress import Watch
 from lakehouse.scoring import Constraint
-from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Standing, Target, place, slice_name
+from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Asked, Standing, Target, place, slice_name
 from lakehouse.snowflake import Table
 from lakehouse.sources import CHUNKS, Pinned
 from lakehouse.storage import Location, locate
@@ -156,7 +156,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
     features, matrix = model.features_of(
-        fetched, job.features, schema, pinned.name, nearest_double=job.source.type == "snowflake"
+        fetched, job.features, schema, pinned.name, nearest_double=source.NEAREST_DOUBLE
     )
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
@@ -173,7 +173,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     first, aside = standing[0].target, quarantine_of(job)
     quarantine = replace(
         first, kind=QUARANTINE, type=aside.type, uri=place(aside), write="append", how=DIRECT, enforced=(), keys=(),
-        staged="" if aside.type == "delta" else _staged(job, QUARANTINE).uri,
+        staged="" if sinks.of(aside.type).IN_PLACE else _staged(job, QUARANTINE).uri,
     )  # fmt: skip
     run, now = request.run_id, request.now
     return Plan(
@@ -193,8 +193,8 @@ def quarantine_of(job: Job) -> Sink:
 
 def staging_folders(job: Job) -> list[Location]:
     """Where a run's files are staged that are not in the folder of a Delta table."""
-    types = {SINK: "delta" if job.delta_sink else "snowflake", QUARANTINE: job.sinks[0].type}
-    return [_staged(job, kind) for kind, system in types.items() if system != "delta"]
+    in_place = {SINK: job.delta_sink is not None, QUARANTINE: sinks.of(job.sinks[0].type).IN_PLACE}
+    return [_staged(job, kind) for kind, there in in_place.items() if not there]
 
 
 def _staged(job: Job, kind: str) -> Location:
@@ -230,25 +230,23 @@ def _standing(job: Job, fingerprint: str, request: Request) -> tuple[Standing, .
     keys = job.keys if write == "merge" else ()
     folder = place(job.delta_sink) if job.delta_sink else _staged(job, SINK).uri
 
-    def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, rescore: bool) -> Standing:
-        staged = "" if sink.type == "delta" else folder
+    def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+        staged = "" if sinks.of(sink.type).IN_PLACE else folder
         target = Target(
             SINK, place(sink), write, identity_of(job), job.job, {}, 0, fingerprint, keys=keys, type=sink.type,
             staged=staged,
         )  # fmt: skip
-        return sinks.of(sink.type).stand(
-            target, job.slice, types, rescore=rescore, replays=request.replays, engine=request.engine
-        )
+        return sinks.of(sink.type).stand(target, types, asked)
 
-    found: list[Standing] = []
+    asked, found = Asked(job.slice, request.engine, request.rescore, request.replays), list[Standing]()
     for sink in job.sinks:
         known = next((s.types for s in found if s.existing is not None), None)
-        found.append(stand(sink, known, request.rescore))
+        found.append(stand(sink, known, asked))
         if found[-1].doubt:
             request.say("warning", {"message": found[-1].doubt})
     if any(not _is_unchanged(s) for s in found):  # then all are filled, so that they hold the same rows of one run
         types = next((s.types for s in found if s.existing is not None), found[0].types)
         for number, (sink, standing) in enumerate(zip(job.sinks, found, strict=True)):
             if _is_unchanged(standing) or dict(standing.types) != dict(types):
-                found[number] = stand(sink, types, rescore=True if _is_unchanged(standing) else request.rescore)
+                found[number] = stand(sink, types, replace(asked, rescore=True) if _is_unchanged(standing) else asked)
     return tuple(found)

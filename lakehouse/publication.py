@@ -119,8 +119,8 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
 
 
 def _tidy(intent: Intent) -> None:
-    """Remove the staged files that no Delta table of the run has made its own."""
-    own = {target.root for target in intent.targets if target.type == "delta"}
+    """Remove the staged files that no table of the run has made its own."""
+    own = {target.root for target in intent.targets if sinks.of(target.type).IN_PLACE}
     for target in intent.targets:
         for file in target.files if target.root not in own else ():
             remove(target.root.join(file.path))
@@ -139,7 +139,7 @@ def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession |
     copied = [t for t in intent.targets if t.how == COPIED]
     waiting = [t for t in copied if not sinks.of(t.type).published(t, intent.run_id)]
     if not waiting:
-        return _open_session(request) if any(t.type == "snowflake" for t in intent.targets) else None
+        return None if all(sinks.of(t.type).IN_PLACE for t in intent.targets) else _open_session(request)
     if request.engine == "local":
         raise ConfigError(f"run {intent.run_id} can only be finished by Spark: use --engine spark")
     from lakehouse.engines import spark as engine

@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lakehouse.sinks.target import Standing, Target
+    from lakehouse.sinks.target import Asked, Standing, Target
 
 
 class Sink(Protocol):
     """What a module of this package does."""
 
-    def stand(
-        self,
-        target: Target,
-        values: Mapping[str, Any],
-        types: Mapping[str, pa.DataType] | None,
-        *,
-        rescore: bool,
-        replays: Mapping[str, Any] | None,
-        engine: str,
-    ) -> Standing:
+    IN_PLACE: bool
+    """Whether the staged files become the table's own where they lie; else they are uploaded, and go afterwards."""
+
+    def stand(self, target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
         """The target with its slice and generation, and how its table stands to it.
 
         `types` are those that another table of the job has for the slice's columns, None where none is known.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from lakehouse.sinks.slices import inside, living, look, of_slice, replayed
 from lakehouse.sinks.target import (
     COPIED,
     QUARANTINE,
+    Asked,
     Gone,
     Overtaken,
     Standing,
@@ -32,50 +33,42 @@ from lakehouse.storage import Location, locate, sizes
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+IN_PLACE = True
 
-def stand(
-    target: Target,
-    values: Mapping[str, Any],
-    types: Mapping[str, pa.DataType] | None,
-    *,
-    rescore: bool,
-    replays: Mapping[str, Any] | None,
-    engine: str,
-) -> Standing:
+
+def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
     """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
     location = locate(target.uri)
     snapshot = delta.open_table(location)
-    types = types or preflight.slice_types(values, snapshot.schema if snapshot else None)
-    target = replace(target, slice=preflight.slice_texts(values, types))
+    types = types or preflight.slice_types(asked.slice, snapshot.schema if snapshot else None)
+    target = replace(target, slice=preflight.slice_texts(asked.slice, types))
     decision, doubt = preflight.Decision(), ""
     if snapshot is not None:
         preflight.check_partitions(snapshot, list(target.slice))
         decision = preflight.decide(snapshot, target.write, target.slice)
         target = replace(target, how=decision.how, enforced=decision.enforced)
-        _refuse_copying(decision, target, location, engine, rescore=rescore)
+        _refuse_copying(decision, target, location, asked)
         if snapshot.written_by_spark and location.spark_may_overwrite:
             doubt = (
                 f"{shown(target.uri)}: Spark writes to this table too, and its own log store on {location.system} "
                 "can't exclude another process: let it not write while a run publishes"
             )
-    if replays is not None:
-        target, state = replayed(snapshot, target, replays)
+    if asked.replays is not None:
+        target, state = replayed(snapshot, target, asked.replays)
     else:
-        state = look(snapshot, target, rescore)
-        target = replace(target, generation=next_generation(target, state, shown(target.uri), rescore=rescore))
+        state = look(snapshot, target, asked.rescore)
+        target = replace(target, generation=next_generation(target, state, shown(target.uri), asked))
     return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt)
 
 
-def _refuse_copying(
-    decision: preflight.Decision, target: Target, location: Location, engine: str, *, rescore: bool
-) -> None:
+def _refuse_copying(decision: preflight.Decision, target: Target, location: Location, asked: Asked) -> None:
     if decision.how != COPIED:
         return
     name, why = shown(target.uri), "; ".join(decision.why)
     location.spark_needs_s3(why)
-    if engine == "local":
+    if asked.engine == "local":
         raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
-    if target.write == "append" and rescore:
+    if target.write == "append" and asked.rescore:
         raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
 
 

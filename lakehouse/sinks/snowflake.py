@@ -22,6 +22,7 @@ from lakehouse.sinks import published as published_to
 from lakehouse.sinks.published import Ledger, Owners
 from lakehouse.sinks.target import (
     QUARANTINE,
+    Asked,
     Gone,
     Standing,
     State,
@@ -39,29 +40,23 @@ from lakehouse.snowflake.types import declared, name_of, read_type, takes, writt
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+IN_PLACE = False
 
-def stand(
-    target: Target,
-    values: Mapping[str, Any],
-    types: Mapping[str, pa.DataType] | None,
-    *,
-    rescore: bool,
-    replays: Mapping[str, Any] | None,
-    engine: str,
-) -> Standing:
+
+def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
     """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
         columns = session.columns(table)
-        types = types or preflight.slice_types(values, _slice_schema(columns or (), list(values)))
-        target = replace(target, slice=preflight.slice_texts(values, types))
+        types = types or preflight.slice_types(asked.slice, _slice_schema(columns or (), list(asked.slice)))
+        target = replace(target, slice=preflight.slice_texts(asked.slice, types))
         ledger = published_to.ledger(session, table, target.identity)
         owners = _owners(session, target, columns) if columns is not None else {}
-    if replays is not None:
-        target, state = _replayed(ledger, owners, target, replays)
+    if asked.replays is not None:
+        target, state = _replayed(ledger, owners, target, asked.replays)
     else:
-        state = _look(ledger, owners, target, rescore)
-        target = replace(target, generation=next_generation(target, state, table.shown, rescore=rescore))
+        state = _look(ledger, owners, target, asked.rescore)
+        target = replace(target, generation=next_generation(target, state, table.shown, asked))
     if columns is None:
         state = replace(state, version=None)
     return Standing(target, state, types, tuple(_constraints(columns or (), target)), (), columns)

@@ -107,6 +107,19 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a run is asked to do: to fill a slice, on an engine, anew though nothing has changed (`rescore`).
+
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    """
+
+    slice: Mapping[str, Any]
+    engine: str
+    rescore: bool = False
+    replays: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class State:
     """What a target holds for a slice: the last generation, and whether it is this fingerprint's."""
 
@@ -132,14 +145,14 @@ class Standing:
     doubt: str = ""
 
 
-def next_generation(target: Target, state: State, name: str, *, rescore: bool) -> int:
+def next_generation(target: Target, state: State, name: str, asked: Asked) -> int:
     """The generation that a run would be: the last one where it is this very run's content already, else the next.
 
     Raises Blocked for an append of which other rows of the date are there.
     """
-    if state.same and not rescore:
+    if state.same and not asked.rescore:
         return state.generation
-    if target.write == "append" and state.generation and not rescore:
+    if target.write == "append" and state.generation and not asked.rescore:
         date = target.identity.rpartition("=")[2]
         raise Blocked(
             f"{name}: {target.job} appended its rows of {date} already, from other input, model or settings. Use "
