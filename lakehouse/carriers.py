@@ -51,9 +51,10 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             with listen("127.0.0.1", request.watch) as address:
                 sample = next(_first_batches(plan, 8_192), None)
                 workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
-                shares = balance(units_of(plan, workers), workers)
-                request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
-                return local.run(shares, replace(staging, progress=address), plan.model.path)
+                work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
+                workers = min(workers, len(work))
+                request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
+                return local.run(work, workers, replace(staging, progress=address), plan.model.path)
 
         return Carrier(
             lambda: _first_batches(plan, 1_024), run_locally, lambda c: _features(plan, c).to_pandas(), _staged_locally

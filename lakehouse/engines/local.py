@@ -1,13 +1,15 @@
-"""The local engine: the same worker in a pool of processes, no JVM."""
+"""The local engine: the same worker in this process and in others beside it, no JVM."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +21,35 @@ from lakehouse.staging import Staging, Unit, failed, stage_units
 
 START_SECONDS = 4.0
 """About what a fresh process needs until it has imported MLflow and loaded a model."""
+_TURN_SECONDS = 60.0
+"""A turn takes microseconds; who waits for one so long waits for a process that died in it."""
+_DIED = "a worker process died (out of memory, or killed): nothing was published"
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Whose turn it is. `number`: the next unit's, a shared integer; `over`: nobody takes any more, a shared flag."""
+
+    number: Any
+    over: Any
+
+    def of(self, work: Sequence[Unit]) -> Iterator[Unit]:
+        """The units that no other process has taken, each taken when it is asked for."""
+        while not self.over.value:
+            if not self.number.acquire(timeout=_TURN_SECONDS):
+                raise Unavailable(_DIED)
+            try:
+                turn = self.number.value
+                self.number.value += 1
+            finally:
+                self.number.release()
+            if turn >= len(work):
+                return
+            yield work[turn]
+
+    def stop(self, _: Future[Any] | None = None) -> None:
+        """Let nobody take another unit."""
+        self.over.value = True
 
 
 def cores() -> int:
@@ -27,7 +58,7 @@ def cores() -> int:
 
 
 def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging: Staging, model_path: str) -> int:
-    """How many processes are worth starting: one where this one would be done sooner than others are up.
+    """How many processes are worth it: one where this one would be done sooner than others are up.
 
     Times the model on a sample of the input, from which nothing is kept.
     """
@@ -42,29 +73,33 @@ def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging
     return 1 if (time.perf_counter() - started) * rows / sample.num_rows < START_SECONDS else cores
 
 
-def run(shares: Sequence[Sequence[Unit]], staging: Staging, model_path: str) -> list[dict[str, Any]]:
-    """Run the worker over each share of the units; the manifest rows of all.
+def run(work: Sequence[Unit], workers: int, staging: Staging, model_path: str) -> list[dict[str, Any]]:
+    """Run the worker over the units in so many processes, of which this is one; the manifest rows of all.
 
-    A single share runs in this process, which has the model loaded already.
-    Raises Unavailable when a worker process dies.
+    Each takes the next unit when it is done with one, so that this one, which has the model loaded already, works while
+    the others start. Where one fails, none takes another unit. Raises Unavailable when a process dies.
     """
-    if len(shares) < 2:
-        try:
-            return [row for task, units in enumerate(shares) for row in _task(task, units, staging, model_path)]
-        except OSError as error:
-            raise Unavailable(f"a file can't be read or written: {error}") from error
-    context = multiprocessing.get_context("spawn")
-    rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(len(shares), mp_context=context, initializer=one_thread) as pool:
-        tasks = [pool.submit(_task, task, units, staging, model_path) for task, units in enumerate(shares)]
-        try:
-            for done in as_completed(tasks):
-                rows += done.result()
-        except OSError as error:
-            raise Unavailable(f"a file can't be read or written: {error}") from error
-        except BrokenProcessPool as error:
-            raise Unavailable("a worker process died (out of memory, or killed): nothing was published") from error
-    return rows
+    try:
+        if workers < 2:
+            return _task(0, work, staging, model_path) if work else []
+        context = multiprocessing.get_context("spawn")
+        turns = Turns(context.Value("q", 0), context.RawValue("b", False))
+        with (
+            ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_join, initargs=(turns,)) as pool,
+            _one_thread_meanwhile(),
+        ):
+            tasks = [pool.submit(_beside, task, work, staging, model_path) for task in range(1, workers)]
+            for task in tasks:
+                task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
+            try:
+                rows = _task(0, turns.of(work), staging, model_path)
+            finally:
+                turns.stop()
+            return [*rows, *(row for done in as_completed(tasks) for row in done.result())]
+    except OSError as error:
+        raise Unavailable(f"a file can't be read or written: {error}") from error
+    except BrokenProcessPool as error:
+        raise Unavailable(_DIED) from error
 
 
 def one_thread() -> None:
@@ -73,9 +108,37 @@ def one_thread() -> None:
 
     pa.set_cpu_count(1)
     threadpoolctl.threadpool_limits(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the libraries that the model will load
 
 
-def _task(task: int, units: Sequence[Unit], staging: Staging, model_path: str) -> list[dict[str, Any]]:
+@contextmanager
+def _one_thread_meanwhile() -> Iterator[None]:
+    """Keep this process to one thread while the block runs."""
+    import threadpoolctl
+
+    threads = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        with threadpoolctl.threadpool_limits(1):
+            yield
+    finally:
+        pa.set_cpu_count(threads)
+
+
+_joined: list[Turns] = []
+"""In a worker process: the turns that it takes."""
+
+
+def _join(turns: Turns) -> None:
+    one_thread()
+    _joined[:] = [turns]
+
+
+def _beside(task: int, work: Sequence[Unit], staging: Staging, model_path: str) -> list[dict[str, Any]]:
+    return _task(task, _joined[0].of(work), staging, model_path)
+
+
+def _task(task: int, units: Iterable[Unit], staging: Staging, model_path: str) -> list[dict[str, Any]]:
     try:
         predictor = model.load(model_path, staging.digest, staging.method, staging.params)
     except LakehouseError as error:
