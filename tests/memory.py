@@ -13,8 +13,10 @@ from pathlib import Path
 
 PROC = Path("/proc")
 EVERY_S = 0.05
-WORKER = re.compile(r"spawn_main|pyspark[./]daemon")
-"""In the command line of a worker: of the local engine's pool, of Spark's Python."""
+SPAWNED = "spawn_main"
+"""In the command line of a process that the local engine starts; the one that starts it scores too."""
+WORKER = re.compile(rf"{SPAWNED}|pyspark[./]daemon")
+"""In the command line of a worker: of the local engine's, of Spark's Python."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout: float) 
 def workers(seen: Mapping[int, Seen]) -> list[int]:
     """The peaks of those that score, the largest first: the workers, else the one process that did all."""
     forks = {process.parent for process in seen.values() if process.is_worker}
-    peaks = [process.peak for pid, process in seen.items() if process.is_worker and pid not in forks]
+    beside = {process.parent for process in seen.values() if SPAWNED in process.command}
+    peaks = [p.peak for pid, p in seen.items() if pid in beside or (p.is_worker and pid not in forks)]
     return sorted(peaks or [max(process.peak for process in seen.values())], reverse=True)
 
 
