@@ -42,24 +42,27 @@ class Carrier:
 
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     """The carrier that the plan chose, on the engine that was asked for. Spark is started when first needed."""
-    if request.engine == "local":
-        if plan.carrier == FRAME:
-            raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
-        cores = local.cores()
+    return _locally(plan, request) if request.engine == "local" else _on_spark(plan, request, stack)
 
-        def run_locally(staging: Staging) -> list[dict[str, Any]]:
-            with listen("127.0.0.1", request.watch) as address:
-                sample = next(_first_batches(plan, 8_192), None)
-                workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
-                work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
-                workers = min(workers, len(work))
-                request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
-                return local.run(work, workers, replace(staging, progress=address), plan.model.path)
 
-        return Carrier(
-            lambda: _first_batches(plan, 1_024), run_locally, lambda c: _features(plan, c).to_pandas(), _staged_locally
-        )
+def _locally(plan: Plan, request: Request) -> Carrier:
+    if plan.carrier == FRAME:
+        raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
+    cores = local.cores()
 
+    def run(staging: Staging) -> list[dict[str, Any]]:
+        with listen("127.0.0.1", request.watch) as address:
+            sample = next(_first_batches(plan, 8_192), None)
+            workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
+            work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
+            workers = min(workers, len(work))
+            request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
+            return local.run(work, workers, replace(staging, progress=address), plan.model.path)
+
+    return Carrier(lambda: _first_batches(plan, 1_024), run, lambda c: _features(plan, c).to_pandas(), _staged_locally)
+
+
+def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     from lakehouse.engines import spark as engine
 
     copied, whole = any(s.target.how == COPIED for s in plan.sinks), bool(plan.on_features.others)

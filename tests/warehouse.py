@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
 
-from lakehouse.snowflake.types import declared
+import lakehouse.snowflake
+from lakehouse.demo.snowflake import load
 from tests.cloud_servers import installed
 
 FAKESNOW = "0.12.1"
@@ -129,16 +129,8 @@ class Account:
 
     def load(self, name: str, rows: pa.Table) -> str:
         """A new table with these rows; its full name."""
-        columns = ", ".join(map(declared, rows.schema))
-        self.run(f"CREATE TABLE {name} ({columns})")
-        self.run("CREATE STAGE IF NOT EXISTS loaded")
-        with tempfile.TemporaryDirectory() as folder:
-            pq.write_table(rows, Path(folder, f"{name}.parquet"))
-            self.run(f"PUT 'file://{folder}/{name}.parquet' @loaded AUTO_COMPRESS = FALSE OVERWRITE = TRUE")
-        self.run(
-            f"COPY INTO {name} FROM @loaded FILES = ('{name}.parquet') FILE_FORMAT = (TYPE = PARQUET "
-            "USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE) MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE"
-        )
+        with lakehouse.snowflake.session(self.name) as session:
+            load(session, self.table(name), rows)
         return self.table(name)
 
     def table(self, name: str) -> str:

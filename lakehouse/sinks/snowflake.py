@@ -96,11 +96,7 @@ def _stored(names: Sequence[str], columns: Sequence[Any]) -> dict[str, str] | No
 
 def _stored_name(name: str, there: Sequence[str]) -> str | None:
     """The table's own name of a column: as Snowflake folds it, else exactly, else the only one but for case."""
-    alike = [c for c in there if c.upper() == name.upper()]
-    for candidate in (snowflake.folded(name), name):
-        if candidate in there:
-            return candidate
-    return alike[0] if len(alike) == 1 else None
+    return snowflake.stored((snowflake.folded(name), name), there)
 
 
 def _look(ledger: Ledger, owners: Owners, target: Target, rescore: bool) -> State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lakehouse.errors import ConfigError
@@ -80,6 +80,12 @@ def spelled(column: str, used: Sequence[str]) -> str:
         if name.upper() == column.upper():
             return name
     return column.lower() if column == folded(column) and _PLAIN.fullmatch(column) else column
+
+
+def stored(spellings: Sequence[str], there: Collection[str]) -> str | None:
+    """The first of a name's spellings that is there, else the only name that is the same but for case, None else."""
+    alike = [name for name in there if name.upper() == spellings[0].upper()]
+    return next((name for name in spellings if name in there), alike[0] if len(alike) == 1 else None)
 
 
 def quoted(name: str) -> str:

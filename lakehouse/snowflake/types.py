@@ -21,7 +21,7 @@ _READ = {
     "VARIANT": pa.string(), "OBJECT": pa.string(), "ARRAY": pa.string(), "MAP": pa.string(),
 }  # fmt: skip
 _TIMES, _MICROSECONDS = ("TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ"), 6
-_INT64_DIGITS = 19
+_INT64_DIGITS, _BEYOND_37_DIGITS = 19, 10**37
 _MOST_PLACES = 37
 """Decimal places that a NUMBER has at most."""
 _UNSAID = 38
@@ -120,16 +120,9 @@ def _simple(column: pa.Array, field: pa.Field) -> pa.Array:
             return column.cast(field.type)
         except pa.ArrowInvalid as error:
             largest = pc.max(pc.abs(column)).as_py()
-            fits = largest < _BEYOND_37
+            cast = "NUMBER(37, 0), which is handed on as a decimal" if largest < _BEYOND_37_DIGITS else "VARCHAR"
             raise ConfigError(
                 f"column {field.name!r} holds {largest}, beyond 64 bits: read it by source.query with "
-                + (
-                    f"{field.name}::NUMBER(37, 0), which is handed on as a decimal"
-                    if fits
-                    else f"{field.name}::VARCHAR"
-                )
+                f"{field.name}::{cast}"
             ) from error
     return column
-
-
-_BEYOND_37 = 10**37

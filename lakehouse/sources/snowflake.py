@@ -250,10 +250,7 @@ def _chosen(described: Sequence[Any], wanted: Sequence[str], name: str) -> list[
         return list(reversed(known.values()))
     found = {}
     for column in wanted:
-        alike = [c for c in known if c.upper() == column.upper()]
-        match = next(
-            (c for c in (column, snowflake.folded(column)) if c in known), alike[0] if len(alike) == 1 else None
-        )
+        match = snowflake.stored((column, snowflake.folded(column)), known)
         if match is None:
             hint = nearest(snowflake.folded(column), known)
             raise ConfigError(f"source.columns: {name} has no column {column!r}, {hint}")
