@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import scoring
 from lakehouse.contract import Feature
 from lakehouse.errors import ModelRefused
+from lakehouse.inputs import model_input
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.predicate import Comparison
-from lakehouse.scoring import Constraint, Counters, Scoring, model_input, score_batch, try_on
+from lakehouse.scoring import Constraint, Counters, Scoring, score_batch, try_on
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
