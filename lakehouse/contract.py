@@ -67,12 +67,16 @@ MANIFEST = pa.schema(
 
 @dataclass(frozen=True)
 class Feature:
-    """One model input: its name in the signature, its column in the table, and the type the model is given."""
+    """One model input: its name in the signature, its column in the table, and the type the model is given.
 
-    name: str
+    `cast`: what the job has the column cast to on its way there.
+    """
+
+    name: str | int
     column: str
     type: pa.DataType
     required: bool
+    cast: pa.DataType | None = None
 
 
 def column_of(schema: pa.Schema, name: str, case_insensitive: bool = False) -> str | None:
@@ -122,22 +126,6 @@ def widens(given: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_timestamp(wanted):
         return bool(pa.types.is_date(given) and wanted.tz is None)
     return False
-
-
-def rounds(given: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether each value of `given` has a nearest one in `wanted`: whole numbers and decimals in floating ones."""
-    return bool(pa.types.is_floating(wanted) and (given in _INTEGERS or pa.types.is_decimal(given)))
-
-
-def as_feature(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column in the feature's type, which widens it or rounds to it."""
-    if column.type == kind:
-        return column
-    if not rounds(column.type, kind):
-        return column.cast(kind)
-    if pa.types.is_decimal(column.type):  # Arrow's own cast to a double is off by a last place now and then
-        return column.cast(pa.string()).cast(kind)
-    return column.cast(kind, safe=False)
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

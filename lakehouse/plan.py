@@ -18,6 +18,7 @@ from lakehouse.config import settings
 from lakehouse.contract import Feature
 from lakehouse.errors import ConfigError
 from lakehouse.ledger import state_of
+from lakehouse.model import Inputs
 from lakehouse.progress import Watch
 from lakehouse.scoring import Constraint
 from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Asked, Standing, Target, place, slice_name
@@ -70,12 +71,16 @@ class Plan:
     carrier: str
     reason: str
     model: model.Model
-    features: tuple[Feature, ...]
-    matrix: bool
+    inputs: Inputs
     sinks: tuple[Standing, ...]
     quarantine: Target
     suites: audit.Suites
     on_features: rules.Compiled
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What the model is given."""
+        return self.inputs.features
 
     @property
     def sink(self) -> Target:
@@ -114,6 +119,8 @@ class Plan:
             "files": self.pinned.pieces,
             "rows_at_most": self.pinned.rows,
             "columns": list(self.columns),
+            **({"converts": list(self.inputs.converts)} if self.inputs.converts else {}),
+            **({"left_out": list(self.inputs.left_out)} if self.inputs.left_out else {}),
             "slice": dict(self.sink.slice),
             "generation": self.sink.generation,
             "fingerprint": self.sink.fingerprint,
@@ -155,9 +162,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     contract.require_columns(schema, job.keys, "keys", pinned.name)
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
-    features, matrix = model.features_of(
-        fetched, job.features, schema, pinned.name, nearest_double=source.NEAREST_DOUBLE
-    )
+    inputs = model.features_of(fetched, job.features, schema, pinned.name)
+    if job.model.method is None:
+        model.require_params(fetched.params, job.model.params, fetched.uri)
+    features = inputs.features
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
@@ -177,7 +185,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     )  # fmt: skip
     run, now = request.run_id, request.now
     return Plan(
-        job, run, now, pinned, columns, carrier, reason, fetched, features, matrix, standing, quarantine, suites,
+        job, run, now, pinned, columns, carrier, reason, fetched, inputs, standing, quarantine, suites,
         on_features,
     )  # fmt: skip
 

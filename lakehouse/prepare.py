@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import audit, contract, model, rules, sinks
+from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, NotReady
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.plan import Plan
@@ -34,11 +36,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     ModelRefused when the model raises on every row of the sample.
     """
     job, schema = plan.job, plan.pinned.schema
-    predictor = model.load(
-        plan.model.path, plan.model.digest, job.model.method, tuple(sorted(job.model.params.items()))
-    )
+    predictor = model.load(plan.model.path, plan.model.digest, job.model.method, model.frozen(job.model.params))
     untyped = Scoring(
-        job.keys, job.keep, plan.features, (), job.features.nulls, plan.matrix, plan.constraints,
+        job.keys, job.keep, plan.features, (), job.features.nulls, plan.inputs.matrix, plan.constraints,
         plan.on_features,
     )  # fmt: skip
     answer = _answer(untyped, sample, predictor, plan)
@@ -64,7 +64,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         lineage=_lineage(plan, replays),
         digest=plan.model.digest,
         method=job.model.method,
-        params=tuple(sorted(job.model.params.items())),
+        params=model.frozen(job.model.params),
         batch_rows=job.model.batch_rows,
     )
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
@@ -153,7 +153,9 @@ def _output(name: str, prediction: Any, predictor: model.Predictor, named: tuple
             (i for i, c in enumerate(known) if c == label and isinstance(c, bool) == isinstance(label, bool)), None
         )
         if part is None:
-            what = f"its classes are {list(known)}" if known else "it has no classes"
+            what = f"its classes are {list(known)}" if known else predictor.without_classes
+            if isinstance(label, bool) and any(isinstance(c, str) for c in known):
+                what += f"; {UNQUOTED}"
             raise ConfigError(f"predictions.{name}: the model has no class {label!r}: {what}")
     elif isinstance(part, str) and part != "*" and named == (part,):
         part = "*"
@@ -169,12 +171,27 @@ def _placed(output: Output, named: tuple[str, ...], values: Any) -> Output:
 
 
 def _require_probabilities(name: str, values: Any, predictor: model.Predictor) -> None:
+    """Raise ConfigError unless the sample's rows are probabilities of all classes: none negative, together 1."""
     shape: tuple[int, ...] = getattr(values, "shape", ())
-    if len(shape) != 2 or shape[1] != len(predictor.classes or ()):
+    count = len(predictor.classes or ())
+    if len(shape) != 2 or shape[1] != count:
         raise ConfigError(
-            f"predictions.{name}: class needs the probabilities of all {len(predictor.classes or ())} classes, the "
+            f"predictions.{name}: class needs the probabilities of all {count} classes, the "
             "model gives something else: set model: {method: predict_proba}"
         )
+    matrix = np.asarray(values, dtype=np.float64)
+    matrix = matrix[~np.isnan(matrix).any(axis=1)]
+    if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-3):
+        raise ConfigError(
+            f"predictions.{name}: class needs probabilities, and what the model gives for a row is {_row(matrix)}: set "
+            "model: {method: predict_proba}, or name a column of it by its number"
+        )
+
+
+def _row(matrix: Any) -> str:
+    """The first row that is no distribution, shortened."""
+    wrong = (matrix < 0).any(axis=1) | ~np.isclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-3)
+    return "[" + ", ".join(f"{v:.4g}" for v in matrix[wrong][0][:4]) + (", …]" if matrix.shape[1] > 4 else "]")
 
 
 def storable(kind: pa.DataType, name: str) -> pa.DataType:

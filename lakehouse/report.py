@@ -147,6 +147,8 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     pairs = [
         ("input", f"{read['table']}{version}{pieces}, at most {rows} rows"),
         ("columns", ", ".join(plan["columns"])),
+        *(("converts", how) for how in plan.get("converts", ())),
+        *(("left out", what) for what in plan.get("left_out", ())),
         ("carrier", f"{plan['carrier']}: {plan['reason']}"),
         ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
         ("model", f"{model['name']} v{model['version']} sha256:{model['digest']}"),

@@ -191,7 +191,7 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"source": {"type": "snow"}}, "source.type: must be 'delta' or 'snowflake', not 'snow' (text)"),
         ({"source": {"version": -1}}, "source.version: must be at least 0, not -1"),
         ({"source": {"version": "3"}}, "source.version: must be a whole number, not '3' (text)"),
-        ({"source": {"version": True}}, "source.version: must be a whole number, not True (true or false)"),
+        ({"source": {"version": True}}, "source.version: must be a whole number, not true (true or false)"),
         ({"source": {"min_rows": -1}}, "source.min_rows: must be at least 0, not -1"),
         (
             {"source": {"version": 1, "timestamp": "2026-01-02T00:00:00Z"}},
@@ -206,7 +206,7 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"model": {"params": {"a": {"b": 1}}}}, "model.params.a: must be a single value or a list of singl"),
         ({"model": {"params": {"a": [None]}}}, "model.params.a: must be a single value or a list of single"),
         ({"predictions": {}}, "predictions: name at least one column, or leave the section out"),
-        ({"predictions": {"p": True}}, f"predictions.p: {PREDICTION_FORMS}, not True (true or false)"),
+        ({"predictions": {"p": True}}, f"predictions.p: {PREDICTION_FORMS}, not true (true or false)"),
         ({"predictions": {"p": 0.5}}, f"predictions.p: {PREDICTION_FORMS}, not 0.5 (a number)"),
         ({"predictions": {"p": None}}, f"predictions.p: {PREDICTION_FORMS}, not nothing (null)"),
         ({"predictions": {"p": [0]}}, f"predictions.p: {PREDICTION_FORMS}, not a list"),

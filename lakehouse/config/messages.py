@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from lakehouse.errors import nearest
 
 SHARED_FILE = "lakehouse.yaml"
+UNQUOTED = "YAML takes yes, no, on, off, true and false for true or false: put a text in quotes"
 KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dt.date: "a date"}
 
 
@@ -23,7 +24,7 @@ def seen(value: object) -> str:
         return 'a section; write "{date}" in quotes' if value == {"date": None} else "a section"
     if isinstance(value, (list, tuple)):
         return "a list"
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return f"{text if len(text) <= 60 else text[:59] + '…'} ({KINDS.get(type(value), type(value).__name__)})"
 
 
@@ -91,10 +92,11 @@ def _wanted(problem: Mapping[str, Any], at: tuple[int | str, ...], model: type[B
     if kind == "string_too_short":
         return "must not be empty"
     if "[key]" in problem["loc"] or kind == "invalid_key":
-        return f"the key must be text, not {seen(value)}: put it in quotes"
+        return f"the key must be text, not {seen(value)}: {UNQUOTED if isinstance(value, bool) else 'put it in quotes'}"
     if kind in _WANTED:
         found = value if kind.endswith("_than_equal") else seen(value)
-        return f"must be {_WANTED[kind].format(**context)}, not {found}"
+        hint = f": {UNQUOTED}" if isinstance(value, bool) and kind in ("string_type", "literal_error") else ""
+        return f"must be {_WANTED[kind].format(**context)}, not {found}{hint}"
     return str(context.get("error", problem["msg"]))
 
 

@@ -192,7 +192,12 @@ class Features(_Section):
     nulls: Literal["model", "quarantine"] = Field(
         "model", description="a null, NaN or infinity in a required feature: handed to the model, or its row set aside"
     )
-    tensor: Texts = Field((), description="columns stacked, in this order, into the model's one tensor input")
+    tensor: Texts = Field(
+        (), description="columns stacked, in this order, into the model's one tensor input, or one that holds lists"
+    )
+    cast: dict[Text, Literal["boolean", "integer", "long", "float", "double", "string", "datetime"]] = Field(
+        {}, description="feature or column: the type its values are cast to; a row whose value is not one is set aside"
+    )
 
 
 class Quarantine(_Section):

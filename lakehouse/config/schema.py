@@ -44,9 +44,11 @@ def settings(job: Job) -> dict[str, Any]:
     Of the suites only what is in them matters, which is not here.
     """
     whole = job.model_dump(mode="json", by_alias=True)
+    features = {key: value for key, value in whole["features"].items() if value or key != "cast"}
     checks = {key: value for key, value in whole["checks"].items() if key not in ("features", "scores")}
     return {
-        **{key: whole[key] for key in ("keys", "keep", "predictions", "slice", "features")},
+        **{key: whole[key] for key in ("keys", "keep", "predictions", "slice")},
+        "features": features,
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
         | {key: whole["source"][key] for key in ("connection", "query", "columns") if whole["source"][key]},

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import profile
-from lakehouse.model.registry import Resolved, _client
+from lakehouse.model.connection import connected
+from lakehouse.model.registry import Resolved
 from lakehouse.profile import Baseline
 
 if TYPE_CHECKING:
@@ -56,36 +57,41 @@ def stored_baseline(config: ModelConfig, resolved: Resolved, job: str) -> tuple[
     """The text of the baseline kept with the model version, and where it is from: training or first published run."""
     import mlflow
 
-    client = _client(config)
-    run = _run_of(client, resolved)
-    if run is None:
+    if not _has_run(resolved):
         return None
-    there = {Path(f.path).name for f in client.list_artifacts(run, FOLDER)}
-    for name, origin in ((TRAINING, "training"), (_own(job), "the first published run")):
-        if name in there:
-            with tempfile.TemporaryDirectory() as folder:
-                path = mlflow.artifacts.download_artifacts(
-                    run_id=run, artifact_path=f"{FOLDER}/{name}", dst_path=folder, tracking_uri=client.tracking_uri
-                )
-                return Path(path).read_text(), origin
+    with connected(config) as client:
+        run = _run_of(client, resolved)
+        there = {Path(f.path).name for f in client.list_artifacts(run, FOLDER)} if run is not None else set()
+        for name, origin in ((TRAINING, "training"), (_own(job), "the first published run")):
+            if name in there:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = mlflow.artifacts.download_artifacts(
+                        run_id=run, artifact_path=f"{FOLDER}/{name}", dst_path=folder, tracking_uri=client.tracking_uri
+                    )
+                    return Path(path).read_text(), origin
     return None
 
 
 def store_baseline(config: ModelConfig, resolved: Resolved, job: str, text: str) -> None:
     """Keep a job's first profile with the model version, where that has a run."""
-    client = _client(config)
-    run = _run_of(client, resolved)
-    if run is not None:
-        client.log_text(run, text, f"{FOLDER}/{_own(job)}")
+    if not _has_run(resolved):
+        return
+    with connected(config) as client:
+        run = _run_of(client, resolved)
+        if run is not None:
+            client.log_text(run, text, f"{FOLDER}/{_own(job)}")
 
 
 def _own(job: str) -> str:
     return f"baseline-{job}.json"
 
 
+def _has_run(resolved: Resolved) -> bool:
+    """Whether a model may have a run: a folder has none, and asks nobody."""
+    return resolved.uri.startswith("runs:") or (resolved.uri.startswith("models:") and resolved.version != "none")
+
+
 def _run_of(client: Any, resolved: Resolved) -> str | None:
-    if resolved.uri.startswith("runs:/"):
+    if resolved.uri.startswith("runs:"):
         return resolved.version
-    if resolved.uri.startswith("models:/") and resolved.version != "none":
-        return client.get_model_version(resolved.name, resolved.version).run_id or None
-    return None
+    return client.get_model_version(resolved.name, resolved.version).run_id or None

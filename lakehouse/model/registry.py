@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from lakehouse.errors import ConfigError, ModelRefused, Unavailable, nearest
+from lakehouse.errors import ConfigError, ModelRefused, nearest
+from lakehouse.model.connection import connected, first_line, status_of, telling
 from lakehouse.model.loading import digest_of
 from lakehouse.policy import judge, needs
 
@@ -25,7 +26,7 @@ _META = "registered_model_meta"  # written by MLflow's download, not part of the
 
 @dataclass(frozen=True)
 class Model:
-    """A model version on local disk. `signature`: MLflow's own JSON form; `output_names` of its signature."""
+    """A model version on local disk. `signature`, `params`: in MLflow's own JSON form."""
 
     uri: str
     name: str
@@ -33,6 +34,7 @@ class Model:
     path: str
     digest: str
     signature: Any
+    params: Any
     output_names: tuple[str, ...]
     flavors: tuple[str, ...]
 
@@ -52,23 +54,37 @@ class Resolved:
 
 
 def resolve(config: ModelConfig) -> Resolved:
-    """Look the model's alias up, once. Raises ConfigError where there is no such model, alias or version."""
-    client = _client(config)
+    """Look the model's alias up, once. Raises ConfigError where there is no such model, alias or version.
+
+    A folder on this machine, a logged model and an artifact's own address name one content by themselves.
+    """
     uri = config.uri
-    if not uri.startswith("models:/"):
+    if not uri.startswith("models:"):
+        if not re.match(r"^[a-z][a-z0-9+.-]+:", uri) and not Path(uri).exists():
+            raise ConfigError(
+                f"model.uri: {uri!r} is no folder here and no URI of MLflow: write models:/{uri.strip('/')}@<alias>"
+            )
         name = uri.rstrip("/").rsplit("/", 1)[-1]
-        return Resolved(uri, name, urlsplit(uri).path.strip("/").split("/")[0] if "runs:" in uri else "none")
-    name, _, alias = uri.removeprefix("models:/").strip("/").partition("@")
-    if alias:
-        version = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
-        return Resolved(f"models:/{name}/{version}", name, version)
-    name, _, version = name.partition("/")
-    if not version and name.startswith("m-"):
+        return Resolved(uri, name, urlsplit(uri).path.strip("/").split("/")[0] if uri.startswith("runs:") else "none")
+    name, _, alias = uri.removeprefix("models:").strip("/").partition("@")
+    if not alias and re.fullmatch(r"m-[0-9a-f]{32}", name):
         return Resolved(uri, name, "none")  # a logged model that is in no registry
-    if not version:
-        raise ConfigError(f"model.uri: {uri!r} names no version: use models:/{name}@<alias> or models:/{name}/<n>")
-    _find(client, config, lambda: client.get_model_version(name, version))
+    with connected(config) as client:
+        if alias:
+            version = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
+            return Resolved(f"models:/{name}/{version}", name, version)
+        name, _, version = name.partition("/")
+        if not version.isdecimal():
+            what = f"{version!r} moves from version to version" if version else "it names no version"
+            raise ConfigError(
+                f"model.uri: {uri!r}: {what}: use models:/{name}@<alias> or models:/{name}/<n>; {_known(client, uri)}"
+            )
+        _find(client, config, lambda: client.get_model_version(name, version))
     return Resolved(uri, name, version)
+
+
+def _is_local(uri: str) -> bool:
+    return uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+.-]+:", uri)
 
 
 def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
@@ -76,25 +92,14 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
 
     Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
     """
-    import mlflow
-
-    client = _client(config)
-    where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
-    try:
-        source = _source(client, resolved.uri)
-        if "://" not in source or source.startswith("file:"):  # MLflow's copy would follow the links
-            local = unquote(urlsplit(source).path) if source.startswith("file:") else source
-            _refuse_links(Path(local), resolved.uri)
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
-    except mlflow.exceptions.MlflowException as error:
-        raise ConfigError(f"model.uri: {resolved.uri} can't be downloaded: {_first(error)}") from error
-    except ImportError as error:
-        what = "pip install 'lakehouse[s3]'" if source.startswith("s3:") else "install it beside MLflow"
-        raise ConfigError(
-            f"model.uri: {resolved.uri} lies at {source}, and to fetch it MLflow needs {error.name}: {what}"
-        ) from error
-    except OSError as error:
-        raise Unavailable(f"model.uri: {resolved.uri} can't be downloaded: {error}") from error
+    if _is_local(resolved.uri):  # needs no MLflow but its way to copy
+        path = _downloaded(resolved, resolved.uri, folder, {})
+    else:
+        with connected(config) as client:
+            where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+            with telling(f"model.uri: {resolved.uri}"):
+                source = _source(client, resolved.uri)
+            path = _downloaded(resolved, source, folder, where)
     (path / _META).unlink(missing_ok=True)
     digest = digest_of(path)
     mlmodel = _description(path, resolved.uri)
@@ -105,10 +110,31 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
             f"{resolved.uri} has no signature, so its features are not known: log it again with "
             "signature=infer_signature(X, model.predict(X))"
         )
-    inputs, outputs = (_parsed(signature.get(side), side, resolved.uri) for side in ("inputs", "outputs"))
+    sides = ("inputs", "outputs", "params")
+    inputs, outputs, params = (_parsed(signature.get(side), side, resolved.uri) for side in sides)
     names = tuple(str(o["name"]) for o in outputs if o.get("name"))
     flavors = tuple(sorted(mlmodel["flavors"]))
-    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, names, flavors)
+    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, params, names, flavors)
+
+
+def _downloaded(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
+    """The files that lie at `source`, in a folder of their own."""
+    import mlflow
+
+    if "://" not in source or source.startswith("file:"):  # MLflow's copy would follow the links
+        local = unquote(urlsplit(source).path) if source.startswith("file:") else source
+        _refuse_links(Path(local), resolved.uri)
+    try:
+        with telling(f"model.uri: {resolved.uri}"):
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
+    except ConfigError as error:
+        missing = error.__cause__
+        if not isinstance(missing, ImportError):
+            raise
+        what = "pip install 'lakehouse[s3]'" if source.startswith("s3:") else "install it beside MLflow"
+        raise ConfigError(
+            f"model.uri: {resolved.uri} lies at {source}, and to fetch it MLflow needs {missing.name}: {what}"
+        ) from missing
 
 
 def _source(client: Any, uri: str) -> str:
@@ -161,65 +187,42 @@ def log_run(
     """Log a run with these metrics, tags and page to MLflow, linked to the model version; its id."""
     from mlflow.entities import Metric, RunTag
 
-    client = _client(job.model)
-    found = client.get_experiment_by_name(experiment)
-    home = found.experiment_id if found else client.create_experiment(experiment)
-    run = client.create_run(home, run_name=job.job)
-    now = int(time.time() * 1000)
-    metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
-    client.log_batch(
-        run.info.run_id, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()]
-    )
-    if page is not None:
-        client.log_text(run.info.run_id, page.decode(), "report.html")
-    client.set_terminated(run.info.run_id)
-    if resolved.uri.startswith("models:/"):
-        client.set_model_version_tag(resolved.name, resolved.version, f"last_run.{job.job}", run.info.run_id)
+    with connected(job.model) as client:
+        found = client.get_experiment_by_name(experiment)
+        home = found.experiment_id if found else client.create_experiment(experiment)
+        run = client.create_run(home, run_name=job.job)
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
+        client.log_batch(
+            run.info.run_id, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()]
+        )
+        if page is not None:
+            client.log_text(run.info.run_id, page.decode(), "report.html")
+        client.set_terminated(run.info.run_id)
+        if resolved.uri.startswith("models:/") and resolved.version != "none":
+            client.set_model_version_tag(resolved.name, resolved.version, f"last_run.{job.job}", run.info.run_id)
     return str(run.info.run_id)
 
 
-def _client(config: ModelConfig) -> Any:
-    """An MLflow client for the job's tracking and registry, with time-outs fit for a scheduled job."""
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    for name, value in (patience | quiet).items():
-        os.environ.setdefault(name, value)
-    import mlflow
-
-    tracking = config.tracking_uri or mlflow.get_tracking_uri()
-    registry = config.registry_uri or (tracking if config.tracking_uri else mlflow.get_registry_uri())
-    for uri in (tracking, registry):
-        file = uri.removeprefix("sqlite:///")
-        if uri.startswith("sqlite:///") and not Path(file).exists():
-            raise ConfigError(f"MLflow: there is no database {file!r} ({uri}); set model.tracking_uri")
-    return mlflow.MlflowClient(tracking_uri=tracking, registry_uri=registry)
-
-
 def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
-    import mlflow
+    from mlflow.exceptions import MlflowException
 
     try:
         return look_up()
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            raise Unavailable(f"MLflow can't be reached: {_first(error)}") from error
+    except MlflowException as error:
+        if status_of(error) not in (400, 404) or error.error_code == "ENDPOINT_NOT_FOUND":
+            raise
         raise ConfigError(
-            f"model.uri: {config.uri} is not there: {_first(error)}; {_known(client, config.uri)}"
+            f"model.uri: {config.uri} is not there: {first_line(error)}; {_known(client, config.uri)}"
         ) from error
 
 
 def _known(client: Any, uri: str) -> str:
     """What the registry has: the model's aliases and versions, or the names of other models."""
-    name = uri.removeprefix("models:/").split("@")[0].split("/")[0]
+    name = uri.removeprefix("models:").strip("/").split("@")[0].split("/")[0]
     models = {m.name: m for m in client.search_registered_models(max_results=200)}
     if name not in models:
         return f"no model {name!r}, {nearest(name, models)}"
     aliases = ", ".join(sorted(models[name].aliases)) or "none"
     versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
     return f"{name} has versions {versions} and aliases: {aliases}"
-
-
-def _first(error: BaseException) -> str:
-    """The first line of a message, and the next where the first only announces it."""
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

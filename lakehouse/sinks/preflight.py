@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import delta
+from lakehouse.config.messages import UNQUOTED
 from lakehouse.contract import LINEAGE, loose
 from lakehouse.errors import ConfigError
 from lakehouse.predicate import Comparison, admits, parse_where
@@ -67,6 +68,8 @@ def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> 
     """The slice's values as the Delta log spells them. Raises ConfigError for one that its column can't hold."""
     texts = {}
     for name, value in values.items():
+        if isinstance(value, bool) and pa.types.is_string(types[name]):
+            raise ConfigError(f"slice.{name}: {str(value).lower()} is no text, as the column's values are; {UNQUOTED}")
         try:
             scalar = pa.scalar(str(value) if pa.types.is_string(types[name]) else value)
             typed = scalar.cast(types[name]).as_py()

@@ -68,9 +68,6 @@ class Unit(Protocol):
 class Source(Protocol):
     """What a module of this package does."""
 
-    NEAREST_DOUBLE: bool
-    """Whether any number may become a floating one, as is usual where a table's numbers are all decimals."""
-
     def pin(self, source: config.Source, names: Sequence[str]) -> Any:
         """The input as it is now, nothing read; `names` are those of columns as the job spells them."""
 

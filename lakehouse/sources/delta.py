@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from lakehouse.config import Source
 
-NEAREST_DOUBLE = False
 SPLIT_BYTES = 8 << 20
 """Files below this size are one unit; larger ones are cut by row groups where there are few files."""
 

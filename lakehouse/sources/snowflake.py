@@ -28,7 +28,6 @@ from lakehouse.sources import CHUNKS
 if TYPE_CHECKING:
     from lakehouse.config import Source
 
-NEAREST_DOUBLE = True
 _UNKNOWN_SIZE = 1 << 20
 
 
