@@ -238,7 +238,10 @@ class Seen(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]  # exp
 
 def saved(folder: Path, *specs: ColSpec) -> str:
     mlflow.pyfunc.save_model(
-        folder, python_model=Seen(), signature=ModelSignature(Schema(list(specs)), Schema([ColSpec("string")]))
+        folder,
+        python_model=Seen(),
+        pip_requirements=["mlflow"],
+        signature=ModelSignature(Schema(list(specs)), Schema([ColSpec("string")])),
     )
     return str(folder)
 
@@ -291,13 +294,21 @@ class NullsAllowed(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
 
 
 @pytest.mark.parametrize(
-    "column", [pa.array([1, None, 3]), pa.array([1, None, 3], INTEGER), pa.array([True, None, False])], ids=str
+    "column",
+    [pa.array([1, None, 3]), pa.array([1, None, 3], INTEGER), pa.array([True, None, False])],
+    ids=["long", "integer", "boolean"],
 )
 def test_the_default_call_takes_optional_nulls_as_the_native_one_does(tmp_path, column):
     kind = {LONG: "long", INTEGER: "integer"}.get(column.type, "boolean")
     spec = ColSpec(kind, "x", required=False)
     signature = ModelSignature(Schema([spec]), Schema([ColSpec("double")]))
-    mlflow.sklearn.save_model(NullsAllowed(), tmp_path / "m", signature=signature, serialization_format="cloudpickle")
+    mlflow.sklearn.save_model(
+        NullsAllowed(),
+        tmp_path / "m",
+        signature=signature,
+        serialization_format="cloudpickle",
+        pip_requirements=["scikit-learn"],
+    )
     batch = pa.record_batch({"x": column})
     wanted = scoring(*features_of(model(spec), Features(), batch.schema, "t").features)
     path, digest = str(tmp_path / "m"), digest_of(tmp_path / "m")
