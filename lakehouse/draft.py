@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import yaml
@@ -14,9 +15,10 @@ import yaml
 from lakehouse import model
 from lakehouse.config import Model as ModelConfig
 from lakehouse.config import json_schema
-from lakehouse.contract import column_of, widens
+from lakehouse.contract import column_of
+from lakehouse.conversions import asked_way, type_name, way
 from lakehouse.delta import Snapshot, open_table
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate, shown, siblings
 
 _ANY = ("pickle", "code", "python_function")  # nothing is loaded here, only described
@@ -25,28 +27,45 @@ _ANY = ("pickle", "code", "python_function")  # nothing is loaded here, only des
 def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> Path:
     """Write the job file; its path. Raises ConfigError where it exists already, or model or table don't."""
     config = ModelConfig(uri=uri, tracking_uri=tracking_uri, trust=_ANY)
+    if out is not None:
+        _refuse_existing(out)
     location = locate(table)
     snapshot = open_table(location)
     if snapshot is None:
         hint = nearest(location.path.rsplit("/", 1)[-1], siblings(location))
         raise ConfigError(f"there is no Delta table at {shown(location)}; {hint}")
+    resolved = model.resolve(config)
+    target = out or Path("conf") / f"{resolved.name}.yaml"
+    _refuse_existing(target)
     with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        found = model.fetch(config, model.resolve(config), Path(folder))
+        found = model.fetch(config, resolved, Path(folder))
         needed = [what for what, _ in model.needs_of(found)]
-    target = out or Path("conf") / f"{found.name}.yaml"
-    if target.exists():
-        raise ConfigError(f"{target} is there already: name another file with --out")
+        classes = () if needed else _classes(found)
     target.parent.mkdir(parents=True, exist_ok=True)
     schema = target.with_name("job.schema.json")
     if not schema.exists():
         schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
-    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed))
+    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes))
     return target
 
 
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise ConfigError(f"{target} is there already: name another file with --out")
+
+
+def _classes(found: model.Model) -> tuple[Any, ...]:
+    """The labels of a classifier that gives probabilities; none for other models, and where it can't be loaded."""
+    try:
+        return model.load(found.path, found.digest, "predict_proba", ()).classes or ()
+    except LakehouseError:  # the first run says why; here it only makes the draft shorter
+        return ()
+
+
 def _text(
-    found: model.Model, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str]
-) -> str:
+    found: model.Model, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str],
+    classes: tuple[Any, ...],
+) -> str:  # fmt: skip
     inputs = model.inputs_of(found)
     renames, notes = _match(inputs, snapshot.schema)
     used = {renames.get(name, name) for name, _, _ in inputs}
@@ -56,22 +75,35 @@ def _text(
     chosen: dict[str, object] = {"uri": uri}
     if tracking_uri:
         chosen["tracking_uri"] = tracking_uri
+    chosen |= {"method": "predict_proba"} if classes else {}
+    scored = f"{_beside(table)}/{found.name}_scores"
     sections: list[tuple[str, Mapping[str, object]]] = [
         (f"scores {table} with {found.name} v{found.version}", {"job": found.name}),
         ("where the rows to score are read", {"source": source}),
-        ("method: predict_proba gives the probabilities of a classifier's classes", {"model": chosen}),
+        (
+            "method: predict_proba gives the probabilities of a classifier's classes, with, say,\n"
+            "# predictions: {probability: {class: 1}}"
+            if not classes
+            else "which model scores them",
+            {"model": chosen},
+        ),
         (f"identifies a row; other columns: {', '.join(others) or 'none'}", {"keys": [key]}),
         ("further columns of the table for the scored table", {"keep": []}),
     ]
+    if classes:
+        sections.append(("columns of the scored table", {"predictions": _predictions(classes)}))
     if renames:
         sections.append(("feature of the model: column of the table", {"features": {"rename": renames}}))
     if day:
         sections.append(("what a run replaces", {"slice": {"score_date": "{date}"}}))
-    sections.append(
-        ("the scored table", {"sinks": [{"type": "delta", "table": f"{_beside(table)}/{found.name}_scores"}]})
-    )
+    aside = {"table": f"{scored}_quarantine", "max_fraction": 0.01}
+    sections += [
+        ("rows that can't be scored go there, and how many may; features, scores: Great Expectations suites",
+         {"checks": {"quarantine": aside}}),
+        ("the scored table", {"sinks": [{"type": "delta", "table": scored}]}),
+    ]  # fmt: skip
     head = ["# yaml-language-server: $schema=job.schema.json", "# The model's signature:"]
-    head += [f"#   {name}: {kind}{'' if required else ', may be null'}" for name, kind, required in inputs]
+    head += [f"#   {name}: {type_name(kind)}{'' if required else ', may be null'}" for name, kind, required in inputs]
     head += [f"# {note}" for note in notes]
     if needed:
         head.append(
@@ -86,18 +118,28 @@ def _text(
 def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tuple[dict[str, str], list[str]]:
     """Renames for features whose column is spelt otherwise, and notes on those that don't fit."""
     renames, notes = {}, []
-    for name, kind, _ in inputs:
+    for name, kind, required in inputs:
         column = column_of(schema, name, case_insensitive=True)
         if column is None:
             close = difflib.get_close_matches(name, schema.names, n=1, cutoff=0.8)
             column = close[0] if close else None
+        if column is None and not required:
+            notes.append(f"{name!r} is optional and has no column: it is left out")
+            continue
         if column is None:
             notes.append(f"TODO: no column for the feature {name!r}: add features: {{rename: {{{name}: …}}}}")
             continue
         if column != name:
             renames[name] = column
-        if not widens(schema.field(column).type, kind):
-            notes.append(f"TODO: {column!r} is {schema.field(column).type}, the model wants {kind}")
+        given = schema.field(column).type
+        how = way(given, kind)
+        if how:
+            notes.append(f"{column!r} ({given}) becomes {type_name(kind)} {how}")
+        elif how is None and asked_way(given, kind) is not None:
+            word = f"features: {{cast: {{{name}: {type_name(kind)}}}}}"
+            notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}; if it is meant so: {word}")
+        elif how is None:
+            notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}, which it does not become")
     return renames, notes
 
 
@@ -120,4 +162,15 @@ def _is_day(field: pa.Field) -> bool:
 
 
 def _beside(table: str) -> str:
-    return table.rstrip("/").rpartition("/")[0] or "."
+    """The folder for the scored table: that of the features' table, or `scores` beside a folder of features."""
+    path = table.rstrip("/") if "://" in table or Path(table).name else str(Path(table).resolve())
+    parent = path.rpartition("/")[0] or "."
+    folder = parent.removesuffix("features")
+    return f"{folder}scores" if folder != parent and (not folder or folder.endswith("/")) else parent
+
+
+def _predictions(classes: tuple[Any, ...]) -> dict[str, object]:
+    """The probability of the second of two classes, of each of more."""
+    if len(classes) == 2:
+        return {"probability": {"class": classes[1]}}
+    return {f"probability_{label}": {"class": label} for label in classes}

@@ -428,7 +428,7 @@ def test_init_writes_a_job_that_scores(dated: None, uri: str, tracking_uri: str,
     assert job.source.where == f"event_date = '{DAY}'"
     scored = run(capfd, "score", "conf/purchase.yaml", "--date", DAY, "--engine", "local", "--json")
     assert (scored.code, scored.json["status"], scored.json["rows_scored"]) == (0, "published", 40)
-    assert read("lake/purchase_scores").column_names[:2] == ["player_id", "prediction"]
+    assert read("lake/purchase_scores").column_names[:2] == ["player_id", "probability"]
 
 
 def test_init_overwrites_nothing(dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:

@@ -69,7 +69,7 @@ def job(workspace: Path, uri: str, tracking_uri: str) -> Callable[..., None]:
     """job(changes) writes the job file, right but for the changes; lake/features and other tables are there."""
     write("lake/features", features())
     write("lake/lacking", features().rename_columns(["id", "country", "a", "bb", "day"]))
-    write("lake/wide", features(pa.int64()))
+    write("lake/wide", features(pa.string()))
     Path("lake/parquet").mkdir()
     pq.write_table(features(), "lake/parquet/part-0.parquet")
     right: dict[str, Any] = {
@@ -238,7 +238,7 @@ def test_a_target_that_is_not_listed_names_the_nearest(refused: Refused, job: Ca
         ),
         (
             {"source": {"table": "lake/wide"}},
-            "the model's feature 'b' is double, column 'b' of lake/wide is int64: no lossless cast",
+            "the model's feature 'b' is double, column 'b' of lake/wide is string: no lossless cast; if its values are meant so, add features: {cast: {b: double}}",
         ),
         ({"features": {"rename": {"bb": "a"}}}, "features.rename: the model has no feature 'bb', did you mean 'b'?"),
         ({"features": {"rename": {"b": "c"}}}, "the model's feature 'b' has no column 'c' in lake/features, "),
@@ -375,7 +375,9 @@ def test_a_method_and_a_class_that_the_model_lacks(
         ("models:/buyers@champ", "buyers has versions [1] and aliases: champion"),
         ("models:/buyers/7", "buyers has versions [1] and aliases: champion"),
         ("models:/buyers/latest", "buyers has versions [1] and aliases: champion"),
-        ("models:/buyers", "names no version: use models:/buyers@<alias> or models:/buyers/<n>"),
+        ("models:/buyers", "buyers has versions [1] and aliases: champion"),
+        ("models:/buyers/Production", "buyers has versions [1] and aliases: champion"),
+        ("buyers", "no folder here and no URI of MLflow: write models:/buyers@<alias>"),
     ],
 )
 def test_a_model_that_is_not_there_lists_what_is(refused: Refused, wrong: str, said: str) -> None:
