@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,8 +93,8 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
 
     Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
     """
-    if _is_local(resolved.uri):  # needs no MLflow but its way to copy
-        path = _downloaded(resolved, resolved.uri, folder, {})
+    if _is_local(resolved.uri):
+        path = _copied(resolved, folder)
     else:
         with connected(config) as client:
             where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
@@ -115,6 +116,14 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
     names = tuple(str(o["name"]) for o in outputs if o.get("name"))
     flavors = tuple(sorted(mlmodel["flavors"]))
     return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, params, names, flavors)
+
+
+def _copied(resolved: Resolved, folder: Path) -> Path:
+    """A folder on this machine, copied without asking MLflow for anything."""
+    source = Path(unquote(urlsplit(resolved.uri).path) if resolved.uri.startswith("file:") else resolved.uri)
+    _refuse_links(source, resolved.uri)
+    with telling(f"model.uri: {resolved.uri}"):
+        return Path(shutil.copytree(source, folder / "model"))
 
 
 def _downloaded(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:

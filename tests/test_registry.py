@@ -1,0 +1,147 @@
+"""Models in a registry, a store or a folder: what is asked, and what its errors mean for a run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from sklearn.linear_model import LinearRegression
+
+from lakehouse import model
+from lakehouse.config import Model
+from lakehouse.errors import ConfigError, LakehouseError, Unavailable
+from lakehouse.model.connection import told
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """An MLflow server that answers everything with one status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"no")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def refusal(uri: str, tracking_uri: str) -> LakehouseError:
+    with pytest.raises(LakehouseError) as refused:
+        model.resolve(Model(uri=uri, tracking_uri=tracking_uri))
+    assert "\n" not in str(refused.value)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (401, ConfigError, "MLflow: not logged in"),
+        (403, ConfigError, "MLflow: no permission"),
+        (404, ConfigError, "MLflow: not found"),
+        (501, Unavailable, "MLflow can't be reached"),
+    ],
+)
+def test_what_a_server_refuses_is_told_from_what_may_pass(status, kind, said):
+    with answering(status) as address:
+        error = refusal("models:/m@champion", address)
+    assert (type(error), str(error).startswith(said)) == (kind, True), error
+
+
+def test_a_server_that_is_not_there_may_come_back(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert isinstance(refusal("models:/m@champion", "http://127.0.0.1:9"), Unavailable)
+
+
+@pytest.mark.parametrize("address", ["htp://127.0.0.1", "sqlit:///mlflow.db", "127.0.0.1:5000"])
+def test_an_address_that_is_none_is_a_mistake(workspace, address):
+    assert isinstance(refusal("models:/m@champion", address), ConfigError)
+
+
+def test_mlflows_file_store_is_told_in_one_line(workspace, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    assert isinstance(refusal("models:/m@champion", "mlruns"), ConfigError)
+
+
+class NoCredentialsError(Exception):
+    pass
+
+
+class ClientError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"An error occurred ({status})")
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+NoCredentialsError.__module__ = ClientError.__module__ = "botocore.exceptions"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (NoCredentialsError("Unable to locate credentials"), ConfigError, "m: not logged in"),
+        (ClientError(403), ConfigError, "m: no permission"),
+        (ClientError(404), ConfigError, "m: not found"),
+        (ClientError(503), Unavailable, "m can't be reached"),
+        (TimeoutError("timed out"), Unavailable, "m: no answer in time"),
+        (FileNotFoundError("gone"), ConfigError, "m: not found"),
+        (ImportError("No module", name="boto3"), ConfigError, "m: MLflow needs boto3 for it"),
+    ],
+    ids=lambda v: getattr(v, "__name__", str(v)),
+)
+def test_what_a_store_says_is_told_apart(error, kind, said):
+    ours = told(error, "m")
+    assert (type(ours), str(ours).startswith(said)) == (kind, True), ours
+
+
+def test_a_defect_of_our_own_is_not_a_stores():
+    assert told(KeyError("x"), "m") is None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    x = pd.DataFrame({"a": np.arange(5.0)})
+    mlflow.sklearn.save_model(
+        LinearRegression().fit(x, x["a"]), tmp_path / "kept", signature=infer_signature(x, x["a"]),
+        pip_requirements=["scikit-learn"], skops_trusted_types=["numpy.dtype"],
+    )  # fmt: skip
+    return tmp_path / "kept"
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_folder_needs_no_registry(folder, workspace, form):
+    config = Model(uri=form.format(folder), tracking_uri="sqlite:///nowhere.db")
+    resolved = model.resolve(config)
+    found = model.fetch(config, resolved, workspace)
+    assert (found.name, found.version, found.flavors) == ("kept", "none", ("python_function", "sklearn"))
+    assert model.stored_baseline(config, resolved, "job") is None
+    assert not Path("nowhere.db").exists()
+
+
+def test_mlflows_settings_are_left_as_they_were(register, tracking_uri, workspace):
+    x = pd.DataFrame({"a": np.arange(5.0)})
+    uri = register(LinearRegression().fit(x, x["a"]), x)
+    before = dict(os.environ)
+    config = Model(uri=uri, tracking_uri=tracking_uri)
+    model.fetch(config, model.resolve(config), workspace)
+    assert dict(os.environ) == before
