@@ -147,7 +147,7 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> No
                 snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
             if snapshot.transaction(once) is not None:
                 return
-            if missing := [f for f in rows.schema if f.name not in snapshot.schema.names]:
+            if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
                 snapshot = delta.add_columns(snapshot, missing, {})
             if not file.done:
                 file.write(rows)

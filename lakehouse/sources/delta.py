@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.contract import conform, stored_name
+from lakehouse.contract import conform, stored_names
 from lakehouse.delta import DataFile, Snapshot, open_table
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
@@ -164,8 +164,9 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     for name in columns:
         if _has_char(snapshot, name):
             reasons.append(f"column {name!r} is {_declared(snapshot, name)}, padded by Spark only")
-        kind = snapshot.schema.field(name).type
-        if name in snapshot.partition_columns and pa.types.is_timestamp(kind):
+        if name not in snapshot.partition_columns:
+            continue
+        if pa.types.is_timestamp(snapshot.schema.field(name).type):
             reasons.append(f"partition column {name!r} holds timestamps without a zone")
         if _has_blank(pinned.files, name):
             reasons.append(f"partition column {name!r} holds an empty text")
@@ -236,8 +237,7 @@ class FileUnit:
         groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
         kept = self._kept_rows(file, groups)
         wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
-        stored = [stored_name(file.schema_arrow.names, name) for name in wanted]
-        names = [name for name in stored if name is not None]
+        names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
         hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
         position = 0
         for batch in file.iter_batches(reading.batch_rows, row_groups=list(groups), columns=names, use_threads=False):
