@@ -20,13 +20,14 @@ from lakehouse import (
     lease,
     ledger,
     model,
+    rules,
     sinks,
     snowflake,
     verification,
 )
-from lakehouse.audit import Finding, Tally, Verdict
+from lakehouse.audit import Finding, Problem, Tally, Verdict
 from lakehouse.carriers import Carrier
-from lakehouse.config import Quarantine, Source
+from lakehouse.config import Checks, Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
@@ -105,6 +106,8 @@ def _score(job: Job, request: Request) -> Result:
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
+        for suite in (plan.on_features, tables.staging.scoring.on_scores):
+            rules.require_engine(suite, request.engine)
         clock.lap("plan")
         if request.dry_run:
             added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
@@ -130,6 +133,8 @@ def _score(job: Job, request: Request) -> Result:
         optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))
     for doubt in verdict.warnings:
         request.say("warning", {"message": doubt})
+    for line in verdict.told:
+        request.say("checks", {"message": line})
     if verdict.problems:
         raise Blocked(stands, result)
     return result
@@ -160,12 +165,12 @@ def _judge(
     plan: Plan, staging: Staging, tally: Tally, carry: Carrier, state: Location, request: Request
 ) -> tuple[Verdict, drift.Moved]:
     """The verdict of all checks, and how the run stands to its baseline."""
-    twice = _twice(plan, staging, tally)
+    twice = Problem("keys", _twice(plan, staging, tally))
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(tally, [], Quarantine(max_fraction=1.0), [twice]), drift.unmoved(tally)
+        return audit.judge(tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), [twice]), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks.quarantine, [twice, against], [doubt]), moved
+    return audit.judge(tally, found, plan.job.checks, [twice, against], [doubt]), moved
 
 
 def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> list[Finding]:
@@ -179,7 +184,7 @@ def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> lis
     return [*found, *more]
 
 
-def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, str, str]:
+def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, Problem, str]:
     """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
     limit = plan.job.checks.drift
     try:
@@ -188,9 +193,10 @@ def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple
         if limit is not None and limit.action == "block":
             raise
         request.say("warning", {"message": f"drift is not known, the baseline can't be read: {error}"})
-        return drift.unmoved(tally), "", ""
-    said = drift.said(found.beyond(limit), limit) if limit else ""
-    return (found, said, "") if limit and limit.action == "block" else (found, "", said)
+        return drift.unmoved(tally), Problem("drift", ""), ""
+    said, blocks = drift.said(found.beyond(limit), limit) if limit else "", bool(limit and limit.action == "block")
+    remedy = "checks: {drift: {psi: …}}, or its action: warn"
+    return found, Problem("drift", said if blocks else "", remedy), "" if blocks else said
 
 
 def _needed(others: Sequence[Other]) -> tuple[str, ...]:
@@ -232,7 +238,7 @@ def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, floa
 
 
 def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> str:
-    lines = list(verdict.problems)
+    lines = [problem.said for problem in verdict.problems]
     if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
@@ -241,8 +247,8 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
     lines.append("Nothing was published; the last good scores stay.")
     if tally.quarantined_files:
         lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
-    if verdict.over_budget:
-        lines[-1] += " To allow more: checks: {quarantine: {max_fraction: …}}"
+    if remedies := dict.fromkeys(problem.remedy for problem in verdict.problems if problem.remedy):
+        lines[-1] += f" To allow more: {'; '.join(remedies)}"
     return "\n".join(lines)
 
 

@@ -75,6 +75,20 @@ def test_a_suite_is_read_from_yaml_and_json():
         assert (second.name, second.severity) == (f"{VALUES}not_be_null", "critical")
 
 
+def test_a_suite_in_the_layout_of_before_1_0_is_read():
+    suite = """{
+      "data_asset_type": "Dataset", "expectation_suite_name": "games.warning", "ge_cloud_id": null,
+      "evaluation_parameters": {}, "meta": {"great_expectations_version": "0.15.50"},
+      "expectations": [
+        {"expectation_type": "expect_column_values_to_not_be_null", "kwargs": {"column": "a", "mostly": 0.9},
+         "meta": {"profiler_details": {}}, "ge_cloud_id": null, "success_on_last_run": true}
+      ]}"""
+    [expectation] = read_suite(suite, "s.json")
+    assert (expectation.type, expectation.kwargs, expectation.severity) == (
+        "expect_column_values_to_not_be_null", {"column": "a", "mostly": 0.9}, "critical"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -85,7 +99,7 @@ def test_a_suite_is_read_from_yaml_and_json():
         ("expectations: [5]", r"expectations\[0\]: an expectation is a mapping"),
         ("expectations: [{kwargs: {}}]", "no `type`"),
         ("expectations: [{type: expect_column_max_to_be_betwen}]", "did you mean 'expect_column_max_to_be_between'"),
-        ("expectations: [{expectation_type: expect_x}]", "older layout: write `type: expect_x`"),
+        ("expectations: [{type: a, expectation_type: b}]", "'expectation_type' is the older name of 'type'"),
         (
             "expectations: [{type: unexpected_rows_expectation, kwarg: {}}]",
             "unknown key 'kwarg', did you mean 'kwargs'",

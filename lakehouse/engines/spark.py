@@ -30,7 +30,6 @@ from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
-from lakehouse.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -111,14 +110,6 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
     return settings
 
 
-def staged(spark: SparkSession, root: Location, paths: Sequence[str], columns: Sequence[str]) -> DataFrame:
-    """Columns of staged files, all where none is named, as a DataFrame."""
-    files = [f"{root.hadoop_uri}/{path}" for path in paths]
-    # Staged folders are named after the slice: without a base path of its own Spark would make columns of them.
-    rows = spark.read.options(**root.hadoop_options()).option("recursiveFileLookup", "true").parquet(*files)
-    return rows.select([f"`{c.replace('`', '``')}`" for c in columns]) if columns else rows
-
-
 def cores(spark: SparkSession) -> int:
     """The number of tasks that run at once: from the settings, else Spark's own default parallelism."""
     told = spark.conf.get("spark.default.parallelism", None)
@@ -154,7 +145,8 @@ def run_units(
 
 
 def run_frame(spark: SparkSession, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
-    """Run the worker over the partitions of a DataFrame; the manifest rows of all."""
+    """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
+    rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
     with _shipped(spark, staging, fetched, []) as (plan, archive):
         return _collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
 
@@ -299,7 +291,8 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
     except LakehouseError as error:
         yield manifest_batch([failed(task, error)])
         return
-    yield manifest_batch(stage_frame(task, batches, staging, predict))
+    named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
+    yield manifest_batch(stage_frame(task, named, staging, predict))
 
 
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
