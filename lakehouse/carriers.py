@@ -17,6 +17,7 @@ from lakehouse.engines import local
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, Request
 from lakehouse.progress import listen
+from lakehouse.sinks import copied as copying
 from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit, delta
 from lakehouse.staging import StagedFile, Staging
@@ -74,10 +75,15 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         s3 = s3 or (copied and plan.sink.root.spark_needs_s3())
         return stack.enter_context(engine.session(delta=read or copied, s3=s3))
 
+    if engine.is_given():  # our own session has what is needed
+        for standing in plan.sinks:
+            if standing.target.how == COPIED:
+                copying.require(session(), standing.target, standing.why)
+
     def features(columns: Sequence[str]) -> Any:
         if plan.carrier == FRAME:
             assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
-            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names)
+            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
         spark, (work, schema) = session(), _all_of(plan, columns)
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
@@ -100,7 +106,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
     spark = session()
-    rows = delta.frame(spark, plan.pinned, plan.columns)
+    rows = delta.frame(spark, plan.pinned, plan.columns, plan.reason)
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:

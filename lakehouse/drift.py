@@ -86,6 +86,11 @@ def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
     return found
 
 
+def origin(plan: Plan, state: Location) -> str:
+    """Where the baseline of the plan's model is from, "" where there is none yet."""
+    return _baseline(plan, state)[1]
+
+
 def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:
     said = {"baseline": json.loads(text), "origin": origin}
     write_durably(_kept_at(plan, state), json.dumps(said).encode())

@@ -111,7 +111,8 @@ def _score(job: Job, request: Request) -> Result:
         clock.lap("plan")
         if request.dry_run:
             added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
-            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added}
+            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added,
+                         "checks": _described(plan, tables.staging, state)}  # fmt: skip
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
         stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state))
         tally = audit.tally(carry.run(tables.staging))
@@ -151,6 +152,12 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[stage] = round(now - self.last, 3)
         self.last = now
+
+
+def _described(plan: Plan, staging: Staging, state: Location) -> list[str]:
+    """What will be checked, and where, a line each."""
+    checks, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
+    return audit.described(suites, checks, plan.pinned.rows, drift.origin(plan, state) if checks.drift else "")
 
 
 def _require_rows(job: Job, rows: int | None) -> None:

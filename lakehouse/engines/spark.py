@@ -48,6 +48,15 @@ def active_session() -> SparkSession | None:
     return SparkSession.getActiveSession()
 
 
+def _submitted() -> bool:
+    return "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def is_given() -> bool:
+    """Whether the session is somebody else's, or of somebody else's flags, which may lack what a run needs."""
+    return active_session() is not None or _submitted() or bool(os.environ.get("SPARK_REMOTE"))
+
+
 @contextmanager
 def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     """The active session as it is, or one of our own, stopped at the end.
@@ -62,7 +71,7 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    submitted = "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    submitted = _submitted()
     if not submitted and not os.environ.get("SPARK_REMOTE"):
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     builder = SparkSession.builder.appName("lakehouse")
@@ -83,7 +92,7 @@ _DELTA = {
 
 
 def _submitted_settings(delta: bool) -> dict[str, str]:
-    """What the frame carrier needs of a submitted session, where its flags and properties don't say it."""
+    """What Delta needs of a submitted session, where its flags and properties don't say it."""
     from pyspark import SparkConf
 
     given = SparkConf()

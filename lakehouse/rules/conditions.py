@@ -79,6 +79,8 @@ def parse_condition(given: Any, parser: Any, schema: pa.Schema) -> Condition | N
             raise OnlyGX(str(wrong)) from wrong
     elif isinstance(given, str):
         term = _term(_written(given), schema)
+    elif not isinstance(given, Mapping):
+        raise Wrong(f"row_condition is a text or a mapping, not {given!r}")
     else:
         _require_flat(given)
         term = _term(given, schema)
@@ -191,7 +193,7 @@ def _compare(column: str, op: str, value: Any, schema: pa.Schema) -> Leaf:
             raise OnlyGX("row_condition compares with an empty list")
         if len({isinstance(v, str) for v in value}) > 1 or not all(type(v) in (int, float, str) for v in value):
             raise Wrong(f"row_condition: {op} takes a list of numbers or a list of texts")
-        if family(kind) not in ("integer", "text") or any(isinstance(v, float) for v in value):
+        if family(kind) not in ("integer", "text", "date") or any(isinstance(v, float) for v in value):
             raise OnlyGX(f"row_condition compares {column!r} ({kind}) with a list")
         return Leaf(column, None, members(column, kind, [_sql(v, kind) for v in value]), op == "NOT_IN")
     if op not in _OPERATORS:
