@@ -75,7 +75,7 @@ def facts(found: Moved, bins: Mapping[str, pa.Table], limit: Drift | None, ruled
     most, `SHOWN` in all; `left_out` says how many are not among them. `bins`: as `profile.bins` gives them, by name.
     """
     compared = {(kind, column.column): column for kind, column in found.columns}
-    columns = []
+    columns: list[dict[str, Any]] = []
     for name, seen in found.profiles.items():
         for column, sketch in seen.columns.items():
             held = compared.get((KINDS[name], column))
@@ -146,6 +146,11 @@ def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
         return "", ""
     _keep(plan, state, *found)
     return found
+
+
+def origin(plan: Plan, state: Location) -> str:
+    """Where the baseline of the plan's model is from, "" where there is none yet."""
+    return _baseline(plan, state)[1]
 
 
 def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:

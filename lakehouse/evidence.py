@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -72,10 +72,16 @@ def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: 
     facts = {
         "model": {"uri": plan.model.uri},
         "input": {"where": plan.job.source.where},
-        "reasons": [{"rule": rule, "column": column, "rows": rows} for (rule, column), rows in tally.reasons.items()],
+        "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.spent.reasons],
         "samples": _samples(staging, tally),
         "rules": rules,
-        "budget": {"max_fraction": budget.max_fraction, "max_rows": budget.max_rows, "quarantined": tally.quarantined},
+        "budget": {
+            "max_fraction": budget.max_fraction,
+            "max_rows": budget.max_rows,
+            "quarantined": verdict.spent.used,
+            "allowed": verdict.spent.allowed,
+        },
+        "causes": [asdict(problem) for problem in verdict.problems],
         "warnings": list(verdict.warnings),
         "drift": drift.facts(found, bins, limit, ruled),
     }
@@ -119,7 +125,8 @@ def _rule(finding: Finding) -> dict[str, Any]:
         "observed": _plain(outcome.observed_value),
         "examples": list(outcome.examples),
         "way": finding.way,
-        "blocks": finding.failed and finding.severity == "critical",
+        "blocks": finding.blocks,
+        "set_aside": finding.aside,
     }
 
 

@@ -20,13 +20,14 @@ from lakehouse import (
     lease,
     ledger,
     model,
+    rules,
     sinks,
     snowflake,
     verification,
 )
-from lakehouse.audit import Finding, Tally, Verdict
+from lakehouse.audit import Finding, Problem, Tally, Verdict
 from lakehouse.carriers import Carrier
-from lakehouse.config import Quarantine, Source
+from lakehouse.config import Checks, Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
@@ -107,10 +108,13 @@ def _score(job: Job, request: Request) -> Result:
         tables = prepare(plan, carry.sample(), request.replays)
         for note in tables.notes:
             request.say("warning", {"message": note})
+        for suite in (plan.on_features, tables.staging.scoring.on_scores):
+            rules.require_engine(suite, request.engine)
         clock.lap("plan")
         if request.dry_run:
             added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
-            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added}
+            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added,
+                         "checks": _described(plan, tables.staging, state)}  # fmt: skip
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
         stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state))
         tally = audit.tally(carry.run(tables.staging))
@@ -133,6 +137,8 @@ def _score(job: Job, request: Request) -> Result:
         optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))
     for doubt in verdict.warnings:
         request.say("warning", {"message": doubt})
+    for line in verdict.told:
+        request.say("checks", {"message": line})
     if verdict.problems:
         raise Blocked(stands, result)
     return result
@@ -151,6 +157,12 @@ class _Clock:
         self.last = now
 
 
+def _described(plan: Plan, staging: Staging, state: Location) -> list[str]:
+    """What will be checked, and where, a line each."""
+    checks, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
+    return audit.described(suites, checks, plan.pinned.rows, drift.origin(plan, state) if checks.drift else "")
+
+
 def _require_rows(job: Job, rows: int | None) -> None:
     if rows is not None and rows < job.source.min_rows:
         raise NotReady(
@@ -164,19 +176,23 @@ def _judge(
 ) -> tuple[Verdict, drift.Moved]:
     """The verdict of all checks, and how the run stands to its baseline."""
     staging = tables.staging
-    stands = [_twice(plan, staging, tally), _cut_short(plan, tally), _guessed(tables, tally)]
+    stands = [
+        Problem("keys", _twice(plan, staging, tally)),
+        Problem("model", _cut_short(plan, tables, tally)),
+        Problem("model", _guessed(tables, tally)),
+    ]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(tally, [], Quarantine(max_fraction=1.0), stands), drift.unmoved(tally)
+        return audit.judge(tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks.quarantine, [*stands, against], [doubt]), moved
+    return audit.judge(tally, found, plan.job.checks, [*stands, against], [doubt]), moved
 
 
-def _cut_short(plan: Plan, tally: Tally) -> str:
+def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
     """That not all was read, where the model fails on so many rows that nothing could be published."""
     if not tally.hopeless:
         return ""
-    allowed, rows = audit.allowance(plan.job.checks.quarantine, plan.pinned.rows), plan.pinned.rows
+    rows, allowed = plan.pinned.rows, tables.staging.scoring.allowed
     of = f" of at most {rows:,}" if rows is not None else ""
     return (
         f"scoring stopped after {tally.read:,}{of} rows: the model can't score more rows than the {allowed:,} that may "
@@ -206,7 +222,7 @@ def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> lis
     return [*found, *more]
 
 
-def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, str, str]:
+def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, Problem, str]:
     """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
     limit = plan.job.checks.drift
     try:
@@ -215,9 +231,10 @@ def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple
         if limit is not None and limit.action == "block":
             raise
         request.say("warning", {"message": f"drift is not known, the baseline can't be read: {error}"})
-        return drift.unmoved(tally), "", ""
-    said = drift.said(found.beyond(limit), limit) if limit else ""
-    return (found, said, "") if limit and limit.action == "block" else (found, "", said)
+        return drift.unmoved(tally), Problem("drift", ""), ""
+    said, blocks = drift.said(found.beyond(limit), limit) if limit else "", bool(limit and limit.action == "block")
+    remedy = "checks: {drift: {psi: …}}, or its action: warn"
+    return found, Problem("drift", said if blocks else "", remedy), "" if blocks else said
 
 
 def _needed(others: Sequence[Other]) -> tuple[str, ...]:
@@ -259,7 +276,7 @@ def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, floa
 
 
 def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> str:
-    lines = list(verdict.problems)
+    lines = [problem.said for problem in verdict.problems]
     if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
@@ -268,8 +285,8 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
     lines.append("Nothing was published; the last good scores stay.")
     if tally.quarantined_files:
         lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
-    if verdict.over_budget:
-        lines[-1] += " To allow more: checks: {quarantine: {max_fraction: …}}"
+    if remedies := dict.fromkeys(problem.remedy for problem in verdict.problems if problem.remedy):
+        lines[-1] += f" To allow more: {'; '.join(remedies)}"
     return "\n".join(lines)
 
 

@@ -124,6 +124,22 @@ class Files:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class StagedFile:
+    """Columns of a staged file as a unit, for checks that need all rows at once."""
+
+    root: Location
+    path: str
+    size: int
+    schema: pa.Schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Its rows, in batches."""
+        with pq.ParquetFile(f"{self.root.path}/{self.path}", filesystem=self.root.filesystem()) as file:
+            for batch in file.iter_batches(columns=self.schema.names, use_threads=False):
+                yield conform(batch, self.schema)
+
+
 def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
     """Where a run's files lie below their table's root, spelled as the filesystem does.
 

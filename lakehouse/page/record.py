@@ -59,6 +59,15 @@ class Rule(TypedDict, total=False):
     examples: Sequence[Any]
     way: str
     blocks: bool
+    set_aside: bool
+
+
+class Cause(TypedDict, total=False):
+    """What stood against publishing. kind: "rule", "budget", "drift", "keys"; remedy: what allows more, if anything."""
+
+    kind: str
+    said: str
+    remedy: str
 
 
 class Budget(TypedDict, total=False):
@@ -132,4 +141,5 @@ class Run(TypedDict, total=False):
     samples: Sequence[Mapping[str, Any]]
     rules: Sequence[Rule]
     budget: Budget
+    causes: Sequence[Cause]
     drift: Drift

@@ -354,13 +354,16 @@ _NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
 
 
-def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
-    """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta or would leave files out."""
+def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], why: str = "") -> DataFrame:
+    """The pinned rows as a Spark DataFrame, which has to read them itself because of `why`.
+
+    Raises ConfigError where Spark has no Delta or would leave files out.
+    """
     location = pinned.snapshot.location
+    needs = f"{pinned.name} has to be read by Spark itself{f' ({why})' if why else ''}, and this"
     if lossy := [key for key in _LOSSY if str(spark.conf.get(key, None)).lower() == "true"]:
         raise ConfigError(
-            f"{pinned.name} has to be read by Spark itself, and this session leaves out files that it can't read, and "
-            f"says nothing: set {' and '.join(lossy)} to false"
+            f"{needs} session leaves out files that it can't read, and says nothing: set {' and '.join(lossy)} to false"
         )
     reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
     try:
@@ -371,17 +374,16 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFr
         text = str(error)
         if any(sign in text for sign in _NO_DELTA):
             raise ConfigError(
-                f"{pinned.name} has to be read by Spark itself, and this Spark has no Delta: add "
+                f"{needs} Spark has no Delta: add "
                 '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
             ) from error
         if location.remote and any(sign in text for sign in _NO_S3):
             raise ConfigError(
-                f"{pinned.name} has to be read by Spark itself, and this Spark has no S3 file system: add "
-                '--jars "$(lakehouse jars --s3)" to spark-submit'
+                f'{needs} Spark has no S3 file system: add --jars "$(lakehouse jars --s3)" to spark-submit'
             ) from error
         if "DELTA_CONFIGURE_SPARK_SESSION" in text:
             raise ConfigError(
-                f"{pinned.name} has to be read by Spark itself, and this session was opened without Delta's extension: "
+                f"{needs} session was opened without Delta's extension: "
                 "set spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
                 "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog when it is created"
             ) from error
