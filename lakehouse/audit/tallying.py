@@ -18,7 +18,8 @@ SUITES = ("features", "scores")
 @dataclass(frozen=True)
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
-    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name."""
+    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
+    keys."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -28,6 +29,7 @@ class Tally:
     reasons: Mapping[tuple[str, str], int]
     checks: Mapping[str, Mapping[str, Any] | None]
     profiles: Mapping[str, Sequence[Mapping[str, Any]]]
+    keys: Sequence[Mapping[str, Any]] = ()
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -52,7 +54,8 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
     for detail in details:
         for name, dump in detail["profiles"].items():
             profiles.setdefault(name, []).append(dump)
-    return Tally(files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles)
+    keys = [detail["keys"] for detail in details if detail["keys"]]
+    return Tally(files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles, keys)
 
 
 def _merged(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
