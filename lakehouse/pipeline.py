@@ -23,6 +23,7 @@ from lakehouse import (
     rules,
     sinks,
     snowflake,
+    uniqueness,
     verification,
 )
 from lakehouse.audit import Finding, Problem, Tally, Verdict
@@ -35,7 +36,6 @@ from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import Prepared, prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
 from lakehouse.rules import Other
-from lakehouse.sinks import merge
 from lakehouse.staging import Staging
 from lakehouse.storage import Location
 
@@ -176,16 +176,19 @@ def _judge(
 ) -> tuple[Verdict, drift.Moved]:
     """The verdict of all checks, and how the run stands to its baseline."""
     staging = tables.staging
+    twice, repeated = _repeated(plan, staging, tally)
     stands = [
-        Problem("keys", _twice(plan, staging, tally)),
+        Problem("keys", twice),
         Problem("model", _cut_short(plan, tables, tally)),
         Problem("model", _guessed(tables, tally)),
     ]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands), drift.unmoved(tally)
+        return audit.judge(
+            tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands, [repeated]
+        ), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks, [*stands, against], [doubt]), moved
+    return audit.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
 
 
 def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
@@ -243,16 +246,16 @@ def _needed(others: Sequence[Other]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c for columns in named for c in columns)) if all(named) else ()
 
 
-def _twice(plan: Plan, staging: Staging, tally: Tally) -> str:
-    """What stands against a merge: keys that the run itself has more than once."""
-    if plan.sink.write != "merge" or not tally.scored_files:
-        return ""
-    paths = [str(file["path"]) for file in tally.scored_files]
-    count, some = merge.duplicates(staging.scored_root, paths, plan.job.keys)
-    if not count:
-        return ""
-    shown_keys = "; ".join(", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f" ×{row['count_all']}" for row in some)
-    return f"merge: {count:,} keys occur more than once in this run, such as {shown_keys}"
+def _repeated(plan: Plan, staging: Staging, tally: Tally) -> tuple[str, str]:
+    """What stands against publishing, and what is worth a warning, where several of the run's rows have one key."""
+    found = uniqueness.repeated(staging, tally) if staging.unique_keys else uniqueness.Repeated()
+    if not found.keys:
+        return "", ""
+    if plan.sink.write == "merge":
+        return f"merge: {found}", ""
+    if plan.job.keys_unique == "refuse":
+        return f"keys_unique: {found}", ""
+    return "", f"keys: {found} (keys_unique: refuse blocks such a run, ignore looks for none)"
 
 
 def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse import profile, rules
+from lakehouse import profile, rules, uniqueness
 from lakehouse.contract import (
     COUNTS,
     FAILED,
@@ -47,7 +47,10 @@ class Unit(Protocol):
 
 @dataclass(frozen=True)
 class Staging:
-    """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns)."""
+    """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns).
+
+    `unique_keys`: whether it is asked if a key occurs twice.
+    """
 
     run_id: str
     slice: Mapping[str, str]
@@ -63,6 +66,7 @@ class Staging:
     params: tuple[tuple[str, Any], ...]
     batch_rows: int
     progress: Address | None = None
+    unique_keys: bool = True
 
 
 @dataclass
@@ -162,11 +166,14 @@ def stage(
     folder = folder_of(staging.run_id, staging.slice)
     scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder)
     quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder)
+    keys = uniqueness.watched(staging, task, folder)
     started = time.perf_counter()
     try:
         for batch in batches:
             good, bad = score_batch(batch, staging.scoring, predict, counters)
             scored.write(with_lineage(good, scored.schema, staging.lineage))
+            if keys is not None:
+                keys.add(good)
             if bad is not None:
                 quarantined.write(with_lineage(bad, quarantined.schema, staging.lineage))
             on_batch(counters.read)
@@ -187,6 +194,7 @@ def stage(
         "checks": {
             suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c
         },
+        "keys": keys and keys.close(),
         "seconds": round(time.perf_counter() - started, 3),
     }
     counts = {
