@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import (
@@ -21,6 +20,7 @@ from lakehouse import (
     ledger,
     model,
     rules,
+    scratch,
     sinks,
     snowflake,
     uniqueness,
@@ -34,7 +34,7 @@ from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import Prepared, prepare
-from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
+from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, standing, status
 from lakehouse.rules import Other
 from lakehouse.staging import Staging
 from lakehouse.storage import Location
@@ -52,7 +52,7 @@ def score(job: Job, request: Request) -> Result:
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
     tag = f"lakehouse job={job.job} run={request.run_id}"
-    with snowflake.kept(tag), catalog.placed(job, request.engine) as at_places:
+    with snowflake.kept(tag), catalog.placed(job, request.engine, request.warn) as at_places:
         return _score(at_places if request.replays is None else _aside(at_places, request.replays), request)
 
 
@@ -97,8 +97,9 @@ def _score(job: Job, request: Request) -> Result:
     clock = _Clock()
     state = ledger.state_of(job)
     finished = None if request.dry_run else finish_earlier(job, state, request)
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder, ExitStack() as stack:
-        plan = make_plan(job, request, Path(folder))
+    done: list[Result] = []
+    with standing(request, lambda: bool(done)), scratch.folder() as folder, ExitStack() as stack:
+        plan = make_plan(job, request, folder)
         request.say("plan", plan.described())
         if plan.unchanged and not request.dry_run:
             return finished or _result(plan, request, "unchanged", clock.seconds)
@@ -107,7 +108,7 @@ def _score(job: Job, request: Request) -> Result:
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
         for note in tables.notes:
-            request.say("warning", {"message": note})
+            request.warn(note)
         for suite in (plan.on_features, tables.staging.scoring.on_scores):
             rules.require_engine(suite, request.engine)
         clock.lap("plan")
@@ -116,7 +117,7 @@ def _score(job: Job, request: Request) -> Result:
             described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added,
                          "checks": _described(plan, tables.staging, state)}  # fmt: skip
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
-        stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state))
+        stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state, request.warn))
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
         if not tally.hopeless:
@@ -125,23 +126,22 @@ def _score(job: Job, request: Request) -> Result:
         clock.lap("checks")
         intent = intend(plan, tables, tally, verdict, request, clock.seconds)
         stands = _blocked(plan, tables.staging, tally, verdict) if verdict.problems else ""
-        evidence.keep(state, plan.run_id, evidence.gather(plan, tables.staging, tally, verdict, moved))
+        facts = functools.partial(evidence.gather, plan, tables.staging, tally, verdict, moved)
+        optional(request, "its report will be missing", lambda: evidence.keep(state, plan.run_id, facts()))
         ledger.declare(state, intent)
-        result = carry_out(intent, state, request)
-        if result.status == "published":
+        done.append(carry_out(intent, state, request))
+        if done[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
             optional(request, what, lambda: drift.first_baseline(plan, state, moved))
     if job.tracking is not None:
-        experiment = job.tracking.experiment
-        page = evidence.page_of(state, plan.run_id)
-        optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))
+        optional(request, "MLflow did not take its figures", lambda: _track(job, plan, done[0], state))
     for doubt in verdict.warnings:
-        request.say("warning", {"message": doubt})
+        request.warn(doubt)
     for line in verdict.told:
         request.say("checks", {"message": line})
     if verdict.problems:
-        raise Blocked(stands, result)
-    return result
+        raise Blocked(stands, done[0])
+    return done[0]
 
 
 class _Clock:
@@ -293,11 +293,13 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
     return "\n".join(lines)
 
 
-def _track(job: Job, plan: Plan, result: Result, experiment: str, page: bytes | None) -> None:
+def _track(job: Job, plan: Plan, result: Result, state: Location) -> None:
     """Log the run's figures and its page to MLflow."""
+    assert job.tracking is not None  # whoever calls has looked
+    page = evidence.page_of(state, plan.run_id)
     figures = {
         "rows_read": result.rows_read, "rows_scored": result.rows_scored, "rows_quarantined": result.rows_quarantined,
         **{f"seconds_{stage}": value for stage, value in (result.seconds or {}).items()},
     }  # fmt: skip
     tags = {"lakehouse.run_id": plan.run_id, "lakehouse.date": str(job.date), "lakehouse.status": result.status}
-    model.log_run(job, plan.model.resolved, experiment, figures, tags, page)
+    model.log_run(job, plan.model.resolved, job.tracking.experiment, figures, tags, page)

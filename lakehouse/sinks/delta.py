@@ -21,6 +21,7 @@ from lakehouse.sinks.target import (
     Overtaken,
     Standing,
     Target,
+    Unseen,
     committed,
     next_generation,
     overtaken,
@@ -174,7 +175,10 @@ def publish(target: Target, run: str, checked: Checked, spark: SparkSession | No
             delta.pause(attempt)
             checked = check(target, run)
             continue
-        _verify(snapshot.location, target, adds, removes, version)
+        try:
+            _verify(snapshot.location, target, adds, removes, version)
+        except (Unavailable, OSError) as error:
+            raise Unseen(str(error), version) from error
         return version
 
 
