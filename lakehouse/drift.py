@@ -75,7 +75,7 @@ def facts(found: Moved, bins: Mapping[str, pa.Table], limit: Drift | None, ruled
     most, `SHOWN` in all; `left_out` says how many are not among them. `bins`: as `profile.bins` gives them, by name.
     """
     compared = {(kind, column.column): column for kind, column in found.columns}
-    columns = []
+    columns: list[dict[str, Any]] = []
     for name, seen in found.profiles.items():
         for column, sketch in seen.columns.items():
             held = compared.get((KINDS[name], column))

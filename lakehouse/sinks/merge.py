@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import delta
+from lakehouse.files import Files
 from lakehouse.sinks.slices import inside
 from lakehouse.sinks.target import Target
-from lakehouse.staging import Files, folder_of
+from lakehouse.staging import folder_of
 from lakehouse.storage import Location
 
 Rewritten = dict[tuple[str, int, str], tuple[delta.Add, ...] | None]
