@@ -20,8 +20,8 @@ import pyarrow as pa
 from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
 from lakehouse.errors import ConfigError, nearest
+from lakehouse.files import Files
 from lakehouse.sinks.target import Target
-from lakehouse.staging import Files
 from lakehouse.storage import Location, content, locate, remove, tree, write_durably
 
 if TYPE_CHECKING:

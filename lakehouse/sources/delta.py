@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from lakehouse.config import Source
 
 NEAREST_DOUBLE = False
-SPLIT_BYTES = 8 << 20
-"""Files below this size are one unit; larger ones are cut by row groups where there are few files."""
+SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
+"""Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
+second are read whole, whatever columns are wanted."""
 
 _ARROW_READS = frozenset(
     ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
@@ -228,12 +230,7 @@ class FileUnit:
         Raises OSError when the file yields another number of rows than its footer says.
         """
         reading = self.reading
-        file = pq.ParquetFile(
-            f"{reading.root.path}/{self.path}",
-            filesystem=reading.root.filesystem(),
-            coerce_int96_timestamp_unit="us",
-            pre_buffer=True,
-        )
+        file = self._opened()
         groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
         kept = self._kept_rows(file, groups)
         wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
@@ -257,6 +254,14 @@ class FileUnit:
         expected = sum(file.metadata.row_group(g).num_rows for g in groups)
         if position != expected:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
+
+    def _opened(self) -> pq.ParquetFile:
+        """The file; a small one is read whole at once, which is one request instead of three."""
+        path, filesystem = f"{self.reading.root.path}/{self.path}", self.reading.root.filesystem()
+        if self.row_groups is not None or self.size > SMALL_BYTES:
+            return pq.ParquetFile(path, filesystem=filesystem, coerce_int96_timestamp_unit="us", pre_buffer=True)
+        with filesystem.open_input_stream(path) as stream:
+            return pq.ParquetFile(pa.BufferReader(stream.read_buffer()), coerce_int96_timestamp_unit="us")
 
     def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, value in zip(self.reading.partition_columns, self.partition, strict=True):
@@ -340,12 +345,17 @@ def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -
 
 
 def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
-    path = f"{unit.reading.root.path}/{unit.path}"
-    with pq.ParquetFile(path, filesystem=unit.reading.root.filesystem()) as file:
-        sizes = [file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups)]
+    sizes = _group_sizes(unit.reading.root, unit.path, unit.size)
     return [
         FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept) for group, size in enumerate(sizes)
     ]
+
+
+@lru_cache(maxsize=4_096)
+def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
+    """The sizes of a file's row groups. A run asks several times; a file of a table is never written to again."""
+    with pq.ParquetFile(f"{root.path}/{path}", filesystem=root.filesystem()) as file:
+        return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
 
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
