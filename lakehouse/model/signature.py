@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.contract import Feature, column_of
+from lakehouse.contract import Feature, column_of, finder
 from lakehouse.conversions import NAMES, asked_way, is_list, type_name, way
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.model.registry import Model
@@ -58,9 +58,10 @@ def features_of(model: Model, config: Features, schema: pa.Schema, table: str) -
     if unknown := next((name for name in config.rename if name not in names), None):
         raise ConfigError(f"features.rename: the model has no feature {unknown!r}, {nearest(unknown, names)}")
     features, told, left_out = list[Feature](), list[str](), list[str]()
+    find = finder(schema.names, config.match == "case_insensitive")
     for w in wanted:
         named = config.rename.get(str(w.name), str(w.name))
-        column = column_of(schema, named, config.match == "case_insensitive")
+        column = find(named)
         if column is None and not w.required and str(w.name) not in config.rename:
             left_out.append(_left_out(w, schema))
             continue
