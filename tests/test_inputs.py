@@ -221,7 +221,7 @@ def test_what_a_model_changes_is_never_the_batch(names, more):
 class Seen(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]  # exported lazily
     """Answers with what it was given: dtypes and values of each row, as text."""
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+    def predict(self, context, model_input, params=None):
         if isinstance(model_input, np.ndarray):
             return [f"{model_input.dtype} {row.tolist()}" for row in model_input]
         columns = {c: (str(model_input[c].dtype), list(model_input[c])) for c in model_input}
