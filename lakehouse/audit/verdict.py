@@ -164,7 +164,7 @@ def _remedy(finding: Finding) -> str:
 def _spent(read: int, used: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> Spent:
     """A row may have several reasons."""
     told = sorted(((rule, column, rows) for (rule, column), rows in reasons.items()), key=lambda one: -one[2])
-    return Spent(read, used, budget.allowed(read), budget.limit, tuple(told))
+    return Spent(read, used, budget.allowed(read) or 0, budget.limit, tuple(told))
 
 
 def _over(spent: Spent) -> Problem:
