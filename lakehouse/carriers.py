@@ -141,7 +141,9 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
 def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
     """Units of these columns of the input, of all where none is named, and their schema."""
     # A query gave the columns that were asked for, of files there are all.
-    columns = columns or (plan.pinned.schema.names if plan.carrier == FILES else plan.columns)
+    columns = columns or (
+        sources.of(plan.job.source.type).carried(plan.pinned) if plan.carrier == FILES else plan.columns
+    )
     return units_of(plan, 1, columns), pa.schema([plan.pinned.schema.field(c) for c in columns])
 
 

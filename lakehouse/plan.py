@@ -161,7 +161,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
-    later = [c for other in on_features.others for c in other.columns or schema.names]  # looked at after the pass
+    later = [c for other in on_features.others for c in other.columns or source.carried(pinned)]  # after the pass
     carrier, reason = source.carrier(pinned, tuple(dict.fromkeys([*columns, *later])))
     if carrier == CHUNKS:  # what isn't asked for can't be looked at later
         columns = tuple(dict.fromkeys([*columns, *later]))
