@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,10 +21,13 @@ from lakehouse.progress import listen
 from lakehouse.sinks import copied as copying
 from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit, delta
-from lakehouse.staging import StagedFile, Staging
+from lakehouse.staging import StagedFile, Staging, joined
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+_FEW = 64
+"""Batches of a sample by which the local engine tells how long the whole will take, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def _locally(plan: Plan, request: Request) -> Carrier:
 
     def run(staging: Staging) -> list[dict[str, Any]]:
         with listen("127.0.0.1", request.watch) as address:
-            sample = next(_first_batches(plan, 8_192), None)
+            sample = next(joined(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
             workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
             work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
             workers = min(workers, len(work))

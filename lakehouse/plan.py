@@ -52,6 +52,10 @@ class Request:
     watch: Watch | None = None
     replays: Mapping[str, Any] | None = None
 
+    def warn(self, message: str) -> None:
+        """Tell of something that does not stop the run."""
+        self.say("warning", {"message": message})
+
 
 def new_run_id() -> str:
     """A run's name: a random UUID."""

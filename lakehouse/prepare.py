@@ -76,6 +76,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         method=job.model.method,
         params=tuple(sorted(job.model.params.items())),
         batch_rows=job.model.batch_rows,
+        unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
     )
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     tables = Prepared(

@@ -274,6 +274,9 @@ class Job(_Section):
         description="the columns that identify a row, passed through to the scored table",
         json_schema_extra={"minItems": 1},
     )
+    keys_unique: Literal["refuse", "warn", "ignore"] = Field(
+        "warn", description="a key that several scored rows have: blocks the run, is warned of, or isn't looked for"
+    )
     keep: Texts = Field((), description="further columns passed through to the scored table")
     predictions: dict[Text, Prediction] | None = Field(
         None, description="columns of the scored table; default: the names in the model's output signature"

@@ -54,4 +54,5 @@ def settings(job: Job) -> dict[str, Any]:
         | {key: whole["source"][key] for key in ("connection", "query", "columns") if whole["source"][key]},
         "model": {key: whole["model"][key] for key in ("method", "params")},
         "sinks": [sink["write"] for sink in whole["sinks"]],
+        **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }

@@ -12,7 +12,6 @@ import os
 import pickle
 import re
 import sys
-import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from lakehouse import model
+from lakehouse import model, scratch
 from lakehouse.engines import runtime
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
@@ -78,11 +77,25 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     if not os.environ.get("SPARK_REMOTE"):
         for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta, s3)).items():
             builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    with _in_scratch():
+        spark = builder.getOrCreate()
     try:
         yield spark
     finally:
         spark.stop()
+
+
+@contextmanager
+def _in_scratch() -> Iterator[None]:
+    """A JVM that starts meanwhile keeps its temporary files in this process's own folder, so that they go with it."""
+    name, before = "SPARK_SUBMIT_OPTS", os.environ.get("SPARK_SUBMIT_OPTS")
+    os.environ[name] = " ".join(filter(None, [before, f'"-Djava.io.tmpdir={scratch.home()}"']))
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 _DELTA = {
@@ -108,6 +121,7 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "2g",
+        "spark.local.dir": str(scratch.home()),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 2),
         "spark.databricks.delta.snapshotPartitions": "2",
@@ -165,8 +179,8 @@ def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T])
 
     `work` is a function of a module of this package, the items are picklable.
     """
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        spark.addArtifact(str(_packed_package(Path(folder))), pyfile=True)
+    with scratch.folder() as folder:
+        spark.addArtifact(str(_packed_package(folder)), pyfile=True)
         packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
         frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
             functools.partial(_each, packed), "id long, done boolean"
@@ -187,15 +201,10 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.S
     from pyspark.sql.pandas.types import from_arrow_schema
 
     # Executors may ask for the package as long as the DataFrame is used, which may be as long as this process is.
-    spark.addArtifact(str(_packed_package(Path(_for_good().name))), pyfile=True)
+    spark.addArtifact(str(_packed_package(scratch.home())), pyfile=True)
     packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
     numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
     return numbers.mapInArrow(functools.partial(_rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True))
-
-
-@functools.cache
-def _for_good() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="lakehouse-")
 
 
 def _rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -231,12 +240,12 @@ def _shipped(
     spark: SparkSession, staging: Staging, fetched: model.Model, shares: list[list[Unit]]
 ) -> Iterator[tuple[str, str]]:
     """Ship the plan and the model to the executors; the names they are found by."""
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        archive = model.pack(fetched.path, fetched.digest, Path(folder))
+    with scratch.folder() as folder:
+        archive = model.pack(fetched.path, fetched.digest, folder)
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
-        plan = Path(folder) / f"plan-{uuid.uuid4().hex}.pickle"
+        plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
-        spark.addArtifact(str(_packed_package(Path(folder))), pyfile=True)
+        spark.addArtifact(str(_packed_package(folder)), pyfile=True)
         spark.addArtifact(str(plan), file=True)
         spark.addArtifact(str(named), archive=True)
         yield plan.name, named.name

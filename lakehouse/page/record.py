@@ -104,12 +104,18 @@ class DriftColumn(TypedDict, total=False):
 
 
 class Drift(TypedDict, total=False):
-    """All columns' drift. action: "warn" or "block"; baseline: in words, null where there is none yet."""
+    """Drift of the columns that moved most. action: "warn" or "block"; baseline: in words, null where there is none.
+
+    left_out: how many columns are not among them; drifted: how many of all drifted; figures: those of all, in columns.
+    """
 
     threshold: float | None
     action: str | None
     baseline: str | None
     columns: Sequence[DriftColumn]
+    left_out: int
+    drifted: int
+    figures: Mapping[str, Sequence[Any]]
 
 
 class Run(TypedDict, total=False):
