@@ -143,10 +143,11 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
 
 
 def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
-    """Units of these columns of the input, of all where none is named, and their schema."""
+    """Units of these columns of the input (of all where none is named) and of those of `where`; their schema."""
     # A query gave the columns that were asked for, of files there are all.
-    columns = columns or (plan.pinned.schema.names if plan.carrier == FILES else plan.columns)
-    return units_of(plan, 1, columns), pa.schema([plan.pinned.schema.field(c) for c in columns])
+    whole = sources.of(plan.job.source.type).carried(plan.pinned) if plan.carrier == FILES else plan.columns
+    names = tuple(dict.fromkeys([*(columns or whole), *plan.pinned.where_columns]))
+    return units_of(plan, 1, names), pa.schema([plan.pinned.schema.field(c) for c in names])
 
 
 def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:

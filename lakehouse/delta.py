@@ -83,7 +83,7 @@ class Snapshot:
         actions = pa.table(self.table.get_add_actions(flatten=True))
         columns = {name: actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.partition_columns}
-        logged = {c: self.physical(c) for c in bounds_of}
+        logged = {c: self.physical(c) for c in bounds_of if not self._is_path(self.physical(c))}
         bounds = {c: _bounds(actions, name) for c, name in logged.items() if f"min.{name}" in actions.column_names}
         kept = self._kept() if "deletionVectors" in self.features else {}
         return [
@@ -101,6 +101,10 @@ class Snapshot:
     def physical(self, column: str) -> str:
         """How the data files spell a column's name."""
         return str(self.metadata[column].get("delta.columnMapping.physicalName", column))
+
+    def _is_path(self, name: str) -> bool:
+        """Whether a column's name could be that of a field in another column, which statistics don't tell apart."""
+        return any(name.startswith(f"{other}.") for other in self.schema.names)
 
     def _kept(self) -> dict[str, tuple[bool, ...]]:
         root = self.location.path.rstrip("/") + "/"

@@ -23,7 +23,7 @@ from lakehouse.progress import Watch
 from lakehouse.scoring import Constraint
 from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Asked, Standing, Target, place, slice_name
 from lakehouse.snowflake import Table
-from lakehouse.sources import CHUNKS, Pinned
+from lakehouse.sources import CHUNKS, FRAME, Pinned
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -173,8 +173,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
-    later = [c for other in on_features.others for c in other.columns or schema.names]  # looked at after the pass
+    later = [c for other in on_features.others for c in other.columns or source.carried(pinned)]  # after the pass
     carrier, reason = source.carrier(pinned, tuple(dict.fromkeys([*columns, *later])))
+    if carrier == FRAME and later and source.carrier(pinned, columns)[0] != FRAME:
+        reason += f"; it is read for {', '.join(dict.fromkeys(o.expectation.name for o in on_features.others))}"
     if carrier == CHUNKS:  # what isn't asked for can't be looked at later
         columns = tuple(dict.fromkeys([*columns, *later]))
     if clash := sorted(set(job.slice) & {f.column for f in features}):

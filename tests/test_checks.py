@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import evidence, ledger, pipeline
+from lakehouse import evidence, ledger, pipeline, report
 from lakehouse.config import settings as settings_of
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.storage import locate
@@ -494,3 +494,112 @@ def test_a_replay_goes_into_the_right_rows_whatever_the_job_writes(checked, how)
     for day in [DAY] if how == "merge" else [DAY, "2026-01-03"]:
         assert score(checked([tight], date=day, **sections)).status == "unchanged"
     assert kept() == {1: 10.0, 2: 50.0, 3: 20.0}
+
+
+# Conditions and names
+
+
+@pytest.mark.parametrize(
+    ("text", "parser", "asided"),
+    [
+        ("country == 'fr'", "spark", [2]),
+        ("country == 'fr' and a < 3", "pandas", [2]),
+        ('col("country") == "fr"', "great_expectations", [2]),
+        ({"type": "pass_through", "pass_through_filter": "country IN ('fr', 'it')"}, None, [2, 4]),
+    ],
+)
+def test_a_row_condition_of_any_parser_is_evaluated_row_by_row(checked, text, parser, asided):
+    """Its columns are read, though nothing else of the job names them."""
+    give(id=[1, 2, 3, 4], a=[1.0, 2.0, 3.0, 4.0], country=["de", "fr", None, "it"], zip=["1", None, None, None])
+    condition = {"row_condition": text} | ({"condition_parser": parser} if parser else {})
+    score(checked([rule("column_values_to_not_be_null", column="zip", **condition)]))
+    assert sorted(reasons()) == asided
+
+
+def test_great_expectations_gets_the_rows_that_a_condition_leaves_on_the_local_engine_too(checked):
+    give(id=[1, 2, 2, 4], a=[1.0, 2.0, 2.0, 4.0], country=["de", "fr", "it", "fr"])
+    for parser, text in (("great_expectations", 'col("country") == "fr"'), ("spark", "country = 'fr'")):
+        unique = rule("column_values_to_be_unique", column="a", row_condition=text, condition_parser=parser)
+        assert score(checked([unique]), rescore=True).status == "published"
+    with pytest.raises(Blocked, match="observed 2 unexpected"):
+        score(checked([rule("column_values_to_be_unique", column="a")]))
+
+
+def test_a_condition_that_only_spark_knows_is_refused_before_anything_is_scored(checked):
+    give(id=[1], a=[1.0], country=["de"])
+    odd = rule(
+        "column_values_to_not_be_null", column="a", row_condition="upper(country) = 'DE'", condition_parser="spark"
+    )
+    with pytest.raises(ConfigError, match=r"only Spark can evaluate the row_condition.*use --engine spark"):
+        score(checked([odd]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_what_is_raised_inside_great_expectations_is_told(checked, engine, request):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    give(id=[1, 2], a=[1.0, 2.0], country=["de", "fr"])
+    parser = "spark" if engine == "spark" else "pandas"
+    typo = rule("column_values_to_not_be_null", column="a", row_condition="contry == 'de'", condition_parser=parser)
+    with pytest.raises(Blocked) as blocked:
+        score(checked([typo]), engine)
+    said = str(blocked.value).splitlines()[0]
+    assert "observed nothing: Great Expectations could not evaluate it: " in said
+    assert "contry" in said.split("could not evaluate it")[1]
+
+
+def test_a_dry_run_tells_what_is_checked_where(checked):
+    give(id=[1, 2], a=[1.0, 2.0])
+    features = [
+        FIFTY,
+        rule("column_mean_to_be_between", column="a", min_value=0),
+        rule("column_values_to_be_unique", column="id"),
+    ]
+    job = checked(features, checks={"drift": {"psi": 0.3}, "quarantine": {"max_fraction": 0.5}})
+    told = score(job, dry_run=True).plan
+    assert told["checks"] == [
+        "features: in the scoring pass 1 of single rows, 1 of the whole table",
+        "features: by Great Expectations after the pass 1: expect_column_values_to_be_unique (compares each row with all others)",
+        "at most max_fraction 0.5 may be set aside, 1 of 2 rows; beyond that the run is blocked",
+        "drift beyond PSI 0.3 warns; baseline: none yet, this run's profile becomes it once it is published",
+    ]
+    assert "checks       features: in the scoring pass 1 of single rows" in report.plan_text(told)
+
+
+@pytest.mark.parametrize(
+    ("engine", "where", "carrier"),
+    [("local", "`Product.Id` <> 'x-1'", "files"), ("spark", "`Product.Id` <> 'x-1'", "files"),
+     ("spark", "`Product.Id` <> 'x-1' OR `f.x` < 0", "frame")],
+)  # fmt: skip
+@pytest.mark.parametrize("write_as", ["replace", "merge"])
+def test_names_with_dots_go_through_every_carrier_and_check(
+    make_job, register, request, engine, where, carrier, write_as
+):
+    """Beside columns that their first part, and a field of a struct, could be taken for."""
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    x = pd.DataFrame({"f.x": np.linspace(0, 4, 40), "f": np.ones(40)})
+    uri = register(LinearRegression().fit(x, x["f.x"] * 10), x)
+    product = pa.array([{"Id": "no"}] * 5)
+    give(**{"Product.Id": [f"x-{i}" for i in range(5)], "Product": product, "f.x": [0.0, 1.0, 2.0, 3.0, 4.0],
+            "f": [1.0] * 5, "Kind.Of": ["k", "l", "k", "l", "k"]})  # fmt: skip
+    features = suite(
+        "conf/expectations/features.yaml",
+        rule("column_values_to_be_between", column="f.x", max_value=3),
+        rule("column_values_to_be_unique", "warning", column="Kind.Of"),
+    )
+    scores = suite("conf/expectations/scores.yaml", rule("column_values_to_be_unique", column="Product.Id"))
+    job = make_job(
+        uri, source={"table": "lake/features", "where": where}, keys=["Product.Id"], keep=["Kind.Of"],
+        predictions={"p.hat": 0}, sinks=[{"type": "delta", "table": "lake/scores", "write": write_as}],
+        checks={"features": features, "scores": scores, "quarantine": {"max_fraction": 0.5}},
+    )  # fmt: skip
+    for _ in range(2 if write_as == "merge" else 1):
+        result = score(job, engine, rescore=True)
+    assert (result.status, result.carrier, result.rows_quarantined) == ("published", carrier, 1)
+    assert result.checks == {"passed": 2, "failed": 0, "warned": 1}
+    rows = read("lake/scores")
+    assert rows["Product.Id"].to_pylist() == ["x-0", "x-2", "x-3"]
+    assert rows["Kind.Of"].to_pylist() == ["k", "k", "l"]
+    assert np.round(rows["p.hat"].to_numpy(), 6).tolist() == [0.0, 20.0, 30.0]

@@ -25,7 +25,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse.engines import runtime
-from tests.conftest import read, write
+from tests.conftest import opened, read, write
 
 pytestmark = pytest.mark.slow
 
@@ -168,8 +168,41 @@ def test_frame_without_delta_jars_names_the_flag(place, wheel, python):
     code, result, printed = submit(place, environment(python), *flags, *JOB, "--set", where)
     assert (code, result["status"]) == (2, "failed")
     assert '--jars "$(lakehouse jars)"' in result["message"]
+    assert "has to be read by Spark itself (where: " in result["message"]
     assert "Traceback" not in printed
     assert not (place / "lake/scores/_delta_log").exists()
+
+
+def test_checks_beyond_what_the_pass_counts_need_no_delta_jars(place, wheel, python):
+    """More distinct values than are counted, of features and of scores: Great Expectations reads them by units."""
+    ids = np.arange(12_000)
+    write(str(place / "lake/many"), pa.table({"id": ids, "a": np.sin(ids), "b": np.cos(ids)}), mode="overwrite")
+    many = {"type": "expect_column_unique_value_count_to_be_between", "kwargs": {"column": "id", "max_value": 12_000}}
+    for name in ("features", "scores"):
+        (place / f"conf/{name}.yaml").write_text(yaml.safe_dump({"name": name, "expectations": [many]}))
+    job = yaml.safe_load((place / "conf/job.yaml").read_text())
+    job |= {"job": "many", "source": {"type": "delta", "table": "lake/many"}, "slice": {},
+            "sinks": [{"type": "delta", "table": "lake/many_scores"}],
+            "checks": {"features": "conf/features.yaml", "scores": "conf/scores.yaml"}}  # fmt: skip
+    (place / "conf/many.yaml").write_text(yaml.safe_dump(job))
+    flags = ("--properties-file", "conf/spark/local.conf", "--py-files", str(wheel))
+    code, result, printed = submit(place, environment(python), *flags, "jobs/score.py", "conf/many.yaml")
+    assert (code, result["status"], result["checks"]) == (
+        0, "published", {"passed": 3, "failed": 0, "warned": 0}
+    ), printed  # fmt: skip
+
+
+def test_a_target_that_spark_has_to_write_is_refused_before_scoring_without_delta_jars(place, wheel, python):
+    forget(place)
+    flags = ("--properties-file", "conf/spark/local.conf", "--py-files", str(wheel))
+    assert submit(place, environment(python), *flags, *JOB)[0] == 0
+    opened(str(place / "lake/scores")).alter.add_constraint({"odd": "p * 2 < 3"})
+    for more in (["--dry-run"], ["--rescore"]):
+        code, result, printed = submit(place, environment(python), *flags, *JOB, *more)
+        assert (code, result["rows_read"]) == (2, 0), printed
+        assert '--jars "$(lakehouse jars)"' in result["message"]
+        assert "odd" in result["message"]
+        assert "Traceback" not in printed
 
 
 def test_frame_with_delta_jars(place, wheel, python):

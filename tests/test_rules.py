@@ -465,6 +465,17 @@ def batch_of(name: str, values: list[Any]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array(values, SCHEMA.field(name).type)], [name])
 
 
+def test_distinct_dates_and_floats_are_shown_as_such_and_dates_given_as_texts():
+    days = batch_of("d", [dt.date(2024, 2, 29), dt.date(2024, 2, 29), dt.date(2024, 3, 1)])
+    common = on_table([days], "expect_column_most_common_value_to_be_in_set", column="d", value_set=["2024-02-29"])
+    assert (common.success, common.observed_value) == (True, [dt.date(2024, 2, 29)])
+    strange = on_table([days], "expect_column_distinct_values_to_be_in_set", column="d", value_set=["2024-02-29"])
+    assert (strange.success, strange.examples) == (False, ("2024-03-01",))
+    numbers = batch_of("x", [0.5, 1.5])
+    strange = on_table([numbers], "expect_column_distinct_values_to_be_in_set", column="x", value_set=[0.5])
+    assert strange.examples == ("1.5",)
+
+
 def test_too_many_distinct_values_leave_success_open():
     type_ = "expect_column_unique_value_count_to_be_between"
     parts = [batch_of("n", list(range(DISTINCT // 2))), batch_of("n", list(range(DISTINCT // 2, DISTINCT)))]

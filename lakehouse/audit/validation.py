@@ -54,13 +54,14 @@ def _prepared(rows: Any, group: Mapping[int, Other]) -> tuple[Any, dict[int, dic
     if isinstance(rows, pa.Table):
         if first.condition is not None:
             rows, asked = _meeting(rows, first.condition), {n: _unconditional(kwargs) for n, kwargs in asked.items()}
-        return rows.to_pandas(), asked
+        return rows.to_pandas(), {n: _spelled(kwargs, {}) for n, kwargs in asked.items()}
     if (text := rules.engine_text(given, parser)) is not None:
         rows, asked = rows.where(text), {n: _unconditional(kwargs) for n, kwargs in asked.items()}
-    if not first.columns or not any(set(name) & {".", "`"} for name in rows.columns):
-        return rows, asked
-    names = {name: f"c{number}" for number, name in enumerate(rows.columns)}  # GX takes a dot for a field
-    return rows.toDF(*names.values()), {n: _spelled(kwargs, names) for n, kwargs in asked.items()}
+    names = {}
+    if first.columns and any(set(name) & {".", "`"} for name in rows.columns):  # GX takes a dot for a field
+        names = {name: f"c{number}" for number, name in enumerate(rows.columns)}
+        rows = rows.toDF(*names.values())
+    return rows, {n: _spelled(kwargs, names) for n, kwargs in asked.items()}
 
 
 def _meeting(rows: pa.Table, condition: Condition) -> pa.Table:
@@ -74,7 +75,7 @@ def _unconditional(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spelled(kwargs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments with other names for the columns."""
+    """Arguments with other names for some columns, their condition as an object."""
 
     def other(name: str) -> str:
         top, dot, field = name.partition(".")
@@ -88,8 +89,9 @@ def _spelled(kwargs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
         elif value is not None:
             made[key] = [other(name) for name in value]
     if kwargs.get("row_condition"):
-        made["row_condition"] = rules.renamed(kwargs["row_condition"], names)
-        made.pop("condition_parser", None)
+        made["row_condition"] = rules.as_given(kwargs["row_condition"], kwargs.get("condition_parser"), names)
+        if not isinstance(made["row_condition"], str):
+            made.pop("condition_parser", None)
     return made
 
 

@@ -104,12 +104,16 @@ class Verdict:
 
     @property
     def told(self) -> list[str]:
-        """The end of the run's checks, a line each: how many did what, and which rows were set aside why."""
+        """The end of the run's checks, a line each: how many did what, and which rows were set aside why.
+
+        None of a run without suites of which no row was set aside.
+        """
         aside = sum(f.aside for f in self.findings)
         counts = ((self.passed, "passed"), (aside, "set rows aside"), (len(self.warnings), "warned"),
                   (self.failed, "failed"))  # fmt: skip
         lines = [", ".join(f"{many:,} {what}" for many, what in counts if many or what == "passed")]
-        if self.spent.used:
+        lines = lines if self.findings else []
+        if self.spent.used and not self.spent.over:  # else it is the first of the problems
             lines.append(self.spent.said)
         return lines
 
@@ -164,7 +168,7 @@ def _remedy(finding: Finding) -> str:
 def _spent(read: int, used: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> Spent:
     """A row may have several reasons."""
     told = sorted(((rule, column, rows) for (rule, column), rows in reasons.items()), key=lambda one: -one[2])
-    return Spent(read, used, budget.allowed(read), budget.limit, tuple(told))
+    return Spent(read, used, budget.allowed(read) or 0, budget.limit, tuple(told))
 
 
 def _over(spent: Spent) -> Problem:

@@ -214,9 +214,11 @@ class Quarantine(_Section):
         rows = "" if self.max_rows is None else f", max_rows {self.max_rows:,}"
         return f"max_fraction {self.max_fraction:g}{rows}"
 
-    def allowed(self, read: int) -> int:
-        """How many of so many rows may be set aside."""
-        share = int(Fraction(str(self.max_fraction)) * read)  # 0.29 * 100 is 28.999… in binary
+    def allowed(self, rows: int | None) -> int | None:
+        """How many of so many rows may be set aside; None where their number isn't known and nothing else limits it."""
+        if rows is None:
+            return self.max_rows
+        share = int(Fraction(str(self.max_fraction)) * rows)  # 0.29 * 100 is 28.999… in binary
         return share if self.max_rows is None else min(share, self.max_rows)
 
 

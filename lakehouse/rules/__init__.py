@@ -6,7 +6,7 @@ Great Expectations' own answers on Spark are the measure; an expectation whose a
 from lakehouse.rules.catalogue import how_evaluated
 from lakehouse.rules.checks import RowRule
 from lakehouse.rules.compiling import Compiled, Other, compile_suite, overflowing, require_engine, spelled
-from lakehouse.rules.conditions import Condition, engine_text, mask, renamed
+from lakehouse.rules.conditions import Condition, as_given, engine_text, mask
 from lakehouse.rules.counters import State, dump, merge, observe, start
 from lakehouse.rules.outcomes import Outcome, RowCount, row_outcome, table_outcome
 from lakehouse.rules.predicates import observed, unexpected
@@ -23,6 +23,7 @@ __all__ = [
     "RowRule",
     "State",
     "TableRule",
+    "as_given",
     "compile_suite",
     "dump",
     "engine_text",
@@ -33,7 +34,6 @@ __all__ = [
     "observed",
     "overflowing",
     "read_suite",
-    "renamed",
     "require_engine",
     "row_outcome",
     "spelled",

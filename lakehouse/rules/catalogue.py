@@ -56,7 +56,7 @@ CATALOGUE: Mapping[str, Kind] = {
     "expect_column_median_to_be_between": _total("GX", "needs the whole column in order", (), _SPAN),
     "expect_column_min_to_be_between": _total("table", "numbers, dates and times; NaN is the greatest", (), _SPAN),
     "expect_column_most_common_value_to_be_in_set": _total(
-        "table", f"whole numbers, text, booleans; {_EXACT}", _SET, ("ties_okay",)),
+        "table", f"whole numbers, text, booleans, dates; {_EXACT}", _SET, ("ties_okay",)),
     "expect_column_pair_values_a_to_be_greater_than_b": _several(
         "row", "columns of one type, or of whole numbers, or of floats", _PAIR, (), ("or_equal",)),
     "expect_column_pair_values_to_be_equal": _several(

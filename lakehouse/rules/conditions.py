@@ -112,21 +112,24 @@ def columns_named(given: Any, parser: Any) -> list[str] | None:
     return [*own, *(name for names in inner for name in names or ())]
 
 
-def renamed(given: Any, names: Mapping[str, str]) -> Any:
-    """A condition object, or GX's own text as one, with other names for some columns."""
+def as_given(given: Any, parser: Any, names: Mapping[str, str]) -> Any:
+    """A condition as the object that today's GX wants, with other names for some columns; a text of GX' own dialect
+    that can't be read stays one.
+    """
+    text = engine_text(given, parser)
+    if text is not None:
+        return {"type": "pass_through", "pass_through_filter": text}
     if isinstance(given, str):
         try:
             given = _written(given)
         except OnlyGX:
             return given
-    if not isinstance(given, Mapping):
-        return given
     made = dict(given)
     if isinstance(given.get("column"), Mapping):
         name = given["column"].get("name")
         made["column"] = {**given["column"], "name": names.get(name, name)}
     if "conditions" in given:
-        made["conditions"] = [renamed(one, names) for one in given["conditions"]]
+        made["conditions"] = [as_given(one, parser, names) for one in given["conditions"]]
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
@@ -112,6 +113,16 @@ def encoded(array: pa.Array) -> list[Any]:
     if name in ("date", "time"):
         array, name = array.cast(pa.int32() if name == "date" else pa.int64()), "integer"
     return [encode(value, name) for value in array.to_pylist()]
+
+
+def decoded(key: Any, kind: pa.DataType) -> Any:
+    """The value that a key stands for, of a column of this type."""
+    name = family(kind)
+    if name == "date":
+        return date(1970, 1, 1) + timedelta(days=key)
+    if name == "time":
+        return datetime(1970, 1, 1, tzinfo=UTC if kind.tz else None) + timedelta(microseconds=key)
+    return float.fromhex(key) if name == "float" else key
 
 
 def _values(array: pa.Array) -> Any:

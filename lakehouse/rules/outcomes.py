@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from lakehouse.rules.checks import RowRule
-from lakehouse.rules.counters import Moments, counted, encoded, overflowed
+from lakehouse.rules.counters import Moments, counted, decoded, encoded, overflowed
 from lakehouse.rules.suite import Expectation
 from lakehouse.rules.tables import TableRule
 
@@ -170,14 +170,15 @@ def _of(bound: Any, value: Any) -> Any:
 
 def _compared(rule: TableRule, values: Mapping[Any, int]) -> Outcome:
     """The distinct values against a set."""
-    given = rule.expectation.kwargs["value_set"]
+    assert rule.values is not None  # whoever asks has looked
+    given, kind = rule.expectation.kwargs["value_set"], rule.values.type
     wanted = set(encoded(rule.values))
     if rule.expectation.type == "expect_column_most_common_value_to_be_in_set":
         most = max(values.values(), default=0)
         common = [value for value, count in values.items() if count == most]
         known = len(wanted.intersection(common))
         fine = known > 0 if rule.expectation.kwargs.get("ties_okay") else len(common) == 1 and known == 1
-        return Outcome(rule.expectation, fine, common)
+        return Outcome(rule.expectation, fine, [decoded(value, kind) for value in common])
     # A null in the set makes "not in it" undecidable for every value, as in SQL; it is never found itself.
     strange = [] if None in given else [value for value in values if value not in wanted]
     missing = len(given) - len(wanted.intersection(values))  # a value given twice counts twice, as in GX
@@ -187,5 +188,5 @@ def _compared(rule: TableRule, values: Mapping[Any, int]) -> Outcome:
     count = len(strange)
     return Outcome(
         rule.expectation, fine, None, len(values), len(values), count, count / len(values) if values else 0.0,
-        tuple(str(value) for value in strange[:EXAMPLES]),
+        tuple(str(decoded(value, kind)) for value in strange[:EXAMPLES]),
     )  # fmt: skip

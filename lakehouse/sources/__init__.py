@@ -74,6 +74,9 @@ class Source(Protocol):
     def carrier(self, pinned: Any, columns: Sequence[str]) -> tuple[str, str]:
         """The carrier for these columns and the reason. Raises ConfigError for types that none hands on."""
 
+    def carried(self, pinned: Any) -> Sequence[str]:
+        """The columns of types that a carrier hands on."""
+
     def read(self, pinned: Any, columns: Sequence[str], limit: int | None = None) -> Any:
         """The pinned input, read as far as that is one act; at most `limit` rows, where the system can tell."""
 

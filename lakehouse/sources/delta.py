@@ -176,8 +176,18 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return FILES, "Arrow reads this table's files as they are"
 
 
+def carried(pinned: Pinned) -> list[str]:
+    """The columns of types that a carrier hands on."""
+    declared = _declared_types(pinned)
+    return [name for name in pinned.schema.names if all(map(_CARRIED.fullmatch, _simple_types(declared[name])))]
+
+
+def _declared_types(pinned: Pinned) -> dict[str, Any]:
+    return {f["name"]: f["type"] for f in json.loads(pinned.snapshot.table.schema().to_json())["fields"]}
+
+
 def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
-    declared = {f["name"]: f["type"] for f in json.loads(pinned.snapshot.table.schema().to_json())["fields"]}
+    declared = _declared_types(pinned)
     for name in columns:
         for kind in _simple_types(declared[name]):
             if not _CARRIED.fullmatch(kind):

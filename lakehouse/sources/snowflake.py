@@ -286,6 +286,12 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return CHUNKS, "the query runs once, workers fetch its result"
 
 
+def carried(pinned: Pinned) -> list[str]:
+    """The columns of types that are handed on."""
+    refused = dict(pinned.refused)
+    return [name for name in pinned.schema.names if name not in refused]
+
+
 def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
     """Run the query for these columns. Raises ConfigError for what Snowflake refuses, such as a wrong `where`."""
     stored = dict(pinned.stored)
