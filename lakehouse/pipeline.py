@@ -20,6 +20,7 @@ from lakehouse import (
     lease,
     ledger,
     model,
+    quarantine,
     sinks,
     snowflake,
     uniqueness,
@@ -31,7 +32,7 @@ from lakehouse.config import Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
+from lakehouse.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.prepare import prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
 from lakehouse.rules import Other
@@ -84,7 +85,8 @@ def record_of(job: Job, run: str) -> Mapping[str, Any]:
 def _aside(job: Job, record: Mapping[str, Any]) -> Job:
     """The job with the rows as its input that one of its runs set aside."""
     run = str(record["run_id"])
-    table, name = quarantine_of(job), snowflake.folded(RUN_ID) if job.sinks[0].type == "snowflake" else RUN_ID
+    table = quarantine.of_run(job, record)
+    name = snowflake.folded(RUN_ID) if table.type == "snowflake" else RUN_ID
     source = Source(
         type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
         min_rows=job.source.min_rows,
@@ -105,6 +107,7 @@ def _score(job: Job, request: Request) -> Result:
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
+        plan = replace(plan, quarantine=tables.aside.target)
         clock.lap("plan")
         if request.dry_run:
             added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
@@ -128,8 +131,9 @@ def _score(job: Job, request: Request) -> Result:
         experiment = job.tracking.experiment
         page = evidence.page_of(state, plan.run_id)
         optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))
-    for doubt in verdict.warnings:
-        request.say("warning", {"message": doubt})
+    for doubt in (*verdict.warnings, tables.aside.said if tally.quarantined else ""):
+        if doubt:
+            request.say("warning", {"message": doubt})
     if verdict.problems:
         raise Blocked(stands, result)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,19 +12,23 @@ from lakehouse import audit, contract, model, rules, sinks
 from lakehouse.errors import ConfigError, NotReady
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.plan import Plan
+from lakehouse.quarantine import Chosen, chosen
 from lakehouse.scoring import NO_CHECKS, Scoring, try_on
-from lakehouse.sinks.target import Standing, State
 from lakehouse.staging import Staging
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it."""
+    """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
+
+    `aside` is the table that takes the quarantined rows.
+    """
 
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
-    lacks: Mapping[str, tuple[pa.Field, ...] | None] = field(default_factory=dict)
+    lacks: Mapping[str, tuple[pa.Field, ...] | None]
+    aside: Chosen
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
@@ -52,15 +56,17 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     inputs = dict.fromkeys(read)
     set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs]
     set_aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
+    slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
+    aside = chosen(plan, pa.schema([*set_aside, *contract.LINEAGE, *slices]), replays is not None)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=scoring,
         input_schema=pa.schema([schema.field(c) for c in plan.columns]),
         scored_schema=pa.schema([*scored, *contract.LINEAGE]),
-        quarantine_schema=pa.schema([*set_aside, *contract.LINEAGE]),
+        quarantine_schema=pa.schema([f for f in aside.room.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
-        quarantine_root=plan.quarantine.root,
+        quarantine_root=aside.target.root,
         lineage=_lineage(plan, replays),
         digest=plan.model.digest,
         method=job.model.method,
@@ -68,13 +74,10 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         batch_rows=job.model.batch_rows,
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
     )
-    slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
-    tables = Prepared(
-        staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices])
-    )
-    aside = Standing(plan.quarantine, State(0, False, None), plan.slice_types)
-    wanted = [*((s, tables.scored) for s in plan.sinks), (aside, tables.quarantine)]
-    return replace(tables, lacks={s.target.uri: sinks.of(s.target.type).lacks(s, schema) for s, schema in wanted})
+    scored_table = pa.schema([*staging.scored_schema, *slices])
+    lacks = {s.target.uri: sinks.of(s.target.type).lacks(s, scored_table) for s in plan.sinks}
+    lacks[aside.target.uri] = aside.room.lacks
+    return Prepared(staging, scored_table, aside.room.schema, lacks, aside)
 
 
 def comments(plan: Plan) -> dict[str, str]:
