@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import delta, snowflake
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.storage import locate
+from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -64,9 +65,25 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
             yield _with_places(job, places)
         finally:
             for key, name in names.items():
-                if not spark.catalog.tableExists(name) and delta.open_table(locate(places[key])) is not None:
-                    literal = locate(places[key]).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
-                    spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+                _enter(spark, name, locate(places[key]))
+            if aside := names.get("checks.quarantine.table"):
+                _enter_numbered(spark, aside, locate(places["checks.quarantine.table"]))
+
+
+def _enter(spark: SparkSession, name: str, place: Location) -> None:
+    """Enter the table at a place into the catalog, unless there is none or the name is taken."""
+    if not spark.catalog.tableExists(name) and delta.open_table(place) is not None:
+        literal = place.hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
+        spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+
+
+def _enter_numbered(spark: SparkSession, name: str, place: Location) -> None:
+    """Likewise the quarantine tables of the next numbers (lakehouse.quarantine)."""
+    for number in count(2):
+        at = place.beside(f"_{number}")
+        if delta.open_table(at) is None:
+            return
+        _enter(spark, f"{name}_{number}", at)
 
 
 def _in_snowflake(job: Job) -> Job:

@@ -195,7 +195,10 @@ def _of_quarantine(uri: str) -> list[Any] | None:
     """The columns of a quarantine table, None where nothing is there. Raises Unfit for anything else."""
     table = Table.parse(uri)
     with snowflake.session(table.connection) as session:
-        columns = session.columns(table)
+        try:
+            columns = session.columns(table)
+        except ConfigError as error:  # such as a view over what is gone
+            raise Unfit(f"{table.shown} can't be read: {error}") from error
         if columns is None:
             return None
         kinds = session.run(
