@@ -168,7 +168,7 @@ def _suspects(root: Location, sidecars: Sequence[str]) -> tuple[Hashes, bool]:
             some = pool.map(read, sidecars, PARTS + begins, PARTS + ends[:, last])
             hashes = [np.frombuffer(held, np.uint64) for held in some]
             bounds = (ends[:, first : last + 1] - begins[:, None]).T
-            for twice in pool.map(partial(_twice, hashes), bounds, bounds[1:]):
+            for twice in map(partial(_twice, hashes), bounds, bounds[1:]):
                 found.append(twice)
                 many += len(twice)
                 if many > CHECKED:

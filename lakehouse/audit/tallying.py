@@ -19,7 +19,7 @@ SUITES = ("features", "scores")
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
     was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
-    keys."""
+    keys. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -29,6 +29,7 @@ class Tally:
     reasons: Mapping[tuple[str, str], int]
     checks: Mapping[str, Mapping[str, Any] | None]
     profiles: Mapping[str, Sequence[Mapping[str, Any]]]
+    hopeless: bool = False
     keys: Sequence[Mapping[str, Any]] = ()
 
 
@@ -55,7 +56,10 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         for name, dump in detail["profiles"].items():
             profiles.setdefault(name, []).append(dump)
     keys = [detail["keys"] for detail in details if detail["keys"]]
-    return Tally(files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles, keys)
+    return Tally(
+        files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles,
+        any(d["hopeless"] for d in details), keys,
+    )  # fmt: skip
 
 
 def _merged(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
