@@ -206,7 +206,7 @@ def _of_quarantine(uri: str) -> list[Any] | None:
             "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
             table.schema, table.name,
         )  # fmt: skip
-    if _stored([REASONS, RUN_ID, JOB], columns) is None or any(kind != "BASE TABLE" for (kind,) in kinds):
+    if _stored([REASONS, RUN_ID, JOB], columns) is None or [kind for (kind,) in kinds] != ["BASE TABLE"]:
         raise Unfit(f"{table.shown} is no quarantine table")
     return columns
 
