@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -41,10 +41,11 @@ def _names(job: Job) -> dict[str, str]:
 
 
 @contextmanager
-def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
+def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
     """The job with locations instead of catalog names; starts Spark only where there are names.
 
-    Raises ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
+    `warn` is told where a table can't be entered into the catalog afterwards, which without it is raised. Raises
+    ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
     """
     job = _in_snowflake(job)
     names = _names(job)
@@ -65,9 +66,15 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
             yield _with_places(job, places)
         finally:
             for key, name in names.items():
-                _enter(spark, name, locate(places[key]))
-            if aside := names.get("checks.quarantine.table"):
-                _enter_numbered(spark, aside, locate(places["checks.quarantine.table"]))
+                try:
+                    _enter(spark, name, locate(places[key]))
+                    if key == "checks.quarantine.table":
+                        _enter_numbered(spark, name, locate(places[key]))
+                except Exception as error:
+                    if warn is None:
+                        raise
+                    reason = str(error).splitlines()[0]
+                    warn(f"{name} at {places[key]} could not be entered into the catalog: {reason}")
 
 
 def _enter(spark: SparkSession, name: str, place: Location) -> None:

@@ -58,7 +58,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(plan.suites.scores, pa.schema(scored))
-    allowed = None if replays is not None else audit.allowance(job.checks.quarantine, plan.pinned.rows)
+    budget, rows = job.checks.quarantine, plan.pinned.rows
+    allowed = None if replays is not None else budget.max_rows if rows is None else budget.allowed(rows)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)

@@ -225,7 +225,7 @@ def test_sweep_looks_into_every_number(daily, monkeypatch, workspace):
         patched.setattr(pipeline.audit, "tally", die)
         with pytest.raises(KeyboardInterrupt):
             score(daily())
-    left = [one for one in sweep(daily(), ledger.now(), take_away=True) if one.table == f"{ASIDE}_2"]
+    left = [one for one in sweep(daily(), take_away=True) if one.table == f"{ASIDE}_2"]
     assert [one.files for one in left] == [1]
     assert not Path(f"{ASIDE}_2").exists()
 

@@ -55,10 +55,9 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
     for detail in details:
         for name, dump in detail["profiles"].items():
             profiles.setdefault(name, []).append(dump)
-    keys = [detail["keys"] for detail in details if detail["keys"]]
     return Tally(
         files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles,
-        any(d["hopeless"] for d in details), keys,
+        any(d["hopeless"] for d in details), [d["keys"] for d in details if d["keys"]],
     )  # fmt: skip
 
 

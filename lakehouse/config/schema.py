@@ -45,6 +45,8 @@ def settings(job: Job) -> dict[str, Any]:
     """
     whole = job.model_dump(mode="json", by_alias=True)
     checks = {key: value for key, value in whole["checks"].items() if key not in ("features", "scores")}
+    if not checks["strict"]:  # came later: its default changes no fingerprint
+        del checks["strict"]
     return {
         **{key: whole[key] for key in ("keys", "keep", "predictions", "slice", "features")},
         "checks": checks,

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import delta
+from lakehouse.files import Files
 from lakehouse.sinks.slices import inside
 from lakehouse.sinks.target import Target
-from lakehouse.staging import Files, folder_of
+from lakehouse.staging import folder_of
 
 Rewritten = dict[tuple[str, int, str], tuple[delta.Add, ...] | None]
 """By a file's fingerprint: what its other rows were written to; None where it has no staged key."""

@@ -14,9 +14,11 @@ from urllib.parse import unquote, urlsplit
 from lakehouse.errors import ConfigError
 from lakehouse.storage import azure, gcs, s3
 from lakehouse.storage.files import (
+    clock,
     content,
     create_file,
     folders,
+    modified,
     names,
     reaching,
     read_all,
@@ -31,8 +33,8 @@ from lakehouse.storage.files import (
 from lakehouse.storage.location import Location
 
 __all__ = [
-    "Location", "content", "create_file", "folders", "locate", "names", "reaching", "read_all", "remove",
-    "remove_empty", "shown", "siblings", "sizes", "tree", "write_durably",
+    "Location", "clock", "content", "create_file", "folders", "locate", "modified", "names", "reaching", "read_all",
+    "remove", "remove_empty", "shown", "siblings", "sizes", "tree", "write_durably",
 ]  # fmt: skip
 
 
