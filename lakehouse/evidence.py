@@ -249,8 +249,8 @@ def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
     """The job's quarantined rows in all its tables, counted by run, rule and column, the newest run first.
 
     A run is superseded by a later published one of the same job and slice. One without a record is "unfinished" while
-    its intent waits, else "unrecorded": it was overtaken, or died, and nothing says that its rows are of what is live.
-    Rows of superseded and of unrecorded runs are left out unless `every`.
+    its intent waits, else "unrecorded": it died, and like one that "failed" (overtaken) it has no rows that
+    are live. Rows of all these but the unfinished are left out unless `every`.
     """
     state = ledger.state_of(job)
     records = {r["run_id"]: r for r in ledger.runs(state, job.job)}
@@ -259,7 +259,7 @@ def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
     for row in _counted(job):
         run = row[RUN_ID]
         record = records.get(run, {"date": None, "status": "unfinished" if run in waiting else "unrecorded"})
-        superseded = None if record["status"] == "unrecorded" else run in gone
+        superseded = True if run in gone else None if record["status"] in ("unrecorded", "failed") else False
         if every or superseded is False:
             found.append(
                 {"run_id": run, "date": record["date"], "status": record["status"], "superseded": superseded,

@@ -41,6 +41,8 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
     newest = newest.where(*published).group_by(place.column("identity"))
     own = chosen(runs.table, [place.column(name) for name in ("run_id", "identity", runs.at)])
     own = own.where(*_recorded(scored, place))
+    if runs.every:  # it was overtaken after its quarantine commit
+        own = own.where(exp.NEQ(this=place.column("status"), expression=exp.Literal.string("failed")))
     identity, end = place.column("identity", "own"), place.column(runs.at, "own")
     of = identity if recorded else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
     ended = exp.Coalesce(this=end, expressions=[place.column(SCORED_AT, "aside")])
