@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import delta, snowflake
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.storage import locate
+from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -66,7 +67,9 @@ def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None =
         finally:
             for key, name in names.items():
                 try:
-                    _enter(spark, name, places[key])
+                    _enter(spark, name, locate(places[key]))
+                    if key == "checks.quarantine.table":
+                        _enter_numbered(spark, name, locate(places[key]))
                 except Exception as error:
                     if warn is None:
                         raise
@@ -74,11 +77,20 @@ def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None =
                     warn(f"{name} at {places[key]} could not be entered into the catalog: {reason}")
 
 
-def _enter(spark: SparkSession, name: str, place: str) -> None:
-    """Enter a table into the catalog that is not there yet."""
-    if not spark.catalog.tableExists(name) and delta.open_table(locate(place)) is not None:
-        literal = locate(place).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
+def _enter(spark: SparkSession, name: str, place: Location) -> None:
+    """Enter the table at a place into the catalog, unless there is none or the name is taken."""
+    if not spark.catalog.tableExists(name) and delta.open_table(place) is not None:
+        literal = place.hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
         spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+
+
+def _enter_numbered(spark: SparkSession, name: str, place: Location) -> None:
+    """Likewise the quarantine tables of the next numbers (lakehouse.quarantine)."""
+    for number in count(2):
+        at = place.beside(f"_{number}")
+        if delta.open_table(at) is None:
+            return
+        _enter(spark, f"{name}_{number}", at)
 
 
 def _in_snowflake(job: Job) -> Job:

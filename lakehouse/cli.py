@@ -126,7 +126,9 @@ def quarantine(
     conf: Conf,
     target: Target = None,
     overrides: Overrides = None,
-    every: Annotated[bool, typer.Option("--all", help="with the rows of runs that a later one has superseded")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="with rows of superseded runs, and of those without a record")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the job's quarantined rows by run and reason."""

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse import audit, delta, drift, ledger, profile, snowflake
+from lakehouse import audit, delta, drift, ledger, profile, quarantine, snowflake
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.contract import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
 from lakehouse.drift import KINDS, Moved
 from lakehouse.errors import ConfigError
-from lakehouse.plan import Plan, quarantine_of
+from lakehouse.plan import Plan
 from lakehouse.sinks.target import place
 from lakehouse.staging import Staging
 from lakehouse.storage import Location, content, locate, remove, write_durably
@@ -246,28 +246,39 @@ def _no_page(record: Mapping[str, Any]) -> ConfigError:
 
 
 def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
-    """The job's quarantined rows, counted by run, rule and column, the newest run first.
+    """The job's quarantined rows in all its tables, counted by run, rule and column, the newest run first.
 
-    A run is superseded by a later published one of the same job and slice; its rows are left out unless `every`.
+    A run is superseded by a later published one of the same job and slice. One without a record is "unfinished" while
+    its intent waits, else "unrecorded": it died, and like one that "failed" (overtaken) it has no rows that
+    are live. Rows of all these but the unfinished are left out unless `every`.
     """
-    records = {r["run_id"]: r for r in ledger.runs(ledger.state_of(job), job.job)}
-    gone = ledger.superseded(list(records.values()))
-    rows = _set_aside(quarantine_of(job), job.job)
-    if rows is None:
+    state = ledger.state_of(job)
+    records = {r["run_id"]: r for r in ledger.runs(state, job.job)}
+    gone, waiting = ledger.superseded(list(records.values())), ledger.waiting(state)
+    found = []
+    for row in _counted(job):
+        run = row[RUN_ID]
+        record = records.get(run, {"date": None, "status": "unfinished" if run in waiting else "unrecorded"})
+        superseded = True if run in gone else None if record["status"] in ("unrecorded", "failed") else False
+        if every or superseded is False:
+            found.append(
+                {"run_id": run, "date": record["date"], "status": record["status"], "superseded": superseded,
+                 "rule": row["rule"], "column": row["column"], "rows": row["count_all"]}
+            )  # fmt: skip
+    order = {run: number for number, run in enumerate(records)}
+    return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
+
+
+def _counted(job: Job) -> list[dict[str, Any]]:
+    """How many rows were set aside by each run for each rule and column."""
+    parts = [rows for table in quarantine.tables(job) if (rows := _set_aside(table, job.job)) is not None]
+    if not parts:
         return []
+    rows = pa.concat_tables(part.select([RUN_ID, REASONS]) for part in parts).combine_chunks()
     why = pc.list_flatten(rows[REASONS])
     owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
     table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})
-    counted = table.group_by([RUN_ID, "rule", "column"]).aggregate([([], "count_all")]).to_pylist()
-    found = [
-        {"run_id": row[RUN_ID], "date": records.get(row[RUN_ID], {}).get("date"),
-         "status": records.get(row[RUN_ID], {}).get("status"), "superseded": row[RUN_ID] in gone,
-         "rule": row["rule"], "column": row["column"], "rows": row["count_all"]}
-        for row in counted
-        if every or row[RUN_ID] not in gone
-    ]  # fmt: skip
-    order = {run: number for number, run in enumerate(records)}
-    return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
+    return list(table.group_by([RUN_ID, "rule", "column"]).aggregate([([], "count_all")]).to_pylist())
 
 
 def _set_aside(table: Sink, job: str) -> pa.Table | None:
@@ -277,7 +288,7 @@ def _set_aside(table: Sink, job: str) -> pa.Table | None:
         if snapshot is None:
             return None
         rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
-        return rows.filter(pc.equal(rows[JOB], job)).combine_chunks()
+        return rows.filter(pc.equal(rows[JOB], job))
     aside = snowflake.Table.parse(place(table))
     with snowflake.session(aside.connection) as session:
         names = ", ".join(snowflake.quoted(snowflake.folded(name)) for name in (RUN_ID, REASONS))
@@ -287,7 +298,7 @@ def _set_aside(table: Sink, job: str) -> pa.Table | None:
         except snowflake.Absent:
             return None
     rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
-    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))])).combine_chunks()
+    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))
 
 
 def page_of(state: Location, run_id: str) -> bytes | None:

@@ -19,6 +19,7 @@ from lakehouse import (
     lease,
     ledger,
     model,
+    quarantine,
     rules,
     scratch,
     sinks,
@@ -32,7 +33,7 @@ from lakehouse.config import Checks, Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
+from lakehouse.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.prepare import Prepared, prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, standing, status
 from lakehouse.rules import Other
@@ -85,7 +86,8 @@ def record_of(job: Job, run: str) -> Mapping[str, Any]:
 def _aside(job: Job, record: Mapping[str, Any]) -> Job:
     """The job with the rows as its input that one of its runs set aside."""
     run = str(record["run_id"])
-    table, name = quarantine_of(job), snowflake.folded(RUN_ID) if job.sinks[0].type == "snowflake" else RUN_ID
+    table = quarantine.of_run(job, record)
+    name = snowflake.folded(RUN_ID) if table.type == "snowflake" else RUN_ID
     source = Source(
         type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
         min_rows=job.source.min_rows,
@@ -107,6 +109,7 @@ def _score(job: Job, request: Request) -> Result:
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
+        plan = replace(plan, quarantine=tables.aside.target)
         for note in tables.notes:
             request.warn(note)
         for suite in (plan.on_features, tables.staging.scoring.on_scores):
@@ -135,8 +138,9 @@ def _score(job: Job, request: Request) -> Result:
             optional(request, what, lambda: drift.first_baseline(plan, state, moved))
     if job.tracking is not None:
         optional(request, "MLflow did not take its figures", lambda: _track(job, plan, done[0], state))
-    for doubt in verdict.warnings:
-        request.warn(doubt)
+    for doubt in (*verdict.warnings, tables.aside.said if tally.quarantined else ""):
+        if doubt:
+            request.warn(doubt)
     for line in verdict.told:
         request.say("checks", {"message": line})
     if verdict.problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
 from lakehouse.outputs import Output, read_outputs, settle
 from lakehouse.plan import Plan
+from lakehouse.quarantine import Chosen, chosen
 from lakehouse.scoring import NO_CHECKS, Scoring, told, try_on
-from lakehouse.sinks.target import Standing, State
 from lakehouse.staging import Staging
 
 _FEW = 1_024
@@ -27,13 +27,15 @@ _MOST_BATCHES = 4_096
 class Prepared:
     """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
 
-    `notes`: what there is to say of it. `untried`: no row of the sample could be given to the model.
+    `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
+    the sample could be given to the model.
     """
 
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
-    lacks: Mapping[str, tuple[pa.Field, ...] | None] = field(default_factory=dict)
+    lacks: Mapping[str, tuple[pa.Field, ...] | None]
+    aside: Chosen
     notes: tuple[str, ...] = ()
     untried: bool = False
 
@@ -62,15 +64,17 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     inputs = dict.fromkeys(read)
     set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs]
     set_aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
+    slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
+    aside = chosen(plan, pa.schema([*set_aside, *contract.LINEAGE, *slices]), replays is not None)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=scoring,
         input_schema=pa.schema([schema.field(c) for c in plan.columns]),
         scored_schema=pa.schema([*scored, *contract.LINEAGE]),
-        quarantine_schema=pa.schema([*set_aside, *contract.LINEAGE]),
+        quarantine_schema=pa.schema([f for f in aside.room.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
-        quarantine_root=plan.quarantine.root,
+        quarantine_root=aside.target.root,
         lineage=_lineage(plan, replays),
         digest=plan.model.digest,
         method=job.model.method,
@@ -78,14 +82,10 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         batch_rows=job.model.batch_rows,
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
     )
-    slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
-    tables = Prepared(
-        staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices]),
-        notes=tuple(notes), untried=answer is None,
-    )  # fmt: skip
-    aside = Standing(plan.quarantine, State(0, False, None), plan.slice_types)
-    wanted = [*((s, tables.scored) for s in plan.sinks), (aside, tables.quarantine)]
-    return replace(tables, lacks={s.target.uri: sinks.of(s.target.type).lacks(s, schema) for s, schema in wanted})
+    scored_table = pa.schema([*staging.scored_schema, *slices])
+    lacks = {s.target.uri: sinks.of(s.target.type).lacks(s, scored_table) for s in plan.sinks}
+    lacks[aside.target.uri] = aside.room.lacks
+    return Prepared(staging, scored_table, aside.room.schema, lacks, aside, tuple(notes), answer is None)
 
 
 def comments(plan: Plan) -> dict[str, str]:

@@ -70,10 +70,12 @@ def _sample(job: Job, result: Result) -> list[str]:
     return table_text(names, [[_cell(value) for value in row] for row in rows]) if rows else []
 
 
-def _shown(names: Sequence[str], texts: Mapping[str, str]) -> list[str]:
-    """The columns of a sample: the first few of the job's own, and the model's version."""
-    aside = {name.lower() for name in texts}
-    return [*[c for c in names if not c.startswith("_") and c.lower() not in aside][:6], MODEL_VERSION]
+def _shown(job: Job, names: Sequence[str]) -> list[str]:
+    """The columns of a sample: keys, predictions, what was kept, at most six of them; and the model's version."""
+    parts = {name.lower(): part for part, given in enumerate((job.keys, (), job.keep, job.slice)) for name in given}
+    own = [(parts.get(name.lower(), 1), name) for name in names if not name.startswith("_")]
+    keys, predictions, kept = ([name for of, name in own if of == part] for part in range(3))
+    return [*[*keys[:3], *predictions, *kept][:6], MODEL_VERSION]
 
 
 def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
@@ -86,7 +88,7 @@ def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
     if snapshot is None or not mine:
         return [], []
     mine = [f for f in mine if f.relative.startswith(f"run-{result.run_id}/")] or mine
-    names = _shown(snapshot.schema.names, texts)
+    names = _shown(job, snapshot.schema.names)
     return names, [[row.get(c) for c in names] for row in delta.head(snapshot.location, mine[0].relative, names, 3)]
 
 
@@ -95,7 +97,7 @@ def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
     assert sink.connection is not None  # as the job file's own checks demand
     with snowflake.session(sink.connection) as session:
         table = session.table(sink.table)
-        *names, version = _shown([c.name for c in session.columns(table) or ()], texts)
+        *names, version = _shown(job, [c.name for c in session.columns(table) or ()])
         names.append(folded(version))
         where = having({folded(name): value for name, value in texts.items()})
         chosen = f"SELECT {', '.join(map(quoted, names))} FROM {table.sql}"
@@ -132,8 +134,9 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
     """Quarantined rows by run and reason, as a table."""
     names = ["run_id", "date", "status", "rule", "column", "rows", "superseded"]
+    said = {True: "yes", False: "", None: "unknown"}
     cells = [[str(row[name] if row[name] is not None else "") for name in names[:5]] + [f"{row['rows']:,}",
-             "yes" if row["superseded"] else ""] for row in found]  # fmt: skip
+             said[row["superseded"]]] for row in found]  # fmt: skip
     return "\n".join(table_text(names, cells)) if found else "no rows are in quarantine"
 
 

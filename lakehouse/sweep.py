@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse import delta, lease, ledger
-from lakehouse.plan import quarantine_of, staging_folders
+from lakehouse import delta, lease, ledger, quarantine
+from lakehouse.plan import staging_folders
 from lakehouse.sinks import loading
 from lakehouse.sinks.target import place
 from lakehouse.snowflake import Table
@@ -48,7 +48,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
 
     Raises Unavailable where the storage can't be reached.
     """
-    named, state = [*job.sinks, quarantine_of(job)], ledger.state_of(job)
+    named, state = [*job.sinks, *quarantine.tables(job)], ledger.state_of(job)
     folders_of = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
     found = [left for table in folders_of for left in _swept(table, state, take_away)]
     for sink in named:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -166,16 +167,20 @@ def _suspects(root: Location, sidecars: Sequence[str]) -> tuple[Hashes, bool]:
             begins = ends[:, first]
             some = pool.map(read, sidecars, PARTS + begins, PARTS + ends[:, last])
             hashes = [np.frombuffer(held, np.uint64) for held in some]
-            for part in range(first, last):
-                bounds = zip(hashes, ends[:, part] - begins, ends[:, part + 1] - begins, strict=True)
-                sorted_ = np.sort(np.concatenate([of[start:end] for of, start, end in bounds]))
-                twice = sorted_[1:][sorted_[1:] == sorted_[:-1]]
-                if len(twice):
-                    found.append(np.unique(twice))
-                    many += len(found[-1])
+            bounds = (ends[:, first : last + 1] - begins[:, None]).T
+            for twice in map(partial(_twice, hashes), bounds, bounds[1:]):
+                found.append(twice)
+                many += len(twice)
                 if many > CHECKED:
                     return np.concatenate(found)[:CHECKED], True
     return np.concatenate(found), False
+
+
+def _twice(hashes: Sequence[Hashes], starts: Sequence[int], ends: Sequence[int]) -> Hashes:
+    """The hashes that occur more than once between these bounds of each sidecar's, in order."""
+    some = np.sort(np.concatenate([of[start:end] for of, start, end in zip(hashes, starts, ends, strict=True)]))
+    again: Hashes = some[1:][some[1:] == some[:-1]]
+    return np.unique(again)
 
 
 def _shares(ends: Any) -> Iterator[tuple[int, int]]:

@@ -82,6 +82,13 @@ def test_a_named_quarantine_is_entered_too(job, spark):
     assert [r["a"] for r in spark.sql("SELECT a FROM lab.aside").collect()] == [0.3]
 
 
+def test_a_quarantine_of_the_next_number_is_entered_too(job, spark):
+    spark.sql("CREATE TABLE lab.aside (mine BIGINT) USING delta")
+    done = score(job(checks={"quarantine": {"max_fraction": 0.5, "table": "lab.aside"}}), "spark")
+    assert [s["table"].rsplit("/", 1)[-1] for s in done.sinks if s["kind"] == "quarantine"] == ["aside_2"]
+    assert [r["a"] for r in spark.sql("SELECT a FROM lab.aside_2").collect()] == [0.3]
+
+
 @pytest.mark.parametrize(
     ("source", "sink", "said"),
     [

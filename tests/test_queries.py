@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import sqlglot
 from sklearn.linear_model import LinearRegression
@@ -203,6 +204,27 @@ def test_the_views_in_duckdb_over_the_tables_of_real_runs(runs, job_of, capfd):
         assert [(row["run_id"], row["status"]) for row in ask("SELECT * FROM scores_ledger")] == [
             (record["run_id"], record["status"]) for record in records
         ]
+
+
+def test_rows_of_a_run_without_a_record_are_not_taken_for_current(runs, job_of, capfd):
+    done = run(capfd, "sql", "duckdb", CONF)
+    assert (
+        "-- Rows that were set aside and why, without runs that a later one superseded or that left no record"
+        in done.out
+    )
+    assert "-- Of scores_quarantine only: rows that it could not hold are in" in done.out
+    with duckdb.connect() as db:
+        db.sql("CREATE MACRO delta_scan(uri) AS TABLE SELECT * FROM query_table(uri)")
+        for table in ("lake/scores", "lake/scores_quarantine", "lake/scores_state/runs"):
+            rows = read(table)
+            if table.endswith("runs"):
+                rows = rows.filter(pc.not_equal(rows["run_id"], runs["worst"]))
+            db.register("rows", rows)
+            db.sql(f"CREATE TABLE {quoted(locate(table).uri)} AS SELECT * FROM rows")
+        for statement in statements(done.out)[2:]:
+            db.sql(statement)
+        found = db.sql("SELECT DISTINCT _run_id FROM scores_quarantine_reasons").fetchall()
+    assert found == [(runs["second"],)]
 
 
 def test_the_views_in_spark_over_the_tables_of_real_runs(spark, runs, capfd):

@@ -418,6 +418,47 @@ def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily
         pipeline.replay(daily(checks=checks), record, replace(again, run_id=pipeline.new_run_id()))
 
 
+def a_view(run: Any) -> str:
+    run("CREATE TABLE theirs (_run_id VARCHAR, _job VARCHAR, _reasons ARRAY)")
+    run("CREATE VIEW scores_quarantine AS SELECT * FROM theirs")
+    return "is no quarantine table"
+
+
+def a_table(run: Any) -> str:
+    run("CREATE TABLE scores_quarantine (mine NUMBER(19,0))")
+    return "is no quarantine table"
+
+
+def a_required_column(run: Any) -> str:
+    run("CREATE TABLE scores_quarantine (_run_id VARCHAR, _job VARCHAR, _reasons ARRAY, id NUMBER(19,0) NOT NULL)")
+    return "can't take every row: it has ID NOT NULL"
+
+
+def an_older_type(run: Any) -> str:
+    run("CREATE TABLE scores_quarantine (_run_id VARCHAR, _job VARCHAR, _reasons ARRAY, a NUMBER(19,0))")
+    return r"can't hold these rows \(a is NUMBER\(19,0\) there and FLOAT here\)"
+
+
+@pytest.mark.parametrize("make", [a_view, a_table, a_required_column, an_older_type])
+def test_a_quarantine_table_that_cannot_take_the_rows_stops_no_run(daily, account, held, make):
+    """The next number takes them, and is counted, swept and replayed as the first one is."""
+    why, said = make(account.run), list[str]()
+    write("lake/features", bad_features(), ["day"])
+    job = daily(checks={"quarantine": {"max_fraction": 0.1}})
+    done = score(job, say=lambda event, told: said.append(told["message"]) if event == "warning" else None)
+    aside = account.table("scores_quarantine_2")
+    assert [s["table"].upper() for s in done.sinks] == [aside.upper(), account.table("scores").upper()]
+    (warned,) = said
+    assert re.search(f"go to {aside}, since {account.table('scores_quarantine')} {why}", warned, re.IGNORECASE)
+    assert account.run("SELECT COUNT(*) FROM scores_quarantine_2") == [(2,)]
+    assert [row["rows"] for row in evidence.quarantined(job, every=False)] == [2]
+    assert [one for one in sweep.sweep(job, take_away=False) if one.kept is None] == []
+    record = pipeline.record_of(job, done.run_id)
+    with pytest.raises(Blocked, match="not one could be scored"):  # they have no key now either
+        pipeline.replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
+    assert account.run("SELECT COUNT(*) FROM scores_quarantine_2") == [(4,)]
+
+
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, held, engine, request):
     if engine == "spark":

@@ -270,7 +270,7 @@ def test_what_a_worker_wrote_of_its_keys_goes_with_a_dead_runs_files(twice, monk
         with pytest.raises(KeyboardInterrupt):
             score(twice(), rescore=published)
     assert len(left(workspace)) == 1
-    sweep(twice(), ledger.now(), take_away=True)
+    sweep(twice(), take_away=True)
     assert (left(workspace), set(workspace.glob("lake/scores*/run-*/*"))) == ([], staged)
 
 

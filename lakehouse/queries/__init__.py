@@ -191,6 +191,10 @@ def _views(
     shown += [*before_runs, view("The runs of this job", "_ledger", records.ledger(scored, place, place.runs))]
     if place.aside is None:
         return shown, []
-    counted = view("Rows that were set aside and why, without runs that a later one superseded", "_quarantine_reasons",
-                   records.reasons(scored, place, place.runs, place.aside))  # fmt: skip
+    told = "Rows that were set aside and why, without runs that a later one superseded"
+    told += " or that left no record" if records.only_recorded(scored, place.runs) else ""
+    told += (
+        f"\nOf {place.aside.name} only: rows that it could not hold are in a table of this name with _2, _3 and so on"
+    )
+    counted = view(told, "_quarantine_reasons", records.reasons(scored, place, place.runs, place.aside))
     return shown, [*before_aside, counted]

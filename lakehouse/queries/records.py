@@ -29,8 +29,10 @@ def _recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:
 def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.Select:
     """Quarantined rows by run, rule and column, without runs that a later published one of their identity superseded.
 
-    A run that the ledger lacks, as one in Snowflake lacks blocked runs, is of the identity that its slice gives.
+    A run that left no record was overtaken, or died: nothing says that its rows are of what is live. But a ledger in
+    Snowflake lacks blocked runs too: there such a run is of the identity that its slice gives, if there is a slice.
     """
+    recorded = only_recorded(scored, runs)
     at = place.column(runs.at)
     published = [*_recorded(scored, place)]
     if runs.every:
@@ -39,8 +41,10 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
     newest = newest.where(*published).group_by(place.column("identity"))
     own = chosen(runs.table, [place.column(name) for name in ("run_id", "identity", runs.at)])
     own = own.where(*_recorded(scored, place))
+    if runs.every:  # it was overtaken after its quarantine commit
+        own = own.where(exp.NEQ(this=place.column("status"), expression=exp.Literal.string("failed")))
     identity, end = place.column("identity", "own"), place.column(runs.at, "own")
-    of = identity if scored.appended else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
+    of = identity if recorded else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
     ended = exp.Coalesce(this=end, expressions=[place.column(SCORED_AT, "aside")])
     last = place.column("newest", "later")
     by = [place.column(RUN_ID, "aside"), *(place.column(name, "aside") for name in (_RULE, _COLUMN))]
@@ -50,7 +54,7 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
         "aside",
     )
     query = query.join(
-        exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True), join_type="left",
+        exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True), join_type="inner" if recorded else "left",
         on=exp.EQ(this=place.column("run_id", "own"), expression=place.column(RUN_ID, "aside")),
     ).join(
         exp.alias_(newest.subquery(copy=False), "later", table=True, quoted=True), join_type="left",
@@ -58,6 +62,11 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
     )  # fmt: skip
     unsurpassed = exp.or_(exp.Is(this=last, expression=exp.Null()), exp.GTE(this=ended, expression=last.copy()))
     return query.where(unsurpassed).group_by(*(column.copy() for column in by))
+
+
+def only_recorded(scored: Scored, runs: Runs) -> bool:
+    """Whether rows of runs that the ledger lacks are left out."""
+    return runs.every or scored.appended
 
 
 def _identity(scored: Scored, place: Place) -> exp.Expr:

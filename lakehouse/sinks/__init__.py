@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lakehouse.sinks.target import Asked, Standing, Target
+    from lakehouse.sinks.target import Asked, Room, Standing, Target
 
 
 class Sink(Protocol):
@@ -27,6 +27,12 @@ class Sink(Protocol):
 
     def lacks(self, standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
         """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
+
+    def room(self, target: Target, wanted: pa.Schema) -> Room:
+        """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
+
+    def has_quarantine(self, uri: str) -> bool | None:
+        """Whether a quarantine table is there; None where nothing is."""
 
     def ensure(self, target: Target, comments: Mapping[str, str]) -> None:
         """Create the table, or add the columns that it lacks, so that it has the target's schema."""

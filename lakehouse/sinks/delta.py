@@ -19,8 +19,10 @@ from lakehouse.sinks.target import (
     Asked,
     Gone,
     Overtaken,
+    Room,
     Standing,
     Target,
+    Unfit,
     Unseen,
     committed,
     next_generation,
@@ -77,10 +79,35 @@ def _refuse_copying(decision: preflight.Decision, target: Target, location: Loca
 def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
     """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
     target, snapshot = standing.target, standing.existing
-    if target.kind == QUARANTINE:
-        snapshot = delta.open_table(locate(target.uri))
-        return None if snapshot is None else tuple(preflight.check_quarantine(snapshot, wanted, list(target.slice)))
     return None if snapshot is None else tuple(preflight.check_schema(snapshot, wanted, list(target.slice), target.how))
+
+
+def room(target: Target, wanted: pa.Schema) -> Room:
+    """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
+    try:
+        snapshot = delta.open_table(locate(target.uri))
+    except ConfigError as error:
+        raise Unfit(str(error)) from error
+    if snapshot is not None:
+        return preflight.room(snapshot, wanted, list(target.slice))
+    if other := _others(locate(target.uri)):
+        raise Unfit(f"{shown(target.uri)} is no table and holds other files ({other[0]})")
+    return Room(wanted, None)
+
+
+def has_quarantine(uri: str) -> bool | None:
+    """Whether a quarantine table is there; None where nothing is."""
+    try:
+        snapshot = delta.open_table(locate(uri))
+    except ConfigError:
+        return False  # whatever it is, it can't be read
+    return (False if _others(locate(uri)) else None) if snapshot is None else preflight.is_quarantine(snapshot)
+
+
+def _others(location: Location) -> list[str]:
+    """What lies in a folder that is no table, but for what runs stage there and a log that is just being made."""
+    inside = [*storage.folders(location), *storage.names(location.join("_"))]
+    return [name for name in inside if not name.startswith("run-") and name != "_delta_log"]
 
 
 def ensure(target: Target, comments: Mapping[str, str]) -> None:

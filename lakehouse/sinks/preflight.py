@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from lakehouse import delta
 from lakehouse.config.messages import UNQUOTED
-from lakehouse.contract import LINEAGE, loose
+from lakehouse.contract import JOB, LINEAGE, REASON, REASONS, RUN_ID, loose, widens
 from lakehouse.errors import ConfigError
 from lakehouse.predicate import Comparison, admits, parse_where
 from lakehouse.scoring import Constraint
-from lakehouse.sinks.target import COPIED, DIRECT
+from lakehouse.sinks.target import COPIED, DIRECT, Room, Unfit
 from lakehouse.storage import shown
 
 _DIRECT = frozenset(
@@ -184,16 +184,35 @@ def check_schema(
     )
 
 
-def check_quarantine(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> list[pa.Field]:
-    """The columns that a quarantine table lacks; those of earlier jobs' inputs may stay.
+def room(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> Room:
+    """How a quarantine table takes rows: a column that its type holds without loss in that type, absent ones added.
 
-    Raises ConfigError for a table that can't be committed to directly, or has a constraint.
+    Columns of earlier inputs may stay. Raises Unfit for another kind of table, one that can't be committed to directly,
+    has constraints, or has columns that can't hold the rows'.
     """
-    decision = decide(snapshot, "append", {})
+    name, have = shown(snapshot.location), {f.name: loose(f.type) for f in snapshot.schema}
+    if not is_quarantine(snapshot):
+        raise Unfit(f"{name} is no quarantine table")
+    try:
+        decision = decide(snapshot, "append", {})
+        check_partitions(snapshot, slice_columns)
+    except ConfigError as error:
+        raise Unfit(str(error)) from error
     if decision.how != DIRECT or decision.constraints:
-        raise ConfigError(
-            f"{shown(snapshot.location)}: a quarantine table must take every row, this one has "
-            f"{', '.join(decision.why or decision.enforced)}"
-        )
-    stay = [f for f in snapshot.schema if wanted.get_field_index(f.name) < 0]
-    return check_schema(snapshot, pa.schema([*wanted, *stay]), slice_columns)
+        raise Unfit(f"{name} can't take every row: it has {', '.join(decision.why or decision.enforced)}")
+    folded, wrong = {c.lower(): c for c in have}, list[str]()
+    for field in wanted:
+        if field.name in have and not widens(field.type, have[field.name]):
+            wrong.append(f"{field.name} is {have[field.name]} there and {field.type} here")
+        elif field.name not in have and field.name.lower() in folded:
+            wrong.append(f"{field.name} is {folded[field.name.lower()]} there")
+    if wrong:
+        raise Unfit(f"{name} can't hold these rows ({', '.join(wrong)})")
+    held = pa.schema([f.with_type(have.get(f.name, f.type)) for f in wanted])
+    return Room(held, tuple(f for f in held if f.name not in have))
+
+
+def is_quarantine(snapshot: delta.Snapshot) -> bool:
+    """Whether a table has what every quarantine table has."""
+    have = {f.name: loose(f.type) for f in snapshot.schema}
+    return (have.get(REASONS), have.get(RUN_ID), have.get(JOB)) == (pa.list_(REASON), pa.string(), pa.string())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import snowflake
-from lakehouse.contract import JOB, LINEAGE, RUN_ID
+from lakehouse.contract import JOB, LINEAGE, REASONS, RUN_ID
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.predicate import Comparison
 from lakehouse.scoring import Constraint
@@ -21,12 +21,13 @@ from lakehouse.sinks import loading, preflight
 from lakehouse.sinks import published as published_to
 from lakehouse.sinks.published import Ledger, Owners
 from lakehouse.sinks.target import (
-    QUARANTINE,
     Asked,
     Gone,
+    Room,
     Standing,
     State,
     Target,
+    Unfit,
     going_on,
     next_generation,
     no_scores,
@@ -144,10 +145,6 @@ def _refuse_touched(target: Target, owners: Owners, ledger: Ledger) -> None:
 def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
     """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
     target, columns = standing.target, standing.existing
-    if target.kind == QUARANTINE:
-        table = Table.parse(target.uri)
-        with snowflake.session(table.connection) as session:
-            columns = session.columns(table)
     for field in wanted:
         written_type(field.type)  # or there is no such type
     if columns is None:
@@ -163,6 +160,55 @@ def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
         f"{shown(target.uri)} has another schema than this job writes; publish to a new table, or change the job:\n"
         f"    {'column':<30} {'the table has':<25} the job writes\n" + "\n".join(lines)
     )
+
+
+def room(target: Target, wanted: pa.Schema) -> Room:
+    """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
+    for field in wanted:
+        written_type(field.type)  # or there is no such type
+    columns, name = _of_quarantine(target.uri), shown(target.uri)
+    if columns is None:
+        return Room(wanted, None)
+    there = {c.name: c for c in columns}
+    stored = {f.name: _stored_name(f.name, list(there)) for f in wanted}
+    if required := [c.name for c in columns if c.is_nullable is False]:
+        raise Unfit(f"{name} can't take every row: it has {', '.join(required)} NOT NULL")
+    wrong = [
+        f"{f.name} is {_shown_type(there[s])} there and {written_type(f.type)} here"
+        for f in wanted
+        if (s := stored[f.name]) is not None and not takes(there[s], f.type)
+    ]
+    if wrong:
+        raise Unfit(f"{name} can't hold these rows ({', '.join(wrong)})")
+    return Room(wanted, tuple(f for f in wanted if stored[f.name] is None))
+
+
+def has_quarantine(uri: str) -> bool | None:
+    """Whether a quarantine table is there; None where nothing is."""
+    try:
+        return None if _of_quarantine(uri) is None else True
+    except Unfit:
+        return False
+
+
+def _of_quarantine(uri: str) -> list[Any] | None:
+    """The columns of a quarantine table, None where nothing is there. Raises Unfit for anything else."""
+    table = Table.parse(uri)
+    with snowflake.session(table.connection) as session:
+        try:
+            columns = session.columns(table)
+        except ConfigError as error:  # such as a view over what is gone
+            raise Unfit(f"{table.shown} can't be read: {error}") from error
+        if columns is None:
+            return None
+        kinds = session.run(
+            f"SELECT TABLE_TYPE FROM {snowflake.quoted(table.database)}.INFORMATION_SCHEMA.TABLES "
+            "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s",
+            table.schema, table.name,
+        )  # fmt: skip
+    if _stored([REASONS, RUN_ID, JOB], columns) is None or [kind for (kind,) in kinds] != ["BASE TABLE"]:
+        raise Unfit(f"{table.shown} is no quarantine table")
+    return columns
 
 
 def _shown_type(column: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import delta
-from lakehouse.errors import Blocked, Unavailable
+from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.scoring import Constraint
 from lakehouse.snowflake import Table
 from lakehouse.storage import Location, locate, sizes
@@ -27,6 +27,10 @@ COPIED = "copied"
 
 class Gone(Unavailable):
     """Staged files of a run are not there."""
+
+
+class Unfit(ConfigError):
+    """A table that can't take a run's quarantined rows."""
 
 
 class Overtaken(Unavailable):
@@ -134,6 +138,14 @@ class State:
     generation: int
     same: bool
     version: int | None
+
+
+@dataclass(frozen=True)
+class Room:
+    """How a quarantine table takes rows: their schema in its types, and the columns that it lacks; None: all of it."""
+
+    schema: pa.Schema
+    lacks: tuple[pa.Field, ...] | None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,268 @@
+"""Quarantine never stops a publish: where its table can't hold today's rows they go to the next one by number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+
+from lakehouse import evidence, ledger, pipeline, report
+from lakehouse.engines import local
+from lakehouse.errors import Blocked, Unavailable
+from lakehouse.plan import quarantine_of
+from lakehouse.quarantine import numbered
+from lakehouse.sinks.target import Overtaken
+from lakehouse.storage import locate
+from lakehouse.sweep import sweep
+from tests.conftest import read, score, version, write
+
+ASIDE = "lake/scores_quarantine"
+
+
+@pytest.fixture(scope="module")
+def uri(register):
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    return register(make_pipeline(SimpleImputer(), LinearRegression()).fit(x, x["a"]), x)
+
+
+@pytest.fixture
+def daily(make_job, uri, monkeypatch):
+    """A job that sets rows without an `a` aside."""
+    monkeypatch.setattr(local, "cores", lambda: 1)
+    loose = {"features": {"nulls": "quarantine"}, "checks": {"quarantine": {"max_fraction": 0.5}}}
+    return lambda **sections: make_job(uri, predictions={"p": 0}, **{**loose, **sections})
+
+
+def give(kind: pa.DataType, *values: float | None, **more: list) -> None:
+    """The feature table with these values of `a` in this type."""
+    rows = pa.table({"id": pa.array(range(len(values)), pa.int64()), "a": pa.array(values, kind), **more})
+    write("lake/features", rows, mode="overwrite", schema_mode="overwrite")
+
+
+def told(job, **request) -> tuple[pipeline.Result, list[str]]:
+    """A run's result and its warnings."""
+    said: list[str] = []
+    result = score(job, say=lambda event, v: said.append(v["message"]) if event == "warning" else None, **request)
+    return result, said
+
+
+def aside_of(result: pipeline.Result) -> list[str]:
+    return [sink["table"] for sink in result.sinks if sink["kind"] == "quarantine"]
+
+
+def test_an_older_table_that_cannot_hold_todays_rows_is_left_and_the_next_number_takes_them(daily):
+    give(pa.int32(), 1, None)
+    first, said = told(daily())
+    assert (aside_of(first), said) == ([ASIDE], [])
+    give(pa.float64(), 1.5, None, 2.5, None)
+    second, said = told(daily())
+    assert (second.status, aside_of(second)) == ("published", [f"{ASIDE}_2"])
+    why = f"{ASIDE} can't hold these rows (a is int32 there and double here)"
+    assert said == [f"rows that are set aside go to {ASIDE}_2, since {why}"]
+    assert read("lake/scores")["id"].to_pylist() == [0, 2]
+    assert (read(ASIDE).num_rows, read(f"{ASIDE}_2")["id"].to_pylist()) == (1, [1, 3])
+    give(pa.float64(), 1.5, None)
+    assert aside_of(told(daily())[0]) == [f"{ASIDE}_2"]
+    give(pa.int32(), 2, None)
+    assert aside_of(told(daily())[0]) == [ASIDE]
+
+
+def test_a_column_that_the_older_table_holds_without_loss_is_stored_in_its_type(daily):
+    give(pa.float64(), 1.5, None)
+    score(daily())
+    give(pa.int32(), 7, None, other=[1, 2])
+    result, said = told(daily(keep=["other"], sinks=[{"type": "delta", "table": "lake/more"}],
+                              checks={"quarantine": {"table": ASIDE, "max_fraction": 0.5}}))  # fmt: skip
+    assert (aside_of(result), said) == ([ASIDE], [])
+    rows = read(ASIDE)
+    assert (rows.schema.field("a").type, set(rows["other"].to_pylist())) == (pa.float64(), {None, 2})
+
+
+@pytest.mark.parametrize("again", ["first", "second"])
+def test_rows_in_either_table_are_replayed(daily, again):
+    runs = {}
+    give(pa.int32(), 1, None)
+    runs["first"] = score(daily(), rescore=True)
+    if again == "second":
+        give(pa.float64(), 1.5, None)
+        runs["second"] = score(daily())
+        assert aside_of(runs["second"]) == [f"{ASIDE}_2"]
+    job = daily(features={"nulls": "model"})
+    record = ledger.record_of(ledger.state_of(job), "scores", runs[again].run_id)
+    request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
+    done = pipeline.replay(job, record, request)
+    assert (done.status, done.rows_read, done.rows_scored) == ("published", 1, 1)
+    assert read("lake/scores")["id"].to_pylist() == [0, 1]
+
+
+def other_table() -> None:
+    write(ASIDE, pa.table({"mine": [1]}))
+
+
+def other_files() -> None:
+    Path(ASIDE).mkdir(parents=True)
+    pq.write_table(pa.table({"mine": [1]}), f"{ASIDE}/part-0.parquet")
+
+
+def a_file() -> None:
+    Path("lake").mkdir(exist_ok=True)
+    Path(ASIDE).write_text("mine")
+
+
+def broken_log() -> None:
+    Path(ASIDE, "_delta_log").mkdir(parents=True)
+    Path(ASIDE, "_delta_log", "00000000000000000000.json").write_text("{")
+
+
+def with_constraint() -> None:
+    a_quarantine()
+    from deltalake import DeltaTable
+
+    DeltaTable(ASIDE).alter.add_constraint({"few": "id < 100"})
+
+
+def a_quarantine(partition_by=()) -> None:
+    reason = pa.list_(pa.struct([("rule", pa.string()), ("column", pa.string()), ("observed", pa.string())]))
+    rows = {"id": pa.array([], pa.int64()), "_run_id": pa.array([], pa.string()), "_job": pa.array([], pa.string()),
+            "_reasons": pa.array([], reason)}  # fmt: skip
+    write(ASIDE, pa.table(rows), partition_by)
+
+
+def partitioned() -> None:
+    a_quarantine(["_job"])
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (other_table, "is no quarantine table"), (other_files, "is no table and holds other files (part-0.parquet)"),
+        (a_file, "the Delta table can't be read"), (broken_log, "the Delta table can't be read"),
+        (with_constraint, "can't take every row: it has id < 100"), (partitioned, "is partitioned by ['_job']"),
+    ],
+)  # fmt: skip
+def test_what_else_lies_at_the_quarantines_place_stops_no_run(daily, make, why):
+    make()
+    files = {p: p.read_bytes() for p in Path("lake").rglob("*") if p.is_file()}
+    give(pa.float64(), 1.5, None)
+    result, said = told(daily())
+    assert (result.status, aside_of(result), len(said)) == ("published", [f"{ASIDE}_2"], 1)
+    assert why in said[0]
+    assert {p: p.read_bytes() for p in files} == files
+    assert [row["rows"] for row in evidence.quarantined(daily(), every=False)] == [1]
+
+
+def test_a_number_that_is_another_table_of_the_job_is_passed(daily):
+    give(pa.int32(), 1, None)
+    score(daily())
+    give(pa.float64(), 1.5, None)
+    write(f"{ASIDE}_2", read("lake/features"))
+    result, said = told(daily(source={"table": f"{ASIDE}_2"}))
+    assert aside_of(result) == [f"{ASIDE}_3"]
+    assert f"{ASIDE}_2 is another table of this job" in said[0]
+
+
+def test_a_blocked_run_names_the_table_that_has_its_rows_and_the_dry_run_says_nothing_of_rows_to_come(daily):
+    other_table()
+    give(pa.float64(), 1.5, None)
+    strict = daily(checks={"quarantine": {"max_fraction": 0.0}})
+    assert told(strict, dry_run=True)[0].status == "planned"
+    assert not Path(f"{ASIDE}_2").exists()
+    with pytest.raises(Blocked, match=rf"The rows are in {ASIDE}_2\."):
+        score(strict)
+
+
+@pytest.mark.parametrize("status", ["failed", "unrecorded"])
+def test_rows_in_all_numbers_are_counted_and_those_of_a_run_that_ended_after_them_are_not_current(
+    daily, monkeypatch, status
+):
+    """A run that was overtaken, or died, right after its quarantine commit."""
+    ends = Overtaken("another run published; run again") if status == "failed" else KeyboardInterrupt()
+    give(pa.int32(), 1, None)
+    first = score(daily())
+    give(pa.float64(), 1.5, 2.5, None, None)
+    published = pipeline.sinks.of("delta").publish
+
+    def overtaken(target, *rest):
+        if target.kind == "sink":
+            raise ends
+        return published(target, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.sinks.of("delta"), "publish", overtaken)
+        with pytest.raises(type(ends)):
+            score(daily())
+    for intent in Path("lake/scores_state/intents").rglob("*.json"):
+        intent.unlink()
+    rows = {row["run_id"]: row for row in evidence.quarantined(daily(), every=True)}
+    lost = next(run for run in rows if run != first.run_id)
+    assert [rows[run][k] for run in (first.run_id, lost) for k in ("status", "superseded", "rows")] == [
+        "published", False, 1, status, None, 2
+    ]  # fmt: skip
+    assert [row["run_id"] for row in evidence.quarantined(daily(), every=False)] == [first.run_id]
+    assert status in report.quarantine_text(list(rows.values()))
+
+
+def test_a_run_that_waits_to_be_finished_is_still_of_interest(daily, monkeypatch):
+    give(pa.float64(), 1.5, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.ledger, "record", lambda *_: (_ for _ in ()).throw(Unavailable("the disk is full")))
+        score(daily())
+    assert [row["status"] for row in evidence.quarantined(daily(), every=False)] == ["unfinished"]
+    score(daily())
+    assert [row["status"] for row in evidence.quarantined(daily(), every=False)] == ["published"]
+
+
+def test_sweep_looks_into_every_number(daily, monkeypatch, workspace):
+    other_table()
+    give(pa.float64(), 1.5, None)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.audit, "tally", die)
+        with pytest.raises(KeyboardInterrupt):
+            score(daily())
+    left = [one for one in sweep(daily(), take_away=True) if one.table == f"{ASIDE}_2"]
+    assert [one.files for one in left] == [1]
+    assert not Path(f"{ASIDE}_2").exists()
+
+
+def test_the_page_shows_rows_of_the_table_that_was_used(daily):
+    other_table()
+    give(pa.float64(), 1.5, None)
+    run = score(daily()).run_id
+    facts = json.loads(Path(f"lake/scores_state/reports/{run}.json").read_text())
+    assert [row["id"] for row in facts["samples"]] == [1]
+    assert f"{ASIDE}_2" in evidence.page(daily(), run)[1].decode()
+
+
+def test_names_are_numbered_in_every_system(make_job, workspace):
+    table = quarantine_of(make_job("models:/m/1"))
+    assert [numbered(table, n).table for n in (1, 2)] == [table.table, locate(f"{ASIDE}_2").uri]
+    there = {"type": "snowflake", "connection": "c", "table": 'D.S."my scores"'}
+    snow = quarantine_of(make_job("models:/m/1", sinks=[there], state="lake/state"))
+    assert numbered(snow, 3).table == '"D"."S"."my scores_QUARANTINE_3"'
+
+
+def test_the_end_of_a_run_shows_keys_predictions_and_then_what_was_kept(daily):
+    kept = {f"kept{i}": ["x"] for i in range(7)}
+    give(pa.float64(), 1.5, **kept)
+    job = daily(keep=list(kept))
+    shown = report.outcome(job, score(job), "").splitlines()[2]
+    assert shown.split() == ["id", "p", "kept0", "kept1", "kept2", "kept3", "_model_version"]
+
+
+def test_no_table_of_the_next_number_is_made_where_no_row_is_set_aside(daily):
+    other_table()
+    give(pa.float64(), 1.5)
+    result, said = told(daily())
+    assert (result.status, said, version(f"{ASIDE}_2")) == ("published", [], -1)
