@@ -9,6 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -28,8 +29,8 @@ from lakehouse.contract import (
     WARNINGS,
     conform,
 )  # fmt: skip
-from lakehouse.errors import LakehouseError
-from lakehouse.progress import Address, tell
+from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.scoring import Checked, Predict, Scoring, begin, score_batch
 from lakehouse.statistics import Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
@@ -123,6 +124,13 @@ class Files:
              "detail": statistics(output.rows, output.columns)}
         )  # fmt: skip
 
+    def abandon(self) -> None:
+        """Let go of a file that is still open because something failed; no manifest has it."""
+        output, self.open = self.open, None
+        for stream in (output.writer, output.sink) if output else ():
+            with suppress(OSError, pa.ArrowException):  # most likely what failed fails again
+                stream.close()
+
 
 def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
     """Where a run's files lie below their table's root, spelled as the filesystem does.
@@ -138,8 +146,8 @@ def stage(
 ) -> list[dict[str, Any]]:
     """Score conformed batches and stage what comes out; the manifest rows of this worker.
 
-    `on_batch` is called with the rows read so far. A model that can't be used ends as one FAILED row instead
-    of an exception, so that no engine tries it again.
+    `on_batch` is called with the rows read so far. What would fail again, such as a model that can't be used, ends as
+    one FAILED row instead of an exception, so that no engine tries it again; what may pass is raised.
     """
     counters = begin(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
@@ -153,10 +161,15 @@ def stage(
             if bad is not None:
                 quarantined.write(with_lineage(bad, quarantined.schema, staging.lineage))
             on_batch(counters.read)
+        scored.close()
+        quarantined.close()
+    except Unavailable:
+        raise
     except LakehouseError as error:
         return [failed(task, error)]
-    scored.close()
-    quarantined.close()
+    finally:
+        scored.abandon()
+        quarantined.abandon()
     detail = {
         "read": counters.read,
         "scored": counters.scored,
@@ -200,6 +213,9 @@ def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Pre
             tell(staging.progress, worker, done[0], rows)
 
     manifest = stage(task, batches(), staging, predict, on_batch)
+    for row in manifest:
+        if row["kind"] == FAILED:
+            tell_failed(staging.progress, row)
     tell(staging.progress, worker, done[0], sum(m["rows"] for m in manifest if m["kind"] == COUNTS))
     return manifest
 
