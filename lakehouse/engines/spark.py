@@ -16,7 +16,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -73,10 +73,16 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
             builder = builder.config(key, value)
     with _in_scratch():
         spark = builder.getOrCreate()
+    _ours.append(True)
     try:
         yield spark
     finally:
+        _ours.clear()
         spark.stop()
+
+
+_ours: list[bool] = []
+"""Whether the active session is one of our own."""
 
 
 @contextmanager
@@ -162,27 +168,28 @@ class Job:
     """A run's work on Spark, which ends as soon as a worker is known to have failed for good: `failure` is its row."""
 
     spark: SparkSession
-    tag: str = field(default_factory=lambda: f"lakehouse-{uuid.uuid4().hex}")
     failure: dict[str, Any] | None = None
 
     def fail(self, row: dict[str, Any]) -> None:
-        """Keep the first failure, and stop the other tasks where Spark can."""
-        if self.failure is None:
-            self.failure = row
+        """Keep the first failure, and stop the other tasks in a session of our own; another's may have other work.
+
+        Interrupting what has a tag would be narrower, but finds nothing of Python's on Spark 4.2.
+        """
+        if self.failure is not None:
+            return
+        self.failure = row
+        if _ours:
             with suppress(Exception):  # then the others go on, and the manifest tells of the failure at their end
-                self.spark.interruptTag(self.tag)
+                self.spark.interruptAll()
 
     def collect(self, frame: DataFrame) -> list[dict[str, Any]]:
         """The manifest rows of all tasks, or only that of the failure."""
-        self.spark.addTag(self.tag)
         try:
             return _collect(frame)
         except Exception:
             if self.failure is None:
                 raise
             return [self.failure]
-        finally:
-            self.spark.removeTag(self.tag)
 
 
 def run_units(
