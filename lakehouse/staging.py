@@ -146,8 +146,9 @@ def stage(
 ) -> list[dict[str, Any]]:
     """Score conformed batches and stage what comes out; the manifest rows of this worker.
 
-    `on_batch` is called with the rows read so far. What would fail again, such as a model that can't be used, ends as
-    one FAILED row instead of an exception, so that no engine tries it again; what may pass is raised.
+    `on_batch` is called with the rows read so far. Where the model fails on more rows than the run may set aside, the
+    rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
+    exception, so that no engine tries it again; what may pass is raised.
     """
     counters = begin(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
@@ -161,6 +162,8 @@ def stage(
             if bad is not None:
                 quarantined.write(with_lineage(bad, quarantined.schema, staging.lineage))
             on_batch(counters.read)
+            if counters.hopeless:
+                break
         scored.close()
         quarantined.close()
     except Unavailable:
@@ -176,6 +179,7 @@ def stage(
         "quarantined": counters.quarantined,
         "reasons": [[rule, column, count] for (rule, column), count in sorted(counters.reasons.items())],
         "isolation_calls": counters.isolation_calls,
+        "hopeless": counters.hopeless,
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
         "checks": {
             suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c
