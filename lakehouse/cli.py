@@ -59,7 +59,7 @@ def score(
     """Score what a job file names and publish it, once.
 
     Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
-    5 outside system unavailable or partial, 6 input not ready, 1 a defect.
+    5 outside system unavailable or partial, 6 input not ready, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 a defect.
     """
     from lakehouse import ledger, pipeline, report, verification
     from lakehouse.storage import locate
@@ -95,7 +95,9 @@ def score(
 @app.command()
 def replay(
     conf: Conf,
-    run: Annotated[str, typer.Option("--run", metavar="RUN", help="the run that set the rows aside")],
+    run: Annotated[
+        str, typer.Option("--run", metavar="RUN", help="the run that set the rows aside, or how its id begins")
+    ],
     engine: Annotated[str, typer.Option(help="spark, or local: the same worker without a JVM")] = "spark",
     target: Target = None,
     overrides: Overrides = None,

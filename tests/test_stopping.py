@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,34 @@ def test_what_did_not_pass_in_a_task_on_spark_is_told_as_it_was(spark, tmp_path)
     with pytest.raises(Unavailable, match=r"^s3://lake/x: the storage can't be used: 503$"):
         engine.Job(spark).collect(spark.range(0, 1, 1, 1).mapInArrow(task, engine.MANIFEST_DDL))
     assert len(list(tmp_path.iterdir())) > 1  # tried again
+
+
+@dataclass
+class Flag:
+    value: bool = False
+
+
+@dataclass(frozen=True)
+class Long:
+    """A unit of many batches."""
+
+    def batches(self):
+        yield from (pa.record_batch({"n": [n]}) for n in range(1000))
+
+
+def test_a_process_leaves_its_unit_once_another_one_has_failed():
+    turns = local.Turns(None, Flag(), Flag())
+    done: Future[list[dict[str, object]]] = Future()
+    done.set_result([ROW])
+    batches = local._Lasting(Long(), turns.lost).batches()
+    assert next(batches)["n"].to_pylist() == [0]
+    turns.stop(done)
+    assert (list(batches), turns.over.value) == ([], True)
+
+
+def test_a_process_that_found_nothing_left_stops_no_other():
+    turns = local.Turns(None, Flag(), Flag())
+    done: Future[list[dict[str, object]]] = Future()
+    done.set_result([])
+    turns.stop(done)
+    assert (len(list(local._Lasting(Long(), turns.lost).batches())), turns.over.value) == (1000, True)
