@@ -20,8 +20,8 @@ import pyarrow as pa
 from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
 from lakehouse.errors import ConfigError, nearest
+from lakehouse.files import Files
 from lakehouse.sinks.target import Target
-from lakehouse.staging import Files
 from lakehouse.storage import Location, content, locate, remove, tree, write_durably
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> No
                 snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
             if snapshot.transaction(once) is not None:
                 return
-            if missing := [f for f in rows.schema if f.name not in snapshot.schema.names]:
+            if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
                 snapshot = delta.add_columns(snapshot, missing, {})
             if not file.done:
                 file.write(rows)

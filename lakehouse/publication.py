@@ -80,7 +80,7 @@ def intend(
         "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
-        "message": "; ".join(verdict.problems) or None,
+        "message": "; ".join(problem.said for problem in verdict.problems) or None,
     }  # fmt: skip
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 

@@ -155,6 +155,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         ("fingerprint", plan["fingerprint"]),
         ("publish", f"{plan['table']}{at}: {plan['publish']}"),
         *(("and", does) for does in plan.get("also", ())),
+        *(("checks", line) for line in plan.get("checks", ())),
     ]
     return "\n".join(f"{name:<12} {value}" for name, value in pairs)
 

@@ -23,7 +23,7 @@ import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import evidence, ledger, pipeline, publication, queries, staging, sweep
+from lakehouse import evidence, files, ledger, pipeline, publication, queries, sweep
 from lakehouse import snowflake as lakehouse_snowflake
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
@@ -321,7 +321,7 @@ def quoted_table(account) -> str:
 
 def test_more_files_than_one_copy_takes_are_loaded_by_several(daily, account, held, monkeypatch):
     monkeypatch.setattr(loading, "MOST_FILES", 2)
-    monkeypatch.setattr(staging, "TARGET_BYTES", 1)
+    monkeypatch.setattr(files, "TARGET_BYTES", 1)
     write("lake/features", features(), ["day"])
     score(daily(model={"method": "predict_proba", "batch_rows": 8}))
     copies = [sql for sql, _ in account.server.statements() if sql.startswith("COPY")]

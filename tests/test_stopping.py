@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import staging
+from lakehouse import files, staging
 from lakehouse.contract import FAILED
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
@@ -82,10 +82,11 @@ def test_what_may_pass_is_raised_and_the_rest_returned_and_files_are_closed(job,
             seen.append(raised)
             raise
         finally:
-            files = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]
-            seen.append([name for name in files if "lake/scores/run-" in name])
+            opened = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]
+            seen.append([name for name in opened if "lake/scores/run-" in name])
 
     original = staging.stage
+    monkeypatch.setattr(files, "GROUP_ROWS", 1)  # a row group a batch: the file is open when it happens
     monkeypatch.setattr(staging, "score_batch", broken)
     monkeypatch.setattr(staging, "stage", stage)
     with pytest.raises((Unavailable, ModelRefused)):

@@ -30,7 +30,6 @@ from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
-from lakehouse.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,6 +49,15 @@ def active_session() -> SparkSession | None:
     return SparkSession.getActiveSession()
 
 
+def _submitted() -> bool:
+    return "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def is_given() -> bool:
+    """Whether the session is somebody else's, or of somebody else's flags, which may lack what a run needs."""
+    return active_session() is not None or _submitted() or bool(os.environ.get("SPARK_REMOTE"))
+
+
 @contextmanager
 def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     """The active session as it is, or one of our own, stopped at the end.
@@ -64,7 +72,7 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    submitted = "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    submitted = _submitted()
     if not submitted and not os.environ.get("SPARK_REMOTE"):
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     builder = SparkSession.builder.appName("lakehouse")
@@ -105,7 +113,7 @@ _DELTA = {
 
 
 def _submitted_settings(delta: bool) -> dict[str, str]:
-    """What the frame carrier needs of a submitted session, where its flags and properties don't say it."""
+    """What Delta needs of a submitted session, where its flags and properties don't say it."""
     from pyspark import SparkConf
 
     given = SparkConf()
@@ -131,14 +139,6 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
         settings |= {"spark.jars": ",".join(str(jar) for jar in found), **_DELTA}
     return settings
-
-
-def staged(spark: SparkSession, root: Location, paths: Sequence[str], columns: Sequence[str]) -> DataFrame:
-    """Columns of staged files, all where none is named, as a DataFrame."""
-    files = [f"{root.hadoop_uri}/{path}" for path in paths]
-    # Staged folders are named after the slice: without a base path of its own Spark would make columns of them.
-    rows = spark.read.options(**root.hadoop_options()).option("recursiveFileLookup", "true").parquet(*files)
-    return rows.select([f"`{c.replace('`', '``')}`" for c in columns]) if columns else rows
 
 
 def cores(spark: SparkSession) -> int:
@@ -205,7 +205,8 @@ def run_units(
 
 
 def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
-    """Run the worker over the partitions of a DataFrame; the manifest rows of all."""
+    """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
+    rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
     with _shipped(job.spark, staging, fetched, []) as (plan, archive):
         return job.collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
 
@@ -351,7 +352,8 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
     except LakehouseError as error:
         yield manifest_batch([failed(task, error)])
         return
-    yield manifest_batch(stage_frame(task, batches, staging, predict))
+    named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
+    yield manifest_batch(stage_frame(task, named, staging, predict))
 
 
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:

@@ -89,7 +89,7 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
     snapshot = delta.open_table(location)
     if snapshot is None:
         create(location, target.schema, list(target.slice), comments)
-    elif missing := [f for f in target.schema if f.name not in snapshot.schema.names]:
+    elif missing := [f for f in target.schema if snapshot.schema.get_field_index(f.name) < 0]:
         delta.add_columns(snapshot, missing, comments)
 
 
