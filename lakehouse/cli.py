@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -57,7 +59,7 @@ def score(
     """Score what a job file names and publish it, once.
 
     Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
-    5 outside system unavailable or partial, 6 input not ready, 1 a defect.
+    5 outside system unavailable or partial, 6 input not ready, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 a defect.
     """
     from lakehouse import ledger, pipeline, report, verification
     from lakehouse.storage import locate
@@ -65,6 +67,7 @@ def score(
     run_id = pipeline.new_run_id()
     job: Job | None = None
     copy: Location | None = None
+    _heed_terminate()
     try:
         copy = locate(result) if result is not None else None
         _require_engine(engine)
@@ -77,6 +80,9 @@ def score(
         proved = pipeline.verified(job) if verify and not dry_run else {}
     except Exception as error:
         _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
+    except KeyboardInterrupt as stop:
+        stopped = _stopped(stop)
+        _fail(stopped, _of(stopped, run_id, conf, date, job, engine), as_json, copy)
     _emit(asdict(outcome), as_json, copy)
     for table, found in proved.items():
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
@@ -89,7 +95,9 @@ def score(
 @app.command()
 def replay(
     conf: Conf,
-    run: Annotated[str, typer.Option("--run", metavar="RUN", help="the run that set the rows aside")],
+    run: Annotated[
+        str, typer.Option("--run", metavar="RUN", help="the run that set the rows aside, or how its id begins")
+    ],
     engine: Annotated[str, typer.Option(help="spark, or local: the same worker without a JVM")] = "spark",
     target: Target = None,
     overrides: Overrides = None,
@@ -106,9 +114,10 @@ def replay(
 
     run_id, date = pipeline.new_run_id(), None
     job: Job | None = None
+    _heed_terminate()
     try:
         _require_engine(engine)
-        record = pipeline.record_of(_undated(conf, target, overrides), run)
+        _, record = _recorded(conf, target, overrides, run)
         date = record["date"]
         job = _job(conf, date, target, overrides)
         with report.progress(sys.stderr, quiet=as_json) as (say, watch):
@@ -116,6 +125,9 @@ def replay(
             outcome = pipeline.replay(job, record, request, current_model=current_model)
     except Exception as error:
         _fail(error, _of(error, run_id, conf, date, job, engine), as_json, None)
+    except KeyboardInterrupt as stop:
+        stopped = _stopped(stop)
+        _fail(stopped, _of(stopped, run_id, conf, date, job, engine), as_json, None)
     _emit(asdict(outcome), as_json, None)
     if not as_json:
         typer.echo(report.outcome(job, outcome, f"lakehouse quarantine {shlex.quote(conf)}     # what is left"))
@@ -132,12 +144,13 @@ def quarantine(
     as_json: AsJson = False,
 ) -> None:
     """Count the job's quarantined rows by run and reason."""
-    from lakehouse import catalog, evidence, report
+    from lakehouse import catalog, dated, evidence, report
 
+    found: list[dict[str, Any]] = []
     try:
-        job = _undated(conf, target, overrides)
-        with catalog.placed(job) as at_places:
-            found = evidence.quarantined(at_places, every=every)
+        for job in dated.with_quarantines(lambda day: _job(conf, day, target, overrides)):
+            with catalog.placed(job) as at_places:
+                found += evidence.quarantined(at_places, every=every)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(found, default=str, indent=1) if as_json else report.quarantine_text(found))
@@ -162,12 +175,12 @@ def show_report(
     from lakehouse import catalog, evidence
 
     try:
-        job = _undated(conf, target, overrides)
+        job, record = _recorded(conf, target, overrides, run)
         with catalog.placed(job) as at_places:
             if gx is not None:
-                _write_native(gx, *evidence.native_pages(at_places, run))
+                _write_native(gx, *evidence.native_pages(at_places, record["run_id"]))
                 return
-            run_id, page = evidence.page(at_places, run)
+            run_id, page = evidence.page(at_places, record["run_id"])
         path = out or Path(tempfile.gettempdir(), f"lakehouse-{run_id}.html")
         path.write_bytes(page)
     except Exception as error:
@@ -189,10 +202,11 @@ def _write_native(folder: Path, run_id: str, pages: Mapping[str, tuple[Any, str]
 def status(
     conf: Conf, date: Date = None, target: Target = None, overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
-    """Say how the newest run of this job and date ended, with the same object and exit codes as score."""
+    """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
     from lakehouse import catalog, pipeline, report
 
     try:
+        date = date or next((row["date"] for _, row in _records(conf, target, overrides)), None)
         job = _job(conf, date, target, overrides)
         with catalog.placed(job) as at_places:
             outcome, code = pipeline.status(at_places)
@@ -211,12 +225,10 @@ def runs(
     conf: Conf, target: Target = None, overrides: Overrides = None, limit: int = 20, as_json: AsJson = False
 ) -> None:
     """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
-    from lakehouse import catalog, ledger, report
+    from lakehouse import report
 
     try:
-        job = _undated(conf, target, overrides)
-        with catalog.placed(job) as at_places:
-            rows = ledger.runs(ledger.state_of(at_places), job.job)[:limit]
+        rows = [row for _, row in _records(conf, target, overrides)][:limit]
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(rows, default=str, indent=1) if as_json else report.runs_text(rows))
@@ -301,12 +313,13 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """List, or remove, staged files that no table knows, of runs that are finished or dead."""
-    from lakehouse import catalog, report, sweep
+    from lakehouse import catalog, dated, report, sweep
 
+    found: list[sweep.Leftover] = []
     try:
-        job = _undated(conf, target, overrides)
-        with catalog.placed(job) as at_places:
-            found = sweep.sweep(at_places, take_away=take_away)
+        for job in dated.with_tables(lambda day: _job(conf, day, target, overrides)):
+            with catalog.placed(job) as at_places:
+                found += sweep.sweep(at_places, take_away=take_away)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps([asdict(f) for f in found]) if as_json else report.leftovers(found, take_away))
@@ -335,6 +348,58 @@ def _job(conf: str, date: str | None, target: str | None, overrides: list[str] |
 def _undated(conf: str, target: str | None, overrides: list[str] | None) -> Job:
     """The job where its date plays no part, as in where its tables are: any will do to fill the file in."""
     return _job(conf, "2000-01-01", target, overrides)
+
+
+def _records(conf: str, target: str | None, overrides: list[str] | None) -> list[tuple[Job, dict[str, Any]]]:
+    """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in."""
+    from lakehouse import catalog, dated, ledger
+
+    found = []
+    for job in dated.with_states(lambda day: _job(conf, day, target, overrides)):
+        with catalog.placed(job) as at_places:
+            found += [(job, row) for row in ledger.runs(ledger.state_of(at_places), job.job)]
+    return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)
+
+
+def _recorded(
+    conf: str, target: str | None, overrides: list[str] | None, run: str | None
+) -> tuple[Job, dict[str, Any]]:
+    """The job and the record of the run of this id, or of the beginning of it; of the newest where none is named."""
+    from lakehouse import ledger
+
+    found = _records(conf, target, overrides)
+    name = found[0][0].job if found else _undated(conf, target, overrides).job
+    record = ledger.chosen([row for _, row in found], name, run)
+    return next(job for job, row in found if row is record), record
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as somebody who stops a service sends it."""
+
+
+class _Stopped(LakehouseError):
+    """A run that was stopped from outside (exit 130 after Ctrl-C, 143 after SIGTERM)."""
+
+    exit_code = 128 + signal.SIGINT
+
+
+class _StoppedByTerm(_Stopped):
+    exit_code = 128 + signal.SIGTERM
+
+
+def _heed_terminate() -> None:
+    """Let SIGTERM end a run as Ctrl-C does, with what the run has left told."""
+
+    def stop(*_: object) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+
+
+def _stopped(stop: KeyboardInterrupt) -> _Stopped:
+    kind = _StoppedByTerm if isinstance(stop, _Terminated) else _Stopped
+    return kind(f"stopped: {str(stop) or 'nothing of this run was published'}")
 
 
 def _require_engine(engine: str) -> None:

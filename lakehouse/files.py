@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +68,13 @@ class Files:
         """Write what waits, finish the open file and note it in the manifest."""
         self._write_group()
         self._finish()
+
+    def abandon(self) -> None:
+        """Let go of a file that is still open because something failed; no manifest has it."""
+        output, self.open = self.open, None
+        for stream in (output.writer, output.sink) if output else ():
+            with suppress(OSError, pa.ArrowException):  # most likely what failed fails again
+                stream.close()
 
     def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch's columns in the file's types; copied, since what waits must not keep a whole input batch alive."""

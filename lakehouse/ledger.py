@@ -191,15 +191,27 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
 
 
 def record_of(state: Location, job: str, run: str | None = None) -> dict[str, Any]:
-    """The record of one of the job's runs, by default of the newest. Raises ConfigError where there is none."""
-    records = runs(state, job)
+    """The record of one of the job's runs, by default of the newest; see `chosen`."""
+    return chosen(runs(state, job), job, run)
+
+
+def chosen(records: Sequence[dict[str, Any]], job: str, run: str | None = None) -> dict[str, Any]:
+    """The record of the run that is named by as much of its id as no other has, by default the first.
+
+    Raises ConfigError where there is none, or more than one.
+    """
     if not records:
         raise ConfigError(f"{job} has no run on record yet")
+    if run is None:
+        return records[0]
     known = {str(row["run_id"]): row for row in records}
-    run = run or next(iter(known))
-    if run not in known:
+    found = [run] if run in known else [name for name in known if run and name.startswith(run)]
+    if not found:
         raise ConfigError(f"--run: {job} has no run {run!r} on record, {nearest(run, known)}")
-    return known[run]
+    if len(found) > 1:
+        some = [f"{r['run_id']}  {r['date'] or ''} {r['status']}" for name in found[:10] if (r := known[name])]
+        raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:\n  " + "\n  ".join(some))
+    return known[found[0]]
 
 
 def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -151,7 +151,7 @@ def standing(request: Request, stands: Callable[[], bool]) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if not stands() or stop.args:
             raise
-        raise KeyboardInterrupt("all commits of the run are made") from stop
+        raise type(stop)("all commits of the run are made") from stop
 
 
 def _tidy(intent: Intent) -> None:
@@ -211,11 +211,11 @@ def _commit(
         raise
     except (Unavailable, OSError) as error:
         kind = Partial if done else Unavailable
-        raise kind(f"{error}; the next run of this job goes on from here") from error
+        raise kind(f"{error}; the next run of this job and slice goes on from here") from error
     except KeyboardInterrupt as stop:
         there = ", ".join(str(made["table"]) for made in done)
         said = f"{there} is published" if done else "its commits may not be made yet"
-        raise KeyboardInterrupt(f"{said}; the next run of this job finishes run {intent.run_id}") from stop
+        raise type(stop)(f"{said}; the next run of this job finishes run {intent.run_id}") from stop
 
 
 def _made(target: Target, version: int | None) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from lakehouse.contract import (
     SCORED,
     conform,
 )  # fmt: skip
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.files import Files
-from lakehouse.progress import Address, tell
+from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.scoring import Checked, Predict, Scoring, begin, score_batch
 from lakehouse.storage import Location
 
@@ -97,8 +97,8 @@ def stage(
     """Score conformed batches and stage what comes out; the manifest rows of this worker.
 
     `on_batch` is called with the rows read so far. Where the model fails on more rows than the run may set aside, the
-    rest is not read. A model that can't be used ends as one FAILED row instead of an exception, so that no engine
-    tries it again.
+    rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
+    exception, so that no engine tries it again; what may pass is raised.
     """
     counters = begin(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
@@ -117,10 +117,15 @@ def stage(
             on_batch(counters.read)
             if counters.hopeless:
                 break
+        scored.close()
+        quarantined.close()
+    except Unavailable:
+        raise
     except LakehouseError as error:
         return [failed(task, error)]
-    scored.close()
-    quarantined.close()
+    finally:
+        scored.abandon()
+        quarantined.abandon()
     detail = {
         "read": counters.read,
         "scored": counters.scored,
@@ -169,6 +174,9 @@ def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Pre
             tell(staging.progress, worker, done[0], read[0])
 
     manifest = stage(task, joined(batches(), staging.batch_rows), staging, predict, on_batch)
+    for row in manifest:
+        if row["kind"] == FAILED:
+            tell_failed(staging.progress, row)
     tell(staging.progress, worker, done[0], sum(m["rows"] for m in manifest if m["kind"] == COUNTS))
     return manifest
 

@@ -6,7 +6,7 @@ a table's log knows, be it only as removed ones that time travel may still ask f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,14 +61,20 @@ def _swept_in_snowflake(
     table: Table, folders_of: Sequence[Location], state: Location, take_away: bool
 ) -> Iterator[Leftover]:
     """Uploaded files and tables that took rows. Whoever uploads has a lease on its staged files, or an intent."""
-    found, waiting = loading.left_over(table), ledger.waiting(state)
-    alive: dict[str, str] = {}
-    for folder in folders_of:
-        alive |= lease.alive(folder, {run: lease.read(folder, run) for run in found})
+    found = loading.left_over(table)
+
+    def kept(runs: Iterable[str]) -> dict[str, str]:
+        why = dict.fromkeys(ledger.waiting(state), _WAITS)
+        for folder in folders_of:
+            why |= lease.alive(folder, {run: lease.read(folder, run) for run in runs})
+        return why
+
+    stays = kept(found)
     for run, (files, size) in found.items():
-        kept = alive.get(run) or (_WAITS if run in waiting else None)
-        yield Leftover(table.shown, run, files, size, kept)
-        if take_away and kept is None:
+        if take_away and run not in stays:
+            stays |= kept([run])  # one that was taken for dead may have woken up
+        yield Leftover(table.shown, run, files, size, stays.get(run))
+        if take_away and run not in stays:
             loading.remove_left_over(table, run)
 
 

@@ -102,7 +102,7 @@ from lakehouse import lease
 from lakehouse.storage import locate
 table, me, times = locate(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for run in (f"{me}-{n}" for n in range(times)):
-    with lease.held([table], run, table):
+    with lease.held([table], run, table, sys.exit):
         assert lease.read(table, run), run
 """
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import model
+from lakehouse.contract import FAILED
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.scoring import begin, score_batch
 from lakehouse.staging import Staging, Unit, failed, stage_units
@@ -28,10 +30,12 @@ _DIED = "a worker process died (out of memory, or killed): nothing was published
 
 @dataclass(frozen=True)
 class Turns:
-    """Whose turn it is. `number`: the next unit's, a shared integer; `over`: nobody takes any more, a shared flag."""
+    """Whose turn it is. `number`: the next unit's, a shared integer; shared flags, `over`: nobody takes any more,
+    `lost`: the run has failed, who is at a unit leaves it."""
 
     number: Any
     over: Any
+    lost: Any
 
     def of(self, work: Sequence[Unit]) -> Iterator[Unit]:
         """The units that no other process has taken, each taken when it is asked for."""
@@ -45,11 +49,41 @@ class Turns:
                 self.number.release()
             if turn >= len(work):
                 return
-            yield work[turn]
+            yield _Lasting(work[turn], self.lost)
 
-    def stop(self, _: Future[Any] | None = None) -> None:
-        """Let nobody take another unit."""
+    def stop(self, task: Future[list[dict[str, Any]]]) -> None:
+        """Let nobody take another unit, since a process has found none or has failed."""
         self.over.value = True
+        self.lost.value |= task.cancelled() or bool(task.exception()) or _has_failed(task.result())
+
+    @contextmanager
+    def led(self) -> Iterator[None]:
+        """While this process works: that nobody takes a unit once it is done, and all stop where it raises."""
+        try:
+            yield
+        except BaseException:
+            self.lost.value = True
+            raise
+        finally:
+            self.over.value = True
+
+
+@dataclass(frozen=True)
+class _Lasting:
+    """A unit that ends early once the run has failed: no more of it is needed."""
+
+    unit: Unit
+    lost: Any
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        for batch in self.unit.batches():
+            if self.lost.value:
+                return
+            yield batch
+
+
+def _has_failed(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(row["kind"] == FAILED for row in rows)
 
 
 def cores() -> int:
@@ -83,23 +117,36 @@ def run(work: Sequence[Unit], workers: int, staging: Staging, model_path: str) -
         if workers < 2:
             return _task(0, work, staging, model_path) if work else []
         context = multiprocessing.get_context("spawn")
-        turns = Turns(context.Value("q", 0), context.RawValue("b", False))
+        turns = Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
         with (
             ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_join, initargs=(turns,)) as pool,
             _one_thread_meanwhile(),
         ):
-            tasks = [pool.submit(_beside, task, work, staging, model_path) for task in range(1, workers)]
-            for task in tasks:
-                task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
-            try:
+            with _uninterrupted():
+                tasks = [pool.submit(_beside, task, work, staging, model_path) for task in range(1, workers)]
+            with turns.led():
+                for task in tasks:
+                    task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
                 rows = _task(0, turns.of(work), staging, model_path)
-            finally:
-                turns.stop()
+                turns.lost.value |= _has_failed(rows)
             return [*rows, *(row for done in as_completed(tasks) for row in done.result())]
     except OSError as error:
         raise Unavailable(f"a file can't be read or written: {error}") from error
     except BrokenProcessPool as error:
         raise Unavailable(_DIED) from error
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that start meanwhile don't get the terminal's Ctrl-C: this one does, and tells them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def one_thread() -> None:

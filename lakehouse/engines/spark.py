@@ -15,7 +15,8 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _UNREADABLE = re.compile(
     r"^(?:OSError|FileNotFoundError|PermissionError|ConnectionError): .*|\[FAILED_READ_FILE.*", re.MULTILINE
 )
+_PASSING = re.compile(r"^lakehouse\.errors\.Unavailable: (.*)", re.MULTILINE)
 T = TypeVar("T")
 MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
 
@@ -79,10 +81,16 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
             builder = builder.config(key, value)
     with _in_scratch():
         spark = builder.getOrCreate()
+    _ours.append(True)
     try:
         yield spark
     finally:
+        _ours.clear()
         spark.stop()
+
+
+_ours: list[bool] = []
+"""Whether the active session is one of our own."""
 
 
 @contextmanager
@@ -155,23 +163,52 @@ def driver_host(spark: SparkSession) -> str:
     return str(spark.conf.get("spark.driver.host", "")) if _classic(spark) else ""
 
 
+@dataclass
+class Job:
+    """A run's work on Spark, which ends as soon as a worker is known to have failed for good: `failure` is its row."""
+
+    spark: SparkSession
+    failure: dict[str, Any] | None = None
+
+    def fail(self, row: dict[str, Any]) -> None:
+        """Keep the first failure, and stop the other tasks in a session of our own; another's may have other work.
+
+        Interrupting what has a tag would be narrower, but finds nothing of Python's on Spark 4.2.
+        """
+        if self.failure is not None:
+            return
+        self.failure = row
+        if _ours:
+            with suppress(Exception):  # then the others go on, and the manifest tells of the failure at their end
+                self.spark.interruptAll()
+
+    def collect(self, frame: DataFrame) -> list[dict[str, Any]]:
+        """The manifest rows of all tasks, or only that of the failure."""
+        try:
+            return _collect(frame)
+        except Exception:
+            if self.failure is None:
+                raise
+            return [self.failure]
+
+
 def run_units(
-    spark: SparkSession, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: model.Model
+    job: Job, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: model.Model
 ) -> list[dict[str, Any]]:
     """Run the worker with one Spark task a share; the manifest rows of all."""
     if not shares:
         return []
-    with _shipped(spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
+    with _shipped(job.spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
         tasks = len(shares)
-        frame = spark.range(0, tasks, 1, tasks)
-        return _collect(frame.mapInArrow(functools.partial(_unit_tasks, plan, archive), MANIFEST_DDL))
+        frame = job.spark.range(0, tasks, 1, tasks)
+        return job.collect(frame.mapInArrow(functools.partial(_unit_tasks, plan, archive), MANIFEST_DDL))
 
 
-def run_frame(spark: SparkSession, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
+def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
-    with _shipped(spark, staging, fetched, []) as (plan, archive):
-        return _collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
+    with _shipped(job.spark, staging, fetched, []) as (plan, archive):
+        return job.collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
 
 
 def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T]) -> list[T]:
@@ -231,6 +268,8 @@ def _collect(frame: DataFrame) -> list[dict[str, Any]]:
 
 def _refuse_unreadable(error: Exception) -> None:
     """Raise Unavailable where a file is the cause, which Java's own exceptions tell as well as Spark's."""
+    if found := _PASSING.search(str(error)):
+        raise Unavailable(found[1]) from error
     if found := _UNREADABLE.search(str(error)):
         raise Unavailable(f"a file can't be read or written: {found[0]}") from error
 
@@ -292,6 +331,8 @@ def _unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Itera
     for task in (task for batch in ids for task in batch.column(0).to_pylist()):
         try:
             staging, shares, predict = _open(plan, archive)
+        except Unavailable:
+            raise  # Spark tries again
         except LakehouseError as error:
             yield manifest_batch([failed(task, error)])
             continue
@@ -306,6 +347,8 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
     task = context.partitionId() if context else 0
     try:
         staging, _, predict = _open(plan, archive)
+    except Unavailable:
+        raise  # Spark tries again
     except LakehouseError as error:
         yield manifest_batch([failed(task, error)])
         return

@@ -33,20 +33,12 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
     Snowflake lacks blocked runs too: there such a run is of the identity that its slice gives, if there is a slice.
     """
     recorded = only_recorded(scored, runs)
-    at = place.column(runs.at)
-    published = [*_recorded(scored, place)]
-    if runs.every:
-        published.append(exp.EQ(this=place.column("status"), expression=exp.Literal.string("published")))
-    newest = chosen(runs.table, [place.column("identity"), place.named(exp.Max(this=at), "newest")])
-    newest = newest.where(*published).group_by(place.column("identity"))
-    own = chosen(runs.table, [place.column(name) for name in ("run_id", "identity", runs.at)])
-    own = own.where(*_recorded(scored, place))
+    owned = ["run_id", "identity", "generation", runs.at, *(["status"] if runs.every else [])]
+    own = chosen(runs.table, [place.column(name) for name in owned]).where(*_recorded(scored, place))
     if runs.every:  # it was overtaken after its quarantine commit
         own = own.where(exp.NEQ(this=place.column("status"), expression=exp.Literal.string("failed")))
-    identity, end = place.column("identity", "own"), place.column(runs.at, "own")
+    identity = place.column("identity", "own")
     of = identity if recorded else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
-    ended = exp.Coalesce(this=end, expressions=[place.column(SCORED_AT, "aside")])
-    last = place.column("newest", "later")
     by = [place.column(RUN_ID, "aside"), *(place.column(name, "aside") for name in (_RULE, _COLUMN))]
     query = chosen(
         _exploded(scored, place, aside).subquery(copy=False),
@@ -57,11 +49,66 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
         exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True), join_type="inner" if recorded else "left",
         on=exp.EQ(this=place.column("run_id", "own"), expression=place.column(RUN_ID, "aside")),
     ).join(
-        exp.alias_(newest.subquery(copy=False), "later", table=True, quoted=True), join_type="left",
+        exp.alias_(_newest(scored, place, runs).subquery(copy=False), "later", table=True, quoted=True),
+        join_type="left",
         on=exp.EQ(this=place.column("identity", "later"), expression=of),
     )  # fmt: skip
-    unsurpassed = exp.or_(exp.Is(this=last, expression=exp.Null()), exp.GTE(this=ended, expression=last.copy()))
-    return query.where(unsurpassed).group_by(*(column.copy() for column in by))
+    return query.where(_stands(place, runs)).group_by(*(column.copy() for column in by))
+
+
+def _newest(scored: Scored, place: Place, runs: Runs) -> exp.Select:
+    """By identity its newest published generation, when the last one was published, and since when generations count.
+
+    They begin with 1 again where a table was made anew: then those from before it don't count.
+    """
+
+    def column(name: str, table: str) -> exp.Column:
+        return place.column(name, table)
+
+    def published(table: str) -> list[exp.Expr]:
+        found = [exp.EQ(this=column("job", table), expression=exp.Literal.string(scored.job)),
+                 exp.NEQ(this=column("run_id", table), expression=exp.Literal.string(""))]  # fmt: skip
+        if runs.every:
+            found.append(exp.EQ(this=column("status", table), expression=exp.Literal.string("published")))
+        return list(found)
+
+    several = exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1))
+    begun = exp.case().when(several, exp.Max(this=column(runs.at, "first")))
+    first = chosen(runs.table, [column("identity", "first"), place.named(begun, "begun")], "first")
+    is_first = exp.EQ(this=column("generation", "first"), expression=exp.Literal.number(1))
+    first = first.where(*published("first"), is_first).group_by(column("identity", "first"))
+    since = column("begun", "first")
+    counts = exp.or_(
+        exp.Is(this=since, expression=exp.Null()), exp.GTE(this=column(runs.at, "run"), expression=since.copy())
+    )
+    newest = exp.Max(this=exp.case().when(counts, column("generation", "run")))
+    columns = [place.named(newest, "newest"), place.named(exp.Max(this=column(runs.at, "run")), "ended"),
+               place.named(exp.Max(this=since.copy()), "begun")]  # fmt: skip
+    query = chosen(runs.table, [column("identity", "run"), *columns], "run").join(
+        exp.alias_(first.subquery(copy=False), "first", table=True, quoted=True), join_type="left",
+        on=exp.EQ(this=column("identity", "first"), expression=column("identity", "run")),
+    )  # fmt: skip
+    return query.where(*published("run")).group_by(column("identity", "run"))
+
+
+def _stands(place: Place, runs: Runs) -> exp.Expr:
+    """Whether no later run superseded a row's: by generation, and by time where the run has no record to tell it."""
+    generation, newest = place.column("generation", "own"), place.column("newest", "later")
+    begun = place.column("begun", "later")
+    ahead: exp.Expr = exp.GTE(this=generation, expression=newest)
+    if runs.every:
+        same = exp.EQ(this=generation.copy(), expression=newest.copy())
+        status = exp.EQ(this=place.column("status", "own"), expression=exp.Literal.string("published"))
+        ahead = exp.or_(exp.GT(this=generation.copy(), expression=newest.copy()), exp.and_(same, status))
+    counts = exp.or_(
+        exp.Is(this=begun, expression=exp.Null()),
+        exp.GTE(this=place.column(runs.at, "own"), expression=begun.copy()),
+    )
+    unknown = exp.Is(this=generation.copy(), expression=exp.Null())
+    after = exp.GTE(this=place.column(SCORED_AT, "aside"), expression=place.column("ended", "later"))
+    never = exp.Is(this=newest.copy(), expression=exp.Null())
+    known = exp.not_(unknown.copy())
+    return exp.or_(never, exp.and_(unknown, after), exp.and_(known, counts, ahead))
 
 
 def only_recorded(scored: Scored, runs: Runs) -> bool:
