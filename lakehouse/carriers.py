@@ -88,6 +88,8 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session(bool(staging.scoring.on_scores.others))
+            _require_delta(spark, plan)
+            _require_shared(spark, plan)
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
@@ -98,14 +100,36 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
     spark = session()
+    _require_delta(spark, plan)
     rows = delta.frame(spark, plan.pinned, plan.columns)
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
+        _require_shared(spark, plan)
         with listen(engine.driver_host(spark), request.watch) as address:
             return engine.run_frame(spark, rows, replace(staging, progress=address), plan.model)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
+
+
+def _require_delta(spark: SparkSession, plan: Plan) -> None:
+    """Raise ConfigError, before anything is scored, where the session lacks what it has to open itself."""
+    from lakehouse.engines import equipment
+
+    for why, table in plan.needs_delta.items():
+        equipment.require_delta(spark, table, why)
+
+
+def _require_shared(spark: SparkSession, plan: Plan) -> None:
+    """Raise ConfigError, before anything is scored, where executors don't reach what the driver does."""
+    from lakehouse.engines import probing
+
+    if probing.one_machine(spark):
+        return
+    pinned, read = plan.pinned, None
+    if isinstance(pinned, delta.Pinned) and plan.carrier == FILES and pinned.files:
+        read = pinned.snapshot.location.join(pinned.files[0].relative)
+    probing.require_shared(spark, plan.run_id, read, [plan.sink.root, plan.quarantine.root])
 
 
 def units(plan: Plan) -> int | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import delta, snowflake
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
     from lakehouse.engines import spark as engines
 
     with engines.session(delta=True) as spark:
-        places = {key: _place(spark, name, key) for key, name in names.items()}
+        with _of_delta(names):
+            places = {key: _place(spark, name, key) for key, name in names.items()}
         try:
             yield _with_places(job, places)
         finally:
@@ -67,6 +68,21 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
                 if not spark.catalog.tableExists(name) and delta.open_table(locate(places[key])) is not None:
                     literal = locate(places[key]).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
                     spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+
+
+@contextmanager
+def _of_delta(names: Mapping[str, str]) -> Iterator[None]:
+    """Say in a line where the session's catalog can't be asked for tables of Delta."""
+    from lakehouse.engines.equipment import lacking
+
+    try:
+        yield
+    except Exception as error:
+        key, name = next(iter(names.items()))
+        refusal = None if isinstance(error, LakehouseError) else lacking(error, f"{key}: {name!r} is a catalog's name")
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def _in_snowflake(job: Job) -> Job:

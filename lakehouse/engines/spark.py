@@ -16,7 +16,7 @@ import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lakehouse import model
-from lakehouse.engines import runtime
+from lakehouse.engines import quiet, runtime
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
@@ -70,7 +70,8 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     if not os.environ.get("SPARK_REMOTE"):
         for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta, s3)).items():
             builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    with nullcontext() if submitted else quiet.start():
+        spark = builder.getOrCreate()
     try:
         yield spark
     finally:
@@ -88,7 +89,17 @@ def _submitted_settings(delta: bool) -> dict[str, str]:
     from pyspark import SparkConf
 
     given = SparkConf()
-    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key)}
+    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key) and _may_have_delta(given)}
+
+
+def _may_have_delta(given: Any) -> bool:
+    """Whether a submitted session may find Delta's classes: told of an extension that it can't load, Spark warns of it
+    with its whole stack, and goes on without.
+    """
+    named = [given.get(key, "") for key in ("spark.jars", "spark.jars.packages")]
+    elsewhere = given.get("spark.driver.extraClassPath", "") or os.environ.get("SPARK_DIST_CLASSPATH", "")
+    home = Path(os.environ.get("SPARK_HOME", "")) / "jars"
+    return bool(elsewhere) or any("delta" in text for text in named) or any(home.glob("delta-spark*.jar"))
 
 
 def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
@@ -96,7 +107,6 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.master": "local[*,4]",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "2g",
@@ -104,6 +114,7 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 2),
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        **quiet.settings(),
     }
     if delta:
         found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import delta
+from lakehouse.engines.equipment import lacking
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.sinks.slices import inside, living
 from lakehouse.sinks.target import Overtaken, Target, slice_name, version_of
@@ -148,10 +149,9 @@ def _spoken(target: Target, snapshot: delta.Snapshot) -> Iterator[None]:
             raise Blocked(f"{name}: a rule of the table stands against {slice_name(target.slice)}: {first}") from error
         if any(sign in text for sign in _OVERTAKEN):
             raise delta.Conflict(f"{name}: another writer committed first: {first}") from error
-        if "delta" in text.lower() and ("ClassNotFound" in text or "DATA_SOURCE_NOT_FOUND" in text):
-            raise Unavailable(
-                f'{name} has to be written by Spark itself, and this Spark has no Delta: add --jars "$(lakehouse jars)"'
-            ) from error
+        refusal = lacking(error, f"{name} has to be written by Spark itself", snapshot.location.remote)
+        if refusal is not None:  # whoever finishes the run may have what is lacking
+            raise Unavailable(str(refusal)) from error
         raise
 
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from lakehouse.contract import conform, stored_name
 from lakehouse.delta import DataFile, Snapshot, open_table
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.engines.equipment import lacking
+from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
 from lakehouse.sources import FILES, FRAME
 from lakehouse.storage import Location, locate, shown, siblings
@@ -224,8 +225,20 @@ class FileUnit:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
 
-        Raises OSError when the file yields another number of rows than its footer says.
+        Raises OSError when the file yields another number of rows than its footer says, ConfigError for one that can't
+        be Parquet, Unavailable for one that is gone.
         """
+        try:
+            yield from self._batches()
+        except FileNotFoundError as error:
+            raise Unavailable(
+                f"{self.path} of {shown(self.reading.root)} is not there any more (VACUUM?): the next run reads the "
+                "table's newest version"
+            ) from error
+        except pa.ArrowInvalid as error:
+            raise ConfigError(f"{self.path} of {shown(self.reading.root)} can't be read as Parquet: {error}") from error
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
         file = pq.ParquetFile(
             f"{reading.root.path}/{self.path}",
@@ -350,8 +363,6 @@ def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
 """Settings of a session by which files that can't be read are left out without a word; reads of Delta can't differ."""
-_NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
-_NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
 
 
 def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
@@ -368,23 +379,10 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFr
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
+        refusal = lacking(error, f"{pinned.name} has to be read by Spark itself", location.remote)
+        if refusal is not None:
+            raise refusal from error
         text = str(error)
-        if any(sign in text for sign in _NO_DELTA):
-            raise ConfigError(
-                f"{pinned.name} has to be read by Spark itself, and this Spark has no Delta: add "
-                '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
-            ) from error
-        if location.remote and any(sign in text for sign in _NO_S3):
-            raise ConfigError(
-                f"{pinned.name} has to be read by Spark itself, and this Spark has no S3 file system: add "
-                '--jars "$(lakehouse jars --s3)" to spark-submit'
-            ) from error
-        if "DELTA_CONFIGURE_SPARK_SESSION" in text:
-            raise ConfigError(
-                f"{pinned.name} has to be read by Spark itself, and this session was opened without Delta's extension: "
-                "set spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
-                "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog when it is created"
-            ) from error
         if "DELTA_UNSUPPORTED_TIME_TRAVEL" in text:
             raise ConfigError(
                 f"{pinned.name} at version {pinned.snapshot.version} has to be read by Spark itself, which goes back "
