@@ -80,7 +80,7 @@ def score(
     Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
     5 outside system unavailable or partial, 6 input not ready, 1 a defect.
     """
-    from lakehouse import ledger, pipeline, report, verification
+    from lakehouse import ledger, pipeline, planned, report, verification
     from lakehouse.storage import locate
 
     run_id = pipeline.new_run_id()
@@ -104,7 +104,8 @@ def score(
         typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}", err=as_json)
     if not as_json:
         again = _again(conf, date, target, overrides, engine)
-        typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))
+        plan, width = outcome.plan, planned.terminal_width()
+        typer.echo(planned.plan_text(plan, width) if plan else report.outcome(job, outcome, again))
 
 
 @app.command()
