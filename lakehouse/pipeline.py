@@ -32,7 +32,7 @@ from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
-from lakehouse.prepare import prepare
+from lakehouse.prepare import Prepared, prepare
 from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
 from lakehouse.rules import Other
 from lakehouse.sinks import merge
@@ -107,6 +107,8 @@ def _score(job: Job, request: Request) -> Result:
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
+        for note in tables.notes:
+            request.say("warning", {"message": note})
         clock.lap("plan")
         if request.dry_run:
             added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
@@ -115,8 +117,9 @@ def _score(job: Job, request: Request) -> Result:
         stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state))
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
-        _require_rows(job, tally.read)
-        verdict, moved = _judge(plan, tables.staging, tally, carry, state, request)
+        if not tally.hopeless:
+            _require_rows(job, tally.read)
+        verdict, moved = _judge(plan, tables, tally, carry, state, request)
         clock.lap("checks")
         intent = intend(plan, tables, tally, verdict, request, clock.seconds)
         stands = _blocked(plan, tables.staging, tally, verdict) if verdict.problems else ""
@@ -159,24 +162,48 @@ def _require_rows(job: Job, rows: int | None) -> None:
 
 
 def _judge(
-    plan: Plan, staging: Staging, tally: Tally, carry: Carrier, state: Location, request: Request
+    plan: Plan, tables: Prepared, tally: Tally, carry: Carrier, state: Location, request: Request
 ) -> tuple[Verdict, drift.Moved]:
     """The verdict of all checks, and how the run stands to its baseline."""
-    twice = _twice(plan, staging, tally)
+    staging = tables.staging
+    stands = [_twice(plan, staging, tally), _cut_short(plan, tally), _guessed(tables, tally)]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(tally, [], Quarantine(max_fraction=1.0), [twice]), drift.unmoved(tally)
+        return audit.judge(tally, [], Quarantine(max_fraction=1.0), stands), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks.quarantine, [twice, against], [doubt]), moved
+    return audit.judge(tally, found, plan.job.checks.quarantine, [*stands, against], [doubt]), moved
+
+
+def _cut_short(plan: Plan, tally: Tally) -> str:
+    """That not all was read, where the model fails on so many rows that nothing could be published."""
+    if not tally.hopeless:
+        return ""
+    allowed, rows = audit.allowance(plan.job.checks.quarantine, plan.pinned.rows), plan.pinned.rows
+    of = f" of at most {rows:,}" if rows is not None else ""
+    return (
+        f"scoring stopped after {tally.read:,}{of} rows: the model can't score more rows than the {allowed:,} that may "
+        "be set aside; those of them that were not tried one by one any more say not_tried"
+    )
+
+
+def _guessed(tables: Prepared, tally: Tally) -> str:
+    """Why scores can't be published whose type is a guess."""
+    if not tables.untried or not tally.scored:
+        return ""
+    names = ", ".join(output.name for output in tables.staging.scoring.outputs)
+    return (
+        f"no row of the sample had a key and all features, so that the type of {names} was not known when the scoring "
+        "began: have the input begin with rows that can be scored, or use the local engine, which looks at all of them"
+    )
 
 
 def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> list[Finding]:
     """What became of every expectation: most were counted in the pass, Great Expectations runs the rest."""
     found, left = audit.findings("features", plan.on_features, tally.checks["features"])
-    if left:
+    if left and not tally.hopeless:
         found += audit.validate("features", left, carry.features(_needed(left)))
     more, left = audit.findings("scores", staging.scoring.on_scores, tally.checks["scores"])
-    if left and tally.scored_files:
+    if left and tally.scored_files and not tally.hopeless:
         more += audit.validate("scores", left, carry.scores(_needed(left), staging, tally))
     return [*found, *more]
 

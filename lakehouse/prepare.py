@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from lakehouse import audit, contract, model, rules, sinks
-from lakehouse.errors import ConfigError, NotReady
-from lakehouse.outputs import Output, read_outputs
+from lakehouse.errors import ConfigError, ModelRefused, NotReady
+from lakehouse.outputs import Output, read_outputs, settle
 from lakehouse.plan import Plan
-from lakehouse.scoring import NO_CHECKS, Scoring, try_on
+from lakehouse.scoring import NO_CHECKS, Scoring, told, try_on
 from lakehouse.sinks.target import Standing, State
 from lakehouse.staging import Staging
+
+_FEW = 1_024
+_MOST_BATCHES = 4_096
+"""So many batches of the sample are looked through for rows on which the model does not raise."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it."""
+    """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
+
+    `notes`: what there is to say of it. `untried`: no row of the sample could be given to the model.
+    """
 
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
     lacks: Mapping[str, tuple[pa.Field, ...] | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    untried: bool = False
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
@@ -42,12 +51,13 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         plan.on_features,
     )  # fmt: skip
     answer = _answer(untyped, sample, predictor, plan)
-    outputs = _outputs(plan, predictor, answer)
+    outputs, notes = _outputs(plan, predictor, answer)
     kept = [pa.field(c, contract.loose(schema.field(c).type)) for c in (*job.keys, *job.keep)]
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(plan.suites.scores, pa.schema(scored))
-    scoring = replace(untyped, outputs=outputs, on_scores=on_scores)
+    allowed = None if replays is not None else audit.allowance(job.checks.quarantine, plan.pinned.rows)
+    scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
     set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs]
@@ -69,8 +79,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     )
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     tables = Prepared(
-        staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices])
-    )
+        staging, pa.schema([*staging.scored_schema, *slices]), pa.schema([*staging.quarantine_schema, *slices]),
+        notes=tuple(notes), untried=answer is None,
+    )  # fmt: skip
     aside = Standing(plan.quarantine, State(0, False, None), plan.slice_types)
     wanted = [*((s, tables.scored) for s in plan.sinks), (aside, tables.quarantine)]
     return replace(tables, lacks={s.target.uri: sinks.of(s.target.type).lacks(s, schema) for s, schema in wanted})
@@ -104,20 +115,43 @@ def _lineage(plan: Plan, replays: Mapping[str, Any] | None) -> dict[str, Any]:
 def _answer(
     scoring: Scoring, sample: Iterable[pa.RecordBatch], predictor: model.Predictor, plan: Plan
 ) -> tuple[Any, int] | None:
-    """The model's answer to a few rows of the input; None where no row has a key and every required feature."""
-    looked = 0
-    for batch in sample:
+    """The model's answer to a few rows of the input; None where no row has a key and every required feature.
+
+    Where the model raises on the first rows, others from further on are tried: bad rows may stand anywhere.
+    Raises ModelRefused where it raises on all of them, NotReady where there are no rows.
+    """
+    looked, refused, error = 0, 0, Exception()
+    for number, batch in enumerate(sample):
         looked += batch.num_rows
+        if refused and not _looked_at(number):
+            continue
         answer = try_on(batch, scoring, predictor.predict)
-        if answer is not None:
+        if isinstance(answer, Exception):
+            refused, error = refused + 1, answer
+        elif answer is not None:
             return answer
+        if refused and number >= _MOST_BATCHES:
+            break
     if not looked:
         raise NotReady(f"{plan.pinned.name}: no row passes source.where: nothing to score, nothing was replaced")
+    if refused:
+        where = f"rows from all over the first {looked:,}" if looked > _FEW else f"{looked:,} rows"
+        raise ModelRefused(f"the model raises on every row it was tried on ({where}):\n{told(error)}")
     return None
 
 
-def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int] | None) -> tuple[Output, ...]:
-    """The job's predictions as parts of the model's output, with the types of what it answered."""
+def _looked_at(number: int) -> bool:
+    """Whether a batch of the sample is tried where earlier ones failed: the first ones, then ever fewer."""
+    return number < 4 or number & (number - 1) == 0
+
+
+def _outputs(
+    plan: Plan, predictor: model.Predictor, answer: tuple[Any, int] | None
+) -> tuple[tuple[Output, ...], list[str]]:
+    """The job's predictions as parts of the model's output, with their types; and what there is to say of these.
+
+    The output signature declares what pyfunc answers with; of a method that the job names the sample decides.
+    """
     named = plan.model.output_names
     wanted = plan.job.predictions
     if wanted is None:
@@ -131,17 +165,47 @@ def _outputs(plan: Plan, predictor: model.Predictor, answer: tuple[Any, int] | N
             raise ConfigError(
                 f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
             )
+    declares = plan.model.outputs if plan.job.model.method is None else []
+    declared = [model.output_type(declares, o.part) if declares else None for o in outputs]
     if answer is None:
-        # Every row will go to quarantine and the run be blocked, so no value of this type is ever written.
-        return tuple(replace(o, type=pa.float64()) for o in outputs)
+        return _untried(outputs, declared)
     values, rows = answer
     outputs = [_placed(o, named, values) for o in outputs]
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
             _require_probabilities(output.name, values, predictor)
-    arrays = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
+    arrays, _ = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
     read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
-    return tuple(replace(o, type=storable(a.type, o.name)) for o, a in zip(outputs, arrays, strict=True))
+    typed, notes = [], []
+    for output, says, array in zip(outputs, declared, arrays, strict=True):
+        kind, contradicts = settle(says or _held(plan, output, array), array)
+        if pa.types.is_null(kind):
+            raise ModelRefused(
+                f"predictions.{output.name}: the model answers {rows:,} rows of the input with nothing but nulls, and "
+                "its signature declares no output, so that the column's type isn't known: log it with one"
+            )
+        if contradicts:
+            notes.append(
+                f"predictions.{output.name}: the model's signature declares {says}, it answers with {array.type}, "
+                "which is the column's type"
+            )
+        typed.append(replace(output, type=storable(kind, output.name)))
+    return tuple(typed), notes
+
+
+def _held(plan: Plan, output: Output, seen: pa.Array) -> pa.DataType | None:
+    """The type of the scored table's own column where it is a floating one and the sample has whole numbers only."""
+    held = plan.sinks[0].held.get(output.name)
+    if held is None or not pa.types.is_floating(held) or not pa.types.is_integer(seen.type):
+        return None
+    return held
+
+
+def _untried(outputs: Sequence[Output], declared: Sequence[pa.DataType | None]) -> tuple[tuple[Output, ...], list[str]]:
+    """Outputs of a model that could not be tried: as declared; a guess where nothing is, and nothing is published."""
+    return tuple(
+        replace(o, type=storable(d or pa.float64(), o.name)) for o, d in zip(outputs, declared, strict=True)
+    ), []
 
 
 def _output(name: str, prediction: Any, predictor: model.Predictor, named: tuple[str, ...]) -> Output:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import profile, rules
-from lakehouse.contract import REASONS, WARNINGS, Feature, as_feature
-from lakehouse.errors import ModelRefused
+from lakehouse.contract import REASONS, WARNINGS, Feature
+from lakehouse.inputs import model_input, unfit
+from lakehouse.isolation import NOT_TRIED, isolate
 from lakehouse.outputs import Output, read_outputs
 from lakehouse.predicate import Comparison, mask
 from lakehouse.profile import Sketches
@@ -29,10 +29,11 @@ from lakehouse.rules.outcomes import EXAMPLES
 Predict = Callable[[Any], Any]
 
 NO_CHECKS = Compiled((), (), ())
-ISOLATION_CALLS = 2_000
-"""Model calls that one worker may spend on finding the rows that make the model raise."""
 _PROBES = 8
 _TRIED = 64
+_CAUSES, _PLACES = 3, 4
+_SAID = 500
+"""Characters of an exception that stand beside a row."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What `score_batch` needs to know of a job. `matrix`: the model takes one 2-D array, not a frame."""
+    """What `score_batch` needs to know of a job. `matrix`: the model takes one 2-D array, not a frame.
+
+    `allowed`: with more rows set aside the run is sure to be blocked, so no more calls are spent on finding them.
+    """
 
     keys: tuple[str, ...]
     keep: tuple[str, ...]
@@ -58,6 +62,7 @@ class Scoring:
     constraints: tuple[Constraint, ...] = ()
     on_features: Compiled = NO_CHECKS
     on_scores: Compiled = NO_CHECKS
+    allowed: int | None = None
 
 
 @dataclass
@@ -72,7 +77,8 @@ class Checked:
 class Counters:
     """What one worker saw so far; `reasons` counts quarantined rows by rule and column.
 
-    `features` and `scores` are None where the job has no suite; `profiles` are of both, by name.
+    `features` and `scores` are None where the job has no suite; `profiles` are of both, by name. `hopeless`: the model
+    failed on more rows than the run may set aside, so that going on is of no use.
     """
 
     read: int = 0
@@ -80,6 +86,7 @@ class Counters:
     quarantined: int = 0
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     isolation_calls: int = 0
+    hopeless: bool = False
     features: Checked | None = None
     scores: Checked | None = None
     profiles: dict[str, Sketches] = field(default_factory=dict)
@@ -109,13 +116,16 @@ def score_batch(
 
     Returns the scored rows (keys, keep, predictions, `_warnings` where there are rules that warn, in this order) and
     the quarantined ones (the input columns and `_reasons`), None when there are none; adds to `counters`. Every row
-    of `batch` is in exactly one of the two. Raises ModelRefused when the model raises on everything, or answers with
-    another number of rows than it was given.
+    of `batch` is in exactly one of the two. Raises ModelRefused when the model answers with another number of rows than
+    it was given.
     """
     broken, warned = _held_against(batch, scoring.on_features.rows, counters.features)
-    broken = [*_unfit(batch, scoring), *broken]
+    broken = [*unfit(batch, scoring), *broken]
     rows, fit = _without(batch, None, broken)
-    predictions, failures = _predict(fit, scoring, predict, counters)
+    room = None
+    if scoring.allowed is not None:
+        room = scoring.allowed - counters.quarantined - (batch.num_rows - fit.num_rows)
+    predictions, failures = _predict(fit, scoring, predict, counters, room)
     if failures:
         broken += renumbered(failures, rows)
         rows, fit = _without(fit, rows, failures)
@@ -192,50 +202,32 @@ def _breaking(scored: pa.RecordBatch, constraints: tuple[Constraint, ...]) -> li
     return found
 
 
-def _unfit(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
-    """Rows that can't be given to the model: a null key, or a null that the feature's type can't hold.
+def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | Exception | None:
+    """The model's raw answer to rows of a sample, at most 64, and their number; the exception where it raises on all.
 
-    With `nulls: quarantine` every null in a required feature is such, and every NaN or infinity.
-    """
-    broken = [Broken("key_not_null", name, _null_rows(batch.column(name))) for name in scoring.keys]
-    for feature in scoring.features:
-        column = batch.column(feature.column)
-        holds_null = not (pa.types.is_integer(feature.type) or pa.types.is_boolean(feature.type))
-        if feature.required and (scoring.nulls == "quarantine" or not holds_null):
-            broken.append(Broken("required", feature.column, _null_rows(column)))
-        if feature.required and scoring.nulls == "quarantine" and pa.types.is_floating(column.type):
-            broken.append(_not_finite(feature.column, column))
-    return [b for b in broken if len(b.rows)]
-
-
-def _not_finite(name: str, column: pa.Array) -> Broken:
-    rows = np.flatnonzero(pc.fill_null(pc.invert(pc.is_finite(column)), False).to_numpy(zero_copy_only=False))
-    return Broken("finite", name, rows, column.take(pa.array(rows, pa.int64())).cast(pa.string()))
-
-
-def _null_rows(column: pa.Array) -> Numbers:
-    if column.null_count == 0:
-        return np.empty(0, np.int64)
-    return np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
-
-
-def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | None:
-    """The model's raw answer to the first rows of a sample that it takes, at most 64, and their number.
-
-    None when every row is unfit for it by itself. Raises ModelRefused when it raises on all of them.
+    None when every row is unfit for it by itself.
     """
     broken, _ = _held_against(batch, scoring.on_features.rows, begin(scoring).features)
-    _, fit = _without(batch, None, [*_unfit(batch, scoring), *broken])
-    fit = fit.slice(0, _TRIED)
+    _, fit = _without(batch, None, [*unfit(batch, scoring), *broken])
     if fit.num_rows == 0:
         return None
-    frame, counters = model_input(fit, scoring), Counters()
-    answer = _try(predict, frame)
+
+    def ask(start: int, stop: int) -> Any:
+        return _try(predict, fit.slice(start, stop - start), scoring)
+
+    first = min(_TRIED, fit.num_rows)
+    answer = ask(0, first)
     if not isinstance(answer, Exception):
-        return answer, fit.num_rows
-    _refuse_hopeless(frame, predict, counters, answer)
-    answers = [(answer, stop - start) for start, stop, answer in _isolate(frame, predict, counters)]
-    return next((answer, rows) for answer, rows in answers if not isinstance(answer, Exception))
+        return answer, first
+    answers = [(stop - start, answer) for start, stop, answer in isolate(first, answer, ask)]
+    for row in range(first, fit.num_rows, max((fit.num_rows - first) // _PROBES, 1)):
+        stop = min(row + _TRIED, fit.num_rows)
+        answers += [(stop - start, ask(start, stop)) for start, stop in ((row, stop), (row, row + 1))]
+    good = [(rows, answer) for rows, answer in answers if not isinstance(answer, Exception)]
+    if not good:
+        return answer
+    rows, answer = max(good, key=lambda found: found[0])
+    return answer, rows
 
 
 def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counters) -> pa.RecordBatch:
@@ -246,93 +238,87 @@ def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counte
     return pa.RecordBatch.from_arrays([*taken.columns, why], names=[*batch.schema.names, REASONS])
 
 
-def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:
-    """What the model is called with: a DataFrame with the signature's names and dtypes, or a 2-D array.
-
-    Features that are all float64 (or all float32) are laid column by column into one Fortran-ordered matrix,
-    which pandas wraps without a copy and scikit-learn reads as it is. Nulls become NaN in floats and None in
-    strings; optional integers with nulls become pandas' `Int64`, which keeps every digit.
-    """
-    kinds = {feature.type for feature in scoring.features}
-    names = [feature.name for feature in scoring.features]
-    if kinds in ({pa.float64()}, {pa.float32()}) or scoring.matrix:
-        dtype = next(iter(kinds)).to_pandas_dtype()
-        matrix = np.empty((batch.num_rows, len(names)), dtype=dtype, order="F")
-        for i, feature in enumerate(scoring.features):
-            matrix[:, i] = as_feature(batch.column(feature.column), feature.type).to_numpy(zero_copy_only=False)
-        return matrix if scoring.matrix else pd.DataFrame(matrix, columns=names, copy=False)
-    return pd.DataFrame({feature.name: _series(batch.column(feature.column), feature) for feature in scoring.features})
-
-
-def _series(column: pa.Array, feature: Feature) -> pd.Series[Any]:
-    column = as_feature(column, feature.type)
-    nullable = None
-    if pa.types.is_integer(feature.type) and column.null_count:
-        nullable = {feature.type: pd.api.types.pandas_dtype(f"Int{feature.type.bit_width}")}.get
-    series: pd.Series[Any] = column.to_pandas(types_mapper=nullable)
-    return series
-
-
 def _predict(
-    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None
 ) -> tuple[list[pa.Array], list[Broken]]:
-    """Predictions of the rows the model can score, an array an output, and the rows on which it raises."""
+    """Predictions of the rows the model can score, an array an output, and the rows that it can't.
+
+    A model may change what it is called with, so that every call gets a frame of its own, made from the Arrow batch.
+    """
     if batch.num_rows == 0:
         return [pa.array([], type=o.type or pa.null()) for o in scoring.outputs], []
-    frame = model_input(batch, scoring)
-    answer = _try(predict, frame)
-    if not isinstance(answer, Exception):
-        return read_outputs(answer, batch.num_rows, scoring.outputs), []
-    _refuse_hopeless(frame, predict, counters, answer)
-    parts: list[list[pa.Array]] = [[] for _ in scoring.outputs]
-    failures: list[Broken] = []
-    for start, stop, answer in _isolate(frame, predict, counters):
+
+    def ask(start: int, stop: int) -> Any:
+        answer = _try(predict, batch.slice(start, stop - start), scoring)
         if isinstance(answer, Exception):
-            said = f"{type(answer).__name__}: {answer}"[:500].encode(errors="replace").decode()
-            rows = np.arange(start, stop)
-            failures.append(Broken("model_raised", "", rows, pa.array([said] * len(rows), pa.string())))
-            continue
-        for part, array in zip(parts, read_outputs(answer, stop - start, scoring.outputs), strict=True):
-            part.append(array)
-    arrays = [pa.concat_arrays(p) if p else pa.array([], o.type) for p, o in zip(parts, scoring.outputs, strict=True)]
+            return answer
+        return read_outputs(answer, stop - start, scoring.outputs)
+
+    whole = ask(0, batch.num_rows)
+    if not isinstance(whole, Exception):
+        arrays, failures = whole
+    else:
+
+        def ask_again(start: int, stop: int) -> Any:
+            counters.isolation_calls += 1
+            return ask(start, stop)
+
+        arrays, failures = _joined(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
+    if failures:
+        good = np.ones(batch.num_rows, dtype=bool)
+        good[numbers_of(failures)] = False
+        arrays = [array.filter(pa.array(good)) for array in arrays]
+        counters.hopeless |= room is not None and int((~good).sum()) > room
     return arrays, failures
 
 
-def _try(predict: Predict, frame: Any) -> Any:
+def _joined(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> tuple[list[pa.Array], list[Broken]]:
+    """Answers to the parts of a batch as one: an array an output, null where there is no value, and why not."""
+    columns: list[list[pa.Array]] = [[] for _ in outputs]
+    failures: list[Broken] = []
+    raised: dict[int, str] = {}
+    untried: list[int] = []
+    for start, stop, answer in parts:
+        if answer is NOT_TRIED or isinstance(answer, Exception):
+            arrays = [pa.nulls(stop - start, output.type) for output in outputs]
+            if isinstance(answer, Exception):
+                raised[start] = _said(answer)
+            else:
+                untried += range(start, stop)
+        else:
+            arrays, unfitting = answer
+            failures += [replace(broken, rows=broken.rows + start) for broken in unfitting]
+        for column, array in zip(columns, arrays, strict=True):
+            column.append(array)
+    if raised:
+        failures.append(Broken("model_raised", "", np.array(list(raised)), pa.array(list(raised.values()))))
+    if untried:
+        failures.append(Broken("not_tried", "", np.array(untried)))
+    return [pa.concat_arrays(column) for column in columns], failures
+
+
+def _said(error: Exception) -> str:
+    """An exception as a line beside a row: of a long one the end as well, where the cause is."""
+    text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+    return text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-(_SAID - _SAID // 3 - 3) :]}"
+
+
+def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring) -> Any:
     """The model's answer, or the exception it raises; returned, so that no later one is chained to it."""
+    frame = model_input(batch, scoring)
     try:
         return predict(frame)
     except Exception as error:
         return error
 
 
-def _refuse_hopeless(frame: Any, predict: Predict, counters: Counters, error: Exception) -> None:
-    """Raise ModelRefused where nothing was scored yet and the model raises on single rows from all over."""
-    if counters.scored:
-        return
-    count = len(frame)
-    for row in sorted({i * (count - 1) // max(_PROBES - 1, 1) for i in range(_PROBES)}):
-        answer = _try(predict, frame[row : row + 1])
-        if not isinstance(answer, Exception):
-            return
-        error = answer
-    tail = "".join(traceback.format_exception(error)).rstrip()
-    raise ModelRefused(f"the model raises on every row it was tried on:\n{tail}") from None
-
-
-def _isolate(frame: Any, predict: Predict, counters: Counters) -> Iterator[tuple[int, int, Any]]:
-    """Split until the rows on which the model raises stand alone: about k·log2(n) calls for k such rows.
-
-    Yields (start, stop, model output or exception) in order. Once the worker's `ISOLATION_CALLS` are spent,
-    a range that raises is given up whole: its rows go to quarantine with the exception.
-    """
-    stack = [(0, len(frame))]
-    while stack:
-        start, stop = stack.pop()
-        counters.isolation_calls += 1
-        answer = _try(predict, frame[start:stop])
-        if isinstance(answer, Exception) and stop - start > 1 and counters.isolation_calls < ISOLATION_CALLS:
-            middle = (start + stop) // 2
-            stack += [(middle, stop), (start, middle)]
-        else:
-            yield start, stop, answer
+def told(error: BaseException) -> str:
+    """An exception of a model in a few lines: what it says, what caused it, and where in the model it came from."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(lines) < _CAUSES:
+        lines.append(f"{type(cause).__name__}: {cause}")
+        last, cause = cause, cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    places = traceback.extract_tb(last.__traceback__)[-_PLACES:]
+    lines += [f"  at {place.filename}:{place.lineno} in {place.name}: {place.line}" for place in places]
+    return "\n".join(lines)

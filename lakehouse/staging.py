@@ -138,8 +138,9 @@ def stage(
 ) -> list[dict[str, Any]]:
     """Score conformed batches and stage what comes out; the manifest rows of this worker.
 
-    `on_batch` is called with the rows read so far. A model that can't be used ends as one FAILED row instead
-    of an exception, so that no engine tries it again.
+    `on_batch` is called with the rows read so far. Where the model fails on more rows than the run may set aside, the
+    rest is not read. A model that can't be used ends as one FAILED row instead of an exception, so that no engine
+    tries it again.
     """
     counters = begin(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
@@ -153,6 +154,8 @@ def stage(
             if bad is not None:
                 quarantined.write(with_lineage(bad, quarantined.schema, staging.lineage))
             on_batch(counters.read)
+            if counters.hopeless:
+                break
     except LakehouseError as error:
         return [failed(task, error)]
     scored.close()
@@ -163,6 +166,7 @@ def stage(
         "quarantined": counters.quarantined,
         "reasons": [[rule, column, count] for (rule, column), count in sorted(counters.reasons.items())],
         "isolation_calls": counters.isolation_calls,
+        "hopeless": counters.hopeless,
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
         "checks": {
             suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c

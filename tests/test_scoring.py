@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import scoring
 from lakehouse.contract import Feature
 from lakehouse.errors import ModelRefused
-from lakehouse.outputs import Output, read_outputs
+from lakehouse.inputs import model_input
+from lakehouse.outputs import Output
 from lakehouse.predicate import Comparison
-from lakehouse.scoring import Constraint, Counters, Scoring, model_input, score_batch, try_on
+from lakehouse.scoring import Constraint, Counters, Scoring, score_batch, try_on
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
@@ -70,22 +71,27 @@ def test_three_bad_rows_of_200_000_are_set_aside_in_few_calls():
     assert model.calls <= 1 + 8 + 3 * 2 * 18
 
 
-def test_a_model_that_always_raises_is_refused_once_after_few_calls():
+def test_a_model_that_always_raises_is_found_out_in_few_calls_on_a_sample():
     calls = []
 
     def hopeless(frame: pd.DataFrame) -> Any:
         calls.append(len(frame))
         raise RuntimeError("no licence")
 
-    with pytest.raises(ModelRefused) as refused:
-        score_batch(numbered(200_000), PLAIN, hopeless, Counters())
-    message = str(refused.value)
-    assert message.startswith("the model raises on every row it was tried on:\nTraceback")
-    assert message.count("Traceback") == 1
-    assert "in hopeless" in message
-    assert message.endswith("RuntimeError: no licence")
-    assert len(calls) <= 9
-    assert set(calls[1:]) == {1}
+    error = try_on(numbered(1_024), PLAIN, hopeless)
+    assert str(error) == "no licence"
+    assert len(calls) <= 2 * 64 + 2 * 9
+    said = scoring.told(error)
+    assert said.startswith("RuntimeError: no licence\n  at ")
+    assert "in hopeless: raise RuntimeError" in said
+
+
+def test_without_a_row_that_can_be_scored_all_are_set_aside_and_nothing_is_refused():
+    """Whether that is the model's fault or the rows' is for the driver to say, who knows of the other batches."""
+    model = Doubling(*range(300))
+    scored, quarantined = score_batch(numbered(300), PLAIN, model, Counters())
+    assert (scored.num_rows, len(observed(quarantined))) == (0, 300)
+    assert scored.schema.equals(pa.schema([("id", pa.int64()), ("p", pa.float64())]))
 
 
 def test_a_bad_batch_after_scored_ones_is_set_aside_whole_and_refuses_nothing():
@@ -124,36 +130,17 @@ def test_exactly_the_bad_rows_are_set_aside(sizes, bad):
     assert aside == [row for row in everything if row in bad]
 
 
-@SOON
-@given(sizes=BATCHES, bad=st.sets(st.integers(1, 240)), bound=st.integers(0, 20))
-def test_beyond_the_bound_on_calls_no_row_is_lost_and_no_bad_one_scored(monkeypatch, sizes, bad, bound):
-    monkeypatch.setattr(scoring, "ISOLATION_CALLS", bound)
-    good, aside, counters = score_all(sizes, bad)
-    assert sorted(good + aside) == list(range(sum(sizes) + 1))
-    assert not bad.intersection(good)
-    assert (counters.scored, counters.quarantined) == (len(good), len(aside))
-
-
-def test_the_bound_ends_the_splitting(monkeypatch):
-    """300 scattered bad rows in batches of 1,000: once the calls are spent, a batch costs one more than its first."""
-    monkeypatch.setattr(scoring, "ISOLATION_CALLS", 50)
-    model, counters = Doubling(*range(1, 30_000, 100)), Counters()
-    for start in range(0, 30_000, 1_000):
-        score_batch(numbered(1_000, start), PLAIN, model, counters)
-    assert counters.scored + counters.quarantined == counters.read == 30_000
-    pending = 10  # halves that were on the stack, one a level, when the bound was met
-    assert counters.isolation_calls <= 50 + pending + 30
-    assert model.calls <= counters.isolation_calls + 30 + 8
-
-
-def test_a_long_exception_is_cut():
+def test_a_long_exception_keeps_its_end_where_the_cause_is():
     def wordy(frame: pd.DataFrame) -> Any:
         if 3.0 in frame["x"].to_numpy():
-            raise ValueError("x" * 10_000)
+            raise ValueError("begin " + "x" * 10_000 + " the cause")
         return frame["x"].to_numpy()
 
     _, quarantined = score_batch(numbered(8), PLAIN, wordy, Counters())
-    assert observed(quarantined) == {3: [("model_raised", "", "ValueError: " + "x" * 488)]}
+    [(rule, column, said)] = observed(quarantined)[3]
+    assert (rule, column, len(said)) == ("model_raised", "", 500)
+    assert said.startswith("ValueError: begin xxx")
+    assert said.endswith("xxx the cause")
 
 
 @pytest.mark.parametrize("answer", [np.zeros(9), np.zeros(11), np.zeros((1, 10)), [], {"p": [1.0]}])
@@ -161,14 +148,6 @@ def test_another_number_of_rows_is_refused(answer):
     outputs = (Output("p", "p" if isinstance(answer, dict) else "*", pa.float64()),)
     with pytest.raises(ModelRefused, match=r"predictions\.p: the model answered 10 rows with"):
         score_batch(numbered(10), Scoring(("id",), (), DOUBLE, outputs), lambda frame: answer, Counters())
-
-
-@pytest.mark.parametrize("answer", [1.0, None, np.array(1.0), iter([1.0, 2.0])])
-@pytest.mark.parametrize("part", ["*", 0])
-def test_an_answer_without_rows_is_refused(answer, part):
-    complaint = rf"predictions\.p: the model answered 2 rows with a {type(answer).__name__}"
-    with pytest.raises(ModelRefused, match=complaint):
-        read_outputs(answer, 2, (Output("p", part),))
 
 
 def test_an_answer_that_can_not_be_read_is_no_fault_of_a_row():
@@ -195,8 +174,7 @@ def test_a_sample_gives_the_answer_of_the_rows_the_model_takes():
     assert len(answer) == rows >= 1
     nothing = pa.record_batch({"id": pa.array([None], pa.int64()), "x": [1.0]})
     assert try_on(nothing, PLAIN, Doubling()) is None
-    with pytest.raises(ModelRefused, match="can't stand 7"):
-        try_on(numbered(8), PLAIN, Doubling(*range(8)))
+    assert "can't stand" in str(try_on(numbered(8), PLAIN, Doubling(*range(8))))
 
 
 def test_rules_take_nan_for_the_greatest_number_as_spark_does():
@@ -298,94 +276,6 @@ def test_a_tensor_is_a_bare_matrix_of_its_type(kind):
     assert matrix.dtype == kind.to_pandas_dtype()
     assert matrix.flags.f_contiguous
     np.testing.assert_array_equal(matrix, [[1, 3], [2, 4]])
-
-
-# What the model answers
-
-MATRIX = [[0.25, 0.75], [0.5, 0.5]]
-LISTS = pa.list_(pa.float64())
-
-
-@pytest.mark.parametrize(
-    ("answer", "part", "expected"),
-    [
-        (np.array([1.5, 2.5]), "*", pa.array([1.5, 2.5])),
-        (np.array([1.5, 2.5]), 0, pa.array([1.5, 2.5])),
-        (np.array([1, 2], np.int32), "*", pa.array([1, 2], pa.int32())),
-        (np.array(["a", "ü"]), "*", pa.array(["a", "ü"])),
-        (np.array(["a", None], object), "*", pa.array(["a", None])),
-        (np.array([True, False]), "*", pa.array([True, False])),
-        (np.array(MATRIX), 1, pa.array([0.75, 0.5])),
-        (np.array(MATRIX), "*", pa.array(MATRIX, LISTS)),
-        (np.array([[1.5], [2.5]]), "*", pa.array([1.5, 2.5])),
-        (np.asfortranarray(MATRIX), "*", pa.array(MATRIX, LISTS)),
-        (np.array([[1.5], [2.5]]), 0, pa.array([1.5, 2.5])),
-        (pd.Series([1.5, 2.5], index=[7, 3]), "*", pa.array([1.5, 2.5])),
-        (pd.Series(["a", None]), "*", pa.array(["a", None])),
-        (pd.Series([2**53 + 1, None], dtype="Int64"), "*", pa.array([2**53 + 1, None])),
-        (pd.DataFrame({"n": pd.array([2**53 + 1, None], "Int64"), "x": [0.5, 1]}), "n", pa.array([2**53 + 1, None])),
-        (pd.DataFrame({"n": pd.array([1.5, None], "Float64"), "x": [0.5, 1]}), 0, pa.array([1.5, None])),
-        (pd.DataFrame({"no": [0.25, 0.5], "yes": [0.75, 0.5]}), "yes", pa.array([0.75, 0.5])),
-        (pd.DataFrame({"no": [0.25, 0.5], "yes": [0.75, 0.5]}), 1, pa.array([0.75, 0.5])),
-        (pd.DataFrame({"no": [0.25, 0.5], "yes": [0.75, 0.5]}), "*", pa.array(MATRIX, LISTS)),
-        (pd.DataFrame({"only": [1.5, 2.5]}), "*", pa.array([1.5, 2.5])),
-        (pd.DataFrame({0: [1.5, 2.5], 1: ["a", "b"]}), 1, pa.array(["a", "b"])),
-        ([1.5, 2.5], "*", pa.array([1.5, 2.5])),
-        (["a", None], "*", pa.array(["a", None])),
-        (MATRIX, 1, pa.array([0.75, 0.5])),
-        (MATRIX, "*", pa.array(MATRIX, LISTS)),
-        ({"score": np.array([1.5, 2.5]), "label": ["a", "b"]}, "score", pa.array([1.5, 2.5])),
-        ({"score": np.array([1.5, 2.5]), "label": ["a", "b"]}, "label", pa.array(["a", "b"])),
-    ],
-)  # fmt: skip
-def test_every_kind_of_answer_is_read(answer, part, expected):
-    [array] = read_outputs(answer, 2, (Output("p", part),))
-    assert_tables_equal(pa.table({"p": array}), pa.table({"p": expected}))
-
-
-@pytest.mark.parametrize(
-    ("answer", "part", "complaint"),
-    [
-        (np.array(MATRIX), 2, "no column 2, the model's output has 2"),
-        (np.array([1.5, 2.5]), 1, "no column 1, the model's output has 1"),
-        (np.array(MATRIX), "yes", "the model's output has no names, so no 'yes'"),
-        (pd.DataFrame({"no": [0.25, 0.5]}), "yes", r"the model has no output 'yes', it has \['no'\]"),
-        ([[1.0], [1.0, 2.0]], 1, "no column 1, the model's rows differ in length"),
-        ({"no": [0.25, 0.5]}, "yes", r"the model has no output 'yes', it has \['no'\]"),
-        ({"no": [0.25, 0.5]}, "*", r"the model has no output '\*', it has \['no'\]"),
-    ],
-)
-def test_a_part_that_is_not_there_is_refused(answer, part, complaint):
-    with pytest.raises(ModelRefused, match=rf"predictions\.p: {complaint}"):
-        read_outputs(answer, 2, (Output("p", part),))
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [(["a", "b"], pa.float64()), (np.array([1.5, 2.5]), pa.int64()), (np.array([2**40, 1]), pa.int32()),
-     (np.array([{}, []], object), pa.string()), ([2**70, 1], None), (["\ud800", ""], None),
-     (np.zeros(2, complex), None)],
-)  # fmt: skip
-def test_values_of_another_type_are_refused(answer, kind):
-    with pytest.raises(ModelRefused, match=r"predictions\.p: the model's values don't fit"):
-        read_outputs(answer, 2, (Output("p", "*", kind),))
-
-
-def test_nan_is_a_value_and_none_is_not():
-    answer = np.array([np.nan, 1.0, -np.inf])
-    [array] = read_outputs(answer, 3, (Output("p", "*", pa.float64()),))
-    assert_tables_equal(pa.table({"p": array}), pa.table({"p": pa.array(answer)}))
-    assert array.null_count == 0
-
-
-def test_a_threshold_is_reached_by_its_own_value_and_nan_is_unknown():
-    values = np.array([0.5, np.nextafter(0.5, 0), np.inf, -np.inf, np.nan])
-    [array] = read_outputs(values, 5, (Output("p", "*", pa.bool_(), 0.5),))
-    assert array.to_pylist() == [True, False, True, False, None]
-    [array] = read_outputs(np.array([1, 2]), 2, (Output("p", "*", pa.bool_(), 1.5),))
-    assert array.to_pylist() == [False, True]
-    with pytest.raises(ModelRefused, match=r"predictions\.p: a threshold needs numbers, the model gives string"):
-        read_outputs(["a", "b"], 2, (Output("p", "*", None, 0.5),))
 
 
 # A whole run

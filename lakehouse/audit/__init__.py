@@ -3,9 +3,9 @@
 from lakehouse.audit.native import as_page, native
 from lakehouse.audit.tallying import SUITES, Tally, tally
 from lakehouse.audit.validation import validate
-from lakehouse.audit.verdict import Finding, Suites, Verdict, columns_read, findings, judge, named, suites_of
+from lakehouse.audit.verdict import Finding, Suites, Verdict, allowance, columns_read, findings, judge, named, suites_of
 
 __all__ = [
-    "SUITES", "Finding", "Suites", "Tally", "Verdict", "as_page", "columns_read", "findings", "judge", "named",
-    "native", "suites_of", "tally", "validate",
+    "SUITES", "Finding", "Suites", "Tally", "Verdict", "allowance", "as_page", "columns_read", "findings", "judge",
+    "named", "native", "suites_of", "tally", "validate",
 ]  # fmt: skip

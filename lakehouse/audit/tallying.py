@@ -18,7 +18,8 @@ SUITES = ("features", "scores")
 @dataclass(frozen=True)
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
-    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name."""
+    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name. `hopeless`: a worker read no
+    further, since the model failed on more rows than the run may set aside."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -28,6 +29,7 @@ class Tally:
     reasons: Mapping[tuple[str, str], int]
     checks: Mapping[str, Mapping[str, Any] | None]
     profiles: Mapping[str, Sequence[Mapping[str, Any]]]
+    hopeless: bool = False
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -52,7 +54,10 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
     for detail in details:
         for name, dump in detail["profiles"].items():
             profiles.setdefault(name, []).append(dump)
-    return Tally(files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles)
+    return Tally(
+        files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles,
+        any(d["hopeless"] for d in details),
+    )  # fmt: skip
 
 
 def _merged(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

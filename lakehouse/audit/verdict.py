@@ -115,11 +115,17 @@ def _said(finding: Finding) -> str:
     return f"{finding.suite}: {what}: observed {outcome.observed_value}"
 
 
+def allowance(budget: Quarantine, rows: int | None) -> int | None:
+    """How many of so many rows the job allows in quarantine; None where their number isn't known."""
+    if rows is None:
+        return budget.max_rows
+    allowed = int(Fraction(str(budget.max_fraction)) * rows)  # 0.29 * 100 is 28.999… in binary
+    return allowed if budget.max_rows is None else min(allowed, budget.max_rows)
+
+
 def _over(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> str:
     """What is wrong where more rows were quarantined than the job allows. A row may have several reasons."""
-    allowed = int(Fraction(str(budget.max_fraction)) * read)  # 0.29 * 100 is 28.999… in binary
-    if budget.max_rows is not None:
-        allowed = min(allowed, budget.max_rows)
+    allowed = allowance(budget, read) or 0
     if quarantined == read > 0:
         allowed = -1  # whatever the budget: a slice is never replaced by nothing
     if quarantined <= allowed:
@@ -130,8 +136,8 @@ def _over(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], b
     if budget.max_rows is not None:
         limit += f", max_rows {budget.max_rows:,}"
     share = quarantined / read if read else 0.0
-    allowance = f"{allowed:,} are allowed ({limit})" if allowed >= 0 else "not one could be scored"
-    return f"{quarantined:,} of {read:,} rows ({share:.2%}) went to quarantine, {allowance}: {why}"
+    granted = f"{allowed:,} are allowed ({limit})" if allowed >= 0 else "not one could be scored"
+    return f"{quarantined:,} of {read:,} rows ({share:.2%}) went to quarantine, {granted}: {why}"
 
 
 def named(expectations: Sequence[Expectation]) -> list[str]:

@@ -25,7 +25,7 @@ _META = "registered_model_meta"  # written by MLflow's download, not part of the
 
 @dataclass(frozen=True)
 class Model:
-    """A model version on local disk. `signature`: MLflow's own JSON form; `output_names` of its signature."""
+    """A model version on local disk. `signature`, `outputs`: its inputs and outputs in MLflow's own JSON form."""
 
     uri: str
     name: str
@@ -33,8 +33,13 @@ class Model:
     path: str
     digest: str
     signature: Any
-    output_names: tuple[str, ...]
+    outputs: Any
     flavors: tuple[str, ...]
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names in the output signature."""
+        return tuple(str(o["name"]) for o in self.outputs if o.get("name"))
 
     @property
     def resolved(self) -> Resolved:
@@ -106,9 +111,8 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
             "signature=infer_signature(X, model.predict(X))"
         )
     inputs, outputs = (_parsed(signature.get(side), side, resolved.uri) for side in ("inputs", "outputs"))
-    names = tuple(str(o["name"]) for o in outputs if o.get("name"))
     flavors = tuple(sorted(mlmodel["flavors"]))
-    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, names, flavors)
+    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors)
 
 
 def _source(client: Any, uri: str) -> str:

@@ -14,7 +14,7 @@ from lakehouse.model.registry import Model
 if TYPE_CHECKING:
     from lakehouse.config import Features
 
-_TYPES = {
+TYPES = {
     "boolean": pa.bool_(), "integer": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
     "string": pa.string(), "binary": pa.binary(), "datetime": pa.timestamp("us"),
 }  # fmt: skip
@@ -63,9 +63,9 @@ def features_of(
 
 
 def _column_spec(spec: dict[str, Any], uri: str) -> tuple[str, pa.DataType, bool]:
-    kind = _TYPES.get(str(spec.get("type")))
+    kind = TYPES.get(str(spec.get("type")))
     if kind is None or not spec.get("name"):
-        raise ModelRefused(f"{uri}: the signature's input {spec} is not supported: {', '.join(_TYPES)} columns are")
+        raise ModelRefused(f"{uri}: the signature's input {spec} is not supported: {', '.join(TYPES)} columns are")
     return str(spec["name"]), kind, bool(spec.get("required", True))
 
 

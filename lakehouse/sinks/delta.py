@@ -58,7 +58,8 @@ def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked)
     else:
         state = look(snapshot, target, asked.rescore)
         target = replace(target, generation=next_generation(target, state, shown(target.uri), asked))
-    return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt)
+    held = {f.name: f.type for f in snapshot.schema} if snapshot else {}
+    return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt, held)
 
 
 def _refuse_copying(decision: preflight.Decision, target: Target, location: Location, asked: Asked) -> None:

@@ -133,7 +133,8 @@ class Standing:
     """A target as planned, with its generation, and how its table stands to it before the run.
 
     `types`: those of the slice's columns. Every staged row is held against the `constraints`; `why` it is COPIED.
-    `existing` is the sink's own view of the table, None where there is no table yet; `doubt` is worth a warning.
+    `existing` is the sink's own view of the table, None where there is no table yet; `doubt` is worth a warning;
+    `held`: the types of the table's columns as Arrow, where they are the table's own.
     """
 
     target: Target
@@ -143,6 +144,7 @@ class Standing:
     why: tuple[str, ...] = ()
     existing: Any = None
     doubt: str = ""
+    held: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 def next_generation(target: Target, state: State, name: str, asked: Asked) -> int:
