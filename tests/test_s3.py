@@ -75,11 +75,11 @@ def test_a_bucket_that_is_not_there_is_said_before_anything_is_scored(daily, buc
     ("table", "key"),
     [("scores", "sinks.0.table"), ("scores_quarantine", "checks.quarantine.table"), ("scores_state", "state")],
 )
-def test_a_folder_that_may_not_be_written_to_is_said_before_anything_is_scored(daily, bucket, faults, table, key):
+def test_a_folder_that_may_not_be_written_to_is_said_before_anything_is_scored(daily, bucket, s3, table, key):
     write(f"{bucket}/features", features())
     before = names(bucket)
     for asked in ({}, {"dry_run": True}):
-        faults((f"PUT /{bucket.removeprefix('s3://')}/{table}/", "deny", 99))
+        s3((f"PUT /{bucket.removeprefix('s3://')}/{table}/", "deny", 99))
         with pytest.raises(ConfigError, match=rf"^{key}: nothing can be written to {bucket}/{table}: .*ACCESS_DENIED"):
             score(daily(), **asked)
     assert names(bucket) == before
