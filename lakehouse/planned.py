@@ -20,7 +20,8 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
     """A dry run's plan, an entry a line; `width`: the terminal's, into which longer ones are broken."""
     model, read = plan["model"], plan["input"]
     version = "" if read["version"] is None else f" v{read['version']}"
-    pieces = "" if plan["files"] is None else f", {plan['files']} {'files' if plan['carrier'] != 'chunks' else 'parts'}"
+    pieces = "" if plan["files"] is None else f", {plan['files']} {'file' if plan['carrier'] != 'chunks' else 'part'}"
+    pieces += "s" if pieces and plan["files"] != 1 else ""
     at = f" v{plan['table_version']}" if plan["table_version"] is not None else ""
     rows = f"{plan['rows_at_most']:,}" if plan["rows_at_most"] is not None else "unknown"
     columns, many = plan["columns"], len(plan["columns"])
@@ -29,7 +30,7 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
         ("columns", ", ".join(columns[:_COLUMNS]) + (f", … ({many:,} in all)" if many > _COLUMNS else "")),
         ("carrier", f"{plan['carrier']}: {plan['reason']}"),
         ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
-        ("model", f"{model['name']} v{model['version']} sha256:{model['digest']}"),
+        ("model", f"{model['name']} v{model['version']} sha256:{model['digest'][:16]}…"),
         *_others(plan),
         ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
         ("generation", str(plan["generation"])),
@@ -58,7 +59,7 @@ def _broken(name: str, value: str, width: int | None) -> list[str]:
         return [head + value]
     return textwrap.wrap(
         value, max(width, 40), initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False,
-        drop_whitespace=True,
+        break_long_words=False,
     ) or [head]  # fmt: skip
 
 

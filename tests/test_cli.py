@@ -192,7 +192,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(
     done = lakehouse("score", DAY, "--dry-run")
     assert (done.code, done.err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in done.out.splitlines())
-    assert lines["input"] == "lake/features v1, 1 files, at most 40 rows"
+    assert lines["input"] == "lake/features v1, 1 file, at most 40 rows"
     assert lines["columns"] == "id, country, a, b, day"
     assert lines["carrier"] == "files: Arrow reads this table's files as they are"
     assert lines["model"].startswith("purchase v1 sha256:")
@@ -507,4 +507,5 @@ def test_a_plan_is_broken_into_the_terminals_lines_and_only_there() -> None:
     lines = planned.plan_text(long, 80).splitlines()
     assert max(map(len, lines)) <= 80
     at = next(number for number, line in enumerate(lines) if line.startswith("needs delta"))
-    assert lines[at + 1].startswith(" " * 13 + "a reason")
+    assert lines[at + 1][:13].isspace()
+    assert lines[at + 1][13] != " "
