@@ -6,10 +6,10 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse import sources
 from lakehouse.audit import Tally
@@ -20,18 +20,21 @@ from lakehouse.plan import Plan, Request
 from lakehouse.progress import listen
 from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit, delta
-from lakehouse.staging import Staging
+from lakehouse.staging import StagedFile, Staging, joined
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+_FEW = 64
+"""Batches of a sample by which the local engine tells how long the whole will take, at most."""
 
 
 @dataclass(frozen=True)
 class Carrier:
     """How the plan's batches reach the worker: a few for a look, all for the run.
 
-    `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows as a
-    frame of the engine, for checks that need all rows at once.
+    `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows, as an
+    Arrow table or a frame of Spark, for checks that need all rows at once.
     """
 
     sample: Callable[[], Iterator[pa.RecordBatch]]
@@ -52,43 +55,48 @@ def _locally(plan: Plan, request: Request) -> Carrier:
 
     def run(staging: Staging) -> list[dict[str, Any]]:
         with listen("127.0.0.1", request.watch) as address:
-            sample = next(_first_batches(plan, 8_192), None)
+            sample = next(joined(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
             workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
             work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
             workers = min(workers, len(work))
             request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
             return local.run(work, workers, replace(staging, progress=address), plan.model.path)
 
-    return Carrier(lambda: _first_batches(plan, 1_024), run, lambda c: _features(plan, c).to_pandas(), _staged_locally)
+    return Carrier(lambda: _first_batches(plan, 1_024), run, lambda c: _features(plan, c), _staged_locally)
 
 
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     from lakehouse.engines import spark as engine
 
-    copied, whole = any(s.target.how == COPIED for s in plan.sinks), bool(plan.on_features.others)
+    copied = any(s.target.how == COPIED for s in plan.sinks)
 
-    def session(on_scores: bool = False) -> SparkSession:
-        """Spark with what it needs to read the input itself, to write to the target, or to read staged files."""
+    def session() -> SparkSession:
+        """Spark with what it needs to read the input itself, or to write to the target; all else is read by units."""
         at = plan.pinned.snapshot.location if isinstance(plan.pinned, delta.Pinned) else None
-        read = at is not None and (plan.carrier == FRAME or whole)
+        read = at is not None and plan.carrier == FRAME
         s3 = at is not None and read and at.spark_needs_s3(plan.reason)
-        s3 = s3 or ((copied or on_scores) and plan.sink.root.spark_needs_s3())
+        s3 = s3 or (copied and plan.sink.root.spark_needs_s3())
         return stack.enter_context(engine.session(delta=read or copied, s3=s3))
 
+    if plan.needs_delta and engine.is_given():  # our own session has what is needed
+        _require_delta(session(), plan)
+
     def features(columns: Sequence[str]) -> Any:
-        if isinstance(plan.pinned, delta.Pinned):
-            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names)
+        if plan.carrier == FRAME:
+            assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
+            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
         spark, (work, schema) = session(), _all_of(plan, columns)
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
-        return engine.staged(session(True), staging.scored_root, [f["path"] for f in tally.scored_files], columns)
+        spark, schema = session(), _of_scores(staging, columns)
+        work = [StagedFile(staging.scored_root, f["path"], f["bytes"], schema) for f in tally.scored_files]
+        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     if plan.carrier != FRAME:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
-            spark = session(bool(staging.scoring.on_scores.others))
-            _require_delta(spark, plan)
+            spark = session()
             _require_shared(spark, plan)
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
@@ -100,8 +108,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
     spark = session()
-    _require_delta(spark, plan)
-    rows = delta.frame(spark, plan.pinned, plan.columns)
+    rows = delta.frame(spark, plan.pinned, plan.columns, plan.reason)
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
@@ -166,13 +173,16 @@ def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:
     return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
 
 
-def _staged_locally(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
-    """Staged rows as a pandas frame."""
-    root = staging.scored_root
-    paths = [f"{root.path}/{file['path']}" for file in tally.scored_files]
-    rows = [pq.read_table(path, columns=list(columns) or None, filesystem=root.filesystem(), partitioning=None)
-            for path in paths]  # fmt: skip
-    return pa.concat_tables(rows).to_pandas()
+def _of_scores(staging: Staging, columns: Sequence[str]) -> pa.Schema:
+    """The schema of these columns of staged files, of all where none is named."""
+    return pa.schema([staging.scored_schema.field(c) for c in columns or staging.scored_schema.names])
+
+
+def _staged_locally(columns: Sequence[str], staging: Staging, tally: Tally) -> pa.Table:
+    """Columns of staged rows."""
+    schema = _of_scores(staging, columns)
+    files = [StagedFile(staging.scored_root, f["path"], f["bytes"], schema) for f in tally.scored_files]
+    return pa.Table.from_batches([batch for file in files for batch in file.batches()], schema)
 
 
 def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +40,11 @@ def _names(job: Job) -> dict[str, str]:
 
 
 @contextmanager
-def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
+def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
     """The job with locations instead of catalog names; starts Spark only where there are names.
 
-    Raises ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
+    `warn` is told where a table can't be entered into the catalog afterwards, which without it is raised. Raises
+    ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
     """
     job = _in_snowflake(job)
     names = _names(job)
@@ -65,9 +66,20 @@ def placed(job: Job, engine: str = "spark") -> Iterator[Job]:
             yield _with_places(job, places)
         finally:
             for key, name in names.items():
-                if not spark.catalog.tableExists(name) and delta.open_table(locate(places[key])) is not None:
-                    literal = locate(places[key]).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
-                    spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+                try:
+                    _enter(spark, name, places[key])
+                except Exception as error:
+                    if warn is None:
+                        raise
+                    reason = str(error).splitlines()[0]
+                    warn(f"{name} at {places[key]} could not be entered into the catalog: {reason}")
+
+
+def _enter(spark: SparkSession, name: str, place: str) -> None:
+    """Enter a table into the catalog that is not there yet."""
+    if not spark.catalog.tableExists(name) and delta.open_table(locate(place)) is not None:
+        literal = locate(place).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
+        spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
 
 
 @contextmanager

@@ -347,12 +347,12 @@ def sweep(
     project_dir: ProjectDir = None,
 ) -> None:
     """List, or remove, staged files that no table knows, of runs that are finished or dead."""
-    from lakehouse import catalog, ledger, report, sweep
+    from lakehouse import catalog, report, sweep
 
     try:
         job = _undated(conf, target, overrides)
         with catalog.placed(job) as at_places:
-            found = sweep.sweep(at_places, ledger.now(), take_away=take_away)
+            found = sweep.sweep(at_places, take_away=take_away)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps([asdict(f) for f in found]) if as_json else report.leftovers(found, take_away))
@@ -446,7 +446,7 @@ def _emit(content: dict[str, Any], as_json: bool, copy: Location | None) -> None
 
     try:
         write_durably(copy, text.encode() + b"\n")
-    except OSError as error:
+    except (LakehouseError, OSError) as error:
         typer.echo(f"warning: --result {shown(copy)} can't be written: {error}", err=True)
 
 

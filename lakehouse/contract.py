@@ -5,7 +5,7 @@ Every column name that the project itself gives is defined here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -77,16 +77,34 @@ class Feature:
 
 def column_of(schema: pa.Schema, name: str, case_insensitive: bool = False) -> str | None:
     """The table's own spelling of a column's name, or None where it has no such column."""
-    if name in schema.names:
-        return name
-    folded = [c for c in schema.names if c.lower() == name.lower()] if case_insensitive else []
-    return str(folded[0]) if len(folded) == 1 else None
+    return finder(schema.names, case_insensitive)(name)
+
+
+def finder(names: Sequence[str], case_insensitive: bool = False) -> Callable[[str], str | None]:
+    """A function that gives these names' own spelling of one, or None where it is none of them or unclear which."""
+    exact, folded = set(names), _by_lower_case(names if case_insensitive else ())
+
+    def find(name: str) -> str | None:
+        if name in exact:
+            return name
+        alike = folded.get(name.lower(), ())
+        return str(alike[0]) if len(alike) == 1 else None
+
+    return find
+
+
+def _by_lower_case(names: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.lower(), []).append(name)
+    return alike
 
 
 def require_columns(schema: pa.Schema, names: tuple[str, ...], role: str, table: str) -> None:
     """Raise ConfigError for the first of `names` that the table lacks."""
+    there = set(schema.names)
     for name in names:
-        if name not in schema.names:
+        if name not in there:
             raise ConfigError(f"{role}: {table} has no column {name!r}, {nearest(name, schema.names)}")
 
 
@@ -151,24 +169,26 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema):
         return batch
     columns = []
-    for field in schema:
-        name = stored_name(batch.schema.names, field.name)
+    for field, name in zip(schema, stored_names(batch.schema.names, schema.names), strict=True):
         found = pa.nulls(batch.num_rows, field.type) if name is None else batch.column(name)
         columns.append(_conform_column(found, field))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def stored_name(names: Sequence[str], wanted: str) -> str | None:
-    """How a file spells a column of the table: exactly, else in another case; None where it lacks the column.
+def stored_names(names: Sequence[str], wanted: Iterable[str]) -> list[str | None]:
+    """How a file spells columns of the table: exactly, else in another case; None where it lacks the column.
 
-    Raises ConfigError where several names differ from it in case only.
+    Raises ConfigError where several names differ from one in case only.
     """
-    if wanted in names:
-        return wanted
-    folded = [name for name in names if name.lower() == wanted.lower()]
-    if len(folded) > 1:
-        raise ConfigError(f"column {wanted!r} is stored as {' and as '.join(map(repr, folded))}: which one is unclear")
-    return folded[0] if folded else None
+    exact, found = set(names), list(wanted)
+    folded = {} if exact.issuperset(found) else _by_lower_case(names)
+    return [name if name in exact else _alone(name, folded.get(name.lower(), ())) for name in found]
+
+
+def _alone(wanted: str, alike: Sequence[str]) -> str | None:
+    if len(alike) > 1:
+        raise ConfigError(f"column {wanted!r} is stored as {' and as '.join(map(repr, alike))}: which one is unclear")
+    return alike[0] if alike else None
 
 
 def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
@@ -204,8 +224,8 @@ def _respelled(given: pa.DataType, wanted: pa.DataType) -> pa.DataType:
         return pa.map_(key, given.item_field.with_type(_respelled(given.item_type, wanted.item_type)))
     if pa.types.is_struct(given) and pa.types.is_struct(wanted):
         names, fields = [f.name for f in given], {f.name: f for f in given}
-        for field in wanted:
-            if (name := stored_name(names, field.name)) is not None:
+        for field, name in zip(wanted, stored_names(names, [f.name for f in wanted]), strict=True):
+            if name is not None:
                 same = fields[name].with_name(field.name)
                 fields[name] = same.with_type(_respelled(same.type, field.type))
         return pa.struct(list(fields.values()))

@@ -14,7 +14,7 @@ import yaml
 from lakehouse import model
 from lakehouse.config import Model as ModelConfig
 from lakehouse.config import json_schema
-from lakehouse.contract import column_of, widens
+from lakehouse.contract import finder, widens
 from lakehouse.delta import Snapshot, open_table
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.storage import locate, shown, siblings
@@ -86,8 +86,9 @@ def _text(
 def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tuple[dict[str, str], list[str]]:
     """Renames for features whose column is spelt otherwise, and notes on those that don't fit."""
     renames, notes = {}, []
+    find = finder(schema.names, case_insensitive=True)
     for name, kind, _ in inputs:
-        column = column_of(schema, name, case_insensitive=True)
+        column = find(name)
         if column is None:
             close = difflib.get_close_matches(name, schema.names, n=1, cutoff=0.8)
             column = close[0] if close else None
@@ -104,9 +105,8 @@ def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tu
 def _key(snapshot: Snapshot, used: set[str]) -> tuple[str, list[str]]:
     """The likeliest key, and the columns that are neither key nor feature."""
     free = [c for c in snapshot.schema.names if c not in used and c not in snapshot.partition_columns]
-    ranked = sorted(
-        free, key=lambda c: (not c.lower().endswith("id"), not _plain(snapshot.schema.field(c)), free.index(c))
-    )
+    # Sorting is stable: of equals the first column of the table.
+    ranked = sorted(free, key=lambda c: (not c.lower().endswith("id"), not _plain(snapshot.schema.field(c))))
     key = ranked[0] if ranked else snapshot.schema.names[0]
     return key, [c for c in free if c != key]
 

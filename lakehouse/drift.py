@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from lakehouse import model, profile
 from lakehouse.audit import Tally
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
     from lakehouse.config import Drift
 
 KINDS = {"features": "feature", "predictions": "prediction"}
+SHOWN = 100
+"""Columns of which facts and page tell the bins; the figures and the table of profiles are of all."""
+FIGURES = ("psi", "js", "ks", "null_fraction")
+_BIN = ("label", "lower", "upper", "fraction", "baseline_fraction")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,61 @@ def _profiles(tally: Tally) -> dict[str, Profile]:
     return {name: profile.merge(dumps) for name, dumps in tally.profiles.items()}
 
 
+def facts(found: Moved, bins: Mapping[str, pa.Table], limit: Drift | None, ruled: Collection[str]) -> dict[str, Any]:
+    """What a run's facts say of drift: figures of every column, and bins of those that are worth showing.
+
+    Those are the ones that drifted, the predictions, the columns `ruled` by an expectation, and then those that moved
+    most, `SHOWN` in all; `left_out` says how many are not among them. `bins`: as `profile.bins` gives them, by name.
+    """
+    compared = {(kind, column.column): column for kind, column in found.columns}
+    columns: list[dict[str, Any]] = []
+    for name, seen in found.profiles.items():
+        for column, sketch in seen.columns.items():
+            held = compared.get((KINDS[name], column))
+            columns.append(
+                {
+                    "column": column,
+                    "kind": KINDS[name],
+                    "psi": held.psi if held else None,
+                    "js": held.js if held else None,
+                    "ks": held.ks if held else None,
+                    "null_fraction": sketch.nulls / max(1, sketch.rows),
+                    "baseline_null_fraction": held.baseline_null_fraction if held else None,
+                    "drifted": bool(held and limit and drifted(held, limit)),
+                }
+            )
+
+    def worth(column: Mapping[str, Any]) -> tuple[bool, bool, bool, float]:
+        named = column["kind"] == "feature" and column["column"] in ruled
+        return not column["drifted"], column["kind"] == "feature", not named, -(column["psi"] or 0.0)
+
+    shown = sorted(columns, key=worth)[:SHOWN] if len(columns) > SHOWN else columns
+    parts = {KINDS[name]: _by_column(table) for name, table in bins.items()}
+    return {
+        "threshold": limit.psi if limit else None,
+        "action": limit.action if limit else None,
+        "baseline": found.origin or None,
+        "columns": [{**column, "bins": _seen(parts[column["kind"]][column["column"]])} for column in shown],
+        "left_out": len(columns) - len(shown),
+        "drifted": sum(column["drifted"] for column in columns),
+        "figures": {name: [column[name] for column in columns] for name in ("column", "kind", *FIGURES)},
+    }
+
+
+def _by_column(bins: pa.Table) -> dict[str, pa.Table]:
+    """The bins of each column, which lie together."""
+    names = bins["column"].to_pylist()
+    starts = [i for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
+    return {names[a]: bins.slice(a, b - a) for a, b in pairwise([*starts, len(names)])}
+
+
+def _seen(bins: pa.Table) -> list[dict[str, Any]]:
+    """The bins that are worth a bar: those for nulls, NaN and infinities only where there are, or were, any."""
+    rows = bins.select([*_BIN, "kind"]).to_pylist()
+    worth = (r for r in rows if r["kind"] in ("range", "value") or r["fraction"] or r["baseline_fraction"])
+    return [{name: row[name] for name in _BIN} for row in worth]
+
+
 def said(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
     """Drifted columns in words; empty where there are none."""
     worst = sorted(found, key=lambda pair: -(pair[1].psi or 0))
@@ -84,6 +146,11 @@ def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
         return "", ""
     _keep(plan, state, *found)
     return found
+
+
+def origin(plan: Plan, state: Location) -> str:
+    """Where the baseline of the plan's model is from, "" where there is none yet."""
+    return _baseline(plan, state)[1]
 
 
 def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from lakehouse import audit, delta, ledger, profile, snowflake
+from lakehouse import audit, delta, drift, ledger, profile, snowflake
 from lakehouse.audit import Finding, Tally, Verdict
 from lakehouse.contract import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
-from lakehouse.drift import KINDS, Moved, drifted
+from lakehouse.drift import KINDS, Moved
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, quarantine_of
 from lakehouse.sinks.target import place
 from lakehouse.staging import Staging
-from lakehouse.storage import Location, content, locate, write_durably
+from lakehouse.storage import Location, content, locate, remove, write_durably
 
 if TYPE_CHECKING:
-    from lakehouse.config import Drift, Job, Sink
+    from lakehouse.config import Job, Sink
 
 SAMPLES = 20
-_BIN = ("label", "lower", "upper", "fraction", "baseline_fraction")
+_BINS = "bins.parquet"
 RUN = pa.schema(
     [
         ("run_id", pa.string()),
@@ -53,26 +55,38 @@ METRICS = pa.schema(
 PROFILES = pa.schema([*RUN, ("subject", pa.string()), *profile.PROFILES])
 
 
-def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> dict[str, Any]:
-    """The facts of a run that its record doesn't have, fit for JSON; `page.Run` says what each is."""
+@dataclass(frozen=True)
+class Gathered:
+    """A run's facts, fit for JSON (`page.Run` says what each is), and its bins; None where nothing was profiled."""
+
+    facts: Mapping[str, Any]
+    bins: pa.Table | None
+
+
+def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> Gathered:
+    """The facts of a run that its record doesn't have, and its profiles."""
     budget, limit = plan.job.checks.quarantine, plan.job.checks.drift
-    bins = {name: profile.bins(seen, found.baselines.get(name)).to_pylist() for name, seen in found.profiles.items()}
-    return {
+    bins = {name: profile.bins(seen, found.baselines.get(name)) for name, seen in found.profiles.items()}
+    rules = [_rule(f) for f in verdict.findings]
+    ruled = {str(column) for rule in rules for column in (rule["column"] or "").split(", ")}
+    facts = {
         "model": {"uri": plan.model.uri},
         "input": {"where": plan.job.source.where},
-        "reasons": [{"rule": rule, "column": column, "rows": rows} for (rule, column), rows in tally.reasons.items()],
+        "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.spent.reasons],
         "samples": _samples(staging, tally),
-        "rules": [_rule(f) for f in verdict.findings],
-        "budget": {"max_fraction": budget.max_fraction, "max_rows": budget.max_rows, "quarantined": tally.quarantined},
-        "warnings": list(verdict.warnings),
-        "drift": {
-            "threshold": limit.psi if limit else None,
-            "action": limit.action if limit else None,
-            "baseline": found.origin or None,
-            "columns": _drift_columns(found, limit, bins),
+        "rules": rules,
+        "budget": {
+            "max_fraction": budget.max_fraction,
+            "max_rows": budget.max_rows,
+            "quarantined": verdict.spent.used,
+            "allowed": verdict.spent.allowed,
         },
-        "bins": bins,
+        "causes": [asdict(problem) for problem in verdict.problems],
+        "warnings": list(verdict.warnings),
+        "drift": drift.facts(found, bins, limit, ruled),
     }
+    told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
+    return Gathered(facts, pa.concat_tables(told) if told else None)
 
 
 def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
@@ -111,44 +125,19 @@ def _rule(finding: Finding) -> dict[str, Any]:
         "observed": _plain(outcome.observed_value),
         "examples": list(outcome.examples),
         "way": finding.way,
-        "blocks": finding.failed and finding.severity == "critical",
+        "blocks": finding.blocks,
+        "set_aside": finding.aside,
     }
 
 
-def _drift_columns(
-    found: Moved, limit: Drift | None, bins: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[dict[str, Any]]:
-    compared = {(kind, column.column): column for kind, column in found.columns}
-    columns = []
-    for name, seen in found.profiles.items():
-        for column in seen.columns:
-            held = compared.get((KINDS[name], column))
-            mine = [row for row in bins[name] if row["column"] == column and _is_seen(row)]
-            nulls = sum(row["fraction"] or 0.0 for row in mine if row["kind"] == "null")
-            columns.append(
-                {
-                    "column": column,
-                    "kind": KINDS[name],
-                    "psi": held.psi if held else None,
-                    "js": held.js if held else None,
-                    "ks": held.ks if held else None,
-                    "null_fraction": nulls,
-                    "baseline_null_fraction": held.baseline_null_fraction if held else None,
-                    "drifted": bool(held and limit and drifted(held, limit)),
-                    "bins": [{k: row[k] for k in _BIN} for row in mine],
-                }
-            )
-    return columns
-
-
-def _is_seen(row: Mapping[str, Any]) -> bool:
-    """Whether a bin is worth a bar: those for nulls, NaN and infinities only where there are, or were, any."""
-    return row["kind"] in ("range", "value") or bool(row["fraction"] or row["baseline_fraction"])
-
-
-def keep(state: Location, run_id: str, facts: Mapping[str, Any]) -> None:
-    """Write the facts down, before the run's intent."""
-    write_durably(_at(state, run_id, "json"), json.dumps(facts, default=str).encode())
+def keep(state: Location, run_id: str, found: Gathered) -> None:
+    """Write down what was gathered, before the run's intent. The bins, of which there may be many, stay no longer than
+    until they are in their table."""
+    if found.bins is not None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(found.bins, sink, compression="zstd")
+        write_durably(_at(state, run_id, _BINS), sink.getvalue().to_pybytes())
+    write_durably(_at(state, run_id, "json"), json.dumps(found.facts, default=str).encode())
 
 
 def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -176,12 +165,24 @@ def finish(state: Location, record: Mapping[str, Any]) -> None:
     write_durably(_at(state, record["run_id"], "html"), page.render(facts).encode())
     run = {name: record.get(name) for name in RUN.names}
     metrics = pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
-    bins = [{**run, "subject": KINDS[name], **row} for name, rows in facts["bins"].items() for row in rows]
-    profiles = pa.Table.from_pylist(bins, PROFILES)
+    profiles = _profiles(state, run, facts)
     for name, table in (("metrics", metrics), ("profiles", profiles)):
         if table.num_rows:
             batch = table.combine_chunks().to_batches()[0]
             ledger.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
+    remove(_at(state, record["run_id"], _BINS))
+
+
+def _profiles(state: Location, run: Mapping[str, Any], facts: Mapping[str, Any]) -> pa.Table:
+    """The run's bins as its table of profiles has them; before they had a file they were among the facts."""
+    held = content(_at(state, run["run_id"], _BINS))
+    if held is None:
+        older = facts.get("bins", {})
+        bins = [{**run, "subject": KINDS[name], **row} for name, rows in older.items() for row in rows]
+        return pa.Table.from_pylist(bins, PROFILES)
+    table = pq.read_table(pa.BufferReader(held))
+    same = [pa.repeat(pa.scalar(run[f.name], f.type), len(table)) for f in RUN]
+    return pa.table([*same, *table.columns], schema=PROFILES)
 
 
 def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -200,8 +201,11 @@ def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             if isinstance(value, (bool, int, float)):
                 found.append({"subject": rule["suite"], "name": rule["name"], "column": rule["column"] or "",
                               "metric": metric, "value": float(value)})  # fmt: skip
-    for column in facts["drift"]["columns"]:
-        for metric in ("psi", "js", "ks", "null_fraction"):
+    columns, figures = facts["drift"]["columns"], facts["drift"].get("figures")
+    if figures is not None:  # before there were any, all columns were told whole
+        columns = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
+    for column in columns:
+        for metric in drift.FIGURES:
             if column[metric] is not None:
                 found.append({"subject": column["kind"], "name": "", "column": column["column"],
                               "metric": metric, "value": column[metric]})  # fmt: skip

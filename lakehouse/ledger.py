@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +20,9 @@ import pyarrow as pa
 from lakehouse import delta
 from lakehouse.contract import TIMESTAMP
 from lakehouse.errors import ConfigError, nearest
+from lakehouse.files import Files
 from lakehouse.sinks.target import Target
-from lakehouse.staging import Files
-from lakehouse.storage import Location, locate, read_all, remove, tree, write_durably
+from lakehouse.storage import Location, content, locate, remove, tree, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -55,6 +56,8 @@ RUNS = pa.schema(
         ("input_query", pa.string()),  # the query's id where the input is one
     ]
 )
+OTHERS = 50
+"""Intents of other slices that one run looks at."""
 _JSON = ("sinks", "checks", "seconds")
 _LOG = {"delta.checkpointInterval": "10"}
 """A run makes small commits, and each opening of a log reads every commit since its last checkpoint."""
@@ -87,7 +90,7 @@ def _intents(state: Location, identity: str, table: str) -> Location:
 
 def declare(state: Location, intent: Intent) -> None:
     """Write the intent durably. Nothing may be committed before this returns."""
-    content = {
+    said = {
         "run_id": intent.run_id,
         "identity": intent.identity,
         "table": intent.table,
@@ -96,20 +99,32 @@ def declare(state: Location, intent: Intent) -> None:
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
     }
     write_durably(
-        _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"), json.dumps(content).encode()
+        _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"), json.dumps(said).encode()
     )
 
 
-def unfinished(state: Location, identity: str, table: str) -> list[Intent]:
-    """The intents of this job, slice and scored table whose runs were never recorded."""
-    found = []
-    for content in read_all(_intents(state, identity, table), ".json").values():
-        parsed = json.loads(content)
-        targets = tuple(Target.from_json(t) for t in parsed.pop("targets"))
-        record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
-                  for k, v in parsed.pop("record").items()}  # fmt: skip
-        found.append(Intent(**parsed, targets=targets, record=record))
-    return found
+def unfinished(state: Location, job: str, identity: str, table: str) -> tuple[list[Intent], list[Intent]]:
+    """The intents of runs that were never recorded: of this job, slice and scored table, and of other slices.
+
+    Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
+    """
+    intents = state.join("intents")
+    own = _intents(state, identity, table).path.rpartition("/")[2]
+    paths = [path for path in tree(intents) if path.endswith(".json") and not path.rpartition("/")[2].startswith(".")]
+    others = [path for path in paths if not path.startswith(f"{own}/")]
+    others = sorted(random.sample(others, min(len(others), OTHERS)))
+    mine = [path for path in sorted(paths) if path.startswith(f"{own}/")]
+    found = [[json.loads(text) for path in some if (text := content(intents.join(path)))] for some in (mine, others)]
+    of_job = [said for said in found[1] if (said.get("table"), said.get("record", {}).get("job")) == (table, job)]
+    return [_declared(parsed) for parsed in found[0]], [_declared(parsed) for parsed in of_job]
+
+
+def _declared(parsed: dict[str, Any]) -> Intent:
+    """An intent as it was declared."""
+    targets = tuple(Target.from_json(t) for t in parsed.pop("targets"))
+    record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
+              for k, v in parsed.pop("record").items()}  # fmt: skip
+    return Intent(**parsed, targets=targets, record=record)
 
 
 def waiting(state: Location) -> set[str]:
@@ -147,7 +162,7 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> No
                 snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
             if snapshot.transaction(once) is not None:
                 return
-            if missing := [f for f in rows.schema if f.name not in snapshot.schema.names]:
+            if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
                 snapshot = delta.add_columns(snapshot, missing, {})
             if not file.done:
                 file.write(rows)
@@ -188,12 +203,24 @@ def record_of(state: Location, job: str, run: str | None = None) -> dict[str, An
 
 
 def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Those of these runs after which another one of the same job and slice was published."""
-    newest: dict[str, datetime] = {}
+    """Those of these runs after which another one of the same job and slice was published.
+
+    By generation, since clocks of two machines differ; a time tells only whether a run is from before the table was
+    made anew, which begins with generation 1 again.
+    """
+    of: dict[str, list[Mapping[str, Any]]] = {}
     for row in records:
-        if row["status"] == "published":
-            newest[row["identity"]] = max(newest.get(row["identity"], row["finished_at"]), row["finished_at"])
-    return {row["run_id"] for row in records if row["finished_at"] < newest.get(row["identity"], row["finished_at"])}
+        of.setdefault(row["identity"], []).append(row)
+    return {run for rows in of.values() for run in _superseded(rows)}
+
+
+def _superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    published = [row for row in records if row["status"] == "published"]
+    begun = sorted(row["finished_at"] for row in published if row["generation"] == 1)
+    before = {row["run_id"] for row in records if len(begun) > 1 and row["finished_at"] < begun[-1]}
+    newest = max((row["generation"] for row in published if row["run_id"] not in before), default=0)
+    over = {r["run_id"] for r in records if (r["generation"], r["status"] == "published") < (newest, True)}
+    return over | before
 
 
 def now() -> datetime:

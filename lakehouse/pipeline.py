@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import (
@@ -21,21 +20,23 @@ from lakehouse import (
     lease,
     ledger,
     model,
+    rules,
+    scratch,
     sinks,
     snowflake,
+    uniqueness,
     verification,
 )
-from lakehouse.audit import Finding, Tally, Verdict
+from lakehouse.audit import Finding, Problem, Tally, Verdict
 from lakehouse.carriers import Carrier
-from lakehouse.config import Quarantine, Source
+from lakehouse.config import Checks, Quarantine, Source
 from lakehouse.contract import REASONS, RUN_ID
 from lakehouse.digest import Digest
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.plan import Plan, Request, make_plan, new_run_id, quarantine_of
 from lakehouse.prepare import Prepared, prepare
-from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, status
+from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, standing, status
 from lakehouse.rules import Other
-from lakehouse.sinks import merge
 from lakehouse.staging import Staging
 from lakehouse.storage import Location
 
@@ -52,7 +53,7 @@ def score(job: Job, request: Request) -> Result:
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
     tag = f"lakehouse job={job.job} run={request.run_id}"
-    with snowflake.kept(tag), catalog.placed(job, request.engine) as at_places:
+    with snowflake.kept(tag), catalog.placed(job, request.engine, request.warn) as at_places:
         return _score(at_places if request.replays is None else _aside(at_places, request.replays), request)
 
 
@@ -97,8 +98,9 @@ def _score(job: Job, request: Request) -> Result:
     clock = _Clock()
     state = ledger.state_of(job)
     finished = None if request.dry_run else finish_earlier(job, state, request)
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder, ExitStack() as stack:
-        plan = make_plan(job, request, Path(folder))
+    done: list[Result] = []
+    with standing(request, lambda: bool(done)), scratch.folder() as folder, ExitStack() as stack:
+        plan = make_plan(job, request, folder)
         request.say("plan", plan.described())
         if plan.unchanged and not request.dry_run:
             return finished or _result(plan, request, "unchanged", clock.seconds)
@@ -108,13 +110,16 @@ def _score(job: Job, request: Request) -> Result:
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
         for note in tables.notes:
-            request.say("warning", {"message": note})
+            request.warn(note)
+        for suite in (plan.on_features, tables.staging.scoring.on_scores):
+            rules.require_engine(suite, request.engine)
         clock.lap("plan")
         if request.dry_run:
             added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
-            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added}
+            described = {**plan.described(), "units": carriers.units(plan), "adds_columns": added,
+                         "checks": _described(plan, tables.staging, state)}  # fmt: skip
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
-        stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state))
+        stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state, request.warn))
         tally = audit.tally(carry.run(tables.staging))
         clock.lap("score")
         if not tally.hopeless:
@@ -123,21 +128,22 @@ def _score(job: Job, request: Request) -> Result:
         clock.lap("checks")
         intent = intend(plan, tables, tally, verdict, request, clock.seconds)
         stands = _blocked(plan, tables.staging, tally, verdict) if verdict.problems else ""
-        evidence.keep(state, plan.run_id, evidence.gather(plan, tables.staging, tally, verdict, moved))
+        facts = functools.partial(evidence.gather, plan, tables.staging, tally, verdict, moved)
+        optional(request, "its report will be missing", lambda: evidence.keep(state, plan.run_id, facts()))
         ledger.declare(state, intent)
-        result = carry_out(intent, state, request)
-        if result.status == "published":
+        done.append(carry_out(intent, state, request))
+        if done[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
             optional(request, what, lambda: drift.first_baseline(plan, state, moved))
     if job.tracking is not None:
-        experiment = job.tracking.experiment
-        page = evidence.page_of(state, plan.run_id)
-        optional(request, "MLflow did not take its figures", lambda: _track(job, plan, result, experiment, page))
+        optional(request, "MLflow did not take its figures", lambda: _track(job, plan, done[0], state))
     for doubt in verdict.warnings:
-        request.say("warning", {"message": doubt})
+        request.warn(doubt)
+    for line in verdict.told:
+        request.say("checks", {"message": line})
     if verdict.problems:
-        raise Blocked(stands, result)
-    return result
+        raise Blocked(stands, done[0])
+    return done[0]
 
 
 class _Clock:
@@ -153,6 +159,12 @@ class _Clock:
         self.last = now
 
 
+def _described(plan: Plan, staging: Staging, state: Location) -> list[str]:
+    """What will be checked, and where, a line each."""
+    checks, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
+    return audit.described(suites, checks, plan.pinned.rows, drift.origin(plan, state) if checks.drift else "")
+
+
 def _require_rows(job: Job, rows: int | None) -> None:
     if rows is not None and rows < job.source.min_rows:
         raise NotReady(
@@ -166,19 +178,26 @@ def _judge(
 ) -> tuple[Verdict, drift.Moved]:
     """The verdict of all checks, and how the run stands to its baseline."""
     staging = tables.staging
-    stands = [_twice(plan, staging, tally), _cut_short(plan, tally), _guessed(tables, tally)]
+    twice, repeated = _repeated(plan, staging, tally)
+    stands = [
+        Problem("keys", twice),
+        Problem("model", _cut_short(plan, tables, tally)),
+        Problem("model", _guessed(tables, tally)),
+    ]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(tally, [], Quarantine(max_fraction=1.0), stands), drift.unmoved(tally)
+        return audit.judge(
+            tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands, [repeated]
+        ), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks.quarantine, [*stands, against], [doubt]), moved
+    return audit.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
 
 
-def _cut_short(plan: Plan, tally: Tally) -> str:
+def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
     """That not all was read, where the model fails on so many rows that nothing could be published."""
     if not tally.hopeless:
         return ""
-    allowed, rows = audit.allowance(plan.job.checks.quarantine, plan.pinned.rows), plan.pinned.rows
+    rows, allowed = plan.pinned.rows, tables.staging.scoring.allowed
     of = f" of at most {rows:,}" if rows is not None else ""
     return (
         f"scoring stopped after {tally.read:,}{of} rows: the model can't score more rows than the {allowed:,} that may "
@@ -208,7 +227,7 @@ def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> lis
     return [*found, *more]
 
 
-def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, str, str]:
+def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, Problem, str]:
     """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
     limit = plan.job.checks.drift
     try:
@@ -217,9 +236,10 @@ def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple
         if limit is not None and limit.action == "block":
             raise
         request.say("warning", {"message": f"drift is not known, the baseline can't be read: {error}"})
-        return drift.unmoved(tally), "", ""
-    said = drift.said(found.beyond(limit), limit) if limit else ""
-    return (found, said, "") if limit and limit.action == "block" else (found, "", said)
+        return drift.unmoved(tally), Problem("drift", ""), ""
+    said, blocks = drift.said(found.beyond(limit), limit) if limit else "", bool(limit and limit.action == "block")
+    remedy = "checks: {drift: {psi: …}}, or its action: warn"
+    return found, Problem("drift", said if blocks else "", remedy), "" if blocks else said
 
 
 def _needed(others: Sequence[Other]) -> tuple[str, ...]:
@@ -228,16 +248,16 @@ def _needed(others: Sequence[Other]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c for columns in named for c in columns)) if all(named) else ()
 
 
-def _twice(plan: Plan, staging: Staging, tally: Tally) -> str:
-    """What stands against a merge: keys that the run itself has more than once."""
-    if plan.sink.write != "merge" or not tally.scored_files:
-        return ""
-    paths = [str(file["path"]) for file in tally.scored_files]
-    count, some = merge.duplicates(staging.scored_root, paths, plan.job.keys)
-    if not count:
-        return ""
-    shown_keys = "; ".join(", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f" ×{row['count_all']}" for row in some)
-    return f"merge: {count:,} keys occur more than once in this run, such as {shown_keys}"
+def _repeated(plan: Plan, staging: Staging, tally: Tally) -> tuple[str, str]:
+    """What stands against publishing, and what is worth a warning, where several of the run's rows have one key."""
+    found = uniqueness.repeated(staging, tally) if staging.unique_keys else uniqueness.Repeated()
+    if not found.keys:
+        return "", ""
+    if plan.sink.write == "merge":
+        return f"merge: {found}", ""
+    if plan.job.keys_unique == "refuse":
+        return f"keys_unique: {found}", ""
+    return "", f"keys: {found} (keys_unique: refuse blocks such a run, ignore looks for none)"
 
 
 def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:
@@ -261,7 +281,7 @@ def _result(plan: Plan, request: Request, ended: str, seconds: Mapping[str, floa
 
 
 def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> str:
-    lines = list(verdict.problems)
+    lines = [problem.said for problem in verdict.problems]
     if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
@@ -270,16 +290,18 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
     lines.append("Nothing was published; the last good scores stay.")
     if tally.quarantined_files:
         lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
-    if verdict.over_budget:
-        lines[-1] += " To allow more: checks: {quarantine: {max_fraction: …}}"
+    if remedies := dict.fromkeys(problem.remedy for problem in verdict.problems if problem.remedy):
+        lines[-1] += f" To allow more: {'; '.join(remedies)}"
     return "\n".join(lines)
 
 
-def _track(job: Job, plan: Plan, result: Result, experiment: str, page: bytes | None) -> None:
+def _track(job: Job, plan: Plan, result: Result, state: Location) -> None:
     """Log the run's figures and its page to MLflow."""
+    assert job.tracking is not None  # whoever calls has looked
+    page = evidence.page_of(state, plan.run_id)
     figures = {
         "rows_read": result.rows_read, "rows_scored": result.rows_scored, "rows_quarantined": result.rows_quarantined,
         **{f"seconds_{stage}": value for stage, value in (result.seconds or {}).items()},
     }  # fmt: skip
     tags = {"lakehouse.run_id": plan.run_id, "lakehouse.date": str(job.date), "lakehouse.status": result.status}
-    model.log_run(job, plan.model.resolved, experiment, figures, tags, page)
+    model.log_run(job, plan.model.resolved, job.tracking.experiment, figures, tags, page)

@@ -52,6 +52,10 @@ class Request:
     watch: Watch | None = None
     replays: Mapping[str, Any] | None = None
 
+    def warn(self, message: str) -> None:
+        """Tell of something that does not stop the run."""
+        self.say("warning", {"message": message})
+
 
 def new_run_id() -> str:
     """A run's name: a random UUID."""
@@ -173,9 +177,9 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *audit.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
-    carrier, reason = source.carrier(pinned, columns)
+    later = [c for other in on_features.others for c in other.columns or schema.names]  # looked at after the pass
+    carrier, reason = source.carrier(pinned, tuple(dict.fromkeys([*columns, *later])))
     if carrier == CHUNKS:  # what isn't asked for can't be looked at later
-        later = [c for other in on_features.others for c in other.columns or schema.names]
         columns = tuple(dict.fromkeys([*columns, *later]))
     if clash := sorted(set(job.slice) & {f.column for f in features}):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")

@@ -56,7 +56,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(plan.suites.scores, pa.schema(scored))
-    allowed = None if replays is not None else audit.allowance(job.checks.quarantine, plan.pinned.rows)
+    budget, rows = job.checks.quarantine, plan.pinned.rows
+    allowed = None if replays is not None else budget.max_rows if rows is None else budget.allowed(rows)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
@@ -76,6 +77,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         method=job.model.method,
         params=tuple(sorted(job.model.params.items())),
         batch_rows=job.model.batch_rows,
+        unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
     )
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     tables = Prepared(

@@ -134,18 +134,19 @@ class ColumnDrift:
 
 def baseline_of(profile: Profile) -> Baseline:
     """Freeze a profile's bins: about `BINS` of equal weight, and a value with more than that has one of its own."""
-    columns = {}
-    for name, sketch in profile.columns.items():
-        if sketch.text:
-            ranked = sorted(sorted(sketch.values.items()), key=itemgetter(1), reverse=True)
-            values = tuple(value for value, _ in ranked[:SHOWN])
-            frozen = BaselineColumn(sketch.type, True, sketch.rows, sketch.sampled, (), values=values)
-        else:
-            mean, deviation = _moments(sketch)
-            edges = tuple(_edges(sketch).tolist())
-            frozen = BaselineColumn(sketch.type, False, sketch.rows, sketch.sampled, (), edges, (), mean, deviation)
-        columns[name] = replace(frozen, fractions=tuple(_fractions(sketch, frozen).tolist()))
-    return Baseline(columns)
+    return Baseline({name: _frozen(sketch) for name, sketch in profile.columns.items()})
+
+
+def _frozen(sketch: Sketch) -> BaselineColumn:
+    if sketch.text:
+        ranked = sorted(sorted(sketch.values.items()), key=itemgetter(1), reverse=True)
+        values = tuple(value for value, _ in ranked[:SHOWN])
+        frozen = BaselineColumn(sketch.type, True, sketch.rows, sketch.sampled, (), values=values)
+    else:
+        mean, deviation = _moments(sketch)
+        edges = tuple(_edges(sketch).tolist())
+        frozen = BaselineColumn(sketch.type, False, sketch.rows, sketch.sampled, (), edges, (), mean, deviation)
+    return replace(frozen, fractions=tuple(_fractions(sketch, frozen).tolist()))
 
 
 def _edges(sketch: Sketch) -> Floats:
@@ -268,12 +269,12 @@ def bins(profile: Profile, baseline: Baseline | None) -> pa.Table:
     are too coarse for an edge of the baseline, the bins that it parts are joined in the upper one. A column that only
     one side has, or that is a text on one side only, has the bins and fractions of the side it has, the run's first.
     """
-    known, own = baseline.columns if baseline is not None else {}, baseline_of(profile).columns
-    found = []
-    for name in (*own, *(name for name in known if name not in own)):
-        sketch, frozen = profile.columns.get(name), known.get(name)
+    known, mine = baseline.columns if baseline is not None else {}, profile.columns
+    found: dict[str, list[Any]] = {name: [] for name in PROFILES.names}
+    for name in (*mine, *(name for name in known if name not in mine)):
+        sketch, frozen = mine.get(name), known.get(name)
         both = sketch is not None and frozen is not None and sketch.text == frozen.text
-        shape = known[name] if both or sketch is None else own[name]
+        shape = known[name] if both or sketch is None else _frozen(sketch)
         p = None if sketch is None else _fractions(sketch, shape)
         q = None if shape is not frozen else _aligned(sketch, shape) if sketch else np.array(shape.fractions)
         kinds, labels, lower, upper = _labels(shape)
@@ -283,9 +284,9 @@ def bins(profile: Profile, baseline: Baseline | None) -> pa.Table:
             None if p is None or sketch is None else np.rint(p * sketch.rows).astype(np.int64), p, q,
             _psi(p, q) if p is not None and q is not None and p.any() and q.any() else None,
         ]  # fmt: skip
-        filled = [pa.nulls(size) if values is None else values for values in columns]
-        found.append(pa.table(dict(zip(PROFILES.names, filled, strict=True)), schema=PROFILES))
-    return pa.concat_tables(found) if found else PROFILES.empty_table()
+        for whole, part in zip(found.values(), columns, strict=True):
+            whole += [None] * size if part is None else part.tolist() if isinstance(part, np.ndarray) else part
+    return pa.table(found, schema=PROFILES)
 
 
 def _labels(frozen: BaselineColumn) -> tuple[list[str], list[str], list[float | None], list[float | None]]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import evidence, ledger, sinks
+from lakehouse import evidence, lease, ledger, sinks
 from lakehouse.audit import Tally, Verdict
 from lakehouse.delta import Add
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Partial, Unavailable
 from lakehouse.ledger import Intent
 from lakehouse.plan import Plan, Request, identity_of
 from lakehouse.prepare import Prepared, comments
-from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, place
+from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, Unseen, place
 from lakehouse.storage import Location, locate, remove
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.config import Job
+
+
+_CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
+"""The exit code of a run by its record."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def intend(
         "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
-        "message": "; ".join(verdict.problems) or None,
+        "message": "; ".join(problem.said for problem in verdict.problems) or None,
     }  # fmt: skip
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 
@@ -99,23 +103,55 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
 
 
 def carry_out(intent: Intent, state: Location, request: Request) -> Result:
-    """Make the intent's commits that are not made yet, then record the run. Idempotent by run id."""
+    """Make the intent's commits that are not made yet, then record the run. Idempotent by run id.
+
+    Once they are made nothing else decides how the run ends: what goes wrong afterwards is only worth a warning.
+    """
     started = time.perf_counter()
     done: list[dict[str, Any]] = []
-    with ExitStack() as stack:
+    with standing(request, lambda: len(done) == len(intent.targets)), ExitStack() as stack:
         spark = _spark(intent, request, stack)
-        _commit(intent, state, spark, done)
+        _commit(intent, state, spark, done, request)
     seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
     record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
+    with standing(request, lambda: True):
+        _finish(intent, state, record, request)
+    return from_record(record)
+
+
+def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request: Request) -> None:
+    """Record the run, and take away what only an unfinished one needs."""
     try:
         ledger.record(state, record)
-        optional(request, "its report could not be written", lambda: evidence.finish(state, record))
-        ledger.close(state, intent)
-        optional(request, "its staged files could not be removed", lambda: _tidy(intent))
-    except (LakehouseError, OSError, ValueError) as error:
+    except Exception as error:
         # The tables are the truth; the intent stays, so that the next run writes the record.
-        request.say("warning", {"message": f"the run is {intent.verdict}, but could not be recorded: {error}"})
-    return from_record(record)
+        request.warn(f"the run is {record['status']}, but could not be recorded: {error}")
+        return
+    optional(request, "its report could not be written", lambda: evidence.finish(state, record))
+    optional(request, "its intent could not be taken away", lambda: _close(intent, state))
+    optional(request, "its staged files could not be removed", lambda: _tidy(intent))
+
+
+def _close(intent: Intent, state: Location) -> None:
+    """Take the intent away, and with it the leases that a run which left it behind has left, too."""
+    ledger.close(state, intent)
+    for root in {target.root for target in intent.targets}:
+        lease.end(root, intent.run_id)
+
+
+@contextmanager
+def standing(request: Request, stands: Callable[[], bool]) -> Iterator[None]:
+    """Once the run stands, whatever else goes wrong in the block is only worth a warning."""
+    try:
+        yield
+    except Exception as error:
+        if not stands():
+            raise
+        request.warn(f"the run stands, but something went wrong after it: {type(error).__name__}: {error}")
+    except KeyboardInterrupt as stop:
+        if not stands() or stop.args:
+            raise
+        raise KeyboardInterrupt("all commits of the run are made") from stop
 
 
 def _tidy(intent: Intent) -> None:
@@ -131,7 +167,7 @@ def optional(request: Request, what: str, act: Callable[[], object]) -> None:
     try:
         act()
     except Exception as error:
-        request.say("warning", {"message": f"the run stands, but {what}: {error}"})
+        request.warn(f"the run stands, but {what}: {error}")
 
 
 def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:
@@ -156,51 +192,104 @@ def _open_session(request: Request) -> SparkSession | None:
     return engine.active_session()
 
 
-def _commit(intent: Intent, state: Location, spark: SparkSession | None, done: list[dict[str, Any]]) -> None:
+def _commit(
+    intent: Intent, state: Location, spark: SparkSession | None, done: list[dict[str, Any]], request: Request
+) -> None:
     """Make the commits; `done` gets each as it is made."""
     try:
         # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
         checked = [sinks.of(target.type).check(target, intent.run_id) for target in intent.targets]
         for target, seen in zip(intent.targets, checked, strict=True):
-            sink = sinks.of(target.type)
-            version = sink.publish(target, intent.run_id, seen, spark)
-            done.append({"type": target.type, "table": sink.shown(target.uri), "version": version, "kind": target.kind})
-    except (Blocked, Gone, Overtaken):
-        # It can never be finished: left there, its intent would stop every later run.
-        ledger.close(state, intent)
+            try:
+                version = sinks.of(target.type).publish(target, intent.run_id, seen, spark)
+            except Unseen as error:
+                request.warn(f"the commit is made, but could not be read back: {error}")
+                version = error.version
+            done.append(_made(target, version))
+    except (Blocked, Gone, Overtaken) as error:
+        _give_up(intent, state, done, error, request)
         raise
     except (Unavailable, OSError) as error:
         kind = Partial if done else Unavailable
-        raise kind(f"{error}; the next run of this job and slice goes on from here") from error
+        raise kind(f"{error}; the next run of this job goes on from here") from error
+    except KeyboardInterrupt as stop:
+        there = ", ".join(str(made["table"]) for made in done)
+        said = f"{there} is published" if done else "its commits may not be made yet"
+        raise KeyboardInterrupt(f"{said}; the next run of this job finishes run {intent.run_id}") from stop
+
+
+def _made(target: Target, version: int | None) -> dict[str, Any]:
+    sink = sinks.of(target.type)
+    return {"type": target.type, "table": sink.shown(target.uri), "version": version, "kind": target.kind}
+
+
+def _give_up(
+    intent: Intent, state: Location, done: list[dict[str, Any]], error: LakehouseError, request: Request
+) -> None:
+    """Close the intent of a run that can never be finished: left there, it would stop every later run.
+
+    One of whose commits some are made is recorded, or nobody could tell whose rows they are.
+    """
+
+    def close() -> None:
+        made = done or [_made(t, None) for t in intent.targets if sinks.of(t.type).published(t, intent.run_id)]
+        if made:
+            record = {**intent.record, "status": error.status, "finished_at": ledger.now(), "sinks": made,
+                      "message": str(error)}  # fmt: skip
+            ledger.record(state, record)
+        _close(intent, state)
+
+    try:
+        close()
+    except Exception as fault:  # the next run comes here again
+        request.warn(f"run {intent.run_id} could not be closed: {fault}")
 
 
 def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:
-    """Roll unfinished runs of this job and slice forward, without scoring; the last one that was published."""
+    """Roll unfinished runs of this job forward, without scoring; the last one of this slice that was published.
+
+    Those of other slices only where their runs are no longer at it, and without standing in this one's way.
+    """
     result = None
-    for intent in ledger.unfinished(state, identity_of(job), place(job.sinks[0])):
+    mine, others = ledger.unfinished(state, job.job, identity_of(job), place(job.sinks[0]))
+    for intent in mine:
         try:
             done = carry_out(intent, state, request)
         except (Blocked, Gone, Overtaken) as error:
-            request.say("warning", {"message": f"run {intent.run_id} can't be finished any more: {error}"})
+            request.warn(f"run {intent.run_id} can't be finished any more: {error}")
             continue
         request.say("resumed", {"run_id": intent.run_id, "status": done.status})
         result = done if done.status == "published" else result
+    for intent in others:
+        try:
+            if not _at_it(intent):
+                done = carry_out(intent, state, request)
+                request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+        except Exception as error:
+            request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
     return result
+
+
+def _at_it(intent: Intent) -> bool:
+    """Whether the intent's own run still works on it."""
+    run = intent.run_id
+    return any(lease.alive(target.root, {run: lease.read(target.root, run)}) for target in intent.targets)
 
 
 def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = ledger.state_of(job), identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
-    half = ledger.unfinished(state, identity, place(job.sinks[0]))
+    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]))
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
     first, uri = job.sinks[0], place(job.sinks[0])
     generation, version = sinks.of(first.type).generation(uri, identity)
-    newest = records[0] if records else None
+    over = ledger.superseded(records)  # such as a run that another one came before
+    newest = next((r for r in records if r["run_id"] not in over), None)
     if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
-        return from_record(newest), Blocked.exit_code if newest["status"] == "blocked" else 0
+        return from_record(newest), _CODES[newest["status"]]
     if generation:
         table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
         told = Result("published", "", job.job, job.date, sinks=(table,))

@@ -65,7 +65,10 @@ def _headline(job: Job, result: Result) -> list[str]:
 
 def _sample(job: Job, result: Result) -> list[str]:
     """A few rows of the slice, as a small table; of the Delta table where there is one."""
-    names, rows = _of_delta(job, result) if job.delta_sink else _of_snowflake(job)
+    try:
+        names, rows = _of_delta(job, result) if job.delta_sink else _of_snowflake(job)
+    except (LakehouseError, OSError) as error:  # the run stands, a look at it is no part of it
+        return [f"(its rows can't be shown: {error})"]
     return table_text(names, [[_cell(value) for value in row] for row in rows]) if rows else []
 
 
@@ -92,16 +95,13 @@ def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
 def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
     sink, texts = job.sinks[0], {name: str(value) for name, value in job.slice.items()}
     assert sink.connection is not None  # as the job file's own checks demand
-    try:
-        with snowflake.session(sink.connection) as session:
-            table = session.table(sink.table)
-            *names, version = _shown([c.name for c in session.columns(table) or ()], texts)
-            names.append(folded(version))
-            where = having({folded(name): value for name, value in texts.items()})
-            chosen = f"SELECT {', '.join(map(quoted, names))} FROM {table.sql}"
-            rows = session.run(f"{chosen}{' WHERE ' + where if where else ''} LIMIT 3")
-    except LakehouseError:  # the run stands, a look at it is no part of it
-        return [], []
+    with snowflake.session(sink.connection) as session:
+        table = session.table(sink.table)
+        *names, version = _shown([c.name for c in session.columns(table) or ()], texts)
+        names.append(folded(version))
+        where = having({folded(name): value for name, value in texts.items()})
+        chosen = f"SELECT {', '.join(map(quoted, names))} FROM {table.sql}"
+        rows = session.run(f"{chosen}{' WHERE ' + where if where else ''} LIMIT 3")
     return [spelled(name, ()) for name in names], [list(row) for row in rows]
 
 

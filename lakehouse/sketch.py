@@ -2,8 +2,9 @@
 
 Numbers fall into bins that are frozen beforehand: a bin is the leading 32 bits of a float64 (sign, exponent, 20 bits
 of the mantissa), so that workers who know nothing of each other, or of any baseline, count into the same bins and
-merging is addition. A column with more than `LIMIT` bins shifts their last bit away, twice as coarse, as often as it
-takes; which level that ends at depends on the values alone, not on their order or on who saw them.
+merging is addition. A column with more than `LIMIT` bins, fewer where there are very many columns, shifts their last
+bit away, twice as coarse, as often as it takes; which level that ends at depends on the values and on the number of
+columns alone, not on their order or on who saw them.
 
 Of a batch at most `SAMPLE` rows are looked at, one of every `weight` neighbours, and each counts `weight` times;
 smaller batches are looked at whole. Rows and nulls are exact always.
@@ -30,7 +31,9 @@ from lakehouse.errors import ConfigError
 SAMPLE = 4_096
 """Rows of a batch that are looked at, at most."""
 LIMIT = 4_096
-"""Bins of a number; at the coarsest level, one for each power of two, there are fewer."""
+"""Bins of a number; at the level of one for each power of two there are fewer."""
+ALL_BINS, FEWEST = 256 * LIMIT, 1_024
+"""Bins of all columns together, of which each has its share, but not less than the fewest."""
 CATEGORIES, LONGEST = 1_000, 100
 """Distinct values of a text that are counted one by one, and the characters by which they are told apart."""
 VERSION = 1
@@ -58,6 +61,7 @@ class Sketch:
     minus: int = 0
     plus: int = 0
     level: int = 0
+    limit: int = LIMIT
     keys: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     counts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     values: Counter[str] = field(default_factory=Counter)
@@ -88,7 +92,13 @@ def start(schema: pa.Schema, columns: Iterable[str]) -> Sketches:
             sketches.columns[name] = Sketch(str(plain), _is_text(plain))
         else:
             sketches.left_out[name] = str(kind)
+    for sketch in sketches.columns.values():
+        sketch.limit = _limit(len(sketches.columns))
     return sketches
+
+
+def _limit(columns: int) -> int:
+    return min(LIMIT, max(FEWEST, ALL_BINS // max(1, columns)))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -209,10 +219,10 @@ def _tally(keys: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
 
 
 def _fold(sketch: Sketch, keys: Ints, counts: Ints) -> None:
-    """Make these bins of the sketch's level, in any order, its counts, at the finest level that keeps to LIMIT."""
+    """Make these bins of the sketch's level, in any order, its counts, at the finest level that keeps to its limit."""
     order = np.argsort(keys, kind="stable")
     keys, counts = keys[order], counts[order]
-    while np.count_nonzero(np.diff(keys)) >= LIMIT:
+    while np.count_nonzero(np.diff(keys)) >= sketch.limit:
         keys, sketch.level = keys >> 1, sketch.level + 1
     first = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     sketch.keys, sketch.counts = keys[first], np.add.reduceat(counts, first) if len(first) else counts
@@ -244,7 +254,10 @@ _NUMBERS = ("rows", "nulls", "sampled", "nan", "minus", "plus", "other")
 
 
 def dump(sketches: Sketches) -> dict[str, Any]:
-    """What a worker sends home, fit for JSON: some 20 kB for a number at most, texts as long as their values."""
+    """What a worker sends home, fit for JSON: some 20 kB for a number at most, 5 kB each of thousands.
+
+    Texts are as long as their values.
+    """
     columns = {}
     for name, sketch in sketches.columns.items():
         _settle(sketch)
@@ -275,8 +288,9 @@ def merge(dumps: Iterable[Mapping[str, Any]]) -> Profile:
         if one["version"] != VERSION:
             raise ConfigError(f"a profile has version {one['version']!r}, this program reads {VERSION}")
         profile.left_out.update(one["left_out"])
+        limit = _limit(len(one["columns"]))
         for name, said in one["columns"].items():
-            sketch = profile.columns.setdefault(name, Sketch(said["type"], said["text"]))
+            sketch = profile.columns.setdefault(name, Sketch(said["type"], said["text"], limit=limit))
             if sketch.type != said["type"]:
                 raise ConfigError(f"column {name!r} was profiled as {sketch.type} and as {said['type']}")
             for part in _NUMBERS:

@@ -9,33 +9,30 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse import profile, rules
+from lakehouse import profile, rules, uniqueness
 from lakehouse.contract import (
     COUNTS,
     FAILED,
-    LINEAGE,
     MANIFEST,
     QUARANTINED,
     SCORED,
-    WARNINGS,
     conform,
 )  # fmt: skip
 from lakehouse.errors import LakehouseError
+from lakehouse.files import Files
 from lakehouse.progress import Address, tell
 from lakehouse.scoring import Checked, Predict, Scoring, begin, score_batch
-from lakehouse.statistics import Column, columns_of, filterable, observe, statistics
-from lakehouse.storage import Location, create_file
+from lakehouse.storage import Location
 
-TARGET_BYTES = 128 << 20
-"""Staged files are closed at about this size."""
+JOINED_BYTES = 32 << 20
+"""Small batches are joined up to this size in memory."""
 _TELL_EVERY = 0.2  # seconds
 
 
@@ -47,7 +44,10 @@ class Unit(Protocol):
 
 @dataclass(frozen=True)
 class Staging:
-    """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns)."""
+    """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns).
+
+    `unique_keys`: whether it is asked if a key occurs twice.
+    """
 
     run_id: str
     slice: Mapping[str, str]
@@ -63,65 +63,23 @@ class Staging:
     params: tuple[tuple[str, Any], ...]
     batch_rows: int
     progress: Address | None = None
+    unique_keys: bool = True
 
 
-@dataclass
-class _Output:
-    """One staged file being written."""
+@dataclass(frozen=True)
+class StagedFile:
+    """Columns of a staged file as a unit, for checks that need all rows at once."""
 
-    path: str
-    sink: pa.NativeFile
-    writer: pq.ParquetWriter
-    columns: dict[str, Column]
-    rows: int = 0
-
-
-@dataclass
-class Files:
-    """A worker's files of one kind in one folder below their table's root, rolled at `TARGET_BYTES`."""
-
-    kind: str
-    task: int
     root: Location
+    path: str
+    size: int
     schema: pa.Schema
-    folder: str
-    open: _Output | None = None
-    done: list[dict[str, Any]] = field(default_factory=list)
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Write a batch in this schema."""
-        if batch.num_rows == 0:
-            return
-        output = self.open = self.open or self._create()
-        output.writer.write_batch(batch)
-        output.rows += batch.num_rows
-        for name, column in output.columns.items():
-            observe(column, batch.column(name))
-        if output.sink.tell() >= TARGET_BYTES:
-            self.close()
-
-    def _create(self) -> _Output:
-        name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
-        sink = create_file(self.root.join(self.folder, name))
-        safe = filterable(self.schema)
-        writer = pq.ParquetWriter(
-            sink, self.schema, compression="snappy", use_dictionary=safe, write_statistics=safe, store_schema=False,
-            version="2.6",
-        )  # fmt: skip
-        return _Output(f"{self.folder}/{name}", sink, writer, columns_of(self.schema))
-
-    def close(self) -> None:
-        """Finish the open file and note it in the manifest."""
-        output, self.open = self.open, None
-        if output is None:
-            return
-        output.writer.close()
-        size = output.sink.tell()
-        output.sink.close()
-        self.done.append(
-            {"task": self.task, "kind": self.kind, "path": output.path, "rows": output.rows, "bytes": size,
-             "detail": statistics(output.rows, output.columns)}
-        )  # fmt: skip
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Its rows, in batches."""
+        with pq.ParquetFile(f"{self.root.path}/{self.path}", filesystem=self.root.filesystem()) as file:
+            for batch in file.iter_batches(columns=self.schema.names, use_threads=False):
+                yield conform(batch, self.schema)
 
 
 def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
@@ -144,15 +102,18 @@ def stage(
     """
     counters = begin(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
-    scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder)
-    quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder)
+    scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, staging.lineage)
+    quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
+    keys = uniqueness.watched(staging, task, folder)
     started = time.perf_counter()
     try:
         for batch in batches:
             good, bad = score_batch(batch, staging.scoring, predict, counters)
-            scored.write(with_lineage(good, scored.schema, staging.lineage))
+            scored.write(good)
+            if keys is not None:
+                keys.add(good)
             if bad is not None:
-                quarantined.write(with_lineage(bad, quarantined.schema, staging.lineage))
+                quarantined.write(bad)
             on_batch(counters.read)
             if counters.hopeless:
                 break
@@ -171,6 +132,7 @@ def stage(
         "checks": {
             suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c
         },
+        "keys": keys and keys.close(),
         "seconds": round(time.perf_counter() - started, 3),
     }
     counts = {
@@ -189,23 +151,54 @@ def _dumped(checked: Checked) -> dict[str, Any]:
 
 
 def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
-    """Stage the batches of several units one after the other, telling the driver how far it is."""
-    worker, told, done = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0]
+    """Stage the batches of several units one after the other, small ones joined, telling the driver how far it is."""
+    worker, told, done, read = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0], [0]
 
     def batches() -> Iterator[pa.RecordBatch]:
         for unit in units:
-            yield from unit.batches()
+            for batch in unit.batches():
+                read[0] += batch.num_rows
+                yield batch
             done[0] += 1
+            on_batch()
 
-    def on_batch(rows: int) -> None:
+    def on_batch(_: int = 0) -> None:
         now = time.monotonic()
         if now - told[0] > _TELL_EVERY:
             told[0] = now
-            tell(staging.progress, worker, done[0], rows)
+            tell(staging.progress, worker, done[0], read[0])
 
-    manifest = stage(task, batches(), staging, predict, on_batch)
+    manifest = stage(task, joined(batches(), staging.batch_rows), staging, predict, on_batch)
     tell(staging.progress, worker, done[0], sum(m["rows"] for m in manifest if m["kind"] == COUNTS))
     return manifest
+
+
+def joined(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+    """The rows of batches of one schema in their order, in batches of at most `most` rows where they were smaller.
+
+    A call of the model costs about the same for ten rows as for a thousand. What is joined stays below JOINED_BYTES,
+    and a batch of more than half of either is handed on before the next is asked for.
+    """
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if waiting and (rows + batch.num_rows > most or size + batch.nbytes > JOINED_BYTES):
+            yield _one(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        del batch
+        if 2 * rows > most or 2 * size > JOINED_BYTES:
+            whole = _one(waiting)
+            waiting, rows, size = [], 0, 0
+            yield whole
+            del whole
+    if waiting:
+        yield _one(waiting)
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.concat_batches(batches) if len(batches) > 1 else batches[0]
 
 
 def stage_frame(
@@ -230,17 +223,3 @@ def failed(task: int, error: LakehouseError) -> dict[str, Any]:
 def manifest_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     """Manifest rows as one Arrow batch."""
     return pa.RecordBatch.from_pylist(rows, schema=MANIFEST)
-
-
-def with_lineage(batch: pa.RecordBatch, schema: pa.Schema, lineage: Mapping[str, Any]) -> pa.RecordBatch:
-    """The batch in the staged file's schema: its own columns, then the constants of the run."""
-    arrays = []
-    for f in schema:
-        if f.name not in LINEAGE.names or (f.name == WARNINGS and f.name in batch.schema.names):
-            column = batch.column(f.name)
-            arrays.append(column if column.type == f.type else column.cast(f.type))
-        elif f.name == WARNINGS:
-            arrays.append(pa.ListArray.from_arrays(np.zeros(batch.num_rows + 1, np.int32), pa.array([], pa.string())))
-        else:
-            arrays.append(pa.repeat(pa.scalar(lineage[f.name], f.type), batch.num_rows))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)

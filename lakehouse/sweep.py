@@ -6,9 +6,8 @@ a table's log knows, be it only as removed ones that time travel may still ask f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse import delta, lease, ledger
@@ -36,51 +35,83 @@ class Leftover:
     kept: str | None
 
 
-def sweep(job: Job, now: datetime, *, take_away: bool) -> list[Leftover]:
+@dataclass(frozen=True)
+class _Seen:
+    """A run's folder as it was found: what in it no log knows, and why it must stay."""
+
+    files: Mapping[str, int]
+    kept: str | None
+
+
+def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
     """The left-overs in the job's scored and quarantine tables; removed if `take_away`.
 
     Raises Unavailable where the storage can't be reached.
     """
     named, state = [*job.sinks, quarantine_of(job)], ledger.state_of(job)
     folders_of = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
-    found = [left for table in folders_of for left in _swept(table, state, now, take_away)]
+    found = [left for table in folders_of for left in _swept(table, state, take_away)]
     for sink in named:
         if sink.type == "snowflake":
-            found += _swept_in_snowflake(Table.parse(place(sink)), folders_of, state, now, take_away)
+            found += _swept_in_snowflake(Table.parse(place(sink)), folders_of, state, take_away)
     return found
 
 
 def _swept_in_snowflake(
-    table: Table, folders_of: Sequence[Location], state: Location, now: datetime, take_away: bool
+    table: Table, folders_of: Sequence[Location], state: Location, take_away: bool
 ) -> Iterator[Leftover]:
     """Uploaded files and tables that took rows. Whoever uploads has a lease on its staged files, or an intent."""
     found, waiting = loading.left_over(table), ledger.waiting(state)
+    alive: dict[str, str] = {}
+    for folder in folders_of:
+        alive |= lease.alive(folder, {run: lease.read(folder, run) for run in found})
     for run, (files, size) in found.items():
-        alive = [why for folder in folders_of if (why := lease.why_kept(lease.read(folder, run), now))]
-        kept = alive[0] if alive else _WAITS if run in waiting else None
+        kept = alive.get(run) or (_WAITS if run in waiting else None)
         yield Leftover(table.shown, run, files, size, kept)
         if take_away and kept is None:
             loading.remove_left_over(table, run)
 
 
-def _swept(table: Location, state: Location, now: datetime, take_away: bool) -> Iterator[Leftover]:
+def _swept(table: Location, state: Location, take_away: bool) -> Iterator[Leftover]:
+    found = _look(table, state)
+    if take_away and any(seen.kept is None for seen in found.values()):
+        found = _agreed(found, _look(table, state))  # one that was taken for dead may have woken up, and published
+    for run, seen in found.items():
+        yield Leftover(shown(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
+        if take_away and seen.kept is None:
+            for path in seen.files:
+                remove(table.join(f"{PREFIX}{run}", path))
+            lease.end(table, run)
+
+
+def _agreed(first: Mapping[str, _Seen], then: Mapping[str, _Seen]) -> dict[str, _Seen]:
+    """What both looks found: a run is kept that either of them keeps, a file may go that both would take."""
+    return {
+        run: _Seen(
+            {path: size for path, size in first[run].files.items() if path in seen.files},
+            first[run].kept or seen.kept,
+        )
+        for run, seen in then.items()
+        if run in first
+    }
+
+
+def _look(table: Location, state: Location) -> dict[str, _Seen]:
     runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
     leases = {run: lease.read(table, run) for run in runs}
+    alive = lease.alive(table, leases)
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run for place in states for run in ledger.waiting(place)}
-    kept = {run: lease.why_kept(said, now) or (_WAITS if run in waiting else None) for run, said in leases.items()}
     snapshot = delta.open_table(table)
     unknown = None if snapshot is None else snapshot.unknown_files()
+    found = {}
     for run in runs:
-        folder = table.join(f"{PREFIX}{run}")
-        files = {path: size for path, size in tree(folder).items() if not path.endswith(lease.NAME)}
+        there = tree(table.join(f"{PREFIX}{run}")).items()
+        files = {path: size for path, size in there if not path.endswith(lease.NAME)}
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
-        if not files and kept[run] is None and not leases[run]:
-            continue
-        yield Leftover(shown(table), run, len(files), sum(files.values()), kept[run])
-        if take_away and kept[run] is None:
-            for path in files:
-                remove(folder.join(path))
-            lease.end(table, run)
+        kept = alive.get(run) or (_WAITS if run in waiting else None)
+        if files or kept or leases[run]:
+            found[run] = _Seen(files, kept)
+    return found

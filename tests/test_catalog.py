@@ -64,7 +64,7 @@ def test_a_job_from_name_to_name_creates_a_table_that_sql_finds(prefix, job, spa
     with catalog.placed(named) as at_places:
         assert pipeline.status(at_places)[0].status == "published"
         assert len(ledger.runs(ledger.state_of(at_places), "scores")) == 2
-        assert sweep(at_places, ledger.now(), take_away=False) == []
+        assert sweep(at_places, take_away=False) == []
 
 
 def test_a_table_that_is_there_is_used_where_it_lies(job, spark, workspace):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from lakehouse import evidence, ledger, pipeline
+from lakehouse.config import settings as settings_of
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
@@ -132,18 +133,103 @@ def test_rules_that_warn_are_written_into_the_rows(checked):
         rule("column_values_to_be_in_set", "info", column="a", value_set=[9.0]),
     ]
     scores = [rule("column_values_to_be_between", "warning", "very_big", column="p", max_value=20)]
-    said: list[str] = []
-    result = score(checked(features, scores), say=lambda event, values: said.append(values.get("message", "")))
+    said: list[tuple[str, Any]] = []
+    result = score(checked(features, scores), say=lambda event, values: said.append((event, values.get("message"))))
     rows = read("lake/scores")
     assert dict(zip(rows["id"].to_pylist(), rows["_warnings"].to_pylist(), strict=True)) == {
         1: [], 2: ["big"], 3: ["big", "very_big"]
     }  # fmt: skip
     assert (result.status, result.checks) == ("published", {"passed": 3, "failed": 0, "warned": 1})
-    assert [m for m in said if m] == ["scores: very_big p (max_value 20): 1 of 3 rows (33.33%) fail, such as 30"]
+    assert [m for m in said if m[0] in ("warning", "checks")] == [
+        ("warning", "scores: very_big p (max_value 20): 1 of 3 rows (33.33%) fail, such as 30"),
+        ("checks", "3 passed, 1 warned"),
+        ("checks", "1 of 4 rows (25.00%) went to quarantine, 2 are allowed (max_fraction 0.5): "
+                   "expect_column_values_to_be_between a ×1"),
+    ]  # fmt: skip
+
+
+# Critical rules of rows, and the budget
+
+
+FIFTY = rule("column_values_to_be_between", column="a", max_value=4)
+
+
+def test_rows_that_break_a_critical_rule_count_against_the_budget_which_decides(checked):
+    """50 of 6,666 rows, of which 66 may be set aside, don't hold the day up; Great Expectations still says failed."""
+    give(id=list(range(6666)), a=[1.0] * 6616 + [40.0, 41.0] * 25)
+    said: list[str] = []
+    job = checked([FIFTY], checks={"quarantine": {"max_fraction": 0.01}})
+    result = score(job, say=lambda event, values: said.append(values["message"]) if event == "checks" else None)
+    assert (result.status, result.rows_quarantined) == ("published", 50)
+    assert result.checks == {"passed": 1, "failed": 0, "warned": 0}
+    assert said == [
+        "1 passed, 1 set rows aside",
+        "50 of 6,666 rows (0.75%) went to quarantine, 66 are allowed (max_fraction 0.01): "
+        "expect_column_values_to_be_between a ×50",
+    ]
+    facts = evidence.facts_of(*newest())
+    [told] = facts["rules"]
+    assert (told["success"], told["blocks"], told["set_aside"]) == (False, False, True)
+    assert facts["budget"] == {"max_fraction": 0.01, "max_rows": None, "quarantined": 50, "allowed": 66}
+    _, pages = evidence.native_pages(job, None)
+    assert pages["features"][0]["success"] is False
+    page = evidence.page(job, None)[1].decode()
+    assert "50 rows were set aside, within the budget." in page
+    assert "PUBLISHED WITH WARNINGS" not in page
+
+
+def test_over_the_budget_the_run_is_blocked_by_it_and_every_page_says_so(checked):
+    give(id=list(range(100)), a=[1.0] * 95 + [40.0] * 5)
+    job = checked([FIFTY], checks={"quarantine": {"max_fraction": 0.01}})
+    with pytest.raises(Blocked) as blocked:
+        score(job)
+    lines = str(blocked.value).splitlines()
+    assert lines[0] == (
+        "5 of 100 rows (5.00%) went to quarantine, 1 are allowed (max_fraction 0.01): "
+        "expect_column_values_to_be_between a ×5"
+    )
+    assert lines[-1].endswith("To allow more: checks: {quarantine: {max_fraction: …}}")
+    assert blocked.value.result.checks == {"passed": 0, "failed": 1, "warned": 0}
+    assert (
+        "Nothing was published: 5 of 100 rows had to be set aside, only 1 may be."
+        in evidence.page(job, None)[1].decode()
+    )
+
+
+@pytest.mark.parametrize("mostly", [1, 1.0, 0.97])
+def test_an_explicit_mostly_decides_by_itself(checked, mostly):
+    give(id=list(range(100)), a=[1.0] * 95 + [40.0] * 3 + [41.0, 42.0])
+    strict = {**FIFTY, "kwargs": {**FIFTY["kwargs"], "mostly": mostly}}
+    with pytest.raises(Blocked) as blocked:
+        score(checked([strict]))
+    asked = ", mostly 0.97" if mostly < 1 else ""
+    lines = str(blocked.value).splitlines()
+    assert lines[0] == (
+        f"features: expect_column_values_to_be_between a (max_value 4): 5 of 100 rows (5.00%) fail{asked}, "
+        "such as 40, 41, 42"
+    )
+    assert lines[-1].endswith("To allow more: give the rule a lower mostly, or severity: warning")
+
+
+def test_with_strict_checks_one_row_blocks_as_great_expectations_reads_it(checked):
+    give(id=[1, 2, 3], a=[1.0, 2.0, 40.0])
+    assert score(checked([FIFTY])).status == "published"
+    with pytest.raises(Blocked, match=r"1 of 3 rows .* fail, such as 40"):
+        score(checked([FIFTY], checks={"strict": True}))
+    assert settings_of(checked([FIFTY])) == settings_of(checked([FIFTY], checks={"strict": False}))
+    assert settings_of(checked([FIFTY])) != settings_of(checked([FIFTY], checks={"strict": True}))
+
+
+def test_a_rule_of_which_no_row_need_pass_says_so(checked):
+    give(id=[1, 2], a=[1.0, 40.0])
+    none = {**FIFTY, "kwargs": {**FIFTY["kwargs"], "mostly": 0}}
+    score(checked([none]))
+    [told] = evidence.facts_of(*newest())["rules"]
+    assert told["mostly"] == 0.0
 
 
 def test_a_blocked_day_keeps_the_last_scores_and_publishes_once_it_is_mended(checked):
-    features = [rule("column_values_to_be_between", column="a", max_value=4)]
+    features = [rule("column_values_to_be_between", column="a", max_value=4, mostly=1)]
     where = {"table": "lake/features", "where": "day = '{date}'"}
     sections = {"date": DAY, "source": where, "slice": {"score_date": "{date}"}}
     give(id=[1, 2, 3, 4], a=[1.0, 2.0, 3.0, 4.0], day=[DAY] * 4)
@@ -155,7 +241,8 @@ def test_a_blocked_day_keeps_the_last_scores_and_publishes_once_it_is_mended(che
     assert str(blocked.value).splitlines() == [
         "features: expect_column_values_to_be_between a (max_value 4): 1 of 4 rows (25.00%) fail, such as 40",
         "    id=4: expect_column_values_to_be_between a 40",
-        "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine.",
+        "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine. "
+        "To allow more: give the rule a lower mostly, or severity: warning",
     ]
     assert (version("lake/scores"), kept()[4]) == (at, 40.0)
     job = checked(features, **sections)

@@ -101,8 +101,8 @@ def test_what_a_dead_run_left_is_swept(daily, lake):
     score(daily())
     left = locate(f"{lake}/scores").join(f"run-{DEAD}", "scored-00000-x.parquet")
     storage.write_durably(left, b"abc")
-    assert [(f.run_id, f.files, f.kept) for f in sweep(daily(), ledger.now(), take_away=True)] == [(DEAD, 1, None)]
-    assert sweep(daily(), ledger.now(), take_away=True) == []
+    assert [(f.run_id, f.files, f.kept) for f in sweep(daily(), take_away=True)] == [(DEAD, 1, None)]
+    assert sweep(daily(), take_away=True) == []
     storage.remove(left)  # it is gone already
     assert read(f"{lake}/scores").num_rows == 199
 

@@ -99,6 +99,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
             "registry_uri": None,
         },
         "keys": ("player_id",),
+        "keys_unique": "warn",
         "keep": (),
         "predictions": None,
         "slice": {},

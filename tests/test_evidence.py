@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import uuid
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import cli, evidence, ledger, model
+from lakehouse import cli, drift, evidence, ledger, model
 from lakehouse.errors import Blocked, ConfigError
 from tests.conftest import read, score, version, write
 
@@ -138,6 +140,47 @@ def test_metrics_and_profiles_are_tables_from_which_psi_can_be_computed_again(da
         again = math.fsum((p - q) * math.log(p / q) for p, q in pairs)
         assert again == pytest.approx(told[kind, column, "psi"], rel=1e-9)
         assert again > 0.2
+
+
+def test_the_page_of_a_wide_run_leaves_columns_out_that_metrics_and_profiles_have(daily, monkeypatch):
+    monkeypatch.setattr(drift, "SHOWN", 1)
+    give(NORMAL)
+    score(daily())
+    give(NORMAL + 1)
+    run = score(daily()).run_id
+    state = ledger.state_of(daily())
+    facts = evidence.facts_of(state, ledger.record_of(state, "scores", run))
+    assert [c["column"] for c in facts["drift"]["columns"]] == ["p"]
+    assert "2 of 2 columns drifted" in evidence.page_of(state, run).decode()
+    assert "1 columns that moved less are left out" in evidence.page_of(state, run).decode()
+    for table in ("metrics", "profiles"):
+        rows = read(f"lake/scores_state/{table}")
+        mine = rows.filter(pc.equal(rows["run_id"], run))
+        assert {"a", "p"} <= set(mine["column"].to_pylist())
+    assert not list(Path("lake/scores_state/reports").glob("*.bins.parquet"))
+
+
+def test_facts_of_an_older_form_still_make_metrics_and_profiles(daily):
+    give(NORMAL)
+    run = score(daily()).run_id
+    state = ledger.state_of(daily())
+    kept, record = Path(f"lake/scores_state/reports/{run}.json"), ledger.record_of(state, "scores", run)
+    facts = json.loads(kept.read_text())
+    for name in ("figures", "left_out", "drifted"):
+        del facts["drift"][name]
+    profiles = read("lake/scores_state/profiles")
+    rows = profiles.drop_columns([*evidence.RUN.names, "subject"])
+    subjects = {"features": "feature", "predictions": "prediction"}
+    facts["bins"] = {n: rows.filter(pc.equal(profiles["subject"], s)).to_pylist() for n, s in subjects.items()}
+    kept.write_text(json.dumps(facts))
+    metrics = read("lake/scores_state/metrics")
+    for table in ("metrics", "profiles"):
+        shutil.rmtree(f"lake/scores_state/{table}")
+    evidence.finish(state, record)
+    order = [("subject", "ascending"), ("column", "ascending"), ("metric", "ascending")]
+    assert read("lake/scores_state/metrics").sort_by(order).equals(metrics.sort_by(order))
+    order = [("subject", "ascending"), ("column", "ascending"), ("bin", "ascending")]
+    assert read("lake/scores_state/profiles").sort_by(order).equals(profiles.sort_by(order))
 
 
 def test_each_run_has_a_page_that_is_opened_by_name(daily, tmp_path, capsys):

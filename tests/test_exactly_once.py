@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import audit, delta, ledger, pipeline, staging
+from lakehouse import audit, delta, ledger, pipeline
 from lakehouse.config import Job
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
@@ -426,7 +426,7 @@ def test_the_persons_commit_is_named_however_many_runs_came_after_it(daily):
 
 
 def test_optimize_leaves_a_slice_unchanged(daily, monkeypatch):
-    monkeypatch.setattr(staging, "TARGET_BYTES", 1)  # a file a batch, so that there is something to merge
+    monkeypatch.setattr("lakehouse.files.TARGET_BYTES", 1)  # a file a batch, so that there is something to merge
     write("lake/features", features(DAY), ["day"])
     score(daily(model={"batch_rows": 10}))
     assert len(files("lake/scores")) == 4

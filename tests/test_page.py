@@ -67,7 +67,7 @@ def read(run: dict[str, Any]) -> Page:
     "fact",
     [
         "games_purchase", "2026-11-23", "finished 2026-11-24 01:00:21 UTC",
-        "96,688 rows for 2026-11-23 are live in lake/scores/games; 312 rows could not be scored and were set aside.",
+        "96,688 rows for 2026-11-23 are live in lake/scores/games; 312 rows were set aside, within the budget.",
         "97,000 read lake/features/games v17", "96,688 scored lake/scores/games v12", "312 0.32% set aside lake/quarantine/games v9",
         "312 set aside; up to 970 allowed (1% of the rows).", "not null sessions_7d 204", "between 0 and 120 age 97",
         "between 0 and 120 age 100037 417 4.25 2026-11-23 FR", "2 more sample rows",
@@ -114,6 +114,34 @@ def test_a_blocked_run_tells_each_cause() -> None:
     text = read(run).text
     assert "Nothing was published: a check did not pass." in text
     assert run["message"] in text
+
+
+def test_a_blocked_run_is_told_by_what_it_says_stood_against_it() -> None:
+    """Not by what can be guessed: its failed rule only had rows set aside, its budget and its keys stood against it."""
+    run = pages.blocked()
+    rule = next(rule for rule in run["rules"] if rule.get("blocks"))
+    rule |= {"blocks": False, "set_aside": True, "success": False}
+    run["causes"] = [
+        {"kind": "budget", "said": "…", "remedy": ""},
+        {"kind": "keys", "said": "merge: 3 keys occur more than once in this run, such as id=1 ×2", "remedy": ""},
+    ]
+    text = read(run).text
+    assert (
+        "Nothing was published: 8,810 of 97,000 rows had to be set aside, only 970 may be, and merge: 3 keys occur more "
+        "than once in this run, such as id=1 ×2. What was live before still is."
+    ) in text
+    assert "rule failed" not in text
+    run["budget"] |= {"quarantined": 97000}
+    assert "Nothing was published: not one of 97,000 rows could be scored" in read(run).text
+
+
+def test_a_rule_whose_rows_are_within_the_budget_is_no_warning() -> None:
+    run = pages.published()
+    run["rules"][0] |= {"success": False, "blocks": False, "set_aside": True, "severity": "critical"}
+    text = read(run).text
+    assert "PUBLISHED WITH WARNINGS" not in text
+    assert "312 rows were set aside, within the budget." in text
+    assert "4 of 5 passed, 1 set aside." in text
 
 
 def test_what_needs_attention_comes_first() -> None:

@@ -96,7 +96,7 @@ def uri(register):
 @pytest.fixture
 def daily(make_job, uri, monkeypatch):
     """daily(day) → the job that scores a day of lake/features."""
-    monkeypatch.setattr("lakehouse.staging.TARGET_BYTES", 1)
+    monkeypatch.setattr("lakehouse.files.TARGET_BYTES", 1)
 
     def make(day):
         return make_job(

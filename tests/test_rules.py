@@ -27,6 +27,7 @@ from lakehouse.rules import (
     observe,
     observed,
     read_suite,
+    require_engine,
     row_outcome,
     start,
     table_outcome,
@@ -75,6 +76,20 @@ def test_a_suite_is_read_from_yaml_and_json():
         assert (second.name, second.severity) == (f"{VALUES}not_be_null", "critical")
 
 
+def test_a_suite_in_the_layout_of_before_1_0_is_read():
+    suite = """{
+      "data_asset_type": "Dataset", "expectation_suite_name": "games.warning", "ge_cloud_id": null,
+      "evaluation_parameters": {}, "meta": {"great_expectations_version": "0.15.50"},
+      "expectations": [
+        {"expectation_type": "expect_column_values_to_not_be_null", "kwargs": {"column": "a", "mostly": 0.9},
+         "meta": {"profiler_details": {}}, "ge_cloud_id": null, "success_on_last_run": true}
+      ]}"""
+    [expectation] = read_suite(suite, "s.json")
+    assert (expectation.type, expectation.kwargs, expectation.severity) == (
+        "expect_column_values_to_not_be_null", {"column": "a", "mostly": 0.9}, "critical"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -85,7 +100,7 @@ def test_a_suite_is_read_from_yaml_and_json():
         ("expectations: [5]", r"expectations\[0\]: an expectation is a mapping"),
         ("expectations: [{kwargs: {}}]", "no `type`"),
         ("expectations: [{type: expect_column_max_to_be_betwen}]", "did you mean 'expect_column_max_to_be_between'"),
-        ("expectations: [{expectation_type: expect_x}]", "older layout: write `type: expect_x`"),
+        ("expectations: [{type: a, expectation_type: b}]", "'expectation_type' is the older name of 'type'"),
         (
             "expectations: [{type: unexpected_rows_expectation, kwarg: {}}]",
             "unknown key 'kwarg', did you mean 'kwargs'",
@@ -168,17 +183,16 @@ def test_what_is_wrong_of_others_is_refused(type_, kwargs, message):
         compiled(type_, **kwargs)
 
 
-PASS_THROUGH = {"row_condition": "n > 1", "condition_parser": "spark"}
+PASS_THROUGH = {"row_condition": "upper(s) = 'A'", "condition_parser": "spark"}
 
 
 @pytest.mark.parametrize(
     ("type_", "kwargs", "reason"),
     [
         ("be_unique", {"column": "n"}, "compares each row with all others"),
-        ("be_null", {"column": "n"} | PASS_THROUGH, "row_condition is a text of SQL"),
+        ("be_null", {"column": "n"} | PASS_THROUGH, "'UPPER(s)' is not a column"),
         ("be_null", {"column": "n", "row_condition": 'col("n") > 1 and 2', "condition_parser": "great_expectations"}, "more than"),
         ("be_null", {"column": "nested.a"}, "a field within a column"),
-        ("be_null", {"column": "a.b"}, "reads the name 'a.b' as a field"),
         ("be_in_set", {"column": "q", "value_set": [0.5]}, "as doubles"),
         ("be_in_set", {"column": "n", "value_set": [2**53 + 1, 0.5, 2.0**53]}, "as doubles"),
         ("be_in_set", {"column": "d", "value_set": ["1500-01-01"]}, "before the Gregorian calendar"),
@@ -196,7 +210,100 @@ def test_what_only_great_expectations_can_run(type_, kwargs, reason):
         return
     [other] = compiled(VALUES + type_, **kwargs).others
     assert reason in other.reason
-    assert other.columns == (kwargs["column"].replace("nested.a", "nested"),)
+    read = (
+        kwargs["column"].replace("nested.a", "nested"),
+        *(["s"] if kwargs.get("condition_parser") == "spark" else []),
+    )
+    assert other.columns == (() if "more than" in reason else read)
+
+
+@pytest.mark.parametrize(
+    ("text", "parser", "met"),
+    [
+        ("s == 'a'", "spark", [0]),
+        ("S = 'a' OR (n >= 2 AND x IS NULL)", "spark", [0, 2]),
+        ("s <> 'a'", None, [1]),
+        ("`a.b` between 2 and 3", "spark", [1, 2]),
+        ("5 < n or n in (1)", "spark", [0, 3]),
+        ("d NOT IN ('2024-02-29')", "spark", [0, 3]),
+        ("d >= date '2024-03-01'", "spark", [3]),
+        ("x > 1.5", "spark", [1, 3]),
+        ("s == 'a' and n < 2", "pandas", [0]),
+        ({"type": "pass_through", "pass_through_filter": "x < 1.5"}, None, [0]),
+    ],
+)  # fmt: skip
+def test_conditions_in_sql_are_compiled(text, parser, met):
+    columns = {"id": [None] * 4, "n": [1, 2, 3, 9], "x": [1.0, 2.0, None, math.nan], "s": ["a", "b", None, None],
+               "a.b": [1, 2, 3, 4], "d": [dt.date(2023, 1, 1), dt.date(2024, 2, 29), None, dt.date(2024, 3, 1)]}  # fmt: skip
+    asked = {"row_condition": text, **({"condition_parser": parser} if parser else {})}
+    assert failing(f"{VALUES}not_be_null", columns, column="id", **asked) == (len(met), met)
+
+
+@pytest.mark.parametrize(
+    ("text", "parser", "reason", "columns"),
+    [
+        ("lower(s) == 'a'", "spark", "is not a column", ("n", "s")),
+        ("S <=> 'a'", "spark", "is not a plain comparison", ("n", "s")),
+        ("n = 1e3", "spark", "is no plain value", ("n",)),
+        ("n = 'a'", "spark", "can't be compared", ("n",)),
+        ("contry = 'a'", "spark", "no column 'contry'", ("n",)),
+        ("s != 'a'", "pandas", "where values are missing", ("n", "s")),
+        ("x > 1", "pandas", "where values are missing", ("n", "x")),
+        ("s ==", "spark", "can't be read", ()),
+    ],
+)
+def test_conditions_that_only_an_engine_can_evaluate_say_why_and_what_they_read(text, parser, reason, columns):
+    suite_of = compiled(f"{VALUES}not_be_null", column="n", row_condition=text, condition_parser=parser)
+    [other] = suite_of.others
+    assert reason in other.reason
+    assert other.columns == columns
+    require_engine(suite_of, "spark")
+    if parser == "pandas":
+        require_engine(suite_of, "local")
+        return
+    with pytest.raises(ConfigError, match=r"s\.yaml: expectations\[0\].*only Spark can evaluate.*use --engine spark"):
+        require_engine(suite_of, "local")
+
+
+def test_a_condition_of_what_great_expectations_runs_is_checked_and_its_columns_are_read():
+    text = {"row_condition": 'col("s") == "a"', "condition_parser": "great_expectations"}
+    [other] = compiled(f"{VALUES}be_unique", column="n", **text).others
+    assert (other.columns, other.untold) == (("n", "s"), False)
+    assert other.condition is not None
+    with pytest.raises(ConfigError, match="no column 'nn'"):
+        compiled(
+            f"{VALUES}be_unique",
+            column="n",
+            row_condition={"type": "nullity", "column": {"name": "nn"}, "is_null": True},
+        )
+
+
+@pytest.mark.parametrize("name", ["a.b", "a`b", "a b", "é", 'say "x"', "select"])
+def test_columns_of_any_name_are_checked_row_by_row(name):
+    schema = pa.schema([(name, pa.int64())])
+    entry = {"type": f"{VALUES}be_between", "kwargs": {"column": name, "max_value": 1}}
+    [rule] = compile_suite(suite(entry), schema).rows
+    batch = pa.RecordBatch.from_arrays([pa.array([1, 2])], [name])
+    assert unexpected(rule, batch)[1].to_pylist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "hint"),
+    [
+        ("s", True, "yes, no, on and off, unquoted"),
+        ("s", dt.date(2024, 2, 29), "quote it"),
+        ("b", "true", "without quotes"),
+    ],
+)
+def test_a_value_that_yaml_took_for_something_else_is_explained(column, value, hint):
+    with pytest.raises(ConfigError, match=hint):
+        compiled(f"{VALUES}be_in_set", column=column, value_set=[value])
+
+
+def test_texts_and_dates_mean_the_same_in_a_set_of_dates():
+    columns = {"d": [dt.date(2024, 2, 29), dt.date(2024, 3, 1), None]}
+    for value in ("2024-02-29", dt.date(2024, 2, 29), "2024-02-29 00:00:00", dt.datetime(2024, 2, 29)):
+        assert failing(f"{VALUES}be_in_set", columns, column="d", value_set=[value]) == (2, [1])
 
 
 # Answers

@@ -532,3 +532,114 @@ def test_table_rules_agree_with_great_expectations(gx):
     wrong = [f"{entries[i]}: {text}" for (i, mine), theirs in zip(ours.items(), answers, strict=True)
              if (text := table_disagreement(theirs, mine))]  # fmt: skip
     assert not wrong, f"RULES_SEED={seed}\n" + "\n".join(wrong)
+
+
+LITERALS: dict[str, list[Any]] = {
+    "n": [1, 2.0, 0.5, 2**53], "i": [-1, 2.0], "y": [127, 3], "x": [1, 0.1, -0.0, math.inf], "f": [0.5, 0.1, 16777216],
+    "s": ["a", "it's", "1.5", "2024-01-31", ""], "b": [True, False], "p": [0.1, 1, 2.5], "q": [1, 0],
+    "d": [dt.date(2024, 2, 29), "2024-02-29", "2024-02-29 00:00:00", dt.datetime(2024, 2, 29, tzinfo=UTC),
+          dt.datetime(2024, 2, 29, 12, 30, tzinfo=UTC)],
+    "at": [dt.datetime(2024, 2, 29, tzinfo=UTC), "2024-02-29", "2024-03-01 12:30:00", dt.date(2024, 2, 29),
+           "2024-03-01T12:30:00Z"],
+    "wall": [dt.datetime(2024, 2, 29, tzinfo=UTC), "2024-02-29", "2024-03-01 12:30:00", dt.date(2024, 2, 29)],
+}  # fmt: skip
+"""What people write for a value of each column, in YAML or JSON."""
+
+
+def test_every_types_literals_agree_with_great_expectations(gx):
+    """In sets, pairs and conditions: as YAML's own values and as texts."""
+    entries = []
+    for name, literals in LITERALS.items():
+        for value in literals:
+            entries.append(
+                {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": name, "value_set": [value]}}
+            )
+        entries.append(
+            {"type": "expect_column_values_to_not_be_in_set", "kwargs": {"column": name, "value_set": literals[:2]}}
+        )
+        pairs = [[value, 1] for value in literals if value != math.inf]
+        entries.append(
+            {
+                "type": "expect_column_pair_values_to_be_in_set",
+                "kwargs": {"column_A": name, "column_B": "m", "value_pairs_set": pairs},
+            }
+        )
+    condition = {"d": "d = '2024-02-29' or d IN ('2024-03-01', '1970-01-01')", "s": "s <> 'a' and not n is null",
+                 "p": "p between 0.1 and 1", "x": "1 <= x", "b": "b = true", "i": "i not in (1, 2)"}  # fmt: skip
+    for name, text in condition.items():
+        kwargs = {"column": name, "row_condition": text, "condition_parser": "spark"}
+        entries.append({"type": "expect_column_values_to_be_null", "kwargs": kwargs})
+    table = rows(Random(7))
+    ours = by_us(table, entries)
+    missing = [entries[i] for i in range(len(entries)) if i not in ours]
+    assert not missing, missing
+    answers = gx(table, [entries[i] for i in ours])
+    wrong = [f"{entries[i]}: {text}" for (i, mine), theirs in zip(ours.items(), answers, strict=True)
+             if (text := disagreement(theirs, mine))]  # fmt: skip
+    assert not wrong, "\n".join(wrong)
+
+
+NAMES = [
+    "a.b",
+    "a",
+    "a b",
+    "a`b",
+    "it's",
+    'say "x"',
+    "é.ü",
+    "CamelCase",
+    "select",
+    "1st",
+    "a-b",
+    "#",
+    "a,b",
+    "a\\b",
+    "`q`",
+]
+"""Columns as people call them; of the first two one could be taken for a field of the other."""
+
+
+def test_columns_of_any_name_are_evaluated_as_those_of_plain_names(gx, spark):
+    """In the pass as Great Expectations evaluates plain names, and by it, over a frame of Spark and an Arrow table."""
+    from lakehouse.audit import validate
+
+    rnd = Random(11)
+    plain_names = [f"c{number}" for number in range(len(NAMES))]
+    values = [[rnd.choice([None, 1, 2, 3]) for _ in range(20)] for _ in NAMES]
+    own = {"id": list(range(20)), "wall": pa.array([None] * 20, pa.timestamp("us"))}
+    odd, simple = (pa.table(own | dict(zip(names, values, strict=True))) for names in (NAMES, plain_names))
+
+    def asked(names: list[str]) -> list[dict[str, Any]]:
+        some = []
+        for name, other in zip(names, [*names[1:], names[0]], strict=True):
+            where = {"type": "comparison", "column": {"name": other}, "operator": ">=", "parameter": 2}
+            some += [
+                {"type": "expect_column_values_to_be_between", "kwargs": {"column": name, "max_value": 2}},
+                {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": name, "row_condition": where}},
+            ]
+        return some
+
+    compiled = by_us(odd, asked(NAMES))
+    assert len(compiled) == 2 * len(NAMES)
+    answers = gx(simple, asked(plain_names))
+    assert [
+        d for mine, theirs in zip(compiled.values(), answers, strict=True) if (d := disagreement(theirs, mine))
+    ] == []
+
+    entries = [
+        {"type": "expect_column_values_to_be_unique", "kwargs": {"column": name}
+         | ({"row_condition": {"type": "comparison", "column": {"name": other}, "operator": ">=", "parameter": 2}} if i % 5 == 0 else {})}
+        for i, (name, other) in enumerate(zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True))
+    ]  # fmt: skip
+    suite = read_suite(json.dumps({"name": "s", "expectations": entries}), "s.json")
+    others = compile_suite(suite, odd.schema).others
+    frame = spark.createDataFrame(odd.select(NAMES))
+    by_spark, here = (
+        [
+            (f.outcome.success, f.outcome.unexpected, f.outcome.observed_value)
+            for f in validate("features", others, given)
+        ]
+        for given in (frame, odd)
+    )
+    assert by_spark == here
+    assert not any("could not" in str(said) for _, _, said in here)

@@ -23,7 +23,7 @@ import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import evidence, ledger, pipeline, publication, queries, staging, sweep
+from lakehouse import evidence, files, ledger, pipeline, publication, queries, sweep
 from lakehouse import snowflake as lakehouse_snowflake
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
@@ -260,13 +260,15 @@ def test_what_dead_runs_left_in_snowflake_is_swept(daily, account, monkeypatch):
         )
         with pytest.raises(Crash):
             score(job)
-    now = ledger.now()
-    (waiting,) = [left for left in sweep.sweep(job, now, take_away=True) if left.table == account.table("SCORES")]
+    (waiting,) = [left for left in sweep.sweep(job, take_away=True) if left.table == account.table("SCORES")]
     assert (waiting.files, waiting.kept) == (2, "waits to be finished by the next run of its job")
     score(job)
-    assert {left.files for left in sweep.sweep(job, now, take_away=True)} == {1}  # the dead run's table
-    assert sweep.sweep(job, now, take_away=True) == []
-    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == []
+    account.run("CREATE TABLE scores_load_history (a INT)")  # a person's
+    assert {left.files for left in sweep.sweep(job, take_away=True)} == {1}  # the dead run's table
+    assert sweep.sweep(job, take_away=True) == []
+    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == [
+        ("SCORES_LOAD_HISTORY",)
+    ]
     assert account.run("LIST @scores_stage") == []
 
 
@@ -319,7 +321,7 @@ def quoted_table(account) -> str:
 
 def test_more_files_than_one_copy_takes_are_loaded_by_several(daily, account, held, monkeypatch):
     monkeypatch.setattr(loading, "MOST_FILES", 2)
-    monkeypatch.setattr(staging, "TARGET_BYTES", 1)
+    monkeypatch.setattr(files, "TARGET_BYTES", 1)
     write("lake/features", features(), ["day"])
     score(daily(model={"method": "predict_proba", "batch_rows": 8}))
     copies = [sql for sql, _ in account.server.statements() if sql.startswith("COPY")]
@@ -566,7 +568,7 @@ def test_names_are_quoted_and_folded_as_snowflake_does(make_job, uri, account):
     rows = account.run('SELECT id, "select ""x""", p FROM "my ""t" ORDER BY id')
     assert [(i, c) for i, c, _ in rows] == [(i, f"c{i % 3}") for i in range(40)]
     assert score(job).status == "unchanged"
-    assert sweep.sweep(job, ledger.now(), take_away=False) == []
+    assert sweep.sweep(job, take_away=False) == []
 
 
 def test_names_are_completed_by_the_connection(daily, account, held):
@@ -607,7 +609,9 @@ def test_two_runs_at_once_are_serialised_or_one_is_told_to_try_again(daily, acco
     assert held() == scores(features(), features(NEXT, start=100))
     assert len(held(runs=True)) == 2
     assert score(daily()).status == "unchanged"
-    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == []
+    assert account.run("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%LOAD%'") == [
+        ("SCORES_LOAD_HISTORY",)
+    ]
     assert account.run("LIST @scores_stage") == []
 
 

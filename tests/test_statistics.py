@@ -292,7 +292,7 @@ def folder(tmp_path_factory, register, tracking_uri) -> str:
     }  # fmt: skip
     (below / "job.yaml").write_text(json.dumps(job))
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
-        patch.setattr("lakehouse.staging.TARGET_BYTES", 1)
+        patch.setattr("lakehouse.files.TARGET_BYTES", 1)
         assert (
             score(load_job(below / "job.yaml", date=None, overrides=(), environ=os.environ)).rows_scored
             == FILES * BATCH

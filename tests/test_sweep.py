@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -16,12 +17,13 @@ import pytest
 from deltalake import DeltaTable
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import delta, lease, ledger
+from lakehouse import audit, delta, lease, processes
+from lakehouse import sweep as sweeping
 from lakehouse.engines import local
 from lakehouse.errors import Unavailable
 from lakehouse.storage import locate
-from lakehouse.sweep import sweep
 from tests.conftest import read, score, write
+from tests.test_exactly_once import in_the_middle
 
 DEAD = "00000000-0000-4000-8000-00000000dead"
 
@@ -51,14 +53,14 @@ def leave(table: str, run: str = DEAD, **said: Any) -> None:
             stream.write(content)
 
 
-def swept(job, take_away=True, now=None):
-    found = sweep(job, now or ledger.now(), take_away=take_away)
+def swept(job, take_away=True):
+    found = sweeping.sweep(job, take_away=take_away)
     return [(f.table.rsplit("/", 1)[1], f.run_id, f.files, f.bytes, f.kept and f.kept.split(" ")[0]) for f in found]
 
 
-def lease_of(pid: int, host: str = "", age: int = 0) -> dict[str, Any]:
-    at = ledger.now() - timedelta(minutes=age)
-    return {"host": host or socket.gethostname(), "pid": pid, "at": at.isoformat(), "state": "nowhere/state"}
+def lease_of(host: str = "", process: str = "", **more: Any) -> dict[str, Any]:
+    said = {"host": host or socket.gethostname(), "pid": 7, "at": "2000-01-01T00:00:00+00:00", "state": "nowhere/state"}
+    return {**said, "process": process, **more}
 
 
 def test_published_rows_of_any_version_stay_and_a_dead_runs_go(job, lake):
@@ -97,23 +99,66 @@ def test_a_run_in_progress_keeps_its_files_and_has_a_lease_while_it_works(job, l
     assert swept(job) == []
 
 
+BOOT, NAMESPACE, PID, STARTED = processes.me().split("/")
+
+
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("said", "age", "kept"),
     [
-        ({"pid": os.getpid()}, "in"),
-        ({"pid": 2**22 + 1}, None),  # no such process
-        ({"pid": os.getpid(), "age": 11}, None),
-        ({"pid": 2**22 + 1, "host": "elsewhere"}, "in"),
-        ({"pid": 2**22 + 1, "host": "elsewhere", "age": 11}, None),
+        ({"process": processes.me()}, 0, "in"),
+        ({"process": f"{BOOT}/{NAMESPACE}/{2**22 + 1}/{STARTED}"}, 0, None),  # no such process
+        ({"process": f"{BOOT}/{NAMESPACE}/{PID}/1"}, 0, None),  # another one has its number now
+        ({"process": f"{BOOT}/1/{2**22 + 1}/{STARTED}"}, 0, "in"),
+        ({"process": f"other/{NAMESPACE}/{2**22 + 1}/{STARTED}"}, 0, "in"),
+        ({}, 0, "in"),
+        ({"process": processes.me()}, 11, None),
+        ({"host": "elsewhere"}, 0, "in"),
+        ({"host": "elsewhere"}, 11, None),
+        ({"host": "elsewhere", "at": "2999-01-01T00:00:00+00:00"}, 11, None),
+        ({"waits": True}, 0, None),
     ],
-    ids=["alive", "process gone", "not renewed", "on another machine", "not renewed there"],
-)
+    ids=["alive", "process gone", "number taken", "another container", "another boot", "no process told", "not renewed",
+         "on another machine", "not renewed there", "its clock is ahead", "its run is over"],
+)  # fmt: skip
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)
-def test_a_lease_tells_who_is_alive(job, lake, said, kept):
+def test_a_lease_tells_who_is_alive(job, lake, said, age, kept):
+    """By the storage's clock: what the machine thought that it is plays no part."""
     score(job)
     leave(f"{lake}/scores", **lease_of(**said))
+    written = Path(f"{lake}/scores/run-{DEAD}/{lease.NAME}")
+    os.utime(written, (written.stat().st_mtime - 60 * age,) * 2)
     assert swept(job) == [("scores", DEAD, 1, 3, kept)]
     assert Path(f"{lake}/scores/run-{DEAD}").exists() == (kept is not None)
+    assert [p.name for p in Path(f"{lake}/scores").glob("_lakehouse*")] == []
+
+
+@pytest.mark.parametrize("lake", ["S3"], indirect=True)
+def test_a_lease_on_s3_ends_by_the_storages_clock(job, lake, monkeypatch):
+    score(job)
+    leave(f"{lake}/scores", **lease_of("elsewhere"))
+    assert swept(job) == [("scores", DEAD, 1, 3, "in")]
+    monkeypatch.setattr(lease, "LASTS", timedelta(seconds=-1))
+    assert swept(job) == [("scores", DEAD, 1, 3, None)]
+
+
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_a_run_that_wakes_up_while_it_is_swept_keeps_what_it_publishes(job, lake, monkeypatch):
+    """As after a night in which the machine slept: its lease is old, and it goes on."""
+    score(job)
+    tally, found = audit.tally, []
+
+    def asleep(manifest):
+        with monkeypatch.context() as patched:
+            patched.setattr(lease, "LASTS", timedelta(seconds=-1))
+            awake = functools.partial(patched.setattr, lease, "LASTS", timedelta(minutes=10))
+            in_the_middle(patched, sweeping, "_look", awake, late=True)
+            found.extend(swept(job))
+        return tally(manifest)
+
+    monkeypatch.setattr(audit, "tally", asleep)
+    result = score(job, rescore=True)
+    assert (found[0][1], found[0][4], result.status) == (result.run_id, "in", "published")
+    assert read(f"{lake}/scores").num_rows == 2
 
 
 def test_a_run_that_waits_to_be_finished_keeps_its_files(job, lake, monkeypatch):
@@ -130,18 +175,22 @@ def test_a_run_that_waits_to_be_finished_keeps_its_files(job, lake, monkeypatch)
     assert (swept(job), read(f"{lake}/scores").num_rows) == ([], 2)
 
 
-def test_an_intent_in_another_jobs_state_is_found_by_the_lease(job, make_job, lake, monkeypatch):
-    """Two jobs, one table, two states: what one left half way is not swept by the other."""
-    score(job)
-    said = lease_of(2**22 + 1)
-    state = locate(f"{lake}/elsewhere")
-    leave(f"{lake}/scores", **{**said, "state": state.uri})
-    intent = state.join("intents", "x", f"{DEAD}.json")
-    if not intent.remote:
-        Path(intent.path).parent.mkdir(parents=True)
-    with intent.filesystem().open_output_stream(intent.path) as stream:
-        stream.write(b"{}")
-    assert swept(job) == [("scores", DEAD, 1, 3, "waits")]
+def test_a_run_that_waits_in_another_state_keeps_its_files(job, make_job, lake, monkeypatch):
+    """Two jobs, one table, two states: what one left half way is not swept by the other, nor once it is finished."""
+    slices = {"predictions": {"p": 0}, "checks": {"quarantine": {"max_fraction": 0.5}}, "lake": lake}
+    other = make_job(job.model.uri, job="other", state=f"{lake}/elsewhere", slice={"part": "b"}, **slices)
+    mine = make_job(job.model.uri, slice={"part": "a"}, **slices)
+    score(mine)
+    with monkeypatch.context() as patched:
+        patched.setattr(delta, "commit", lambda *_, **__: (_ for _ in ()).throw(delta.Conflict("busy")))
+        patched.setattr(delta, "ATTEMPTS", 1)
+        with pytest.raises(Unavailable, match="goes on from here"):
+            score(other)
+    assert [found[0::4] for found in swept(mine)] == [("scores", "waits"), ("scores_quarantine", "waits")]
+    monkeypatch.setattr(lease, "LASTS", timedelta(seconds=-1))  # however long it takes
+    assert {kept for *_, kept in swept(mine)} == {"waits"}
+    assert score(other).status == "published"
+    assert (swept(mine), swept(other), read(f"{lake}/scores").num_rows) == ([], [], 4)
 
 
 def test_without_a_table_what_a_dead_run_staged_goes(job, lake):

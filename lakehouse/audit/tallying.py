@@ -18,8 +18,8 @@ SUITES = ("features", "scores")
 @dataclass(frozen=True)
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
-    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name. `hopeless`: a worker read no
-    further, since the model failed on more rows than the run may set aside."""
+    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
+    keys. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -30,6 +30,7 @@ class Tally:
     checks: Mapping[str, Mapping[str, Any] | None]
     profiles: Mapping[str, Sequence[Mapping[str, Any]]]
     hopeless: bool = False
+    keys: Sequence[Mapping[str, Any]] = ()
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -56,7 +57,7 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
             profiles.setdefault(name, []).append(dump)
     return Tally(
         files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles,
-        any(d["hopeless"] for d in details),
+        any(d["hopeless"] for d in details), [d["keys"] for d in details if d["keys"]],
     )  # fmt: skip
 
 

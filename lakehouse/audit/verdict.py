@@ -1,63 +1,39 @@
-"""Suites in, verdicts out: whether what was staged may be published, and what is said where not."""
+"""What became of a run's checks: whether what was staged may be published, and all that is said of it anywhere."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import rules
-from lakehouse.audit.tallying import SUITES, Tally
-from lakehouse.errors import ConfigError, nearest
-from lakehouse.rules import Compiled, Expectation, Other, Outcome
-from lakehouse.storage import content, locate, names
+from lakehouse.audit.tallying import Tally
+from lakehouse.rules import Compiled, Other, Outcome
 
 if TYPE_CHECKING:
     from lakehouse.config import Checks, Quarantine
 
-
-@dataclass(frozen=True)
-class Suites:
-    """The job's suites as written, and digests of their files by name."""
-
-    features: tuple[Expectation, ...] = ()
-    scores: tuple[Expectation, ...] = ()
-    digests: Mapping[str, str] = field(default_factory=dict)
-
-
-def suites_of(checks: Checks) -> Suites:
-    """Read the job's suites. Raises ConfigError for a file that is not there or is no suite."""
-    found, digests = {}, {}
-    for name in SUITES:
-        path = getattr(checks, name)
-        if path is None:
-            continue
-        location = locate(path)
-        text = content(location)
-        if text is None:
-            hint = nearest(path.rsplit("/", 1)[-1], names(location))
-            where = "" if location.remote else f" in {os.getcwd()}" if not os.path.isabs(path) else ""
-            raise ConfigError(f"checks.{name}: there is no file {path}{where}; {hint}")
-        found[name] = rules.read_suite(text, path)
-        digests[name] = hashlib.sha256(text).hexdigest()
-    return Suites(**found, digests=digests)
+_TOP = 5
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one expectation. `way`: row, table (both in the pass) or GX (Great Expectations itself ran it)."""
+    """What became of one expectation. `way`: row, table (both in the pass) or GX (Great Expectations itself ran it).
+
+    `budgeted`: its rows are set aside and count against the budget, which decides in the rule's place.
+    """
 
     suite: str
     outcome: Outcome
     way: str
+    budgeted: bool = False
 
     @property
     def mostly(self) -> float:
         """The share of rows that is enough."""
-        return float(self.outcome.expectation.kwargs.get("mostly") or 1.0)
+        given = self.outcome.expectation.kwargs.get("mostly")
+        return 1.0 if given is None else float(given)
 
     @property
     def severity(self) -> str:
@@ -65,37 +41,100 @@ class Finding:
 
     @property
     def failed(self) -> bool:
+        """Whether Great Expectations says that it failed."""
         return self.outcome.success is False
+
+    @property
+    def aside(self) -> bool:
+        """Whether it failed and only had rows set aside."""
+        return self.failed and self.budgeted
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it stands against publishing."""
+        return self.failed and self.severity == "critical" and not self.budgeted
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stands against publishing. `kind`: rule, budget, drift or keys; `remedy`: what allows more, if anything."""
+
+    kind: str
+    said: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A run's quarantined rows against its budget; `reasons`: rule, column and rows, the most frequent first."""
+
+    read: int
+    used: int
+    allowed: int
+    limit: str
+    reasons: tuple[tuple[str, str, int], ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether too many were set aside: whatever the budget, a slice is never replaced by nothing."""
+        return self.used > self.allowed or self.used == self.read > 0
+
+    @property
+    def said(self) -> str:
+        """Rows, budget and reasons in words."""
+        share = self.used / self.read if self.read else 0.0
+        allowance = f"{self.allowed:,} are allowed ({self.limit})"
+        if self.used == self.read > 0:
+            allowance = "not one could be scored"
+        why = ", ".join(f"{rule} {column}".rstrip() + f" ×{rows:,}" for rule, column, rows in self.reasons[:_TOP])
+        said = f"{self.used:,} of {self.read:,} rows ({share:.2%}) went to quarantine, {allowance}"
+        return f"{said}: {why}" if why else said
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a run's checks: in words, what stands against publishing and what is only worth a warning."""
+    """The outcome of a run's checks: what stands against publishing, what is only worth a warning, and the counts."""
 
     passed: int
     failed: int
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    over_budget: bool = False
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    spent: Spent
+
+    @property
+    def told(self) -> list[str]:
+        """The end of the run's checks, a line each: how many did what, and which rows were set aside why."""
+        aside = sum(f.aside for f in self.findings)
+        counts = ((self.passed, "passed"), (aside, "set rows aside"), (len(self.warnings), "warned"),
+                  (self.failed, "failed"))  # fmt: skip
+        lines = [", ".join(f"{many:,} {what}" for many, what in counts if many or what == "passed")]
+        if self.spent.used:
+            lines.append(self.spent.said)
+        return lines
 
 
 def judge(
-    tally: Tally, findings: Sequence[Finding], budget: Quarantine, more: Sequence[str] = (), doubts: Sequence[str] = ()
+    tally: Tally, findings: Sequence[Finding], checks: Checks, more: Sequence[Problem] = (), doubts: Sequence[str] = ()
 ) -> Verdict:
     """Hold the run against its budget of quarantined rows and its suites.
 
     `more`: what else stands against it; `doubts`: what else is worth a warning. Empty texts say nothing.
     """
-    over = _over(tally.read, tally.quarantined, tally.reasons, budget)
-    others = [problem for problem in (over, *more) if problem]
-    broken = [f for f in findings if f.failed and f.severity == "critical"]
-    doubtful = [f for f in findings if f.failed and f.severity == "warning"]
-    failed = len(others) + len(broken)
-    passed = sum(f.outcome.success is True for f in findings) + (0 if over else 1)
-    problems = (*(_said(f) for f in broken), *others)
-    warnings = (*(_said(f) for f in doubtful), *filter(None, doubts))
-    return Verdict(passed, failed, problems, warnings, tuple(findings), bool(over))
+    found = tuple(f if checks.strict else replace(f, budgeted=_budgeted(f)) for f in findings)
+    spent = _spent(tally.read, tally.quarantined, tally.reasons, checks.quarantine)
+    others = [problem for problem in (_over(spent), *more) if problem.said]
+    broken = [Problem("rule", _said(f), _remedy(f)) for f in found if f.blocks]
+    doubtful = [_said(f) for f in found if f.failed and f.severity == "warning"]
+    passed = sum(f.outcome.success is True for f in found) + (not spent.over)
+    warnings = (*doubtful, *filter(None, doubts))
+    return Verdict(passed, len(broken) + len(others), (*broken, *others), warnings, found, spent)
+
+
+def _budgeted(finding: Finding) -> bool:
+    """Whether the budget decides: a critical rule of single rows that doesn't say itself how many may fail."""
+    expectation = finding.outcome.expectation
+    return finding.way == "row" and finding.severity == "critical" and expectation.kwargs.get("mostly") is None
 
 
 def _said(finding: Finding) -> str:
@@ -110,49 +149,29 @@ def _said(finding: Finding) -> str:
         share = outcome.unexpected / outcome.evaluated if outcome.evaluated else 0.0
         what += f": {outcome.unexpected:,} of {outcome.evaluated:,} rows ({share:.2%}) fail"
         what += f", mostly {finding.mostly:g}" if finding.mostly < 1 else ""
-        some = f", such as {', '.join(map(str, outcome.examples[:3]))}" if outcome.examples else ""
-        return f"{finding.suite}: {what}{some}"
+        some = list(dict.fromkeys(map(str, outcome.examples)))[:_SHOWN]
+        return f"{finding.suite}: {what}{', such as ' + ', '.join(some) if some else ''}"
     return f"{finding.suite}: {what}: observed {outcome.observed_value}"
 
 
-def allowance(budget: Quarantine, rows: int | None) -> int | None:
-    """How many of so many rows the job allows in quarantine; None where their number isn't known."""
-    if rows is None:
-        return budget.max_rows
-    allowed = int(Fraction(str(budget.max_fraction)) * rows)  # 0.29 * 100 is 28.999… in binary
-    return allowed if budget.max_rows is None else min(allowed, budget.max_rows)
+def _remedy(finding: Finding) -> str:
+    """How a suite lets more pass."""
+    if finding.way == "row":
+        return "give the rule a lower mostly, or severity: warning"
+    return "change the rule, or give it severity: warning"
 
 
-def _over(read: int, quarantined: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> str:
-    """What is wrong where more rows were quarantined than the job allows. A row may have several reasons."""
-    allowed = allowance(budget, read) or 0
-    if quarantined == read > 0:
-        allowed = -1  # whatever the budget: a slice is never replaced by nothing
-    if quarantined <= allowed:
-        return ""
-    top = sorted(reasons.items(), key=lambda item: -item[1])[:5]
-    why = ", ".join(f"{rule} {column}".rstrip() + f" ×{count:,}" for (rule, column), count in top)
-    limit = f"max_fraction {budget.max_fraction:g}"
-    if budget.max_rows is not None:
-        limit += f", max_rows {budget.max_rows:,}"
-    share = quarantined / read if read else 0.0
-    granted = f"{allowed:,} are allowed ({limit})" if allowed >= 0 else "not one could be scored"
-    return f"{quarantined:,} of {read:,} rows ({share:.2%}) went to quarantine, {granted}: {why}"
+def _spent(read: int, used: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> Spent:
+    """A row may have several reasons."""
+    told = sorted(((rule, column, rows) for (rule, column), rows in reasons.items()), key=lambda one: -one[2])
+    return Spent(read, used, budget.allowed(read), budget.limit, tuple(told))
 
 
-def named(expectations: Sequence[Expectation]) -> list[str]:
-    """The columns that a suite names, as it spells them."""
-    given = [e.kwargs.get(key) for e in expectations for key in ("column", "column_A", "column_B")]
-    given += [c for e in expectations for key in ("column_list", "column_set") for c in e.kwargs.get(key) or ()]
-    return [c for c in given if isinstance(c, str)]
-
-
-def columns_read(compiled: Compiled) -> list[str]:
-    """The columns that a suite needs in the pass."""
-    return [
-        *(c for rule in compiled.rows for c in rule.columns),
-        *(c for rule in compiled.tables for c in rule.columns),
-    ]
+def _over(spent: Spent) -> Problem:
+    """What is wrong where more rows were set aside than the job allows; its text is empty where all is well."""
+    keys = "max_fraction: …, max_rows: …" if "max_rows" in spent.limit else "max_fraction: …"
+    more = f"checks: {{quarantine: {{{keys}}}}}" if spent.used < spent.read else ""
+    return Problem("budget", spent.said if spent.over else "", more)
 
 
 def findings(suite: str, compiled: Compiled, counted: Mapping[str, Any] | None) -> tuple[list[Finding], list[Other]]:
@@ -170,7 +189,7 @@ def findings(suite: str, compiled: Compiled, counted: Mapping[str, Any] | None) 
     for rule in compiled.tables:
         outcome = rules.table_outcome(rule, counted["tables"])
         if outcome.success is None:
-            left.append(Other(rule.expectation, rule.columns, "too many distinct values to count in the pass"))
+            left.append(rules.overflowing(rule))
         else:
             found.append(Finding(suite, outcome, "table"))
     return found, left

@@ -7,6 +7,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -202,6 +203,17 @@ class Quarantine(_Section):
     max_fraction: float = Field(0.01, ge=0, le=1, description="a larger fraction of the rows blocks the run")
     max_rows: int | None = Field(None, ge=0, description="more rows than this block the run")
 
+    @property
+    def limit(self) -> str:
+        """The budget as the job says it."""
+        rows = "" if self.max_rows is None else f", max_rows {self.max_rows:,}"
+        return f"max_fraction {self.max_fraction:g}{rows}"
+
+    def allowed(self, read: int) -> int:
+        """How many of so many rows may be set aside."""
+        share = int(Fraction(str(self.max_fraction)) * read)  # 0.29 * 100 is 28.999… in binary
+        return share if self.max_rows is None else min(share, self.max_rows)
+
 
 class Drift(_Section):
     """How far features and predictions may move from what the model was trained, or first published, with."""
@@ -216,6 +228,9 @@ class Checks(_Section):
     features: Text | None = Field(None, description="Great Expectations suite (YAML or JSON) for the input rows")
     scores: Text | None = Field(None, description="Great Expectations suite (YAML or JSON) for the scored rows")
     drift: Drift | None = Field(None, description="how far features and predictions may move")
+    strict: bool = Field(
+        False, description="a row that breaks a critical rule blocks the run, as Great Expectations reads it"
+    )
     quarantine: Quarantine = Field(default_factory=Quarantine, description="rows set aside with their reasons")
 
 
@@ -256,6 +271,9 @@ class Job(_Section):
     keys: Annotated[tuple[Text, ...], _listed("column that identifies a row")] = Field(
         description="the columns that identify a row, passed through to the scored table",
         json_schema_extra={"minItems": 1},
+    )
+    keys_unique: Literal["refuse", "warn", "ignore"] = Field(
+        "warn", description="a key that several scored rows have: blocks the run, is warned of, or isn't looked for"
     )
     keep: Texts = Field((), description="further columns passed through to the scored table")
     predictions: dict[Text, Prediction] | None = Field(

@@ -45,6 +45,8 @@ def settings(job: Job) -> dict[str, Any]:
     """
     whole = job.model_dump(mode="json", by_alias=True)
     checks = {key: value for key, value in whole["checks"].items() if key not in ("features", "scores")}
+    if not checks["strict"]:  # came later: its default changes no fingerprint
+        del checks["strict"]
     return {
         **{key: whole[key] for key in ("keys", "keep", "predictions", "slice", "features")},
         "checks": checks,
@@ -52,4 +54,5 @@ def settings(job: Job) -> dict[str, Any]:
         | {key: whole["source"][key] for key in ("connection", "query", "columns") if whole["source"][key]},
         "model": {key: whole["model"][key] for key in ("method", "params")},
         "sinks": [sink["write"] for sink in whole["sinks"]],
+        **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }

@@ -12,7 +12,6 @@ import os
 import pickle
 import re
 import sys
-import tempfile
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +23,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from lakehouse import model
+from lakehouse import model, scratch
 from lakehouse.engines import quiet, runtime
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
-from lakehouse.storage import Location
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -49,6 +47,15 @@ def active_session() -> SparkSession | None:
     return SparkSession.getActiveSession()
 
 
+def _submitted() -> bool:
+    return "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def is_given() -> bool:
+    """Whether the session is somebody else's, or of somebody else's flags, which may lack what a run needs."""
+    return active_session() is not None or _submitted() or bool(os.environ.get("SPARK_REMOTE"))
+
+
 @contextmanager
 def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     """The active session as it is, or one of our own, stopped at the end.
@@ -63,19 +70,32 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    submitted = "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    submitted = _submitted()
     if not submitted and not os.environ.get("SPARK_REMOTE"):
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     builder = SparkSession.builder.appName("lakehouse")
     if not os.environ.get("SPARK_REMOTE"):
         for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta, s3)).items():
             builder = builder.config(key, value)
-    with nullcontext() if submitted else quiet.start():
+    with _in_scratch(), nullcontext() if submitted else quiet.start():
         spark = builder.getOrCreate()
     try:
         yield spark
     finally:
         spark.stop()
+
+
+@contextmanager
+def _in_scratch() -> Iterator[None]:
+    """A JVM that starts meanwhile keeps its temporary files in this process's own folder, so that they go with it."""
+    name, before = "SPARK_SUBMIT_OPTS", os.environ.get("SPARK_SUBMIT_OPTS")
+    os.environ[name] = " ".join(filter(None, [before, f'"-Djava.io.tmpdir={scratch.home()}"']))
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 _DELTA = {
@@ -85,7 +105,7 @@ _DELTA = {
 
 
 def _submitted_settings(delta: bool) -> dict[str, str]:
-    """What the frame carrier needs of a submitted session, where its flags and properties don't say it."""
+    """What Delta needs of a submitted session, where its flags and properties don't say it."""
     from pyspark import SparkConf
 
     given = SparkConf()
@@ -110,6 +130,7 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "2g",
+        "spark.local.dir": str(scratch.home()),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 2),
         "spark.databricks.delta.snapshotPartitions": "2",
@@ -120,14 +141,6 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
         settings |= {"spark.jars": ",".join(str(jar) for jar in found), **_DELTA}
     return settings
-
-
-def staged(spark: SparkSession, root: Location, paths: Sequence[str], columns: Sequence[str]) -> DataFrame:
-    """Columns of staged files, all where none is named, as a DataFrame."""
-    files = [f"{root.hadoop_uri}/{path}" for path in paths]
-    # Staged folders are named after the slice: without a base path of its own Spark would make columns of them.
-    rows = spark.read.options(**root.hadoop_options()).option("recursiveFileLookup", "true").parquet(*files)
-    return rows.select([f"`{c.replace('`', '``')}`" for c in columns]) if columns else rows
 
 
 def cores(spark: SparkSession) -> int:
@@ -165,7 +178,8 @@ def run_units(
 
 
 def run_frame(spark: SparkSession, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
-    """Run the worker over the partitions of a DataFrame; the manifest rows of all."""
+    """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
+    rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
     with _shipped(spark, staging, fetched, []) as (plan, archive):
         return _collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
 
@@ -175,8 +189,8 @@ def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T])
 
     `work` is a function of a module of this package, the items are picklable.
     """
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        spark.addArtifact(str(_packed_package(Path(folder))), pyfile=True)
+    with scratch.folder() as folder:
+        spark.addArtifact(str(_packed_package(folder)), pyfile=True)
         packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
         frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
             functools.partial(_each, packed), "id long, done boolean"
@@ -197,15 +211,10 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.S
     from pyspark.sql.pandas.types import from_arrow_schema
 
     # Executors may ask for the package as long as the DataFrame is used, which may be as long as this process is.
-    spark.addArtifact(str(_packed_package(Path(_for_good().name))), pyfile=True)
+    spark.addArtifact(str(_packed_package(scratch.home())), pyfile=True)
     packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
     numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
     return numbers.mapInArrow(functools.partial(_rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True))
-
-
-@functools.cache
-def _for_good() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="lakehouse-")
 
 
 def _rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -241,12 +250,12 @@ def _shipped(
     spark: SparkSession, staging: Staging, fetched: model.Model, shares: list[list[Unit]]
 ) -> Iterator[tuple[str, str]]:
     """Ship the plan and the model to the executors; the names they are found by."""
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        archive = model.pack(fetched.path, fetched.digest, Path(folder))
+    with scratch.folder() as folder:
+        archive = model.pack(fetched.path, fetched.digest, folder)
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
-        plan = Path(folder) / f"plan-{uuid.uuid4().hex}.pickle"
+        plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
-        spark.addArtifact(str(_packed_package(Path(folder))), pyfile=True)
+        spark.addArtifact(str(_packed_package(folder)), pyfile=True)
         spark.addArtifact(str(plan), file=True)
         spark.addArtifact(str(named), archive=True)
         yield plan.name, named.name
@@ -310,7 +319,8 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
     except LakehouseError as error:
         yield manifest_batch([failed(task, error)])
         return
-    yield manifest_batch(stage_frame(task, batches, staging, predict))
+    named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
+    yield manifest_batch(stage_frame(task, named, staging, predict))
 
 
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:

@@ -125,6 +125,10 @@ def _source(client: Any, uri: str) -> str:
     return uri
 
 
+_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Ten times faster where it is built in, which tells in a signature of thousands of features."""
+
+
 def needs_of(model: Model) -> list[tuple[str, str]]:
     """(trust, reason) for everything in a fetched model that is more than data."""
     return list(needs(_description(Path(model.path), model.uri)))
@@ -132,7 +136,7 @@ def needs_of(model: Model) -> list[tuple[str, str]]:
 
 def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     try:
-        parsed = yaml.safe_load(text) if isinstance(text, str) else text
+        parsed = yaml.load(text, _SAFE) if isinstance(text, str) else text
     except yaml.YAMLError as error:
         raise ModelRefused(f"{uri}: the signature's {side} can't be read: {text!r}") from error
     if parsed is None:
@@ -145,7 +149,7 @@ def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
 def _description(path: Path, uri: str) -> dict[str, Any]:
     _refuse_links(path, uri)
     try:
-        parsed = yaml.safe_load((path / "MLmodel").read_text(encoding="utf-8"))
+        parsed = yaml.load((path / "MLmodel").read_text(encoding="utf-8"), _SAFE)
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ModelRefused(f"{uri}: its MLmodel file can't be read: {error}") from error
     if not isinstance(parsed, dict):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.contract import Feature, column_of, rounds, widens
+from lakehouse.contract import Feature, finder, rounds, widens
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.model.registry import Model
 
@@ -43,10 +43,10 @@ def features_of(
     if unknown:
         hint = nearest(unknown[0], [w[0] for w in wanted])
         raise ConfigError(f"features.rename: the model has no feature {unknown[0]!r}, {hint}")
-    features = []
+    features, find = [], finder(schema.names, config.match == "case_insensitive")
     for name, kind, required in wanted:
         named = config.rename.get(name, name)
-        column = column_of(schema, named, config.match == "case_insensitive")
+        column = find(named)
         if column is None:
             raise ConfigError(
                 f"the model's feature {name!r} has no column {named!r} in {table}, {nearest(named, schema.names)} "

@@ -59,6 +59,15 @@ class Rule(TypedDict, total=False):
     examples: Sequence[Any]
     way: str
     blocks: bool
+    set_aside: bool
+
+
+class Cause(TypedDict, total=False):
+    """What stood against publishing. kind: "rule", "budget", "drift", "keys"; remedy: what allows more, if anything."""
+
+    kind: str
+    said: str
+    remedy: str
 
 
 class Budget(TypedDict, total=False):
@@ -95,12 +104,18 @@ class DriftColumn(TypedDict, total=False):
 
 
 class Drift(TypedDict, total=False):
-    """All columns' drift. action: "warn" or "block"; baseline: in words, null where there is none yet."""
+    """Drift of the columns that moved most. action: "warn" or "block"; baseline: in words, null where there is none.
+
+    left_out: how many columns are not among them; drifted: how many of all drifted; figures: those of all, in columns.
+    """
 
     threshold: float | None
     action: str | None
     baseline: str | None
     columns: Sequence[DriftColumn]
+    left_out: int
+    drifted: int
+    figures: Mapping[str, Sequence[Any]]
 
 
 class Run(TypedDict, total=False):
@@ -126,4 +141,5 @@ class Run(TypedDict, total=False):
     samples: Sequence[Mapping[str, Any]]
     rules: Sequence[Rule]
     budget: Budget
+    causes: Sequence[Cause]
     drift: Drift

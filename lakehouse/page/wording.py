@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 _LONGEST = 160  # characters of one value on the page
-STATES = ("failed", "warning", "noted", "not evaluated", "passed")
+STATES = ("failed", "warning", "set aside", "noted", "not evaluated", "passed")
 
 
 class Verdict(NamedTuple):
@@ -49,37 +49,59 @@ def verdict(run: Mapping[str, Any]) -> Verdict:
     aside = number(run.get("rows_quarantined"))
     if not aside:
         return Verdict("good", "PUBLISHED", f"{live}.", "Nothing to do.")
-    said = f"{live}; {counted(aside, 'row')} could not be scored and {'was' if aside == 1 else 'were'} set aside."
+    within = ", within the budget" if "allowed" in run.get("budget", {}) else ""
+    said = f"{live}; {counted(aside, 'row')} {'was' if aside == 1 else 'were'} set aside{within}."
     return Verdict("good", "PUBLISHED", said, "Nothing has to be done; what was wrong with them is told below.")
 
 
 def _causes(run: Mapping[str, Any], rules: Sequence[Any], drifted: Sequence[str]) -> list[tuple[str, str]]:
-    """Why a run was blocked, each with its remedy."""
-    causes = []
+    """Why a run was blocked, each with its remedy; of runs that don't say themselves, as far as it can be seen."""
+    budget, seen = run.get("budget", {}), []
+    if number(budget.get("quarantined")) > number(budget.get("allowed"), math.inf):
+        seen.append({"kind": "budget"})
+    seen += [{"kind": "rule"}] if rules else []
+    seen += [{"kind": "drift"}] if drifted and run["drift"].get("action") == "block" else []
+    causes = run.get("causes") or seen
+    kinds = dict.fromkeys(str(cause.get("kind")) for cause in causes)
+    known = {
+        "budget": lambda: _of_budget(run),
+        "rule": lambda: _of_rules(rules),
+        "drift": lambda: _of_drift(drifted),
+    }
+    told = [known[kind]() for kind in known if kind in kinds]
+    others = [str(cause.get("said")) for cause in causes if cause.get("kind") not in known]
+    return [*told, *((said, "Mend it where these rows come from, then run the job again.") for said in others)]
+
+
+def _of_budget(run: Mapping[str, Any]) -> tuple[str, str]:
     budget = run.get("budget", {})
-    aside, allowed = number(budget.get("quarantined")), number(budget.get("allowed"), math.inf)
-    if aside > allowed:
-        at_most = f"{'only ' if allowed else ''}{count(allowed) if allowed else 'none'} may be"
-        of = f" of {count(run['rows_read'])}" if run.get("rows_read") else ""
-        causes.append((
-            f"{count(aside)}{of} rows had to be set aside, {at_most}",
-            "See below what is wrong with these rows and mend it where they come from (or raise "
-            "checks.quarantine.max_fraction, if so many are normal), then run the job again.",
-        ))  # fmt: skip
-    if rules:
-        names = ", ".join(f"“{rule.get('name', '?')}”" for rule in rules[:2])
-        more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
-        causes.append((
-            f"{counted(len(rules), 'rule')} failed ({names}{more})",
-            "See the failed rules below and mend the input (or the rule, if it asks too much), then run the job again.",
-        ))  # fmt: skip
-    if drifted and run["drift"].get("action") == "block":
-        causes.append((
-            f"{counted(len(drifted), 'column')} drifted beyond the threshold",
-            "Find out what changed before these columns reach this job; if the change is meant, train the model anew, "
-            "then run the job again.",
-        ))  # fmt: skip
-    return causes
+    aside, allowed, read = (number(v) for v in (budget.get("quarantined"), budget.get("allowed"), run.get("rows_read")))
+    if aside == read > 0:
+        return f"not one of {count(read)} rows could be scored", (
+            "See below what is wrong with these rows and mend it where they come from, then run the job again."
+        )
+    at_most = f"only {count(allowed)} may be" if allowed else "none may be"
+    of = f" of {count(read)}" if read else ""
+    limit = "max_rows" if budget.get("max_rows") == allowed else "max_fraction"
+    return f"{count(aside)}{of} rows had to be set aside, {at_most}", (
+        "See below what is wrong with these rows and mend it where they come from (or raise "
+        f"checks.quarantine.{limit}, if so many are normal), then run the job again."
+    )
+
+
+def _of_rules(rules: Sequence[Any]) -> tuple[str, str]:
+    names = ", ".join(f"“{rule.get('name', '?')}”" for rule in rules[:2])
+    more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
+    return f"{counted(len(rules), 'rule')} failed ({names}{more})", (
+        "See the failed rules below and mend the input (or the rule, if it asks too much), then run the job again."
+    )
+
+
+def _of_drift(drifted: Sequence[str]) -> tuple[str, str]:
+    return f"{counted(len(drifted), 'column')} drifted beyond the threshold", (
+        "Find out what changed before these columns reach this job; if the change is meant, train the model anew, "
+        "then run the job again."
+    )
 
 
 def state(rule: Mapping[str, Any]) -> str:
@@ -88,6 +110,8 @@ def state(rule: Mapping[str, Any]) -> str:
         return "not evaluated"
     if rule["success"]:
         return "passed"
+    if rule.get("set_aside"):
+        return "set aside"
     severity = rule.get("severity")
     return "failed" if rule.get("blocks") or severity == "critical" else "noted" if severity == "info" else "warning"
 

@@ -5,7 +5,8 @@ Great Expectations' own answers on Spark are the measure; an expectation whose a
 
 from lakehouse.rules.catalogue import how_evaluated
 from lakehouse.rules.checks import RowRule
-from lakehouse.rules.compiling import Compiled, Other, compile_suite
+from lakehouse.rules.compiling import Compiled, Other, compile_suite, overflowing, require_engine, spelled
+from lakehouse.rules.conditions import Condition, engine_text, mask, renamed
 from lakehouse.rules.counters import State, dump, merge, observe, start
 from lakehouse.rules.outcomes import Outcome, RowCount, row_outcome, table_outcome
 from lakehouse.rules.predicates import observed, unexpected
@@ -14,6 +15,7 @@ from lakehouse.rules.tables import TableRule
 
 __all__ = [
     "Compiled",
+    "Condition",
     "Expectation",
     "Other",
     "Outcome",
@@ -23,12 +25,18 @@ __all__ = [
     "TableRule",
     "compile_suite",
     "dump",
+    "engine_text",
     "how_evaluated",
+    "mask",
     "merge",
     "observe",
     "observed",
+    "overflowing",
     "read_suite",
+    "renamed",
+    "require_engine",
     "row_outcome",
+    "spelled",
     "start",
     "table_outcome",
     "unexpected",

@@ -108,6 +108,4 @@ def column(name: Any, schema: pa.Schema) -> str:
         if top != name and top in schema.names and pa.types.is_struct(schema.field(top).type):
             raise OnlyGX(f"{name!r} is a field within a column")
         raise Wrong(f"no column {name!r}, {nearest(name, schema.names)}")
-    if "." in name or "`" in name:
-        raise OnlyGX(f"Spark reads the name {name!r} as a field within a column")
     return name

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -119,13 +119,27 @@ def _comparable(column: str, kind: pa.DataType, value: Any) -> None:
     if numeric and isinstance(value, float) and math.isnan(value):
         raise Wrong("nan is no bound")
     if not wanted.get(family(kind), False):
-        raise Wrong(f"column {column!r} ({kind}) can't be compared with {value!r}")
+        raise Wrong(f"column {column!r} ({kind}) can't be compared with {value!r}{_hint(kind, value)}")
     if isinstance(value, date) and (value.year, value.month, value.day) < (1582, 10, 15):
         raise OnlyGX(f"{value} is before the Gregorian calendar, where GX' literals are days off")
     if family(kind) == "time" and kind.unit != "us":
         raise OnlyGX(f"times of column {column!r} are not in microseconds ({kind})")
     if family(kind) == "integer" and not pa.types.is_signed_integer(kind):
         raise OnlyGX(f"Spark has no unsigned whole numbers (column {column!r})")
+
+
+def _hint(kind: pa.DataType, value: Any) -> str:
+    """What YAML made of a text, or of a value that somebody has quoted."""
+    if family(kind) == "text" and isinstance(value, (bool, date)):
+        made = (
+            "yes, no, on and off, unquoted, are true and false"
+            if isinstance(value, bool)
+            else "an unquoted date is one"
+        )
+        return f": to YAML {made}; quote it to mean the text"
+    if family(kind) == "boolean" and isinstance(value, str) and value.lower() in ("true", "false"):
+        return f": write {value.lower()} without quotes"
+    return ""
 
 
 def _literal(kind: pa.DataType, value: Any) -> Any:
@@ -232,18 +246,27 @@ def members(column: str, kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
 
     Raises Wrong where the column's type can't be compared with them, OnlyGX where the answer could differ here.
     """
-    given = [moment(v) if family(kind) in ("date", "time") else v for v in values if v is not None]
+    given = [_as_date(column, v) if family(kind) == "date" else moment(v) if family(kind) == "time" else v
+             for v in values if v is not None]  # fmt: skip
     for value in given:
         _comparable(column, kind, value)
     doubles = family(kind) in ("integer", "decimal") and any(isinstance(v, float) for v in given)
     if doubles and (any(abs(v) >= 2**53 for v in given) or getattr(kind, "precision", 0) > 15):
         raise OnlyGX(f"Spark compares column {column!r} ({kind}) with these values as doubles")
-    if family(kind) == "date" and any(isinstance(v, datetime) for v in given):
-        raise OnlyGX(f"a set of times for the dates of column {column!r}")
     found = [held for value in given if (held := _held(kind, value)) is not None]
     if family(kind) == "float" and any(v.as_py() == 0 for v in found):
         found += [pa.scalar(0.0, kind), pa.scalar(-0.0, kind)]  # equal to Spark, not to Arrow's hashes
     return pa.array([v.as_py() for v in found], kind) if family(kind) != "time" else _times(found, kind)
+
+
+def _as_date(column: str, value: Any) -> Any:
+    """A text as the date that it names; one of a midnight names a date, too."""
+    found = moment(value)
+    if isinstance(value, str) and isinstance(found, datetime):
+        if found.time() != time(0):
+            raise OnlyGX(f"the text {value!r} for the dates of column {column!r}, of which Spark drops the time")
+        return found.date()
+    return found
 
 
 def _times(found: list[pa.Scalar], kind: pa.DataType) -> pa.Array:

@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 from lakehouse.errors import nearest
 from lakehouse.rules.bounds import Span, family, inside, members, moment, span
 from lakehouse.rules.refused import OnlyGX, Wrong
+from lakehouse.rules.texts import as_object, columns_of
 
-_PARSERS = ("great_expectations", "great_expectations__experimental__", "pandas", "spark")
+PANDAS = "pandas"
+_PARSERS = ("great_expectations", "great_expectations__experimental__", PANDAS, "spark")
 _KEYS = {
     "comparison": {"type", "column", "operator", "parameter"},
     "nullity": {"type", "column", "is_null"},
@@ -63,39 +65,97 @@ class Condition:
 def parse_condition(given: Any, parser: Any, schema: pa.Schema) -> Condition | None:
     """The condition of `row_condition` and `condition_parser`; None where there is none.
 
-    Raises Wrong for what GX refuses too or what names no column, OnlyGX for SQL and pandas texts.
+    Raises Wrong for what GX refuses too or what names no column, OnlyGX where only its engine can tell.
     """
     if parser is not None and parser not in _PARSERS:
         raise Wrong(f"condition_parser {parser!r}, {nearest(str(parser), _PARSERS)}")
     if given is None or given == "":
         return None
-    if isinstance(given, str):
-        if parser is None or parser in ("pandas", "spark"):
-            raise OnlyGX("row_condition is a text of SQL")
-        return _joined(str(given), True, (_written(given, schema),))
-    if not isinstance(given, Mapping):
+    text = engine_text(given, parser)
+    if text is not None:
+        try:
+            term = _term(as_object(text, schema, parser == PANDAS), schema)
+        except Wrong as wrong:  # an engine converts what it compares
+            raise OnlyGX(str(wrong)) from wrong
+    elif isinstance(given, str):
+        term = _term(_written(given), schema)
+    elif not isinstance(given, Mapping):
         raise Wrong(f"row_condition is a text or a mapping, not {given!r}")
-    term = _term(given, schema)
-    return term if isinstance(term, Condition) else _joined(repr(given), True, (term,))
+    else:
+        _require_flat(given)
+        term = _term(given, schema)
+    return term if isinstance(term, Condition) else Condition(str(given), True, (term,))
 
 
-def _joined(text: str, every: bool, terms: tuple[Condition | Leaf, ...]) -> Condition:
-    return Condition(text, every, terms)
+def engine_text(given: Any, parser: Any) -> str | None:
+    """The text that GX hands to its engine as it is, None where the condition is none."""
+    if isinstance(given, Mapping) and given.get("type") == "pass_through":
+        return str(given.get("pass_through_filter"))
+    return given if isinstance(given, str) and given and parser not in _PARSERS[:2] else None
 
 
-def _written(text: str, schema: pa.Schema) -> Leaf:
-    """GX's own dialect: col("a") > 5, col("a") == "x", col("a").notnull()."""
+def columns_named(given: Any, parser: Any) -> list[str] | None:
+    """The columns that a condition names, as it spells them; None where that can't be told."""
+    text = engine_text(given, parser)
+    if text is not None:
+        return columns_of(text)
+    if isinstance(given, str) and given:
+        found = _TEXT.fullmatch(given.strip())
+        return [found["column"]] if found else None
+    if not isinstance(given, Mapping):
+        return []
+    inner = [columns_named(one, parser) for one in given.get("conditions") or ()]
+    if None in inner:
+        return None
+    column = given.get("column")
+    own = [column["name"]] if isinstance(column, Mapping) and isinstance(column.get("name"), str) else []
+    return [*own, *(name for names in inner for name in names or ())]
+
+
+def renamed(given: Any, names: Mapping[str, str]) -> Any:
+    """A condition object, or GX's own text as one, with other names for some columns."""
+    if isinstance(given, str):
+        try:
+            given = _written(given)
+        except OnlyGX:
+            return given
+    if not isinstance(given, Mapping):
+        return given
+    made = dict(given)
+    if isinstance(given.get("column"), Mapping):
+        name = given["column"].get("name")
+        made["column"] = {**given["column"], "name": names.get(name, name)}
+    if "conditions" in given:
+        made["conditions"] = [renamed(one, names) for one in given["conditions"]]
+    return made
+
+
+def _written(text: str) -> dict[str, Any]:
+    """GX's own dialect as an object: col("a") > 5, col("a") == "x", col("a").notnull()."""
     found = _TEXT.fullmatch(text.strip())
     if found is None:
         raise OnlyGX(f'row_condition {text!r} is more than col("name") compared with one value')
-    column = _column(found["column"], schema)
+    column = {"name": found["column"]}
     if found["notnull"]:
-        return Leaf(column, negated=True)
+        return {"type": "nullity", "column": column, "is_null": False}
     number = found["number"]
     if number is None:
-        return _compare(column, found["op"], found["double"] or found["single"] or "", schema)
-    value = int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
-    return _compare(column, found["op"], value, schema)
+        value: Any = found["double"] or found["single"] or ""
+    else:
+        value = int(number) if re.fullmatch(r"[+-]?\d+", number) else float(number)
+    return {"type": "comparison", "column": column, "operator": found["op"], "parameter": value}
+
+
+def _require_flat(given: Any) -> None:
+    """Refuse what GX refuses of its own objects."""
+    kind = given.get("type") if isinstance(given, Mapping) else None
+    if kind not in ("and", "or"):
+        return
+    inner = given.get("conditions")
+    if not inner or any(isinstance(one, Mapping) and one.get("type") == "or" for one in inner):
+        raise Wrong("row_condition: GX allows AND within OR, not OR within AND or OR, nor an empty list")
+    for one in inner:
+        _require_flat(one)
 
 
 def _term(given: Any, schema: pa.Schema) -> Condition | Leaf:
@@ -106,13 +166,9 @@ def _term(given: Any, schema: pa.Schema) -> Condition | Leaf:
     if unknown or set(_KEYS[kind]) - set(given):
         raise Wrong(f"row_condition {given!r}: a condition of type {kind!r} has {', '.join(sorted(_KEYS[kind]))}")
     if kind == "pass_through":
-        raise OnlyGX("row_condition is a text of SQL")
+        raise OnlyGX("row_condition has a text of SQL within")
     if kind in ("and", "or"):
-        terms = tuple(_term(one, schema) for one in given["conditions"])
-        nested = any(isinstance(t, Condition) and not t.every for t in terms)
-        if nested or not terms:
-            raise Wrong("row_condition: GX allows AND within OR, not OR within AND or OR, nor an empty list")
-        return _joined(repr(given), kind == "and", terms)
+        return Condition(repr(given), kind == "and", tuple(_term(one, schema) for one in given["conditions"]))
     named = given["column"]
     if not isinstance(named, Mapping) or set(named) != {"name"}:
         raise Wrong(f"row_condition: column {named!r} is written as {{name: …}}")
@@ -137,7 +193,7 @@ def _compare(column: str, op: str, value: Any, schema: pa.Schema) -> Leaf:
             raise OnlyGX("row_condition compares with an empty list")
         if len({isinstance(v, str) for v in value}) > 1 or not all(type(v) in (int, float, str) for v in value):
             raise Wrong(f"row_condition: {op} takes a list of numbers or a list of texts")
-        if family(kind) not in ("integer", "text") or any(isinstance(v, float) for v in value):
+        if family(kind) not in ("integer", "text", "date") or any(isinstance(v, float) for v in value):
             raise OnlyGX(f"row_condition compares {column!r} ({kind}) with a list")
         return Leaf(column, None, members(column, kind, [_sql(v, kind) for v in value]), op == "NOT_IN")
     if op not in _OPERATORS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -174,10 +174,6 @@ def _pair_in(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
 
 
 def _side(name: str, kind: pa.DataType, value: Any) -> pa.Array | None:
-    if isinstance(value, str) and family(kind) in ("date", "time"):
-        raise OnlyGX(f"the text {value!r} for column {name!r} ({kind})")
-    if isinstance(value, date) and not isinstance(value, datetime) and family(kind) == "time":
-        raise OnlyGX(f"the date {value} for column {name!r} ({kind})")
     return None if value is None else members(name, kind, [value])
 
 

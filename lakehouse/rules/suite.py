@@ -15,6 +15,11 @@ from lakehouse.rules.catalogue import CATALOGUE
 _SEVERITIES = ("critical", "warning", "info")
 _SUITE_KEYS = {"name", "expectations", "id", "meta", "notes", "suite_parameters"}
 _KEYS = {"type", "kwargs", "severity", "meta", "id", "description", "notes", "rendered_content"}
+_OLDER_SUITE = {"expectation_suite_name": "name", "ge_cloud_id": "id", "evaluation_parameters": "suite_parameters"}
+_OLDER = {"expectation_type": "type", "ge_cloud_id": "id"}
+"""What Great Expectations before 1.0 called its keys."""
+_DROPPED = {"data_asset_type", "success_on_last_run", "expectation_context"}
+"""Keys of then that say nothing today."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,13 @@ class Expectation:
 def read_suite(content: str | bytes, path: str) -> tuple[Expectation, ...]:
     """The expectations of a suite in YAML or JSON; `path` is for messages only.
 
-    Raises ConfigError, with the place, for anything but Great Expectations' own layout: unknown keys, types of
-    expectations it doesn't have, severities other than critical, warning and info.
+    Raises ConfigError, with the place, for anything but Great Expectations' own layout, that of before 1.0 included:
+    unknown keys, types of expectations it doesn't have, severities other than critical, warning and info.
     """
     suite = _parsed(content, path)
     if not isinstance(suite, Mapping) or not isinstance(suite.get("expectations"), list):
         raise ConfigError(f"{path}: a suite is a mapping with a `name` and a list of `expectations`")
+    suite = _as_today(suite, _OLDER_SUITE, path)
     _known(suite, _SUITE_KEYS, path)
     if suite.get("suite_parameters"):
         raise ConfigError(f"{path}: suite_parameters are not supported: write the values themselves")
@@ -56,6 +62,14 @@ def _parsed(content: str | bytes, path: str) -> Any:
         raise ConfigError(f"{path}: neither YAML nor JSON: {error}") from error
 
 
+def _as_today(given: Mapping[Any, Any], older: Mapping[str, str], where: str) -> dict[Any, Any]:
+    """The mapping with the keys of today in place of those before 1.0."""
+    for key in given:
+        if older.get(key) in given:
+            raise ConfigError(f"{where}: {key!r} is the older name of {older[key]!r}: give one of them")
+    return {older.get(key, key): value for key, value in given.items() if key not in _DROPPED}
+
+
 def _known(given: Mapping[Any, Any], known: set[str], where: str) -> None:
     for key in given:
         if key not in known:
@@ -65,11 +79,7 @@ def _known(given: Mapping[Any, Any], known: set[str], where: str) -> None:
 def _expectation(entry: Any, where: str) -> Expectation:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where}: an expectation is a mapping with `type` and `kwargs`, not {entry!r}")
-    if "expectation_type" in entry:
-        raise ConfigError(
-            f"{where}: `expectation_type` is Great Expectations' older layout: "
-            f"write `type: {entry['expectation_type']}`"
-        )
+    entry = _as_today(entry, _OLDER, where)
     _known(entry, _KEYS, where)
     kind, kwargs, meta = entry.get("type"), entry.get("kwargs") or {}, entry.get("meta") or {}
     if not isinstance(kind, str):

@@ -104,7 +104,8 @@ def _countable(type_: str, metrics: Sequence[str], name: str | None, kind: pa.Da
     if metrics[0] == "values":
         if family(kind) in ("nested", "binary"):
             raise OnlyGX(f"distinct values of column {name!r} ({kind})")
-        if type_.startswith("expect_column_most_common") and family(kind) not in ("integer", "text", "boolean"):
+        comparable = ("integer", "text", "boolean", "date")
+        if type_.startswith("expect_column_most_common") and family(kind) not in comparable:
             raise OnlyGX(f"GX compares the most common values of {kind} in Python")
 
 

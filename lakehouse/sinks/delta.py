@@ -21,6 +21,7 @@ from lakehouse.sinks.target import (
     Overtaken,
     Standing,
     Target,
+    Unseen,
     committed,
     next_generation,
     overtaken,
@@ -88,7 +89,7 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
     snapshot = delta.open_table(location)
     if snapshot is None:
         create(location, target.schema, list(target.slice), comments)
-    elif missing := [f for f in target.schema if f.name not in snapshot.schema.names]:
+    elif missing := [f for f in target.schema if snapshot.schema.get_field_index(f.name) < 0]:
         delta.add_columns(snapshot, missing, comments)
 
 
@@ -174,7 +175,10 @@ def publish(target: Target, run: str, checked: Checked, spark: SparkSession | No
             delta.pause(attempt)
             checked = check(target, run)
             continue
-        _verify(snapshot.location, target, adds, removes, version)
+        try:
+            _verify(snapshot.location, target, adds, removes, version)
+        except (Unavailable, OSError) as error:
+            raise Unseen(str(error), version) from error
         return version
 
 

@@ -7,6 +7,7 @@ ledger without a run; whoever waits for it then sees what the other one committe
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,9 @@ WAITS = 2
 MOST_FILES = 1000
 """Snowflake takes no more names in one COPY."""
 STAGE, LOAD = "_STAGE", "_LOAD_"
+_TAKES = re.compile("[0-9A-F]{32}_[0-9A-F]{8}")
+"""The end of the name of a table that takes a run's rows: the run, and the attempt."""
+_STAGED = re.compile("/run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
 _COLUMNS = (
     "RUN_ID VARCHAR NOT NULL", "JOB VARCHAR", "IDENTITY VARCHAR", "GENERATION NUMBER(19,0)", "FINGERPRINT VARCHAR",
     "ROW_COUNT NUMBER(19,0)", "SLICE VARCHAR", "WRITE_MODE VARCHAR", "MODEL_NAME VARCHAR", "MODEL_VERSION VARCHAR",
@@ -189,8 +193,8 @@ def left_over(table: Table) -> dict[str, tuple[int, int]]:
         except Absent:
             listed = []  # nothing was ever uploaded
         tables = _load_tables(session, table)
-    sized = [(str(name).partition("/run-")[2].partition("/")[0], int(size)) for name, size, *_ in listed]
-    sized += [(str(uuid.UUID(one.name.removeprefix(table.name + LOAD).partition("_")[0])), 0) for one in tables]
+    sized = [(ours[1], int(size)) for name, size, *_ in listed if (ours := _STAGED.search(str(name)))]
+    sized += [(str(uuid.UUID(one.name.removeprefix(table.name + LOAD)[:32])), 0) for one in tables]
     for run, size in sized:
         files, total = found.get(run, (0, 0))
         found[run] = (files + 1, total + size)
@@ -204,13 +208,15 @@ def remove_left_over(table: Table, run: str) -> None:
 
 
 def _load_tables(session: Session, table: Table, run: str = "") -> list[Table]:
+    """The tables that took a run's rows, of all runs where none is named; a person's may begin like them."""
     head = table.name + LOAD + run.replace("-", "").upper()
     rows = session.run(
         f"SELECT TABLE_NAME FROM {quoted(table.database)}.INFORMATION_SCHEMA.TABLES "
         "WHERE TABLE_SCHEMA = %s AND STARTSWITH(TABLE_NAME, %s)",
         table.schema, head,
     )  # fmt: skip
-    return [replace(table, name=str(name)) for (name,) in rows]
+    names = [str(name) for (name,) in rows]
+    return [replace(table, name=n) for n in names if _TAKES.fullmatch(n.removeprefix(table.name + LOAD))]
 
 
 def _in_files(target: Target) -> Sequence[pa.Field]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,22 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import delta
+from lakehouse.files import Files
 from lakehouse.sinks.slices import inside
 from lakehouse.sinks.target import Target
-from lakehouse.staging import Files, folder_of
-from lakehouse.storage import Location
+from lakehouse.staging import folder_of
 
 Rewritten = dict[tuple[str, int, str], tuple[delta.Add, ...] | None]
 """By a file's fingerprint: what its other rows were written to; None where it has no staged key."""
 
 _ROW = "__row"
-
-
-def duplicates(root: Location, paths: Sequence[str], keys: Sequence[str], shown: int = 3) -> tuple[int, list[Any]]:
-    """How many keys the staged files hold more than once, and some of them."""
-    counted = delta.read_files(root, paths, keys).group_by(list(keys)).aggregate([([], "count_all")])
-    twice = counted.filter(pc.greater(counted["count_all"], 1))
-    return twice.num_rows, twice.slice(0, shown).to_pylist()
 
 
 def rewrite(

@@ -192,5 +192,5 @@ def check_quarantine(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns:
             f"{shown(snapshot.location)}: a quarantine table must take every row, this one has "
             f"{', '.join(decision.why or decision.enforced)}"
         )
-    stay = [f for f in snapshot.schema if f.name not in wanted.names]
+    stay = [f for f in snapshot.schema if wanted.get_field_index(f.name) < 0]
     return check_schema(snapshot, pa.schema([*wanted, *stay]), slice_columns)

@@ -33,6 +33,14 @@ class Overtaken(Unavailable):
     """Another run published the same slice meanwhile, or the table got other rules."""
 
 
+class Unseen(Unavailable):
+    """A commit is made, as the given version, but the storage can't be reached to read it back."""
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+
 @dataclass(frozen=True)
 class Target:
     """What a run will do to one table; everything that publishing needs, so that it survives a crash as JSON.

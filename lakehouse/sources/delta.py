@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.contract import conform, stored_name
+from lakehouse.contract import conform, stored_names
 from lakehouse.delta import DataFile, Snapshot, open_table
 from lakehouse.engines.equipment import lacking
 from lakehouse.errors import ConfigError, Unavailable, nearest
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from lakehouse.config import Source
 
 NEAREST_DOUBLE = False
-SPLIT_BYTES = 8 << 20
-"""Files below this size are one unit; larger ones are cut by row groups where there are few files."""
+SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
+"""Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
+second are read whole, whatever columns are wanted."""
 
 _ARROW_READS = frozenset(
     ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
@@ -165,8 +167,9 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     for name in columns:
         if _has_char(snapshot, name):
             reasons.append(f"column {name!r} is {_declared(snapshot, name)}, padded by Spark only")
-        kind = snapshot.schema.field(name).type
-        if name in snapshot.partition_columns and pa.types.is_timestamp(kind):
+        if name not in snapshot.partition_columns:
+            continue
+        if pa.types.is_timestamp(snapshot.schema.field(name).type):
             reasons.append(f"partition column {name!r} holds timestamps without a zone")
         if _has_blank(pinned.files, name):
             reasons.append(f"partition column {name!r} holds an empty text")
@@ -240,17 +243,11 @@ class FileUnit:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
-        file = pq.ParquetFile(
-            f"{reading.root.path}/{self.path}",
-            filesystem=reading.root.filesystem(),
-            coerce_int96_timestamp_unit="us",
-            pre_buffer=True,
-        )
+        file = self._opened()
         groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
         kept = self._kept_rows(file, groups)
         wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
-        stored = [stored_name(file.schema_arrow.names, name) for name in wanted]
-        names = [name for name in stored if name is not None]
+        names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
         hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
         position = 0
         for batch in file.iter_batches(reading.batch_rows, row_groups=list(groups), columns=names, use_threads=False):
@@ -270,6 +267,14 @@ class FileUnit:
         expected = sum(file.metadata.row_group(g).num_rows for g in groups)
         if position != expected:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
+
+    def _opened(self) -> pq.ParquetFile:
+        """The file; a small one is read whole at once, which is one request instead of three."""
+        path, filesystem = f"{self.reading.root.path}/{self.path}", self.reading.root.filesystem()
+        if self.row_groups is not None or self.size > SMALL_BYTES:
+            return pq.ParquetFile(path, filesystem=filesystem, coerce_int96_timestamp_unit="us", pre_buffer=True)
+        with filesystem.open_input_stream(path) as stream:
+            return pq.ParquetFile(pa.BufferReader(stream.read_buffer()), coerce_int96_timestamp_unit="us")
 
     def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, value in zip(self.reading.partition_columns, self.partition, strict=True):
@@ -353,25 +358,34 @@ def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -
 
 
 def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
-    path = f"{unit.reading.root.path}/{unit.path}"
-    with pq.ParquetFile(path, filesystem=unit.reading.root.filesystem()) as file:
-        sizes = [file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups)]
+    sizes = _group_sizes(unit.reading.root, unit.path, unit.size)
     return [
         FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept) for group, size in enumerate(sizes)
     ]
+
+
+@lru_cache(maxsize=4_096)
+def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
+    """The sizes of a file's row groups. A run asks several times; a file of a table is never written to again."""
+    with pq.ParquetFile(f"{root.path}/{path}", filesystem=root.filesystem()) as file:
+        return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
 
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
 """Settings of a session by which files that can't be read are left out without a word; reads of Delta can't differ."""
 
 
-def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFrame:
-    """The pinned rows as a Spark DataFrame. Raises ConfigError where Spark has no Delta or would leave files out."""
+def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], why: str = "") -> DataFrame:
+    """The pinned rows as a Spark DataFrame, which has to read them itself because of `why`.
+
+    Raises ConfigError where Spark has no Delta or would leave files out.
+    """
     location = pinned.snapshot.location
+    needs = f"{pinned.name} has to be read by Spark itself{f' ({why})' if why else ''}"
     if lossy := [key for key in _LOSSY if str(spark.conf.get(key, None)).lower() == "true"]:
         raise ConfigError(
-            f"{pinned.name} has to be read by Spark itself, and this session leaves out files that it can't read, and "
-            f"says nothing: set {' and '.join(lossy)} to false"
+            f"{needs}, and this session leaves out files that it can't read, and says nothing: "
+            f"set {' and '.join(lossy)} to false"
         )
     reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
     try:
@@ -379,7 +393,7 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str]) -> DataFr
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
-        refusal = lacking(error, f"{pinned.name} has to be read by Spark itself", location.remote)
+        refusal = lacking(error, needs, location.remote)
         if refusal is not None:
             raise refusal from error
         text = str(error)

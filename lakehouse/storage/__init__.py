@@ -14,9 +14,11 @@ from urllib.parse import unquote, urlsplit
 from lakehouse.errors import ConfigError
 from lakehouse.storage import azure, gcs, s3
 from lakehouse.storage.files import (
+    clock,
     content,
     create_file,
     folders,
+    modified,
     names,
     reaching,
     read_all,
@@ -33,8 +35,9 @@ from lakehouse.storage.location import Location
 from lakehouse.storage.writing import require_own, require_writable
 
 __all__ = [
-    "Location", "content", "create_file", "folders", "locate", "names", "reaching", "read_all", "remove",
-    "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes", "told", "tree", "write_durably",
+    "Location", "clock", "content", "create_file", "folders", "locate", "modified", "names", "reaching", "read_all",
+    "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes", "told", "tree",
+    "write_durably",
 ]  # fmt: skip
 
 

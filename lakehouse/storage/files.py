@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -125,6 +126,26 @@ def remove(location: Location) -> None:
     """Delete a file; one that is gone already is fine."""
     with reaching(location), suppress(FileNotFoundError):
         location.filesystem().delete_file(location.path)
+
+
+def modified(file: Location) -> datetime | None:
+    """When a file was last written, by the storage's own clock; None where it is not there."""
+    with reaching(file):
+        at: datetime | None = file.filesystem().get_file_info(file.path).mtime
+    return at
+
+
+def clock(folder: Location) -> datetime:
+    """The time by the storage's own clock: that of a file which is written to the folder and taken away again."""
+    probe = folder.join(f"_lakehouse_clock-{uuid.uuid4().hex}")
+    write_durably(probe, b"now")
+    try:
+        at = modified(probe)
+    finally:
+        remove(probe)
+    if at is None:
+        raise Unavailable(f"{probe.uri}: the storage does not show what was written to it just now")
+    return at
 
 
 def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
