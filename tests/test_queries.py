@@ -421,7 +421,7 @@ def test_a_name_in_snowflake_is_printed_as_it_is_given(job_of, given, shown):
     job = job_of(sinks=[{**NATIVE, "table": given}], state="lake/state", predictions={"p": 0})
     view = shown[:-1] + '_CURRENT"'
     text = queries.written(job, "snowflake")
-    assert f"CREATE OR REPLACE VIEW {view} COPY GRANTS AS" in text  # else a replaced view loses them
+    assert f"CREATE OR REPLACE VIEW {view}\nCOPY GRANTS AS\n" in text  # else a replaced view loses them
     lacking = {1: "database and schema", 2: "database"}.get(given.count(".") + 1)
     said = f"-- In the {lacking} of the connection wh: USE them first, or name the table in full"
     assert (said in text) == (lacking is not None)
@@ -431,8 +431,8 @@ def test_a_name_in_snowflake_is_printed_as_it_is_given(job_of, given, shown):
 @pytest.mark.parametrize("dialect", ["athena", "duckdb", "snowflake", "spark"])
 def test_a_view_has_no_order(job_of, dialect):
     views = [s for s in statements(queries.written(job_of(sinks=[S3]), dialect)) if "VIEW" in s.split("AS", 1)[0]]
-    assert len(views) == 5
-    for view in map(sqlglot.parse_one, views, ["duckdb" if dialect == "athena" else dialect] * 5):
+    assert len(views) >= 5
+    for view in (sqlglot.parse_one(text, read="duckdb" if dialect == "athena" else dialect) for text in views):
         assert not [o for o in view.find_all(exp.Order) if not isinstance(o.parent, exp.Window)]
 
 
