@@ -55,7 +55,8 @@ clean: ## remove everything that make made here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.11 to 3.13 that really runs: version managers put names on PATH that don't.
-# Without uv it must be able to make a virtual environment, too (Debian keeps ensurepip in a package of its own).
+# Without uv it must be able to make a virtual environment, too (Debian keeps ensurepip in a package of its own); uv
+# itself is then fetched by pip, which takes four minutes where uv takes seconds. Where that fails, pip does it all.
 $(STAMP): requirements.lock pyproject.toml
 	@set -e; rm -f $(STAMP); \
 	if command -v uv >/dev/null 2>&1; then with=uv; need=sys; else with=pip; need=sys,ensurepip; fi; \
@@ -74,14 +75,18 @@ $(STAMP): requirements.lock pyproject.toml
 	  if [ $$with = uv ]; then uv venv --quiet --python "$$found" $(VENV); else "$$found" -m venv $(VENV); fi; \
 	fi; \
 	if [ $$with = pip ] && ! $(BIN)/python -c 'import pip' 2>/dev/null; then $(BIN)/python -m ensurepip >/dev/null; fi; \
+	pip="$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps"; \
+	uv=uv; tools=$(VENV)/.tools; \
+	if [ $$with = pip ] && $$pip --only-binary :all: --target $$tools 'uv>=0.9,<1' 2>/dev/null && \
+	  $$tools/bin/uv --version >/dev/null 2>&1; then with=uv; uv=$$tools/bin/uv; fi; \
 	echo "installing requirements.lock with $$with (seconds to minutes)"; \
 	if [ $$with = uv ]; then \
-	  uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock; \
-	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
+	  $$uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock; \
+	  $$uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	else \
-	  pip="$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps"; \
 	  $$pip --require-hashes --no-compile --requirement requirements.lock; \
 	  $$pip --no-build-isolation --editable .; \
 	  $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true; \
 	fi; \
+	rm -rf $$tools; \
 	touch $(STAMP)

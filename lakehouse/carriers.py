@@ -18,7 +18,6 @@ from lakehouse.engines import local
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, Request
 from lakehouse.progress import listen
-from lakehouse.sinks import copied as copying
 from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit, delta
 from lakehouse.staging import StagedFile, Staging, joined
@@ -79,10 +78,8 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         s3 = s3 or (copied and plan.sink.root.spark_needs_s3())
         return stack.enter_context(engine.session(delta=read or copied, s3=s3))
 
-    if engine.is_given():  # our own session has what is needed
-        for standing in plan.sinks:
-            if standing.target.how == COPIED:
-                copying.require(session(), standing.target, standing.why)
+    if plan.needs_delta and engine.is_given():  # our own session has what is needed
+        _require_delta(session(), plan)
 
     def features(columns: Sequence[str]) -> Any:
         if plan.carrier == FRAME:
@@ -100,6 +97,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session()
+            _require_shared(spark, plan)
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
@@ -116,10 +114,31 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
         job = engine.Job(spark)
+        _require_shared(spark, plan)
         with listen(engine.driver_host(spark), request.watch, job.fail) as address:
             return engine.run_frame(job, rows, replace(staging, progress=address), plan.model)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
+
+
+def _require_delta(spark: SparkSession, plan: Plan) -> None:
+    """Raise ConfigError, before anything is scored, where the session lacks what it has to open itself."""
+    from lakehouse.engines import equipment
+
+    for why, table in plan.needs_delta.items():
+        equipment.require_delta(spark, table, why)
+
+
+def _require_shared(spark: SparkSession, plan: Plan) -> None:
+    """Raise ConfigError, before anything is scored, where executors don't reach what the driver does."""
+    from lakehouse.engines import probing
+
+    if probing.one_machine(spark):
+        return
+    pinned, read = plan.pinned, None
+    if isinstance(pinned, delta.Pinned) and plan.carrier == FILES and pinned.files:
+        read = pinned.snapshot.location.join(pinned.files[0].relative)
+    probing.require_shared(spark, plan.run_id, read, [plan.sink.root, plan.quarantine.root])
 
 
 def units(plan: Plan) -> int | None:

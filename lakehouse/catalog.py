@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import delta, snowflake
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None =
     from lakehouse.engines import spark as engines
 
     with engines.session(delta=True) as spark:
-        places = {key: _place(spark, name, key) for key, name in names.items()}
+        with _of_delta(names):
+            places = {key: _place(spark, name, key) for key, name in names.items()}
         try:
             yield _with_places(job, places)
         finally:
@@ -91,6 +92,21 @@ def _enter_numbered(spark: SparkSession, name: str, place: Location) -> None:
         if delta.open_table(at) is None:
             return
         _enter(spark, f"{name}_{number}", at)
+
+
+@contextmanager
+def _of_delta(names: Mapping[str, str]) -> Iterator[None]:
+    """Say in a line where the session's catalog can't be asked for tables of Delta."""
+    from lakehouse.engines.equipment import lacking
+
+    try:
+        yield
+    except Exception as error:
+        key, name = next(iter(names.items()))
+        refusal = None if isinstance(error, LakehouseError) else lacking(error, f"{key}: {name!r} is a catalog's name")
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def _in_snowflake(job: Job) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -30,12 +31,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _enter(folder: str | None) -> None:
+    if folder is None:
+        return
+    try:
+        os.chdir(folder)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        typer.echo(f"failed: --project-dir {folder}: {why}", err=True)
+        raise typer.Exit(ConfigError.exit_code) from None
+
+
 Conf = Annotated[str, typer.Argument(metavar="CONF", help="the job file, such as conf/games.yaml")]
 Date = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="the run's logical date, {date}")]
 Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="overrides of conf/lakehouse.yaml")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as source.version=3")
 ]
+ProjectDir = Annotated[
+    str | None,
+    typer.Option(
+        "--project-dir", metavar="DIR", is_eager=True, callback=_enter,
+        help="relative paths begin in this folder; default: the working directory",
+    ),
+]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout, everything else on stderr")]
 
 
@@ -55,13 +75,14 @@ def score(
     verify: Annotated[
         bool, typer.Option("--verify", help="then read the tables of all sinks, and prove that they hold the same rows")
     ] = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Score what a job file names and publish it, once.
 
     Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
     5 outside system unavailable or partial, 6 input not ready, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 a defect.
     """
-    from lakehouse import ledger, pipeline, report, verification
+    from lakehouse import ledger, pipeline, planned, report, verification
     from lakehouse.storage import locate
 
     run_id = pipeline.new_run_id()
@@ -89,7 +110,8 @@ def score(
         typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}", err=as_json)
     if not as_json:
         again = _again(conf, date, target, overrides, engine)
-        typer.echo(report.plan_text(outcome.plan) if outcome.plan else report.outcome(job, outcome, again))
+        plan, width = outcome.plan, planned.terminal_width()
+        typer.echo(planned.plan_text(plan, width) if plan else report.outcome(job, outcome, again))
 
 
 @app.command()
@@ -105,6 +127,7 @@ def replay(
         bool, typer.Option("--current-model", help="with the model that the job names now, not the run's version")
     ] = False,
     as_json: AsJson = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Score the rows again that a run set aside, after a fix, and add those that pass to its scores, once.
 
@@ -142,6 +165,7 @@ def quarantine(
         bool, typer.Option("--all", help="with rows of superseded runs, and of those without a record")
     ] = False,
     as_json: AsJson = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Count the job's quarantined rows by run and reason."""
     from lakehouse import catalog, dated, evidence, report
@@ -167,6 +191,7 @@ def show_report(
         Path | None,
         typer.Option("--gx", help="write Great Expectations' own results and pages, a suite each, to this folder"),
     ] = None,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Open the page about a run: verdict, rows, rules, drift, versions and timings."""
     import tempfile
@@ -200,7 +225,12 @@ def _write_native(folder: Path, run_id: str, pages: Mapping[str, tuple[Any, str]
 
 @app.command()
 def status(
-    conf: Conf, date: Date = None, target: Target = None, overrides: Overrides = None, as_json: AsJson = False
+    conf: Conf,
+    date: Date = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
     from lakehouse import catalog, pipeline, report
@@ -222,7 +252,12 @@ def status(
 
 @app.command()
 def runs(
-    conf: Conf, target: Target = None, overrides: Overrides = None, limit: int = 20, as_json: AsJson = False
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    limit: int = 20,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
     from lakehouse import report
@@ -240,6 +275,7 @@ def sql(
     conf: Conf,
     target: Target = None,
     overrides: Overrides = None,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Print SQL: how to read the job's tables there, and views: current scores, history, changes, runs, quarantine."""
     from lakehouse import queries
@@ -256,9 +292,13 @@ def demo(
     csv: Annotated[Path | None, typer.Option(help="score your own CSV file instead of the demo's games")] = None,
     label: Annotated[str | None, typer.Option(help="the CSV's column to predict")] = None,
     rows: Annotated[int, typer.Option(help="rows a date of the demo's games")] = 100_000,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="run the plain spark_udf script beside it, as the first time")
+    ] = False,
     on_snowflake: Annotated[
         bool, typer.Option("--snowflake", help="from and to Snowflake: on a stand-in for it, in a source checkout only")
     ] = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Make tables, train and register a model, score it by spark-submit, and show what comes out."""
     from lakehouse.demo import run, snowflake
@@ -269,7 +309,7 @@ def demo(
         if on_snowflake:
             snowflake.run(rows)
         else:
-            run.run(csv, label, rows)
+            run.run(csv, label, rows, compare)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, False, None)
 
@@ -280,6 +320,7 @@ def init(
     table: Annotated[str, typer.Argument(help="the Delta table with its features")],
     out: Annotated[Path | None, typer.Option(help="the job file to write; default conf/<model>.yaml")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's tracking URI; default: as MLflow finds it")] = None,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Write a job file from a model and a table, with what was found in the model's signature."""
     from lakehouse import draft
@@ -293,15 +334,21 @@ def init(
 
 
 @app.command()
-def schema(out: Annotated[Path | None, typer.Option(help="write it to this file instead")] = None) -> None:
+def schema(
+    out: Annotated[Path | None, typer.Option(help="write it to this file instead")] = None,
+    project_dir: ProjectDir = None,
+) -> None:
     """Print the JSON Schema of the job file, for editors."""
     from lakehouse.config import json_schema
 
     text = json.dumps(json_schema(), indent=2)
+    try:
+        if out is not None:
+            out.write_text(text + "\n")
+    except OSError as error:
+        _fail(error, {"status": "failed", "message": _message(error)}, False, None)
     if out is None:
         typer.echo(text)
-    else:
-        out.write_text(text + "\n")
 
 
 @app.command()
@@ -311,6 +358,7 @@ def sweep(
     overrides: Overrides = None,
     take_away: Annotated[bool, typer.Option("--remove", help="remove what is listed; without it, only list")] = False,
     as_json: AsJson = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """List, or remove, staged files that no table knows, of runs that are finished or dead."""
     from lakehouse import catalog, dated, report, sweep
@@ -328,6 +376,7 @@ def sweep(
 @app.command()
 def jars(
     s3: Annotated[bool, typer.Option("--s3", help="with those that let Spark itself read from S3 (650 MB)")] = False,
+    project_dir: ProjectDir = None,
 ) -> None:
     """Print the Delta jars for spark-submit's --jars, fetched once and kept."""
     from lakehouse.engines import runtime
@@ -337,6 +386,9 @@ def jars(
         typer.echo(",".join(str(jar) for jar in found))
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, False, None)
+
+
+_JAVA_STACK = re.compile(r"^\s*(?:at [\w.$/<>]+\([^)]*\)|\.\.\. \d+ more)\n", re.MULTILINE)
 
 
 def _job(conf: str, date: str | None, target: str | None, overrides: list[str] | None) -> Job:
@@ -429,19 +481,25 @@ def _of(
 
 
 def _message(error: Exception) -> str:
-    return str(error) if isinstance(error, LakehouseError) else f"{type(error).__name__}: {error}"
+    ours = _ours(error)
+    return str(ours) if ours is not None else f"{type(error).__name__}: {error}"
+
+
+def _ours(error: Exception) -> LakehouseError | None:
+    """The error as one that a person can put right; None for a defect."""
+    return error if isinstance(error, LakehouseError) else of_the_machine(error)
 
 
 def _fail(error: Exception, content: dict[str, Any], as_json: bool, copy: Location | None) -> NoReturn:
-    """Report an error and leave with its exit code; a defect keeps its traceback."""
-    if isinstance(error, LakehouseError):
-        typer.echo(f"{content['status'].replace('_', ' ')}: {error}", err=True)
-        code = error.exit_code
-    else:
-        traceback.print_exception(error)
-        code = 1
+    """Report an error and leave with its exit code; a defect with its traceback, all with theirs by LAKEHOUSE_DEBUG."""
+    ours, debug = _ours(error), bool(os.environ.get("LAKEHOUSE_DEBUG"))
+    if ours is None or debug:
+        text = "".join(traceback.format_exception(error))
+        typer.echo(text if debug else _JAVA_STACK.sub("", text), err=True, nl=False)
+    if ours is not None:
+        typer.echo(f"{content['status'].replace('_', ' ')}: {ours}", err=True)
     _emit(content, as_json, copy)
-    raise typer.Exit(code) from None
+    raise typer.Exit(ours.exit_code if ours is not None else 1) from None
 
 
 def _emit(content: dict[str, Any], as_json: bool, copy: Location | None) -> None:

@@ -32,6 +32,8 @@ from lakehouse.storage import Location, shown
 
 ATTEMPTS = 20
 """Tries of one commit while other writers come first."""
+_LINE = 400
+"""Characters of what the library says that are enough; it can go on with its own stack."""
 _UNREACHABLE = re.compile(r"Generic \w+ error|error sending request|Unauthenticated|lacked the necessary|HTTP error")
 
 
@@ -162,6 +164,8 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
         if _has_no_log(location):
             return None
         _refuse_unreachable(location, error)
+        if not location.remote and Path(location.path).is_file():
+            raise ConfigError(f"{shown(location)} is a file: a Delta table is a folder, name that") from error
         if "catalog-managed" in str(error):
             raise ConfigError(
                 f"{shown(location)}: a catalog manages the table's commits (catalogManaged), which is not supported "
@@ -188,7 +192,8 @@ def _refuse_unreachable(location: Location, error: Exception) -> None:
 
 def _line(error: Exception) -> str:
     """The library's tree of causes, which it draws in colours, as one line."""
-    return " ".join(re.sub(r"\x1b\[\d*m|↳", "", str(error)).split())
+    text = " ".join(re.sub(r"\x1b\[\d*m|↳| 0: <unknown>[\s\S]*", "", str(error)).split())
+    return text if len(text) <= _LINE else text[:_LINE] + "…"
 
 
 def _snapshot(location: Location, table: DeltaTable) -> Snapshot:

@@ -7,6 +7,7 @@ Any other exception is a defect and keeps its traceback (exit code 1).
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -60,6 +61,20 @@ class NotReady(LakehouseError):
 
     exit_code = 6
     status = "not_ready"
+
+
+_OF_A_PATH = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+              errno.EEXIST}  # fmt: skip
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+                   errno.EFBIG}  # fmt: skip
+
+
+def of_the_machine(error: Exception) -> LakehouseError | None:
+    """What a file system says of a path and its rights, or of its own state; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _OF_A_PATH | _OF_THE_MACHINE:
+        return None
+    said = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror or error)
+    return ConfigError(said) if error.errno in _OF_A_PATH else Unavailable(said)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import (
+    access,
     audit,
     carriers,
     catalog,
@@ -105,6 +106,7 @@ def _score(job: Job, request: Request) -> Result:
         request.say("plan", plan.described())
         if plan.unchanged and not request.dry_run:
             return finished or _result(plan, request, "unchanged", clock.seconds)
+        access.require(plan, state)
         plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)

@@ -102,6 +102,17 @@ class Plan:
         return tuple(dict.fromkeys(rule for standing in self.sinks for rule in standing.constraints))
 
     @property
+    def needs_delta(self) -> Mapping[str, Location]:
+        """By reason the tables of Delta that Spark itself has to open, for which its session needs Delta's jars."""
+        tables = {}
+        for target, why in ((s.target, "; ".join(s.why)) for s in self.sinks if s.target.how == COPIED):
+            name = sinks.of(target.type).shown(target.uri)
+            tables[f"{name} has to be written by Spark itself ({why})"] = locate(target.uri)
+        if self.carrier == FRAME:
+            tables[f"{self.pinned.name} has to be read by Spark itself ({self.reason})"] = locate(self.pinned.name)
+        return tables
+
+    @property
     def unchanged(self) -> bool:
         """Whether every table holds this very input, model and settings already."""
         return all(_is_unchanged(standing) for standing in self.sinks)
@@ -131,6 +142,7 @@ class Plan:
             "table": sinks.of(first.target.type).shown(first.target.uri),
             "table_version": first.state.version,
             "publish": _does(first),
+            **({"needs_delta": list(self.needs_delta)} if self.needs_delta else {}),
             **({"also": [_does(more, named=True) for more in self.sinks[1:]]} if self.sinks[1:] else {}),
         }
 

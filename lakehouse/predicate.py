@@ -97,6 +97,11 @@ def _parse(text: str) -> exp.Expr:
                 f"source.where: {text!r} is not safe: {node.sql('spark')!r} is not allowed; compare columns of the "
                 "table with fixed values, and use {date} for the run's date"
             )
+        if isinstance(node, exp.Sub) and re.fullmatch(r"\d{4} - \d\d? - \d\d?", node.sql("spark")):
+            day = node.sql("spark").replace(" ", "")
+            raise ConfigError(
+                f"source.where: {text!r}: {day} without quotes is arithmetic, a date must be quoted: '{day}'"
+            )
     if isinstance(tree, (exp.Literal, exp.Identifier)) or not _boolean(tree):
         raise ConfigError(f"source.where: {text!r} is not a condition: compare a column with a value")
     return tree

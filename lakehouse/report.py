@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lakehouse import delta, snowflake
+from lakehouse import delta, planned, snowflake
 from lakehouse.contract import MODEL_VERSION
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import Result
@@ -30,7 +30,9 @@ def outcome(job: Job, result: Result, then: str) -> str:
     if result.status in ("published", "blocked"):
         counts = f"read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined {result.rows_quarantined:,}"
         lines.append(f"{counts:<50} {result.carrier} carrier, {result.engine} engine")
-    lines.append("  ".join(part for part in _headline(job, result) if part))
+    width, parts = planned.terminal_width() or sys.maxsize, [part for part in _headline(job, result) if part]
+    whole = "  ".join(parts)
+    lines += [whole] if len(whole) <= width else ["  ".join(parts[:2]), *(" " * 11 + part for part in parts[2:])]
     if result.status in ("published", "unchanged"):
         lines += _sample(job, result)
     if result.status == "published":
@@ -138,31 +140,6 @@ def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
     cells = [[str(row[name] if row[name] is not None else "") for name in names[:5]] + [f"{row['rows']:,}",
              said[row["superseded"]]] for row in found]  # fmt: skip
     return "\n".join(table_text(names, cells)) if found else "no rows are in quarantine"
-
-
-def plan_text(plan: Mapping[str, Any]) -> str:
-    """A dry run's plan."""
-    model, read = plan["model"], plan["input"]
-    version = "" if read["version"] is None else f" v{read['version']}"
-    pieces = "" if plan["files"] is None else f", {plan['files']} {'files' if plan['carrier'] != 'chunks' else 'parts'}"
-    at = f" v{plan['table_version']}" if plan["table_version"] is not None else ""
-    rows = f"{plan['rows_at_most']:,}" if plan["rows_at_most"] is not None else "unknown"
-    pairs = [
-        ("input", f"{read['table']}{version}{pieces}, at most {rows} rows"),
-        ("columns", ", ".join(plan["columns"])),
-        *(("converts", how) for how in plan.get("converts", ())),
-        *(("left out", what) for what in plan.get("left_out", ())),
-        ("carrier", f"{plan['carrier']}: {plan['reason']}"),
-        ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
-        ("model", f"{model['name']} v{model['version']} sha256:{model['digest']}"),
-        ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
-        ("generation", str(plan["generation"])),
-        ("fingerprint", plan["fingerprint"]),
-        ("publish", f"{plan['table']}{at}: {plan['publish']}"),
-        *(("and", does) for does in plan.get("also", ())),
-        *(("checks", line) for line in plan.get("checks", ())),
-    ]
-    return "\n".join(f"{name:<12} {value}" for name, value in pairs)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """An S3 server on loopback (moto) that can be told to fail: python s3_server.py. It prints its address.
 
 PUT /_faults with a JSON list of [pattern, action, times] says what goes wrong: `pattern` is a regular expression on
-"METHOD /bucket/key"; `action` is "refuse" (503, nothing done), "drop" (the connection ends, nothing done) or
+"METHOD /bucket/key"; `action` is "refuse" (503, nothing done), "deny" (403, nothing done), "drop" (the connection ends, nothing done) or
 "lost reply" (done, but the connection ends before the answer); GET /_faults gives what is left of the list.
 """
 
@@ -53,6 +53,11 @@ def faulty(app: App) -> App:
         if fault[1] == "refuse":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return plain(start, "503 Slow Down")
+        if fault[1] == "deny":
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return plain(
+                start, "403 Forbidden", b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            )
         if fault[1] == "lost reply":
             b"".join(app(environ, lambda *_: None))
         hang_up(environ)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import report
+from lakehouse import planned, report
 from lakehouse.config import json_schema, load_job
 from lakehouse.errors import Unavailable
 from lakehouse.sinks import delta as sink
@@ -192,7 +192,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(
     done = lakehouse("score", DAY, "--dry-run")
     assert (done.code, done.err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in done.out.splitlines())
-    assert lines["input"] == "lake/features v1, 1 files, at most 40 rows"
+    assert lines["input"] == "lake/features v1, 1 file, at most 40 rows"
     assert lines["columns"] == "id, country, a, b, day"
     assert lines["carrier"] == "files: Arrow reads this table's files as they are"
     assert lines["model"].startswith("purchase v1 sha256:")
@@ -469,3 +469,43 @@ def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str], w
     done = run(capfd, "score", "conf/none.yaml", "--dat", DAY)
     assert (done.code, done.out) == (2, "")
     assert "--date" in done.err
+
+
+# --- a dry run's plan -------------------------------------------------------------------------------------
+
+PLAN = {
+    "run_id": "1", "input": {"table": "lake/features", "version": 3}, "files": 2, "rows_at_most": 40_000,
+    "model": {"name": "m", "version": "1", "digest": "0" * 64}, "carrier": "files", "reason": "Arrow reads them",
+    "columns": [f"c{i}" for i in range(3_000)], "units": 2, "slice": {}, "generation": 1, "fingerprint": "f" * 64,
+    "table": "lake/scores", "table_version": None, "publish": "create the table, then replace the whole table",
+}  # fmt: skip
+
+
+def test_a_plan_shows_entries_that_it_has_no_place_for() -> None:
+    more = {
+        "converts": ["age: int64 to double", "day: date to datetime"],
+        "adds_columns": [],
+        "budget": {"max_rows": 5},
+    }
+    lines = planned.plan_text({**PLAN, **more}).splitlines()
+    assert [line.rstrip() for line in lines[5:9]] == [
+        "converts     age: int64 to double",
+        "             day: date to datetime",
+        "budget       max_rows: 5",
+        "slice        the whole table",
+    ]
+
+
+def test_a_plan_of_thousands_of_columns_shows_a_few() -> None:
+    (line,) = (line for line in planned.plan_text(PLAN).splitlines() if line.startswith("columns"))
+    assert line.endswith("c10, c11, … (3,000 in all)")
+
+
+def test_a_plan_is_broken_into_the_terminals_lines_and_only_there() -> None:
+    long = {**PLAN, "needs_delta": ["lake/features has to be read by Spark itself (" + "a reason, " * 20 + ")"]}
+    assert max(map(len, planned.plan_text(long).splitlines())) > 200
+    lines = planned.plan_text(long, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    at = next(number for number, line in enumerate(lines) if line.startswith("needs delta"))
+    assert lines[at + 1][:13].isspace()
+    assert lines[at + 1][13] != " "

@@ -201,9 +201,9 @@ def test_the_views_in_duckdb_over_the_tables_of_real_runs(runs, job_of, capfd):
             db.sql(statement)
         expect_views(ask, done.out, lambda suffix: f'"scores{suffix}"', runs)
         records = ledger.runs(ledger.state_of(job_of()), "scores")
-        assert [(row["run_id"], row["status"]) for row in ask("SELECT * FROM scores_ledger")] == [
-            (record["run_id"], record["status"]) for record in records
-        ]
+        assert [
+            (row["run_id"], row["status"]) for row in ask("SELECT * FROM scores_ledger ORDER BY finished_at DESC")
+        ] == [(record["run_id"], record["status"]) for record in records]
         reasons = alike(ask("SELECT * FROM scores_quarantine_reasons"))
         ledger_table = quoted(locate("lake/scores_state/runs").uri)
         db.sql(f"UPDATE {ledger_table} SET finished_at = TIMESTAMPTZ '2030-01-01' - (finished_at - started_at)")
@@ -247,7 +247,7 @@ def test_the_views_in_spark_over_the_tables_of_real_runs(spark, runs, capfd):
         expect_views(ask, text, lambda suffix: f"`scores{suffix}`", runs)
     finally:
         spark.conf.set("spark.sql.session.timeZone", before)
-    listed = [row["run_id"] for row in ask("SELECT * FROM scores_ledger")]
+    listed = [row["run_id"] for row in ask("SELECT * FROM scores_ledger ORDER BY finished_at DESC")]
     assert listed == [runs[name] for name in ("worst", "third", "blocked", "again", "second", "first")]
 
 
@@ -315,7 +315,7 @@ def test_the_views_in_snowflake_beside_a_sinks_tables(warehouse, runs, job_of, c
     for statement in statements(text):
         ask(statement)
     expect_views(ask, text, name, runs)
-    rows = ask(f"SELECT * FROM {name('_ledger')}")
+    rows = ask(f"SELECT * FROM {name('_ledger')} ORDER BY published_at DESC")
     assert [row["RUN_ID"] for row in rows] == [runs[n] for n in ("third", "again", "second", "first")]
     assert rows[0]["IDENTITY"] == "scores/score_date=2026-01-03"
 
@@ -337,7 +337,7 @@ def test_the_views_in_snowflake_over_delta_tables_in_place(warehouse, runs, else
     for statement in views:
         ask(statement)
     expect_views(ask, text, lambda suffix: f'"SCORES{suffix.upper()}"', runs)
-    listed = [row["RUN_ID"] for row in ask("SELECT * FROM SCORES_LEDGER")]
+    listed = [row["RUN_ID"] for row in ask("SELECT * FROM SCORES_LEDGER ORDER BY FINISHED_AT DESC")]
     assert listed == [runs[name] for name in ("worst", "third", "blocked", "again", "second", "first")]
 
 
@@ -446,8 +446,31 @@ def test_both_sinks_have_names_of_their_own_and_the_quarantine_is_the_firsts(job
 def test_a_name_in_snowflake_is_printed_as_it_is_given(job_of, given, shown):
     job = job_of(sinks=[{**NATIVE, "table": given}], state="lake/state", predictions={"p": 0})
     view = shown[:-1] + '_CURRENT"'
-    assert f"CREATE OR REPLACE VIEW {view} AS" in queries.written(job, "snowflake")
+    text = queries.written(job, "snowflake")
+    assert f"CREATE OR REPLACE VIEW {view}\nCOPY GRANTS AS\n" in text  # else a replaced view loses them
+    lacking = {1: "database and schema", 2: "database"}.get(given.count(".") + 1)
+    said = f"-- In the {lacking} of the connection wh: USE them first, or name the table in full"
+    assert (said in text) == (lacking is not None)
     assert 'AS_DOUBLE(TO_VARIANT("P")) - AS_DOUBLE(TO_VARIANT("PREVIOUS_P"))' in queries.written(job, "snowflake")
+
+
+@pytest.mark.parametrize("dialect", ["athena", "duckdb", "snowflake", "spark"])
+def test_a_view_has_no_order(job_of, dialect):
+    views = [s for s in statements(queries.written(job_of(sinks=[S3]), dialect)) if "VIEW" in s.split("AS", 1)[0]]
+    assert len(views) >= 5
+    for view in (sqlglot.parse_one(text, read="duckdb" if dialect == "athena" else dialect) for text in views):
+        assert not [o for o in view.find_all(exp.Order) if not isinstance(o.parent, exp.Window)]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "-- Two runs of one slice can not be compared: a slice keeps the rows of the last one only"),
+        ({"slice": {}}, "-- Two runs can not be compared: the table keeps the rows of the last one only"),
+    ],
+)
+def test_two_runs_that_can_not_be_compared(job_of, more, said):
+    assert said in queries.written(job_of(sinks=[S3], predictions={"p": {"class": 1}}, **more), "spark").splitlines()
 
 
 def test_a_table_of_sparks_catalog_keeps_its_name(job_of):

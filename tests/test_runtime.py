@@ -2,12 +2,13 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lakehouse.engines import runtime
+from lakehouse.engines import quiet, runtime
 from lakehouse.errors import ConfigError, Unavailable
 
 MODULES = "java.base jdk.incubator.vector"
@@ -194,3 +195,57 @@ def test_this_machine_is_ready_for_spark() -> None:
     told = subprocess.run([java / "bin/java", "--list-modules"], capture_output=True, text=True, check=True)
     assert runtime.VECTOR_MODULE in told.stdout
     assert any(jar.name.startswith("delta-spark_") for jar in runtime.jars())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "WARNING: Using incubator modules: jdk.incubator.vector",
+        "Using Spark's default log4j profile: org/apache/spark/log4j2-defaults.properties",
+        'Setting default log level to "WARN".',
+        'Setting Spark log level to "ERROR".',
+        "To adjust logging level use sc.setLogLevel(newLevel). For SparkR, use setLogLevel(newLevel).",
+        "26/11/27 21:34:23 INFO SparkContext: Running Spark version 4.2.0",
+        "26/11/27 21:34:31 WARN NativeCodeLoader: Unable to load native-hadoop library for your platform...",
+    ],
+)
+def test_what_spark_says_of_its_start_is_noise(line):
+    assert quiet.is_noise(line.encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "26/11/27 21:34:23 ERROR SparkContext: Error initializing SparkContext.",
+        "reading lake/features v0 with buyers v1; files carrier: Arrow reads this table's files as they are",
+        "warning: the job's baseline is gone",
+        "WARNING: disk is full",
+    ],
+)
+def test_what_went_wrong_is_not(line):
+    assert not quiet.is_noise(line.encode())
+
+
+CHILD = r"""
+import os, time
+for part in (b"WARNING: Using incubator mod", b"ules: x\nto be seen\n30 %", b"\rlast"):
+    os.write(2, part)
+    time.sleep(0.2)
+"""
+SAYS = """
+import subprocess, sys, time
+from lakehouse.engines import quiet
+with quiet.start():
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+    print("meanwhile", file=sys.stderr)
+child.wait()
+time.sleep(0.3)
+print("after", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(("debug", "first"), [("", b""), ("1", b"WARNING: Using incubator modules: x\n")])
+def test_a_process_that_is_started_quietly_writes_the_rest_at_once(debug, first):
+    env = {**os.environ, "LAKEHOUSE_DEBUG": debug}
+    done = subprocess.run([sys.executable, "-c", SAYS, CHILD], env=env, capture_output=True, timeout=60, check=True)
+    assert done.stderr == b"meanwhile\n" + first + b"to be seen\n30 %\rlastafter\n"

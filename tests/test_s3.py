@@ -63,6 +63,35 @@ def names(folder: str) -> list[str]:
     return [info.path.removeprefix(location.path + "/") for info in listed if info.is_file]
 
 
+def test_a_bucket_that_is_not_there_is_said_before_anything_is_scored(daily, bucket):
+    write(f"{bucket}/features", features())
+    for engine_asked in ({}, {"dry_run": True}):
+        with pytest.raises((ConfigError, Unavailable), match=r"s3://nowhere/scores: .*\bbucket\b") as found:
+            score(daily(sinks=[{"type": "delta", "table": "s3://nowhere/scores"}]), **engine_asked)
+        assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("scores", "sinks.0.table"), ("scores_quarantine", "checks.quarantine.table"), ("scores_state", "state")],
+)
+def test_a_folder_that_may_not_be_written_to_is_said_before_anything_is_scored(daily, bucket, s3, table, key):
+    write(f"{bucket}/features", features())
+    before = names(bucket)
+    for asked in ({}, {"dry_run": True}):
+        s3((f"PUT /{bucket.removeprefix('s3://')}/{table}/", "deny", 99))
+        with pytest.raises(ConfigError, match=rf"^{key}: nothing can be written to {bucket}/{table}: .*ACCESS_DENIED"):
+            score(daily(), **asked)
+    assert names(bucket) == before
+
+
+def test_that_a_run_looked_whether_it_can_write_leaves_nothing_behind(daily, bucket):
+    write(f"{bucket}/features", features())
+    before = names(bucket)
+    assert score(daily(), dry_run=True).status == "planned"
+    assert names(bucket) == before
+
+
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_a_job_on_s3_leaves_what_it_leaves_on_disk(engine, daily, bucket, request):
     if engine == "spark":

@@ -182,7 +182,92 @@ def test_a_wrong_job_file(refused: Refused, changes: Any, said: str) -> None:
 
 
 def test_a_job_file_that_is_not_there_names_the_nearest(refused: Refused) -> None:
-    assert refused(conf="conf/score.yaml") == "conf/score.yaml: no such file, did you mean 'scores.yaml'?"
+    said = f"conf/score.yaml: no such file in {Path('conf').absolute()}, did you mean 'scores.yaml'?"
+    assert refused(conf="conf/score.yaml") == said
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ("conf", "conf is a folder: name a job file in it, known: scores.yaml"),
+        ("file/scores.yaml", "file/scores.yaml: can't be read: Not a directory"),
+        ("conf/a\0.yaml", "conf/a\0.yaml: can't be read: embedded null byte"),
+        ("latin.yaml", "latin.yaml: not readable as YAML: unacceptable character #x00e4: invalid continuation byte"),
+    ],
+)
+def test_a_job_file_that_is_none(refused: Refused, workspace: Path, conf: str, said: str) -> None:
+    Path("file").write_text("")
+    Path("latin.yaml").write_bytes("job: käufer\n".encode("latin-1"))
+    assert refused(conf=conf).startswith(said)
+
+
+# --- files that are in another folder ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        (
+            "scores.yaml",
+            "scores.yaml: source.table: there is no lake/features in {here}/conf, in which relative paths begin, but in "
+            "{here}: did you mean conf/scores.yaml --project-dir ..?",
+        ),
+        (CONF, f"{CONF}: no such file in {{here}}/conf/conf, but in {{here}}: did you mean --project-dir ..?"),
+    ],
+)
+def test_a_job_that_is_run_in_another_folder_says_in_which_it_would_run(
+    job: Callable[..., None], workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    conf: str, said: str,
+) -> None:  # fmt: skip
+    job()
+    monkeypatch.chdir("conf")
+    done = run(capfd, "score", conf, "--date", DAY, "--engine", "local")
+    assert (done.code, done.err) == (2, f"failed: {said.format(here=workspace)}\n")
+
+
+def test_relative_paths_begin_in_the_project_dir(
+    job: Callable[..., None], workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job()
+    monkeypatch.chdir("conf")
+    done = run(capfd, "score", CONF, "--date", DAY, "--engine", "local", "--project-dir", "..")
+    assert (done.code, Path("lake/scores").is_dir()) == (0, True)
+    monkeypatch.chdir("/")
+    status = run(capfd, "status", CONF, "--date", DAY, "--project-dir", str(workspace), "--json")
+    assert (status.code, status.json["status"]) == (0, "published")
+    assert Path.cwd() == workspace
+
+
+def test_a_project_dir_that_is_none(capfd: pytest.CaptureFixture[str], workspace: Path) -> None:
+    done = run(capfd, "runs", CONF, "--project-dir", "nowhere")
+    assert (done.code, done.err) == (2, "failed: --project-dir nowhere: No such file or directory\n")
+
+
+def test_a_suite_named_relative_to_the_job_file(refused: Refused, job: Callable[..., None], workspace: Path) -> None:
+    job()
+    Path("conf/suite.yaml").write_text("expectations: []\n")
+    said = refused({"checks": {"features": "suite.yaml"}})
+    assert said == (
+        f"{CONF}: checks.features: there is no suite.yaml in {workspace}, in which relative paths begin, but in "
+        f"{workspace}/conf: did you mean conf/suite.yaml?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        ("conf/sute.yaml", "checks.features: there is no file conf/sute.yaml in {}; did you mean 'suite.yaml'?"),
+        ("conf", "conf is a folder: name a file"),
+        ("file/suite.yaml", "checks.features: there is no file file/suite.yaml in {}; there are none"),
+    ],
+)
+def test_a_suite_that_is_not_there(
+    refused: Refused, job: Callable[..., None], workspace: Path, suite: str, said: str
+) -> None:
+    job()
+    Path("file").write_text("")
+    Path("conf/suite.yaml").write_text("expectations: []\n")
+    assert refused({"checks": {"features": suite}}) == said.format(workspace)
 
 
 @pytest.mark.parametrize("date", ["2026-02-30", "yesterday", "2026-1-2", "20260102", ""])
@@ -310,9 +395,89 @@ def test_a_where_of_the_moment(refused: Refused, where: str) -> None:
     assert "is not safe" in refused({"source": {"where": where}, "slice": {"score_date": DAY}})
 
 
+MACRO = (
+    "is a macro of Airflow, which fills in a task's own arguments and not this file: write {date} here, and "
+    "--date {{ ds }} in the task"
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("day = '{ds}'", f"{{ds}} {MACRO}"),
+        ("day = {ds}", f"{{ds}} {MACRO}"),
+        ("day = '{{ ds }}'", f"{{{{ ds }}}} {MACRO}"),
+        ("day >= '{{ data_interval_start | ds }}'", f"{{{{ data_interval_start | ds }}}} {MACRO}"),
+        ("day = '{run_date}'", "{run_date} is not filled in: the run's date is {date}"),
+        ("day = '{{date}}'", "{{date}} is not filled in: the run's date is {date}"),
+        (
+            "day = {date}",
+            "{date} without quotes is arithmetic, 2026-01-02 is 2023: a date must be quoted, day = '{date}'",
+        ),
+    ],
+)
+def test_a_where_with_a_date_that_is_not_filled_in_or_no_date(refused: Refused, where: str, said: str) -> None:
+    assert refused({"source": {"where": where}}) == f"{CONF}: source.where: {said}"
+
+
+def test_a_date_without_quotes(refused: Refused) -> None:
+    said = refused({"source": {"where": "day = 2026-01-02"}})
+    assert said.endswith("2026-01-02 without quotes is arithmetic, a date must be quoted: '2026-01-02'")
+
+
+def test_a_slice_by_a_macro_of_airflow(refused: Refused) -> None:
+    said = refused({"slice": {"score_date": "{{ ds }}"}})
+    assert said == f"{CONF}: slice.score_date: {{{{ ds }}}} {MACRO}"
+
+
+def test_braces_that_mean_nothing_are_left_alone(score: Callable[..., Outcome]) -> None:
+    done = score({"source": {"where": "day = '{date}' AND country <> '{a: 1}'"}})
+    assert done.json["status"] == "published"
+
+
 def test_a_where_on_an_unknown_column_names_the_nearest(refused: Refused) -> None:
     said = refused({"source": {"where": "contry = 'DE' AND day = '{date}'"}})
     assert said == "source.where: the table has no column 'contry', did you mean 'country'?"
+
+
+def damaged(table: str) -> Path:
+    """The only data file of a new table."""
+    write(table, features())
+    (file,) = Path(table).glob("*.parquet")
+    return file
+
+
+def test_a_data_file_that_is_gone(refused: Refused, workspace: Path) -> None:
+    file = damaged("lake/gone")
+    file.unlink()
+    said = refused({"source": {"table": "lake/gone"}}, code=5)
+    assert said.startswith(f"{file.name} of lake/gone is not there any more (VACUUM?)")
+
+
+def test_a_data_file_that_is_not_parquet(refused: Refused, workspace: Path) -> None:
+    file = damaged("lake/odd")
+    file.write_bytes(b"not Parquet")
+    assert refused({"source": {"table": "lake/odd"}}).startswith(f"{file.name} of lake/odd can't be read as Parquet: ")
+
+
+def test_a_log_that_is_no_log(refused: Refused, workspace: Path) -> None:
+    damaged("lake/odd")
+    Path("lake/odd/_delta_log/00000000000000000000.json").write_text("{not JSON")
+    said = refused({"source": {"table": "lake/odd"}})
+    assert said.startswith("lake/odd: the Delta table can't be read: ")
+    assert "unknown" not in said  # the library's own stack
+
+
+@pytest.mark.parametrize("table", ["file", "lake/parquet/part-0.parquet"])
+def test_a_table_that_is_a_file(refused: Refused, workspace: Path, table: str) -> None:
+    Path("file").write_text("")
+    assert refused({"source": {"table": table}}) == f"{table} is a file: a Delta table is a folder, name that"
+
+
+def test_a_table_below_a_file(refused: Refused, workspace: Path) -> None:
+    Path("file").write_text("")
+    said = f"source.table: there is no Delta table at file/x ({workspace}/file/x); there are none"
+    assert refused({"source": {"table": "file/x"}}) == said
 
 
 # --- predictions ------------------------------------------------------------------------------------------
@@ -834,7 +999,68 @@ def test_a_quarantine_that_can_not_take_the_rows(refused: Refused) -> None:
 
 def test_a_target_that_is_a_file(refused: Refused) -> None:
     Path("lake/scores").write_text("not a folder")
-    assert "lake/scores" in refused()
+    assert refused() == "lake/scores is a file: a Delta table is a folder, name that"
+
+
+@pytest.fixture
+def nowhere(score: Callable[..., Outcome], job: Callable[..., None], workspace: Path) -> Refused:
+    """nowhere(changes) → the message of the run and of its dry run, which leave nothing behind."""
+
+    def go(changes: Mapping[str, Any]) -> str:
+        job(changes)
+        Path("file").write_text("")
+        before = _unless_written(tree(workspace))
+        run, dry = score(changes), score(changes, "--dry-run")
+        assert _unless_written(tree(workspace)) == before
+        assert (run.code, run.json["message"]) == (dry.code, dry.json["message"])
+        assert run.err == f"failed: {run.json['message']}\n"
+        assert run.code == 2
+        return str(run.json["message"])
+
+    return go
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"sinks": [{"type": "delta", "table": "file/scores"}]},
+            "sinks.0.table: nothing can be written to file/scores",
+        ),
+        (
+            {"checks": {"quarantine": {"table": "file/aside"}}},
+            "checks.quarantine.table: nothing can be written to file/aside",
+        ),
+        ({"state": "file/state"}, "state: nothing can be written to file/state"),
+        ({"state": "file"}, "state: nothing can be written to file"),
+    ],
+)
+def test_a_place_below_a_file(nowhere: Refused, workspace: Path, changes: Any, said: str) -> None:
+    assert nowhere(changes) == f"{said}: {workspace}/file is no folder"
+
+
+def test_a_place_in_which_nobody_may_make_a_folder(nowhere: Refused) -> None:
+    said = nowhere({"sinks": [{"type": "delta", "table": "/proc/lake/scores"}]})
+    assert said == "sinks.0.table: nothing can be written to /proc/lake/scores: /proc: No such file or directory"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
+def test_a_folder_that_may_not_be_written_to(nowhere: Refused, workspace: Path) -> None:
+    Path("lake/locked").mkdir(mode=0o555)
+    said = nowhere({"sinks": [{"type": "delta", "table": "lake/locked/scores"}]})
+    assert (
+        said
+        == f"sinks.0.table: nothing can be written to lake/locked/scores: {workspace}/lake/locked: Permission denied"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "others"),
+    [("lake", "features, lacking, parquet, …"), (".", "conf, lake, file"), ("lake/parquet", "part-0.parquet")],
+)
+def test_a_folder_with_other_things_in_it_is_no_target(nowhere: Refused, table: str, others: str) -> None:
+    said = nowhere({"sinks": [{"type": "delta", "table": table}], "state": "state"})
+    assert said == f"sinks.0.table: {table} is no table and holds other things ({others}): name a new folder"
 
 
 # --- columns by other names, which is right ---------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ def suites_of(checks: Checks) -> Suites:
         text = content(location)
         if text is None:
             hint = nearest(path.rsplit("/", 1)[-1], names(location))
-            raise ConfigError(f"checks.{name}: there is no file {path}; {hint}")
+            where = "" if location.remote or os.path.isabs(path) else f" in {os.getcwd()}"
+            raise ConfigError(f"checks.{name}: there is no file {path}{where}; {hint}")
         found[name] = rules.read_suite(text, path)
         digests[name] = hashlib.sha256(text).hexdigest()
     return Suites(**found, digests=digests)

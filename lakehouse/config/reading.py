@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from lakehouse.config.messages import SHARED_FILE, Origin, explain, seen
 from lakehouse.config.models import Job
+from lakehouse.config.placeholders import fill, uses_date
+from lakehouse.config.places import missing, require_here
 from lakehouse.errors import ConfigError, nearest
-
-_PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<env>[^}]*)\}|(?P<date>\{date\})")
 
 
 def load_job(
@@ -38,15 +38,15 @@ def load_job(
     raw = reduce(_override, overrides, reduce(deep_merge, layers.values()))
     origin = Origin(str(path), layers, overrides)
     try:
-        job = Job.model_validate(_fill(raw, date, environ, origin), by_alias=True, by_name=False)
+        job = Job.model_validate(fill(raw, date, environ, origin), by_alias=True, by_name=False)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, Job, origin))) from error
-    texts = (raw["source"].get(key) or "" for key in ("where", "query"))
-    dated = any(match["date"] for text in texts for match in _PLACEHOLDER.finditer(text))
+    dated = any(uses_date(raw["source"].get(key) or "") for key in ("where", "query"))
     if any(sink.write == "append" for sink in job.sinks) and not dated:
         example = "such as \"day = '{date}'\", or the next run appends the same rows"
         raise ConfigError(f"{origin(('source', 'where'))}: append needs a condition with {{date}}, {example}")
     job._date, job._path = date, str(path)
+    require_here(job, path)
     return job
 
 
@@ -137,14 +137,18 @@ def _parse(text: str | bytes, name: str) -> Any:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        known = nearest("", (file.name for file in path.glob("*.yaml")))
+        raise ConfigError(f"{path} is a folder: name a job file in it, {known}")
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
         beside = [file.name for file in path.parent.glob("*.yaml") if file.name != SHARED_FILE]
-        hint = nearest(path.name, beside) if beside else "and no *.yaml where it should be"
-        raise ConfigError(f"{path}: no such file, {hint}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+        said = missing(path)
+        hint = "" if said.endswith("?") else f", {nearest(path.name, beside)}" if beside else ", and no *.yaml there"
+        raise ConfigError(f"{path}: {said}{hint}") from error
+    except (OSError, ValueError) as error:  # a null byte is a ValueError
+        raise ConfigError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
     return _section(_parse(text, str(path)), str(path))
 
 
@@ -172,35 +176,3 @@ def _put(node: Any, parts: Sequence[str], value: Any, text: str) -> Any:
     if node is not None and not isinstance(node, dict):
         raise ConfigError(f"override {text!r}: {head!r} is sought in {seen(node)}, which is not a section")
     return {**(node or {}), head: _put((node or {}).get(head), rest, value, text)}
-
-
-def _fill(raw: dict[str, Any], date: str | None, environ: Mapping[str, str], origin: Origin) -> dict[str, Any]:
-    """Fill ${ENV_NAME} and {date} in every text value; what was filled in is not looked at again."""
-    unset: list[str] = []
-    undated: list[str] = []
-
-    def fill(node: Any, at: tuple[object, ...]) -> Any:
-        if isinstance(node, dict):
-            return {key: fill(value, (*at, key)) for key, value in node.items()}
-        if isinstance(node, list):
-            return [fill(value, (*at, number)) for number, value in enumerate(node)]
-        return _PLACEHOLDER.sub(lambda match: put(match, at), node) if isinstance(node, str) else node
-
-    def put(match: re.Match[str], at: tuple[object, ...]) -> str:
-        if match["date"]:
-            undated.append(".".join(map(str, at)))
-            return date or ""
-        if match["env"] is None:
-            return "${"
-        if match["env"] not in environ:
-            hint = "set it, or write $${ for a plain ${"
-            unset.append(f"{origin(at)}: environment variable {match['env']!r} is not set: {hint}")
-        return environ.get(match["env"], "")
-
-    filled: dict[str, Any] = fill(raw, ())
-    if undated and date is None:
-        places = ", ".join(dict.fromkeys(undated))
-        unset.append(f"{origin.path} uses {{date}} at {places}: give --date YYYY-MM-DD")
-    if unset:
-        raise ConfigError("\n".join(unset))
-    return filled

@@ -194,7 +194,8 @@ def _read_csv(csv: Path) -> tuple[pa.Table, dict[str, str]]:
         raise ConfigError(f"no CSV file at {csv}")
     try:
         table = pacsv.read_csv(csv, convert_options=pacsv.ConvertOptions(strings_can_be_null=True))
-    except pa.ArrowInvalid as error:
+        table.column_names  # noqa: B018  # raises where the header is not UTF-8
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise ConfigError(f"{csv} is not a CSV file with a header line: {error}") from error
     if not len(table):
         raise ConfigError(f"{csv} has no row below its header")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.delta import open_table, rows_of
-from lakehouse.engines import runtime
+from lakehouse.engines import quiet, runtime
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.storage import locate
 
@@ -24,8 +24,10 @@ TRACKING = f"sqlite:///{LAKE}/mlflow.db"
 DATE = "2026-01-02"
 
 
-def run(csv: Path | None, label: str | None, rows: int) -> None:
+def run(csv: Path | None, label: str | None, rows: int, compare: bool = False) -> None:
     """Run the demo in the working directory, with all its data under `lake/`.
+
+    `compare`: score the same rows by the plain script too, as the first run does by itself.
 
     Raises ConfigError for a CSV file that can't be used, and what the job itself raises.
     """
@@ -33,7 +35,7 @@ def run(csv: Path | None, label: str | None, rows: int) -> None:
         raise ConfigError("--csv and --label go together: the file, and its column to predict")
     os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     if csv is None:
-        _games(rows)
+        _games(rows, compare)
     else:
         _own(csv, str(label))
 
@@ -59,15 +61,20 @@ def prepare(rows: int, conf: Path) -> None:
         step("2  model: logit_games@champion is registered already")
 
 
-def _games(rows: int) -> None:
+def _games(rows: int, compare: bool) -> None:
     conf = Path("conf/games.yaml")
     prepare(rows, conf)
+    first = open_table(locate(str(LAKE / "scores/games"))) is None
     step(f"3  the job: spark-submit jobs/score.py {conf} --date {DATE}")
     submit(str(conf), DATE)
-    step("4  the same again: nothing changed, so nothing is done")
-    submit(str(conf), DATE)
-    step("5  the same rows by a plain mlflow.pyfunc.spark_udf script")
-    _compare(DATE)
+    if first:
+        step("4  the same again: nothing changed, so nothing is done")
+        submit(str(conf), DATE)
+    if first or compare:
+        step("5  the same rows by a plain mlflow.pyfunc.spark_udf script")
+        _compare(DATE)
+    if not first and not compare:
+        print("  (lakehouse demo --compare also runs the plain spark_udf script, as the first time)")
     step("next")
     print(f"""  lakehouse score {conf} --date 2026-01-01 --engine local    # an earlier date, without a JVM
   lakehouse runs {conf}                                      # what ran, and how fast
@@ -142,22 +149,38 @@ def spark_submit() -> list[str]:
     properties = Path("conf/spark/local.conf")
     if properties.exists():
         return [*command, "--properties-file", str(properties)]
-    settings = {"spark.master": "local[*,4]", "spark.ui.enabled": "false", "spark.log.level": "WARN",
-                "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}  # fmt: skip
+    settings = {"spark.master": "local[*,4]", "spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1",
+                "spark.driver.bindAddress": "127.0.0.1", **quiet.settings()}  # fmt: skip
     return [*command, *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}"))]
 
 
-def _call(command: Sequence[str], capture: bool = False) -> str:
-    """Run a command to its end; what it printed where captured. Raises LakehouseError if it fails."""
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+def _call(command: Sequence[str]) -> None:
+    """Run a command to its end and show what it says. Raises LakehouseError if it fails."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=_environment(), stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT,
+                          text=True) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if quiet.debugging() or not quiet.is_noise(line.encode()):
+                print(line, end="", flush=True)
+    if process.returncode:
+        raise LakehouseError(f"{' '.join(command)} ended with exit code {process.returncode}")
+
+
+def _answer(command: Sequence[str]) -> str:
+    """What a command prints to stdout. Raises LakehouseError if it fails."""
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=capture, text=True, timeout=1800, check=False
+        command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1800, check=False
     )
     if done.returncode:
-        tail = f":\n{done.stderr[-2000:]}" if capture else ""
-        raise LakehouseError(f"{' '.join(command)} ended with exit code {done.returncode}{tail}")
-    return done.stdout or ""
+        raise LakehouseError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
 
 
 def _compare(day: str) -> None:
@@ -167,7 +190,7 @@ def _compare(day: str) -> None:
     command = [sys.executable, "-m", "lakehouse.demo.baseline", "--features", str(LAKE / "features/games"),
                "--model", "models:/logit_games@champion", "--tracking-uri", TRACKING, "--date", day,
                "--out", str(out), "--jars", jars]  # fmt: skip
-    seconds = json.loads(_call(command, capture=True).strip().splitlines()[-1])
+    seconds = json.loads(_answer(command).strip().splitlines()[-1])
     ours = _scores(str(LAKE / "scores/games"), day)
     theirs = _scores(str(out), None)
     both = ours.join(theirs, "player_id", right_suffix="_plain")

@@ -15,7 +15,7 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lakehouse import model, scratch
-from lakehouse.engines import runtime
+from lakehouse.engines import quiet, runtime
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
@@ -79,7 +79,7 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     if not os.environ.get("SPARK_REMOTE"):
         for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta, s3)).items():
             builder = builder.config(key, value)
-    with _in_scratch():
+    with _in_scratch(), nullcontext() if submitted else quiet.start():
         spark = builder.getOrCreate()
     _ours.append(True)
     try:
@@ -117,7 +117,17 @@ def _submitted_settings(delta: bool) -> dict[str, str]:
     from pyspark import SparkConf
 
     given = SparkConf()
-    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key)}
+    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key) and _may_have_delta(given)}
+
+
+def _may_have_delta(given: Any) -> bool:
+    """Whether a submitted session may find Delta's classes: told of an extension that it can't load, Spark warns of it
+    with its whole stack, and goes on without.
+    """
+    named = [given.get(key, "") for key in ("spark.jars", "spark.jars.packages")]
+    elsewhere = given.get("spark.driver.extraClassPath", "") or os.environ.get("SPARK_DIST_CLASSPATH", "")
+    home = Path(os.environ.get("SPARK_HOME", "")) / "jars"
+    return bool(elsewhere) or any("delta" in text for text in named) or any(home.glob("delta-spark*.jar"))
 
 
 def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
@@ -125,7 +135,6 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.master": "local[*,4]",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "2g",
@@ -134,6 +143,7 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 2),
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        **quiet.settings(),
     }
     if delta:
         found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]

@@ -103,7 +103,25 @@ def _native(job: Job, sink: Sink) -> _Section:
     runs = Runs(table(published.RUNS), "published_at", False, {})
     place = Place("snowflake", table(), lambda suffix: table(suffix.upper()), runs, aside)
     shown, last = _views(columns.scored(job), place, [], [], [])
-    return _Section(f"== {sink.table}, a table in Snowflake ==", shown, last)
+    return _Section("\n".join([f"== {sink.table}, a table in Snowflake ==", *_schema_of(sink)]), shown, last)
+
+
+def _schema_of(sink: Sink) -> list[str]:
+    """Where the names lie that the job file does not give in full."""
+    lacking = {1: "database and schema", 2: "database"}.get(len(names_in(sink.table)))
+    if lacking is None:
+        return []
+    return [f"In the {lacking} of the connection {sink.connection}: USE them first, or name the table in full"]
+
+
+def _alone(scored: Scored) -> str:
+    """Which runs can't be compared because the table has only the rows of the last one."""
+    if not scored.replaced:
+        return ""
+    kept = "a slice keeps" if scored.slice else "the table keeps"
+    return (
+        f"\nTwo runs {'of one slice ' if scored.slice else ''}can not be compared: {kept} the rows of the last one only"
+    )
 
 
 def _table(parts: Sequence[str]) -> exp.Table:
@@ -178,13 +196,14 @@ def _views(
     once = "" if scored.slice or scored.appended else "\nThis job keeps one row a key: earlier runs have left the table"
     newest = "The newest score of each key, also of keys that later runs lack"
     beside = "Each score beside the previous one of its key" + once + which
+    only = _alone(scored)
     shown = [
         *before,
         view(newest, "_current", views.current(scored, place)),
         view("Every score with the time for which it holds" + once, "_history", views.history(scored, place)),
         Statement("The scores as of a date:", sql(views.as_of(scored, place)), example=True),
         view(beside, "_changes", views.changes(scored, place)),
-        Statement("The difference between two runs:", sql(views.two_runs(scored, place)), example=True),
+        Statement(f"The difference between two runs:{only}", sql(views.two_runs(scored, place)), example=True),
     ]
     if place.runs is None:
         return shown, []

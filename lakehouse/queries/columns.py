@@ -34,7 +34,7 @@ def scored(job: Job) -> Scored:
     return Scored(
         job.job, job.keys, job.keep, known, tuple(job.slice), dated[0] if len(dated) == 1 else None,
         frozenset(name for name, value in job.slice.items() if isinstance(value, bool)),
-        job.sinks[0].write == "append",
+        job.sinks[0].write == "append", job.sinks[0].write == "replace",
     )  # fmt: skip
 
 

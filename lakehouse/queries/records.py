@@ -12,13 +12,12 @@ _RULE, _COLUMN, _ = _FIELDS
 
 
 def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
-    """The job's runs, the newest first. A row without a run is the lock that publishing takes."""
+    """The job's runs, in no order: a view has none. A row without a run is the lock that publishing takes."""
     columns: list[exp.Expr] = [exp.Star()]
     if place.dialect == "athena":
         moments = runs.columns.items()
         columns = [place.named(place.instant(n), n) if is_moment else place.column(n) for n, is_moment in moments]
-    query = chosen(runs.table, columns).where(*_recorded(scored, place))
-    return query.order_by(exp.Ordered(this=place.column(runs.at), desc=True))
+    return chosen(runs.table, columns).where(*_recorded(scored, place))
 
 
 def _recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:

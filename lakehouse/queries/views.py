@@ -24,6 +24,7 @@ class Scored:
 
     `predictions`: whether each is a number, None where that isn't known. `dated`: the slice's column of dates where it
     has exactly one. `flags`: the slice's booleans. `appended`: a run's identity is its date, which no row has.
+    `replaced`: a run takes the rows of the earlier one of its slice away.
     """
 
     job: str
@@ -34,6 +35,7 @@ class Scored:
     dated: str | None
     flags: frozenset[str]
     appended: bool
+    replaced: bool = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -93,7 +95,11 @@ class Place:
         ]
 
     def create(self, suffix: str, query: exp.Select) -> exp.Create:
-        properties = exp.Properties(expressions=[exp.TemporaryProperty()]) if self.temporary else None
+        kept: list[exp.Expr] = (
+            [exp.CopyGrantsProperty()] if self.dialect == "snowflake" else []
+        )  # else a replaced view loses them
+        kept += [exp.TemporaryProperty()] if self.temporary else []
+        properties = exp.Properties(expressions=kept) if kept else None
         return exp.Create(this=self.view(suffix), kind="VIEW", replace=True, expression=query, properties=properties)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import delta
-from lakehouse.errors import Blocked, ConfigError, Unavailable
+from lakehouse.engines.equipment import lacking
+from lakehouse.errors import Blocked, Unavailable
 from lakehouse.sinks.slices import inside, living
 from lakehouse.sinks.target import Overtaken, Target, slice_name, version_of
 from lakehouse.storage import remove, shown
@@ -49,25 +50,6 @@ def publish(spark: SparkSession, snapshot: delta.Snapshot, target: Target, run: 
     for file in target.files:  # no table will ever know them
         remove(snapshot.location.join(file.path))
     return version
-
-
-def require(spark: SparkSession, target: Target, why: Sequence[str]) -> None:
-    """Raise ConfigError, before anything is scored, where this Spark can't write to a table that it has to write to."""
-    location = target.root
-    try:
-        spark.read.format("delta").options(**location.hadoop_options()).load(location.hadoop_uri)
-    except Exception as error:
-        if not _lacks_delta(str(error)):
-            raise
-        raise ConfigError(f"{_no_delta(shown(location))} (by Spark, because: {'; '.join(why)})") from error
-
-
-def _lacks_delta(text: str) -> bool:
-    return "delta" in text.lower() and ("ClassNotFound" in text or "DATA_SOURCE_NOT_FOUND" in text)
-
-
-def _no_delta(name: str) -> str:
-    return f'{name} has to be written by Spark itself, and this Spark has no Delta: add --jars "$(lakehouse jars)"'
 
 
 def _rows(spark: SparkSession, snapshot: delta.Snapshot, target: Target) -> DataFrame:
@@ -167,8 +149,9 @@ def _spoken(target: Target, snapshot: delta.Snapshot) -> Iterator[None]:
             raise Blocked(f"{name}: a rule of the table stands against {slice_name(target.slice)}: {first}") from error
         if any(sign in text for sign in _OVERTAKEN):
             raise delta.Conflict(f"{name}: another writer committed first: {first}") from error
-        if _lacks_delta(text):
-            raise Unavailable(_no_delta(name)) from error
+        refusal = lacking(error, f"{name} has to be written by Spark itself", snapshot.location.remote)
+        if refusal is not None:  # whoever finishes the run may have what is lacking
+            raise Unavailable(str(refusal)) from error
         raise
 
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from lakehouse.contract import conform, stored_names
 from lakehouse.delta import DataFile, Snapshot, open_table
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.engines.equipment import lacking
+from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
 from lakehouse.sources import FILES, FRAME
 from lakehouse.storage import Location, locate, shown, siblings
@@ -236,8 +237,20 @@ class FileUnit:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
 
-        Raises OSError when the file yields another number of rows than its footer says.
+        Raises OSError when the file yields another number of rows than its footer says, ConfigError for one that can't
+        be Parquet, Unavailable for one that is gone.
         """
+        try:
+            yield from self._batches()
+        except FileNotFoundError as error:
+            raise Unavailable(
+                f"{self.path} of {shown(self.reading.root)} is not there any more (VACUUM?): the next run reads the "
+                "table's newest version"
+            ) from error
+        except pa.ArrowInvalid as error:
+            raise ConfigError(f"{self.path} of {shown(self.reading.root)} can't be read as Parquet: {error}") from error
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
         file = self._opened()
         groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
@@ -369,8 +382,6 @@ def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
 """Settings of a session by which files that can't be read are left out without a word; reads of Delta can't differ."""
-_NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
-_NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
 
 
 def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], why: str = "") -> DataFrame:
@@ -379,10 +390,11 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], why: str 
     Raises ConfigError where Spark has no Delta or would leave files out.
     """
     location = pinned.snapshot.location
-    needs = f"{pinned.name} has to be read by Spark itself{f' ({why})' if why else ''}, and this"
+    needs = f"{pinned.name} has to be read by Spark itself{f' ({why})' if why else ''}"
     if lossy := [key for key in _LOSSY if str(spark.conf.get(key, None)).lower() == "true"]:
         raise ConfigError(
-            f"{needs} session leaves out files that it can't read, and says nothing: set {' and '.join(lossy)} to false"
+            f"{needs}, and this session leaves out files that it can't read, and says nothing: "
+            f"set {' and '.join(lossy)} to false"
         )
     reader = spark.read.format("delta").option("versionAsOf", pinned.snapshot.version)
     try:
@@ -390,22 +402,10 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], why: str 
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
+        refusal = lacking(error, needs, location.remote)
+        if refusal is not None:
+            raise refusal from error
         text = str(error)
-        if any(sign in text for sign in _NO_DELTA):
-            raise ConfigError(
-                f"{needs} Spark has no Delta: add "
-                '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
-            ) from error
-        if location.remote and any(sign in text for sign in _NO_S3):
-            raise ConfigError(
-                f'{needs} Spark has no S3 file system: add --jars "$(lakehouse jars --s3)" to spark-submit'
-            ) from error
-        if "DELTA_CONFIGURE_SPARK_SESSION" in text:
-            raise ConfigError(
-                f"{needs} session was opened without Delta's extension: "
-                "set spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
-                "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog when it is created"
-            ) from error
         if "DELTA_UNSUPPORTED_TIME_TRAVEL" in text:
             raise ConfigError(
                 f"{pinned.name} at version {pinned.snapshot.version} has to be read by Spark itself, which goes back "

@@ -27,19 +27,24 @@ from lakehouse.storage.files import (
     shown,
     siblings,
     sizes,
+    told,
     tree,
     write_durably,
 )
 from lakehouse.storage.location import Location
+from lakehouse.storage.writing import require_own, require_writable
 
 __all__ = [
     "Location", "clock", "content", "create_file", "folders", "locate", "modified", "names", "reaching", "read_all",
-    "remove", "remove_empty", "shown", "siblings", "sizes", "tree", "write_durably",
+    "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes", "told", "tree",
+    "write_durably",
 ]  # fmt: skip
 
 
 def _on_disk(table: str) -> Location:
     path = unquote(urlsplit(table).path) if table.startswith("file:") else table
+    if "\0" in path:
+        raise ConfigError(f"{path!r} can't be a path: it holds a null byte")
     absolute = os.path.abspath(os.path.expanduser(path))
     return Location(absolute, absolute)
 

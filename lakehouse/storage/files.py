@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 
-from lakehouse.errors import Unavailable
+from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.storage.location import Location
 
 _LIBRARY_DETAIL = re.compile(r"error_info=\{|RequestId:")
@@ -38,8 +38,12 @@ def reaching(location: Location) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:  # Google's library has no kind for missing credentials
         if not location.remote:
             raise
-        said = " ".join(_LIBRARY_DETAIL.split(str(error), maxsplit=1)[0].split())
-        raise Unavailable(f"{location.uri}: the storage can't be used: {said}") from error
+        raise Unavailable(f"{location.uri}: the storage can't be used: {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """What a storage's library says went wrong, as one line."""
+    return " ".join(_LIBRARY_DETAIL.split(str(error), maxsplit=1)[0].split())
 
 
 def create_file(location: Location) -> pa.NativeFile:
@@ -82,7 +86,10 @@ def _make(folder: Path) -> None:
 def _listed(folder: Location, recursive: bool = False) -> list[pa_fs.FileInfo]:
     with reaching(folder):
         selector = pa_fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
-        return list(folder.filesystem().get_file_info(selector))
+        try:
+            return list(folder.filesystem().get_file_info(selector))
+        except NotADirectoryError:  # it, or one above it, is a file
+            return []
 
 
 def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
@@ -106,9 +113,12 @@ def content(file: Location) -> bytes | None:
         try:
             with filesystem.open_input_stream(file.path) as stream:
                 return bytes(stream.read())
-        except OSError:  # S3 says so in an error of no particular kind
-            if filesystem.get_file_info(file.path).type == pa_fs.FileType.NotFound:
+        except OSError as error:  # S3 says so in an error of no particular kind
+            found = filesystem.get_file_info(file.path).type
+            if found == pa_fs.FileType.NotFound:
                 return None
+            if found == pa_fs.FileType.Directory:
+                raise ConfigError(f"{shown(file)} is a folder: name a file") from error
             raise
 
 

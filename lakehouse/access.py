@@ -1,0 +1,26 @@
+"""Whether a run can write where it is going to, found out before its first task."""
+
+from __future__ import annotations
+
+from lakehouse import sinks
+from lakehouse.plan import Plan
+from lakehouse.sinks.target import Target
+from lakehouse.storage import Location, locate, require_own, require_writable
+
+
+def require(plan: Plan, state: Location) -> None:
+    """Raise ConfigError where a table, its quarantine or the job's state can't be written to, or not be made.
+
+    What is tried leaves nothing behind. Raises Unavailable where an object storage does not answer.
+    """
+    for number, standing in enumerate(plan.sinks):
+        _require(standing.target, f"sinks.{number}.table", new=standing.existing is None)
+    _require(plan.quarantine, "checks.quarantine.table")
+    require_writable(state, "state")
+
+
+def _require(target: Target, what: str, *, new: bool = False) -> None:
+    in_place = sinks.of(target.type).IN_PLACE
+    require_writable(target.root, what if in_place else "state")
+    if new and in_place:
+        require_own(locate(target.uri), what)

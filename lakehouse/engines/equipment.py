@@ -1,0 +1,49 @@
+"""What a Spark session must have to read and write tables itself, and what is said, in one line, where it hasn't."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse.errors import ConfigError
+from lakehouse.storage import Location
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
+_NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
+
+
+def lacking(error: Exception, why: str, remote: bool = False) -> ConfigError | None:
+    """What a session lacks by what it says, and how it gets that; None where something else is wrong.
+
+    `why` says what needs it; `remote`: whether the table is on an object storage.
+    """
+    text = str(error)
+    if any(sign in text for sign in _NO_DELTA):
+        return ConfigError(
+            f"{why}, and this Spark has no Delta: add "
+            '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
+        )
+    if remote and any(sign in text for sign in _NO_S3):
+        return ConfigError(
+            f'{why}, and this Spark has no S3 file system: add --jars "$(lakehouse jars --s3)" to spark-submit'
+        )
+    if "DELTA_CONFIGURE_SPARK_SESSION" in text:
+        return ConfigError(
+            f"{why}, and this session was opened without Delta's extension: "
+            "set spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension and "
+            "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog when it is created"
+        )
+    return None
+
+
+def require_delta(spark: SparkSession, table: Location, why: str) -> None:
+    """Raise ConfigError where the session can't open this table, which is there, as Delta. Starts no task."""
+    try:
+        spark.read.format("delta").options(**table.hadoop_options()).load(table.hadoop_uri).schema  # noqa: B018
+    except Exception as error:
+        refusal = lacking(error, why, table.remote)
+        if refusal is None:
+            raise
+        raise refusal from error
