@@ -512,8 +512,16 @@ def test_a_row_condition_of_any_parser_is_evaluated_row_by_row(checked, text, pa
     """Its columns are read, though nothing else of the job names them."""
     give(id=[1, 2, 3, 4], a=[1.0, 2.0, 3.0, 4.0], country=["de", "fr", None, "it"], zip=["1", None, None, None])
     condition = {"row_condition": text} | ({"condition_parser": parser} if parser else {})
-    score(checked([rule("column_values_to_not_be_null", column="zip", **condition)]))
+    score(checked([rule("column_values_to_not_be_null", column="zip", mostly=0, **condition)]))
     assert sorted(reasons()) == asided
+
+
+def test_a_rule_with_a_condition_in_sql_decides_by_itself(checked):
+    """As it does where Great Expectations has to run it: the verdict doesn't depend on how simple the SQL is."""
+    give(id=[1, 2], a=[1.0, 2.0], country=["de", "fr"], zip=["1", None])
+    condition = {"row_condition": "country == 'fr'", "condition_parser": "spark"}
+    with pytest.raises(Blocked, match=r"1 of 1 rows .* fail"):
+        score(checked([rule("column_values_to_not_be_null", column="zip", **condition)]))
 
 
 def test_great_expectations_gets_the_rows_that_a_condition_leaves_on_the_local_engine_too(checked):

@@ -136,9 +136,14 @@ def judge(
 
 
 def _budgeted(finding: Finding) -> bool:
-    """Whether the budget decides: a critical rule of single rows that doesn't say itself how many may fail."""
-    expectation = finding.outcome.expectation
-    return finding.way == "row" and finding.severity == "critical" and expectation.kwargs.get("mostly") is None
+    """Whether the budget decides: a critical rule of single rows that doesn't say itself how many may fail.
+
+    With a condition in SQL it decides itself, as where Great Expectations has to run it: what becomes of a run doesn't
+    depend on how simple the SQL is.
+    """
+    kwargs = finding.outcome.expectation.kwargs
+    in_sql = rules.engine_text(kwargs.get("row_condition"), kwargs.get("condition_parser")) is not None
+    return finding.way == "row" and finding.severity == "critical" and kwargs.get("mostly") is None and not in_sql
 
 
 def _said(finding: Finding) -> str:
