@@ -9,14 +9,18 @@ from lakehouse.storage import Location, locate, require_own, require_writable
 
 
 def require(plan: Plan, state: Location) -> None:
-    """Raise ConfigError where a table, its quarantine or the job's state can't be written to, or not be made.
+    """Raise ConfigError where a table or the job's state can't be written to, or not be made.
 
     What is tried leaves nothing behind. Raises Unavailable where an object storage does not answer.
     """
     for number, standing in enumerate(plan.sinks):
         _require(standing.target, f"sinks.{number}.table", new=standing.existing is None)
-    _require(plan.quarantine, "checks.quarantine.table")
     require_writable(state, "state")
+
+
+def require_quarantine(plan: Plan) -> None:
+    """Likewise of the quarantine table, once it is known which one takes the run's rows."""
+    _require(plan.quarantine, "checks.quarantine.table")
 
 
 def _require(target: Target, what: str, *, new: bool = False) -> None:

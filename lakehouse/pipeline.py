@@ -112,6 +112,7 @@ def _score(job: Job, request: Request) -> Result:
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)
         plan = replace(plan, quarantine=tables.aside.target)
+        access.require_quarantine(plan)
         for note in tables.notes:
             request.warn(note)
         for suite in (plan.on_features, tables.staging.scoring.on_scores):

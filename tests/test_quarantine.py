@@ -144,7 +144,7 @@ def partitioned() -> None:
     ("make", "why"),
     [
         (other_table, "is no quarantine table"), (other_files, "is no table and holds other files (part-0.parquet)"),
-        (a_file, "the Delta table can't be read"), (broken_log, "the Delta table can't be read"),
+        (a_file, "is a file"), (broken_log, "the Delta table can't be read"),
         (with_constraint, "can't take every row: it has id < 100"), (partitioned, "is partitioned by ['_job']"),
     ],
 )  # fmt: skip
