@@ -263,6 +263,10 @@ def storable(kind: pa.DataType, name: str) -> pa.DataType:
     """The type in a Delta table that holds every value of `kind`. Raises ConfigError where there is none."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(storable(kind.value_type, name))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, storable(f.type, name)) for f in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(storable(kind.key_type, name), storable(kind.item_type, name))
     if pa.types.is_unsigned_integer(kind) and kind.bit_width < 64:
         return {8: pa.int16(), 16: pa.int32(), 32: pa.int64()}[kind.bit_width]
     if pa.types.is_timestamp(kind):
