@@ -44,7 +44,7 @@ def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[l
 
 
 def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -> pa.Array:
-    values = _rows_of(_part(_rows_of(answer, rows), output), rows)
+    values = _rows_of(_part(_rows_of(answer, rows), output, rows), rows)
     if isinstance(values, (str, bytes)) or not isinstance(values, Sized) or getattr(values, "ndim", 1) == 0:
         what = type(values).__name__
         raise ModelRefused(f"predictions.{output.name}: the model answered {rows} rows with a {what}, not with rows")
@@ -69,30 +69,26 @@ def _rows_of(answer: Any, rows: int) -> Any:
         return answer.toarray()
     if isinstance(answer, (pa.ChunkedArray, tuple)):
         return answer.combine_chunks() if isinstance(answer, pa.ChunkedArray) else list(answer)
-    if rows != 1 or answer is None or isinstance(answer, Mapping):
+    if rows != 1 or isinstance(answer, Mapping):
         return answer
-    if isinstance(answer, (str, bytes)) or np.isscalar(answer):
+    if answer is None or isinstance(answer, (str, bytes)) or np.isscalar(answer):
         return [answer]
     if isinstance(answer, np.ndarray) and answer.ndim < 2 and answer.size != 1:
         return answer.reshape(1, -1)
     return answer.reshape(1) if isinstance(answer, np.ndarray) and answer.ndim == 0 else answer
 
 
-def _part(answer: Any, output: Output) -> Any:
+def _part(answer: Any, output: Output, rows: int) -> Any:
     part = output.part
     if isinstance(answer, pd.DataFrame):
         if part == "*":
             return answer.iloc[:, 0] if answer.shape[1] == 1 else answer.to_numpy()
         names = list(answer.columns)
-        if part in names:
-            return answer.iloc[:, names.index(part)]
-        if isinstance(part, int) and part < len(names):
+        if isinstance(part, int) and part < len(names):  # a place, whatever the columns are called
             return answer.iloc[:, part]
-        raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {names}")
+        return answer.iloc[:, names.index(part)] if part in names else _absent(output, names, len(answer))
     if isinstance(answer, Mapping):
-        if part not in answer:
-            raise ModelRefused(f"predictions.{output.name}: the model has no output {part!r}, it has {list(answer)}")
-        return answer[part]
+        return answer[part] if part in answer else _absent(output, list(answer), rows)
     if isinstance(answer, list) and answer:
         if isinstance(part, str) and part != "*" and all(isinstance(row, Mapping) for row in answer):
             return _field(answer, output)
@@ -113,9 +109,15 @@ def _part(answer: Any, output: Output) -> Any:
 
 def _field(records: Sequence[Mapping[Any, Any]], output: Output) -> list[Any]:
     if not any(output.part in record for record in records):
-        known = list(dict.fromkeys(name for record in records for name in record))
-        raise ModelRefused(f"predictions.{output.name}: the model has no output {output.part!r}, it has {known}")
+        return _absent(output, list(dict.fromkeys(name for record in records for name in record)), len(records))
     return [record.get(output.part) for record in records]
+
+
+def _absent(output: Output, known: Sequence[Any], rows: int) -> list[Any]:
+    """Nulls for an output that none of these rows has, as of records that need not have it; refused on a sample."""
+    if output.type is None or not isinstance(output.part, str) or output.part == "*":
+        raise ModelRefused(f"predictions.{output.name}: the model has no output {output.part!r}, it has {list(known)}")
+    return [None] * rows
 
 
 def _column(answer: Any, part: int, output: Output) -> Any:

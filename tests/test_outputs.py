@@ -176,10 +176,23 @@ def test_records_are_read_by_the_name_of_a_field():
         read_outputs(records, 2, (Output("l", "wrong"),))
 
 
+@pytest.mark.parametrize("answer", [[{"label": "a"}], pd.DataFrame([{"label": "a"}]), {"label": ["a"]}])
+def test_an_output_that_a_sample_had_is_null_where_none_of_the_rows_has_it(answer):
+    [array], broken = read_outputs(answer, 1, (Output("s", "score", pa.float64()),))
+    assert (array.to_pylist(), broken) == ([None], [])
+
+
+def test_a_number_is_a_place_whatever_the_columns_are_called():
+    answer = pd.DataFrame({1: [0.25, 0.5], 2: [0.75, 0.5]})  # as a classifier's probabilities of its classes 1 and 2
+    [first, second], _ = read_outputs(answer, 2, (Output("one", 0), Output("two", 1)))
+    assert (first.to_pylist(), second.to_pylist()) == ([0.25, 0.5], [0.75, 0.5])
+
+
 @pytest.mark.parametrize(
     ("answer", "part", "value"),
     [(2.5, "*", 2.5), (np.float32(2.5), 0, 2.5), (np.array(2.5), "*", 2.5), ("a", "*", "a"), (True, 0, True),
-     (np.array([0.25, 0.75]), 1, 0.75), (np.array([0.25, 0.75]), "*", [0.25, 0.75]), ({"p": 2.5}, "p", 2.5)],
+     (np.array([0.25, 0.75]), 1, 0.75), (np.array([0.25, 0.75]), "*", [0.25, 0.75]), ({"p": 2.5}, "p", 2.5),
+     (None, "*", None)],
 )  # fmt: skip
 def test_what_was_squeezed_of_the_answer_to_one_row_is_read(answer, part, value):
     [array], _ = read_outputs(answer, 1, (Output("p", part),))
