@@ -31,7 +31,7 @@ from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.scoring import Checked, Predict, Scoring, begin, score_batch
 from lakehouse.storage import Location
 
-JOINED_BYTES = 32 << 20
+JOINED_BYTES = 8 << 20
 """Small batches are joined up to this size in memory."""
 _TELL_EVERY = 0.2  # seconds
 

@@ -115,7 +115,7 @@ def test_churn_from_init_to_replay(written_by, engine, fitted, tracking_uri, wor
     conf.write_text(yaml.safe_dump(job))
     planned = run(capfd, "score", str(conf), "--engine", engine, "--dry-run")
     assert planned.code == 0
-    assert "converts     Monthly Charges (decimal128(10, 2)) to double to the nearest" in planned.out
+    assert "Monthly Charges (decimal128(10, 2)) to double to the nearest" in planned.out
     scored = run(capfd, "score", str(conf), "--engine", engine, "--json")
     assert (scored.code, scored.json["rows_scored"], scored.json["rows_quarantined"]) == (0, ROWS - 10, 10)
     got = read("lake/churn_scores").sort_by("CustomerId")

@@ -103,11 +103,12 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "keep": (),
         "predictions": None,
         "slice": {},
-        "features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": ()},
+        "features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": (), "cast": {}},
         "checks": {
             "features": None,
             "scores": None,
             "drift": None,
+            "strict": False,
             "quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None},
         },
         "sinks": ({"type": "delta", "connection": None, "table": "lake/scores/games", "write": "replace"},),

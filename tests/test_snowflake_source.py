@@ -210,14 +210,18 @@ def test_names_are_found_in_any_case_and_kept_as_the_job_spells_them(account, sn
     assert rows["p"].to_pylist() == [MODEL.predict_proba(pd.DataFrame({"a": [3.0], "b": [2.0]}))[0, 1]]
 
 
-def test_numbers_become_a_models_doubles_as_near_as_can_be(account, snow_job):
+def test_numbers_become_a_models_doubles_exactly_or_fractions_as_near_as_can_be(account, snow_job):
     rows = {
-        "player_id": [1, 2], "country": ["x"] * 2, "b": [2**53 + 1, -1],
-        "a": pa.array([Decimal("3.57"), Decimal("85846.40")], pa.decimal128(10, 2)),
+        "player_id": [1, 2, 3], "country": ["x"] * 3, "b": [2**53, -1, 2**53 + 1],
+        "a": pa.array([Decimal("3.57"), Decimal("85846.40"), Decimal("0.10")], pa.decimal128(10, 2)),
     }  # fmt: skip
-    score(snow_job(account.load("numbers", pa.table(rows))))
+    score(
+        snow_job(account.load("numbers", pa.table(rows)), checks={"quarantine": {"max_rows": 1, "max_fraction": 0.5}})
+    )
     frame = pd.DataFrame({"a": [3.57, 85846.4], "b": [2.0**53, -1.0]})
     assert read("lake/scores")["p"].to_pylist() == MODEL.predict_proba(frame)[:, 1].tolist()
+    [aside] = read("lake/scores_quarantine").to_pylist()  # a whole number that no double is
+    assert aside["_reasons"] == [{"rule": "exact", "column": "b", "observed": str(2**53 + 1)}]
 
 
 def spelled(pin, account, columns: str, names: list[str]) -> dict[str, str]:

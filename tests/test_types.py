@@ -142,9 +142,9 @@ class Echo(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
 
 FEATURES = {"BOOLEAN": "boolean", "TINYINT": "integer", "SMALLINT": "integer", "INT": "integer", "BIGINT": "long",
             "FLOAT": "float", "DOUBLE": "double", "STRING": "string", "VARCHAR(300)": "string", "BINARY": "binary",
-            "TIMESTAMP_NTZ": "datetime", "DATE": "datetime"}  # fmt: skip
-"""Type → the MLflow type as which the model is given it."""
-ARROW = {"integer": pa.int32(), "datetime": pa.timestamp("us")}
+            }  # fmt: skip
+"""Type → the MLflow type as which the model is given it. Datetimes, which hold fewer years: tests/test_inputs.py."""
+ARROW = {"integer": pa.int32()}
 WAYS = {"files-local": ("local", None), "files-spark": ("spark", None), "frame-spark": ("spark", EVERY_ROW)}
 
 

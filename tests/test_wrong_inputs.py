@@ -990,13 +990,6 @@ def test_a_slice_value_that_is_not_of_the_columns_type(refused: Refused) -> None
     assert refused() == "slice.score_date: '2026-01-02' is not a value of the column's type, int64"
 
 
-def test_a_quarantine_that_can_not_take_the_rows(refused: Refused) -> None:
-    write("lake/unkeyed", features().set_column(0, "id", pa.array([None, *range(39)], pa.int64())))
-    write("lake/scores_quarantine", pa.table({"id": ["another table"]}))
-    changes = {"source": {"table": "lake/unkeyed"}, "checks": {"quarantine": {"max_fraction": 1.0}}}
-    assert refused(changes).startswith("lake/scores_quarantine is partitioned by nothing, ")
-
-
 def test_a_target_that_is_a_file(refused: Refused) -> None:
     Path("lake/scores").write_text("not a folder")
     assert refused() == "lake/scores is a file: a Delta table is a folder, name that"

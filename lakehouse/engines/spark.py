@@ -114,8 +114,9 @@ _DELTA = {
 
 def _submitted_settings(delta: bool) -> dict[str, str]:
     """What Delta needs of a submitted session, where its flags and properties don't say it."""
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
 
+    SparkContext._ensure_initialized()  # only the JVM that spark-submit has started knows its flags
     given = SparkConf()
     return {key: value for key, value in _DELTA.items() if delta and not given.contains(key) and _may_have_delta(given)}
 
@@ -226,13 +227,12 @@ def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T])
 
     `work` is a function of a module of this package, the items are picklable.
     """
-    with scratch.folder() as folder:
-        spark.addArtifact(str(_packed_package(folder)), pyfile=True)
-        packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
-        frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
-            functools.partial(_each, packed), "id long, done boolean"
-        )
-        done = {row["id"]: row["done"] for row in frame.toArrow().to_pylist()}
+    spark.addArtifact(str(_packed_package()), pyfile=True)
+    packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
+    frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
+        functools.partial(_each, packed), "id long, done boolean"
+    )
+    done = {row["id"]: row["done"] for row in frame.toArrow().to_pylist()}
     return [item for number, item in enumerate(items) if not done[number]]
 
 
@@ -247,8 +247,7 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.S
     """The rows of units as a DataFrame, a partition a share; its tasks read them whenever it is evaluated."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    # Executors may ask for the package as long as the DataFrame is used, which may be as long as this process is.
-    spark.addArtifact(str(_packed_package(scratch.home())), pyfile=True)
+    spark.addArtifact(str(_packed_package()), pyfile=True)
     packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
     numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
     return numbers.mapInArrow(functools.partial(_rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True))
@@ -294,18 +293,23 @@ def _shipped(
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
-        spark.addArtifact(str(_packed_package(folder)), pyfile=True)
+        spark.addArtifact(str(_packed_package()), pyfile=True)
         spark.addArtifact(str(plan), file=True)
         spark.addArtifact(str(named), archive=True)
         yield plan.name, named.name
 
 
-def _packed_package(folder: Path) -> Path:
-    """This very package as a zip named by its content: executors run the driver's code, installed there or not."""
+def _packed_package() -> Path:
+    """This very package as a zip named by its content: executors run the driver's code, installed there or not.
+
+    It stays in one place as long as this process: Spark takes no file of one name from two.
+    """
     package = resources.files("lakehouse")
     sources = sorted(_sources(package, "lakehouse"))
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in sources)).hexdigest()
-    target = folder / f"lakehouse-{digest[:16]}.zip"
+    target = scratch.home() / f"lakehouse-{digest[:16]}.zip"
+    if target.exists():
+        return target
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sources:
             archive.writestr(zipfile.ZipInfo(name), content)
