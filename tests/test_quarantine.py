@@ -103,6 +103,27 @@ def test_rows_in_either_table_are_replayed(daily, again):
     assert read("lake/scores")["id"].to_pylist() == [0, 1]
 
 
+def test_rows_that_an_older_table_holds_in_wider_types_are_replayed_in_their_own(daily, register):
+    x = pd.DataFrame({"a": np.arange(40, dtype=np.int32), "b": np.linspace(0, 4, 40)})
+    uri = register(make_pipeline(SimpleImputer(), LinearRegression()).fit(x, x["b"]), x)
+    rows = pa.table({"id": [0, 1], "a": [1, 2], "b": [0.5, None], "k": [3, 4]})
+    write("lake/features", rows)
+    kept = {"model": {"uri": uri}, "keep": ["k"]}
+    score(daily(**kept, features={"nulls": "quarantine", "cast": {"a": "integer"}}))
+    narrow = pa.schema([("id", pa.int64()), ("a", pa.int32()), ("b", pa.float64()), ("k", pa.int32())])
+    write("lake/features", rows.cast(narrow), mode="overwrite", schema_mode="overwrite")
+    kept |= {"sinks": [{"type": "delta", "table": "lake/more"}], "state": "lake/state"}
+    checks = {"quarantine": {"table": ASIDE, "max_fraction": 0.5}}
+    second = score(daily(**kept, checks=checks))
+    assert aside_of(second) == [ASIDE]
+    job = daily(**kept, checks=checks, features={"nulls": "model"})
+    record = ledger.record_of(ledger.state_of(job), "scores", second.run_id)
+    done = pipeline.replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
+    assert (done.status, done.rows_scored) == ("published", 1)
+    more = read("lake/more")
+    assert (more.schema.field("k").type, more.sort_by("id")["k"].to_pylist()) == (pa.int32(), [3, 4])
+
+
 def other_table() -> None:
     write(ASIDE, pa.table({"mine": [1]}))
 
