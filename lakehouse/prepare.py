@@ -63,7 +63,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
-    set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs]
+    sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
+    set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs if c.lower() not in sliced]
     set_aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     aside = chosen(plan, pa.schema([*set_aside, *contract.LINEAGE, *slices]), replays is not None)

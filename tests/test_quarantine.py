@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -122,6 +123,17 @@ def test_rows_that_an_older_table_holds_in_wider_types_are_replayed_in_their_own
     assert (done.status, done.rows_scored) == ("published", 1)
     more = read("lake/more")
     assert (more.schema.field("k").type, more.sort_by("id")["k"].to_pylist()) == (pa.int32(), [3, 4])
+
+
+def test_a_rule_on_a_column_named_like_the_slice_sets_rows_aside_in_its_slice(daily):
+    write("lake/features", pa.table({"id": [0, 1], "a": [0.5, 1.5], "day": ["2026-01-02", None]}))
+    Path("suite.json").write_text(
+        json.dumps({"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "day"}}]})
+    )
+    checks = {"features": "suite.json", "quarantine": {"max_fraction": 0.5}}
+    done = score(daily(slice={"day": "2026-01-02"}, checks=checks))
+    assert (done.status, read("lake/scores")["id"].to_pylist()) == ("published", [0])
+    assert read(ASIDE).select(["id", "day"]).to_pylist() == [{"id": 1, "day": dt.date(2026, 1, 2)}]
 
 
 def other_table() -> None:
