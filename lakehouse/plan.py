@@ -178,9 +178,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     contract.require_columns(schema, job.keys, "keys", pinned.name)
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
-    inputs = model.features_of(
-        fetched, job.features, schema, pinned.name, set_aside=request.replays is not None
-    )
+    inputs = model.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         model.require_params(fetched.params, job.model.params, fetched.uri)
     features = inputs.features

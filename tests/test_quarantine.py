@@ -19,7 +19,7 @@ from lakehouse import evidence, ledger, pipeline, report
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.plan import quarantine_of
-from lakehouse.quarantine import numbered
+from lakehouse.quarantine import numbered, tables
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from lakehouse.sweep import sweep
@@ -190,6 +190,17 @@ def test_what_else_lies_at_the_quarantines_place_stops_no_run(daily, make, why):
     assert why in said[0]
     assert {p: p.read_bytes() for p in files} == files
     assert [row["rows"] for row in evidence.quarantined(daily(), every=False)] == [1]
+
+
+@pytest.mark.parametrize("name", ["_probe-1", "_lakehouse_clock-1", "run-1/x", ".hidden"])
+def test_what_other_runs_leave_at_the_quarantines_place_is_nobodys(daily, name):
+    file = Path(ASIDE, name)
+    file.parent.mkdir(parents=True)
+    file.write_text("x")
+    assert tables(daily())[0] == quarantine_of(daily())
+    give(pa.float64(), 1.5, None)
+    result, said = told(daily())
+    assert (aside_of(result), said) == ([ASIDE], [])
 
 
 def test_a_number_that_is_another_table_of_the_job_is_passed(daily):

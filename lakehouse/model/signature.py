@@ -43,9 +43,7 @@ def inputs_of(model: Model) -> list[tuple[str, pa.DataType, bool]]:
     return [(str(w.name), w.type, w.required) for w in (_column_spec(spec, model.uri) for spec in model.signature)]
 
 
-def features_of(
-    model: Model, config: Features, schema: pa.Schema, table: str, *, set_aside: bool = False
-) -> Inputs:
+def features_of(model: Model, config: Features, schema: pa.Schema, table: str, *, set_aside: bool = False) -> Inputs:
     """The model's inputs against the table's columns, and how each becomes what the model is given.
 
     An optional feature without a column is left out, as pyfunc does. `set_aside`: the table is one of quarantine, where

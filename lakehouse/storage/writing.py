@@ -40,13 +40,15 @@ def require_writable(folder: Location, what: str) -> None:
 
 
 def require_own(folder: Location, what: str) -> None:
-    """Raise ConfigError where a folder, in which there is no table yet, holds other things."""
-    if not folder.lists_folders:
-        return
-    others = [name for name in (*folders(folder), *names(folder.join(""))) if not name.startswith(_OURS)]
-    if others:
+    """Raise ConfigError where a folder, in which there is no table yet, holds other things than runs put there."""
+    if folder.lists_folders and (others := foreign(folder)):
         some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise ConfigError(f"{what}: {shown(folder)} is no table and holds other things ({some}): name a new folder")
+
+
+def foreign(folder: Location) -> list[str]:
+    """What lies in a folder without a table that no run puts there."""
+    return [name for name in (*folders(folder), *names(folder.join(""))) if not name.startswith(_OURS)]
 
 
 def _put_and_remove(folder: Location) -> None:
