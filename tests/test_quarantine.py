@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
 from lakehouse import evidence, ledger, pipeline, report
-from lakehouse.engines import local
+from lakehouse.engines import local, probing
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.plan import quarantine_of
 from lakehouse.quarantine import numbered, tables
@@ -190,6 +190,14 @@ def test_what_else_lies_at_the_quarantines_place_stops_no_run(daily, make, why):
     assert why in said[0]
     assert {p: p.read_bytes() for p in files} == files
     assert [row["rows"] for row in evidence.quarantined(daily(), every=False)] == [1]
+
+
+def test_executors_are_asked_for_the_table_that_takes_the_rows(daily, spark, monkeypatch):
+    monkeypatch.setattr(probing, "one_machine", lambda session: False)
+    a_file()
+    give(pa.float64(), 1.5, None)
+    result, _ = told(daily(), engine="spark")
+    assert (result.status, aside_of(result)) == ("published", [f"{ASIDE}_2"])
 
 
 @pytest.mark.parametrize("name", ["_probe-1", "_lakehouse_clock-1", "run-1/x", ".hidden"])
