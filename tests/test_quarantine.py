@@ -192,6 +192,16 @@ def test_what_else_lies_at_the_quarantines_place_stops_no_run(daily, make, why):
     assert [row["rows"] for row in evidence.quarantined(daily(), every=False)] == [1]
 
 
+def test_a_new_table_may_hold_the_jobs_own_state_and_quarantine(daily):
+    give(pa.float64(), 1.5, None)
+    within = {"state": "lake/scores/state", "checks": {"quarantine": {"table": "lake/scores/aside", "max_fraction": 0}}}
+    with pytest.raises(Blocked):
+        score(daily(**within))
+    assert Path("lake/scores/aside/_delta_log").is_dir()
+    within["checks"]["quarantine"]["max_fraction"] = 0.5
+    assert score(daily(**within)).status == "published"
+
+
 def test_executors_are_asked_for_the_table_that_takes_the_rows(daily, spark, monkeypatch):
     monkeypatch.setattr(probing, "one_machine", lambda session: False)
     a_file()
