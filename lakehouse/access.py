@@ -14,7 +14,10 @@ def require(plan: Plan, state: Location) -> None:
     What is tried leaves nothing behind. Raises Unavailable where an object storage does not answer.
     """
     for number, standing in enumerate(plan.sinks):
-        _require(standing.target, f"sinks.{number}.table", new=standing.existing is None)
+        target, what = standing.target, f"sinks.{number}.table"
+        _require(target, what)
+        if standing.existing is None and sinks.of(target.type).IN_PLACE:
+            require_own(locate(target.uri), what, [state, plan.quarantine.root])
     require_writable(state, "state")
 
 
@@ -23,8 +26,5 @@ def require_quarantine(plan: Plan) -> None:
     _require(plan.quarantine, "checks.quarantine.table")
 
 
-def _require(target: Target, what: str, *, new: bool = False) -> None:
-    in_place = sinks.of(target.type).IN_PLACE
-    require_writable(target.root, what if in_place else "state")
-    if new and in_place:
-        require_own(locate(target.uri), what)
+def _require(target: Target, what: str) -> None:
+    require_writable(target.root, what if sinks.of(target.type).IN_PLACE else "state")

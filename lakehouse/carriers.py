@@ -97,7 +97,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session()
-            _require_shared(spark, plan)
+            _require_shared(spark, plan, staging)
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
@@ -114,7 +114,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
         job = engine.Job(spark)
-        _require_shared(spark, plan)
+        _require_shared(spark, plan, staging)
         with listen(engine.driver_host(spark), request.watch, job.fail) as address:
             return engine.run_frame(job, rows, replace(staging, progress=address), plan.model)
 
@@ -129,7 +129,7 @@ def _require_delta(spark: SparkSession, plan: Plan) -> None:
         equipment.require_delta(spark, table, why)
 
 
-def _require_shared(spark: SparkSession, plan: Plan) -> None:
+def _require_shared(spark: SparkSession, plan: Plan, staging: Staging) -> None:
     """Raise ConfigError, before anything is scored, where executors don't reach what the driver does."""
     from lakehouse.engines import probing
 
@@ -138,7 +138,7 @@ def _require_shared(spark: SparkSession, plan: Plan) -> None:
     pinned, read = plan.pinned, None
     if isinstance(pinned, delta.Pinned) and plan.carrier == FILES and pinned.files:
         read = pinned.snapshot.location.join(pinned.files[0].relative)
-    probing.require_shared(spark, plan.run_id, read, [plan.sink.root, plan.quarantine.root])
+    probing.require_shared(spark, plan.run_id, read, [staging.scored_root, staging.quarantine_root])
 
 
 def units(plan: Plan) -> int | None:

@@ -6,6 +6,7 @@ clocks: what `mlflow.pyfunc.spark_udf` takes, where it would not change a value 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,20 @@ NAMES = {
 """MLflow's names of types. A datetime is what pandas and MLflow make of it: a wall clock in nanoseconds."""
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(?i:[+-]?(inf|infinity)|nan)$"
+_WHOLE = r"^[+-]?0*[0-9]{1,38}$"  # as many digits as a decimal has, in which its bounds are looked at
+_LEAP = r"([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
+_DAY = (
+    r"([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    rf"|02-(0[1-9]|1[0-9]|2[0-8]))|{_LEAP}-02-29)"
+)
 _TEXTS = {
-    pa.float64(): _NUMBER, pa.float32(): _NUMBER, pa.int64(): r"^[+-]?[0-9]+$", pa.int32(): r"^[+-]?[0-9]+$",
+    pa.float64(): _NUMBER, pa.float32(): _NUMBER, pa.int64(): _WHOLE, pa.int32(): _WHOLE,
     pa.bool_(): r"^(?i:true|false|0|1)$",
-    NAMES["datetime"]: r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?$",
+    NAMES["datetime"]: rf"^{_DAY}([ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{{1,9}})?)?)?$",
 }  # fmt: skip
-"""What a text must look like to be cast."""
+"""What a text must look like to be cast; what looks so is a value unless it is beyond the type's bounds."""
+_FIRST, _LAST = "1677-09-21 00:12:43.145224193", "2262-04-11 23:47:16.854775807"
+"""What 64 bits of nanoseconds reach."""
 
 
 def type_name(kind: pa.DataType) -> str:
@@ -111,7 +120,7 @@ def converted(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None
     elif pa.types.is_string(column.type) and kind in _TEXTS:
         text = pc.ascii_trim_whitespace(column)
         text = pc.if_else(pc.match_substring_regex(text, _TEXTS[kind]), text, None)
-        made = _halved(pc.replace_substring_regex(text, r"^\+", ""), kind)
+        made = _read(pc.replace_substring_regex(text, r"^\+", ""), kind)
         lost = _mask(pc.and_(pc.is_valid(column), pc.is_null(made)))
         if pa.types.is_floating(kind):
             huge = pc.and_(pc.is_inf(made), pc.invert(pc.match_substring(text, "inf", ignore_case=True)))
@@ -139,7 +148,7 @@ def _numbers(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]
         # Arrow's own cast to a double is off by a last place now and then
         return column.cast(pa.string()).cast(kind), None
     if pa.types.is_decimal(given):
-        made, lost = converted(_halved(column, pa.int64()), kind)
+        made, lost = converted(_whole(column), kind)
         none = _mask(pc.and_(pc.is_valid(column), pc.is_null(made)))
         return made, none if lost is None else none | lost
     if pa.types.is_boolean(given) or widens(given, kind):
@@ -171,23 +180,44 @@ def _same_whole(values: Any, made: Any) -> Any:
 def _clocks(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
     """Days and instants as wall clocks, and which of them lie beyond the years that nanoseconds reach."""
     days = pa.types.is_date(column.type)
-    column = column.cast(pa.timestamp("us" if days else column.type.unit))  # a zone is a label on UTC instants
+    column = column.cast(pa.timestamp("ms" if days else column.type.unit))  # a zone is a label on UTC instants
     try:
         return column.cast(kind), None
     except pa.ArrowInvalid:
-        made = _halved(column, kind)
-        return made, _mask(pc.and_(pc.is_valid(column), pc.is_null(made)))
+        most = np.iinfo(np.int64).max // {"s": 10**9, "ms": 10**6, "us": 10**3}[column.type.unit]
+        inside = _between(column.cast(pa.int64()), -most, most)
+        return _kept(column, inside).cast(kind), _mask(pc.fill_null(pc.invert(inside), False))
 
 
-def _halved(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A safe cast of every value that has one; null for the others."""
+def _whole(column: pa.Array) -> pa.Array:
+    """Decimals as 64-bit integers; null for those that are none."""
     try:
-        return column.cast(kind)
+        return column.cast(pa.int64())
     except pa.ArrowInvalid:
-        if len(column) == 1:
-            return pa.nulls(1, kind)
-        middle = len(column) // 2
-        return pa.concat_arrays([_halved(column[:middle], kind), _halved(column[middle:], kind)])
+        fits, kind = pc.equal(column, pc.trunc(column)), column.type
+        if kind.precision - kind.scale >= 19:  # as many digits as the bounds have
+            least, most = (pa.scalar(Decimal(bound), kind) for bound in (-(2**63), 2**63 - 1))
+            fits = pc.and_(fits, _between(column, least, most))
+        return _kept(column, fits).cast(pa.int64())
+
+
+def _read(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Texts that look like values of a type as these; null for those beyond its bounds."""
+    try:
+        return text.cast(kind)
+    except pa.ArrowInvalid:
+        if pa.types.is_integer(kind):
+            return converted(text.cast(pa.decimal128(38)), kind)[0]
+        clock = pc.replace_substring(text, "T", " ")
+        return _kept(text, _between(clock, _FIRST, _LAST)).cast(kind)
+
+
+def _between(column: pa.Array, least: Any, most: Any) -> pa.Array:
+    return pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
+
+
+def _kept(column: pa.Array, fits: pa.Array) -> pa.Array:
+    return pc.if_else(fits, column, pa.scalar(None, column.type))
 
 
 def _lists(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:

@@ -118,12 +118,13 @@ class Files:
         return _Output(f"{self.folder}/{name}", sink, writer, columns)
 
     def _finish(self) -> None:
-        output, self.open = self.open, None
+        output = self.open
         if output is None:
             return
         output.writer.close()
         size = output.sink.tell()
         output.sink.close()
+        self.open = None  # not before: what fails to close is left to `abandon`
         for name in (name for name, value in self.constants.items() if value is None):
             output.columns[name].nulls = output.rows
         self.done.append(

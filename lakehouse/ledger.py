@@ -165,8 +165,11 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> No
             if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
                 snapshot = delta.add_columns(snapshot, missing, {})
             if not file.done:
-                file.write(rows)
-                file.close()
+                try:
+                    file.write(rows)
+                    file.close()
+                finally:
+                    file.abandon()
             adds = [delta.Add(done["path"], done["bytes"], done["detail"]) for done in file.done]
             delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions={once: 1}, metadata={})
             return

@@ -178,7 +178,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     contract.require_columns(schema, job.keys, "keys", pinned.name)
     contract.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = model.fetch(job.model, model.resolve(job.model), folder)
-    inputs = model.features_of(fetched, job.features, schema, pinned.name)
+    inputs = model.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         model.require_params(fetched.params, job.model.params, fetched.uri)
     features = inputs.features
@@ -191,7 +191,8 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         reason += f"; it is read for {', '.join(dict.fromkeys(o.expectation.name for o in on_features.others))}"
     if carrier == CHUNKS:  # what isn't asked for can't be looked at later
         columns = tuple(dict.fromkeys([*columns, *later]))
-    if clash := sorted(set(job.slice) & {f.column for f in features}):
+    read = {f.column.lower() for f in features}
+    if clash := sorted(name for name in job.slice if name.lower() in read):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None:
         _require_same_model(fetched, request.replays)

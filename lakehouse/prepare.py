@@ -54,7 +54,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     )  # fmt: skip
     answer = _answer(untyped, sample, predictor, plan)
     outputs, notes = _outputs(plan, predictor, answer)
-    kept = [pa.field(c, contract.loose(schema.field(c).type)) for c in (*job.keys, *job.keep)]
+    held = plan.sinks[0].held if replays is not None else {}
+    kept = [pa.field(c, _own(contract.loose(schema.field(c).type), held.get(c))) for c in (*job.keys, *job.keep)]
     scored = [*kept, *(pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs)]
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(plan.suites.scores, pa.schema(scored))
@@ -62,7 +63,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *audit.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
-    set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs]
+    sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
+    set_aside = [pa.field(c, contract.loose(schema.field(c).type)) for c in inputs if c.lower() not in sliced]
     set_aside.append(pa.field(contract.REASONS, pa.list_(contract.REASON)))
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     aside = chosen(plan, pa.schema([*set_aside, *contract.LINEAGE, *slices]), replays is not None)
@@ -98,6 +100,11 @@ def comments(plan: Plan) -> dict[str, str]:
             f", true from {prediction.threshold:g} on" if prediction.threshold is not None else ""
         )
     return told | dict.fromkeys(job.slice, f"Slice of {job.job}")
+
+
+def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
+    """The scored table's own type of a column that the quarantine table stores in a wider one."""
+    return held if held is not None and contract.widens(held, stored) else stored
 
 
 def _lineage(plan: Plan, replays: Mapping[str, Any] | None) -> dict[str, Any]:

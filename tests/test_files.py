@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -75,6 +76,25 @@ def test_a_row_group_is_written_when_its_rows_or_bytes_have_come_together(out, t
     out.close()
     groups = pq.read_metadata(tmp_path / out.done[0]["path"])
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [8, 8, 108]
+
+
+class NoFooter(io.BytesIO):
+    """A disk that is full when a file's end is to be written."""
+
+    def write(self, data) -> int:
+        if self.tell() and bytes(data).endswith(b"PAR1"):
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+def test_a_file_whose_end_could_not_be_written_is_let_go_of(out, monkeypatch):
+    disk = NoFooter()
+    monkeypatch.setattr(files, "create_file", lambda at: pa.PythonFile(disk, mode="w"))
+    out.write(rows(0, 2))
+    with pytest.raises(OSError, match="No space left"):
+        out.close()
+    out.abandon()
+    assert (disk.closed, out.done) == (True, [])
 
 
 def test_what_waits_does_not_keep_the_batch_that_it_is_of(out):

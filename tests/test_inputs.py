@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,13 @@ IF_ASKED: list[tuple[pa.DataType, pa.DataType, list[Any], list[Any], list[int]]]
     (TEXT, DOUBLE, [" 1.5", "+2", "-inf", ".5", None], [1.5, 2, float("-inf"), 0.5, None], []),
     (TEXT, DOUBLE, ["x", "1,5", "1e400", ""], [None] * 4, [0, 1, 2, 3]),
     (TEXT, LONG, ["12", "1.0", "9" * 20, None], [12, None, None, None], [1, 2]),
+    (TEXT, LONG, [str(2**63 - 1), str(-(2**63)), str(2**63), "0" * 40 + "7"], [2**63 - 1, -(2**63), None, 7], [2]),
+    (TEXT, INTEGER, ["-2147483648", "+2147483648", "9" * 50], [-(2**31), None, None], [1, 2]),
+    (pa.decimal128(38, 18), LONG, [2**63 - 1, -(2**63), 2**63], [2**63 - 1, -(2**63), None], [2]),
     (TEXT, pa.bool_(), ["true", "0", "yes", None], [True, False, None, None], [2]),
     (TEXT, CLOCK, ["2026-01-01", "2026-01-01T10:00", "2026-13-01", "soon"], [at(2026, 1, 1), at(2026, 1, 1, 10), None, None], [2, 3]),
+    (TEXT, CLOCK, ["2024-02-29", "1900-02-29", "2262-04-11 23:47:16", "2262-04-11T23:47:17", "1677-09-21"],
+     [at(2024, 2, 29), None, at(2262, 4, 11, 23, 47, 16), None, None], [1, 3, 4]),
     (LONG, TEXT, [5, None], ["5", None], []),
     (pa.date32(), TEXT, [dt.date(2026, 1, 1)], ["2026-01-01"], []),
 ]  # fmt: skip
@@ -79,6 +85,38 @@ def test_values_become_another_type_as_they_are_or_are_told(given, wanted, value
     assert made.to_pylist() == expected
     assert ([] if mask is None else np.flatnonzero(mask).tolist()) == lost
     assert can_lose(given, wanted) or not lost
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "wanted"),
+    [
+        (dt.date(2026, 1, 1), dt.date(9999, 12, 31), CLOCK),
+        (dt.datetime(2026, 1, 1), dt.datetime(9999, 12, 31), CLOCK),
+        (Decimal("2.0"), Decimal("1.5"), LONG),
+        ("7", "9" * 20, INTEGER),
+        ("2026-02-01", "2026-02-31", CLOCK),
+        ("2026-02-01", "9999-12-31", CLOCK),
+    ],
+    ids=str,
+)
+def test_many_values_that_do_not_fit_cost_no_more_calls_than_one(good, bad, wanted):
+    def calls(values: list[Any]) -> int:
+        column, counted = pa.array(values), 0
+
+        def count(frame: object, event: str, of: object) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count)
+        try:
+            _, lost = converted(column, wanted)
+        finally:
+            sys.setprofile(None)
+        assert lost is not None
+        assert np.flatnonzero(lost).tolist() == [i for i, v in enumerate(values) if v == bad]
+        return counted
+
+    assert calls([good, bad] * 500) == calls([good, bad])
 
 
 @pytest.mark.parametrize(("given", "wanted"), [case[:2] for case in BY_ITSELF], ids=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
 from lakehouse import evidence, ledger, pipeline, report
-from lakehouse.engines import local
+from lakehouse.engines import local, probing
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.plan import quarantine_of
-from lakehouse.quarantine import numbered
+from lakehouse.quarantine import numbered, tables
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from lakehouse.sweep import sweep
@@ -103,6 +104,38 @@ def test_rows_in_either_table_are_replayed(daily, again):
     assert read("lake/scores")["id"].to_pylist() == [0, 1]
 
 
+def test_rows_that_an_older_table_holds_in_wider_types_are_replayed_in_their_own(daily, register):
+    x = pd.DataFrame({"a": np.arange(40, dtype=np.int32), "b": np.linspace(0, 4, 40)})
+    uri = register(make_pipeline(SimpleImputer(), LinearRegression()).fit(x, x["b"]), x)
+    rows = pa.table({"id": [0, 1], "a": [1, 2], "b": [0.5, None], "k": [3, 4]})
+    write("lake/features", rows)
+    kept = {"model": {"uri": uri}, "keep": ["k"]}
+    score(daily(**kept, features={"nulls": "quarantine", "cast": {"a": "integer"}}))
+    narrow = pa.schema([("id", pa.int64()), ("a", pa.int32()), ("b", pa.float64()), ("k", pa.int32())])
+    write("lake/features", rows.cast(narrow), mode="overwrite", schema_mode="overwrite")
+    kept |= {"sinks": [{"type": "delta", "table": "lake/more"}], "state": "lake/state"}
+    checks = {"quarantine": {"table": ASIDE, "max_fraction": 0.5}}
+    second = score(daily(**kept, checks=checks))
+    assert aside_of(second) == [ASIDE]
+    job = daily(**kept, checks=checks, features={"nulls": "model"})
+    record = ledger.record_of(ledger.state_of(job), "scores", second.run_id)
+    done = pipeline.replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
+    assert (done.status, done.rows_scored) == ("published", 1)
+    more = read("lake/more")
+    assert (more.schema.field("k").type, more.sort_by("id")["k"].to_pylist()) == (pa.int32(), [3, 4])
+
+
+def test_a_rule_on_a_column_named_like_the_slice_sets_rows_aside_in_its_slice(daily):
+    write("lake/features", pa.table({"id": [0, 1], "a": [0.5, 1.5], "day": ["2026-01-02", None]}))
+    Path("suite.json").write_text(
+        json.dumps({"expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "day"}}]})
+    )
+    checks = {"features": "suite.json", "quarantine": {"max_fraction": 0.5}}
+    done = score(daily(slice={"day": "2026-01-02"}, checks=checks))
+    assert (done.status, read("lake/scores")["id"].to_pylist()) == ("published", [0])
+    assert read(ASIDE).select(["id", "day"]).to_pylist() == [{"id": 1, "day": dt.date(2026, 1, 2)}]
+
+
 def other_table() -> None:
     write(ASIDE, pa.table({"mine": [1]}))
 
@@ -157,6 +190,35 @@ def test_what_else_lies_at_the_quarantines_place_stops_no_run(daily, make, why):
     assert why in said[0]
     assert {p: p.read_bytes() for p in files} == files
     assert [row["rows"] for row in evidence.quarantined(daily(), every=False)] == [1]
+
+
+def test_a_new_table_may_hold_the_jobs_own_state_and_quarantine(daily):
+    give(pa.float64(), 1.5, None)
+    within = {"state": "lake/scores/state", "checks": {"quarantine": {"table": "lake/scores/aside", "max_fraction": 0}}}
+    with pytest.raises(Blocked):
+        score(daily(**within))
+    assert Path("lake/scores/aside/_delta_log").is_dir()
+    within["checks"]["quarantine"]["max_fraction"] = 0.5
+    assert score(daily(**within)).status == "published"
+
+
+def test_executors_are_asked_for_the_table_that_takes_the_rows(daily, spark, monkeypatch):
+    monkeypatch.setattr(probing, "one_machine", lambda session: False)
+    a_file()
+    give(pa.float64(), 1.5, None)
+    result, _ = told(daily(), engine="spark")
+    assert (result.status, aside_of(result)) == ("published", [f"{ASIDE}_2"])
+
+
+@pytest.mark.parametrize("name", ["_probe-1", "_lakehouse_clock-1", "run-1/x", ".hidden"])
+def test_what_other_runs_leave_at_the_quarantines_place_is_nobodys(daily, name):
+    file = Path(ASIDE, name)
+    file.parent.mkdir(parents=True)
+    file.write_text("x")
+    assert tables(daily())[0] == quarantine_of(daily())
+    give(pa.float64(), 1.5, None)
+    result, said = told(daily())
+    assert (aside_of(result), said) == ([ASIDE], [])
 
 
 def test_a_number_that_is_another_table_of_the_job_is_passed(daily):

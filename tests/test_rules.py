@@ -476,6 +476,18 @@ def test_distinct_dates_and_floats_are_shown_as_such_and_dates_given_as_texts():
     assert strange.examples == ("1.5",)
 
 
+@pytest.mark.parametrize(("name", "value"), [("d", 2932897), ("at", 2932897 * 86_400_000_000)])
+def test_what_lies_beyond_the_last_year_is_told_as_a_number_and_beyond_every_bound(name, value):
+    column = pa.array([value], pa.int32() if name == "d" else pa.int64()).cast(SCHEMA.field(name).type)
+    batch = pa.RecordBatch.from_arrays([column], [name])
+    day = "2024-02-29" if name == "d" else "2024-02-29T00:00:00"
+    strange = on_table([batch], "expect_column_distinct_values_to_be_in_set", column=name, value_set=[day])
+    assert (strange.success, strange.examples) == (False, (str(value),))
+    for bounds, fine in (({"min_value": day}, True), ({"max_value": day}, False)):
+        greatest = on_table([batch], "expect_column_max_to_be_between", column=name, **bounds)
+        assert (greatest.success, greatest.observed_value) == (fine, value)
+
+
 def test_too_many_distinct_values_leave_success_open():
     type_ = "expect_column_unique_value_count_to_be_between"
     parts = [batch_of("n", list(range(DISTINCT // 2))), batch_of("n", list(range(DISTINCT // 2, DISTINCT)))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.contract import Feature, column_of, finder
+from lakehouse.contract import Feature, column_of, finder, widens
 from lakehouse.conversions import NAMES, asked_way, is_list, type_name, way
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.model.registry import Model
@@ -43,10 +43,11 @@ def inputs_of(model: Model) -> list[tuple[str, pa.DataType, bool]]:
     return [(str(w.name), w.type, w.required) for w in (_column_spec(spec, model.uri) for spec in model.signature)]
 
 
-def features_of(model: Model, config: Features, schema: pa.Schema, table: str) -> Inputs:
+def features_of(model: Model, config: Features, schema: pa.Schema, table: str, *, set_aside: bool = False) -> Inputs:
     """The model's inputs against the table's columns, and how each becomes what the model is given.
 
-    An optional feature without a column is left out, as pyfunc does.
+    An optional feature without a column is left out, as pyfunc does. `set_aside`: the table is one of quarantine, where
+    a value may stand in a wider type than it came in, from which it goes back.
     Raises ConfigError for a feature without a column, and for a column that does not become its type by itself.
     """
     inputs: Sequence[dict[str, Any]] = model.signature
@@ -70,7 +71,9 @@ def features_of(model: Model, config: Features, schema: pa.Schema, table: str) -
                 f"the model's feature {str(w.name)!r} has no column {named!r} in {table}, "
                 f"{nearest(named, schema.names)} (features.rename maps a feature to another column)"
             )
-        feature, how = _feature(w, column, schema.field(column).type, config.cast, table)
+        given = schema.field(column).type
+        back = w.type if set_aside and widens(w.type, given) else None
+        feature, how = _feature(w, column, given, config.cast, table, back)
         features.append(feature)
         told += [how] if how else []
     if not features:
@@ -82,12 +85,12 @@ def features_of(model: Model, config: Features, schema: pa.Schema, table: str) -
 
 
 def _feature(
-    wanted: _Wanted, column: str, given: pa.DataType, casts: Mapping[str, str], table: str
+    wanted: _Wanted, column: str, given: pa.DataType, casts: Mapping[str, str], table: str, back: pa.DataType | None
 ) -> tuple[Feature, str]:
     """The feature that a column is, and how it becomes it, in words; nothing where it is it already."""
     name, kind = str(wanted.name), wanted.type
     asked = casts.get(name, casts.get(column))
-    cast = NAMES[asked] if asked is not None else None
+    cast = NAMES[asked] if asked is not None else back
     first, then = (None, given) if cast is None else (asked_way(given, cast), cast)
     if cast is not None and first is None:
         raise ConfigError(f"features.cast: column {column!r} of {table} is {given}, which does not become {asked}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Context, Decimal
 from typing import Any
 
@@ -118,11 +118,19 @@ def encoded(array: pa.Array) -> list[Any]:
 def decoded(key: Any, kind: pa.DataType) -> Any:
     """The value that a key stands for, of a column of this type."""
     name = family(kind)
-    if name == "date":
-        return date(1970, 1, 1) + timedelta(days=key)
-    if name == "time":
-        return datetime(1970, 1, 1, tzinfo=UTC if kind.tz else None) + timedelta(microseconds=key)
+    if name in ("date", "time"):
+        return moment(key, name, UTC if name == "time" and kind.tz else None)
     return float.fromhex(key) if name == "float" else key
+
+
+def moment(number: int, name: str, zone: tzinfo | None) -> date | datetime | int:
+    """The date or time of so many days or microseconds since 1970; the number where Python's years end before it."""
+    try:
+        if name == "date":
+            return date(1970, 1, 1) + timedelta(days=number)
+        return datetime(1970, 1, 1, tzinfo=zone) + timedelta(microseconds=number)
+    except OverflowError:
+        return number
 
 
 def _values(array: pa.Array) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from lakehouse.rules.checks import RowRule
-from lakehouse.rules.counters import Moments, counted, decoded, encoded, overflowed
+from lakehouse.rules.counters import Moments, counted, decoded, encoded, moment, overflowed
 from lakehouse.rules.suite import Expectation
 from lakehouse.rules.tables import TableRule
 
@@ -116,7 +116,7 @@ def _measured(rule: TableRule, found: Mapping[str, Any]) -> Any:
             mean = "_mean_" in rule.expectation.type
             value = _total(found["sum"], found["filled"], mean)
     if value is not None and rule.unit:
-        return _moment(value, rule.unit)
+        return moment(value, rule.unit, UTC)
     if isinstance(value, Decimal):
         value = float(value)
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -138,15 +138,11 @@ def _deviation(moments: Moments) -> float | None:
     return math.sqrt(moments.squares / (moments.n - 1)) if moments.n > 1 else None
 
 
-def _moment(value: int, unit: str) -> date | datetime:
-    if unit == "date":
-        return date(1970, 1, 1) + timedelta(days=value)
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
-
-
 def _between(rule: TableRule, value: Any) -> bool:
     if value is None:
         return False
+    if rule.unit and isinstance(value, int):  # of a date or time that is beyond all years, and so all bounds
+        return rule.high is None if value > 0 else rule.low is None
     low, high = (_alike(bound, value) for bound in (rule.low, rule.high))
     above = low is None or (_of(low, value) > low if rule.strict[0] else _of(low, value) >= low)
     below = high is None or (_of(high, value) < high if rule.strict[1] else _of(high, value) <= high)

@@ -90,7 +90,7 @@ def room(target: Target, wanted: pa.Schema) -> Room:
         raise Unfit(str(error)) from error
     if snapshot is not None:
         return preflight.room(snapshot, wanted, list(target.slice))
-    if other := _others(locate(target.uri)):
+    if other := storage.foreign(locate(target.uri)):
         raise Unfit(f"{shown(target.uri)} is no table and holds other files ({other[0]})")
     return Room(wanted, None)
 
@@ -101,13 +101,7 @@ def has_quarantine(uri: str) -> bool | None:
         snapshot = delta.open_table(locate(uri))
     except ConfigError:
         return False  # whatever it is, it can't be read
-    return (False if _others(locate(uri)) else None) if snapshot is None else preflight.is_quarantine(snapshot)
-
-
-def _others(location: Location) -> list[str]:
-    """What lies in a folder that is no table, but for what runs stage there and a log that is just being made."""
-    inside = [*storage.folders(location), *storage.names(location.join("_"))]
-    return [name for name in inside if not name.startswith("run-") and name != "_delta_log"]
+    return (False if storage.foreign(locate(uri)) else None) if snapshot is None else preflight.is_quarantine(snapshot)
 
 
 def ensure(target: Target, comments: Mapping[str, str]) -> None:

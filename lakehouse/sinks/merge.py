@@ -75,11 +75,14 @@ def _others(
     schema = pa.schema([pa.field(f.name, f.type) for f in inside_file])
     writer = Files(f"merged-{uuid.uuid4().hex[:8]}", 0, snapshot.location, schema, folder_of(run, target.slice))
     position = 0
-    for batch in delta.batches_of(snapshot, schema.names, file):
-        taken = kept[(kept >= position) & (kept < position + batch.num_rows)] - position
-        position += batch.num_rows
-        writer.write(batch.take(pa.array(taken)))
-    writer.close()
+    try:
+        for batch in delta.batches_of(snapshot, schema.names, file):
+            taken = kept[(kept >= position) & (kept < position + batch.num_rows)] - position
+            position += batch.num_rows
+            writer.write(batch.take(pa.array(taken)))
+        writer.close()
+    finally:
+        writer.abandon()
     return tuple(delta.Add(done["path"], done["bytes"], done["detail"]) for done in writer.done)
 
 

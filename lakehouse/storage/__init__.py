@@ -32,12 +32,12 @@ from lakehouse.storage.files import (
     write_durably,
 )
 from lakehouse.storage.location import Location
-from lakehouse.storage.writing import require_own, require_writable
+from lakehouse.storage.writing import foreign, require_own, require_writable
 
 __all__ = [
-    "Location", "clock", "content", "create_file", "folders", "locate", "modified", "names", "reaching", "read_all",
-    "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes", "told", "tree",
-    "write_durably",
+    "Location", "clock", "content", "create_file", "folders", "foreign", "locate", "modified", "names", "reaching",
+    "read_all", "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes", "told",
+    "tree", "write_durably",
 ]  # fmt: skip
 
 

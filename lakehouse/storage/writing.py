@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,14 +40,23 @@ def require_writable(folder: Location, what: str) -> None:
         raise kind(said) from error
 
 
-def require_own(folder: Location, what: str) -> None:
-    """Raise ConfigError where a folder, in which there is no table yet, holds other things."""
+def require_own(folder: Location, what: str, but: Sequence[Location]) -> None:
+    """Raise ConfigError where a folder, in which there is no table yet, holds other things than runs put there.
+
+    `but`: places that may lie within it, such as the job's state.
+    """
     if not folder.lists_folders:
         return
-    others = [name for name in (*folders(folder), *names(folder.join(""))) if not name.startswith(_OURS)]
-    if others:
+    root = f"{folder.path}/"
+    within = {place.path.removeprefix(root).partition("/")[0] for place in but if place.path.startswith(root)}
+    if others := [name for name in foreign(folder) if name not in within]:
         some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise ConfigError(f"{what}: {shown(folder)} is no table and holds other things ({some}): name a new folder")
+
+
+def foreign(folder: Location) -> list[str]:
+    """What lies in a folder without a table that no run puts there."""
+    return [name for name in (*folders(folder), *names(folder.join(""))) if not name.startswith(_OURS)]
 
 
 def _put_and_remove(folder: Location) -> None:
