@@ -68,6 +68,12 @@ def test_what_a_server_refuses_is_told_from_what_may_pass(status, kind, said):
     assert (type(error), str(error).startswith(said)) == (kind, True), error
 
 
+def test_a_password_in_an_address_is_not_told(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    said = str(refusal("models:/m@prod", "http://bob:s3cret@127.0.0.1:9"))
+    assert ("s3cret" in said, "bob" in said, "http://127.0.0.1:9/api/" in said) == (False, False, True)
+
+
 def test_a_server_that_is_not_there_may_come_back(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert isinstance(refusal("models:/m@champion", "http://127.0.0.1:9"), Unavailable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +47,9 @@ def connected(config: ModelConfig) -> Iterator[Any]:
         yield client
 
 
-def _shown(uri: str) -> str:
-    """A URI without the user and the password that it may hold."""
-    scheme, found, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if found else uri
+def _shown(text: str) -> str:
+    """A text whose URIs are without the user and the password that they may hold."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 @contextmanager
@@ -108,6 +108,6 @@ def status_of(error: Exception) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, and the next where the first only announces it."""
+    """The first line of a message, and the next where the first only announces it; no password is in it."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    return _shown(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))
