@@ -21,6 +21,7 @@ from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
+    from lakehouse.pipeline import Result
     from lakehouse.storage import Location
 
 app = typer.Typer(
@@ -88,6 +89,7 @@ def score(
     run_id = pipeline.new_run_id()
     job: Job | None = None
     copy: Location | None = None
+    outcome: pipeline.Result | None = None
     _heed_terminate()
     try:
         copy = locate(result) if result is not None else None
@@ -100,10 +102,10 @@ def score(
             outcome = pipeline.score(job, request)
         proved = pipeline.verified(job) if verify and not dry_run else {}
     except Exception as error:
-        _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
+        _fail(error, _of(error, run_id, conf, date, job, engine, outcome), as_json, copy)
     except KeyboardInterrupt as stop:
-        stopped = _stopped(stop)
-        _fail(stopped, _of(stopped, run_id, conf, date, job, engine), as_json, copy)
+        stopped = _stopped(stop, outcome)
+        _fail(stopped, _of(stopped, run_id, conf, date, job, engine, outcome), as_json, copy)
     _emit(asdict(outcome), as_json, copy)
     for table, found in proved.items():
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
@@ -430,9 +432,13 @@ class _Terminated(KeyboardInterrupt):
 
 
 class _Stopped(LakehouseError):
-    """A run that was stopped from outside (exit 130 after Ctrl-C, 143 after SIGTERM)."""
+    """A run that was stopped from outside (exit 130 after Ctrl-C, 143 after SIGTERM); `result` where it stands."""
 
     exit_code = 128 + signal.SIGINT
+
+    def __init__(self, message: str, result: object | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class _StoppedByTerm(_Stopped):
@@ -449,9 +455,12 @@ def _heed_terminate() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
-def _stopped(stop: KeyboardInterrupt) -> _Stopped:
+def _stopped(stop: KeyboardInterrupt, outcome: Result | None = None) -> _Stopped:
+    """The stop as an error; what it says and the result come from where the run stood, else from its `outcome`."""
     kind = _StoppedByTerm if isinstance(stop, _Terminated) else _Stopped
-    return kind(f"stopped: {str(stop) or 'nothing of this run was published'}")
+    ended = "nothing of this run was published" if outcome is None else f"the run was {outcome.status} before"
+    said, *results = stop.args or (ended,)
+    return kind(f"stopped: {said}", *results)
 
 
 def _require_engine(engine: str) -> None:
@@ -468,15 +477,25 @@ def _again(conf: str, date: str | None, target: str | None, overrides: list[str]
 
 
 def _of(
-    error: Exception, run_id: str, conf: str, date: str | None, job: Job | None, engine: str | None
+    error: Exception,
+    run_id: str,
+    conf: str,
+    date: str | None,
+    job: Job | None,
+    engine: str | None,
+    outcome: Result | None = None,
 ) -> dict[str, Any]:
-    """The result object of a run that ended with an error: the run's own where there is one."""
+    """The result object of a run that ended with an error: the run's own where there is one, its `outcome` before it.
+
+    An earlier run, which this one was about to finish, is none of its own.
+    """
     from lakehouse.pipeline import Result
 
-    found = getattr(error, "result", None)
+    found = outcome or getattr(error, "result", None)
     status = error.status if isinstance(error, LakehouseError) else "failed"
     name = job.job if job else Path(conf).stem
-    base = found if isinstance(found, Result) else Result(status, run_id, name, date, engine=engine)
+    own = found if isinstance(found, Result) and (found is outcome or found.run_id == run_id) else None
+    base = own or Result(status, run_id, name, date, engine=engine)
     return asdict(replace(base, message=_message(error)))
 
 

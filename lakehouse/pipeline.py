@@ -101,7 +101,7 @@ def _score(job: Job, request: Request) -> Result:
     state = ledger.state_of(job)
     finished = None if request.dry_run else finish_earlier(job, state, request)
     done: list[Result] = []
-    with standing(request, lambda: bool(done)), scratch.folder() as folder, ExitStack() as stack:
+    with standing(request, lambda: done[0] if done else None), scratch.folder() as folder, ExitStack() as stack:
         plan = make_plan(job, request, folder)
         request.say("plan", plan.described())
         if plan.unchanged and not request.dry_run:
