@@ -167,7 +167,11 @@ class _Clock:
 def _described(plan: Plan, staging: Staging, state: Location) -> list[str]:
     """What will be checked, and where, a line each."""
     checks, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
-    return audit.described(suites, checks, plan.pinned.rows, drift.origin(plan, state) if checks.drift else "")
+    try:
+        baseline = drift.origin(plan, state) if checks.drift else ""
+    except Exception as error:  # a run may do without it, see `_drift`
+        baseline = f"can't be read: {error}"
+    return audit.described(suites, checks, plan.pinned.rows, baseline)
 
 
 def _require_rows(job: Job, rows: int | None) -> None:
