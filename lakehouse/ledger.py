@@ -104,9 +104,9 @@ def declare(state: Location, intent: Intent) -> None:
 
 
 def unfinished(state: Location, job: str, identity: str, table: str) -> tuple[list[Intent], list[Intent]]:
-    """The intents of runs that were never recorded: of this job, slice and scored table, and of other slices and tables.
+    """The intents of the job's runs that were never recorded: of this slice and scored table, and all others.
 
-    A table may be named by the date. Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
+    Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
     """
     intents = state.join("intents")
     own = _intents(state, identity, table).path.rpartition("/")[2]
