@@ -111,6 +111,7 @@ NoCredentialsError.__module__ = ClientError.__module__ = "botocore.exceptions"
         (ClientError(503), Unavailable, "m can't be reached"),
         (TimeoutError("timed out"), Unavailable, "m: no answer in time"),
         (FileNotFoundError("gone"), ConfigError, "m: not found"),
+        (NotADirectoryError("a file"), ConfigError, "m: a file"),
         (ImportError("No module", name="boto3"), ConfigError, "m: MLflow needs boto3 for it"),
     ],
     ids=lambda v: getattr(v, "__name__", str(v)),
@@ -142,6 +143,12 @@ def test_a_folder_needs_no_registry(folder, workspace, form):
     assert (found.name, found.version, found.flavors) == ("kept", "none", ("python_function", "sklearn"))
     assert model.stored_baseline(config, resolved, "job") is None
     assert not Path("nowhere.db").exists()
+
+
+def test_a_file_of_the_model_is_not_its_folder(folder, tmp_path):
+    config = Model(uri=str(folder / "MLmodel"))
+    with pytest.raises(ConfigError, match=r"MLmodel is a file: name the model's folder, the one with MLmodel"):
+        model.fetch(config, model.resolve(config), tmp_path)
 
 
 def test_mlflows_settings_are_left_as_they_were(register, tracking_uri, workspace):

@@ -87,6 +87,8 @@ def told(error: Exception, what: str) -> LakehouseError | None:
         return ConfigError(f"{what}: not found: {said}")
     if status == 400 or "maintenance mode" in said:
         return ConfigError(f"{what}: {said}; see model.tracking_uri and model.registry_uri")
+    if isinstance(error, NotADirectoryError | IsADirectoryError):
+        return ConfigError(f"{what}: {said}")
     if "timeout" in f"{type(error).__name__} {said}".lower() or "timed out" in said:
         return Unavailable(f"{what}: no answer in time: {said}")
     return Unavailable(f"{what} can't be reached: {said}")
