@@ -1,4 +1,4 @@
-"""The command line: `lakehouse score|status|runs|sql|sweep|demo|init|schema|jars`. What is heavy is imported late."""
+"""The command line, a function a command. What is heavy is imported late, within them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ app = typer.Typer(
 )
 
 
-def _enter(folder: str | None) -> None:
+def _enter(folder: str | None) -> str | None:
     if folder is None:
-        return
+        return None
     try:
         os.chdir(folder)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         typer.echo(f"failed: --project-dir {folder}: {why}", err=True)
         raise typer.Exit(ConfigError.exit_code) from None
+    return folder
 
 
 Conf = Annotated[str, typer.Argument(metavar="CONF", help="the job file, such as conf/games.yaml")]
@@ -111,7 +112,7 @@ def score(
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}", err=as_json)
     if not as_json:
-        again = _again(conf, date, target, overrides, engine)
+        again = _again(conf, date, target, overrides, engine, project_dir)
         plan, width = outcome.plan, planned.terminal_width()
         typer.echo(planned.plan_text(plan, width) if plan else report.outcome(job, outcome, again))
 
@@ -246,7 +247,7 @@ def status(
         _fail(error, _of(error, "", conf, date, None, None), as_json, None)
     _emit(asdict(outcome), as_json, None)
     if not as_json:
-        typer.echo(report.outcome(job, outcome, _again(conf, date, target, overrides, outcome.engine)))
+        typer.echo(report.outcome(job, outcome, _again(conf, date, target, overrides, outcome.engine, project_dir)))
         if outcome.message:
             typer.echo(outcome.message)
     raise typer.Exit(code)
@@ -332,7 +333,10 @@ def init(
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, False, None)
     dated = " --date YYYY-MM-DD" if "{date}" in written.read_text() else ""
-    typer.echo(f"wrote {written}; look it through, then: lakehouse score {shlex.quote(str(written))}{dated} --dry-run")
+    command = f"{shlex.join(['lakehouse', 'score', str(written)])}{dated} --dry-run"
+    typer.echo(
+        f"wrote {written}; look it through, then: {' '.join([command, *map(shlex.quote, _within(project_dir))])}"
+    )
 
 
 @app.command()
@@ -468,12 +472,20 @@ def _require_engine(engine: str) -> None:
         raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
 
 
-def _again(conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None) -> str:
+def _again(
+    conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None,
+    project_dir: str | None,
+) -> str:  # fmt: skip
     """The command that runs the same job once more, ready to be pasted into a shell, and what it would say."""
     words = ["lakehouse", "score", conf, *(["--date", date] if date else []), *(["--target", target] if target else [])]
     words += [word for override in overrides or () for word in ("--set", override)]
-    command = shlex.join([*words, *(["--engine", "local"] if engine == "local" else [])])
+    words += ["--engine", "local"] if engine == "local" else []
+    command = shlex.join([*words, *_within(project_dir)])
     return f"{command}     # again: UNCHANGED, same input, model and settings"
+
+
+def _within(project_dir: str | None) -> list[str]:
+    return ["--project-dir", project_dir] if project_dir else []
 
 
 def _of(
