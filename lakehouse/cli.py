@@ -171,13 +171,21 @@ def quarantine(
     project_dir: ProjectDir = None,
 ) -> None:
     """Count the job's quarantined rows by run and reason."""
-    from lakehouse import catalog, dated, evidence, report
+    from lakehouse import catalog, dated, evidence, ledger, report
 
     found: list[dict[str, Any]] = []
+    states: list[Location] = []
+
+    def load(day: str) -> Job:
+        return _job(conf, day, target, overrides)
+
     try:
-        for job in dated.with_quarantines(lambda day: _job(conf, day, target, overrides)):
+        for job in dated.with_states(load):
             with catalog.placed(job) as at_places:
-                found += evidence.quarantined(at_places, every=every)
+                states.append(ledger.state_of(at_places))
+        for job in dated.with_quarantines(load):
+            with catalog.placed(job) as at_places:
+                found += evidence.quarantined(at_places, every=every, states=states)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(found, default=str, indent=1) if as_json else report.quarantine_text(found))
@@ -374,6 +382,7 @@ def sweep(
         for job in dated.with_tables(lambda day: _job(conf, day, target, overrides)):
             with catalog.placed(job) as at_places:
                 found += sweep.sweep(at_places, take_away=take_away)
+        found = list({(left.table, left.run_id): left for left in found}.values())  # dates may share a table
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps([asdict(f) for f in found]) if as_json else report.leftovers(found, take_away))
