@@ -1,4 +1,4 @@
-"""The command line: `lakehouse score|status|runs|sql|sweep|demo|init|schema|jars`. What is heavy is imported late."""
+"""The command line, a function a command. What is heavy is imported late, within them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
+    from lakehouse.pipeline import Result
     from lakehouse.storage import Location
 
 app = typer.Typer(
@@ -32,15 +33,16 @@ app = typer.Typer(
 )
 
 
-def _enter(folder: str | None) -> None:
+def _enter(folder: str | None) -> str | None:
     if folder is None:
-        return
+        return None
     try:
         os.chdir(folder)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         typer.echo(f"failed: --project-dir {folder}: {why}", err=True)
         raise typer.Exit(ConfigError.exit_code) from None
+    return folder
 
 
 Conf = Annotated[str, typer.Argument(metavar="CONF", help="the job file, such as conf/games.yaml")]
@@ -88,6 +90,7 @@ def score(
     run_id = pipeline.new_run_id()
     job: Job | None = None
     copy: Location | None = None
+    outcome: pipeline.Result | None = None
     _heed_terminate()
     try:
         copy = locate(result) if result is not None else None
@@ -100,16 +103,16 @@ def score(
             outcome = pipeline.score(job, request)
         proved = pipeline.verified(job) if verify and not dry_run else {}
     except Exception as error:
-        _fail(error, _of(error, run_id, conf, date, job, engine), as_json, copy)
+        _fail(error, _of(error, run_id, conf, date, job, engine, outcome), as_json, copy)
     except KeyboardInterrupt as stop:
-        stopped = _stopped(stop)
-        _fail(stopped, _of(stopped, run_id, conf, date, job, engine), as_json, copy)
+        stopped = _stopped(stop, outcome)
+        _fail(stopped, _of(stopped, run_id, conf, date, job, engine, outcome), as_json, copy)
     _emit(asdict(outcome), as_json, copy)
     for table, found in proved.items():
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         typer.echo(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}", err=as_json)
     if not as_json:
-        again = _again(conf, date, target, overrides, engine)
+        again = _again(conf, date, target, overrides, engine, project_dir)
         plan, width = outcome.plan, planned.terminal_width()
         typer.echo(planned.plan_text(plan, width) if plan else report.outcome(job, outcome, again))
 
@@ -168,13 +171,21 @@ def quarantine(
     project_dir: ProjectDir = None,
 ) -> None:
     """Count the job's quarantined rows by run and reason."""
-    from lakehouse import catalog, dated, evidence, report
+    from lakehouse import catalog, dated, evidence, ledger, report
 
     found: list[dict[str, Any]] = []
+    states: list[Location] = []
+
+    def load(day: str) -> Job:
+        return _job(conf, day, target, overrides)
+
     try:
-        for job in dated.with_quarantines(lambda day: _job(conf, day, target, overrides)):
+        for job in dated.with_states(load):
             with catalog.placed(job) as at_places:
-                found += evidence.quarantined(at_places, every=every)
+                states.append(ledger.state_of(at_places))
+        for job in dated.with_quarantines(load):
+            with catalog.placed(job) as at_places:
+                found += evidence.quarantined(at_places, every=every, states=states)
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps(found, default=str, indent=1) if as_json else report.quarantine_text(found))
@@ -244,7 +255,7 @@ def status(
         _fail(error, _of(error, "", conf, date, None, None), as_json, None)
     _emit(asdict(outcome), as_json, None)
     if not as_json:
-        typer.echo(report.outcome(job, outcome, _again(conf, date, target, overrides, outcome.engine)))
+        typer.echo(report.outcome(job, outcome, _again(conf, date, target, overrides, outcome.engine, project_dir)))
         if outcome.message:
             typer.echo(outcome.message)
     raise typer.Exit(code)
@@ -330,7 +341,10 @@ def init(
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, False, None)
     dated = " --date YYYY-MM-DD" if "{date}" in written.read_text() else ""
-    typer.echo(f"wrote {written}; look it through, then: lakehouse score {shlex.quote(str(written))}{dated} --dry-run")
+    command = f"{shlex.join(['lakehouse', 'score', str(written)])}{dated} --dry-run"
+    typer.echo(
+        f"wrote {written}; look it through, then: {' '.join([command, *map(shlex.quote, _within(project_dir))])}"
+    )
 
 
 @app.command()
@@ -368,6 +382,7 @@ def sweep(
         for job in dated.with_tables(lambda day: _job(conf, day, target, overrides)):
             with catalog.placed(job) as at_places:
                 found += sweep.sweep(at_places, take_away=take_away)
+        found = list({(left.table, left.run_id): left for left in found}.values())  # dates may share a table
     except Exception as error:
         _fail(error, {"status": "failed", "message": _message(error)}, as_json, None)
     typer.echo(json.dumps([asdict(f) for f in found]) if as_json else report.leftovers(found, take_away))
@@ -430,9 +445,13 @@ class _Terminated(KeyboardInterrupt):
 
 
 class _Stopped(LakehouseError):
-    """A run that was stopped from outside (exit 130 after Ctrl-C, 143 after SIGTERM)."""
+    """A run that was stopped from outside (exit 130 after Ctrl-C, 143 after SIGTERM); `result` where it stands."""
 
     exit_code = 128 + signal.SIGINT
+
+    def __init__(self, message: str, result: object | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class _StoppedByTerm(_Stopped):
@@ -449,9 +468,12 @@ def _heed_terminate() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
-def _stopped(stop: KeyboardInterrupt) -> _Stopped:
+def _stopped(stop: KeyboardInterrupt, outcome: Result | None = None) -> _Stopped:
+    """The stop as an error; what it says and the result come from where the run stood, else from its `outcome`."""
     kind = _StoppedByTerm if isinstance(stop, _Terminated) else _Stopped
-    return kind(f"stopped: {str(stop) or 'nothing of this run was published'}")
+    ended = "nothing of this run was published" if outcome is None else f"the run was {outcome.status} before"
+    said, *results = stop.args or (ended,)
+    return kind(f"stopped: {said}", *results)
 
 
 def _require_engine(engine: str) -> None:
@@ -459,24 +481,42 @@ def _require_engine(engine: str) -> None:
         raise ConfigError(f"--engine: {engine!r} is none: use spark or local")
 
 
-def _again(conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None) -> str:
+def _again(
+    conf: str, date: str | None, target: str | None, overrides: list[str] | None, engine: str | None,
+    project_dir: str | None,
+) -> str:  # fmt: skip
     """The command that runs the same job once more, ready to be pasted into a shell, and what it would say."""
     words = ["lakehouse", "score", conf, *(["--date", date] if date else []), *(["--target", target] if target else [])]
     words += [word for override in overrides or () for word in ("--set", override)]
-    command = shlex.join([*words, *(["--engine", "local"] if engine == "local" else [])])
+    words += ["--engine", "local"] if engine == "local" else []
+    command = shlex.join([*words, *_within(project_dir)])
     return f"{command}     # again: UNCHANGED, same input, model and settings"
 
 
+def _within(project_dir: str | None) -> list[str]:
+    return ["--project-dir", project_dir] if project_dir else []
+
+
 def _of(
-    error: Exception, run_id: str, conf: str, date: str | None, job: Job | None, engine: str | None
+    error: Exception,
+    run_id: str,
+    conf: str,
+    date: str | None,
+    job: Job | None,
+    engine: str | None,
+    outcome: Result | None = None,
 ) -> dict[str, Any]:
-    """The result object of a run that ended with an error: the run's own where there is one."""
+    """The result object of a run that ended with an error: the run's own where there is one, its `outcome` before it.
+
+    An earlier run, which this one was about to finish, is none of its own.
+    """
     from lakehouse.pipeline import Result
 
-    found = getattr(error, "result", None)
+    found = outcome or getattr(error, "result", None)
     status = error.status if isinstance(error, LakehouseError) else "failed"
     name = job.job if job else Path(conf).stem
-    base = found if isinstance(found, Result) else Result(status, run_id, name, date, engine=engine)
+    own = found if isinstance(found, Result) and (found is outcome or found.run_id == run_id) else None
+    base = own or Result(status, run_id, name, date, engine=engine)
     return asdict(replace(base, message=_message(error)))
 
 

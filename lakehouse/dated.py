@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.ledger import state_of
@@ -26,27 +27,34 @@ def with_states(load: Load) -> list[Job]:
 
 def with_quarantines(load: Load) -> list[Job]:
     """The job, filled in once for each quarantine table that is there, as `with_states`."""
-    aside = quarantine_of(load(_ANY))
-    return _filled_in(load, lambda job: locate(quarantine_of(job).table)) if aside.type == "delta" else [load(_ANY)]
+    return _filled_in(load, _aside)
 
 
 def with_tables(load: Load) -> list[Job]:
-    """The job, filled in once for each scored table that is there, as `with_states`."""
-    if load(_ANY).delta_sink is None:
-        return [load(_ANY)]
-    return _filled_in(load, lambda job: locate(job.delta_sink.table if job.delta_sink else ""))
+    """The job, filled in once for each date of which a scored table, a quarantine table or a state folder is there."""
+    return _filled_in(load, state_of, _scored, _aside)
 
 
-def _filled_in(load: Load, place: Callable[[Job], Location]) -> list[Job]:
-    anyhow = load(_ANY)
-    here = place(anyhow)
-    if here == place(load(_OTHER)):
-        return [anyhow]
-    return [load(day) for day in _days(here)] or [anyhow]
+def _filled_in(load: Load, *places: Callable[[Job], Location | None]) -> list[Job]:
+    days: set[str] = set()
+    for place in places:
+        here = place(load(_ANY))
+        if here is not None and here != place(load(_OTHER)):
+            days.update(_days(here))
+    return [load(day) for day in sorted(days, reverse=True)] or [load(_ANY)]
+
+
+def _scored(job: Job) -> Location | None:
+    return locate(job.delta_sink.table) if job.delta_sink else None
+
+
+def _aside(job: Job) -> Location | None:
+    table = quarantine_of(job)
+    return locate(table.table) if table.type == "delta" else None
 
 
 def _days(place: Location) -> list[str]:
-    """The dates for which there is a folder, where it is the first in the path whose name has one; the newest first."""
+    """The dates for which there is a folder, where it is the first in the path whose name has one."""
     above, _, rest = place.uri.partition(_ANY)
     inside = rest.split("/", 1)
     below = f"/{inside[1]}" if len(inside) > 1 else ""
@@ -54,4 +62,12 @@ def _days(place: Location) -> list[str]:
     first, *others = [re.escape(part) for part in f"{above.rpartition('/')[2]}{_ANY}{inside[0]}".split(_ANY)]
     pattern = rf"{first}(\d{{4}}-\d\d-\d\d)" + r"\1".join(others)
     found = (re.fullmatch(pattern, folder) for folder in siblings(named))
-    return sorted({match[1] for match in found if match}, reverse=True)
+    return [match[1] for match in found if match and _is_date(match[1])]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:  # such as 2026-02-30
+        return False
+    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from lakehouse import model
+from lakehouse import model, scratch
 from lakehouse.config import Model as ModelConfig
 from lakehouse.config import json_schema
 from lakehouse.contract import finder
@@ -37,8 +36,8 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     resolved = model.resolve(config)
     target = out or Path("conf") / f"{resolved.name}.yaml"
     _refuse_existing(target)
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
-        found = model.fetch(config, resolved, Path(folder))
+    with scratch.folder() as folder:
+        found = model.fetch(config, resolved, folder)
         needed = [what for what, _ in model.needs_of(found)]
         classes = () if needed else _classes(found)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ def drifted(column: ColumnDrift, limit: Drift) -> bool:
 def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
     """Hold the run's profiles against the baseline kept with the model version; there may be none yet."""
     profiles = _profiles(tally)
-    text, origin = _baseline(plan, state)
+    text, origin = _baseline(plan, state, keep=True)
     baselines = model.baselines_from_text(text) if text else {}
     columns = [
         (KINDS[name], column)
@@ -135,8 +135,8 @@ def _kept_at(plan: Plan, state: Location) -> Location:
     return state.join("baselines", f"{plan.job.job}-{plan.model.digest[:16]}.json")
 
 
-def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
-    """The baseline's text and origin; a copy beside the ledger saves asking MLflow each time."""
+def _baseline(plan: Plan, state: Location, *, keep: bool) -> tuple[str, str]:
+    """The baseline's text and origin; a copy beside the ledger, made if `keep`, saves asking MLflow each time."""
     held = content(_kept_at(plan, state))
     if held is not None:
         said = json.loads(held)
@@ -144,13 +144,14 @@ def _baseline(plan: Plan, state: Location) -> tuple[str, str]:
     found = model.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job)
     if found is None:
         return "", ""
-    _keep(plan, state, *found)
+    if keep:
+        _keep(plan, state, *found)
     return found
 
 
 def origin(plan: Plan, state: Location) -> str:
-    """Where the baseline of the plan's model is from, "" where there is none yet."""
-    return _baseline(plan, state)[1]
+    """Where the baseline of the plan's model is from, "" where there is none yet. Writes nothing."""
+    return _baseline(plan, state, keep=False)[1]
 
 
 def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -245,16 +246,19 @@ def _no_page(record: Mapping[str, Any]) -> ConfigError:
     return ConfigError(f"run {record['run_id']} {what}")
 
 
-def quarantined(job: Job, *, every: bool) -> list[dict[str, Any]]:
+def quarantined(job: Job, *, every: bool, states: Sequence[Location] = ()) -> list[dict[str, Any]]:
     """The job's quarantined rows in all its tables, counted by run, rule and column, the newest run first.
 
     A run is superseded by a later published one of the same job and slice. One without a record is "unfinished" while
     its intent waits, else "unrecorded": it died, and like one that "failed" (overtaken) it has no rows that
-    are live. Rows of all these but the unfinished are left out unless `every`.
+    are live. Rows of all these but the unfinished are left out unless `every`. `states`: where the runs are on record,
+    if not in the job's own state folder alone.
     """
-    state = ledger.state_of(job)
-    records = {r["run_id"]: r for r in ledger.runs(state, job.job)}
-    gone, waiting = ledger.superseded(list(records.values())), ledger.waiting(state)
+    places = states or [ledger.state_of(job)]
+    recorded = [ledger.runs(state, job.job) for state in places]
+    records = {r["run_id"]: r for r in sorted(chain(*recorded), key=lambda r: r["finished_at"], reverse=True)}
+    gone = set().union(*map(ledger.superseded, recorded))  # in each by itself: tables of two states are two
+    waiting = set().union(*map(ledger.waiting, places))
     found = []
     for row in _counted(job):
         run = row[RUN_ID]

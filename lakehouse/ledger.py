@@ -84,7 +84,7 @@ def state_of(job: Job) -> Location:
 
 
 def _intents(state: Location, identity: str, table: str) -> Location:
-    # A folder an identity and table: looking for unfinished runs reads no other job's, nor another target's.
+    # A folder an identity and table: a slice's own unfinished runs are found without reading any other's.
     return state.join("intents", hashlib.sha256(f"{table}\n{identity}".encode()).hexdigest()[:24])
 
 
@@ -104,7 +104,7 @@ def declare(state: Location, intent: Intent) -> None:
 
 
 def unfinished(state: Location, job: str, identity: str, table: str) -> tuple[list[Intent], list[Intent]]:
-    """The intents of runs that were never recorded: of this job, slice and scored table, and of other slices.
+    """The intents of the job's runs that were never recorded: of this slice and scored table, and all others.
 
     Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
     """
@@ -115,7 +115,7 @@ def unfinished(state: Location, job: str, identity: str, table: str) -> tuple[li
     others = sorted(random.sample(others, min(len(others), OTHERS)))
     mine = [path for path in sorted(paths) if path.startswith(f"{own}/")]
     found = [[json.loads(text) for path in some if (text := content(intents.join(path)))] for some in (mine, others)]
-    of_job = [said for said in found[1] if (said.get("table"), said.get("record", {}).get("job")) == (table, job)]
+    of_job = [said for said in found[1] if said.get("record", {}).get("job") == job]
     return [_declared(parsed) for parsed in found[0]], [_declared(parsed) for parsed in of_job]
 
 

@@ -101,7 +101,7 @@ def _score(job: Job, request: Request) -> Result:
     state = ledger.state_of(job)
     finished = None if request.dry_run else finish_earlier(job, state, request)
     done: list[Result] = []
-    with standing(request, lambda: bool(done)), scratch.folder() as folder, ExitStack() as stack:
+    with standing(request, lambda: done[0] if done else None), scratch.folder() as folder, ExitStack() as stack:
         plan = make_plan(job, request, folder)
         request.say("plan", plan.described())
         if plan.unchanged and not request.dry_run:
@@ -167,7 +167,11 @@ class _Clock:
 def _described(plan: Plan, staging: Staging, state: Location) -> list[str]:
     """What will be checked, and where, a line each."""
     checks, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
-    return audit.described(suites, checks, plan.pinned.rows, drift.origin(plan, state) if checks.drift else "")
+    try:
+        baseline = drift.origin(plan, state) if checks.drift else ""
+    except Exception as error:  # a run may do without it, see `_drift`
+        baseline = f"can't be read: {error}"
+    return audit.described(suites, checks, plan.pinned.rows, baseline)
 
 
 def _require_rows(job: Job, rows: int | None) -> None:

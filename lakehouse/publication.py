@@ -109,14 +109,19 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
     """
     started = time.perf_counter()
     done: list[dict[str, Any]] = []
-    with standing(request, lambda: len(done) == len(intent.targets)), ExitStack() as stack:
+
+    def stands() -> Result | None:
+        return from_record({**intent.record, "sinks": done}) if len(done) == len(intent.targets) else None
+
+    with standing(request, stands), ExitStack() as stack:
         spark = _spark(intent, request, stack)
         _commit(intent, state, spark, done, request)
     seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
     record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
-    with standing(request, lambda: True):
+    result = from_record(record)
+    with standing(request, lambda: result):
         _finish(intent, state, record, request)
-    return from_record(record)
+    return result
 
 
 def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request: Request) -> None:
@@ -140,18 +145,19 @@ def _close(intent: Intent, state: Location) -> None:
 
 
 @contextmanager
-def standing(request: Request, stands: Callable[[], bool]) -> Iterator[None]:
-    """Once the run stands, whatever else goes wrong in the block is only worth a warning."""
+def standing(request: Request, stands: Callable[[], Result | None]) -> Iterator[None]:
+    """Once the run stands, whatever else goes wrong in the block is only worth a warning; a stop carries its result."""
     try:
         yield
     except Exception as error:
-        if not stands():
+        if stands() is None:
             raise
         request.warn(f"the run stands, but something went wrong after it: {type(error).__name__}: {error}")
     except KeyboardInterrupt as stop:
-        if not stands() or stop.args:
+        result = stands()
+        if result is None or stop.args:
             raise
-        raise type(stop)("all commits of the run are made") from stop
+        raise type(stop)("all commits of the run are made", result) from stop
 
 
 def _tidy(intent: Intent) -> None:

@@ -163,6 +163,19 @@ def test_a_record_that_could_not_be_written_is_written_by_the_next_dates_run(dai
     assert lease.read(locate("lake/scores"), first.run_id) is None
 
 
+def test_a_run_into_another_dates_table_is_finished_too(daily, monkeypatch):
+    def of(day):
+        return daily(day, state="lake/state", sinks=[{"type": "delta", "table": f"lake/scores_{day}"}])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "record", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
+        first = score(of("2026-01-01"))
+    assert records(of("2026-01-01")) == {}
+    second = score(of("2026-01-02"))
+    assert set(records(of("2026-01-02"))) == {first.run_id, second.run_id}
+    assert not [*Path("lake/state/intents").rglob("*.json")]
+
+
 def test_another_dates_run_that_is_still_at_it_is_left_alone(daily, monkeypatch):
     other = in_the_middle(monkeypatch, ledger, "declare", lambda: score(daily("2026-01-02")), late=True)
     said = []

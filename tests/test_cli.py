@@ -19,7 +19,7 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import planned, report
+from lakehouse import model, planned, report, scratch
 from lakehouse.config import json_schema, load_job
 from lakehouse.errors import Unavailable
 from lakehouse.sinks import delta as sink
@@ -313,6 +313,16 @@ def test_the_next_command_is_the_same_job(lakehouse: Run, workspace: Path) -> No
     )
 
 
+def test_the_next_command_names_the_folder_that_its_paths_begin_in(
+    lakehouse: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = workspace / "else where"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    command = lakehouse("score", DAY, "--project-dir", "..").out.splitlines()[-1].split("#")[0].split()
+    assert command == f"next lakehouse score {CONF} --date {DAY} --engine local --project-dir ..".split()
+
+
 def test_a_run_with_quarantine_for_people(lakehouse: Run) -> None:
     done = lakehouse("score", NEXT, "--set", "checks.quarantine.max_fraction=0.5")
     assert done.out.startswith("read 40 = scored 37 + quarantined 3 ")
@@ -429,6 +439,22 @@ def test_init_writes_a_job_that_scores(dated: None, uri: str, tracking_uri: str,
     scored = run(capfd, "score", "conf/purchase.yaml", "--date", DAY, "--engine", "local", "--json")
     assert (scored.code, scored.json["status"], scored.json["rows_scored"]) == (0, "published", 40)
     assert read("lake/purchase_scores").column_names[:2] == ["player_id", "probability"]
+
+
+def test_init_fetches_the_model_into_the_folder_that_goes_with_the_process(
+    dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, seen = model.fetch, []
+
+    def watched(config: Any, resolved: Any, folder: Path) -> Any:
+        seen.append(folder)
+        return fetch(config, resolved, folder)
+
+    monkeypatch.setattr(model, "fetch", watched)
+    monkeypatch.chdir(workspace / "lake")
+    done = run(capfd, "init", uri, "lake/games", "--tracking-uri", tracking_uri, "--project-dir", "..")
+    assert ([folder.parent for folder in seen], seen[0].exists()) == ([scratch.home()], False)
+    assert done.out.endswith(" --dry-run --project-dir ..\n")
 
 
 def test_init_overwrites_nothing(dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:

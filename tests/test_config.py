@@ -698,6 +698,28 @@ def test_unset_variables_name_themselves_their_key_and_their_file(problems: Prob
     ]
 
 
+@pytest.mark.parametrize(
+    ("query", "refused"),
+    [
+        ("SELECT * FROM t -- yesterday's rows\nWHERE d = '{date}'", False),
+        ("SELECT * FROM t /* yesterday's */ WHERE d = '{date}' -- so d = {date}", False),
+        ("SELECT $1 AS id FROM @stage/{date}/", False),
+        ("SELECT * FROM t WHERE note = 'd = {date}'", False),
+        ("SELECT * FROM t WHERE d = {date}", True),
+        ("SELECT * FROM t -- it's so\nWHERE d BETWEEN '2026-01-01' AND {date}", True),
+        ("SELECT * FROM t WHERE d IN ({date})", True),
+    ],
+)
+def test_a_date_in_a_query_is_quoted_where_it_is_compared(load: Load, query: str, refused: bool) -> None:
+    source = {"type": "snowflake", "connection": "c", "query": query}
+    text = yaml.safe_dump({**MINIMAL, "source": source})
+    if refused:
+        with pytest.raises(ConfigError, match="without quotes is arithmetic"):
+            load(text, date="2026-01-02")
+    else:
+        assert load(text, date="2026-01-02").source.query == query.replace("{date}", "2026-01-02")
+
+
 def test_a_needed_date_names_the_places_that_need_it(problems: Problems) -> None:
     changes = {"source": {"where": "day = '{date}' or day > '{date}'"}, "slice": {"score_date": "{date}"}}
     text = yaml.safe_dump(deep_merge(MINIMAL, changes), sort_keys=False)

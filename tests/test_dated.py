@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -59,6 +62,31 @@ def test_runs_of_tables_that_are_named_by_the_date_are_found(daily, capfd, table
     page = command.run(capfd, "report", job.path, "--run", newest[DAYS[1]][:8], "--out", "page.html")
     assert (page.code, newest[DAYS[1]] in page.out) == (0, True)
     assert command.run(capfd, "sweep", job.path).out == "nothing is left over\n"
+
+
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+@pytest.mark.parametrize(("table", "aside"), [("s_{date}", "q"), ("s", "q_{date}"), ("s_{date}", "q_{date}")])
+def test_all_dates_are_looked_at_whatever_of_a_job_is_named_by_them(make_job, uri, daily, capfd, table, aside):
+    def of(day):
+        checks = {"quarantine": {"max_fraction": 0.5, "table": f"lake/{aside}"}}
+        return make_job(
+            uri, date=day, source={"where": "day = '{date}'", "table": "lake/features"}, predictions={"p": 0},
+            sinks=[{"type": "delta", "table": f"lake/{table}"}], checks=checks, slice={"score_date": "{date}"},
+        )  # fmt: skip
+
+    done = {score(of(day)).run_id for day in DAYS[:2]}
+    counted = json.loads(command.run(capfd, "quarantine", of(DAYS[0]).path, "--json").out)
+    assert {row["run_id"]: (row["status"], row["rows"]) for row in counted} == dict.fromkeys(done, ("published", 1))
+    (Path("lake") / f"{table.format(date='2026-02-30')}_state").mkdir(exist_ok=True)
+    left = [Path("lake", place.format(date=DAYS[0]), "run-dead", "rows.parquet") for place in (table, aside)]
+    for file in left:
+        file.parent.mkdir()
+        file.write_text("staged")
+    swept = command.run(capfd, "sweep", of(DAYS[0]).path, "--json")
+    assert sorted((row["table"], row["run_id"]) for row in json.loads(swept.out)) == sorted(
+        (str(file.parent.parent), "dead") for file in left
+    )
+    assert command.run(capfd, "runs", of(DAYS[0]).path).code == 0
 
 
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)

@@ -121,6 +121,18 @@ def test_a_baseline_that_can_not_be_read_stops_only_a_job_that_drift_blocks(dail
         score(daily("block"))
 
 
+def test_a_dry_run_keeps_no_baseline_and_tells_of_one_that_can_not_be_read(make_job, in_a_run):
+    job = make_job(in_a_run(NORMAL, log=True)[0], predictions={"p": 0}, checks={"drift": {"action": "warn"}})
+    give(NORMAL)
+    assert score(job, dry_run=True).plan["checks"][-1].endswith("baseline: training")
+    assert not Path("lake/scores_state").exists()
+    score(job)
+    (kept,) = Path("lake/scores_state/baselines").iterdir()
+    kept.write_text("{")
+    write("lake/features", pa.table({"id": [1], "a": [1.0]}))
+    assert "baseline: can't be read: " in score(job, dry_run=True).plan["checks"][-1]
+
+
 def test_metrics_and_profiles_are_tables_from_which_psi_can_be_computed_again(daily):
     give(NORMAL)
     score(daily())

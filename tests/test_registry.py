@@ -68,6 +68,12 @@ def test_what_a_server_refuses_is_told_from_what_may_pass(status, kind, said):
     assert (type(error), str(error).startswith(said)) == (kind, True), error
 
 
+def test_a_password_in_an_address_is_not_told(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    said = str(refusal("models:/m@prod", "http://bob:s3cret@127.0.0.1:9"))
+    assert ("s3cret" in said, "bob" in said, "http://127.0.0.1:9/api/" in said) == (False, False, True)
+
+
 def test_a_server_that_is_not_there_may_come_back(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert isinstance(refusal("models:/m@champion", "http://127.0.0.1:9"), Unavailable)
@@ -105,6 +111,7 @@ NoCredentialsError.__module__ = ClientError.__module__ = "botocore.exceptions"
         (ClientError(503), Unavailable, "m can't be reached"),
         (TimeoutError("timed out"), Unavailable, "m: no answer in time"),
         (FileNotFoundError("gone"), ConfigError, "m: not found"),
+        (NotADirectoryError("a file"), ConfigError, "m: a file"),
         (ImportError("No module", name="boto3"), ConfigError, "m: MLflow needs boto3 for it"),
     ],
     ids=lambda v: getattr(v, "__name__", str(v)),
@@ -136,6 +143,12 @@ def test_a_folder_needs_no_registry(folder, workspace, form):
     assert (found.name, found.version, found.flavors) == ("kept", "none", ("python_function", "sklearn"))
     assert model.stored_baseline(config, resolved, "job") is None
     assert not Path("nowhere.db").exists()
+
+
+def test_a_file_of_the_model_is_not_its_folder(folder, tmp_path):
+    config = Model(uri=str(folder / "MLmodel"))
+    with pytest.raises(ConfigError, match=r"MLmodel is a file: name the model's folder, the one with MLmodel"):
+        model.fetch(config, model.resolve(config), tmp_path)
 
 
 def test_mlflows_settings_are_left_as_they_were(register, tracking_uri, workspace):

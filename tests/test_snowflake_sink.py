@@ -23,7 +23,7 @@ import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import evidence, files, ledger, pipeline, publication, queries, sweep
+from lakehouse import evidence, files, ledger, pipeline, publication, queries, sweep, verification
 from lakehouse import snowflake as lakehouse_snowflake
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
@@ -756,6 +756,15 @@ def test_on_request_a_run_proves_that_its_tables_are_equal(both, daily, account,
     assert (done.code, "holds rows of another job" in done.err) == (3, True)
     done = run(capfd, "score", daily().path, "--date", DAY, "--engine", "local", "--verify")
     assert (done.code, "has not both as sinks" in done.err) == (2, True)
+
+
+def test_a_published_run_is_told_as_published_where_it_can_not_be_verified(both, account, capfd, monkeypatch):
+    write("lake/features", features(), ["day"])
+    gone = Unavailable("Snowflake can't be reached")
+    monkeypatch.setattr(verification, "_in_snowflake", lambda *_: (_ for _ in ()).throw(gone))
+    done = run(capfd, "score", both().path, "--date", DAY, "--engine", "local", "--json", "--verify")
+    assert (done.code, done.json["status"], done.json["rows_scored"]) == (5, "published", 40)
+    assert (done.json["message"], str(gone) in done.err) == (str(gone), True)
 
 
 def test_what_became_of_runs_is_shown(daily, account, capfd):

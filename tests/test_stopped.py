@@ -70,7 +70,8 @@ def test_a_run_that_is_stopped_says_what_it_has_published(job, how, point, code)
     run = asleep(job, point)
     run.send_signal(how)
     out, err = run.communicate(timeout=60)
-    said = [line for line in err.splitlines() if line.startswith("failed: ")]
+    status = "published" if point == "published" else "failed"
+    said = [line for line in err.splitlines() if line.startswith(f"{status}: ")]
     assert (run.returncode, out, len(said), POINTS[point][3] in said[0], "Traceback" in err) == (
         code,
         "",
@@ -79,7 +80,8 @@ def test_a_run_that_is_stopped_says_what_it_has_published(job, how, point, code)
         False,
     )
     told = json.loads(Path("result.json").read_text())
-    assert (told["status"], POINTS[point][3] in told["message"]) == ("failed", True)
+    rows = 2 if point == "published" else 0
+    assert (told["status"], told["rows_scored"], POINTS[point][3] in told["message"]) == (status, rows, True)
     assert (version("lake/scores"), unfinished(job)) == {
         "scoring": (-1, 0), "publishing": (0, 1), "published": (1, 1),
     }[point]  # fmt: skip

@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Problem:
-    """What stands against publishing. `kind`: rule, budget, drift or keys; `remedy`: what allows more, if anything."""
+    """What stands against publishing. `kind`: rule, budget, drift, keys, model; `remedy`: what allows more."""
 
     kind: str
     said: str

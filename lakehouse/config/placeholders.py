@@ -17,6 +17,8 @@ _AIRFLOW = re.compile(
 )  # fmt: skip
 _MEANT = re.compile(r"date|(?:run|score|event|current|as_of)_?date|today|day|yyyy.*", re.IGNORECASE)
 _SQL = (("source", "where"), ("source", "query"))
+_APART = re.compile(r"""'[^']*(?:'|$)|"[^"]*(?:"|$)|`[^`]*(?:`|$)|--[^\n]*|/\*.*?(?:\*/|$)""", re.DOTALL)
+_BEFORE_OPERAND = re.compile(r"(?:[=<>(,]|\b(?:between|and|or|in|like))\s*$", re.IGNORECASE)
 
 
 def uses_date(text: str) -> bool:
@@ -72,7 +74,7 @@ def _doubts(text: str, at: tuple[object, ...]) -> Iterator[str]:
             )
         elif at[0] in ("source", "slice") and _MEANT.fullmatch(match["name"]) and match[0] != "{date}":
             yield f"{match[0]} is not filled in: the run's date is {{date}}"
-        elif match[0] == "{date}" and at in _SQL and not _is_quoted(text, match.start()):
+        elif match[0] == "{date}" and at in _SQL and _is_operand(text, match.start()):
             column = re.search(r"(\S+)\s*(?:=|==|<|>|<=|>=|<>|!=)\s*$", text[: match.start()])
             yield (
                 "{date} without quotes is arithmetic, 2026-01-02 is 2023: a date must be quoted, "
@@ -80,12 +82,7 @@ def _doubts(text: str, at: tuple[object, ...]) -> Iterator[str]:
             )
 
 
-def _is_quoted(text: str, position: int) -> bool:
-    """Whether a position in an SQL text is within quotes."""
-    within = ""
-    for sign in text[:position]:
-        if within:
-            within = "" if sign == within else within
-        elif sign in "'\"`":
-            within = sign
-    return bool(within)
+def _is_operand(text: str, position: int) -> bool:
+    """Whether what stands there in an SQL text is compared or an argument: in no quotes, comment, name or path."""
+    apart = any(found.start() < position < found.end() for found in _APART.finditer(text))
+    return not apart and _BEFORE_OPERAND.search(text, 0, position) is not None

@@ -232,7 +232,7 @@ def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T])
     frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
         functools.partial(_each, packed), "id long, done boolean"
     )
-    done = {row["id"]: row["done"] for row in frame.toArrow().to_pylist()}
+    done = {row["id"]: row["done"] for row in _collect(frame)}
     return [item for number, item in enumerate(items) if not done[number]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +47,9 @@ def connected(config: ModelConfig) -> Iterator[Any]:
         yield client
 
 
-def _shown(uri: str) -> str:
-    """A URI without the user and the password that it may hold."""
-    scheme, found, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if found else uri
+def _shown(text: str) -> str:
+    """A text whose URIs are without the user and the password that they may hold."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 @contextmanager
@@ -87,6 +87,8 @@ def told(error: Exception, what: str) -> LakehouseError | None:
         return ConfigError(f"{what}: not found: {said}")
     if status == 400 or "maintenance mode" in said:
         return ConfigError(f"{what}: {said}; see model.tracking_uri and model.registry_uri")
+    if isinstance(error, NotADirectoryError | IsADirectoryError):
+        return ConfigError(f"{what}: {said}")
     if "timeout" in f"{type(error).__name__} {said}".lower() or "timed out" in said:
         return Unavailable(f"{what}: no answer in time: {said}")
     return Unavailable(f"{what} can't be reached: {said}")
@@ -108,6 +110,6 @@ def status_of(error: Exception) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, and the next where the first only announces it."""
+    """The first line of a message, and the next where the first only announces it; no password is in it."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    return _shown(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))

@@ -125,6 +125,8 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
 def _copied(resolved: Resolved, folder: Path) -> Path:
     """A folder on this machine, copied without asking MLflow for anything."""
     source = Path(unquote(urlsplit(resolved.uri).path) if resolved.uri.startswith("file:") else resolved.uri)
+    if source.exists() and not source.is_dir():
+        raise ConfigError(f"model.uri: {resolved.uri} is a file: name the model's folder, the one with MLmodel")
     _refuse_links(source, resolved.uri)
     with telling(f"model.uri: {resolved.uri}"):
         return Path(shutil.copytree(source, folder / "model"))

@@ -63,7 +63,7 @@ class Rule(TypedDict, total=False):
 
 
 class Cause(TypedDict, total=False):
-    """What stood against publishing. kind: "rule", "budget", "drift", "keys"; remedy: what allows more, if anything."""
+    """What stood against publishing. kind: rule, budget, drift, keys, model; remedy: what allows more, if anything."""
 
     kind: str
     said: str
