@@ -9,10 +9,10 @@ LOCK_FLAGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format wheel bench lock clean
+.PHONY: help setup demo test test-long check format wheel bench lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## create .venv from requirements.lock, fetch Spark's jars, find Java
 	@$(BIN)/python -m lakehouse.engines.runtime
@@ -21,8 +21,11 @@ demo: setup ## score the example data from end to end
 	@$(BIN)/lakehouse demo
 
 # Two processes, each with a Spark session of its own: more would want more memory than a laptop has.
-test: setup ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup ## run the tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not long'
+
+test-long: setup ## run the tests that take long
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check

@@ -173,6 +173,7 @@ def test_frame_without_delta_jars_names_the_flag(place, wheel, python):
     assert not (place / "lake/scores/_delta_log").exists()
 
 
+@pytest.mark.long
 def test_checks_beyond_what_the_pass_counts_need_no_delta_jars(place, wheel, python):
     """More distinct values than are counted, of features and of scores: Great Expectations reads them by units."""
     ids = np.arange(12_000)
@@ -192,6 +193,7 @@ def test_checks_beyond_what_the_pass_counts_need_no_delta_jars(place, wheel, pyt
     ), printed  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_target_that_spark_has_to_write_is_refused_before_scoring_without_delta_jars(place, wheel, python):
     forget(place)
     flags = ("--properties-file", "conf/spark/local.conf", "--py-files", str(wheel))

@@ -122,12 +122,12 @@ def test_a_few_bad_rows_cost_a_few_calls_each_for_as_long_as_the_run_lasts():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_many_bad_rows_cost_about_a_call_a_row(share):
-    bad = np.random.default_rng(1).random(20_000) < share
+    bad = np.random.default_rng(1).random(4_000) < share
     counters = Counters()
     scored, quarantined = score_batch(rows_of(bad), DOUBLES, plain, counters)
     assert (scored.num_rows, quarantined.num_rows) == ((~bad).sum(), bad.sum())
     assert counters.reasons == {("model_raised", ""): bad.sum()}
-    assert counters.isolation_calls <= 1.2 * 20_000
+    assert counters.isolation_calls <= 1.2 * 4_000
 
 
 def test_beyond_the_budget_no_call_is_made_and_what_was_not_tried_says_so():

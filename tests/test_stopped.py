@@ -109,6 +109,7 @@ def test_the_next_run_removes_what_a_killed_one_left_in_the_temporary_directory(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_spark_keeps_in_the_temporary_directory_goes_with_the_process(job, tmp_path, monkeypatch):
     folder = tmp_path / "tmp"
     folder.mkdir()
