@@ -103,8 +103,12 @@ def declare(state: Location, intent: Intent) -> None:
     )
 
 
-def unfinished(state: Location, job: str, identity: str, table: str) -> tuple[list[Intent], list[Intent]]:
-    """The intents of the job's runs that were never recorded: of this slice and scored table, and all others.
+def unfinished(
+    state: Location, job: str, identity: str, table: str, date: str | None
+) -> tuple[list[Intent], list[Intent]]:
+    """The intents of the job's runs that were never recorded: of this slice and scored table, and of other slices.
+
+    Those of another target of the job, whose table is another one whatever the date, are that one's own business.
 
     Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
     """
@@ -115,8 +119,19 @@ def unfinished(state: Location, job: str, identity: str, table: str) -> tuple[li
     others = sorted(random.sample(others, min(len(others), OTHERS)))
     mine = [path for path in sorted(paths) if path.startswith(f"{own}/")]
     found = [[json.loads(text) for path in some if (text := content(intents.join(path)))] for some in (mine, others)]
-    of_job = [said for said in found[1] if said.get("record", {}).get("job") == job]
+    of_job = [said for said in found[1] if _is_of(said, job, table, date)]
     return [_declared(parsed) for parsed in found[0]], [_declared(parsed) for parsed in of_job]
+
+
+def _is_of(said: Mapping[str, Any], job: str, table: str, date: str | None) -> bool:
+    """Whether an intent is for the job's table, or for one that differs from it by nothing but the run's date."""
+    record = said.get("record", {})
+    same = _dateless(said.get("table"), record.get("date")) == _dateless(table, date)
+    return bool(record.get("job") == job and same)
+
+
+def _dateless(table: Any, date: str | None) -> str:
+    return str(table).replace(date, "{date}") if date else str(table)
 
 
 def _declared(parsed: dict[str, Any]) -> Intent:

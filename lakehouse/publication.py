@@ -257,7 +257,7 @@ def finish_earlier(job: Job, state: Location, request: Request) -> Result | None
     Those of other slices only where their runs are no longer at it, and without standing in this one's way.
     """
     result = None
-    mine, others = ledger.unfinished(state, job.job, identity_of(job), place(job.sinks[0]))
+    mine, others = ledger.unfinished(state, job.job, identity_of(job), place(job.sinks[0]), job.date)
     for intent in mine:
         try:
             done = carry_out(intent, state, request)
@@ -286,7 +286,7 @@ def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = ledger.state_of(job), identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
-    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]))
+    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]), job.date)
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code

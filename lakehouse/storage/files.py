@@ -78,7 +78,7 @@ def write_durably(location: Location, content: bytes) -> None:
 def _make(folder: Path) -> None:
     """Make a folder and those above it, anew where another run takes one of these away (`remove_empty`) meanwhile."""
     for _ in range(100):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, FileExistsError):  # one that was there was gone at the second look
             return folder.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
 
