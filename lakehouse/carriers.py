@@ -62,7 +62,13 @@ def _locally(plan: Plan, request: Request) -> Carrier:
             request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
             return local.run(work, workers, replace(staging, progress=address), plan.model.path)
 
-    return Carrier(lambda: _first_batches(plan, 1_024), run, lambda c: _features(plan, c), _staged_locally)
+    def features(columns: Sequence[str]) -> pa.Table:
+        return _table(*_all_of(plan, columns))
+
+    def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> pa.Table:
+        return _table(*_of_scores(columns, staging, tally))
+
+    return Carrier(lambda: _first_batches(plan, 1_024), run, features, scores)
 
 
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
@@ -89,8 +95,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
-        spark, schema = session(), _of_scores(staging, columns)
-        work = [StagedFile(staging.scored_root, f["path"], f["bytes"], schema) for f in tally.scored_files]
+        spark, (work, schema) = session(), _of_scores(columns, staging, tally)
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     if plan.carrier != FRAME:
@@ -171,21 +176,15 @@ def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Sche
     return units_of(plan, 1, names), pa.schema([plan.pinned.schema.field(c) for c in names])
 
 
-def _features(plan: Plan, columns: Sequence[str]) -> pa.Table:
-    work, schema = _all_of(plan, columns)
+def _of_scores(columns: Sequence[str], staging: Staging, tally: Tally) -> tuple[Sequence[Unit], pa.Schema]:
+    """Units of these columns of the staged rows, of all where none is named, and their schema."""
+    schema = pa.schema([staging.scored_schema.field(c) for c in columns or staging.scored_schema.names])
+    return [StagedFile(staging.scored_root, f["path"], f["bytes"], schema) for f in tally.scored_files], schema
+
+
+def _table(work: Sequence[Unit], schema: pa.Schema) -> pa.Table:
+    """All rows of units."""
     return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
-
-
-def _of_scores(staging: Staging, columns: Sequence[str]) -> pa.Schema:
-    """The schema of these columns of staged files, of all where none is named."""
-    return pa.schema([staging.scored_schema.field(c) for c in columns or staging.scored_schema.names])
-
-
-def _staged_locally(columns: Sequence[str], staging: Staging, tally: Tally) -> pa.Table:
-    """Columns of staged rows."""
-    schema = _of_scores(staging, columns)
-    files = [StagedFile(staging.scored_root, f["path"], f["bytes"], schema) for f in tally.scored_files]
-    return pa.Table.from_batches([batch for file in files for batch in file.batches()], schema)
 
 
 def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:

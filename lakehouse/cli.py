@@ -532,7 +532,9 @@ def _ours(error: Exception) -> LakehouseError | None:
 
 def _fail(error: Exception, content: dict[str, Any], as_json: bool, copy: Location | None) -> NoReturn:
     """Report an error and leave with its exit code; a defect with its traceback, all with theirs by LAKEHOUSE_DEBUG."""
-    ours, debug = _ours(error), bool(os.environ.get("LAKEHOUSE_DEBUG"))
+    from lakehouse.engines.quiet import debugging
+
+    ours, debug = _ours(error), debugging()
     if ours is None or debug:
         text = "".join(traceback.format_exception(error))
         typer.echo(text if debug else _JAVA_STACK.sub("", text), err=True, nl=False)

@@ -125,6 +125,12 @@ def bucket(s3: Callable[..., Any]) -> str:
     return f"s3://{s3_server_py.BUCKET}/{uuid.uuid4().hex}"
 
 
+@pytest.fixture(params=["disk", "S3"])
+def lake(request: pytest.FixtureRequest) -> str:
+    """The folder of a test's tables: once on disk, once on the S3 server."""
+    return "lake" if request.param == "disk" else str(request.getfixturevalue("bucket"))
+
+
 @pytest.fixture(autouse=True)
 def mlflow_left_alone() -> Iterator[None]:
     """What a test tells MLflow for the whole process, and through the environment its children, ends with the test."""
@@ -192,6 +198,19 @@ def register(tracking_uri: str) -> Callable[..., str]:
         return f"models:/{name}@{alias}"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def imputing(register: Callable[..., str]) -> str:
+    """The URI of a model of one feature `a`, which may be missing."""
+    import numpy as np
+    import pandas as pd
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    return register(make_pipeline(SimpleImputer(), LinearRegression()).fit(x, x["a"]), x)
 
 
 @pytest.fixture

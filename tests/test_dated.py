@@ -24,11 +24,6 @@ def uri(register):
     return register(LinearRegression().fit(x, x["a"]), x)
 
 
-@pytest.fixture(params=["disk", "S3"])
-def lake(request):
-    return "lake" if request.param == "disk" else request.getfixturevalue("bucket")
-
-
 @pytest.fixture
 def daily(make_job, uri, monkeypatch, lake):
     """A job of three days, each with a row that has no key; its table is named as told."""

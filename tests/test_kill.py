@@ -53,12 +53,6 @@ def uri(register):
     return register(LogisticRegression().fit(x, (x["a"] > 2).astype(int)), x)
 
 
-@pytest.fixture(params=["disk", "S3"])
-def lake(request):
-    """The folder of the tables."""
-    return "lake" if request.param == "disk" else request.getfixturevalue("bucket")
-
-
 @pytest.fixture
 def daily(make_job, uri, lake):
     def make(day=DAY, table="scores", batch_rows=20, max_fraction=0.1):

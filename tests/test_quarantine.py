@@ -28,18 +28,12 @@ from tests.conftest import read, score, version, write
 ASIDE = "lake/scores_quarantine"
 
 
-@pytest.fixture(scope="module")
-def uri(register):
-    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
-    return register(make_pipeline(SimpleImputer(), LinearRegression()).fit(x, x["a"]), x)
-
-
 @pytest.fixture
-def daily(make_job, uri, monkeypatch):
+def daily(make_job, imputing, monkeypatch):
     """A job that sets rows without an `a` aside."""
     monkeypatch.setattr(local, "cores", lambda: 1)
     loose = {"features": {"nulls": "quarantine"}, "checks": {"quarantine": {"max_fraction": 0.5}}}
-    return lambda **sections: make_job(uri, predictions={"p": 0}, **{**loose, **sections})
+    return lambda **sections: make_job(imputing, predictions={"p": 0}, **{**loose, **sections})
 
 
 def give(kind: pa.DataType, *values: float | None, **more: list) -> None:

@@ -28,11 +28,6 @@ from tests.test_exactly_once import in_the_middle
 DEAD = "00000000-0000-4000-8000-00000000dead"
 
 
-@pytest.fixture(params=["disk", "S3"])
-def lake(request):
-    return "lake" if request.param == "disk" else request.getfixturevalue("bucket")
-
-
 @pytest.fixture
 def job(make_job, register, monkeypatch, lake):
     monkeypatch.setattr(local, "cores", lambda: 1)

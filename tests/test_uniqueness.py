@@ -9,14 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
 
 from lakehouse import hashes, ledger, pipeline, uniqueness
 from lakehouse.config import settings as settings_of
@@ -184,20 +180,14 @@ def test_ordered_numbers_rise_as_the_values_do(floats, numbers):
 # --- whole runs -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def uri(register):
-    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
-    return register(make_pipeline(SimpleImputer(), LinearRegression()).fit(x, x["a"]), x)
-
-
 @pytest.fixture
-def twice(make_job, uri, monkeypatch):
+def twice(make_job, imputing, monkeypatch):
     """A job over a table in which id=2 stands twice and id=3 three times, beside a row without a key."""
     monkeypatch.setattr(local, "cores", lambda: 1)
     rows = pa.table({"id": [1, 2, 2, 3, 3, 3, None], "a": [0.1] * 7})
     write("lake/features", rows)
     checks = {"quarantine": {"max_fraction": 0.5}}
-    return lambda **sections: make_job(uri, predictions={"p": 0}, checks=checks, **sections)
+    return lambda **sections: make_job(imputing, predictions={"p": 0}, checks=checks, **sections)
 
 
 SAID = "2 keys occur more than once in this run, such as id=2 ×2; id=3 ×3"
@@ -243,7 +233,7 @@ def test_what_a_run_before_asked_of_keys_is_no_change_unless_it_is_no_default(tw
     assert score(twice(keys_unique="ignore")).status == "published"
 
 
-def test_a_replay_is_judged_by_its_own_rows(twice, make_job, uri):
+def test_a_replay_is_judged_by_its_own_rows(twice, make_job, imputing):
     """The keys that the run's own scores have twice are no business of the rows that are scored again."""
     rows = pa.table({"id": [1, 1, 1, 2], "a": [0.1, 0.2, None, None]})
     write("lake/features", rows, mode="overwrite")

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """A file that the driver sees, and where an executor shall write beside it, if at all."""
+    """A file that the driver sees, what it stands for, and where an executor shall write beside it, if at all."""
 
     file: Location
+    of: Location
     beside: Location | None = None
 
 
@@ -35,28 +36,22 @@ def require_shared(spark: SparkSession, run: str, read: Location | None, roots: 
     """Raise ConfigError where executors can't read the file `read`, or what the driver writes below these roots, or
     can't write there. Leaves nothing behind.
     """
-    written = [root.join(f"run-{run}", f"_probe-{uuid.uuid4().hex}") for root in dict.fromkeys(roots)]
+    written = {root: root.join(f"run-{run}", f"_probe-{uuid.uuid4().hex}") for root in roots}
     try:
-        for file in written:
+        for file in written.values():
             write_durably(file, b"by the driver")
-        places = [Place(file, file.beside("-answered")) for file in written]
-        failing = run_each(spark, _reach, [*([Place(read)] if read is not None else []), *places])
+        places = [Place(file, root, file.beside("-answered")) for root, file in written.items()]
+        failing = run_each(spark, _reach, [*([Place(read, read)] if read is not None else []), *places])
     finally:
-        for file in written:
+        for file in written.values():
             remove(file)
     if failing:
-        where = ", ".join(shown(place.file if place.beside is None else _root(place.file)) for place in failing)
+        where = ", ".join(shown(place.of) for place in failing)
         what = "read" if all(place.beside is None for place in failing) else "read and write"
         raise ConfigError(
             f"Spark's executors can't {what} what the driver can: {where}. They must reach the tables at the same "
             "paths and with rights of their own: name a storage that all machines share, or give them its credentials"
         )
-
-
-def _root(probe: Location) -> Location:
-    """The table's folder of a file in a run's folder."""
-    cut = len(probe.path) - len(probe.path.rsplit("/", 2)[0])
-    return type(probe)(**{**vars(probe), "path": probe.path[:-cut], "uri": probe.uri[:-cut]})
 
 
 def _reach(place: Place) -> bool:
