@@ -2,7 +2,7 @@
 
 import sys
 
-from lakehouse.cli import main
+from lakehouse.cli.commands import main
 
 if __name__ == "__main__":
     main(["score", *sys.argv[1:]])

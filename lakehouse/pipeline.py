@@ -9,36 +9,23 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import (
-    access,
-    audit,
-    carriers,
-    catalog,
-    delta,
-    drift,
-    evidence,
-    lease,
-    ledger,
-    model,
-    quarantine,
-    rules,
-    scratch,
-    sinks,
-    snowflake,
-    uniqueness,
-    verification,
-)
-from lakehouse.audit import Finding, Problem, Tally, Verdict
-from lakehouse.carriers import Carrier
+from lakehouse import checks, models, sinks
+from lakehouse.checks import Finding, Problem, Tally, Verdict, rules, uniqueness
+from lakehouse.checks.rules import Other
 from lakehouse.config import Checks, Quarantine, Source
-from lakehouse.contract import REASONS, RUN_ID
-from lakehouse.digest import Digest
+from lakehouse.connectors import delta, snowflake
+from lakehouse.connectors.digest import Digest
+from lakehouse.engines import catalog, scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.plan import Plan, Request, make_plan, new_run_id
-from lakehouse.prepare import Prepared, prepare
-from lakehouse.publication import Result, carry_out, finish_earlier, intend, optional, standing, status
-from lakehouse.rules import Other
-from lakehouse.staging import Staging
+from lakehouse.operations import verification
+from lakehouse.planning import access, carriers, quarantine
+from lakehouse.planning.carriers import Carrier
+from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
+from lakehouse.planning.prepare import Prepared, prepare
+from lakehouse.runs import drift, evidence, lease, ledger
+from lakehouse.runs.publication import Result, carry_out, finish_earlier, intend, optional, standing, status
+from lakehouse.schemas import REASONS, RUN_ID
+from lakehouse.scoring.staging import Staging
 from lakehouse.storage import Location
 
 if TYPE_CHECKING:
@@ -73,7 +60,7 @@ def replay(job: Job, record: Mapping[str, Any], request: Request, *, current_mod
 
 
 def verified(job: Job) -> dict[str, Digest]:
-    """What the job's tables hold of its slice. Raises Blocked where it isn't the same; see lakehouse.verification."""
+    """What the job's tables hold of its slice. Raises Blocked where it isn't the same; see operations.verification."""
     with snowflake.kept(f"lakehouse job={job.job} verify"), catalog.placed(job) as at_places:
         return verification.verify(at_places)
 
@@ -124,7 +111,7 @@ def _score(job: Job, request: Request) -> Result:
                          "checks": _described(plan, tables.staging, state)}  # fmt: skip
             return replace(_result(plan, request, "planned", clock.seconds), plan=described)
         stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state, request.warn))
-        tally = audit.tally(carry.run(tables.staging))
+        tally = checks.tally(carry.run(tables.staging))
         clock.lap("score")
         if not tally.hopeless:
             _require_rows(job, tally.read)
@@ -166,12 +153,12 @@ class _Clock:
 
 def _described(plan: Plan, staging: Staging, state: Location) -> list[str]:
     """What will be checked, and where, a line each."""
-    checks, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
+    asked, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
     try:
-        baseline = drift.origin(plan, state) if checks.drift else ""
+        baseline = drift.origin(plan, state) if asked.drift else ""
     except Exception as error:  # a run may do without it, see `_drift`
         baseline = f"can't be read: {error}"
-    return audit.described(suites, checks, plan.pinned.rows, baseline)
+    return checks.described(suites, asked, plan.pinned.rows, baseline)
 
 
 def _require_rows(job: Job, rows: int | None) -> None:
@@ -194,12 +181,12 @@ def _judge(
         Problem("model", _guessed(tables, tally)),
     ]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
-        return audit.judge(
+        return checks.judge(
             tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands, [repeated]
         ), drift.unmoved(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return audit.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
+    return checks.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
 
 
 def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
@@ -227,12 +214,12 @@ def _guessed(tables: Prepared, tally: Tally) -> str:
 
 def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> list[Finding]:
     """What became of every expectation: most were counted in the pass, Great Expectations runs the rest."""
-    found, left = audit.findings("features", plan.on_features, tally.checks["features"])
+    found, left = checks.findings("features", plan.on_features, tally.checks["features"])
     if left and not tally.hopeless:
-        found += audit.validate("features", left, carry.features(_needed(left)))
-    more, left = audit.findings("scores", staging.scoring.on_scores, tally.checks["scores"])
+        found += checks.validate("features", left, carry.features(_needed(left)))
+    more, left = checks.findings("scores", staging.scoring.on_scores, tally.checks["scores"])
     if left and tally.scored_files and not tally.hopeless:
-        more += audit.validate("scores", left, carry.scores(_needed(left), staging, tally))
+        more += checks.validate("scores", left, carry.scores(_needed(left), staging, tally))
     return [*found, *more]
 
 
@@ -313,4 +300,4 @@ def _track(job: Job, plan: Plan, result: Result, state: Location) -> None:
         **{f"seconds_{stage}": value for stage, value in (result.seconds or {}).items()},
     }  # fmt: skip
     tags = {"lakehouse.run_id": plan.run_id, "lakehouse.date": str(job.date), "lakehouse.status": result.status}
-    model.log_run(job, plan.model.resolved, job.tracking.experiment, figures, tags, page)
+    models.log_run(job, plan.model.resolved, job.tracking.experiment, figures, tags, page)

@@ -26,8 +26,10 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from lakehouse import delta, ledger, pipeline
+from lakehouse import pipeline
 from lakehouse.config import Job, load_job
+from lakehouse.connectors import delta
+from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from tests import s3_server as s3_server_py
 from tests import warehouse

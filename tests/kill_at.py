@@ -18,16 +18,18 @@ from typing import Any
 
 from pyarrow.fs import FileType
 
-from lakehouse import audit, ledger, pipeline, staging
+from lakehouse import checks, pipeline
 from lakehouse.config import load_job
 from lakehouse.engines import local
+from lakehouse.runs import ledger
+from lakehouse.scoring import staging
 from lakehouse.sinks import delta as sink
 from lakehouse.storage import Location
 
 BEFORE, AFTER = "before", "after"
 CALLS: dict[str, tuple[Any, str, int, str]] = {
     "scoring": (staging, "score_batch", 2, BEFORE),  # the first batch is staged
-    "scored": (audit, "tally", 1, AFTER),
+    "scored": (checks, "tally", 1, AFTER),
     "quarantine created": (sink, "create", 1, AFTER),
     "sink created": (sink, "create", 2, AFTER),
     "declared": (ledger, "declare", 1, AFTER),

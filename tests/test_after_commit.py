@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import lease, ledger, scratch, storage
-from lakehouse.engines import local
+from lakehouse import storage
+from lakehouse.engines import local, scratch
+from lakehouse.runs import lease, ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.storage import locate
 from tests import command
@@ -79,10 +80,10 @@ def test_a_preview_that_can_not_be_read_is_no_part_of_the_run(job, bucket, s3, c
 
 
 def test_figures_that_mlflow_does_not_take_are_no_part_of_the_run(job, monkeypatch):
-    from lakehouse import model
+    from lakehouse import models
 
     said = []
-    monkeypatch.setattr(model, "log_run", lambda *_: (_ for _ in ()).throw(RuntimeError("gone")))
+    monkeypatch.setattr(models, "log_run", lambda *_: (_ for _ in ()).throw(RuntimeError("gone")))
     result = score(job(tracking={"experiment": "runs"}), say=lambda event, values: said.append((event, dict(values))))
     assert (result.status, [v["message"] for e, v in said if e == "warning"]) == (
         "published",

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import catalog, ledger, pipeline
+from lakehouse import pipeline
 from lakehouse.config import Job
+from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError
-from lakehouse.sweep import sweep
+from lakehouse.operations.sweep import sweep
+from lakehouse.runs import ledger
 from tests.conftest import score
 
 DAY = "2026-01-02"

@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import evidence, ledger, pipeline, planned
+from lakehouse import pipeline
 from lakehouse.config import settings as settings_of
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.runs import evidence, ledger
 from lakehouse.storage import locate
+from lakehouse.views import planned
 from tests.conftest import read, score, version, write
 from tests.tables import assert_tables_equal
 
@@ -106,7 +108,7 @@ def test_rows_that_break_a_rule_never_reach_the_model(checked, register):
     give(id=[1, 2, 3], a=[1.0, -1.0, 2.0])
     seen = []
     job = checked([rule("column_values_to_be_between", column="a", min_value=0, mostly=0.5)])
-    from lakehouse import scoring
+    from lakehouse.scoring import score as scoring
 
     original = scoring.model_input
     try:

@@ -19,11 +19,13 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import model, planned, report, scratch
+from lakehouse import models
 from lakehouse.config import json_schema, load_job
+from lakehouse.engines import scratch
 from lakehouse.errors import Unavailable
 from lakehouse.sinks import delta as sink
 from lakehouse.sources import delta as source
+from lakehouse.views import planned, terminal
 from tests.command import Outcome, run, tree
 from tests.conftest import read, version, write
 
@@ -367,7 +369,7 @@ def test_a_blocked_run_says_why_on_stderr_and_nothing_on_stdout(lakehouse: Run) 
 
 
 def test_progress_is_plain_lines_where_stderr_is_no_terminal(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(terminal, "_PLAIN_EVERY", 0.0)
     lines = lakehouse("score").err.splitlines()
     why = "Arrow reads this table's files as they are"
     assert lines[0] == f"reading lake/features v1 with purchase v1; files carrier: {why}"
@@ -394,9 +396,9 @@ def test_progress_is_a_bar_on_a_terminal(lake: None) -> None:
     assert "Traceback" not in shown
 
 
-def _read(terminal: int) -> bytes:
+def _read(screen: int) -> bytes:
     try:
-        return os.read(terminal, 65536)
+        return os.read(screen, 65536)
     except OSError:  # Linux's way to say that the other side is closed
         return b""
 
@@ -444,13 +446,13 @@ def test_init_writes_a_job_that_scores(dated: None, uri: str, tracking_uri: str,
 def test_init_fetches_the_model_into_the_folder_that_goes_with_the_process(
     dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, seen = model.fetch, []
+    fetch, seen = models.fetch, []
 
     def watched(config: Any, resolved: Any, folder: Path) -> Any:
         seen.append(folder)
         return fetch(config, resolved, folder)
 
-    monkeypatch.setattr(model, "fetch", watched)
+    monkeypatch.setattr(models, "fetch", watched)
     monkeypatch.chdir(workspace / "lake")
     done = run(capfd, "init", uri, "lake/games", "--tracking-uri", tracking_uri, "--project-dir", "..")
     assert ([folder.parent for folder in seen], seen[0].exists()) == ([scratch.home()], False)
@@ -470,9 +472,9 @@ def test_init_overwrites_nothing(dated: None, uri: str, tracking_uri: str, works
 def test_init_names_the_nearest_table_and_model(uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
     before = tree(workspace)
     table = run(capfd, "init", uri, "lake/game", "--tracking-uri", tracking_uri)
-    model = run(capfd, "init", "models:/purchse@champion", "lake/games", "--tracking-uri", tracking_uri)
+    unknown = run(capfd, "init", "models:/purchse@champion", "lake/games", "--tracking-uri", tracking_uri)
     assert (table.code, table.err) == (2, "failed: there is no Delta table at lake/game; did you mean 'games'?\n")
-    assert (model.code, model.err.endswith("no model 'purchse', did you mean 'purchase'?\n")) == (2, True)
+    assert (unknown.code, unknown.err.endswith("no model 'purchse', did you mean 'purchase'?\n")) == (2, True)
     assert tree(workspace) == before
 
 

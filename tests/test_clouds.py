@@ -14,11 +14,13 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import delta, ledger, pipeline, storage
+from lakehouse import pipeline, storage
+from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.operations.sweep import sweep
+from lakehouse.runs import ledger
 from lakehouse.storage import locate
-from lakehouse.sweep import sweep
 from tests import cloud_servers
 from tests.conftest import opened, read, score, version, write
 from tests.tables import assert_tables_equal

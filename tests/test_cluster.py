@@ -272,7 +272,7 @@ def test_a_task_that_fails_is_tried_again(spark, tmp_path):
 
 
 def test_an_active_session_is_used_and_left_as_it_is(place, spark, monkeypatch):
-    from lakehouse.cli import _job
+    from lakehouse.cli.commands import _job
     from tests.conftest import score
 
     forget(place)

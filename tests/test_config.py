@@ -20,8 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from lakehouse.config import Job, Prediction, json_schema, load_job, settings
 from lakehouse.config.reading import deep_merge
-from lakehouse.contract import LINEAGE, REASONS
 from lakehouse.errors import ConfigError
+from lakehouse.schemas import LINEAGE, REASONS
 
 MINIMAL: dict[str, Any] = {
     "job": "games",

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse import delta
 from lakehouse.config import Source
-from lakehouse.contract import conform, widens
+from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
+from lakehouse.schemas import conform, widens
 from lakehouse.sources import delta as source
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
 from lakehouse.storage import locate

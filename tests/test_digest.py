@@ -22,8 +22,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from snowflake.connector.errors import ProgrammingError
 
-from lakehouse import canonical, digest
-from lakehouse.snowflake import folded, quoted
+from lakehouse.connectors import canonical, digest
+from lakehouse.connectors.snowflake import folded, quoted
 
 LEAST, MOST = 5e-324, 1.7976931348623157e308
 LONG = (-(2**63), 2**63 - 1)

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import cli, drift, evidence, ledger, model
+from lakehouse import cli, models
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.runs import drift, evidence, ledger
 from tests.conftest import read, score, version, write
 
 NORMAL = np.random.default_rng(1).normal(2, 1, 4_000)
@@ -35,7 +36,7 @@ def in_a_run(register, tracking_uri):
             uri = register(LinearRegression().fit(x, x["a"] * 10), x, experiment_id=name)
             mlflow.set_tracking_uri(tracking_uri)
             if log:
-                model.log_baseline(x)
+                models.log_baseline(x)
         return uri, run.info.run_id
 
     return make
@@ -113,7 +114,7 @@ def test_a_baseline_that_can_not_be_read_stops_only_a_job_that_drift_blocks(dail
     def down(*_):
         raise OSError("no route")
 
-    monkeypatch.setattr(model, "stored_baseline", down)
+    monkeypatch.setattr(models, "stored_baseline", down)
     said: list[str] = []
     assert score(daily(), say=lambda event, values: said.append(values.get("message", ""))).status == "published"
     assert any("drift is not known, the baseline can't be read: no route" in text for text in said)
@@ -213,7 +214,7 @@ def test_each_run_has_a_page_that_is_opened_by_name(daily, tmp_path, capsys):
 
 
 def test_a_run_that_is_finished_by_the_next_one_has_its_page_too(daily, monkeypatch):
-    from lakehouse import publication
+    from lakehouse.runs import publication
 
     give(NORMAL)
     with monkeypatch.context() as patched:

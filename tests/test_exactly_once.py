@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import audit, delta, ledger, pipeline
+from lakehouse import checks, pipeline
 from lakehouse.config import Job
+from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
 from lakehouse.errors import Blocked, ConfigError, NotReady, Partial, Unavailable
+from lakehouse.runs import ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks.target import Gone, Overtaken
 from lakehouse.storage import locate
@@ -426,7 +428,9 @@ def test_the_persons_commit_is_named_however_many_runs_came_after_it(daily):
 
 
 def test_optimize_leaves_a_slice_unchanged(daily, monkeypatch):
-    monkeypatch.setattr("lakehouse.files.TARGET_BYTES", 1)  # a file a batch, so that there is something to merge
+    monkeypatch.setattr(
+        "lakehouse.scoring.files.TARGET_BYTES", 1
+    )  # a file a batch, so that there is something to merge
     write("lake/features", features(DAY), ["day"])
     score(daily(model={"batch_rows": 10}))
     assert len(files("lake/scores")) == 4
@@ -560,7 +564,7 @@ def test_rescoring_an_append_that_a_person_restored_leaves_no_row_twice(appendin
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["no table yet", "table there"])
-@pytest.mark.parametrize("point", [(audit, "tally"), (audit, "judge"), (ledger, "declare"), (delta, "commit")],
+@pytest.mark.parametrize("point", [(checks, "tally"), (checks, "judge"), (ledger, "declare"), (delta, "commit")],
                          ids=lambda p: p[1])  # fmt: skip
 def test_a_run_that_another_one_overtook_publishes_nothing(daily, monkeypatch, point, there):
     write("lake/features", features(DAY), ["day"])
@@ -660,14 +664,14 @@ def test_input_files_that_spark_does_not_find_any_more_are_named(daily, spark, m
 @pytest.mark.parametrize("why", ["overtaken", "gone"])
 def test_a_run_that_cannot_be_published_any_more_leaves_nothing_in_quarantine(daily, monkeypatch, why):
     write("lake/features", features(DAY, keyless=4), ["day"])
-    checks = {"quarantine": {"max_fraction": 0.2}}
+    section = {"quarantine": {"max_fraction": 0.2}}
     if why == "overtaken":
-        in_the_middle(monkeypatch, audit, "judge", lambda: score(daily(checks=checks, state="lake/elsewhere")))
+        in_the_middle(monkeypatch, checks, "judge", lambda: score(daily(checks=section, state="lake/elsewhere")))
     else:
         in_the_middle(monkeypatch, ledger, "declare", lambda: [f.unlink() for f in staged("lake/scores")], late=True)
     with pytest.raises(Unavailable):
-        score(daily(checks=checks))
-    score(daily(checks=checks))
+        score(daily(checks=section))
+    score(daily(checks=section))
     assert set(read("lake/scores_quarantine")["_run_id"].to_pylist()) == runs_in("lake/scores")
     assert read("lake/scores_quarantine").num_rows == 4
 

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import files, staging
 from lakehouse.config import Source
-from lakehouse.contract import LINEAGE
-from lakehouse.files import Files
+from lakehouse.schemas import LINEAGE
+from lakehouse.scoring import files, staging
+from lakehouse.scoring.files import Files
+from lakehouse.scoring.staging import joined
 from lakehouse.sources import delta
-from lakehouse.staging import joined
 from lakehouse.storage import locate
 from tests.conftest import opened, read, score, write
 
@@ -122,7 +122,7 @@ def test_joined_batches_keep_to_the_rows_and_bytes_asked_for(monkeypatch):
     sizes = [150, 140, 149, 3, 300, 1, 290]
     found = [batch.num_rows for batch in joined([rows(0, n) for n in sizes], 300)]
     assert (sum(found), max(found)) == (sum(sizes), 300)
-    monkeypatch.setattr("lakehouse.staging.JOINED_BYTES", 20 * rows(0, 1).nbytes)
+    monkeypatch.setattr("lakehouse.scoring.staging.JOINED_BYTES", 20 * rows(0, 1).nbytes)
     assert [batch.num_rows for batch in joined([rows(0, 4) for _ in range(6)], 300)] == [12, 12]
 
 

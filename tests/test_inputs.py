@@ -19,14 +19,14 @@ from mlflow.types.schema import Array
 from sklearn.base import BaseEstimator
 
 from lakehouse.config import Features
-from lakehouse.contract import Feature
-from lakehouse.conversions import NAMES, asked_way, can_lose, converted, way
 from lakehouse.errors import ConfigError, ModelRefused
-from lakehouse.inputs import model_input, unfit
-from lakehouse.model import Model, features_of
-from lakehouse.model.categories import as_trained, categories_of
-from lakehouse.model.loading import digest_of, load
-from lakehouse.scoring import Scoring
+from lakehouse.models import Model, features_of
+from lakehouse.models.categories import as_trained, categories_of
+from lakehouse.models.conversions import NAMES, asked_way, can_lose, converted, way
+from lakehouse.models.loading import digest_of, load
+from lakehouse.schemas import Feature
+from lakehouse.scoring.inputs import model_input, unfit
+from lakehouse.scoring.score import Scoring
 
 DOUBLE, FLOAT, LONG, INTEGER, TEXT = pa.float64(), pa.float32(), pa.int64(), pa.int32(), pa.string()
 CLOCK, NAN = NAMES["datetime"], float("nan")

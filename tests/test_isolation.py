@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.contract import Feature
-from lakehouse.isolation import NOT_TRIED, isolate
-from lakehouse.outputs import Output
-from lakehouse.scoring import Counters, Scoring, score_batch
+from lakehouse.schemas import Feature
+from lakehouse.scoring.isolation import NOT_TRIED, isolate
+from lakehouse.scoring.outputs import Output
+from lakehouse.scoring.score import Counters, Scoring, score_batch
 
 ROWS = pa.schema([("id", pa.int64()), ("x", pa.float64()), ("city", pa.string())])
 DOUBLES = Scoring(("id",), (), (Feature("x", "x", pa.float64(), True),), (Output("p", "*", pa.float64()),))

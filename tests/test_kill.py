@@ -18,11 +18,11 @@ from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
 import lakehouse
-from lakehouse import ledger
 from lakehouse.config import Job
-from lakehouse.contract import INPUT_VERSION, RUN_ID, SCORED_AT
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
+from lakehouse.runs import ledger
+from lakehouse.schemas import INPUT_VERSION, RUN_ID, SCORED_AT
 from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
 from tests.tables import assert_tables_equal

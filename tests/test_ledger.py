@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lakehouse import ledger
+from lakehouse.runs import ledger
 
 
 def runs(*said: tuple[str, str, int, int]) -> list[dict[str, object]]:

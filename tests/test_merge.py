@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import delta, ledger
-from lakehouse.contract import RUN_ID
+from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, Partial
+from lakehouse.runs import ledger
+from lakehouse.schemas import RUN_ID
 from tests.conftest import read, score, spark_settings, version, write
 from tests.tables import assert_tables_equal
 from tests.test_exactly_once import in_the_middle, publishes, runs_in, unfinished

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.errors import ModelRefused
-from lakehouse.outputs import Output, read_outputs, settle
+from lakehouse.scoring.outputs import Output, read_outputs, settle
 from tests.tables import assert_tables_equal
 
 

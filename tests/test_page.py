@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.page import render
+from lakehouse.views.page import render
 from tests import pages
 from tests.browser import Browser, browser
 
@@ -263,7 +263,7 @@ def test_a_run_is_left_as_it_was() -> None:
 
 def test_importing_it_loads_nothing_heavy() -> None:
     heavy = ("pandas", "numpy", "pyarrow", "mlflow", "great_expectations", "pyspark", "pydantic")
-    code = f"import sys, lakehouse.page; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, lakehouse.views.page; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip() == "[]"
 
 

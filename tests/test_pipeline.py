@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import model
+from lakehouse import models
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
 from tests.conftest import read, score, version, write
@@ -107,7 +107,7 @@ def test_a_blocked_run_is_told_to_mlflow_too(daily, tracking_uri):
 
 def test_a_tracking_server_that_fails_costs_a_warning_only(daily, monkeypatch):
     write("lake/features", features(DAY), ["day"])
-    monkeypatch.setattr(model, "log_run", lambda *_: 1 / 0)
+    monkeypatch.setattr(models, "log_run", lambda *_: 1 / 0)
     told = []
     result = score(daily(tracking={"experiment": "runs"}), say=lambda event, values: told.append(event))
     assert (result.status, "warning" in told) == ("published", True)

@@ -18,9 +18,20 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp
 
-from lakehouse import profile, sketch
+from lakehouse.checks import profile, sketch
+from lakehouse.checks.profile import (
+    Baseline,
+    ColumnDrift,
+    Profile,
+    baseline_of,
+    bins,
+    drift,
+    dump,
+    merge,
+    observe,
+    start,
+)
 from lakehouse.errors import ConfigError
-from lakehouse.profile import Baseline, ColumnDrift, Profile, baseline_of, bins, drift, dump, merge, observe, start
 
 NAN, INF = math.nan, math.inf
 MANY = 65_536

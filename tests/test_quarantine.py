@@ -15,14 +15,16 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
-from lakehouse import evidence, ledger, pipeline, report
+from lakehouse import pipeline
 from lakehouse.engines import local, probing
 from lakehouse.errors import Blocked, Unavailable
-from lakehouse.plan import quarantine_of
-from lakehouse.quarantine import numbered, tables
+from lakehouse.operations.sweep import sweep
+from lakehouse.planning.plan import quarantine_of
+from lakehouse.planning.quarantine import numbered, tables
+from lakehouse.runs import evidence, ledger
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
-from lakehouse.sweep import sweep
+from lakehouse.views import terminal
 from tests.conftest import read, score, version, write
 
 ASIDE = "lake/scores_quarantine"
@@ -263,7 +265,7 @@ def test_rows_in_all_numbers_are_counted_and_those_of_a_run_that_ended_after_the
         "published", False, 1, status, None, 2
     ]  # fmt: skip
     assert [row["run_id"] for row in evidence.quarantined(daily(), every=False)] == [first.run_id]
-    assert status in report.quarantine_text(list(rows.values()))
+    assert status in terminal.quarantine_text(list(rows.values()))
 
 
 def test_a_run_that_waits_to_be_finished_is_still_of_interest(daily, monkeypatch):
@@ -313,7 +315,7 @@ def test_the_end_of_a_run_shows_keys_predictions_and_then_what_was_kept(daily):
     kept = {f"kept{i}": ["x"] for i in range(7)}
     give(pa.float64(), 1.5, **kept)
     job = daily(keep=list(kept))
-    shown = report.outcome(job, score(job), "").splitlines()[2]
+    shown = terminal.outcome(job, score(job), "").splitlines()[2]
     assert shown.split() == ["id", "p", "kept0", "kept1", "kept2", "kept3", "_model_version"]
 
 

@@ -23,13 +23,14 @@ from sklearn.linear_model import LinearRegression
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
-from lakehouse import ledger, queries
 from lakehouse.config import load_job
+from lakehouse.connectors.snowflake import folded, quoted
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.plan import quarantine_of
-from lakehouse.queries import columns, places
-from lakehouse.snowflake import folded, quoted
+from lakehouse.planning.plan import quarantine_of
+from lakehouse.runs import ledger
 from lakehouse.storage import locate
+from lakehouse.views import sql
+from lakehouse.views.sql import columns, places
 from tests.command import run
 from tests.conftest import read, score, write
 
@@ -369,7 +370,7 @@ def test_every_statement_parses(job_of, dialect, count, shape):
     sinks = sinks if dialect == "snowflake" else sinks[:1]
     job = job_of(**{"predictions": {"p": {"class": 1}}, **shape}, sinks=sinks, state="s3://lake/state",
                  checks={})  # fmt: skip
-    text = queries.written(job, dialect)
+    text = sql.written(job, dialect)
     trees = parsed(text, dialect)
     assert len(trees) == count
     commands = [tree.sql(dialect, comments=False) for tree in trees if isinstance(tree, exp.Command)]
@@ -410,7 +411,7 @@ CLOUDS = {
 @pytest.mark.parametrize("table", CLOUDS)
 def test_snowflake_reads_delta_in_place(job_of, table):
     job = job_of(sinks=[{"type": "delta", "table": table}], predictions={"p": {"class": 1}})
-    text = queries.written(job, "snowflake")
+    text = sql.written(job, "snowflake")
     assert "\n".join(statements(text)[:4]) == IN_PLACE.format("\n".join(f"    {line}" for line in CLOUDS[table]))
     base = [line for line in text.splitlines() if "BASE_LOCATION" in line]
     assert base == [f"  BASE_LOCATION = '{folder}/'" for folder in ("scores", "scores_state/runs", "scores_quarantine")]
@@ -419,13 +420,13 @@ def test_snowflake_reads_delta_in_place(job_of, table):
 
 def test_a_volume_a_bucket(job_of):
     job = job_of(sinks=[S3], predictions={"p": {"class": 1}}, state="gs://state/a/b")
-    urls = re.findall("(?:STORAGE_BASE_URL|EXTERNAL_VOLUME) = '(.*)'", queries.written(job, "snowflake"))
+    urls = re.findall("(?:STORAGE_BASE_URL|EXTERNAL_VOLUME) = '(.*)'", sql.written(job, "snowflake"))
     assert urls == ["s3://lake/games/", "gcs://state/a/b/", "SCORES_VOLUME", "SCORES_VOLUME1", "SCORES_VOLUME"]
 
 
 def test_both_sinks_have_names_of_their_own_and_the_quarantine_is_the_firsts(job_of):
     job = job_of(sinks=[NATIVE, S3], state="s3://lake/state", predictions={"p": {"class": 1}}, checks={})
-    text = queries.written(job, "snowflake")
+    text = sql.written(job, "snowflake")
     trees = parsed(text, "snowflake")
     views = [tree.this.sql("snowflake") for tree in trees if isinstance(tree, exp.Create) and tree.kind == "VIEW"]
     assert views == [
@@ -438,7 +439,7 @@ def test_both_sinks_have_names_of_their_own_and_the_quarantine_is_the_firsts(job
         "-- == s3://lake/games/scores, a Delta table read where it lies ==",
         "-- == Quarantine: its table is there once a run has set rows aside ==",
     ]
-    left = queries.written(job, "athena").splitlines()[0]
+    left = sql.written(job, "athena").splitlines()[0]
     assert left == "-- Left out: DB.s-1.scores is in Snowflake: lakehouse sql snowflake"
 
 
@@ -446,17 +447,17 @@ def test_both_sinks_have_names_of_their_own_and_the_quarantine_is_the_firsts(job
 def test_a_name_in_snowflake_is_printed_as_it_is_given(job_of, given, shown):
     job = job_of(sinks=[{**NATIVE, "table": given}], state="lake/state", predictions={"p": 0})
     view = shown[:-1] + '_CURRENT"'
-    text = queries.written(job, "snowflake")
+    text = sql.written(job, "snowflake")
     assert f"CREATE OR REPLACE VIEW {view}\nCOPY GRANTS AS\n" in text  # else a replaced view loses them
     lacking = {1: "database and schema", 2: "database"}.get(given.count(".") + 1)
     said = f"-- In the {lacking} of the connection wh: USE them first, or name the table in full"
     assert (said in text) == (lacking is not None)
-    assert 'AS_DOUBLE(TO_VARIANT("P")) - AS_DOUBLE(TO_VARIANT("PREVIOUS_P"))' in queries.written(job, "snowflake")
+    assert 'AS_DOUBLE(TO_VARIANT("P")) - AS_DOUBLE(TO_VARIANT("PREVIOUS_P"))' in sql.written(job, "snowflake")
 
 
 @pytest.mark.parametrize("dialect", ["athena", "duckdb", "snowflake", "spark"])
 def test_a_view_has_no_order(job_of, dialect):
-    views = [s for s in statements(queries.written(job_of(sinks=[S3]), dialect)) if "VIEW" in s.split("AS", 1)[0]]
+    views = [s for s in statements(sql.written(job_of(sinks=[S3]), dialect)) if "VIEW" in s.split("AS", 1)[0]]
     assert len(views) >= 5
     for view in (sqlglot.parse_one(text, read="duckdb" if dialect == "athena" else dialect) for text in views):
         assert not [o for o in view.find_all(exp.Order) if not isinstance(o.parent, exp.Window)]
@@ -470,17 +471,17 @@ def test_a_view_has_no_order(job_of, dialect):
     ],
 )
 def test_two_runs_that_can_not_be_compared(job_of, more, said):
-    assert said in queries.written(job_of(sinks=[S3], predictions={"p": {"class": 1}}, **more), "spark").splitlines()
+    assert said in sql.written(job_of(sinks=[S3], predictions={"p": {"class": 1}}, **more), "spark").splitlines()
 
 
 def test_a_table_of_sparks_catalog_keeps_its_name(job_of):
     job = job_of(sinks=[{"type": "delta", "table": "gold.scores"}], predictions={"p": {"class": 1}}, state="lake/state")
-    text = queries.written(job, "spark")
+    text = sql.written(job, "spark")
     assert statements(text)[0].startswith("CREATE OR REPLACE VIEW `gold`.`scores_current` AS\n")
     assert "FROM `gold`.`scores`" in text
     assert "-- Without the quarantine: the job file does not say where checks.quarantine.table lies" in text
     with pytest.raises(ConfigError, match=r"gold.scores is a name of Spark's catalog: use lakehouse sql spark"):
-        queries.written(job, "duckdb")
+        sql.written(job, "duckdb")
 
 
 def test_without_a_date_in_the_slice_scores_hold_from_their_runs_begin(job_of):
@@ -490,9 +491,9 @@ def test_without_a_date_in_the_slice_scores_hold_from_their_runs_begin(job_of):
         "snowflake": "CAST('2026-01-02 00:00:00+00:00' AS TIMESTAMPTZ)", "athena": "CAST('2026-01-02 00:00:00' AS TIMESTAMP)",
     }  # fmt: skip
     for dialect, start in starts.items():
-        as_of, _ = shown_by(queries.written(job, dialect))
+        as_of, _ = shown_by(sql.written(job, dialect))
         assert start in as_of
-    athena = queries.written(job, "athena")
+    athena = sql.written(job, "athena")
     assert 'CAST(AT_TIMEZONE("_scored_at", \'UTC\') AS TIMESTAMP) AS "valid_from"' in athena
     assert 'CAST(AT_TIMEZONE("finished_at", \'UTC\') AS TIMESTAMP) AS "finished_at"' in athena
 
@@ -504,7 +505,7 @@ def test_an_appended_tables_history_in_duckdb(make_job, uri):
                 "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}]}  # fmt: skip
     for day in DAYS[:2]:
         score(make_job(uri, date=day, **sections))
-    text = queries.written(make_job(uri, date="2000-01-01", **sections), "duckdb")
+    text = sql.written(make_job(uri, date="2000-01-01", **sections), "duckdb")
     table = read("lake/scores")
     with duckdb.connect() as db:
         db.sql("SET timezone = 'UTC'")
@@ -520,20 +521,20 @@ def test_an_appended_tables_history_in_duckdb(make_job, uri):
 def test_columns_that_nothing_names(job_of, runs):
     """Without `predictions` the table's own columns are meant; numbers among them have a difference."""
     job = job_of(predictions=None)
-    changes = next(s for s in statements(queries.written(job, "duckdb")) if "scores_changes" in s)
+    changes = next(s for s in statements(sql.written(job, "duckdb")) if "scores_changes" in s)
     names = [c.alias_or_name for c in sqlglot.parse_one(changes, read="duckdb").expression.selects]
     assert names == [KEY, "score_date", "p", "previous_p", "p_difference", FLAG, f"previous_{FLAG}", "_run_id",
                      "_previous_run_id"]  # fmt: skip
     absent = job_of(predictions=None, sinks=[{"type": "delta", "table": "lake/none"}])
     with pytest.raises(ConfigError, match="name them, or run the job once: the Delta table then tells"):
-        queries.written(absent, "duckdb")
+        sql.written(absent, "duckdb")
     native = job_of(predictions=None, sinks=[NATIVE], state="lake/state")
     with pytest.raises(ConfigError, match=r"predictions: which columns the scored table has is not known: name them$"):
-        queries.written(native, "snowflake")
+        sql.written(native, "snowflake")
 
 
 def test_before_the_first_run_it_is_not_known_what_is_a_number(job_of):
-    text = queries.written(job_of(predictions={"p": 0, "q": {"class": 1}}), "duckdb")
+    text = sql.written(job_of(predictions={"p": 0, "q": {"class": 1}}), "duckdb")
     assert "-- No difference of p: before the first run it is not known which of them are numbers" in text
     assert '"q_difference"' in text
     assert '"p_difference"' not in text
@@ -543,7 +544,7 @@ def test_the_tables_are_those_of_a_run(job_of):
     """The names that are made without looking for a bucket's region are those that a run goes by."""
     for sections in ({}, {"state": "lake/state/", "checks": {"quarantine": {"table": "lake/aside"}}}):
         job = job_of(sinks=[{"type": "delta", "table": "lake/a/../scores/"}], **sections)
-        text = queries.written(job, "duckdb")
+        text = sql.written(job, "duckdb")
         expected = [locate("lake/scores"), ledger.state_of(job).join("runs"), locate(quarantine_of(job).table)]
         assert re.findall(r"DELTA_SCAN\('(.*)'\)", text) == [location.uri for location in expected]
     assert places.uri_of("s3n://b/c/") == "s3://b/c"
@@ -586,14 +587,14 @@ finally:
 def test_the_readme_names_the_views_of_the_demos_job():
     root = Path(__file__).parents[1]
     demo = load_job(root / "conf/games.yaml", date="2000-01-01", environ={}, overrides=["model.tracking_uri=null"])
-    views = re.findall(r'VIEW "(games_\w+_?\w*)" AS\nSELECT\n', queries.written(demo, "duckdb"))
+    views = re.findall(r'VIEW "(games_\w+_?\w*)" AS\nSELECT\n', sql.written(demo, "duckdb"))
     assert set(re.findall(r"^\| `(games_\w+)` \|", (root / "README.md").read_text(), re.MULTILINE)) == set(views)
 
 
 def test_a_path_with_quotes_stays_one_text(job_of):
     job = job_of(sinks=[{"type": "delta", "table": "lake/it's `here`"}], predictions={"p": {"class": 1}})
     for dialect in ("duckdb", "spark"):
-        trees = parsed(queries.written(job, dialect), dialect)
+        trees = parsed(sql.written(job, dialect), dialect)
         held = {t.name for tree in trees for t in tree.find_all(exp.Table, exp.Literal)}
         assert locate("lake/it's `here`").uri in held
     assert load_job(CONF, date="2000-01-01", environ={}).sinks[0].table == "lake/it's `here`"

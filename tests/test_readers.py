@@ -23,8 +23,8 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import LinearRegression
 
 from lakehouse import pipeline
-from lakehouse.contract import LINEAGE
 from lakehouse.errors import Blocked
+from lakehouse.schemas import LINEAGE
 from tests.conftest import score, spark_settings, version, write
 from tests.tables import assert_tables_equal
 
@@ -96,7 +96,7 @@ def uri(register):
 @pytest.fixture
 def daily(make_job, uri, monkeypatch):
     """daily(day) → the job that scores a day of lake/features."""
-    monkeypatch.setattr("lakehouse.files.TARGET_BYTES", 1)
+    monkeypatch.setattr("lakehouse.scoring.files.TARGET_BYTES", 1)
 
     def make(day):
         return make_job(

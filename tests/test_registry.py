@@ -16,10 +16,10 @@ import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import model
+from lakehouse import models
 from lakehouse.config import Model
 from lakehouse.errors import ConfigError, LakehouseError, Unavailable
-from lakehouse.model.connection import told
+from lakehouse.models.connection import told
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def answering(status: int) -> Iterator[str]:
 
 def refusal(uri: str, tracking_uri: str) -> LakehouseError:
     with pytest.raises(LakehouseError) as refused:
-        model.resolve(Model(uri=uri, tracking_uri=tracking_uri))
+        models.resolve(Model(uri=uri, tracking_uri=tracking_uri))
     assert "\n" not in str(refused.value)
     return refused.value
 
@@ -138,17 +138,17 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_a_folder_needs_no_registry(folder, workspace, form):
     config = Model(uri=form.format(folder), tracking_uri="sqlite:///nowhere.db")
-    resolved = model.resolve(config)
-    found = model.fetch(config, resolved, workspace)
+    resolved = models.resolve(config)
+    found = models.fetch(config, resolved, workspace)
     assert (found.name, found.version, found.flavors) == ("kept", "none", ("python_function", "sklearn"))
-    assert model.stored_baseline(config, resolved, "job") is None
+    assert models.stored_baseline(config, resolved, "job") is None
     assert not Path("nowhere.db").exists()
 
 
 def test_a_file_of_the_model_is_not_its_folder(folder, tmp_path):
     config = Model(uri=str(folder / "MLmodel"))
     with pytest.raises(ConfigError, match=r"MLmodel is a file: name the model's folder, the one with MLmodel"):
-        model.fetch(config, model.resolve(config), tmp_path)
+        models.fetch(config, models.resolve(config), tmp_path)
 
 
 def test_mlflows_settings_are_left_as_they_were(register, tracking_uri, workspace):
@@ -156,5 +156,5 @@ def test_mlflows_settings_are_left_as_they_were(register, tracking_uri, workspac
     uri = register(LinearRegression().fit(x, x["a"]), x)
     before = dict(os.environ)
     config = Model(uri=uri, tracking_uri=tracking_uri)
-    model.fetch(config, model.resolve(config), workspace)
+    models.fetch(config, models.resolve(config), workspace)
     assert dict(os.environ) == before

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from lakehouse.errors import ConfigError
-from lakehouse.rules import (
+from lakehouse.checks.rules import (
     Expectation,
     RowCount,
     compile_suite,
@@ -33,8 +32,9 @@ from lakehouse.rules import (
     table_outcome,
     unexpected,
 )
-from lakehouse.rules import bounds as bounds_of
-from lakehouse.rules.counters import DISTINCT
+from lakehouse.checks.rules import bounds as bounds_of
+from lakehouse.checks.rules.counters import DISTINCT
+from lakehouse.errors import ConfigError
 
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("n", pa.int64()), ("i", pa.int32()), ("x", pa.float64()), ("f", pa.float32()),

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse.rules import (
+from lakehouse.checks.rules import (
     Outcome,
     RowCount,
     compile_suite,
@@ -601,7 +601,7 @@ NAMES = [
 
 def test_columns_of_any_name_are_evaluated_as_those_of_plain_names(gx, spark):
     """In the pass as Great Expectations evaluates plain names, and by it, over a frame of Spark and an Arrow table."""
-    from lakehouse.audit import validate
+    from lakehouse.checks import validate
 
     rnd = Random(11)
     plain_names = [f"c{number}" for number in range(len(NAMES))]

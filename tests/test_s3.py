@@ -14,9 +14,10 @@ import pytest
 from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import ledger, pipeline, storage
+from lakehouse import pipeline, storage
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
 from tests.tables import assert_tables_equal

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import scoring
-from lakehouse.contract import Feature
+from lakehouse.conditions import Comparison
 from lakehouse.errors import ModelRefused
-from lakehouse.inputs import model_input
-from lakehouse.outputs import Output
-from lakehouse.predicate import Comparison
-from lakehouse.scoring import Constraint, Counters, Scoring, score_batch, try_on
+from lakehouse.schemas import Feature
+from lakehouse.scoring import score as scoring
+from lakehouse.scoring.inputs import model_input
+from lakehouse.scoring.outputs import Output
+from lakehouse.scoring.score import Constraint, Counters, Scoring, score_batch, try_on
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
@@ -234,8 +234,8 @@ def test_nulls_in_required_features_can_be_set_aside():
 def test_numbers_that_are_none_are_set_aside_where_nulls_are():
     batch = pa.record_batch({"id": [1, 2, 3, 4], "x": [1.0, float("nan"), float("-inf"), None]})
     for policy, left in (("model", [1, 2, 3, 4]), ("quarantine", [1])):
-        scoring = Scoring(("id",), (), DOUBLE, PREDICTION, policy)
-        scored, quarantined = score_batch(batch, scoring, lambda frame: frame["x"].to_numpy(), Counters())
+        policy_of = Scoring(("id",), (), DOUBLE, PREDICTION, policy)
+        scored, quarantined = score_batch(batch, policy_of, lambda frame: frame["x"].to_numpy(), Counters())
         assert scored.column("id").to_pylist() == left
     assert observed(quarantined) == {
         2: [("finite", "x", "nan")], 3: [("finite", "x", "-inf")], 4: [("required", "x", None)]

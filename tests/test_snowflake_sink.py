@@ -23,13 +23,17 @@ import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import evidence, files, ledger, pipeline, publication, queries, sweep, verification
-from lakehouse import snowflake as lakehouse_snowflake
+from lakehouse import pipeline
+from lakehouse.connectors import snowflake as lakehouse_snowflake
+from lakehouse.connectors.snowflake import sessions
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
-from lakehouse.sinks import loading, upload
+from lakehouse.operations import sweep, verification
+from lakehouse.runs import evidence, ledger, publication
+from lakehouse.scoring import files
+from lakehouse.sinks.snowflake import loading, upload
 from lakehouse.sinks.target import SINK
-from lakehouse.snowflake import sessions
+from lakehouse.views import sql
 from tests.command import run
 from tests.conftest import read, score, write
 
@@ -278,11 +282,11 @@ def test_what_dead_runs_left_in_snowflake_is_swept(daily, account, monkeypatch):
 def shapes(statements: list[str]) -> list[str]:
     """Statements in few words: the verb, and the table where it isn't the scored one."""
     found = []
-    for sql in statements:
-        words = sql.replace('"', " ").split()
+    for statement in statements:
+        words = statement.replace('"', " ").split()
         verb = " ".join(words[:2]) if words[0] in ("CREATE", "DROP") else words[0]
         for suffix in ("_QUARANTINE_RUNS", "_QUARANTINE_STAGE", "_QUARANTINE", "_RUNS", "_STAGE", "_LOAD_"):
-            if f"SCORES{suffix}" in sql:
+            if f"SCORES{suffix}" in statement:
                 verb += suffix
                 break
         found.append(verb)
@@ -544,7 +548,7 @@ def test_a_refused_login_is_said_without_the_secret(daily, account, caplog):
 def test_the_printed_views_stand_on_what_a_job_has_published(daily, account):
     write("lake/features", pa.concat_tables([bad_features(), bad_features(NEXT)]), ["day"])
     runs = [score(daily(day, checks={"quarantine": {"max_fraction": 0.1}})).run_id for day in (DAY, NEXT)]
-    for statement in sqlglot.transpile(queries.written(daily(), "snowflake"), "snowflake", "snowflake"):
+    for statement in sqlglot.transpile(sql.written(daily(), "snowflake"), "snowflake", "snowflake"):
         account.run(statement)
     current = account.run("SELECT COUNT(*), MIN(_run_id), MAX(_run_id) FROM scores_current")
     assert current == [(38, runs[1], runs[1])]

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import snowflake
 from lakehouse.config import Source
+from lakehouse.connectors import snowflake
+from lakehouse.connectors.snowflake.sessions import Session
 from lakehouse.errors import ConfigError, NotReady, Unavailable
-from lakehouse.snowflake.sessions import Session
 from lakehouse.sources import snowflake as reading
 from tests.command import run
 from tests.conftest import read, score, version

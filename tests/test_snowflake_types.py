@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from lakehouse.connectors.snowflake.types import written_type
 from lakehouse.errors import ConfigError
-from lakehouse.snowflake.types import written_type
 from lakehouse.sources import snowflake as reading
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal

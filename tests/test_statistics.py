@@ -29,11 +29,11 @@ from hypothesis import strategies as st
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import delta
 from lakehouse.config import load_job
-from lakehouse.contract import JOB, RUN_ID
-from lakehouse.sinks.delta import living
-from lakehouse.statistics import columns_of, observe, statistics
+from lakehouse.connectors import delta
+from lakehouse.connectors.delta.statistics import columns_of, observe, statistics
+from lakehouse.schemas import JOB, RUN_ID
+from lakehouse.sinks.delta.publishing import living
 from lakehouse.storage import locate
 from tests.conftest import score, spark_settings
 
@@ -292,7 +292,7 @@ def folder(tmp_path_factory, register, tracking_uri) -> str:
     }  # fmt: skip
     (below / "job.yaml").write_text(json.dumps(job))
     with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
-        patch.setattr("lakehouse.files.TARGET_BYTES", 1)
+        patch.setattr("lakehouse.scoring.files.TARGET_BYTES", 1)
         assert (
             score(load_job(below / "job.yaml", date=None, overrides=(), environ=os.environ)).rows_scored
             == FILES * BATCH

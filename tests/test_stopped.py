@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import processes
+from lakehouse.engines import processes
 from tests.conftest import score, version, write
 from tests.test_exactly_once import unfinished
 
@@ -45,10 +45,10 @@ from lakehouse.cli import main
 main(["score", "{conf}", "--engine", "local", "--result", "result.json"])
 """
 POINTS = {
-    "scoring": ("lakehouse.staging", "score_batch", "True", "stopped: nothing of this run was published"),
+    "scoring": ("lakehouse.scoring.staging", "score_batch", "True", "stopped: nothing of this run was published"),
     "publishing": ("lakehouse.sinks.delta", "publish", "args[0].kind == 'sink'",
                    "stopped: lake/scores_quarantine is published; the next run of this job finishes run "),
-    "published": ("lakehouse.evidence", "finish", "True", "stopped: all commits of the run are made"),
+    "published": ("lakehouse.runs.evidence", "finish", "True", "stopped: all commits of the run are made"),
 }  # fmt: skip
 
 

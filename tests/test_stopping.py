@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import files, staging
-from lakehouse.contract import FAILED
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.progress import listen, tell, tell_failed
+from lakehouse.schemas import FAILED
+from lakehouse.scoring import files, staging
 from tests.conftest import score, write
 
 

@@ -17,10 +17,12 @@ import pytest
 from deltalake import DeltaTable
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import audit, delta, lease, processes
-from lakehouse import sweep as sweeping
-from lakehouse.engines import local
+from lakehouse import checks
+from lakehouse.connectors import delta
+from lakehouse.engines import local, processes
 from lakehouse.errors import Unavailable
+from lakehouse.operations import sweep as sweeping
+from lakehouse.runs import lease
 from lakehouse.storage import locate
 from tests.conftest import read, score, write
 from tests.test_exactly_once import in_the_middle
@@ -140,7 +142,7 @@ def test_a_lease_on_s3_ends_by_the_storages_clock(job, lake, monkeypatch):
 def test_a_run_that_wakes_up_while_it_is_swept_keeps_what_it_publishes(job, lake, monkeypatch):
     """As after a night in which the machine slept: its lease is old, and it goes on."""
     score(job)
-    tally, found = audit.tally, []
+    tally, found = checks.tally, []
 
     def asleep(manifest):
         with monkeypatch.context() as patched:
@@ -150,7 +152,7 @@ def test_a_run_that_wakes_up_while_it_is_swept_keeps_what_it_publishes(job, lake
             found.extend(swept(job))
         return tally(manifest)
 
-    monkeypatch.setattr(audit, "tally", asleep)
+    monkeypatch.setattr(checks, "tally", asleep)
     result = score(job, rescore=True)
     assert (found[0][1], found[0][4], result.status) == (result.run_id, "in", "published")
     assert read(f"{lake}/scores").num_rows == 2

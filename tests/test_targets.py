@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import delta
-from lakehouse.contract import LINEAGE
+from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.sinks import copied
+from lakehouse.schemas import LINEAGE
+from lakehouse.sinks.delta import copied
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import score, write

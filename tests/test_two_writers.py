@@ -16,10 +16,11 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 import lakehouse
-from lakehouse import delta, ledger
-from lakehouse.contract import RUN_ID
+from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Unavailable
+from lakehouse.runs import ledger
+from lakehouse.schemas import RUN_ID
 from lakehouse.storage import locate
 from tests.conftest import opened, read, score, write
 from tests.test_exactly_once import in_the_middle, unfinished

@@ -27,8 +27,8 @@ from mlflow.types import ColSpec, Schema
 from sklearn.base import BaseEstimator
 
 from lakehouse.config import Job, Source, load_job
-from lakehouse.contract import conform
 from lakehouse.errors import ConfigError
+from lakehouse.schemas import conform
 from lakehouse.sources.delta import FILES, FRAME, carrier, pin, units
 from lakehouse.sources.delta import frame as frame_of
 from tests.conftest import score, write

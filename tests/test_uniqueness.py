@@ -14,16 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse import hashes, ledger, pipeline, uniqueness
+from lakehouse import pipeline
+from lakehouse.checks import hashes, uniqueness
+from lakehouse.checks.hashes import hashed, normalised
+from lakehouse.checks.uniqueness import Keys, Repeated, repeated
 from lakehouse.config import settings as settings_of
-from lakehouse.contract import SCORED
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
-from lakehouse.hashes import hashed, normalised
-from lakehouse.staging import Files
+from lakehouse.operations.sweep import sweep
+from lakehouse.runs import ledger
+from lakehouse.schemas import SCORED
+from lakehouse.scoring.staging import Files
 from lakehouse.storage import locate
-from lakehouse.sweep import sweep
-from lakehouse.uniqueness import Keys, Repeated, repeated
 from tests.conftest import read, score, version, write
 
 NAN, MOMENT = float("nan"), datetime(2026, 1, 2, 3, 4, 5, 6, UTC)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from lakehouse.conditions import Comparison, parse_where
 from lakehouse.config import Source
 from lakehouse.errors import ConfigError
-from lakehouse.predicate import Comparison, parse_where
 from lakehouse.sources.delta import pin, units
 from tests.conftest import write
 

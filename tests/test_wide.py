@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse import drift, profile, sketch
+from lakehouse.checks import profile, sketch
 from lakehouse.config import Drift
-from lakehouse.contract import conform, finder
+from lakehouse.runs import drift
+from lakehouse.schemas import conform, finder
 from lakehouse.sources.delta import FileUnit, Reading
 from lakehouse.storage import locate
 

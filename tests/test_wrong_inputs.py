@@ -26,7 +26,7 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from lakehouse.config.reading import deep_merge
-from lakehouse.contract import LINEAGE
+from lakehouse.schemas import LINEAGE
 from tests.command import Outcome, run, tree
 from tests.conftest import read, write
 

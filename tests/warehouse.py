@@ -26,7 +26,7 @@ import pyarrow as pa
 import pytest
 import snowflake.connector
 
-import lakehouse.snowflake
+import lakehouse.connectors.snowflake
 from lakehouse.demo.snowflake import load
 from tests.cloud_servers import installed
 
@@ -129,7 +129,7 @@ class Account:
 
     def load(self, name: str, rows: pa.Table) -> str:
         """A new table with these rows; its full name."""
-        with lakehouse.snowflake.session(self.name) as session:
+        with lakehouse.connectors.snowflake.session(self.name) as session:
             load(session, self.table(name), rows)
         return self.table(name)
 

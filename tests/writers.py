@@ -12,10 +12,12 @@ import os
 import sys
 from typing import Any
 
-from lakehouse import delta, ledger, pipeline
+from lakehouse import pipeline
 from lakehouse.config import load_job
+from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import Unavailable
+from lakehouse.runs import ledger
 from lakehouse.sinks.target import Overtaken
 
 

@@ -356,7 +356,7 @@ def _name_problems(job: Job) -> Iterator[str]:
 
 
 def _lineage() -> set[str]:
-    from lakehouse.contract import LINEAGE, REASONS  # here, since it imports pyarrow, which takes its time
+    from lakehouse.schemas import LINEAGE, REASONS  # here, since it imports pyarrow, which takes its time
 
     return {*LINEAGE.names, REASONS}
 

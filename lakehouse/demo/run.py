@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.delta import open_table, rows_of
+from lakehouse.connectors.delta import open_table, rows_of
 from lakehouse.engines import quiet, runtime
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.storage import locate

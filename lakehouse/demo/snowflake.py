@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lakehouse
-from lakehouse import snowflake
 from lakehouse.config import Source, load_job
+from lakehouse.connectors import snowflake
+from lakehouse.connectors.snowflake import Session
+from lakehouse.connectors.snowflake.types import declared
 from lakehouse.demo.run import DATE, LAKE, entry, prepare, step, submit
 from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.report import table_text
-from lakehouse.snowflake import Session
-from lakehouse.snowflake.types import declared
 from lakehouse.sources import delta
+from lakehouse.views.terminal import table_text
 
 CONF = Path("conf/games_snowflake.yaml")
 CHECKOUT = Path(lakehouse.__file__).parents[1]

@@ -32,7 +32,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakehouse.demo.data import FLAGS, LABEL, label_classes
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.model import log_baseline
+from lakehouse.models import log_baseline
 
 EXPERIMENT = "lakehouse-demo"
 TRUSTED_TYPES = ["numpy.dtype"]  # an imputer notes the dtype it was fitted on; skops asks before it rebuilds one

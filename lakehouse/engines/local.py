@@ -15,11 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse import model
-from lakehouse.contract import FAILED
+from lakehouse import models
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.scoring import begin, score_batch
-from lakehouse.staging import Staging, Unit, failed, stage_units
+from lakehouse.schemas import FAILED
+from lakehouse.scoring.score import begin, score_batch
+from lakehouse.scoring.staging import Staging, Unit, failed, stage_units
 
 START_SECONDS = 4.0
 """About what a fresh process needs until it has imported MLflow and loaded a model."""
@@ -98,7 +98,7 @@ def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging
     """
     if rows is None or sample is None:
         return cores
-    predictor = model.load(model_path, staging.digest, staging.method, staging.params)
+    predictor = models.load(model_path, staging.digest, staging.method, staging.params)
     started = time.perf_counter()
     try:
         score_batch(sample, staging.scoring, predictor.predict, begin(staging.scoring))
@@ -187,7 +187,7 @@ def _beside(task: int, work: Sequence[Unit], staging: Staging, model_path: str) 
 
 def _task(task: int, units: Iterable[Unit], staging: Staging, model_path: str) -> list[dict[str, Any]]:
     try:
-        predictor = model.load(model_path, staging.digest, staging.method, staging.params)
+        predictor = models.load(model_path, staging.digest, staging.method, staging.params)
     except LakehouseError as error:
         return [failed(task, error)]
     return stage_units(task, units, staging, predictor.predict)

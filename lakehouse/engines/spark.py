@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from lakehouse import model, scratch
-from lakehouse.engines import quiet, runtime
+from lakehouse import models
+from lakehouse.engines import quiet, runtime, scratch
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
+from lakehouse.scoring.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -204,7 +204,7 @@ class Job:
 
 
 def run_units(
-    job: Job, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: model.Model
+    job: Job, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: models.Model
 ) -> list[dict[str, Any]]:
     """Run the worker with one Spark task a share; the manifest rows of all."""
     if not shares:
@@ -215,7 +215,7 @@ def run_units(
         return job.collect(frame.mapInArrow(functools.partial(_unit_tasks, plan, archive), MANIFEST_DDL))
 
 
-def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: model.Model) -> list[dict[str, Any]]:
+def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: models.Model) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
     with _shipped(job.spark, staging, fetched, []) as (plan, archive):
@@ -285,11 +285,11 @@ def _refuse_unreadable(error: Exception) -> None:
 
 @contextmanager
 def _shipped(
-    spark: SparkSession, staging: Staging, fetched: model.Model, shares: list[list[Unit]]
+    spark: SparkSession, staging: Staging, fetched: models.Model, shares: list[list[Unit]]
 ) -> Iterator[tuple[str, str]]:
     """Ship the plan and the model to the executors; the names they are found by."""
     with scratch.folder() as folder:
-        archive = model.pack(fetched.path, fetched.digest, folder)
+        archive = models.pack(fetched.path, fetched.digest, folder)
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
@@ -336,7 +336,7 @@ def _open(plan: str, archive: str) -> tuple[Staging, list[list[Unit]], Any]:
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))
-    predictor = model.load(SparkFiles.get(archive), staging.digest, staging.method, staging.params)
+    predictor = models.load(SparkFiles.get(archive), staging.digest, staging.method, staging.params)
     return staging, shares, predictor.predict
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import delta
+from lakehouse.connectors import delta
+from lakehouse.connectors.snowflake import Table
 from lakehouse.errors import Blocked, ConfigError, Unavailable
-from lakehouse.scoring import Constraint
-from lakehouse.snowflake import Table
+from lakehouse.scoring.score import Constraint
 from lakehouse.storage import Location, locate, sizes
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.contract import conform, stored_names
-from lakehouse.delta import DataFile, Snapshot, open_table
-from lakehouse.engines.equipment import lacking
+from lakehouse.conditions import Comparison, Where, admits, mask, may_admit, parse_where
+from lakehouse.connectors.delta import DataFile, Snapshot, open_table
+from lakehouse.connectors.spark import lacking
 from lakehouse.errors import ConfigError, Unavailable, nearest
-from lakehouse.predicate import Comparison, Where, admits, mask, may_admit, parse_where
+from lakehouse.schemas import conform, stored_names
 from lakehouse.sources import FILES, FRAME
 from lakehouse.storage import Location, locate, shown, siblings
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import snowflake
+from lakehouse.connectors import snowflake
+from lakehouse.connectors.snowflake import quoted
+from lakehouse.connectors.snowflake.changes import last_changes, tables_beside, tables_in
+from lakehouse.connectors.snowflake.types import as_read, name_of, read_type, typed
 from lakehouse.errors import ConfigError, Unavailable, nearest
-from lakehouse.snowflake import quoted
-from lakehouse.snowflake.changes import last_changes, tables_beside, tables_in
-from lakehouse.snowflake.types import as_read, name_of, read_type, typed
 from lakehouse.sources import CHUNKS
 
 if TYPE_CHECKING:

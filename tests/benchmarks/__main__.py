@@ -21,10 +21,11 @@ from pathlib import Path
 
 import yaml
 
-from lakehouse import ledger, pipeline
+from lakehouse import pipeline
 from lakehouse.config import load_job
 from lakehouse.demo import baseline, data, train
 from lakehouse.engines import runtime
+from lakehouse.runs import ledger
 
 DATE = "2026-01-01"
 TRACKING = "sqlite:///lake/mlflow.db"

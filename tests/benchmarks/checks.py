@@ -35,9 +35,9 @@ SCORES = [
 
 def validate() -> None:
     """The same ten rules by Great Expectations on Spark, over the features and the scores that the job published."""
-    from lakehouse import audit
+    from lakehouse import checks
+    from lakehouse.checks.rules import Other, read_suite
     from lakehouse.engines import spark as engine
-    from lakehouse.rules import Other, read_suite
 
     with engine.session(delta=True) as spark:
         for name, where, path in (
@@ -46,7 +46,7 @@ def validate() -> None:
         ):
             suite = [Other(e, (), "") for e in read_suite(Path(f"{name}.yaml").read_bytes(), name)]
             rows = spark.read.format("delta").load(path).where(where)
-            print(name, [finding.outcome.success for finding in audit.validate(name, suite, rows)])
+            print(name, [finding.outcome.success for finding in checks.validate(name, suite, rows)])
 
 
 def suites() -> None:

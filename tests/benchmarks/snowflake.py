@@ -22,12 +22,14 @@ from pathlib import Path
 
 import yaml
 
-from lakehouse import ledger, pipeline, snowflake
+from lakehouse import pipeline
 from lakehouse.config import load_job
+from lakehouse.connectors import snowflake
 from lakehouse.demo import data, train
 from lakehouse.demo.run import TRACKING
 from lakehouse.demo.snowflake import load
 from lakehouse.engines import local, runtime
+from lakehouse.runs import ledger
 from tests import memory, warehouse
 from tests.benchmarks import plain
 

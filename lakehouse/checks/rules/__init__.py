@@ -1,0 +1,43 @@
+"""Great Expectations' suites, as far as they can be evaluated on Arrow batches while these are scored. Pure.
+
+Great Expectations' own answers on Spark are the measure; an expectation whose answer could differ isn't compiled.
+"""
+
+from lakehouse.checks.rules.catalogue import how_evaluated
+from lakehouse.checks.rules.checks import RowRule
+from lakehouse.checks.rules.compiling import Compiled, Other, compile_suite, overflowing, require_engine, spelled
+from lakehouse.checks.rules.counters import State, dump, merge, observe, start
+from lakehouse.checks.rules.evaluation import observed, unexpected
+from lakehouse.checks.rules.outcomes import Outcome, RowCount, row_outcome, table_outcome
+from lakehouse.checks.rules.row_conditions import Condition, as_given, engine_text, mask
+from lakehouse.checks.rules.suite import Expectation, read_suite
+from lakehouse.checks.rules.tables import TableRule
+
+__all__ = [
+    "Compiled",
+    "Condition",
+    "Expectation",
+    "Other",
+    "Outcome",
+    "RowCount",
+    "RowRule",
+    "State",
+    "TableRule",
+    "as_given",
+    "compile_suite",
+    "dump",
+    "engine_text",
+    "how_evaluated",
+    "mask",
+    "merge",
+    "observe",
+    "observed",
+    "overflowing",
+    "read_suite",
+    "require_engine",
+    "row_outcome",
+    "spelled",
+    "start",
+    "table_outcome",
+    "unexpected",
+]

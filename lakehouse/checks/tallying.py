@@ -1,0 +1,76 @@
+"""A run's manifest, summed up over its workers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse import errors
+from lakehouse.checks import rules
+from lakehouse.checks.rules import RowCount
+from lakehouse.schemas import COUNTS, FAILED, QUARANTINED, SCORED
+
+SUITES = ("features", "scores")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
+    was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
+    keys. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside."""
+
+    scored_files: tuple[Mapping[str, Any], ...]
+    quarantined_files: tuple[Mapping[str, Any], ...]
+    read: int
+    scored: int
+    quarantined: int
+    reasons: Mapping[tuple[str, str], int]
+    checks: Mapping[str, Mapping[str, Any] | None]
+    profiles: Mapping[str, Sequence[Mapping[str, Any]]]
+    hopeless: bool = False
+    keys: Sequence[Mapping[str, Any]] = ()
+
+
+def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
+    """Sum the manifest's rows up. Raises the error that a worker reported, and RuntimeError if a row is missing."""
+    for row in manifest:
+        if row["kind"] == FAILED:
+            failure = json.loads(row["detail"])
+            raise getattr(errors, failure["kind"], errors.LakehouseError)(failure["message"])
+    details = [json.loads(row["detail"]) for row in manifest if row["kind"] == COUNTS]
+    reasons: Counter[tuple[str, str]] = Counter()
+    for detail in details:
+        reasons.update({(rule, column): count for rule, column, count in detail["reasons"]})
+    files = {kind: tuple(row for row in manifest if row["kind"] == kind) for kind in (SCORED, QUARANTINED)}
+    read, scored, quarantined = (sum(d[k] for d in details) for k in ("read", "scored", "quarantined"))
+    in_files = tuple(sum(row["rows"] for row in files[kind]) for kind in (SCORED, QUARANTINED))
+    if read != scored + quarantined or in_files != (scored, quarantined):
+        raise RuntimeError(
+            f"rows are missing: read {read}, scored {scored}, quarantined {quarantined}, in files {in_files}"
+        )
+    checks = {suite: _merged([d["checks"][suite] for d in details if suite in d["checks"]]) for suite in SUITES}
+    profiles: dict[str, list[Mapping[str, Any]]] = {}
+    for detail in details:
+        for name, dump in detail["profiles"].items():
+            profiles.setdefault(name, []).append(dump)
+    return Tally(
+        files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles,
+        any(d["hopeless"] for d in details), [d["keys"] for d in details if d["keys"]],
+    )  # fmt: skip
+
+
+def _merged(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What several workers counted of one suite, as one."""
+    if not dumps:
+        return None
+    counts = [RowCount() for _ in dumps[0]["rows"]]
+    for dump in dumps:
+        for count, more in zip(counts, dump["rows"], strict=True):
+            count.merge(RowCount.from_dict(more))
+    return {
+        "rows": counts,
+        "tables": rules.merge([dump["tables"] for dump in dumps]),
+    }

@@ -1,0 +1,221 @@
+"""Whether the keys of a run's scored rows are unique: each worker hashes its own, the driver looks for equal hashes.
+
+A worker writes its hashes, sorted, to sidecar files beside its staged files, 8 bytes a row, and says in which ranges
+its keys rise. Where all ranges are apart, every key is unique and no sidecar is read. Otherwise the driver goes through
+the hashes, one part of the 64-bit numbers after the other; of the keys, only those with equal hashes are read.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.checks.hashes import Hashes, hashed, normalised, ordered
+from lakehouse.errors import LakehouseError
+from lakehouse.storage import Location, create_file, remove
+
+if TYPE_CHECKING:
+    from lakehouse.checks import Tally
+    from lakehouse.scoring.staging import Staging
+
+SIDECAR_ROWS = 1 << 21
+"""A worker holds so many hashes (16 MB), then sorts and writes them."""
+PARTS = 256
+"""A sidecar begins with how many of its hashes are below the end of each 256th of the 64-bit numbers."""
+AT_ONCE = 1 << 24
+"""The driver reads hashes of so many rows (128 MB) at a time, and sorts them a 256th after the other: in the cache."""
+CHECKED = 100_000
+"""Keys of equal hash that are looked up in the staged files; with more, the count is a lower bound."""
+_RANGES = 512
+_SHIFT = np.uint64(56)
+_COUNT = "__rows"
+
+
+@dataclass
+class Keys:
+    """A worker's keys. `ranges`: of the first key, a batch each, as `ordered` numbers; None once they don't rise."""
+
+    names: Sequence[str]
+    root: Location
+    folder: str
+    task: int
+    held: Hashes | None = None
+    rows: int = 0
+    ranges: list[tuple[int, int]] | None = field(default_factory=list)
+    sidecars: list[str] = field(default_factory=list)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the keys of scored rows in."""
+        if batch.num_rows == 0:
+            return
+        columns = [batch.column(name) for name in self.names]
+        self._follow(columns[0])
+        found = hashed([normalised(column) for column in columns])
+        if self.held is None:
+            self.held = np.empty(SIDECAR_ROWS, np.uint64)
+        while len(found):
+            taken = found[: SIDECAR_ROWS - self.rows]
+            self.held[self.rows : self.rows + len(taken)] = taken
+            self.rows, found = self.rows + len(taken), found[len(taken) :]
+            if self.rows == SIDECAR_ROWS:
+                self._write()
+
+    def _follow(self, column: pa.Array) -> None:
+        numbers = None if self.ranges is None else ordered(column)
+        if self.ranges is None or numbers is None or not (numbers[1:] > numbers[:-1]).all():
+            self.ranges = None
+            return
+        self.ranges.append((int(numbers[0]), int(numbers[-1])))
+        if len(self.ranges) > 2 * _RANGES:
+            self.ranges = _joined(self.ranges)
+
+    def _write(self) -> None:
+        assert self.held is not None  # whoever calls has rows
+        found = self.held[: self.rows]
+        found.sort()
+        ends = np.searchsorted(found >> _SHIFT, np.arange(PARTS, dtype=np.uint64), side="right")
+        path = f"{self.folder}/keys-{self.task:05d}-{uuid.uuid4().hex}.hashes"
+        with create_file(self.root.join(path)) as sidecar:
+            sidecar.write(ends.astype(np.int64).tobytes())
+            sidecar.write(found)
+        self.sidecars.append(path)
+        self.rows = 0
+
+    def close(self) -> dict[str, Any] | None:
+        """Write what is held; what the manifest says of the keys, None where there are none."""
+        if self.rows:
+            self._write()
+        if not self.sidecars:
+            return None
+        return {"ranges": None if self.ranges is None else _joined(self.ranges), "sidecars": self.sidecars}
+
+
+def watched(staging: Staging, task: int, folder: str) -> Keys | None:
+    """What a worker tells its keys, None where the job does not ask whether they are unique."""
+    return Keys(staging.scoring.keys, staging.scored_root, folder, task) if staging.unique_keys else None
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
+    """Ranges as few ones, None where they overlap. Joined over the smallest gaps: other workers' lie in large ones."""
+    inorder = sorted(map(tuple, ranges))
+    gaps = [after[0] - before[1] for before, after in pairwise(inorder)]
+    if any(gap <= 0 for gap in gaps):
+        return None
+    parted = sorted(sorted(range(len(gaps)), key=gaps.__getitem__, reverse=True)[: _RANGES - 1])
+    starts, ends = [0, *(gap + 1 for gap in parted)], [*parted, len(inorder) - 1]
+    return [(inorder[start][0], inorder[end][1]) for start, end in zip(starts, ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Keys that several rows have: how many, whether there are more, and some of them as rows with their count."""
+
+    keys: int = 0
+    more: bool = False
+    examples: tuple[tuple[Mapping[str, Any], int], ...] = ()
+
+    def __str__(self) -> str:
+        some = "; ".join(f"{', '.join(f'{k}={v}' for k, v in key.items())} ×{count:,}" for key, count in self.examples)
+        many = f"{'at least ' if self.more else ''}{self.keys:,} key{'' if self.keys == 1 else 's'}"
+        return f"{many} occur{'s' if self.keys == 1 else ''} more than once in this run, such as {some}"
+
+
+def repeated(staging: Staging, tally: Tally, shown: int = 3) -> Repeated:
+    """The keys that several of the run's scored rows have. Takes the sidecars away."""
+    sidecars = [path for keys in tally.keys for path in keys["sidecars"]]
+    try:
+        ranges = [keys["ranges"] for keys in tally.keys]
+        if None not in ranges and _apart([r for some in ranges for r in some]):
+            return Repeated()
+        suspects, more = _suspects(staging.scored_root, sidecars)
+        if not len(suspects):
+            return Repeated()
+        paths = [str(file["path"]) for file in tally.scored_files]
+        return _looked_up(staging.scored_root, paths, staging.scoring.keys, suspects, more, shown)
+    finally:
+        with suppress(LakehouseError, OSError), ThreadPoolExecutor(8) as pool:  # what stays, `lakehouse sweep` finds
+            list(pool.map(lambda path: remove(staging.scored_root.join(path)), sidecars))
+
+
+def _apart(ranges: Sequence[tuple[int, int]]) -> bool:
+    return all(before[1] < after[0] for before, after in pairwise(sorted(ranges)))
+
+
+def _suspects(root: Location, sidecars: Sequence[str]) -> tuple[Hashes, bool]:
+    """The first hashes that occur more than once, in order, and whether there are more."""
+    filesystem, found, many = root.filesystem(), [np.empty(0, np.uint64)], 0
+
+    def read(path: str, begin: int, end: int) -> bytes:
+        with filesystem.open_input_file(f"{root.path}/{path}") as file:
+            return bytes(file.read_at(8 * (end - begin), 8 * begin))
+
+    with ThreadPoolExecutor(8) as pool:
+        heads = list(pool.map(lambda path: np.frombuffer(read(path, 0, PARTS), np.int64), sidecars))
+        ends = np.array([np.concatenate([[0], head]) for head in heads])
+        for first, last in _shares(ends.sum(axis=0)):
+            begins = ends[:, first]
+            some = pool.map(read, sidecars, PARTS + begins, PARTS + ends[:, last])
+            hashes = [np.frombuffer(held, np.uint64) for held in some]
+            bounds = (ends[:, first : last + 1] - begins[:, None]).T
+            for twice in map(partial(_twice, hashes), bounds, bounds[1:]):
+                found.append(twice)
+                many += len(twice)
+                if many > CHECKED:
+                    return np.concatenate(found)[:CHECKED], True
+    return np.concatenate(found), False
+
+
+def _twice(hashes: Sequence[Hashes], starts: Sequence[int], ends: Sequence[int]) -> Hashes:
+    """The hashes that occur more than once between these bounds of each sidecar's, in order."""
+    some = np.sort(np.concatenate([of[start:end] for of, start, end in zip(hashes, starts, ends, strict=True)]))
+    again: Hashes = some[1:][some[1:] == some[:-1]]
+    return np.unique(again)
+
+
+def _shares(ends: Any) -> Iterator[tuple[int, int]]:
+    """The parts as ranges of them that have `AT_ONCE` hashes at most, unless one part alone has more."""
+    first = 0
+    for last in range(1, PARTS + 1):
+        if last == PARTS or ends[last + 1] - ends[first] > AT_ONCE:
+            yield first, last
+            first = last
+
+
+def _looked_up(
+    root: Location, paths: Sequence[str], names: Sequence[str], suspects: Hashes, more: bool, shown: int
+) -> Repeated:
+    """The keys with these hashes that staged rows really have several times."""
+    filesystem, keys, counted = root.filesystem(), list(names), list[pa.Table]()
+    for path in paths:
+        with pq.ParquetFile(f"{root.path}/{path}", filesystem=filesystem) as file:
+            for batch in file.iter_batches(columns=keys, use_threads=False):
+                columns = [normalised(batch.column(name)) for name in keys]
+                found = hashed(columns)
+                at = np.minimum(np.searchsorted(suspects, found), len(suspects) - 1)
+                rows = pa.table(dict(zip(keys, columns, strict=True))).filter(pa.array(suspects[at] == found))
+                ones = pa.array(np.ones(rows.num_rows, np.int64))
+                counted.append(rows.append_column(_COUNT, ones))
+                if sum(part.num_rows for part in counted) > 4 * CHECKED:
+                    counted = [_summed(counted, keys)]
+    summed = _summed(counted, keys)
+    twice = summed.filter(pc.greater(summed.column(len(keys)), 1))
+    some = twice.slice(0, shown).to_pylist()
+    examples = tuple(({name: row[name] for name in keys}, row[_COUNT]) for row in some)
+    return Repeated(twice.num_rows, more, examples)
+
+
+def _summed(parts: Sequence[pa.Table], keys: list[str]) -> pa.Table:
+    whole = pa.concat_tables(parts).rename_columns([*keys, _COUNT])
+    summed = whole.group_by(keys, use_threads=False).aggregate([(_COUNT, "sum")])
+    return summed.select([*keys, f"{_COUNT}_sum"]).rename_columns([*keys, _COUNT])

@@ -1,0 +1,1 @@
+"""The command line: commands and what `init` drafts. What people read of a run is written by `views`."""

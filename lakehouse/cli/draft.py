@@ -1,0 +1,176 @@
+"""`lakehouse init`: a first job file from a model and a table, with what was found in both."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from lakehouse import models
+from lakehouse.config import Model as ModelConfig
+from lakehouse.config import json_schema
+from lakehouse.connectors.delta import Snapshot, open_table
+from lakehouse.engines import scratch
+from lakehouse.errors import ConfigError, LakehouseError, nearest
+from lakehouse.models.conversions import asked_way, type_name, way
+from lakehouse.schemas import finder
+from lakehouse.storage import locate, shown, siblings
+
+_ANY = ("pickle", "code", "python_function")  # nothing is loaded here, only described
+
+
+def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> Path:
+    """Write the job file; its path. Raises ConfigError where it exists already, or model or table don't."""
+    config = ModelConfig(uri=uri, tracking_uri=tracking_uri, trust=_ANY)
+    if out is not None:
+        _refuse_existing(out)
+    location = locate(table)
+    snapshot = open_table(location)
+    if snapshot is None:
+        hint = nearest(location.path.rsplit("/", 1)[-1], siblings(location))
+        raise ConfigError(f"there is no Delta table at {shown(location)}; {hint}")
+    resolved = models.resolve(config)
+    target = out or Path("conf") / f"{resolved.name}.yaml"
+    _refuse_existing(target)
+    with scratch.folder() as folder:
+        found = models.fetch(config, resolved, folder)
+        needed = [what for what, _ in models.needs_of(found)]
+        classes = () if needed else _classes(found)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    schema = target.with_name("job.schema.json")
+    if not schema.exists():
+        schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
+    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes))
+    return target
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise ConfigError(f"{target} is there already: name another file with --out")
+
+
+def _classes(found: models.Model) -> tuple[Any, ...]:
+    """The labels of a classifier that gives probabilities; none for other models, and where it can't be loaded."""
+    try:
+        return models.load(found.path, found.digest, "predict_proba", ()).classes or ()
+    except LakehouseError:  # the first run says why; here it only makes the draft shorter
+        return ()
+
+
+def _text(
+    found: models.Model, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str],
+    classes: tuple[Any, ...],
+) -> str:  # fmt: skip
+    inputs = models.inputs_of(found)
+    renames, notes = _match(inputs, snapshot.schema)
+    used = {renames.get(name, name) for name, _, _ in inputs}
+    key, others = _key(snapshot, used)
+    day = next((c for c in snapshot.partition_columns if _is_day(snapshot.schema.field(c))), None)
+    source = {"type": "delta", "table": table} | ({"where": f"{day} = '{{date}}'"} if day else {})
+    chosen: dict[str, object] = {"uri": uri}
+    if tracking_uri:
+        chosen["tracking_uri"] = tracking_uri
+    chosen |= {"method": "predict_proba"} if classes else {}
+    scored = f"{_beside(table)}/{found.name}_scores"
+    sections: list[tuple[str, Mapping[str, object]]] = [
+        (f"scores {table} with {found.name} v{found.version}", {"job": found.name}),
+        ("where the rows to score are read", {"source": source}),
+        (
+            "method: predict_proba gives the probabilities of a classifier's classes, with, say,\n"
+            "# predictions: {probability: {class: 1}}"
+            if not classes
+            else "which model scores them",
+            {"model": chosen},
+        ),
+        (f"identifies a row; other columns: {', '.join(others) or 'none'}", {"keys": [key]}),
+        ("further columns of the table for the scored table", {"keep": []}),
+    ]
+    if classes:
+        sections.append(("columns of the scored table", {"predictions": _predictions(classes)}))
+    if renames:
+        sections.append(("feature of the model: column of the table", {"features": {"rename": renames}}))
+    if day:
+        sections.append(("what a run replaces", {"slice": {"score_date": "{date}"}}))
+    aside = {"table": f"{scored}_quarantine", "max_fraction": 0.01}
+    sections += [
+        ("rows that can't be scored go there, and how many may; features, scores: Great Expectations suites",
+         {"checks": {"quarantine": aside}}),
+        ("the scored table", {"sinks": [{"type": "delta", "table": scored}]}),
+    ]  # fmt: skip
+    head = ["# yaml-language-server: $schema=job.schema.json", "# The model's signature:"]
+    head += [f"#   {name}: {type_name(kind)}{'' if required else ', may be null'}" for name, kind, required in inputs]
+    head += [f"# {note}" for note in notes]
+    if needed:
+        head.append(
+            f"# TODO: not safe to load; if you trust whoever logged it, add model: {{trust: [{', '.join(needed)}]}}"
+        )
+    body = [
+        f"# {why}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=False)}" for why, content in sections
+    ]
+    return "\n".join([*head, "", *body])
+
+
+def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tuple[dict[str, str], list[str]]:
+    """Renames for features whose column is spelt otherwise, and notes on those that don't fit."""
+    renames, notes = {}, []
+    find = finder(schema.names, case_insensitive=True)
+    for name, kind, required in inputs:
+        column = find(name)
+        if column is None:
+            close = difflib.get_close_matches(name, schema.names, n=1, cutoff=0.8)
+            column = close[0] if close else None
+        if column is None and not required:
+            notes.append(f"{name!r} is optional and has no column: it is left out")
+            continue
+        if column is None:
+            notes.append(f"TODO: no column for the feature {name!r}: add features: {{rename: {{{name}: …}}}}")
+            continue
+        if column != name:
+            renames[name] = column
+        given = schema.field(column).type
+        how = way(given, kind)
+        if how:
+            notes.append(f"{column!r} ({given}) becomes {type_name(kind)} {how}")
+        elif how is None and asked_way(given, kind) is not None:
+            word = f"features: {{cast: {{{name}: {type_name(kind)}}}}}"
+            notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}; if it is meant so: {word}")
+        elif how is None:
+            notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}, which it does not become")
+    return renames, notes
+
+
+def _key(snapshot: Snapshot, used: set[str]) -> tuple[str, list[str]]:
+    """The likeliest key, and the columns that are neither key nor feature."""
+    free = [c for c in snapshot.schema.names if c not in used and c not in snapshot.partition_columns]
+    # Sorting is stable: of equals the first column of the table.
+    ranked = sorted(free, key=lambda c: (not c.lower().endswith("id"), not _plain(snapshot.schema.field(c))))
+    key = ranked[0] if ranked else snapshot.schema.names[0]
+    return key, [c for c in free if c != key]
+
+
+def _plain(field: pa.Field) -> bool:
+    return bool(pa.types.is_integer(field.type) or pa.types.is_string(field.type))
+
+
+def _is_day(field: pa.Field) -> bool:
+    return bool(pa.types.is_date(field.type) or ("date" in field.name.lower() and pa.types.is_string(field.type)))
+
+
+def _beside(table: str) -> str:
+    """The folder for the scored table: that of the features' table, or `scores` beside a folder of features."""
+    path = table.rstrip("/") if "://" in table or Path(table).name else str(Path(table).resolve())
+    parent = path.rpartition("/")[0] or "."
+    folder = parent.removesuffix("features")
+    return f"{folder}scores" if folder != parent and (not folder or folder.endswith("/")) else parent
+
+
+def _predictions(classes: tuple[Any, ...]) -> dict[str, object]:
+    """The probability of the second of two classes, of each of more."""
+    if len(classes) == 2:
+        return {"probability": {"class": classes[1]}}
+    return {f"probability_{label}": {"class": label} for label in classes}

@@ -1,0 +1,115 @@
+"""An MLflow client for a job, and what its errors and those of the stores behind it mean for a run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import ConfigError, LakehouseError, Unavailable
+from lakehouse.models.loading import QUIET, environment
+
+if TYPE_CHECKING:
+    from lakehouse.config import Model as ModelConfig
+
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_STORES = ("botocore.", "boto3.", "azure.", "google.", "requests.", "urllib3.", "sqlalchemy.")
+_LOGINS = {
+    "mlflow": "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "botocore": "AWS's own settings, such as AWS_PROFILE",
+    "azure": "Azure's own settings, such as AZURE_STORAGE_CONNECTION_STRING",
+    "google": "Google's own settings, such as GOOGLE_APPLICATION_CREDENTIALS",
+}
+"""Where the credentials come from, by the package that asks for them."""
+
+
+@contextmanager
+def connected(config: ModelConfig) -> Iterator[Any]:
+    """An MLflow client for the job's tracking and registry, with time-outs fit for a scheduled job.
+
+    MLflow's settings are set only until it ends, and where nobody has set them. Within, errors of MLflow and of the
+    stores behind it become ConfigError or Unavailable.
+    """
+    with environment({k: v for k, v in (_PATIENCE | QUIET).items() if k not in os.environ}), telling("MLflow"):
+        import mlflow
+
+        tracking = config.tracking_uri or mlflow.get_tracking_uri()
+        registry = config.registry_uri or (tracking if config.tracking_uri else mlflow.get_registry_uri())
+        for uri in (tracking, registry):
+            file = uri.removeprefix("sqlite:///")
+            if uri.startswith("sqlite:///") and not Path(file).exists():
+                raise ConfigError(f"MLflow: there is no database {file!r} ({uri}); set model.tracking_uri")
+        with telling(f"MLflow at {_shown(tracking)}"):
+            client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=registry)
+        yield client
+
+
+def _shown(text: str) -> str:
+    """A text whose URIs are without the user and the password that they may hold."""
+    return re.sub(r"//[^/\s]*@", "//", text)
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Errors of MLflow and of stores within become ours; what they don't explain stays as it is."""
+    try:
+        yield
+    except LakehouseError:
+        raise
+    except Exception as error:
+        ours = told(error, what)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def told(error: Exception, what: str) -> LakehouseError | None:
+    """An error of MLflow or of an artifact store as ours, None for one that neither has raised.
+
+    What a person must mend is a ConfigError: a login (401), a permission (403), what is not there (404), an address
+    that is none. What may pass by itself is Unavailable: time-outs, refused connections, a server's own faults.
+    """
+    package = type(error).__module__.partition(".")[0]
+    known = package == "mlflow" or type(error).__module__.startswith(_STORES) or isinstance(error, OSError)
+    if isinstance(error, ImportError):
+        return ConfigError(f"{what}: MLflow needs {error.name} for it: install it beside MLflow")
+    if not known:
+        return None
+    said, status = first_line(error), status_of(error)
+    if status == 401 or "Credentials" in type(error).__name__:
+        return ConfigError(f"{what}: not logged in: {said}; set {_LOGINS.get(package, 'the credentials')}")
+    if status == 403 or isinstance(error, PermissionError):
+        return ConfigError(f"{what}: no permission: {said}")
+    if status == 404 or isinstance(error, FileNotFoundError):
+        return ConfigError(f"{what}: not found: {said}")
+    if status == 400 or "maintenance mode" in said:
+        return ConfigError(f"{what}: {said}; see model.tracking_uri and model.registry_uri")
+    if isinstance(error, NotADirectoryError | IsADirectoryError):
+        return ConfigError(f"{what}: {said}")
+    if "timeout" in f"{type(error).__name__} {said}".lower() or "timed out" in said:
+        return Unavailable(f"{what}: no answer in time: {said}")
+    return Unavailable(f"{what} can't be reached: {said}")
+
+
+def status_of(error: Exception) -> int | None:
+    """The HTTP status that an error stands for, as far as it says one."""
+    if hasattr(error, "get_http_status_code"):
+        invalid = type(error).__name__.startswith("Unsupported") or type(error).__name__ == "InvalidUrlException"
+        return 400 if invalid else int(error.get_http_status_code())
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return found if isinstance(found, int) else None
+    found = (
+        getattr(error, "status_code", None) or getattr(response, "status_code", None) or getattr(error, "code", None)
+    )
+    return found if isinstance(found, int) else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, and the next where the first only announces it; no password is in it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return _shown(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))

@@ -1,0 +1,161 @@
+"""A model's signature against a table: which column is which feature, in which type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse.errors import ConfigError, ModelRefused, nearest
+from lakehouse.models.conversions import NAMES, asked_way, is_list, type_name, way
+from lakehouse.models.registry import Model
+from lakehouse.schemas import Feature, column_of, finder, widens
+
+if TYPE_CHECKING:
+    from lakehouse.config import Features
+
+_DTYPES = {"float64": pa.float64(), "float32": pa.float32(), "int64": pa.int64(), "int32": pa.int32()}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is given. `matrix`: as one 2-D array; `converts`, `left_out`: what a person should know of it."""
+
+    features: tuple[Feature, ...]
+    matrix: bool
+    converts: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    name: str | int
+    type: pa.DataType
+    required: bool
+
+
+def inputs_of(model: Model) -> list[tuple[str, pa.DataType, bool]]:
+    """Name, type and required of the features in the model's signature; none for a model that takes a tensor."""
+    if model.signature[0].get("type") == "tensor":
+        return []
+    return [(str(w.name), w.type, w.required) for w in (_column_spec(spec, model.uri) for spec in model.signature)]
+
+
+def features_of(model: Model, config: Features, schema: pa.Schema, table: str, *, set_aside: bool = False) -> Inputs:
+    """The model's inputs against the table's columns, and how each becomes what the model is given.
+
+    An optional feature without a column is left out, as pyfunc does. `set_aside`: the table is one of quarantine, where
+    a value may stand in a wider type than it came in, from which it goes back.
+    Raises ConfigError for a feature without a column, and for a column that does not become its type by itself.
+    """
+    inputs: Sequence[dict[str, Any]] = model.signature
+    matrix = inputs[0].get("type") == "tensor"
+    wanted = (
+        list(_tensor(inputs, config, schema, model.uri)) if matrix else [_column_spec(s, model.uri) for s in inputs]
+    )
+    names = [str(w.name) for w in wanted]
+    if unknown := next((name for name in config.rename if name not in names), None):
+        raise ConfigError(f"features.rename: the model has no feature {unknown!r}, {nearest(unknown, names)}")
+    features, told, left_out = list[Feature](), list[str](), list[str]()
+    find = finder(schema.names, config.match == "case_insensitive")
+    for w in wanted:
+        named = config.rename.get(str(w.name), str(w.name))
+        column = find(named)
+        if column is None and not w.required and str(w.name) not in config.rename:
+            left_out.append(_left_out(w, schema))
+            continue
+        if column is None:
+            raise ConfigError(
+                f"the model's feature {str(w.name)!r} has no column {named!r} in {table}, "
+                f"{nearest(named, schema.names)} (features.rename maps a feature to another column)"
+            )
+        given = schema.field(column).type
+        back = w.type if set_aside and widens(w.type, given) else None
+        feature, how = _feature(w, column, given, config.cast, table, back)
+        features.append(feature)
+        told += [how] if how else []
+    if not features:
+        raise ConfigError(f"{table} has none of the model's features: {', '.join(names)}")
+    used = {*names, *(f.column for f in features)}
+    if unused := next((name for name in config.cast if name not in used), None):
+        raise ConfigError(f"features.cast: {unused!r} is no feature and no feature's column, {nearest(unused, used)}")
+    return Inputs(tuple(features), matrix, tuple(told), tuple(left_out))
+
+
+def _feature(
+    wanted: _Wanted, column: str, given: pa.DataType, casts: Mapping[str, str], table: str, back: pa.DataType | None
+) -> tuple[Feature, str]:
+    """The feature that a column is, and how it becomes it, in words; nothing where it is it already."""
+    name, kind = str(wanted.name), wanted.type
+    asked = casts.get(name, casts.get(column))
+    cast = NAMES[asked] if asked is not None else back
+    first, then = (None, given) if cast is None else (asked_way(given, cast), cast)
+    if cast is not None and first is None:
+        raise ConfigError(f"features.cast: column {column!r} of {table} is {given}, which does not become {asked}")
+    how = way(then, kind)
+    if how is None:
+        what = f"the model's feature {name!r} is {type_name(kind)}, column {column!r} of {table} is {given}"
+        what += f", cast to {asked}" if asked else ""
+        raise ConfigError(f"{what}: {_remedy(name, given, kind)}")
+    how = ", ".join(dict.fromkeys(part for part in (first, how) if part))
+    told = f"{column} ({given}) to {type_name(kind)} {how}" if how else ""
+    return Feature(wanted.name, column, kind, wanted.required, cast), told
+
+
+def _remedy(name: str, given: pa.DataType, kind: pa.DataType) -> str:
+    if not is_list(kind) and asked_way(given, kind) is not None:
+        return (
+            f"no lossless cast; if its values are meant so, add features: {{cast: {{{name}: {type_name(kind)}}}}} "
+            "(rows whose value does not become one are set aside)"
+        )
+    return "no lossless cast; cast it where the table is written, or log the model with that type"
+
+
+def _left_out(wanted: _Wanted, schema: pa.Schema) -> str:
+    other = column_of(schema, str(wanted.name), case_insensitive=True)
+    hint = f", though it has {other!r}: features: {{rename: {{{wanted.name}: {other}}}}}" if other else ""
+    return f"{wanted.name} (optional, the table has no such column{hint})"
+
+
+def _column_spec(spec: dict[str, Any], uri: str) -> _Wanted:
+    kind = _type(spec)
+    name = spec.get("name")
+    if kind is None or name is None or name == "":
+        known = ", ".join(NAMES)
+        raise ModelRefused(
+            f"{uri}: the signature's input {spec} is not supported: named columns of {known} or arrays of them are"
+        )
+    return _Wanted(name if isinstance(name, int) else str(name), kind, bool(spec.get("required", True)))
+
+
+def _type(spec: Mapping[str, Any]) -> pa.DataType | None:
+    """The Arrow type of a column or of the items of an array, None for one that is not handed on."""
+    if spec.get("type") == "array" and isinstance(spec.get("items"), Mapping):
+        item = _type(spec["items"])
+        return item and pa.list_(item)
+    return NAMES.get(str(spec.get("type")))
+
+
+def _tensor(inputs: Sequence[dict[str, Any]], config: Features, schema: pa.Schema, uri: str) -> Iterator[_Wanted]:
+    """The columns of the model's one tensor: one each, or one that holds all of a row in a list."""
+    spec = inputs[0].get("tensor-spec", {})
+    shape, kind = spec.get("shape", []), _DTYPES.get(str(spec.get("dtype")))
+    if len(inputs) != 1 or len(shape) != 2 or kind is None:
+        raise ModelRefused(f"{uri}: the signature's tensor {inputs} is not supported: one of rows × columns is")
+    named = config.tensor
+    column = column_of(schema, named[0], config.match == "case_insensitive") if len(named) == 1 else None
+    if column is not None and is_list(schema.field(column).type):
+        if shape[1] < 1:
+            raise ConfigError(
+                f"features.tensor: {column!r} is a list, and the model does not say of how many values: log it "
+                "with a tensor of as many columns, or name a column a value"
+            )
+        kind, shape = pa.list_(kind, shape[1]), [-1, 1]
+    if len(named) != shape[1] and (shape[1] != -1 or not named):
+        raise ConfigError(
+            f"features.tensor: the model takes a tensor of {shape[1]} columns, {len(named)} are named: "
+            "list the table's columns in the tensor's order, or the one that holds them as a list"
+        )
+    yield from (_Wanted(name, kind, True) for name in named)

@@ -1,0 +1,73 @@
+"""A job whose tables are named by `{date}` has as many of them, and of what lies beside them, as there are dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from lakehouse.planning.plan import quarantine_of
+from lakehouse.runs.ledger import state_of
+from lakehouse.storage import Location, locate, siblings
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+Load = Callable[[str], "Job"]
+"""Fills the job file in with a date."""
+_ANY, _OTHER = "2000-01-01", "2000-01-02"
+
+
+def with_states(load: Load) -> list[Job]:
+    """The job, filled in once for each state folder that is there: once, unless these are named by the date."""
+    return _filled_in(load, state_of)
+
+
+def with_quarantines(load: Load) -> list[Job]:
+    """The job, filled in once for each quarantine table that is there, as `with_states`."""
+    return _filled_in(load, _aside)
+
+
+def with_tables(load: Load) -> list[Job]:
+    """The job, filled in once for each date of which a scored table, a quarantine table or a state folder is there."""
+    return _filled_in(load, state_of, _scored, _aside)
+
+
+def _filled_in(load: Load, *places: Callable[[Job], Location | None]) -> list[Job]:
+    days: set[str] = set()
+    for place in places:
+        here = place(load(_ANY))
+        if here is not None and here != place(load(_OTHER)):
+            days.update(_days(here))
+    return [load(day) for day in sorted(days, reverse=True)] or [load(_ANY)]
+
+
+def _scored(job: Job) -> Location | None:
+    return locate(job.delta_sink.table) if job.delta_sink else None
+
+
+def _aside(job: Job) -> Location | None:
+    table = quarantine_of(job)
+    return locate(table.table) if table.type == "delta" else None
+
+
+def _days(place: Location) -> list[str]:
+    """The dates for which there is a folder, where it is the first in the path whose name has one."""
+    above, _, rest = place.uri.partition(_ANY)
+    inside = rest.split("/", 1)
+    below = f"/{inside[1]}" if len(inside) > 1 else ""
+    named = replace(place, uri=place.uri.removesuffix(below), path=place.path.removesuffix(below))
+    first, *others = [re.escape(part) for part in f"{above.rpartition('/')[2]}{_ANY}{inside[0]}".split(_ANY)]
+    pattern = rf"{first}(\d{{4}}-\d\d-\d\d)" + r"\1".join(others)
+    found = (re.fullmatch(pattern, folder) for folder in siblings(named))
+    return [match[1] for match in found if match and _is_date(match[1])]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:  # such as 2026-02-30
+        return False
+    return True

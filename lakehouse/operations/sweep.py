@@ -1,0 +1,125 @@
+"""Left-overs of runs: files and tables that nobody needs, of runs that are finished or dead; listed, and removed.
+
+A run in progress says so in a lease beside its staged files; a run that waits to be finished has an intent. Files that
+a table's log knows, be it only as removed ones that time travel may still ask for, are VACUUM's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lakehouse.connectors import delta
+from lakehouse.connectors.snowflake import Table
+from lakehouse.planning import quarantine
+from lakehouse.planning.plan import staging_folders
+from lakehouse.runs import lease, ledger
+from lakehouse.sinks.snowflake import loading
+from lakehouse.sinks.target import place
+from lakehouse.storage import Location, folders, locate, remove, shown, tree
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+PREFIX = "run-"
+_WAITS = "waits to be finished by the next run of its job"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A run's folder below a table. `files` are those that may go, none where `kept` says why they must stay."""
+
+    table: str
+    run_id: str
+    files: int
+    bytes: int
+    kept: str | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A run's folder as it was found: what in it no log knows, and why it must stay."""
+
+    files: Mapping[str, int]
+    kept: str | None
+
+
+def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
+    """The left-overs in the job's scored and quarantine tables; removed if `take_away`.
+
+    Raises Unavailable where the storage can't be reached.
+    """
+    named, state = [*job.sinks, *quarantine.tables(job)], ledger.state_of(job)
+    folders_of = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
+    found = [left for table in folders_of for left in _swept(table, state, take_away)]
+    for sink in named:
+        if sink.type == "snowflake":
+            found += _swept_in_snowflake(Table.parse(place(sink)), folders_of, state, take_away)
+    return found
+
+
+def _swept_in_snowflake(
+    table: Table, folders_of: Sequence[Location], state: Location, take_away: bool
+) -> Iterator[Leftover]:
+    """Uploaded files and tables that took rows. Whoever uploads has a lease on its staged files, or an intent."""
+    found = loading.left_over(table)
+
+    def kept(runs: Iterable[str]) -> dict[str, str]:
+        why = dict.fromkeys(ledger.waiting(state), _WAITS)
+        for folder in folders_of:
+            why |= lease.alive(folder, {run: lease.read(folder, run) for run in runs})
+        return why
+
+    stays = kept(found)
+    for run, (files, size) in found.items():
+        if take_away and run not in stays:
+            stays |= kept([run])  # one that was taken for dead may have woken up
+        yield Leftover(table.shown, run, files, size, stays.get(run))
+        if take_away and run not in stays:
+            loading.remove_left_over(table, run)
+
+
+def _swept(table: Location, state: Location, take_away: bool) -> Iterator[Leftover]:
+    found = _look(table, state)
+    if take_away and any(seen.kept is None for seen in found.values()):
+        found = _agreed(found, _look(table, state))  # one that was taken for dead may have woken up, and published
+    for run, seen in found.items():
+        yield Leftover(shown(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
+        if take_away and seen.kept is None:
+            for path in seen.files:
+                remove(table.join(f"{PREFIX}{run}", path))
+            lease.end(table, run)
+
+
+def _agreed(first: Mapping[str, _Seen], then: Mapping[str, _Seen]) -> dict[str, _Seen]:
+    """What both looks found: a run is kept that either of them keeps, a file may go that both would take."""
+    return {
+        run: _Seen(
+            {path: size for path, size in first[run].files.items() if path in seen.files},
+            first[run].kept or seen.kept,
+        )
+        for run, seen in then.items()
+        if run in first
+    }
+
+
+def _look(table: Location, state: Location) -> dict[str, _Seen]:
+    runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
+    # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
+    leases = {run: lease.read(table, run) for run in runs}
+    alive = lease.alive(table, leases)
+    states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
+    waiting = {run for place in states for run in ledger.waiting(place)}
+    snapshot = delta.open_table(table)
+    unknown = None if snapshot is None else snapshot.unknown_files()
+    found = {}
+    for run in runs:
+        there = tree(table.join(f"{PREFIX}{run}")).items()
+        files = {path: size for path, size in there if not path.endswith(lease.NAME)}
+        if unknown is not None:
+            files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
+        kept = alive.get(run) or (_WAITS if run in waiting else None)
+        if files or kept or leases[run]:
+            found[run] = _Seen(files, kept)
+    return found

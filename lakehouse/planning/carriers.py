@@ -1,0 +1,193 @@
+"""How the plan's batches reach the worker: the carrier that the plan chose, on the engine that was asked for."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import sources
+from lakehouse.checks import Tally
+from lakehouse.engines import local
+from lakehouse.errors import ConfigError
+from lakehouse.planning.plan import Plan, Request
+from lakehouse.progress import listen
+from lakehouse.schemas import conform
+from lakehouse.scoring.staging import StagedFile, Staging, joined
+from lakehouse.sinks.target import COPIED
+from lakehouse.sources import FILES, FRAME, Unit, delta
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_FEW = 64
+"""Batches of a sample by which the local engine tells how long the whole will take, at most."""
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """How the plan's batches reach the worker: a few for a look, all for the run.
+
+    `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows, as an
+    Arrow table or a frame of Spark, for checks that need all rows at once.
+    """
+
+    sample: Callable[[], Iterator[pa.RecordBatch]]
+    run: Callable[[Staging], list[dict[str, Any]]]
+    features: Callable[[Sequence[str]], Any]
+    scores: Callable[[Sequence[str], Staging, Tally], Any]
+
+
+def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
+    """The carrier that the plan chose, on the engine that was asked for. Spark is started when first needed."""
+    return _locally(plan, request) if request.engine == "local" else _on_spark(plan, request, stack)
+
+
+def _locally(plan: Plan, request: Request) -> Carrier:
+    if plan.carrier == FRAME:
+        raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
+    cores = local.cores()
+
+    def run(staging: Staging) -> list[dict[str, Any]]:
+        with listen("127.0.0.1", request.watch) as address:
+            sample = next(joined(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
+            workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
+            work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
+            workers = min(workers, len(work))
+            request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
+            return local.run(work, workers, replace(staging, progress=address), plan.model.path)
+
+    def features(columns: Sequence[str]) -> pa.Table:
+        return _table(*_all_of(plan, columns))
+
+    def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> pa.Table:
+        return _table(*_of_scores(columns, staging, tally))
+
+    return Carrier(lambda: _first_batches(plan, 1_024), run, features, scores)
+
+
+def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
+    from lakehouse.engines import spark as engine
+
+    copied = any(s.target.how == COPIED for s in plan.sinks)
+
+    def session() -> SparkSession:
+        """Spark with what it needs to read the input itself, or to write to the target; all else is read by units."""
+        at = plan.pinned.snapshot.location if isinstance(plan.pinned, delta.Pinned) else None
+        read = at is not None and plan.carrier == FRAME
+        s3 = at is not None and read and at.spark_needs_s3(plan.reason)
+        s3 = s3 or (copied and plan.sink.root.spark_needs_s3())
+        return stack.enter_context(engine.session(delta=read or copied, s3=s3))
+
+    if plan.needs_delta and engine.is_given():  # our own session has what is needed
+        _require_delta(session(), plan)
+
+    def features(columns: Sequence[str]) -> Any:
+        if plan.carrier == FRAME:
+            assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
+            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
+        spark, (work, schema) = session(), _all_of(plan, columns)
+        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
+
+    def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
+        spark, (work, schema) = session(), _of_scores(columns, staging, tally)
+        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
+
+    if plan.carrier != FRAME:
+
+        def run_units(staging: Staging) -> list[dict[str, Any]]:
+            spark = session()
+            _require_shared(spark, plan, staging)
+            cores = engine.cores(spark)
+            shares = balance(units_of(plan, cores), cores)
+            request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
+            job = engine.Job(spark)
+            with listen(engine.driver_host(spark), request.watch, job.fail) as address:
+                return engine.run_units(job, shares, replace(staging, progress=address), plan.model)
+
+        return Carrier(lambda: _first_batches(plan, 1_024), run_units, features, scores)
+
+    assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
+    spark = session()
+    rows = delta.frame(spark, plan.pinned, plan.columns, plan.reason)
+    schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
+
+    def run_frame(staging: Staging) -> list[dict[str, Any]]:
+        job = engine.Job(spark)
+        _require_shared(spark, plan, staging)
+        with listen(engine.driver_host(spark), request.watch, job.fail) as address:
+            return engine.run_frame(job, rows, replace(staging, progress=address), plan.model)
+
+    return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
+
+
+def _require_delta(spark: SparkSession, plan: Plan) -> None:
+    """Raise ConfigError, before anything is scored, where the session lacks what it has to open itself."""
+    from lakehouse.connectors.spark import require_delta
+
+    for why, table in plan.needs_delta.items():
+        require_delta(spark, table, why)
+
+
+def _require_shared(spark: SparkSession, plan: Plan, staging: Staging) -> None:
+    """Raise ConfigError, before anything is scored, where executors don't reach what the driver does."""
+    from lakehouse.engines import probing
+
+    if probing.one_machine(spark):
+        return
+    pinned, read = plan.pinned, None
+    if isinstance(pinned, delta.Pinned) and plan.carrier == FILES and pinned.files:
+        read = pinned.snapshot.location.join(pinned.files[0].relative)
+    probing.require_shared(spark, plan.run_id, read, [staging.scored_root, staging.quarantine_root])
+
+
+def units(plan: Plan) -> int | None:
+    """How many units this machine would cut the input into; None where Spark's partitions decide."""
+    return len(units_of(plan, local.cores())) if plan.carrier != FRAME else None
+
+
+def units_of(plan: Plan, tasks: int, columns: Sequence[str] = (), batch_rows: int | None = None) -> Sequence[Unit]:
+    """The input as units for so many tasks; by default of the plan's columns, in batches as the model takes them."""
+    source = sources.of(plan.job.source.type)
+    return source.units(plan.pinned, columns or plan.columns, batch_rows or plan.job.model.batch_rows, tasks)
+
+
+def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
+    """Share units out to at most `tasks` lists of about the same number of bytes, largest first."""
+    shares: list[list[Unit]] = [[] for _ in range(min(tasks, len(work)))]
+    heap = [(0, i) for i in range(len(shares))]
+    for unit in sorted(work, key=lambda u: -u.size):
+        load, i = heapq.heappop(heap)
+        shares[i].append(unit)
+        heapq.heappush(heap, (load + unit.size, i))
+    return shares
+
+
+def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
+    """Units of these columns of the input (of all where none is named) and of those of `where`; their schema."""
+    # A query gave the columns that were asked for, of files there are all.
+    whole = sources.of(plan.job.source.type).carried(plan.pinned) if plan.carrier == FILES else plan.columns
+    names = tuple(dict.fromkeys([*(columns or whole), *plan.pinned.where_columns]))
+    return units_of(plan, 1, names), pa.schema([plan.pinned.schema.field(c) for c in names])
+
+
+def _of_scores(columns: Sequence[str], staging: Staging, tally: Tally) -> tuple[Sequence[Unit], pa.Schema]:
+    """Units of these columns of the staged rows, of all where none is named, and their schema."""
+    schema = pa.schema([staging.scored_schema.field(c) for c in columns or staging.scored_schema.names])
+    return [StagedFile(staging.scored_root, f["path"], f["bytes"], schema) for f in tally.scored_files], schema
+
+
+def _table(work: Sequence[Unit], schema: pa.Schema) -> pa.Table:
+    """All rows of units."""
+    return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
+
+
+def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `rows` rows, for a look at the input."""
+    for unit in units_of(plan, 1, batch_rows=rows):
+        yield from unit.batches()

@@ -1,0 +1,280 @@
+"""Everything that is decided before the first task: pinned input, model version, carrier, slice, generation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import checks, models, schemas, sinks, sources
+from lakehouse.checks import rules
+from lakehouse.config import settings
+from lakehouse.connectors.snowflake import Table
+from lakehouse.errors import ConfigError
+from lakehouse.models import Inputs
+from lakehouse.progress import Watch
+from lakehouse.runs.ledger import state_of
+from lakehouse.schemas import Feature
+from lakehouse.scoring.score import Constraint
+from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Asked, Standing, Target, place, slice_name
+from lakehouse.sources import CHUNKS, FRAME, Pinned
+from lakehouse.storage import Location, locate
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job, Sink
+
+ASIDE = "_QUARANTINE"
+"""What is appended to the name of a scored table in Snowflake for that of its quarantine."""
+_FEW_ROWS = 1024
+
+Say = Callable[[str, Mapping[str, Any]], None]
+"""Told of a run's steps: an event's name and its values."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
+
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    """
+
+    engine: str
+    now: datetime
+    run_id: str
+    rescore: bool = False
+    dry_run: bool = False
+    say: Say = lambda event, values: None
+    watch: Watch | None = None
+    replays: Mapping[str, Any] | None = None
+
+    def warn(self, message: str) -> None:
+        """Tell of something that does not stop the run."""
+        self.say("warning", {"message": message})
+
+
+def new_run_id() -> str:
+    """A run's name: a random UUID."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, decided. `columns`: those of the input that are read; `sinks`, `quarantine`: what it may commit."""
+
+    job: Job
+    run_id: str
+    started_at: datetime
+    pinned: Pinned
+    columns: tuple[str, ...]
+    carrier: str
+    reason: str
+    model: models.Model
+    inputs: Inputs
+    sinks: tuple[Standing, ...]
+    quarantine: Target
+    suites: checks.Suites
+    on_features: rules.Compiled
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What the model is given."""
+        return self.inputs.features
+
+    @property
+    def sink(self) -> Target:
+        """The first of the sinks, under whose identity the run goes."""
+        return self.sinks[0].target
+
+    @property
+    def slice_types(self) -> Mapping[str, pa.DataType]:
+        """The types of the slice's columns."""
+        return self.sinks[0].types
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What the tables demand of every row that is written."""
+        return tuple(dict.fromkeys(rule for standing in self.sinks for rule in standing.constraints))
+
+    @property
+    def needs_delta(self) -> Mapping[str, Location]:
+        """By reason the tables of Delta that Spark itself has to open, for which its session needs Delta's jars."""
+        tables = {}
+        for target, why in ((s.target, "; ".join(s.why)) for s in self.sinks if s.target.how == COPIED):
+            name = sinks.of(target.type).shown(target.uri)
+            tables[f"{name} has to be written by Spark itself ({why})"] = locate(target.uri)
+        if self.carrier == FRAME:
+            tables[f"{self.pinned.name} has to be read by Spark itself ({self.reason})"] = locate(self.pinned.name)
+        return tables
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every table holds this very input, model and settings already."""
+        return all(_is_unchanged(standing) for standing in self.sinks)
+
+    def read(self, request: Request) -> Plan:
+        """The plan with its input read as far as that is one act, such as a query; a few rows on a dry run."""
+        limit = _FEW_ROWS if request.dry_run else None
+        return replace(self, pinned=sources.of(self.job.source.type).read(self.pinned, self.columns, limit))
+
+    def described(self) -> dict[str, Any]:
+        """The plan for people and programs."""
+        first = self.sinks[0]
+        return {
+            "run_id": self.run_id,
+            "input": self.pinned.said(),
+            "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
+            "carrier": self.carrier,
+            "reason": self.reason,
+            "files": self.pinned.pieces,
+            "rows_at_most": self.pinned.rows,
+            "columns": list(self.columns),
+            **({"converts": list(self.inputs.converts)} if self.inputs.converts else {}),
+            **({"left_out": list(self.inputs.left_out)} if self.inputs.left_out else {}),
+            "slice": dict(self.sink.slice),
+            "generation": self.sink.generation,
+            "fingerprint": self.sink.fingerprint,
+            "table": sinks.of(first.target.type).shown(first.target.uri),
+            "table_version": first.state.version,
+            "publish": _does(first),
+            **({"needs_delta": list(self.needs_delta)} if self.needs_delta else {}),
+            **({"also": [_does(more, named=True) for more in self.sinks[1:]]} if self.sinks[1:] else {}),
+        }
+
+
+def _does(standing: Standing, *, named: bool = False) -> str:
+    """What publishing to a table does to it."""
+    target = standing.target
+    if _is_unchanged(standing):
+        return "nothing: unchanged"
+    where = slice_name(target.slice)
+    does = {"append": "append", "merge": f"merge into {where} by {', '.join(target.keys)}"}.get(
+        target.write, f"replace {where}"
+    )
+    if target.how == COPIED:
+        does += f", copied by Spark ({'; '.join(standing.why)})"
+    if standing.state.version is None:
+        does = "create the table, then " + does
+    return f"{sinks.of(target.type).shown(target.uri)}: {does}" if named else does
+
+
+def _is_unchanged(standing: Standing) -> bool:
+    return standing.state.same and standing.target.generation == standing.state.generation
+
+
+def make_plan(job: Job, request: Request, folder: Path) -> Plan:
+    """Pin the input, fetch and judge the model into `folder`, and see where the targets stand. Commits nothing."""
+    source = sources.of(job.source.type)
+    suites = checks.suites_of(job.checks)
+    pinned = source.pin(
+        job.source, [*job.keys, *job.keep, *job.features.rename.values(), *checks.named(suites.features)]
+    )
+    schema = pinned.schema
+    schemas.require_columns(schema, job.keys, "keys", pinned.name)
+    schemas.require_columns(schema, job.keep, "keep", pinned.name)
+    fetched = models.fetch(job.model, models.resolve(job.model), folder)
+    inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
+    if job.model.method is None:
+        models.require_params(fetched.params, job.model.params, fetched.uri)
+    features = inputs.features
+    on_features = rules.compile_suite(suites.features, schema)
+    wanted = (*job.keys, *job.keep, *(f.column for f in features), *checks.columns_read(on_features))
+    columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
+    later = [c for other in on_features.others for c in other.columns or source.carried(pinned)]  # after the pass
+    carrier, reason = source.carrier(pinned, tuple(dict.fromkeys([*columns, *later])))
+    if carrier == FRAME and later and source.carrier(pinned, columns)[0] != FRAME:
+        reason += f"; it is read for {', '.join(dict.fromkeys(o.expectation.name for o in on_features.others))}"
+    if carrier == CHUNKS:  # what isn't asked for can't be looked at later
+        columns = tuple(dict.fromkeys([*columns, *later]))
+    read = {f.column.lower() for f in features}
+    if clash := sorted(name for name in job.slice if name.lower() in read):
+        raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
+    if request.replays is not None:
+        _require_same_model(fetched, request.replays)
+    standing = _standing(job, _fingerprint(job, pinned, fetched, suites), request)
+    first, aside = standing[0].target, quarantine_of(job)
+    quarantine = replace(
+        first, kind=QUARANTINE, type=aside.type, uri=place(aside), write="append", how=DIRECT, enforced=(), keys=(),
+        staged="" if sinks.of(aside.type).IN_PLACE else _staged(job, QUARANTINE).uri,
+    )  # fmt: skip
+    run, now = request.run_id, request.now
+    return Plan(
+        job, run, now, pinned, columns, carrier, reason, fetched, inputs, standing, quarantine, suites,
+        on_features,
+    )  # fmt: skip
+
+
+def quarantine_of(job: Job) -> Sink:
+    """The job's quarantine table, by default beside the first sink's table."""
+    first, name = job.sinks[0], job.checks.quarantine.table
+    if name is None:
+        uri = place(first)
+        name = locate(uri).beside("_quarantine").uri if first.type == "delta" else Table.parse(uri).beside(ASIDE).sql
+    return first.model_copy(update={"table": name, "write": "append"})
+
+
+def staging_folders(job: Job) -> list[Location]:
+    """Where a run's files are staged that are not in the folder of a Delta table."""
+    in_place = {SINK: job.delta_sink is not None, QUARANTINE: sinks.of(job.sinks[0].type).IN_PLACE}
+    return [_staged(job, kind) for kind, there in in_place.items() if not there]
+
+
+def _staged(job: Job, kind: str) -> Location:
+    return state_of(job).join("staged", kind)
+
+
+def identity_of(job: Job) -> str:
+    """`<job>/<slice>`: with the generation, the name of what a run publishes. An append's slice is its date."""
+    values = {"date": job.date} if job.sinks[0].write == "append" else dict(job.slice)
+    return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(values.items()))
+
+
+def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> None:
+    """A version's bytes don't change by themselves; another version may be asked for."""
+    same = (fetched.name, fetched.version) == (record["model_name"], record["model_version"])
+    if same and fetched.digest != record["model_digest"]:
+        raise ConfigError(
+            f"{fetched.uri} has other bytes (sha256:{fetched.digest[:8]}…) than when run {record['run_id']} used it "
+            f"(sha256:{record['model_digest'][:8]}…): score again instead of replaying"
+        )
+
+
+def _fingerprint(job: Job, pinned: Pinned, fetched: models.Model, suites: checks.Suites) -> str:
+    read = {"files": pinned.fingerprint(), "model": fetched.digest, "settings": settings(job)}
+    if suites.digests:
+        read["suites"] = suites.digests
+    return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _standing(job: Job, fingerprint: str, request: Request) -> tuple[Standing, ...]:
+    """How the job's tables stand to this run, and what it would do to each."""
+    write = job.sinks[0].write
+    keys = job.keys if write == "merge" else ()
+    folder = place(job.delta_sink) if job.delta_sink else _staged(job, SINK).uri
+
+    def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+        staged = "" if sinks.of(sink.type).IN_PLACE else folder
+        target = Target(
+            SINK, place(sink), write, identity_of(job), job.job, {}, 0, fingerprint, keys=keys, type=sink.type,
+            staged=staged,
+        )  # fmt: skip
+        return sinks.of(sink.type).stand(target, types, asked)
+
+    asked, found = Asked(job.slice, request.engine, request.rescore, request.replays), list[Standing]()
+    for sink in job.sinks:
+        known = next((s.types for s in found if s.existing is not None), None)
+        found.append(stand(sink, known, asked))
+        if found[-1].doubt:
+            request.say("warning", {"message": found[-1].doubt})
+    if any(not _is_unchanged(s) for s in found):  # then all are filled, so that they hold the same rows of one run
+        types = next((s.types for s in found if s.existing is not None), found[0].types)
+        for number, (sink, standing) in enumerate(zip(job.sinks, found, strict=True)):
+            if _is_unchanged(standing) or dict(standing.types) != dict(types):
+                found[number] = stand(sink, types, replace(asked, rescore=True) if _is_unchanged(standing) else asked)
+    return tuple(found)

@@ -1,0 +1,96 @@
+"""Which tables have a job's quarantined rows: its own, and those of the next numbers, where an earlier one can't do.
+
+A quarantine table may be too old for today's features, or be somebody else's: that stops no run. Its rows then go to
+the next table by number, `T_2`, `T_3`, …: the first that can hold them, or isn't there yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import sinks
+from lakehouse.connectors.snowflake import Table, names_in
+from lakehouse.planning.plan import Plan, quarantine_of
+from lakehouse.sinks.target import QUARANTINE, Room, Target, Unfit, place
+from lakehouse.storage import locate
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job, Sink
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The quarantine table of a run, how it takes the rows, and what stands against those before it, in words."""
+
+    target: Target
+    room: Room
+    passed: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """Which table takes the rows and why, where it is not the job's own; empty where it is."""
+        name = sinks.of(self.target.type).shown(self.target.uri)
+        return f"rows that are set aside go to {name}, since {'; '.join(self.passed)}" if self.passed else ""
+
+
+def numbered(table: Sink, number: int) -> Sink:
+    """The job's quarantine table for 1, else the table of that number beside it."""
+    if number == 1:
+        return table
+    uri, suffix = place(table), f"_{number}"
+    name = locate(uri).beside(suffix).uri if table.type == "delta" else Table.parse(uri).beside(suffix).sql
+    return table.model_copy(update={"table": name})
+
+
+def chosen(plan: Plan, wanted: pa.Schema, replayed: bool) -> Chosen:
+    """The first table, by number, that can hold rows of this schema (with the slice), or isn't there yet."""
+    own, source, passed = quarantine_of(plan.job), plan.job.source, list[str]()
+    taken = {standing.target.uri for standing in plan.sinks}
+    if not replayed and source.type == own.type and source.table is not None:
+        taken.add(place(own.model_copy(update={"table": source.table, "connection": source.connection})))
+    for number in count(1):
+        target = replace(plan.quarantine, uri=place(numbered(own, number)))
+        sink = sinks.of(target.type)
+        try:
+            if target.uri in taken:
+                raise Unfit(f"{sink.shown(target.uri)} is another table of this job")
+            return Chosen(target, sink.room(target, wanted), tuple(passed))
+        except Unfit as error:
+            passed.append(str(error))
+    raise AssertionError("unreachable")
+
+
+def tables(job: Job) -> list[Sink]:
+    """The job's quarantine tables by number, and the places of the next two; what else lies there is left out."""
+    found: list[Sink] = []
+    absent = 0
+    for number in count(1):
+        table = numbered(quarantine_of(job), number)
+        there = sinks.of(table.type).has_quarantine(place(table))
+        absent = absent + 1 if there is None else 0  # somebody may have dropped one between others
+        if there is not False:
+            found.append(table)
+        if absent == 2:
+            return found
+    raise AssertionError("unreachable")
+
+
+def of_run(job: Job, record: Mapping[str, Any]) -> Sink:
+    """The table that has the rows that a run set aside, by its record."""
+    table = quarantine_of(job)
+    own, used = _name(table.type, sinks.of(table.type).shown(place(table))), ""
+    for sink in record["sinks"] or ():
+        if sink.get("kind") == QUARANTINE and sink["type"] == table.type:
+            used = _name(table.type, sink["table"])
+    number = re.fullmatch(re.escape(own) + r"_([2-9]|[1-9]\d+)", used)
+    return numbered(table, int(number[1]) if number else 1)
+
+
+def _name(system: str, shown: str) -> str:
+    return names_in(shown)[-1] if system == "snowflake" else shown.rstrip("/").rsplit("/", 1)[-1]

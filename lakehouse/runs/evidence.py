@@ -1,0 +1,317 @@
+"""What a run found out about its rows, kept beside the ledger: facts as JSON, metrics and profiles as tables, a page.
+
+All of it is derived: failing to write it never fails a run. The facts are there before the run's intent, so that
+whoever finishes the run can finish its evidence too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse import checks
+from lakehouse.checks import Finding, Tally, Verdict, profile
+from lakehouse.connectors import delta, snowflake
+from lakehouse.errors import ConfigError
+from lakehouse.planning import quarantine
+from lakehouse.planning.plan import Plan
+from lakehouse.runs import drift, ledger
+from lakehouse.runs.drift import KINDS, Moved
+from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
+from lakehouse.scoring.staging import Staging
+from lakehouse.sinks.target import place
+from lakehouse.storage import Location, content, locate, remove, write_durably
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job, Sink
+
+SAMPLES = 20
+_BINS = "bins.parquet"
+RUN = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("job", pa.string()),
+        ("date", pa.string()),
+        ("identity", pa.string()),
+        ("finished_at", TIMESTAMP),
+        ("model_name", pa.string()),
+        ("model_version", pa.string()),
+    ]
+)
+METRICS = pa.schema(
+    [
+        *RUN,
+        ("subject", pa.string()),  # run, feature, prediction, features (the suite), scores (the suite)
+        ("name", pa.string()),  # the rule, or empty
+        ("column", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+PROFILES = pa.schema([*RUN, ("subject", pa.string()), *profile.PROFILES])
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A run's facts, fit for JSON (`page.Run` says what each is), and its bins; None where nothing was profiled."""
+
+    facts: Mapping[str, Any]
+    bins: pa.Table | None
+
+
+def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> Gathered:
+    """The facts of a run that its record doesn't have, and its profiles."""
+    budget, limit = plan.job.checks.quarantine, plan.job.checks.drift
+    bins = {name: profile.bins(seen, found.baselines.get(name)) for name, seen in found.profiles.items()}
+    rules = [_rule(f) for f in verdict.findings]
+    ruled = {str(column) for rule in rules for column in (rule["column"] or "").split(", ")}
+    facts = {
+        "model": {"uri": plan.model.uri},
+        "input": {"where": plan.job.source.where},
+        "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.spent.reasons],
+        "samples": _samples(staging, tally),
+        "rules": rules,
+        "budget": {
+            "max_fraction": budget.max_fraction,
+            "max_rows": budget.max_rows,
+            "quarantined": verdict.spent.used,
+            "allowed": verdict.spent.allowed,
+        },
+        "causes": [asdict(problem) for problem in verdict.problems],
+        "warnings": list(verdict.warnings),
+        "drift": drift.facts(found, bins, limit, ruled),
+    }
+    told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
+    return Gathered(facts, pa.concat_tables(told) if told else None)
+
+
+def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    names = [*staging.quarantine_schema.names[: staging.quarantine_schema.get_field_index(REASONS)], REASONS]
+    for file in tally.quarantined_files:
+        if len(rows) < SAMPLES:
+            rows += delta.head(staging.quarantine_root, file["path"], names, SAMPLES - len(rows))
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, (bool, int, str, list)) else str(value)
+
+
+def _rule(finding: Finding) -> dict[str, Any]:
+    outcome, expectation = finding.outcome, finding.outcome.expectation
+    columns = [expectation.kwargs[k] for k in ("column", "column_A", "column_B") if k in expectation.kwargs]
+    columns += expectation.kwargs.get("column_list", [])
+    return {
+        "suite": finding.suite,
+        "name": expectation.name,
+        "type": expectation.type,
+        "column": ", ".join(map(str, columns)) or None,
+        "kwargs": {k: _plain(v) for k, v in expectation.kwargs.items() if not k.startswith("column") and v is not None},
+        "severity": expectation.severity,
+        "expectation": {name: getattr(expectation, name) for name in ("type", "kwargs", "severity", "meta")},
+        "success": outcome.success,
+        "total": outcome.total,
+        "evaluated": outcome.evaluated,
+        "unexpected": outcome.unexpected,
+        "fraction": outcome.unexpected_fraction,
+        "mostly": finding.mostly,
+        "observed": _plain(outcome.observed_value),
+        "examples": list(outcome.examples),
+        "way": finding.way,
+        "blocks": finding.blocks,
+        "set_aside": finding.aside,
+    }
+
+
+def keep(state: Location, run_id: str, found: Gathered) -> None:
+    """Write down what was gathered, before the run's intent. The bins, of which there may be many, stay no longer than
+    until they are in their table."""
+    if found.bins is not None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(found.bins, sink, compression="zstd")
+        write_durably(_at(state, run_id, _BINS), sink.getvalue().to_pybytes())
+    write_durably(_at(state, run_id, "json"), json.dumps(found.facts, default=str).encode())
+
+
+def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The run's facts together with its record, as `page.render` takes them; None where they were not kept."""
+    held = content(_at(state, record["run_id"], "json"))
+    if held is None:
+        return None
+    facts = json.loads(held)
+    names = ("run_id", "job", "date", "status", "message", "rows_read", "rows_scored", "rows_quarantined", "carrier",
+             "engine", "sinks", "seconds")  # fmt: skip
+    said = {name: record[name] for name in names}
+    said |= {name: record[name].isoformat() for name in ("started_at", "finished_at")}
+    named = {"name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"]}
+    read = {"table": record["input_table"], "version": record["input_version"]}
+    return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}
+
+
+def finish(state: Location, record: Mapping[str, Any]) -> None:
+    """Write the run's page, metrics and profiles, each once."""
+    facts = facts_of(state, record)
+    if facts is None:
+        return
+    from lakehouse.views import page
+
+    write_durably(_at(state, record["run_id"], "html"), page.render(facts).encode())
+    run = {name: record.get(name) for name in RUN.names}
+    metrics = pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
+    profiles = _profiles(state, run, facts)
+    for name, table in (("metrics", metrics), ("profiles", profiles)):
+        if table.num_rows:
+            batch = table.combine_chunks().to_batches()[0]
+            ledger.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
+    remove(_at(state, record["run_id"], _BINS))
+
+
+def _profiles(state: Location, run: Mapping[str, Any], facts: Mapping[str, Any]) -> pa.Table:
+    """The run's bins as its table of profiles has them; before they had a file they were among the facts."""
+    held = content(_at(state, run["run_id"], _BINS))
+    if held is None:
+        older = facts.get("bins", {})
+        bins = [{**run, "subject": KINDS[name], **row} for name, rows in older.items() for row in rows]
+        return pa.Table.from_pylist(bins, PROFILES)
+    table = pq.read_table(pa.BufferReader(held))
+    same = [pa.repeat(pa.scalar(run[f.name], f.type), len(table)) for f in RUN]
+    return pa.table([*same, *table.columns], schema=PROFILES)
+
+
+def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The run's figures in long form: one row a number."""
+    found = [
+        {"subject": "run", "name": "", "column": "", "metric": name, "value": float(facts[name])}
+        for name in ("rows_read", "rows_scored", "rows_quarantined")
+    ]
+    for reason in facts["reasons"]:
+        found.append({"subject": "run", "name": reason["rule"], "column": reason["column"],
+                      "metric": "quarantined", "value": float(reason["rows"])})  # fmt: skip
+    for rule in facts["rules"]:
+        figures = {"success": rule["success"], "evaluated": rule["evaluated"], "unexpected": rule["unexpected"],
+                   "observed": rule["observed"]}  # fmt: skip
+        for metric, value in figures.items():
+            if isinstance(value, (bool, int, float)):
+                found.append({"subject": rule["suite"], "name": rule["name"], "column": rule["column"] or "",
+                              "metric": metric, "value": float(value)})  # fmt: skip
+    columns, figures = facts["drift"]["columns"], facts["drift"].get("figures")
+    if figures is not None:  # before there were any, all columns were told whole
+        columns = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
+    for column in columns:
+        for metric in drift.FIGURES:
+            if column[metric] is not None:
+                found.append({"subject": column["kind"], "name": "", "column": column["column"],
+                              "metric": metric, "value": column[metric]})  # fmt: skip
+    return found
+
+
+def page(job: Job, run: str | None) -> tuple[str, bytes]:
+    """A run's id and page, by default those of the job's newest run.
+
+    Raises ConfigError where there is no such run, or no page of it.
+    """
+    state = ledger.state_of(job)
+    record = ledger.record_of(state, job.job, run)
+    held = page_of(state, record["run_id"])
+    if held is None:
+        raise _no_page(record)
+    return str(record["run_id"]), held
+
+
+def native_pages(job: Job, run: str | None) -> tuple[str, dict[str, tuple[Any, str]]]:
+    """A run's id, and by suite Great Expectations' own result (fit for JSON) and page. Raises as `page` does."""
+    state = ledger.state_of(job)
+    record = ledger.record_of(state, job.job, run)
+    facts = facts_of(state, record)
+    if facts is None:
+        raise _no_page(record)
+    found = {}
+    for suite in checks.SUITES:
+        if any(rule["suite"] == suite for rule in facts["rules"]):
+            result = checks.native(suite, facts["rules"], facts)
+            found[suite] = (result.to_json_dict(), checks.as_page(result))
+    return str(record["run_id"]), found
+
+
+def _no_page(record: Mapping[str, Any]) -> ConfigError:
+    what = "left no page (it is from before there were any, or could not be written)"
+    return ConfigError(f"run {record['run_id']} {what}")
+
+
+def quarantined(job: Job, *, every: bool, states: Sequence[Location] = ()) -> list[dict[str, Any]]:
+    """The job's quarantined rows in all its tables, counted by run, rule and column, the newest run first.
+
+    A run is superseded by a later published one of the same job and slice. One without a record is "unfinished" while
+    its intent waits, else "unrecorded": it died, and like one that "failed" (overtaken) it has no rows that
+    are live. Rows of all these but the unfinished are left out unless `every`. `states`: where the runs are on record,
+    if not in the job's own state folder alone.
+    """
+    places = states or [ledger.state_of(job)]
+    recorded = [ledger.runs(state, job.job) for state in places]
+    records = {r["run_id"]: r for r in sorted(chain(*recorded), key=lambda r: r["finished_at"], reverse=True)}
+    gone = set().union(*map(ledger.superseded, recorded))  # in each by itself: tables of two states are two
+    waiting = set().union(*map(ledger.waiting, places))
+    found = []
+    for row in _counted(job):
+        run = row[RUN_ID]
+        record = records.get(run, {"date": None, "status": "unfinished" if run in waiting else "unrecorded"})
+        superseded = True if run in gone else None if record["status"] in ("unrecorded", "failed") else False
+        if every or superseded is False:
+            found.append(
+                {"run_id": run, "date": record["date"], "status": record["status"], "superseded": superseded,
+                 "rule": row["rule"], "column": row["column"], "rows": row["count_all"]}
+            )  # fmt: skip
+    order = {run: number for number, run in enumerate(records)}
+    return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
+
+
+def _counted(job: Job) -> list[dict[str, Any]]:
+    """How many rows were set aside by each run for each rule and column."""
+    parts = [rows for table in quarantine.tables(job) if (rows := _set_aside(table, job.job)) is not None]
+    if not parts:
+        return []
+    rows = pa.concat_tables(part.select([RUN_ID, REASONS]) for part in parts).combine_chunks()
+    why = pc.list_flatten(rows[REASONS])
+    owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
+    table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})
+    return list(table.group_by([RUN_ID, "rule", "column"]).aggregate([([], "count_all")]).to_pylist())
+
+
+def _set_aside(table: Sink, job: str) -> pa.Table | None:
+    """Run and reasons of a job's quarantined rows; None where there is no such table."""
+    if table.type == "delta":
+        snapshot = delta.open_table(locate(table.table))
+        if snapshot is None:
+            return None
+        rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
+        return rows.filter(pc.equal(rows[JOB], job))
+    aside = snowflake.Table.parse(place(table))
+    with snowflake.session(aside.connection) as session:
+        names = ", ".join(snowflake.quoted(snowflake.folded(name)) for name in (RUN_ID, REASONS))
+        owner = snowflake.quoted(snowflake.folded(JOB))
+        try:
+            found = session.run(f"SELECT {names} FROM {aside.sql} WHERE {owner} = %s", job)
+        except snowflake.Absent:
+            return None
+    rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
+    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))
+
+
+def page_of(state: Location, run_id: str) -> bytes | None:
+    """The page of a run, None where there is none."""
+    return content(_at(state, run_id, "html"))
+
+
+def _at(state: Location, run_id: str, suffix: str) -> Location:
+    return state.join("reports", f"{run_id}.{suffix}")

@@ -1,0 +1,109 @@
+"""A run's lease: a small file beside its staged files that says it is alive, renewed while it is.
+
+It lasts as long as the run's intent does: a run that ends before its intent is carried out leaves the lease, marked,
+and whoever finishes the run ends it. By it others find the intent, whatever state folder that lies in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lakehouse.engines import processes
+from lakehouse.errors import LakehouseError
+from lakehouse.runs import ledger
+from lakehouse.storage import Location, clock, modified, read_all, remove, remove_empty, write_durably
+
+NAME = "_lease.json"
+EVERY = 60.0
+"""Seconds between two renewals."""
+LASTS = timedelta(minutes=10)
+"""A run that has not renewed its lease for so long, by the storage's own clock, is dead."""
+
+
+@contextmanager
+def held(tables: Sequence[Location], run: str, state: Location, warn: Callable[[str], None]) -> Iterator[None]:
+    """Hold the run's lease on these tables until the block ends, however it does short of a kill.
+
+    `warn` is told where it can't be taken away then: nothing depends on that.
+    """
+    over = threading.Event()
+    _write(tables, run, state)
+
+    def renew() -> None:
+        while not over.wait(EVERY):
+            try:
+                _write(tables, run, state)
+            except (LakehouseError, OSError):
+                continue  # the next renewal may succeed; nobody takes the lease for ended before LASTS
+
+    thread = threading.Thread(target=renew, daemon=True, name="lease")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        try:
+            _leave(tables, run, state)
+        except (LakehouseError, OSError) as error:
+            warn(f"the lease of run {run} is still there, `lakehouse sweep` takes it away: {error}")
+
+
+def _leave(tables: Sequence[Location], run: str, state: Location) -> None:
+    if run in ledger.waiting(state):
+        _write(tables, run, state, waits=True)
+        return
+    for table in tables:
+        end(table, run)
+
+
+def _write(tables: Sequence[Location], run: str, state: Location, **more: Any) -> None:
+    said = {"host": socket.gethostname(), "pid": os.getpid(), "process": processes.me(),
+            "at": datetime.now(UTC).isoformat(), "state": state.uri, **more}  # fmt: skip
+    for table in tables:
+        write_durably(_file(table, run), json.dumps(said).encode())
+
+
+def _file(table: Location, run: str) -> Location:
+    return table.join(f"run-{run}", NAME)
+
+
+def read(table: Location, run: str) -> dict[str, Any] | None:
+    """What the run's lease says, None where there is none."""
+    content = read_all(table.join(f"run-{run}"), NAME).get(NAME)
+    return dict(json.loads(content)) if content else None
+
+
+def end(table: Location, run: str) -> None:
+    """Take the lease away."""
+    folder = table.join(f"run-{run}")
+    remove(folder.join(NAME))
+    remove_empty(folder)
+
+
+def alive(table: Location, leases: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
+    """Of runs with these leases on a table those that count as alive, and why.
+
+    One that is left for whoever finishes the run is no sign of life, nor is one whose process is known to be gone. How
+    old a lease is, only the storage can tell: it is held against a file that is written there for that.
+    """
+    signs = {
+        run: f"in progress on {said['host']}, process {said['pid']}"
+        for run, said in leases.items()
+        if said and not said.get("waits") and not processes.gone(str(said.get("process", "")))
+    }
+    if not signs:
+        return signs
+    try:
+        now = clock(table)
+    except (LakehouseError, OSError):
+        return signs  # whoever may not write here can't tell, and takes nothing away either
+    since = {run: modified(_file(table, run)) for run in signs}
+    return {run: why for run, why in signs.items() if (at := since[run]) is not None and now - at <= LASTS}

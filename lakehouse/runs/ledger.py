@@ -1,0 +1,258 @@
+"""Intents and run records: what a run is about to do, written first; what it did, written last.
+
+An intent is a small JSON file that is there from before the first commit until the run is recorded. The records
+are a Delta table, `runs`, for people and SQL. Both lie under the job's state folder; the target's own log stays
+the truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse.connectors import delta
+from lakehouse.errors import ConfigError, nearest
+from lakehouse.schemas import TIMESTAMP
+from lakehouse.scoring.files import Files
+from lakehouse.sinks.target import Target
+from lakehouse.storage import Location, content, locate, remove, tree, write_durably
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+RUNS = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("job", pa.string()),
+        ("date", pa.string()),
+        ("identity", pa.string()),
+        ("status", pa.string()),
+        ("started_at", TIMESTAMP),
+        ("finished_at", TIMESTAMP),
+        ("generation", pa.int64()),
+        ("rows_read", pa.int64()),
+        ("rows_scored", pa.int64()),
+        ("rows_quarantined", pa.int64()),
+        ("rows_per_second", pa.float64()),
+        ("model_name", pa.string()),
+        ("model_version", pa.string()),
+        ("model_digest", pa.string()),
+        ("input_table", pa.string()),
+        ("input_version", pa.int64()),
+        ("fingerprint", pa.string()),
+        ("carrier", pa.string()),
+        ("engine", pa.string()),
+        ("sinks", pa.string()),
+        ("checks", pa.string()),
+        ("seconds", pa.string()),
+        ("message", pa.string()),
+        ("input_query", pa.string()),  # the query's id where the input is one
+    ]
+)
+OTHERS = 50
+"""Intents of other slices that one run looks at."""
+_JSON = ("sinks", "checks", "seconds")
+_LOG = {"delta.checkpointInterval": "10"}
+"""A run makes small commits, and each opening of a log reads every commit since its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked."""
+
+    run_id: str
+    identity: str
+    table: str
+    verdict: str
+    targets: tuple[Target, ...]
+    record: Mapping[str, Any]
+
+
+def state_of(job: Job) -> Location:
+    """The job's state folder: `state:`, by default beside the Delta sink's table."""
+    if job.state is None:
+        assert job.delta_sink is not None  # as the job file's own checks demand
+        return locate(job.delta_sink.table).beside("_state")
+    return locate(job.state)
+
+
+def _intents(state: Location, identity: str, table: str) -> Location:
+    # A folder an identity and table: a slice's own unfinished runs are found without reading any other's.
+    return state.join("intents", hashlib.sha256(f"{table}\n{identity}".encode()).hexdigest()[:24])
+
+
+def declare(state: Location, intent: Intent) -> None:
+    """Write the intent durably. Nothing may be committed before this returns."""
+    said = {
+        "run_id": intent.run_id,
+        "identity": intent.identity,
+        "table": intent.table,
+        "verdict": intent.verdict,
+        "targets": [target.as_json() for target in intent.targets],
+        "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
+    }
+    write_durably(
+        _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"), json.dumps(said).encode()
+    )
+
+
+def unfinished(
+    state: Location, job: str, identity: str, table: str, date: str | None
+) -> tuple[list[Intent], list[Intent]]:
+    """The intents of the job's runs that were never recorded: of this slice and scored table, and of other slices.
+
+    Those of another target of the job, whose table is another one whatever the date, are that one's own business.
+
+    Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
+    """
+    intents = state.join("intents")
+    own = _intents(state, identity, table).path.rpartition("/")[2]
+    paths = [path for path in tree(intents) if path.endswith(".json") and not path.rpartition("/")[2].startswith(".")]
+    others = [path for path in paths if not path.startswith(f"{own}/")]
+    others = sorted(random.sample(others, min(len(others), OTHERS)))
+    mine = [path for path in sorted(paths) if path.startswith(f"{own}/")]
+    found = [[json.loads(text) for path in some if (text := content(intents.join(path)))] for some in (mine, others)]
+    of_job = [said for said in found[1] if _is_of(said, job, table, date)]
+    return [_declared(parsed) for parsed in found[0]], [_declared(parsed) for parsed in of_job]
+
+
+def _is_of(said: Mapping[str, Any], job: str, table: str, date: str | None) -> bool:
+    """Whether an intent is for the job's table, or for one that differs from it by nothing but the run's date."""
+    record = said.get("record", {})
+    same = _dateless(said.get("table"), record.get("date")) == _dateless(table, date)
+    return bool(record.get("job") == job and same)
+
+
+def _dateless(table: Any, date: str | None) -> str:
+    return str(table).replace(date, "{date}") if date else str(table)
+
+
+def _declared(parsed: dict[str, Any]) -> Intent:
+    """An intent as it was declared."""
+    targets = tuple(Target.from_json(t) for t in parsed.pop("targets"))
+    record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
+              for k, v in parsed.pop("record").items()}  # fmt: skip
+    return Intent(**parsed, targets=targets, record=record)
+
+
+def waiting(state: Location) -> set[str]:
+    """The runs, of whatever job, whose intents are there."""
+    names = (path.rsplit("/", 1)[-1] for path in tree(state.join("intents")))
+    return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
+
+
+def close(state: Location, intent: Intent) -> None:
+    """Take the intent away: its run is recorded, or can never be finished."""
+    remove(_intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"))
+
+
+def record(state: Location, row: Mapping[str, Any]) -> None:
+    """Append a run's record, once a run, whoever else records it at the same time.
+
+    Raises delta.Conflict when the table stays too busy.
+    """
+    plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
+    append(state.join("runs"), pa.RecordBatch.from_pylist([plain], schema=RUNS), f"ledger/{row['run_id']}", "Runs")
+
+
+def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> None:
+    """Append rows to a table of the state folder, which is created where it is not there; once under this name.
+
+    Raises delta.Conflict when the table stays too busy.
+    """
+    file = Files("record", 0, location, rows.schema, "records")
+    attempt = 0
+    while True:
+        try:
+            snapshot = delta.open_table(location)
+            if snapshot is None:
+                about = f"{what} of lakehouse score"
+                snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
+            if snapshot.transaction(once) is not None:
+                return
+            if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
+                snapshot = delta.add_columns(snapshot, missing, {})
+            if not file.done:
+                try:
+                    file.write(rows)
+                    file.close()
+                finally:
+                    file.abandon()
+            adds = [delta.Add(done["path"], done["bytes"], done["detail"]) for done in file.done]
+            delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions={once: 1}, metadata={})
+            return
+        except delta.Conflict:
+            attempt += 1
+            if attempt == delta.ATTEMPTS:
+                raise
+            delta.pause(attempt)
+
+
+def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, Any]]:
+    """The job's recorded runs, newest first."""
+    snapshot = delta.open_table(state.join("runs"))
+    if snapshot is None:
+        return []
+    names = [name for name in RUNS.names if name in snapshot.schema.names]
+    rows = delta.rows_of(snapshot, names, snapshot.files()).to_pylist()
+    mine = [r for r in rows if r["job"] == job and date in (None, r["date"])]
+    for row in mine:
+        row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
+    return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
+
+
+def record_of(state: Location, job: str, run: str | None = None) -> dict[str, Any]:
+    """The record of one of the job's runs, by default of the newest; see `chosen`."""
+    return chosen(runs(state, job), job, run)
+
+
+def chosen(records: Sequence[dict[str, Any]], job: str, run: str | None = None) -> dict[str, Any]:
+    """The record of the run that is named by as much of its id as no other has, by default the first.
+
+    Raises ConfigError where there is none, or more than one.
+    """
+    if not records:
+        raise ConfigError(f"{job} has no run on record yet")
+    if run is None:
+        return records[0]
+    known = {str(row["run_id"]): row for row in records}
+    found = [run] if run in known else [name for name in known if run and name.startswith(run)]
+    if not found:
+        raise ConfigError(f"--run: {job} has no run {run!r} on record, {nearest(run, known)}")
+    if len(found) > 1:
+        some = [f"{r['run_id']}  {r['date'] or ''} {r['status']}" for name in found[:10] if (r := known[name])]
+        raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:\n  " + "\n  ".join(some))
+    return known[found[0]]
+
+
+def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Those of these runs after which another one of the same job and slice was published.
+
+    By generation, since clocks of two machines differ; a time tells only whether a run is from before the table was
+    made anew, which begins with generation 1 again.
+    """
+    of: dict[str, list[Mapping[str, Any]]] = {}
+    for row in records:
+        of.setdefault(row["identity"], []).append(row)
+    return {run for rows in of.values() for run in _superseded(rows)}
+
+
+def _superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
+    published = [row for row in records if row["status"] == "published"]
+    begun = sorted(row["finished_at"] for row in published if row["generation"] == 1)
+    before = {row["run_id"] for row in records if len(begun) > 1 and row["finished_at"] < begun[-1]}
+    newest = max((row["generation"] for row in published if row["run_id"] not in before), default=0)
+    over = {r["run_id"] for r in records if (r["generation"], r["status"] == "published") < (newest, True)}
+    return over | before
+
+
+def now() -> datetime:
+    """The clock of all records: UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,329 @@
+"""From a run's manifest to its commits: the intent, the commits in order, the record; and rolling them forward."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import sinks
+from lakehouse.checks import Tally, Verdict
+from lakehouse.connectors.delta import Add
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Partial, Unavailable
+from lakehouse.planning.plan import Plan, Request, identity_of
+from lakehouse.planning.prepare import Prepared, comments
+from lakehouse.runs import evidence, lease, ledger
+from lakehouse.runs.ledger import Intent
+from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, Unseen, place
+from lakehouse.storage import Location, locate, remove
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakehouse.config import Job
+
+
+_CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
+"""The exit code of a run by its record."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a run, as `--json` prints it. `plan` only on a dry run."""
+
+    status: str
+    run_id: str
+    job: str
+    date: str | None
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_quarantined: int = 0
+    model: Mapping[str, Any] | None = None
+    input: Mapping[str, Any] | None = None
+    sinks: tuple[Mapping[str, Any], ...] = ()
+    checks: Mapping[str, Any] | None = None
+    seconds: Mapping[str, float] | None = None
+    carrier: str | None = None
+    engine: str | None = None
+    message: str | None = None
+    plan: Mapping[str, Any] | None = None
+
+
+def intend(
+    plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float]
+) -> Intent:
+    """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
+
+    Creates the tables; columns that they lack are added in commits of their own.
+    """
+    told, targets = comments(plan), []
+    if tally.quarantined:
+        aside = plan.quarantine.with_schema(tables.quarantine)
+        targets.append(_with_files(aside, tally.quarantined_files, tally.quarantined, plan))
+    if not verdict.problems:
+        for standing in plan.sinks:
+            scored = standing.target.with_schema(tables.scored)
+            targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
+    for target in targets:
+        if tables.lacks[target.uri] != ():
+            sinks.of(target.type).ensure(target, told)
+    status = "blocked" if verdict.problems else "published"
+    record = {
+        "run_id": plan.run_id, "job": plan.job.job, "date": plan.job.date, "identity": plan.sink.identity,
+        "status": status, "started_at": plan.started_at, "generation": plan.sink.generation,
+        "rows_read": tally.read, "rows_scored": tally.scored, "rows_quarantined": tally.quarantined,
+        "rows_per_second": round(tally.read / max(seconds["score"], 1e-3), 1),
+        "model_name": plan.model.name, "model_version": plan.model.version, "model_digest": plan.model.digest,
+        "input_table": plan.pinned.name, "input_version": plan.pinned.version,
+        "input_query": plan.pinned.said().get("query_id"),
+        "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
+        "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
+        "seconds": dict(seconds),
+        "message": "; ".join(problem.said for problem in verdict.problems) or None,
+    }  # fmt: skip
+    return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
+
+
+def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> Target:
+    adds = tuple(Add(f["path"], f["bytes"], f["detail"]) for f in files)
+    metadata = {
+        "job": plan.job.job,
+        "slice": dict(target.slice),
+        "generation": target.generation,
+        "model": plan.model.name,
+        "model_version": plan.model.version,
+        "model_digest": plan.model.digest,
+        "input": plan.pinned.name,
+        "input_version": plan.pinned.version,
+        "fingerprint": target.fingerprint,
+        "rows": rows,
+    }
+    return replace(target, files=adds, rows=rows, metadata=metadata)
+
+
+def carry_out(intent: Intent, state: Location, request: Request) -> Result:
+    """Make the intent's commits that are not made yet, then record the run. Idempotent by run id.
+
+    Once they are made nothing else decides how the run ends: what goes wrong afterwards is only worth a warning.
+    """
+    started = time.perf_counter()
+    done: list[dict[str, Any]] = []
+
+    def stands() -> Result | None:
+        return from_record({**intent.record, "sinks": done}) if len(done) == len(intent.targets) else None
+
+    with standing(request, stands), ExitStack() as stack:
+        spark = _spark(intent, request, stack)
+        _commit(intent, state, spark, done, request)
+    seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
+    record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
+    result = from_record(record)
+    with standing(request, lambda: result):
+        _finish(intent, state, record, request)
+    return result
+
+
+def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request: Request) -> None:
+    """Record the run, and take away what only an unfinished one needs."""
+    try:
+        ledger.record(state, record)
+    except Exception as error:
+        # The tables are the truth; the intent stays, so that the next run writes the record.
+        request.warn(f"the run is {record['status']}, but could not be recorded: {error}")
+        return
+    optional(request, "its report could not be written", lambda: evidence.finish(state, record))
+    optional(request, "its intent could not be taken away", lambda: _close(intent, state))
+    optional(request, "its staged files could not be removed", lambda: _tidy(intent))
+
+
+def _close(intent: Intent, state: Location) -> None:
+    """Take the intent away, and with it the leases that a run which left it behind has left, too."""
+    ledger.close(state, intent)
+    for root in {target.root for target in intent.targets}:
+        lease.end(root, intent.run_id)
+
+
+@contextmanager
+def standing(request: Request, stands: Callable[[], Result | None]) -> Iterator[None]:
+    """Once the run stands, whatever else goes wrong in the block is only worth a warning; a stop carries its result."""
+    try:
+        yield
+    except Exception as error:
+        if stands() is None:
+            raise
+        request.warn(f"the run stands, but something went wrong after it: {type(error).__name__}: {error}")
+    except KeyboardInterrupt as stop:
+        result = stands()
+        if result is None or stop.args:
+            raise
+        raise type(stop)("all commits of the run are made", result) from stop
+
+
+def _tidy(intent: Intent) -> None:
+    """Remove the staged files that no table of the run has made its own."""
+    own = {target.root for target in intent.targets if sinks.of(target.type).IN_PLACE}
+    for target in intent.targets:
+        for file in target.files if target.root not in own else ():
+            remove(target.root.join(file.path))
+
+
+def optional(request: Request, what: str, act: Callable[[], object]) -> None:
+    """Do something that only follows from a run; whatever goes wrong there is only worth a warning."""
+    try:
+        act()
+    except Exception as error:
+        request.warn(f"the run stands, but {what}: {error}")
+
+
+def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:
+    """A Spark session where one of the targets still has to be written by it, or may be uploaded by it."""
+    copied = [t for t in intent.targets if t.how == COPIED]
+    waiting = [t for t in copied if not sinks.of(t.type).published(t, intent.run_id)]
+    if not waiting:
+        return None if all(sinks.of(t.type).IN_PLACE for t in intent.targets) else _open_session(request)
+    if request.engine == "local":
+        raise ConfigError(f"run {intent.run_id} can only be finished by Spark: use --engine spark")
+    from lakehouse.engines import spark as engine
+
+    return stack.enter_context(engine.session(delta=True, s3=locate(waiting[0].uri).spark_needs_s3()))
+
+
+def _open_session(request: Request) -> SparkSession | None:
+    """The session that has scored the rows: its executors can upload them too. None is opened for that alone."""
+    if request.engine == "local":
+        return None
+    from lakehouse.engines import spark as engine
+
+    return engine.active_session()
+
+
+def _commit(
+    intent: Intent, state: Location, spark: SparkSession | None, done: list[dict[str, Any]], request: Request
+) -> None:
+    """Make the commits; `done` gets each as it is made."""
+    try:
+        # All are looked at before the first is committed: a run that can't end leaves nothing in quarantine either.
+        checked = [sinks.of(target.type).check(target, intent.run_id) for target in intent.targets]
+        for target, seen in zip(intent.targets, checked, strict=True):
+            try:
+                version = sinks.of(target.type).publish(target, intent.run_id, seen, spark)
+            except Unseen as error:
+                request.warn(f"the commit is made, but could not be read back: {error}")
+                version = error.version
+            done.append(_made(target, version))
+    except (Blocked, Gone, Overtaken) as error:
+        _give_up(intent, state, done, error, request)
+        raise
+    except (Unavailable, OSError) as error:
+        kind = Partial if done else Unavailable
+        raise kind(f"{error}; the next run of this job and slice goes on from here") from error
+    except KeyboardInterrupt as stop:
+        there = ", ".join(str(made["table"]) for made in done)
+        said = f"{there} is published" if done else "its commits may not be made yet"
+        raise type(stop)(f"{said}; the next run of this job finishes run {intent.run_id}") from stop
+
+
+def _made(target: Target, version: int | None) -> dict[str, Any]:
+    sink = sinks.of(target.type)
+    return {"type": target.type, "table": sink.shown(target.uri), "version": version, "kind": target.kind}
+
+
+def _give_up(
+    intent: Intent, state: Location, done: list[dict[str, Any]], error: LakehouseError, request: Request
+) -> None:
+    """Close the intent of a run that can never be finished: left there, it would stop every later run.
+
+    One of whose commits some are made is recorded, or nobody could tell whose rows they are.
+    """
+
+    def close() -> None:
+        made = done or [_made(t, None) for t in intent.targets if sinks.of(t.type).published(t, intent.run_id)]
+        if made:
+            record = {**intent.record, "status": error.status, "finished_at": ledger.now(), "sinks": made,
+                      "message": str(error)}  # fmt: skip
+            ledger.record(state, record)
+        _close(intent, state)
+
+    try:
+        close()
+    except Exception as fault:  # the next run comes here again
+        request.warn(f"run {intent.run_id} could not be closed: {fault}")
+
+
+def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:
+    """Roll unfinished runs of this job forward, without scoring; the last one of this slice that was published.
+
+    Those of other slices only where their runs are no longer at it, and without standing in this one's way.
+    """
+    result = None
+    mine, others = ledger.unfinished(state, job.job, identity_of(job), place(job.sinks[0]), job.date)
+    for intent in mine:
+        try:
+            done = carry_out(intent, state, request)
+        except (Blocked, Gone, Overtaken) as error:
+            request.warn(f"run {intent.run_id} can't be finished any more: {error}")
+            continue
+        request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+        result = done if done.status == "published" else result
+    for intent in others:
+        try:
+            if not _at_it(intent):
+                done = carry_out(intent, state, request)
+                request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+        except Exception as error:
+            request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
+    return result
+
+
+def _at_it(intent: Intent) -> bool:
+    """Whether the intent's own run still works on it."""
+    run = intent.run_id
+    return any(lease.alive(target.root, {run: lease.read(target.root, run)}) for target in intent.targets)
+
+
+def status(job: Job) -> tuple[Result, int]:
+    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
+    state, identity = ledger.state_of(job), identity_of(job)
+    records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
+    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]), job.date)
+    if half:
+        record = {**half[-1].record, "sinks": [], "status": "partial"}
+        return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
+    first, uri = job.sinks[0], place(job.sinks[0])
+    generation, version = sinks.of(first.type).generation(uri, identity)
+    over = ledger.superseded(records)  # such as a run that another one came before
+    newest = next((r for r in records if r["run_id"] not in over), None)
+    if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
+        return from_record(newest), _CODES[newest["status"]]
+    if generation:
+        table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
+        told = Result("published", "", job.job, job.date, sinks=(table,))
+        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
+    message = "no run of this job and date yet"
+    return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
+
+
+def from_record(record: Mapping[str, Any]) -> Result:
+    """A run's record as a result."""
+    return Result(
+        status=record["status"],
+        run_id=record["run_id"],
+        job=record["job"],
+        date=record["date"],
+        rows_read=record["rows_read"],
+        rows_scored=record["rows_scored"],
+        rows_quarantined=record["rows_quarantined"],
+        model={
+            "name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"],
+        },
+        input={"table": record["input_table"], "version": record["input_version"]}
+        | ({"query_id": record["input_query"]} if record.get("input_query") else {}),
+        sinks=tuple(record["sinks"]),
+        checks=record["checks"],
+        seconds=record["seconds"],
+        carrier=record["carrier"],
+        engine=record["engine"],
+        message=record["message"],
+    )  # fmt: skip

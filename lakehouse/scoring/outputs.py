@@ -1,0 +1,252 @@
+"""A model's answer, in whatever form MLflow models give it, as Arrow arrays of the types that were settled for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.errors import ModelRefused
+from lakehouse.scoring.isolation import isolate
+from lakehouse.scoring.reasons import Broken
+
+_UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_SHOWN = 100
+"""Characters of a value that doesn't fit."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One prediction column: which part of the model's output it is, its type, and an optional threshold."""
+
+    name: str
+    part: int | str  # column index, name of an output, or "*" for the whole output
+    type: pa.DataType | None = None  # None until the model was tried on a few rows
+    threshold: float | None = None
+
+
+def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[list[pa.Array], list[Broken]]:
+    """The model's answer as one Arrow array an output, each with `rows` values; and the rows with a value that
+    doesn't fit its output's type, where the array is null.
+
+    Takes what MLflow models answer with: a 1-D or 2-D array, dense or sparse, a Series, a DataFrame, a list, also of
+    records, a dict of arrays, and for one row what it squeezed of these. Raises ModelRefused for another number of
+    rows, and for a part that is not there.
+    """
+    broken: list[Broken] = []
+    arrays = [_read_output(answer, rows, output, broken) for output in outputs]
+    return arrays, broken
+
+
+def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -> pa.Array:
+    values = _rows_of(_part(_rows_of(answer, rows), output, rows), rows)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sized) or getattr(values, "ndim", 1) == 0:
+        what = type(values).__name__
+        raise ModelRefused(f"predictions.{output.name}: the model answered {rows} rows with a {what}, not with rows")
+    if len(values) != rows:
+        raise ModelRefused(
+            f"predictions.{output.name}: the model answered {rows} rows with {len(values)} values, so that it isn't "
+            "known which is whose"
+        )
+    array, unfit = _fitted(values, output)
+    broken += unfit
+    if output.threshold is None:
+        return array
+    if not (pa.types.is_floating(array.type) or pa.types.is_integer(array.type)):
+        raise ModelRefused(f"predictions.{output.name}: a threshold needs numbers, the model gives {array.type}")
+    above = pc.greater_equal(array, output.threshold)
+    return pc.if_else(pc.is_nan(array), None, above) if pa.types.is_floating(array.type) else above
+
+
+def _rows_of(answer: Any, rows: int) -> Any:
+    """The answer with a row for each row: sparse ones dense, and that to a single row as it was before a squeeze."""
+    if hasattr(answer, "toarray"):  # scipy's sparse matrices and arrays
+        return answer.toarray()
+    if isinstance(answer, (pa.ChunkedArray, tuple)):
+        return answer.combine_chunks() if isinstance(answer, pa.ChunkedArray) else list(answer)
+    if rows != 1 or isinstance(answer, Mapping):
+        return answer
+    if answer is None or isinstance(answer, (str, bytes)) or np.isscalar(answer):
+        return [answer]
+    if isinstance(answer, np.ndarray) and answer.ndim < 2 and answer.size != 1:
+        return answer.reshape(1, -1)
+    return answer.reshape(1) if isinstance(answer, np.ndarray) and answer.ndim == 0 else answer
+
+
+def _part(answer: Any, output: Output, rows: int) -> Any:
+    part = output.part
+    if isinstance(answer, pd.DataFrame):
+        if part == "*":
+            return answer.iloc[:, 0] if answer.shape[1] == 1 else answer.to_numpy()
+        names = list(answer.columns)
+        if isinstance(part, int) and part < len(names):  # a place, whatever the columns are called
+            return answer.iloc[:, part]
+        return answer.iloc[:, names.index(part)] if part in names else _absent(output, names, len(answer))
+    if isinstance(answer, Mapping):
+        return answer[part] if part in answer else _absent(output, list(answer), rows)
+    if isinstance(answer, list) and answer:
+        if isinstance(part, str) and part != "*" and all(isinstance(row, Mapping) for row in answer):
+            return _field(answer, output)
+        if all(isinstance(row, np.ndarray) and row.ndim > 1 for row in answer):
+            raise ModelRefused(
+                f"predictions.{output.name}: the model answers with a list of {len(answer)} matrices, as classifiers "
+                "of several targets do: log a model that gives one matrix, or one for each target"
+            )
+    if part == "*" or (part == 0 and isinstance(answer, pd.Series)):
+        column = isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.shape[1] == 1
+        return answer[:, 0] if column else answer
+    if isinstance(part, str):
+        raise ModelRefused(f"predictions.{output.name}: the model's output has no names, so no {part!r}")
+    if answer is None or not isinstance(answer, Sized):
+        return answer
+    return _column(answer, part, output)
+
+
+def _field(records: Sequence[Mapping[Any, Any]], output: Output) -> list[Any]:
+    if not any(output.part in record for record in records):
+        return _absent(output, list(dict.fromkeys(name for record in records for name in record)), len(records))
+    return [record.get(output.part) for record in records]
+
+
+def _absent(output: Output, known: Sequence[Any], rows: int) -> list[Any]:
+    """Nulls for an output that none of these rows has, as of records that need not have it; refused on a sample."""
+    if output.type is None or not isinstance(output.part, str) or output.part == "*":
+        raise ModelRefused(f"predictions.{output.name}: the model has no output {output.part!r}, it has {list(known)}")
+    return [None] * rows
+
+
+def _column(answer: Any, part: int, output: Output) -> Any:
+    matrix: Any = answer
+    if not isinstance(answer, np.ma.MaskedArray):
+        try:
+            matrix = np.asarray(answer)
+        except ValueError:
+            raise ModelRefused(
+                f"predictions.{output.name}: no column {part}, the model's rows differ in length"
+            ) from None
+    width = matrix.shape[1] if matrix.ndim > 1 else 1
+    if part >= width:
+        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {width}")
+    return matrix[:, part] if matrix.ndim > 1 else answer
+
+
+def _fitted(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
+    """The values in the output's type, null where one doesn't fit, and the rows of those."""
+    wanted = output.type
+    if output.threshold is not None:
+        wanted = pa.float64() if wanted is not None else None
+
+    def ask(start: int, stop: int) -> Any:
+        try:
+            return _fit(_arrow(_slice(values, start, stop)), wanted)
+        except _UNFIT as error:
+            return error
+
+    try:
+        whole = _fit(_arrow(values), wanted)
+    except _UNFIT as error:
+        if wanted is None:
+            raise ModelRefused(f"predictions.{output.name}: the model's values make no column: {error}") from error
+        parts = isolate(len(values), error, ask)
+    else:
+        return whole, []
+    rows = np.array([start for start, _, answer in parts if isinstance(answer, Exception)], np.int64)
+    texts = [_text(_slice(values, row, row + 1)) for row in rows]
+    arrays = [pa.nulls(1, wanted) if isinstance(answer, Exception) else answer for _, _, answer in parts]
+    return pa.concat_arrays(arrays), [Broken("output_type", output.name, rows, pa.array(texts, pa.string()))]
+
+
+def _slice(values: Any, start: int, stop: int) -> Any:
+    return values.iloc[start:stop] if isinstance(values, pd.Series) else values[start:stop]
+
+
+def _text(values: Any) -> str:
+    value = next(iter(values))
+    return f"{value!s} ({type(value).__name__})"[:_SHOWN].encode(errors="replace").decode()
+
+
+def _arrow(values: Any) -> pa.Array:
+    """Values of one part of an answer in the Arrow type that is theirs by themselves."""
+    if isinstance(values, pa.Array):
+        return values
+    if isinstance(values, pd.Series) and isinstance(values.dtype, (np.dtype, pd.SparseDtype)):
+        values = values.to_numpy()  # pandas' own types keep their nulls, and integers every digit
+    if isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
+        return pa.array(values.data, mask=np.ma.getmaskarray(values))
+    if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
+        flat = values.reshape(len(values), -1)
+        offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]
+        return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(flat).ravel()))
+    if isinstance(values, (np.ndarray, list)):
+        plain = values.tolist() if isinstance(values, np.ndarray) and values.dtype == object else values
+        try:
+            return pa.array(plain, from_pandas=False)  # NaN is a value here, not a missing one
+        except pa.ArrowException:
+            return pa.array(plain, from_pandas=True)  # but among texts and the like it can only mean a missing one
+    array = pa.array(values, from_pandas=False)
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _fit(array: pa.Array, wanted: pa.DataType | None) -> pa.Array:
+    """The values in another type of their kind. Raises ArrowInvalid or TypeError where one would change by it."""
+    if wanted is None or array.type == wanted:
+        return array
+    if not _of_a_kind(array.type, wanted):
+        raise TypeError(f"{array.type} is not {wanted}")
+    if pa.types.is_floating(array.type) and pa.types.is_integer(wanted):
+        array = pc.if_else(pc.is_nan(array), None, array)  # how numbers say that one is missing among integers
+    if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(array.type) and array.type.unit == "ns":
+        return array.cast(wanted, safe=False)  # cut to microseconds: no table holds finer times
+    return array.cast(wanted, safe=True)
+
+
+def _of_a_kind(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of `given` may turn out to be values of `wanted`: numbers, texts, times; no text is a number."""
+    if pa.types.is_null(given):
+        return True
+    if pa.types.is_list(wanted) and (pa.types.is_list(given) or pa.types.is_large_list(given)):
+        return _of_a_kind(given.value_type, wanted.value_type)
+    if pa.types.is_struct(wanted) and pa.types.is_struct(given):
+        mine = {f.name: f.type for f in given}
+        return set(mine) <= {f.name for f in wanted} and all(
+            f.name not in mine or _of_a_kind(mine[f.name], f.type) for f in wanted
+        )
+    if pa.types.is_map(wanted):
+        return bool(pa.types.is_map(given))
+    if pa.types.is_timestamp(given) and pa.types.is_timestamp(wanted):
+        return (given.tz is None) == (wanted.tz is None)
+    return _kind(given) == _kind(wanted) or (pa.types.is_date(given) and pa.types.is_timestamp(wanted))
+
+
+def _kind(given: pa.DataType) -> str:
+    tests = {
+        "number": (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+        "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
+        "date": (pa.types.is_date,),
+    }
+    return next((name for name, kinds in tests.items() if any(test(given) for test in kinds)), str(given))
+
+
+def settle(declared: pa.DataType | None, seen: pa.Array) -> tuple[pa.DataType, bool]:
+    """The type for an output: the declared one where it holds what the model answered to a sample, else the sample's.
+
+    The second value says whether the sample contradicts what was declared. A type of null means that nothing is known.
+    """
+    if declared is None or declared == seen.type:
+        return seen.type, False
+    if pa.types.is_floating(seen.type) and pa.types.is_floating(declared):
+        return max(seen.type, declared, key=lambda kind: kind.bit_width), False  # no digit is cut
+    if pa.types.is_timestamp(seen.type) and pa.types.is_timestamp(declared):
+        return seen.type, False  # MLflow's datetime says nothing of a zone
+    try:
+        _fit(seen, declared)
+    except _UNFIT:
+        return seen.type, True
+    return declared, False

@@ -1,0 +1,324 @@
+"""The one function that scores: an Arrow batch in, scored rows, quarantined rows and counters out.
+
+Spark, the local engine and whatever else carries batches call `score_batch`; it does no I/O.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.checks import profile, rules
+from lakehouse.checks.profile import Sketches
+from lakehouse.checks.rules import Compiled, RowCount, RowRule
+from lakehouse.checks.rules.outcomes import EXAMPLES
+from lakehouse.conditions import Comparison, mask
+from lakehouse.schemas import REASONS, WARNINGS, Feature
+from lakehouse.scoring.inputs import model_input, unfit
+from lakehouse.scoring.isolation import NOT_TRIED, isolate
+from lakehouse.scoring.outputs import Output, read_outputs
+from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumbered, warnings
+
+Predict = Callable[[Any], Any]
+
+NO_CHECKS = Compiled((), (), ())
+_PROBES = 8
+_TRIED = 64
+_CAUSES, _PLACES = 3, 4
+_SAID = 500
+"""Characters of an exception that stand beside a row."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Comparisons that a table demands of a scored row; one of which any is false or null is set aside."""
+
+    name: str
+    column: str
+    comparisons: tuple[Comparison, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What `score_batch` needs to know of a job. `matrix`: the model takes one 2-D array, not a frame.
+
+    `allowed`: with more rows set aside the run is sure to be blocked, so no more calls are spent on finding them.
+    """
+
+    keys: tuple[str, ...]
+    keep: tuple[str, ...]
+    features: tuple[Feature, ...]
+    outputs: tuple[Output, ...]
+    nulls: str = "model"  # or "quarantine"
+    matrix: bool = False
+    constraints: tuple[Constraint, ...] = ()
+    on_features: Compiled = NO_CHECKS
+    on_scores: Compiled = NO_CHECKS
+    allowed: int | None = None
+
+
+@dataclass
+class Checked:
+    """What one worker counted of one suite: each row rule, and what the table rules are made of."""
+
+    rows: list[RowCount]
+    tables: Any  # rules' own state
+
+
+@dataclass
+class Counters:
+    """What one worker saw so far; `reasons` counts quarantined rows by rule and column.
+
+    `features` and `scores` are None where the job has no suite; `profiles` are of both, by name. `hopeless`: the model
+    failed on more rows than the run may set aside, so that going on is of no use.
+    """
+
+    read: int = 0
+    scored: int = 0
+    quarantined: int = 0
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    isolation_calls: int = 0
+    hopeless: bool = False
+    features: Checked | None = None
+    scores: Checked | None = None
+    profiles: dict[str, Sketches] = field(default_factory=dict)
+
+
+def begin(scoring: Scoring, schema: pa.Schema | None = None) -> Counters:
+    """Counters for a worker that scores so; with the schema of its input, features and predictions are profiled."""
+    features, scores = (_checks(suite) for suite in (scoring.on_features, scoring.on_scores))
+    profiles = {}
+    if schema is not None:
+        given = pa.schema([(o.name, pa.bool_() if o.threshold is not None else o.type) for o in scoring.outputs])
+        profiles["features"] = profile.start(schema, dict.fromkeys(f.column for f in scoring.features))
+        profiles["predictions"] = profile.start(given, given.names)
+    return Counters(features=features, scores=scores, profiles=profiles)
+
+
+def _checks(suite: Compiled) -> Checked | None:
+    if not suite.rows and not suite.tables:
+        return None
+    return Checked([RowCount() for _ in suite.rows], rules.start(suite.tables))
+
+
+def score_batch(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
+) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """Score one conformed batch.
+
+    Returns the scored rows (keys, keep, predictions, `_warnings` where there are rules that warn, in this order) and
+    the quarantined ones (the input columns and `_reasons`), None when there are none; adds to `counters`. Every row
+    of `batch` is in exactly one of the two. Raises ModelRefused when the model answers with another number of rows than
+    it was given.
+    """
+    broken, warned = _held_against(batch, scoring.on_features.rows, counters.features)
+    broken = [*unfit(batch, scoring), *broken]
+    rows, fit = _without(batch, None, broken)
+    room = None
+    if scoring.allowed is not None:
+        room = scoring.allowed - counters.quarantined - (batch.num_rows - fit.num_rows)
+    predictions, failures = _predict(fit, scoring, predict, counters, room)
+    if failures:
+        broken += renumbered(failures, rows)
+        rows, fit = _without(fit, rows, failures)
+    kept = [fit.column(name) for name in (*scoring.keys, *scoring.keep)]
+    names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
+    scored = pa.RecordBatch.from_arrays([*kept, *predictions], names=names)
+    failing, doubtful = _held_against(scored, scoring.on_scores.rows, counters.scores)
+    failing += _breaking(scored, scoring.constraints)
+    warned += renumbered(doubtful, rows)
+    if failing:
+        broken += renumbered(failing, rows)
+        rows, scored = _without(scored, rows, failing)
+    _observe(batch, scored, counters)
+    if warned:
+        numbers = np.arange(batch.num_rows) if rows is None else rows
+        scored = scored.append_column(WARNINGS, warnings(warned, numbers))
+    quarantined = _set_aside(batch, broken, counters) if broken else None
+    counters.read += batch.num_rows
+    counters.scored += scored.num_rows
+    counters.quarantined += quarantined.num_rows if quarantined is not None else 0
+    return scored, quarantined
+
+
+def _without(
+    batch: pa.RecordBatch, rows: Numbers | None, broken: Sequence[Broken]
+) -> tuple[Numbers | None, pa.RecordBatch]:
+    """The batch without the rows that are broken, and the numbers of the rest; `rows`: the numbers of its own rows."""
+    if not broken:
+        return rows, batch
+    good = np.ones(batch.num_rows, dtype=bool)
+    good[numbers_of(broken)] = False
+    return (np.flatnonzero(good) if rows is None else rows[good]), batch.filter(pa.array(good))
+
+
+def _held_against(
+    batch: pa.RecordBatch, suite: Sequence[RowRule], checked: Checked | None
+) -> tuple[list[Broken], list[Broken]]:
+    """The rows that break critical rules, and those that break rules which warn; counts what every rule found."""
+    found: dict[str, list[Broken]] = {"critical": [], "warning": [], "info": []}
+    for rule, count in zip(suite, checked.rows if checked else (), strict=checked is not None):
+        evaluated, bad = rules.unexpected(rule, batch)
+        if bad is None:
+            count.add(batch.num_rows, evaluated, 0, ())
+            continue
+        numbers = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
+        texts = rules.observed(rule, batch, numbers)
+        count.add(batch.num_rows, evaluated, len(numbers), texts[:EXAMPLES].to_pylist())
+        if numbers.size:
+            found[rule.expectation.severity].append(Broken(rule.expectation.name, ", ".join(rule.own), numbers, texts))
+    return found["critical"], found["warning"]
+
+
+def _observe(batch: pa.RecordBatch, scored: pa.RecordBatch, counters: Counters) -> None:
+    """Count and profile: features of every row read, scores of every row to be published."""
+    for checked, seen in ((counters.features, batch), (counters.scores, scored)):
+        if checked is not None:
+            rules.observe(checked.tables, seen)
+    for sketches, seen in zip(counters.profiles.values(), (batch, scored), strict=False):
+        profile.observe(sketches, seen)
+
+
+def _breaking(scored: pa.RecordBatch, constraints: tuple[Constraint, ...]) -> list[Broken]:
+    """The scored rows that break a constraint of the target, with the values that do."""
+    found = []
+    for constraint in constraints:
+        passing = mask(scored, constraint.comparisons)
+        if passing is None or pc.all(passing).as_py() is not False:
+            continue
+        rows = np.flatnonzero(~passing.to_numpy(zero_copy_only=False))
+        names = dict.fromkeys(c.column for c in constraint.comparisons)
+        seen = (scored.column(name).take(pa.array(rows)).to_pylist() for name in names)
+        texts = [", ".join(map(str, values)) for values in zip(*seen, strict=True)]
+        found.append(Broken(constraint.name, constraint.column, rows, pa.array(texts, pa.string())))
+    return found
+
+
+def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | Exception | None:
+    """The model's raw answer to rows of a sample, at most 64, and their number; the exception where it raises on all.
+
+    None when every row is unfit for it by itself.
+    """
+    broken, _ = _held_against(batch, scoring.on_features.rows, begin(scoring).features)
+    _, fit = _without(batch, None, [*unfit(batch, scoring), *broken])
+    if fit.num_rows == 0:
+        return None
+
+    def ask(start: int, stop: int) -> Any:
+        return _try(predict, fit.slice(start, stop - start), scoring)
+
+    first = min(_TRIED, fit.num_rows)
+    answer = ask(0, first)
+    if not isinstance(answer, Exception):
+        return answer, first
+    answers = [(stop - start, answer) for start, stop, answer in isolate(first, answer, ask)]
+    for row in range(first, fit.num_rows, max((fit.num_rows - first) // _PROBES, 1)):
+        stop = min(row + _TRIED, fit.num_rows)
+        answers += [(stop - start, ask(start, stop)) for start, stop in ((row, stop), (row, row + 1))]
+    good = [(rows, answer) for rows, answer in answers if not isinstance(answer, Exception)]
+    if not good:
+        return answer
+    rows, answer = max(good, key=lambda found: found[0])
+    return answer, rows
+
+
+def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counters) -> pa.RecordBatch:
+    for b in broken:
+        counters.reasons[(b.rule, b.column)] += len(b.rows)
+    rows, why = reasons(broken)
+    taken = batch.take(pa.array(rows))
+    return pa.RecordBatch.from_arrays([*taken.columns, why], names=[*batch.schema.names, REASONS])
+
+
+def _predict(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None
+) -> tuple[list[pa.Array], list[Broken]]:
+    """Predictions of the rows the model can score, an array an output, and the rows that it can't.
+
+    A model may change what it is called with, so that every call gets a frame of its own, made from the Arrow batch.
+    """
+    if batch.num_rows == 0:
+        return [pa.array([], type=o.type or pa.null()) for o in scoring.outputs], []
+
+    def ask(start: int, stop: int) -> Any:
+        answer = _try(predict, batch.slice(start, stop - start), scoring)
+        if isinstance(answer, Exception):
+            return answer
+        return read_outputs(answer, stop - start, scoring.outputs)
+
+    whole = ask(0, batch.num_rows)
+    if not isinstance(whole, Exception):
+        arrays, failures = whole
+    else:
+
+        def ask_again(start: int, stop: int) -> Any:
+            counters.isolation_calls += 1
+            return ask(start, stop)
+
+        arrays, failures = _joined(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
+    if failures:
+        good = np.ones(batch.num_rows, dtype=bool)
+        good[numbers_of(failures)] = False
+        arrays = [array.filter(pa.array(good)) for array in arrays]
+        counters.hopeless |= room is not None and int((~good).sum()) > room
+    return arrays, failures
+
+
+def _joined(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> tuple[list[pa.Array], list[Broken]]:
+    """Answers to the parts of a batch as one: an array an output, null where there is no value, and why not."""
+    columns: list[list[pa.Array]] = [[] for _ in outputs]
+    failures: list[Broken] = []
+    raised: dict[int, str] = {}
+    untried: list[int] = []
+    for start, stop, answer in parts:
+        if answer is NOT_TRIED or isinstance(answer, Exception):
+            arrays = [pa.nulls(stop - start, output.type) for output in outputs]
+            if isinstance(answer, Exception):
+                raised[start] = _said(answer)
+            else:
+                untried += range(start, stop)
+        else:
+            arrays, unfitting = answer
+            failures += [replace(broken, rows=broken.rows + start) for broken in unfitting]
+        for column, array in zip(columns, arrays, strict=True):
+            column.append(array)
+    if raised:
+        failures.append(Broken("model_raised", "", np.array(list(raised)), pa.array(list(raised.values()))))
+    if untried:
+        failures.append(Broken("not_tried", "", np.array(untried)))
+    return [pa.concat_arrays(column) for column in columns], failures
+
+
+def _said(error: Exception) -> str:
+    """An exception as a line beside a row: of a long one the end as well, where the cause is."""
+    text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+    return text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-(_SAID - _SAID // 3 - 3) :]}"
+
+
+def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring) -> Any:
+    """The model's answer, or the exception it raises; returned, so that no later one is chained to it."""
+    frame = model_input(batch, scoring)
+    try:
+        return predict(frame)
+    except Exception as error:
+        return error
+
+
+def told(error: BaseException) -> str:
+    """An exception of a model in a few lines: what it says, what caused it, and where in the model it came from."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(lines) < _CAUSES:
+        lines.append(f"{type(cause).__name__}: {cause}")
+        last, cause = cause, cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    places = traceback.extract_tb(last.__traceback__)[-_PLACES:]
+    lines += [f"  at {place.filename}:{place.lineno} in {place.name}: {place.line}" for place in places]
+    return "\n".join(lines)

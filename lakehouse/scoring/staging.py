@@ -1,0 +1,226 @@
+"""The worker: batches in, staged Parquet files and a manifest out. Runs on executors and in local processes.
+
+Nothing it writes is visible to a reader until the files are committed; every attempt writes files of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakehouse.checks import profile, rules, uniqueness
+from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.progress import Address, tell, tell_failed
+from lakehouse.schemas import COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform  # fmt: skip
+from lakehouse.scoring.files import Files
+from lakehouse.scoring.score import Checked, Predict, Scoring, begin, score_batch
+from lakehouse.storage import Location
+
+JOINED_BYTES = 8 << 20
+"""Small batches are joined up to this size in memory."""
+_TELL_EVERY = 0.2  # seconds
+
+
+class Unit(Protocol):
+    """A picklable piece of the input."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]: ...
+
+
+@dataclass(frozen=True)
+class Staging:
+    """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns).
+
+    `unique_keys`: whether it is asked if a key occurs twice.
+    """
+
+    run_id: str
+    slice: Mapping[str, str]
+    scoring: Scoring
+    input_schema: pa.Schema
+    scored_schema: pa.Schema
+    quarantine_schema: pa.Schema
+    scored_root: Location
+    quarantine_root: Location
+    lineage: Mapping[str, Any]
+    digest: str
+    method: str | None
+    params: tuple[tuple[str, Any], ...]
+    batch_rows: int
+    progress: Address | None = None
+    unique_keys: bool = True
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """Columns of a staged file as a unit, for checks that need all rows at once."""
+
+    root: Location
+    path: str
+    size: int
+    schema: pa.Schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Its rows, in batches."""
+        with pq.ParquetFile(f"{self.root.path}/{self.path}", filesystem=self.root.filesystem()) as file:
+            for batch in file.iter_batches(columns=self.schema.names, use_threads=False):
+                yield conform(batch, self.schema)
+
+
+def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
+    """Where a run's files lie below their table's root, spelled as the filesystem does.
+
+    The log holds the slice's values, but Polars takes them from the path, where no other `name=value` may stand.
+    """
+    values = (f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in slice_texts.items())
+    return "/".join([f"run-{run_id}", *values])
+
+
+def stage(
+    task: int, batches: Iterable[pa.RecordBatch], staging: Staging, predict: Predict, on_batch: Callable[[int], None]
+) -> list[dict[str, Any]]:
+    """Score conformed batches and stage what comes out; the manifest rows of this worker.
+
+    `on_batch` is called with the rows read so far. Where the model fails on more rows than the run may set aside, the
+    rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
+    exception, so that no engine tries it again; what may pass is raised.
+    """
+    counters = begin(staging.scoring, staging.input_schema)
+    folder = folder_of(staging.run_id, staging.slice)
+    scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, staging.lineage)
+    quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
+    keys = uniqueness.watched(staging, task, folder)
+    started = time.perf_counter()
+    try:
+        for batch in batches:
+            good, bad = score_batch(batch, staging.scoring, predict, counters)
+            scored.write(good)
+            if keys is not None:
+                keys.add(good)
+            if bad is not None:
+                quarantined.write(bad)
+            on_batch(counters.read)
+            if counters.hopeless:
+                break
+        scored.close()
+        quarantined.close()
+    except Unavailable:
+        raise
+    except LakehouseError as error:
+        return [failed(task, error)]
+    finally:
+        scored.abandon()
+        quarantined.abandon()
+    detail = {
+        "read": counters.read,
+        "scored": counters.scored,
+        "quarantined": counters.quarantined,
+        "reasons": [[rule, column, count] for (rule, column), count in sorted(counters.reasons.items())],
+        "isolation_calls": counters.isolation_calls,
+        "hopeless": counters.hopeless,
+        "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
+        "checks": {
+            suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c
+        },
+        "keys": keys and keys.close(),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    counts = {
+        "task": task,
+        "kind": COUNTS,
+        "path": None,
+        "rows": counters.read,
+        "bytes": 0,
+        "detail": json.dumps(detail),
+    }
+    return [*scored.done, *quarantined.done, counts]
+
+
+def _dumped(checked: Checked) -> dict[str, Any]:
+    return {"rows": [count.to_dict() for count in checked.rows], "tables": rules.dump(checked.tables)}
+
+
+def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
+    """Stage the batches of several units one after the other, small ones joined, telling the driver how far it is."""
+    worker, told, done, read = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0], [0]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for unit in units:
+            for batch in unit.batches():
+                read[0] += batch.num_rows
+                yield batch
+            done[0] += 1
+            on_batch()
+
+    def on_batch(_: int = 0) -> None:
+        now = time.monotonic()
+        if now - told[0] > _TELL_EVERY:
+            told[0] = now
+            tell(staging.progress, worker, done[0], read[0])
+
+    manifest = stage(task, joined(batches(), staging.batch_rows), staging, predict, on_batch)
+    for row in manifest:
+        if row["kind"] == FAILED:
+            tell_failed(staging.progress, row)
+    tell(staging.progress, worker, done[0], sum(m["rows"] for m in manifest if m["kind"] == COUNTS))
+    return manifest
+
+
+def joined(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+    """The rows of batches of one schema in their order, in batches of at most `most` rows where they were smaller.
+
+    A call of the model costs about the same for ten rows as for a thousand. What is joined stays below JOINED_BYTES,
+    and a batch of more than half of either is handed on before the next is asked for.
+    """
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if waiting and (rows + batch.num_rows > most or size + batch.nbytes > JOINED_BYTES):
+            yield _one(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        del batch
+        if 2 * rows > most or 2 * size > JOINED_BYTES:
+            whole = _one(waiting)
+            waiting, rows, size = [], 0, 0
+            yield whole
+            del whole
+    if waiting:
+        yield _one(waiting)
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.concat_batches(batches) if len(batches) > 1 else batches[0]
+
+
+def stage_frame(
+    task: int, batches: Iterable[pa.RecordBatch], staging: Staging, predict: Predict
+) -> list[dict[str, Any]]:
+    """Stage the batches of a Spark partition, which come in Spark's own Arrow types."""
+
+    @dataclass(frozen=True)
+    class Partition:
+        def batches(self) -> Iterator[pa.RecordBatch]:
+            return (conform(batch, staging.input_schema) for batch in batches if batch.num_rows)
+
+    return stage_units(task, [Partition()], staging, predict)
+
+
+def failed(task: int, error: LakehouseError) -> dict[str, Any]:
+    """A manifest row that tells the driver of an error that trying again would not mend."""
+    detail = json.dumps({"kind": type(error).__name__, "message": str(error)})
+    return {"task": task, "kind": FAILED, "path": None, "rows": 0, "bytes": 0, "detail": detail}
+
+
+def manifest_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Manifest rows as one Arrow batch."""
+    return pa.RecordBatch.from_pylist(rows, schema=MANIFEST)

@@ -1,0 +1,145 @@
+"""Whose rows live in a slice of a table, and whether a person has changed them since they were published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import Any
+
+from lakehouse.connectors import delta
+from lakehouse.errors import Blocked, ConfigError
+from lakehouse.schemas import JOB, RUN_ID
+from lakehouse.sinks.target import (
+    State,
+    Target,
+    going_on,
+    no_scores,
+    refuse_foreign,
+    replay_id,
+    rows_id,
+    run_id,
+    slice_name,
+)
+from lakehouse.storage import shown
+
+Owners = Mapping[tuple[str, str], int]
+"""(job, run) → rows."""
+
+
+def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tuple[str, str], int]:
+    """Whose rows are live in these files. Reads files only where the log can't tell."""
+    found: dict[tuple[str, str], int] = {}
+    unclear = []
+    for file in files:
+        job, run = _constant(file, JOB), _constant(file, RUN_ID)
+        if job is None or run is None or file.rows is None:
+            unclear.append(file)
+        elif rows := sum(file.kept) if file.kept is not None else file.rows:
+            found[(job, run)] = found.get((job, run), 0) + rows
+    if unclear:
+        counted = delta.rows_of(snapshot, [JOB, RUN_ID], unclear).group_by([JOB, RUN_ID]).aggregate([([], "count_all")])
+        for row in counted.to_pylist():
+            key = (row[JOB], row[RUN_ID])
+            found[key] = found.get(key, 0) + row["count_all"]
+    return found
+
+
+def _constant(file: delta.DataFile, column: str) -> str | None:
+    least, greatest, nulls = file.bounds.get(column, (None, None, None))
+    return least if least is not None and least == greatest and nulls == 0 else None
+
+
+def inside(
+    snapshot: delta.Snapshot, slice_texts: Mapping[str, str], bounds_of: Sequence[str] = ()
+) -> list[delta.DataFile]:
+    """The live files of a slice, with bounds for job, run and the columns named."""
+    return of_slice(snapshot.files([JOB, RUN_ID, *bounds_of]), slice_texts)
+
+
+def of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
+    """Those of the files that lie in a slice."""
+    return [f for f in files if all(delta.partition_text(f.partition[c]) == v for c, v in slice_texts.items())]
+
+
+def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> State:
+    """What the table says of this identity: where it stands, and whether this fingerprint is what lives there.
+
+    Raises Blocked where the slice belongs to another job, or where the last generation was this very
+    fingerprint but a person has changed its rows since.
+    """
+    if snapshot is None:
+        return State(0, False, None)
+    generation = snapshot.transaction(target.identity) or 0
+    same = generation > 0 and snapshot.transaction(f"{target.identity}/{target.fingerprint}") == generation
+    if target.write == "append" and not generation:
+        return State(0, False, snapshot.version)
+    if not {JOB, RUN_ID} <= set(snapshot.schema.names):
+        return State(0, False, snapshot.version)  # no table of ours; its schema will be refused
+    alive = living(snapshot, inside(snapshot, target.slice))
+    refuse_foreign(target, shown(snapshot.location), alive)
+    last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]
+    if same and not rescore:
+        _refuse_touched(snapshot, target, alive, last, generation)
+    return State(generation, same, snapshot.version)
+
+
+def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[str, Any]) -> tuple[Target, State]:
+    """What adding rows that a run had set aside does to the table: the run's own generation goes on as the next one.
+
+    Once: a run that was replayed is unchanged. Raises Blocked where the run's rows are not what lives in the slice.
+    """
+    run = str(record["run_id"])
+    generation = (snapshot.transaction(target.identity) or 0) if snapshot else 0
+    if snapshot is None or snapshot.transaction(run_id(target.identity, run)) != generation:
+        raise no_scores(target, record)
+    target = replace(target, fingerprint=str(record["fingerprint"]))
+    if snapshot.transaction(replay_id(target.identity, run)) is not None:
+        return replace(target, generation=generation), State(generation, True, snapshot.version)
+    alive = living(snapshot, inside(snapshot, target.slice))
+    refuse_foreign(target, shown(snapshot.location), alive)
+    last = tuple(r for _, r in alive if snapshot.transaction(run_id(target.identity, r)) == generation)
+    _refuse_touched(snapshot, target, alive, last, generation)
+    held = snapshot.transaction(rows_id(target.identity, generation)) or 0
+    return going_on(target, run, generation, last, held), State(generation, False, snapshot.version)
+
+
+def _refuse_touched(
+    snapshot: delta.Snapshot, target: Target, alive: Owners, last: Sequence[str], generation: int
+) -> None:
+    expected = snapshot.transaction(rows_id(target.identity, generation)) or 0
+    ours = sum(rows for (_, run), rows in alive.items() if run in last)
+    total = sum(alive.values()) if target.write == "replace" else ours
+    # Spark names its own files; those of a copied publish are the run's nevertheless.
+    rewritten = any(not f.path.startswith("run-") for f in inside(snapshot, target.slice))
+    if ours == expected == total and not rewritten:
+        return
+    since = takewhile(
+        lambda commit: not any(run in str(commit.get("userMetadata")) for run in last), snapshot.history(1000)
+    )
+    foreign = [commit for commit in since if _is_foreign(commit) and _changed(snapshot, target, commit["version"])]
+    if ours == expected == total and not any(c["operation"] in ("UPDATE", "MERGE") for c in foreign):
+        return  # rewritten by OPTIMIZE: the same rows in other files
+    by = f"commit {foreign[0]['version']} ({foreign[0]['operation']})" if foreign else "a commit the log has dropped"
+    raise Blocked(
+        f"{shown(snapshot.location)}: {slice_name(target.slice)} was scored with this very input, model and settings, "
+        f"but its rows were changed since by {by}: {total:,} rows live, {expected:,} were published. "
+        "Use --rescore to score and publish it again"
+    )
+
+
+def _changed(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
+    """Whether a commit changed the slice's files; taken for granted where the log can't tell any more."""
+    held = []
+    for v in (version - 1, version):
+        try:
+            then = delta.open_table(snapshot.location, version=v)
+        except ConfigError:
+            return True
+        held.append({f.fingerprint() for f in inside(then, target.slice)} if then else None)
+    return held[0] != held[1]
+
+
+def _is_foreign(commit: Mapping[str, Any]) -> bool:
+    quiet = ("OPTIMIZE", "VACUUM START", "VACUUM END", "CREATE TABLE", "SET TBLPROPERTIES", "ADD COLUMNS", "ADD COLUMN")
+    return commit.get("operation") not in quiet and "lakehouse_run" not in str(commit.get("userMetadata", ""))

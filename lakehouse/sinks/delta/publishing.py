@@ -1,0 +1,280 @@
+"""Publishing to a Delta table: one compare-and-swap commit of the staged files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse import storage
+from lakehouse.connectors import delta
+from lakehouse.errors import Blocked, ConfigError, Unavailable
+from lakehouse.schemas import JOB, RUN_ID, loose
+from lakehouse.sinks.delta import compatibility, copied, merge
+from lakehouse.sinks.delta.history import inside, living, look, of_slice, replayed
+from lakehouse.sinks.target import (
+    COPIED,
+    QUARANTINE,
+    Asked,
+    Gone,
+    Overtaken,
+    Room,
+    Standing,
+    Target,
+    Unfit,
+    Unseen,
+    committed,
+    next_generation,
+    overtaken,
+    refuse_foreign,
+    require_staged,
+    version_of,
+)
+from lakehouse.storage import Location, locate, sizes
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+IN_PLACE = True
+
+
+def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+    """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
+    location = locate(target.uri)
+    snapshot = delta.open_table(location)
+    types = types or compatibility.slice_types(asked.slice, snapshot.schema if snapshot else None)
+    target = replace(target, slice=compatibility.slice_texts(asked.slice, types))
+    decision, doubt = compatibility.Decision(), ""
+    if snapshot is not None:
+        compatibility.check_partitions(snapshot, list(target.slice))
+        decision = compatibility.decide(snapshot, target.write, target.slice)
+        target = replace(target, how=decision.how, enforced=decision.enforced)
+        _refuse_copying(decision, target, location, asked)
+        if snapshot.written_by_spark and location.spark_may_overwrite:
+            doubt = (
+                f"{shown(target.uri)}: Spark writes to this table too, and its own log store on {location.system} "
+                "can't exclude another process: let it not write while a run publishes"
+            )
+    if asked.replays is not None:
+        target, state = replayed(snapshot, target, asked.replays)
+    else:
+        state = look(snapshot, target, asked.rescore)
+        target = replace(target, generation=next_generation(target, state, shown(target.uri), asked))
+    held = {f.name: f.type for f in snapshot.schema} if snapshot else {}
+    return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt, held)
+
+
+def _refuse_copying(decision: compatibility.Decision, target: Target, location: Location, asked: Asked) -> None:
+    if decision.how != COPIED:
+        return
+    name, why = shown(target.uri), "; ".join(decision.why)
+    location.spark_needs_s3(why)
+    if asked.engine == "local":
+        raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
+    if target.write == "append" and asked.rescore:
+        raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
+
+
+def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+    """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
+    target, snapshot = standing.target, standing.existing
+    if snapshot is None:
+        return None
+    return tuple(compatibility.check_schema(snapshot, wanted, list(target.slice), target.how))
+
+
+def room(target: Target, wanted: pa.Schema) -> Room:
+    """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
+    try:
+        snapshot = delta.open_table(locate(target.uri))
+    except ConfigError as error:
+        raise Unfit(str(error)) from error
+    if snapshot is not None:
+        return compatibility.room(snapshot, wanted, list(target.slice))
+    if other := storage.foreign(locate(target.uri)):
+        raise Unfit(f"{shown(target.uri)} is no table and holds other files ({other[0]})")
+    return Room(wanted, None)
+
+
+def has_quarantine(uri: str) -> bool | None:
+    """Whether a quarantine table is there; None where nothing is."""
+    try:
+        snapshot = delta.open_table(locate(uri))
+    except ConfigError:
+        return False  # whatever it is, it can't be read
+    if snapshot is None:
+        return False if storage.foreign(locate(uri)) else None
+    return compatibility.is_quarantine(snapshot)
+
+
+def ensure(target: Target, comments: Mapping[str, str]) -> None:
+    """Create the table, or add the columns that it lacks in a commit of its own."""
+    location = locate(target.uri)
+    snapshot = delta.open_table(location)
+    if snapshot is None:
+        create(location, target.schema, list(target.slice), comments)
+    elif missing := [f for f in target.schema if snapshot.schema.get_field_index(f.name) < 0]:
+        delta.add_columns(snapshot, missing, comments)
+
+
+def published(target: Target, run: str) -> bool:
+    """Whether this run's commit is in the table's log."""
+    return committed(delta.open_table(locate(target.uri)), target, run)
+
+
+def shown(uri: str) -> str:
+    """The table as people write it."""
+    return storage.shown(locate(uri))
+
+
+def generation(uri: str, identity: str) -> tuple[int, int | None]:
+    """The generation that is published under this identity, 0 for none, and the table's version."""
+    snapshot = delta.open_table(locate(uri))
+    return ((snapshot.transaction(identity) or 0), snapshot.version) if snapshot else (0, None)
+
+
+def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], comments: Mapping[str, str]) -> None:
+    """Create the table, empty, its columns described; one that another process created meanwhile is as good."""
+    try:
+        delta.create_table(location, schema, slice_columns, comments, "Written by lakehouse score")
+    except delta.Conflict:
+        if delta.open_table(location) is None:
+            raise
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A snapshot against which the promises of a commit hold, and the files that an append would take away."""
+
+    snapshot: delta.Snapshot
+    removes: tuple[delta.DataFile, ...]
+
+
+def check(target: Target, run: str) -> Checked:
+    """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
+    snapshot = delta.open_table(locate(target.uri))
+    if snapshot is None:
+        raise Gone(f"{shown(target.uri)}: the table was there when the run was planned, and is not any more")
+    done = committed(snapshot, target, run)
+    return Checked(snapshot, () if done else tuple(_check(snapshot, target)))
+
+
+def publish(target: Target, run: str, checked: Checked, spark: SparkSession | None = None) -> int:
+    """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
+
+    Each attempt stands on a snapshot of which all was checked, `checked` at first and a fresh one after a conflict:
+    the generation is still the one seen at planning, every staged file is there with its size, none is live already,
+    the table has no rule that a direct commit would break. `spark` writes the rows of a COPIED target. Raises
+    Overtaken when another run published meanwhile, Gone when staged files or the table are missing, Unavailable when
+    the table stays too busy.
+    """
+    attempt = 0
+    rewritten: merge.Rewritten = {}
+    while True:
+        snapshot, removes = checked.snapshot, list(checked.removes)
+        if committed(snapshot, target, run):
+            return version_of(snapshot, run)
+        adds: Sequence[delta.Add] = target.files
+        try:
+            if target.how == COPIED:
+                assert spark is not None  # opened by whoever carries such a target out
+                return copied.publish(spark, snapshot, target, run)
+            if target.write == "merge":
+                removes, rest = merge.rewrite(snapshot, target, run, rewritten)
+                adds = [*adds, *rest]
+            version = delta.commit(
+                snapshot,
+                adds,
+                replace=target.slice if target.write == "replace" else None,
+                partition=target.slice,
+                removes=removes,
+                blind=target.write == "append" and not removes,
+                transactions=target.transactions(run),
+                metadata=target.said(run),
+            )
+        except delta.Conflict as error:
+            attempt += 1
+            if attempt == delta.ATTEMPTS:
+                raise Unavailable(f"{error}; {attempt} times in a row: try again") from error
+            delta.pause(attempt)
+            checked = check(target, run)
+            continue
+        try:
+            _verify(snapshot.location, target, adds, removes, version)
+        except (Unavailable, OSError) as error:
+            raise Unseen(str(error), version) from error
+        return version
+
+
+def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
+    """The promises of a commit, checked against this snapshot; the files that an append takes away."""
+    name = shown(target.uri)
+    _check_schema(snapshot, target, name)
+    _check_rules(snapshot, target, name)
+    require_staged(target, name)
+    live = snapshot.files([JOB, RUN_ID])
+    doubled = {f.relative for f in live} & {f.path for f in target.files}
+    if doubled:
+        raise Unavailable(f"{name}: {min(doubled)} is live already although the log has no commit of this run")
+    if target.kind == QUARANTINE:
+        return []
+    generation = snapshot.transaction(target.identity) or 0
+    half = target.how == COPIED and generation == target.generation  # Spark's first commit may be this run's
+    if generation != target.generation - 1 and not half:
+        raise overtaken(target, name, generation)
+    if target.write != "append":
+        refuse_foreign(target, name, living(snapshot, of_slice(live, target.slice)))
+        return []
+    return _earlier(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
+
+
+def _check_schema(snapshot: delta.Snapshot, target: Target, name: str) -> None:
+    have = {f.name: loose(f.type) for f in snapshot.schema}
+    other = [f.name for f in target.schema if have.get(f.name) != f.type]
+    if other or list(snapshot.partition_columns) != list(target.slice):
+        what = f"columns {', '.join(other)}" if other else f"partitioned by {list(snapshot.partition_columns)}"
+        raise Overtaken(f"{name}: the table is another one than when the run was planned ({what}); run again")
+
+
+def _check_rules(snapshot: delta.Snapshot, target: Target, name: str) -> None:
+    try:
+        now = compatibility.decide(snapshot, target.write, target.slice)
+    except ConfigError as error:
+        raise Overtaken(f"the table's rules changed since the run was planned: {error}") from error
+    if now.how != target.how or not set(now.enforced) <= set(target.enforced):
+        more = sorted(set(now.enforced) - set(target.enforced)) or list(now.why)
+        raise Overtaken(f"{name}: the table's rules changed since the run was planned ({', '.join(more)}); run again")
+
+
+def _earlier(
+    live: Sequence[delta.DataFile], target: Target, snapshot: delta.Snapshot, name: str
+) -> list[delta.DataFile]:
+    """The files of all runs of this date that live: a person may have restored an earlier one."""
+    alive = living(snapshot, live)
+    runs = {run for _, run in alive if committed(snapshot, target, run)}
+    mine = [f for f in live if any(f.relative.startswith(f"run-{run}/") for run in runs)]
+    if living(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
+        raise Blocked(
+            f"{name}: the rows of run {', '.join(sorted(runs))} no longer stand in files of their own (OPTIMIZE has "
+            "merged them, or rows were deleted), so they can't be replaced in one commit; delete them, then append"
+        )
+    return mine
+
+
+def _verify(
+    location: Location, target: Target, adds: Sequence[delta.Add], removes: Sequence[delta.DataFile], version: int
+) -> None:
+    """Read the commit back: exactly the files that were to live in the slice do, and are still there."""
+    snapshot = delta.open_table(location, version=version)
+    live = {f.relative for f in inside(snapshot, target.slice)} if snapshot else set()
+    wanted, gone = {a.path for a in adds}, {f.relative for f in removes}
+    if not wanted <= live or live & gone or (target.write == "replace" and live != wanted):
+        raise RuntimeError(f"{shown(target.uri)} version {version} does not hold exactly what was committed")
+    lost = [path for path, size in sizes(location, sorted(wanted)).items() if size is None]
+    if lost:
+        raise Blocked(
+            f"{shown(target.uri)}: {len(lost)} files of version {version} were deleted while they were committed (a "
+            f"VACUUM that retains nothing?), such as {lost[0]}: score again with --rescore"
+        )

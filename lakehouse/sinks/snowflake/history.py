@@ -1,0 +1,85 @@
+"""What was published to a table in Snowflake: its ledger, the table `T_RUNS` beside it, and whose rows live in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lakehouse.connectors.snowflake import Absent, Session, Table, having, quoted
+from lakehouse.schemas import JOB, RUN_ID
+from lakehouse.sinks.target import QUARANTINE, Target, overtaken, refuse_foreign
+
+Owners = Mapping[tuple[str | None, str | None], int]
+"""(job, run) → rows."""
+RUNS = "_RUNS"
+"""What is appended to a table's name for that of its ledger."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that was published. `rows`: those that its generation holds; `goes_on`: the runs that it added rows to."""
+
+    run: str
+    generation: int
+    fingerprint: str
+    rows: int
+    goes_on: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs whose rows make up the generation."""
+        return (self.run, *self.goes_on)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was published under one identity, in order."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def last(self) -> Entry | None:
+        return self.entries[-1] if self.entries else None
+
+    def has(self, run: str) -> bool:
+        """Whether this run is published."""
+        return any(entry.run == run for entry in self.entries)
+
+
+def ledger(session: Session, table: Table, identity: str) -> Ledger:
+    """What the table's ledger has under an identity; nothing where there is no ledger yet."""
+    try:
+        rows = session.run(
+            f"SELECT RUN_ID, GENERATION, FINGERPRINT, ROW_COUNT, GOES_ON FROM {table.beside(RUNS).sql} "
+            "WHERE IDENTITY = %s ORDER BY GENERATION, PUBLISHED_AT",
+            identity,
+        )
+    except Absent:
+        return Ledger()
+    return Ledger(tuple(Entry(r, int(g), f, int(n), tuple(json.loads(on))) for r, g, f, n, on in rows))
+
+
+def owners(session: Session, target: Target, stored: Mapping[str, str]) -> Owners:
+    """Whose rows live in the target's slice."""
+    job, run = quoted(stored[JOB]), quoted(stored[RUN_ID])
+    rows = session.run(
+        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{within(target, stored)} GROUP BY 1, 2"
+    )
+    return {(j, r): int(count) for j, r, count in rows}
+
+
+def require_turn(session: Session, target: Target, stored: Mapping[str, str], known: Ledger) -> None:
+    """Raise Overtaken where another run published since the plan, Blocked where rows of another job would go."""
+    if target.kind == QUARANTINE:
+        return
+    name, generation = Table.parse(target.uri).shown, known.last.generation if known.last else 0
+    if generation != target.generation - 1:
+        raise overtaken(target, name, generation)
+    refuse_foreign(target, name, owners(session, target, stored) if target.write != "append" else {})
+
+
+def within(target: Target, stored: Mapping[str, str]) -> str:
+    """The condition that a row is in the target's slice; none for the whole table."""
+    same = having({stored[c]: value for c, value in target.slice.items()})
+    return f" WHERE {same}" if same else ""

@@ -1,0 +1,155 @@
+"""The views over the run ledger and the quarantine, each defined once as a syntax tree."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID, SCORED_AT
+from lakehouse.views.sql.views import Place, Runs, Scored, chosen
+
+_FIELDS = [field.name for field in REASON]
+_RULE, _COLUMN, _ = _FIELDS
+
+
+def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
+    """The job's runs, in no order: a view has none. A row without a run is the lock that publishing takes."""
+    columns: list[exp.Expr] = [exp.Star()]
+    if place.dialect == "athena":
+        moments = runs.columns.items()
+        columns = [place.named(place.instant(n), n) if is_moment else place.column(n) for n, is_moment in moments]
+    return chosen(runs.table, columns).where(*_recorded(scored, place))
+
+
+def _recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:
+    mine = exp.EQ(this=place.column("job"), expression=exp.Literal.string(scored.job))
+    return mine, exp.NEQ(this=place.column("run_id"), expression=exp.Literal.string(""))
+
+
+def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.Select:
+    """Quarantined rows by run, rule and column, without runs that a later published one of their identity superseded.
+
+    A run that left no record was overtaken, or died: nothing says that its rows are of what is live. But a ledger in
+    Snowflake lacks blocked runs too: there such a run is of the identity that its slice gives, if there is a slice.
+    """
+    recorded = only_recorded(scored, runs)
+    owned = ["run_id", "identity", "generation", runs.at, *(["status"] if runs.every else [])]
+    own = chosen(runs.table, [place.column(name) for name in owned]).where(*_recorded(scored, place))
+    if runs.every:  # it was overtaken after its quarantine commit
+        own = own.where(exp.NEQ(this=place.column("status"), expression=exp.Literal.string("failed")))
+    identity = place.column("identity", "own")
+    of = identity if recorded else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
+    by = [place.column(RUN_ID, "aside"), *(place.column(name, "aside") for name in (_RULE, _COLUMN))]
+    query = chosen(
+        _exploded(scored, place, aside).subquery(copy=False),
+        [*by, place.named(exp.Count(this=exp.Star()), "rows")],
+        "aside",
+    )
+    query = query.join(
+        exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True), join_type="inner" if recorded else "left",
+        on=exp.EQ(this=place.column("run_id", "own"), expression=place.column(RUN_ID, "aside")),
+    ).join(
+        exp.alias_(_newest(scored, place, runs).subquery(copy=False), "later", table=True, quoted=True),
+        join_type="left",
+        on=exp.EQ(this=place.column("identity", "later"), expression=of),
+    )  # fmt: skip
+    return query.where(_stands(place, runs)).group_by(*(column.copy() for column in by))
+
+
+def _newest(scored: Scored, place: Place, runs: Runs) -> exp.Select:
+    """By identity its newest published generation, when the last one was published, and since when generations count.
+
+    They begin with 1 again where a table was made anew: then those from before it don't count.
+    """
+
+    def column(name: str, table: str) -> exp.Column:
+        return place.column(name, table)
+
+    def published(table: str) -> list[exp.Expr]:
+        found = [exp.EQ(this=column("job", table), expression=exp.Literal.string(scored.job)),
+                 exp.NEQ(this=column("run_id", table), expression=exp.Literal.string(""))]  # fmt: skip
+        if runs.every:
+            found.append(exp.EQ(this=column("status", table), expression=exp.Literal.string("published")))
+        return list(found)
+
+    several = exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1))
+    begun = exp.case().when(several, exp.Max(this=column(runs.at, "first")))
+    first = chosen(runs.table, [column("identity", "first"), place.named(begun, "begun")], "first")
+    is_first = exp.EQ(this=column("generation", "first"), expression=exp.Literal.number(1))
+    first = first.where(*published("first"), is_first).group_by(column("identity", "first"))
+    since = column("begun", "first")
+    counts = exp.or_(
+        exp.Is(this=since, expression=exp.Null()), exp.GTE(this=column(runs.at, "run"), expression=since.copy())
+    )
+    newest = exp.Max(this=exp.case().when(counts, column("generation", "run")))
+    columns = [place.named(newest, "newest"), place.named(exp.Max(this=column(runs.at, "run")), "ended"),
+               place.named(exp.Max(this=since.copy()), "begun")]  # fmt: skip
+    query = chosen(runs.table, [column("identity", "run"), *columns], "run").join(
+        exp.alias_(first.subquery(copy=False), "first", table=True, quoted=True), join_type="left",
+        on=exp.EQ(this=column("identity", "first"), expression=column("identity", "run")),
+    )  # fmt: skip
+    return query.where(*published("run")).group_by(column("identity", "run"))
+
+
+def _stands(place: Place, runs: Runs) -> exp.Expr:
+    """Whether no later run superseded a row's: by generation, and by time where the run has no record to tell it."""
+    generation, newest = place.column("generation", "own"), place.column("newest", "later")
+    begun = place.column("begun", "later")
+    ahead: exp.Expr = exp.GTE(this=generation, expression=newest)
+    if runs.every:
+        same = exp.EQ(this=generation.copy(), expression=newest.copy())
+        status = exp.EQ(this=place.column("status", "own"), expression=exp.Literal.string("published"))
+        ahead = exp.or_(exp.GT(this=generation.copy(), expression=newest.copy()), exp.and_(same, status))
+    counts = exp.or_(
+        exp.Is(this=begun, expression=exp.Null()),
+        exp.GTE(this=place.column(runs.at, "own"), expression=begun.copy()),
+    )
+    unknown = exp.Is(this=generation.copy(), expression=exp.Null())
+    after = exp.GTE(this=place.column(SCORED_AT, "aside"), expression=place.column("ended", "later"))
+    never = exp.Is(this=newest.copy(), expression=exp.Null())
+    known = exp.not_(unknown.copy())
+    return exp.or_(never, exp.and_(unknown, after), exp.and_(known, counts, ahead))
+
+
+def only_recorded(scored: Scored, runs: Runs) -> bool:
+    """Whether rows of runs that the ledger lacks are left out."""
+    return runs.every or scored.appended
+
+
+def _identity(scored: Scored, place: Place) -> exp.Expr:
+    """`<job>/<slice>` of a row, as runs are named."""
+    text: exp.Expr = exp.Literal.string(f"{scored.job}/")
+    for number, name in enumerate(sorted(scored.slice)):
+        column = place.column(name, "aside")
+        words = exp.case().when(column, exp.Literal.string("True")).else_(exp.Literal.string("False"))
+        value = words if name in scored.flags else exp.cast(column, exp.DType.VARCHAR)
+        for part in (exp.Literal.string(f"{',' if number else ''}{name}="), value):
+            text = exp.DPipe(this=text, expression=part, safe=True)
+    return text
+
+
+def _exploded(scored: Scored, place: Place, aside: exp.Table) -> exp.Select:
+    """A row a reason of each of the job's quarantined rows: lateral in every dialect, each with fields of its own."""
+    fields: list[exp.Expr]
+    array = place.column(REASONS, "q")
+    if place.dialect == "snowflake":
+        # an ARRAY of any kind: in Iceberg tables it has a type of its own
+        flat = exp.Explode(this=exp.Kwarg(this=exp.var("INPUT"), expression=exp.cast(array, exp.DType.ARRAY)))
+        join = exp.Join(this=exp.Lateral(this=flat, alias=exp.TableAlias(this=exp.to_identifier("r", quoted=True))))
+        value = exp.column("VALUE", table="r", quoted=True)
+        fields = [exp.cast(exp.func("GET_PATH", value.copy(), exp.Literal.string(n)), exp.DType.VARCHAR)
+                  for n in (_RULE, _COLUMN)]  # fmt: skip
+    else:
+        # Athena makes columns of a row's fields, the others give the row itself
+        names = _FIELDS if place.dialect == "athena" else ["reason"]
+        held = [exp.to_identifier(name, quoted=True) for name in names]
+        alias = exp.TableAlias(this=exp.to_identifier("r", quoted=True), columns=held)
+        join = exp.Join(this=exp.Unnest(expressions=[array], alias=alias), kind="CROSS")
+        whole = exp.column("reason", quoted=True)
+        fields = [exp.column(n, table="r", quoted=True) if place.dialect == "athena"
+                  else exp.Dot(this=whole.copy(), expression=exp.to_identifier(n, quoted=True))
+                  for n in (_RULE, _COLUMN)]  # fmt: skip
+    kept = [place.column(name, "q") for name in (RUN_ID, SCORED_AT, *scored.slice)]
+    columns = [*kept, *map(place.named, fields, (_RULE, _COLUMN))]
+    query = chosen(aside, columns, "q")
+    query.append("joins", join)
+    return query.where(exp.EQ(this=place.column(JOB, "q"), expression=exp.Literal.string(scored.job)))

@@ -1,0 +1,227 @@
+"""What people see of a run: progress while it runs, its outcome at the end, tables of runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lakehouse.connectors import delta, snowflake
+from lakehouse.connectors.snowflake import folded, having, quoted, spelled
+from lakehouse.errors import LakehouseError
+from lakehouse.pipeline import Result
+from lakehouse.planning.plan import Say
+from lakehouse.progress import Watch
+from lakehouse.schemas import MODEL_VERSION
+from lakehouse.storage import locate
+from lakehouse.views import planned
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.operations.sweep import Leftover
+
+_PLAIN_EVERY = 5.0  # seconds between plain progress lines
+
+
+def outcome(job: Job, result: Result, then: str) -> str:
+    """The end of a run, for a terminal. `then`: what may be run next."""
+    lines = []
+    if result.status in ("published", "blocked"):
+        counts = f"read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined {result.rows_quarantined:,}"
+        lines.append(f"{counts:<50} {result.carrier} carrier, {result.engine} engine")
+    width, parts = planned.terminal_width() or sys.maxsize, [part for part in _headline(job, result) if part]
+    whole = "  ".join(parts)
+    lines += [whole] if len(whole) <= width else ["  ".join(parts[:2]), *(" " * 11 + part for part in parts[2:])]
+    if result.status in ("published", "unchanged"):
+        lines += _sample(job, result)
+    if result.status == "published":
+        lines.append(f"next     {then}")
+    return "\n".join(lines)
+
+
+def leftovers(found: Sequence[Leftover], taken_away: bool) -> str:
+    """What a sweep found, a line a run and table."""
+    if not found:
+        return "nothing is left over"
+    lines = []
+    for one in found:
+        size = f"{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
+        what = f"kept: {one.kept}" if one.kept else "removed" if taken_away else "can be removed"
+        lines.append(f"{one.table}  run-{one.run_id}  {size:<25} {what}")
+    if not taken_away and any(one.kept is None for one in found):
+        lines.append("add --remove to remove these")
+    return "\n".join(lines)
+
+
+def _headline(job: Job, result: Result) -> list[str]:
+    where = ", ".join(f"{s['table']} v{s['version']}" for s in result.sinks if s.get("kind") == "sink")
+    part = ", ".join(f"{name}={value}" for name, value in job.slice.items())
+    took = f"{sum(result.seconds.values()):.1f} s" if result.seconds else ""
+    model = result.model or {}
+    named = f"{model['name']} v{model['version']} sha256:{model['digest'][:8]}…" if model else ""
+    return [f"{result.status.upper():<9}", where, part, took, named]
+
+
+def _sample(job: Job, result: Result) -> list[str]:
+    """A few rows of the slice, as a small table; of the Delta table where there is one."""
+    try:
+        names, rows = _of_delta(job, result) if job.delta_sink else _of_snowflake(job)
+    except (LakehouseError, OSError) as error:  # the run stands, a look at it is no part of it
+        return [f"(its rows can't be shown: {error})"]
+    return table_text(names, [[_cell(value) for value in row] for row in rows]) if rows else []
+
+
+def _shown(job: Job, names: Sequence[str]) -> list[str]:
+    """The columns of a sample: keys, predictions, what was kept, at most six of them; and the model's version."""
+    parts = {name.lower(): part for part, given in enumerate((job.keys, (), job.keep, job.slice)) for name in given}
+    own = [(parts.get(name.lower(), 1), name) for name in names if not name.startswith("_")]
+    keys, predictions, kept = ([name for of, name in own if of == part] for part in range(3))
+    return [*[*keys[:3], *predictions, *kept][:6], MODEL_VERSION]
+
+
+def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
+    assert job.delta_sink is not None  # whoever asks has looked
+    sink = next((s for s in result.sinks if (s.get("kind"), s["type"]) == ("sink", "delta")), None)
+    snapshot = delta.open_table(locate(sink["table"])) if sink else None
+    live = snapshot.files() if snapshot else []
+    texts = {name: str(value) for name, value in job.slice.items()}
+    mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]
+    if snapshot is None or not mine:
+        return [], []
+    mine = [f for f in mine if f.relative.startswith(f"run-{result.run_id}/")] or mine
+    names = _shown(job, snapshot.schema.names)
+    return names, [[row.get(c) for c in names] for row in delta.head(snapshot.location, mine[0].relative, names, 3)]
+
+
+def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
+    sink, texts = job.sinks[0], {name: str(value) for name, value in job.slice.items()}
+    assert sink.connection is not None  # as the job file's own checks demand
+    with snowflake.session(sink.connection) as session:
+        table = session.table(sink.table)
+        *names, version = _shown(job, [c.name for c in session.columns(table) or ()])
+        names.append(folded(version))
+        where = having({folded(name): value for name, value in texts.items()})
+        chosen = f"SELECT {', '.join(map(quoted, names))} FROM {table.sql}"
+        rows = session.run(f"{chosen}{' WHERE ' + where if where else ''} LIMIT 3")
+    return [spelled(name, ()) for name in names], [list(row) for row in rows]
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def table_text(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under their names, right-aligned."""
+    widths = [max(len(name), *(len(row[i]) for row in rows)) if rows else len(name) for i, name in enumerate(names)]
+    return ["  " + "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in [names, *rows]]
+
+
+def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The ledger's records, newest first."""
+    names = ["started (UTC)", "date", "status", "read", "scored", "quarantined", "rows/s", "model", "input", "seconds",
+             "run"]  # fmt: skip
+    cells = [
+        [
+            f"{r['started_at']:%Y-%m-%d %H:%M:%S}", r["date"] or "", r["status"], f"{r['rows_read']:,}",
+            f"{r['rows_scored']:,}", f"{r['rows_quarantined']:,}", f"{r['rows_per_second']:,.0f}",
+            f"{r['model_name']} v{r['model_version']}", f"{r['input_table']} v{r['input_version']}",
+            " ".join(f"{stage} {value:.1f}" for stage, value in (r["seconds"] or {}).items()), r["run_id"],
+        ]
+        for r in rows
+    ]  # fmt: skip
+    return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
+    """Quarantined rows by run and reason, as a table."""
+    names = ["run_id", "date", "status", "rule", "column", "rows", "superseded"]
+    said = {True: "yes", False: "", None: "unknown"}
+    cells = [[str(row[name] if row[name] is not None else "") for name in names[:5]] + [f"{row['rows']:,}",
+             said[row["superseded"]]] for row in found]  # fmt: skip
+    return "\n".join(table_text(names, cells)) if found else "no rows are in quarantine"
+
+
+@contextmanager
+def progress(stream: TextIO, quiet: bool) -> Iterator[tuple[Say, Watch | None]]:
+    """Show a run's steps and how far it is: a bar on a terminal, plain lines now and then otherwise."""
+    if quiet:
+        yield _warnings(stream), None
+    elif stream.isatty():
+        with _bar() as shown:
+            yield shown
+    else:
+        yield _plain(stream)
+
+
+def _warnings(stream: TextIO) -> Say:
+    def say(event: str, values: Mapping[str, Any]) -> None:
+        if event in ("warning", "resumed"):
+            print(_step(event, values), file=stream, flush=True)
+
+    return say
+
+
+def _step(event: str, values: Mapping[str, Any]) -> str:
+    if event == "plan":
+        model, read = values["model"], values["input"]
+        version = "" if read["version"] is None else f" v{read['version']}"
+        return (
+            f"reading {read['table']}{version} with {model['name']} v{model['version']}; "
+            f"{values['carrier']} carrier: {values['reason']}"
+        )
+    if event == "units":
+        rows = f", at most {values['rows']:,} rows" if values["rows"] is not None else ""
+        units, tasks = (f"{values[k]} {k if values[k] != 1 else k[:-1]}" for k in ("units", "tasks"))
+        return f"scoring {units} in {tasks}{rows}"
+    if event == "resumed":
+        return f"finished run {values['run_id']} ({values['status']}), which had stopped half way"
+    return f"{event}: {values.get('message', dict(values))}"
+
+
+def _plain(stream: TextIO) -> tuple[Say, Watch]:
+    state: dict[str, Any] = {"rows": None, "units": None, "started": time.monotonic(), "told": time.monotonic()}
+
+    def say(event: str, values: Mapping[str, Any]) -> None:
+        if event == "units":
+            state.update(rows=values["rows"], units=values["units"], started=time.monotonic())
+        print(_step(event, values), file=stream, flush=True)
+
+    def watch(units: int, rows: int) -> None:
+        now = time.monotonic()
+        if now - state["told"] < _PLAIN_EVERY:
+            return
+        state["told"] = now
+        rate = rows / max(now - state["started"], 1e-3)
+        left = f", about {(state['rows'] - rows) / max(rate, 1):.0f} s left" if state["rows"] else ""
+        of = f" of {state['units']}" if state["units"] else ""
+        print(f"read {rows:,} rows, {units}{of} units, {rate:,.0f} rows/s{left}", file=stream, flush=True)
+
+    return say, watch
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Say, Watch]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("planning", total=None, rate="")
+        started = [time.monotonic()]
+
+        def say(event: str, values: Mapping[str, Any]) -> None:
+            bar.console.print(_step(event, values), highlight=False, markup=False)
+            if event == "units":
+                started[0] = time.monotonic()
+                bar.update(task, total=values["rows"], description=f"scoring {values['units']} units")
+
+        def watch(units: int, rows: int) -> None:
+            rate = rows / max(time.monotonic() - started[0], 1e-3)
+            bar.update(task, completed=rows, rate=f"{units} units done, {rate:,.0f} rows/s")
+
+        yield say, watch
