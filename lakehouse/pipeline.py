@@ -7,31 +7,29 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakehouse import checks, models, sinks
 from lakehouse.checks import Finding, Problem, Tally, Verdict, rules, uniqueness
 from lakehouse.checks.rules import Other
-from lakehouse.config import Checks, Quarantine, Source
+from lakehouse.config import Checks, Quarantine
 from lakehouse.connectors import delta, snowflake
-from lakehouse.connectors.digest import Digest
 from lakehouse.engines import catalog, scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.operations import verification
-from lakehouse.planning import access, carriers, quarantine
+from lakehouse.planning import access, carriers, naming, quarantine
 from lakehouse.planning.carriers import Carrier
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import drift, evidence, lease, ledger
-from lakehouse.runs.publication import Result, carry_out, finish_earlier, intend, optional, standing, status
-from lakehouse.schemas import REASONS, RUN_ID
+from lakehouse.runs.publication import Result, carry_out, finish_earlier, intend, optional, standing
+from lakehouse.schemas import REASONS
 from lakehouse.scoring.staging import Staging
 from lakehouse.storage import Location
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
-__all__ = ["Request", "Result", "new_run_id", "score", "status"]
+__all__ = ["Request", "Result", "new_run_id", "score"]
 
 
 def score(job: Job, request: Request) -> Result:
@@ -42,50 +40,14 @@ def score(job: Job, request: Request) -> Result:
     """
     tag = f"lakehouse job={job.job} run={request.run_id}"
     with snowflake.kept(tag), catalog.placed(job, request.engine, request.warn) as at_places:
-        return _score(at_places if request.replays is None else _aside(at_places, request.replays), request)
-
-
-def replay(job: Job, record: Mapping[str, Any], request: Request, *, current_model: bool = False) -> Result:
-    """Score the rows again that a published run of the job set aside, and add those that pass now to its scores, once.
-
-    `record`: the run's own, `job` its job file with the run's date. The model is the version that the run used, unless
-    `current_model`. Checks of single rows hold, those of a whole run don't. Raises what `score` raises, and Blocked
-    where the run's scores aren't what lives in the slice.
-    """
-    pinned = record["model_version"] != "none" and job.model.uri.startswith("models:/")
-    if pinned and not current_model:
-        uri = f"models:/{record['model_name']}/{record['model_version']}"
-        job = job.model_copy(update={"model": job.model.model_copy(update={"uri": uri})})
-    return score(job, replace(request, replays=record))
-
-
-def verified(job: Job) -> dict[str, Digest]:
-    """What the job's tables hold of its slice. Raises Blocked where it isn't the same; see operations.verification."""
-    with snowflake.kept(f"lakehouse job={job.job} verify"), catalog.placed(job) as at_places:
-        return verification.verify(at_places)
-
-
-def record_of(job: Job, run: str) -> Mapping[str, Any]:
-    """The record of one of the job's runs. Raises ConfigError where there is none."""
-    with catalog.placed(job) as at_places:
-        return ledger.record_of(ledger.state_of(at_places), job.job, run)
-
-
-def _aside(job: Job, record: Mapping[str, Any]) -> Job:
-    """The job with the rows as its input that one of its runs set aside."""
-    run = str(record["run_id"])
-    table = quarantine.of_run(job, record)
-    name = snowflake.folded(RUN_ID) if table.type == "snowflake" else RUN_ID
-    source = Source(
-        type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
-        min_rows=job.source.min_rows,
-    )  # fmt: skip
-    return job.model_copy(update={"source": source})
+        return _score(
+            at_places if request.replays is None else quarantine.replayed(at_places, request.replays), request
+        )
 
 
 def _score(job: Job, request: Request) -> Result:
     clock = _Clock()
-    state = ledger.state_of(job)
+    state = naming.state_of(job)
     finished = None if request.dry_run else finish_earlier(job, state, request)
     done: list[Result] = []
     with standing(request, lambda: done[0] if done else None), scratch.folder() as folder, ExitStack() as stack:

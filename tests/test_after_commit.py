@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse import storage
 from lakehouse.engines import local, scratch
+from lakehouse.planning import naming
 from lakehouse.runs import lease, ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.storage import locate
@@ -148,7 +149,7 @@ def daily(make_job, uri, monkeypatch):
 
 
 def records(job):
-    return {r["run_id"]: (r["status"], r["date"]) for r in ledger.runs(ledger.state_of(job), job.job)}
+    return {r["run_id"]: (r["status"], r["date"]) for r in ledger.runs(naming.state_of(job), job.job)}
 
 
 def test_a_record_that_could_not_be_written_is_written_by_the_next_dates_run(daily, monkeypatch):
@@ -215,5 +216,5 @@ def test_a_run_overtaken_after_its_quarantine_commit_is_recorded_and_superseded(
     assert records(daily()) == {mine: ("failed", "2026-01-01")}
     assert unfinished(daily()) == 0
     assert score(daily(), rescore=True).status == "published"
-    found = ledger.runs(ledger.state_of(daily()), "scores")
+    found = ledger.runs(naming.state_of(daily()), "scores")
     assert ledger.superseded(found) == {mine}

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse import pipeline
 from lakehouse.config import Job
 from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError
+from lakehouse.operations.lookup import status
 from lakehouse.operations.sweep import sweep
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from tests.conftest import score
 
@@ -64,8 +65,8 @@ def test_a_job_from_name_to_name_creates_a_table_that_sql_finds(prefix, job, spa
     assert score(named, "spark").status == "published"
     assert rows(spark) == [(1, 1.0), (2, 2.0), (5, 5.0)]
     with catalog.placed(named) as at_places:
-        assert pipeline.status(at_places)[0].status == "published"
-        assert len(ledger.runs(ledger.state_of(at_places), "scores")) == 2
+        assert status(at_places)[0].status == "published"
+        assert len(ledger.runs(naming.state_of(at_places), "scores")) == 2
         assert sweep(at_places, take_away=False) == []
 
 

@@ -18,6 +18,8 @@ from sklearn.linear_model import LinearRegression
 from lakehouse import pipeline
 from lakehouse.config import settings as settings_of
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.operations.lookup import record_of
+from lakehouse.operations.replay import replay
 from lakehouse.runs import evidence, ledger
 from lakehouse.storage import locate
 from lakehouse.views import planned
@@ -309,7 +311,7 @@ def test_a_replay_adds_the_rows_that_pass_now_once(checked):
 
     def again(run: str) -> pipeline.Result:
         request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
-        return pipeline.replay(fixed, pipeline.record_of(fixed, run), request)
+        return replay(fixed, record_of(fixed, run), request)
 
     second = again(first.run_id)
     assert (second.status, second.rows_read, second.rows_scored, second.rows_quarantined) == ("published", 2, 1, 1)
@@ -333,9 +335,9 @@ def test_a_run_that_was_superseded_or_blocked_has_nothing_to_replay_into(checked
     job = checked([loose])
     request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
     with pytest.raises(Blocked, match="was superseded"):
-        pipeline.replay(job, pipeline.record_of(job, first.run_id), request)
+        replay(job, record_of(job, first.run_id), request)
     with pytest.raises(ConfigError, match="has no run 'nonsense' on record"):
-        pipeline.record_of(job, "nonsense")
+        record_of(job, "nonsense")
 
 
 # Nothing is lost
@@ -489,9 +491,9 @@ def test_a_replay_goes_into_the_right_rows_whatever_the_job_writes(checked, how)
     assert kept() == {1: 10.0, 3: 20.0}
     job = checked([loose], date=DAY, **sections)
     request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
-    assert pipeline.replay(job, pipeline.record_of(job, run), request).status == "published"
+    assert replay(job, record_of(job, run), request).status == "published"
     assert kept() == {1: 10.0, 2: 50.0, 3: 20.0}
-    assert pipeline.replay(job, pipeline.record_of(job, run), request).status == "unchanged"
+    assert replay(job, record_of(job, run), request).status == "unchanged"
     # To an upsert of the whole table each date is the next generation, so only the last one is unchanged.
     for day in [DAY] if how == "merge" else [DAY, "2026-01-03"]:
         assert score(checked([tight], date=day, **sections)).status == "unchanged"

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import pipeline, storage
+from lakehouse import storage
 from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.operations.lookup import status
 from lakehouse.operations.sweep import sweep
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from tests import cloud_servers
@@ -88,8 +90,8 @@ def test_a_job_leaves_what_it_leaves_on_disk(daily, lake):
     for table in ("scores", "scores_quarantine"):
         here, there = (read(f"{place}/{table}").drop_columns(LINEAGE) for place in ("lake", lake))
         assert_tables_equal(there, here)
-    assert [r["status"] for r in ledger.runs(ledger.state_of(daily()), "scores")] == ["published"]
-    assert pipeline.status(daily())[0].status == "published"
+    assert [r["status"] for r in ledger.runs(naming.state_of(daily()), "scores")] == ["published"]
+    assert status(daily())[0].status == "published"
     assert unfinished(daily()) == 0
     found = storage.tree(locate(lake))
     assert {name.split("/")[0] for name in found} == {"features", "scores", "scores_quarantine", "scores_state"}

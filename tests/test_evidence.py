@@ -18,6 +18,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse import cli, models
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.planning import naming
 from lakehouse.runs import drift, evidence, ledger
 from tests.conftest import read, score, version, write
 
@@ -96,7 +97,7 @@ def test_the_first_published_run_is_the_baseline_and_is_kept_with_the_model_vers
     # Another state folder knows nothing of the first run, the model version does.
     with pytest.raises(Blocked, match="drift: PSI above"):
         score(daily("block", state="lake/elsewhere"))
-    state = ledger.state_of(daily(state="lake/elsewhere"))
+    state = naming.state_of(daily(state="lake/elsewhere"))
     facts = evidence.facts_of(state, ledger.runs(state, "scores")[0])
     assert facts["drift"]["baseline"] == "the first published run"
 
@@ -161,7 +162,7 @@ def test_the_page_of_a_wide_run_leaves_columns_out_that_metrics_and_profiles_hav
     score(daily())
     give(NORMAL + 1)
     run = score(daily()).run_id
-    state = ledger.state_of(daily())
+    state = naming.state_of(daily())
     facts = evidence.facts_of(state, ledger.record_of(state, "scores", run))
     assert [c["column"] for c in facts["drift"]["columns"]] == ["p"]
     assert "2 of 2 columns drifted" in evidence.page_of(state, run).decode()
@@ -176,7 +177,7 @@ def test_the_page_of_a_wide_run_leaves_columns_out_that_metrics_and_profiles_hav
 def test_facts_of_an_older_form_still_make_metrics_and_profiles(daily):
     give(NORMAL)
     run = score(daily()).run_id
-    state = ledger.state_of(daily())
+    state = naming.state_of(daily())
     kept, record = Path(f"lake/scores_state/reports/{run}.json"), ledger.record_of(state, "scores", run)
     facts = json.loads(kept.read_text())
     for name in ("figures", "left_out", "drifted"):

@@ -25,6 +25,7 @@ from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
 from lakehouse.errors import Blocked, ConfigError, NotReady, Partial, Unavailable
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks.target import Gone, Overtaken
@@ -87,7 +88,7 @@ def runs_in(table: str, day: str | None = None) -> set[str]:
 
 def unfinished(job: Job) -> int:
     """The job's intents that wait to be carried out."""
-    intents = ledger.state_of(job).join("intents")
+    intents = naming.state_of(job).join("intents")
     selector = FileSelector(intents.path, allow_not_found=True, recursive=True)
     return sum(info.path.endswith(".json") for info in intents.filesystem().get_file_info(selector))
 
@@ -599,7 +600,7 @@ def test_a_run_that_another_one_finishes_for_it_is_published_once(daily, monkeyp
     assert [c["lakehouse_run"] for c in publishes("lake/scores")] == [result.run_id]
     holds("lake/scores", features(DAY, keyless=4))
     assert read("lake/scores_quarantine").num_rows == 4
-    assert [r["run_id"] for r in ledger.runs(ledger.state_of(job), "scores")] == [result.run_id]
+    assert [r["run_id"] for r in ledger.runs(naming.state_of(job), "scores")] == [result.run_id]
 
 
 def test_two_first_runs_create_the_table_once(daily, monkeypatch):
@@ -891,14 +892,14 @@ def test_the_ledger_lists_published_and_blocked_runs_with_their_figures(daily):
     published = score(daily())
     assert score(daily()).status == "unchanged"
     names = ("run_id", "status", "date", "generation", "rows_read", "rows_scored", "rows_quarantined", "input_version")
-    recorded = [tuple(r[n] for n in names) for r in ledger.runs(ledger.state_of(daily()), "scores")]
+    recorded = [tuple(r[n] for n in names) for r in ledger.runs(naming.state_of(daily()), "scores")]
     assert recorded == [
         (published.run_id, "published", DAY, 1, 40, 40, 0, 1),
         (raised.value.result.run_id, "blocked", DAY, 1, 40, 38, 2, 0),
     ]
-    newest = ledger.runs(ledger.state_of(daily()), "scores", DAY)[0]
+    newest = ledger.runs(naming.state_of(daily()), "scores", DAY)[0]
     assert newest["sinks"] == [{"type": "delta", "table": "lake/scores", "version": 1, "kind": "sink"}]
-    assert ledger.runs(ledger.state_of(daily()), "scores", NEXT) == []
+    assert ledger.runs(naming.state_of(daily()), "scores", NEXT) == []
 
 
 def test_a_ledger_that_cannot_be_written_only_warns_and_the_next_run_writes_it(daily):
@@ -913,7 +914,7 @@ def test_a_ledger_that_cannot_be_written_only_warns_and_the_next_run_writes_it(d
     runs.unlink()
     again = score(daily())
     assert (again.run_id, version("lake/scores"), unfinished(daily())) == (result.run_id, before, 0)
-    assert [r["run_id"] for r in ledger.runs(ledger.state_of(daily()), "scores")] == [result.run_id]
+    assert [r["run_id"] for r in ledger.runs(naming.state_of(daily()), "scores")] == [result.run_id]
     assert score(daily()).status == "unchanged"
 
 

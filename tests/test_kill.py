@@ -21,6 +21,7 @@ import lakehouse
 from lakehouse.config import Job
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import INPUT_VERSION, RUN_ID, SCORED_AT
 from lakehouse.storage import locate
@@ -144,7 +145,7 @@ def aside(lake: str, run: str) -> int:
 
 def recorded(job: Job) -> list[tuple[str, int]]:
     """Status and generation of the recorded runs, oldest first."""
-    return [(r["status"], r["generation"]) for r in reversed(ledger.runs(ledger.state_of(job), job.job, job.date))]
+    return [(r["status"], r["generation"]) for r in reversed(ledger.runs(naming.state_of(job), job.job, job.date))]
 
 
 POINTS = {

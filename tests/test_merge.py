@@ -15,6 +15,7 @@ from sklearn.linear_model import LinearRegression
 from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, Partial
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import RUN_ID
 from tests.conftest import read, score, spark_settings, version, write
@@ -103,7 +104,7 @@ def test_keys_that_occur_twice_in_a_run_are_refused_with_examples(upsert):
     with pytest.raises(Blocked, match=r"2 keys occur more than once in this run, such as id=2 ×2; id=3 ×3") as raised:
         score(upsert())
     assert (raised.value.result.status, version("lake/scores")) == ("blocked", -1)
-    assert [r["status"] for r in ledger.runs(ledger.state_of(upsert()), "scores")] == ["blocked"]
+    assert [r["status"] for r in ledger.runs(naming.state_of(upsert()), "scores")] == ["blocked"]
 
 
 def test_several_keys_match_as_one(upsert):

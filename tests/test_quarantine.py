@@ -18,8 +18,10 @@ from sklearn.pipeline import make_pipeline
 from lakehouse import pipeline
 from lakehouse.engines import local, probing
 from lakehouse.errors import Blocked, Unavailable
+from lakehouse.operations.replay import replay
 from lakehouse.operations.sweep import sweep
-from lakehouse.planning.plan import quarantine_of
+from lakehouse.planning import naming
+from lakehouse.planning.naming import quarantine_of
 from lakehouse.planning.quarantine import numbered, tables
 from lakehouse.runs import evidence, ledger
 from lakehouse.sinks.target import Overtaken
@@ -93,9 +95,9 @@ def test_rows_in_either_table_are_replayed(daily, again):
         runs["second"] = score(daily())
         assert aside_of(runs["second"]) == [f"{ASIDE}_2"]
     job = daily(features={"nulls": "model"})
-    record = ledger.record_of(ledger.state_of(job), "scores", runs[again].run_id)
+    record = ledger.record_of(naming.state_of(job), "scores", runs[again].run_id)
     request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
-    done = pipeline.replay(job, record, request)
+    done = replay(job, record, request)
     assert (done.status, done.rows_read, done.rows_scored) == ("published", 1, 1)
     assert read("lake/scores")["id"].to_pylist() == [0, 1]
 
@@ -114,8 +116,8 @@ def test_rows_that_an_older_table_holds_in_wider_types_are_replayed_in_their_own
     second = score(daily(**kept, checks=checks))
     assert aside_of(second) == [ASIDE]
     job = daily(**kept, checks=checks, features={"nulls": "model"})
-    record = ledger.record_of(ledger.state_of(job), "scores", second.run_id)
-    done = pipeline.replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
+    record = ledger.record_of(naming.state_of(job), "scores", second.run_id)
+    done = replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
     assert (done.status, done.rows_scored) == ("published", 1)
     more = read("lake/more")
     assert (more.schema.field("k").type, more.sort_by("id")["k"].to_pylist()) == (pa.int32(), [3, 4])

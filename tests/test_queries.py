@@ -26,7 +26,8 @@ from sqlglot.errors import ErrorLevel
 from lakehouse.config import load_job
 from lakehouse.connectors.snowflake import folded, quoted
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.planning.plan import quarantine_of
+from lakehouse.planning import naming
+from lakehouse.planning.naming import quarantine_of
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from lakehouse.views import sql
@@ -201,7 +202,7 @@ def test_the_views_in_duckdb_over_the_tables_of_real_runs(runs, job_of, capfd):
         for statement in views:
             db.sql(statement)
         expect_views(ask, done.out, lambda suffix: f'"scores{suffix}"', runs)
-        records = ledger.runs(ledger.state_of(job_of()), "scores")
+        records = ledger.runs(naming.state_of(job_of()), "scores")
         assert [
             (row["run_id"], row["status"]) for row in ask("SELECT * FROM scores_ledger ORDER BY finished_at DESC")
         ] == [(record["run_id"], record["status"]) for record in records]
@@ -309,7 +310,7 @@ def test_the_views_in_snowflake_beside_a_sinks_tables(warehouse, runs, job_of, c
     ask(f"CREATE TABLE {name('_runs')} (RUN_ID VARCHAR, JOB VARCHAR, IDENTITY VARCHAR, GENERATION NUMBER(38,0), "
         "ROW_COUNT NUMBER(38,0), SLICE VARCHAR, PUBLISHED_AT TIMESTAMP_LTZ)")  # fmt: skip
     ask(f"INSERT INTO {name('_runs')} SELECT '', 'scores', '', 0, 0, '', '2030-01-01'::TIMESTAMP_LTZ")
-    records = [r for r in ledger.runs(ledger.state_of(job_of()), "scores") if r["status"] == "published"]
+    records = [r for r in ledger.runs(naming.state_of(job_of()), "scores") if r["status"] == "published"]
     for r in records:
         ask(f"INSERT INTO {name('_runs')} SELECT '{r['run_id']}', 'scores', '{r['identity']}', {r['generation']}, "
             f"{r['rows_scored']}, '{{}}', '{r['finished_at'].isoformat()}'::TIMESTAMP_LTZ")  # fmt: skip
@@ -545,7 +546,7 @@ def test_the_tables_are_those_of_a_run(job_of):
     for sections in ({}, {"state": "lake/state/", "checks": {"quarantine": {"table": "lake/aside"}}}):
         job = job_of(sinks=[{"type": "delta", "table": "lake/a/../scores/"}], **sections)
         text = sql.written(job, "duckdb")
-        expected = [locate("lake/scores"), ledger.state_of(job).join("runs"), locate(quarantine_of(job).table)]
+        expected = [locate("lake/scores"), naming.state_of(job).join("runs"), locate(quarantine_of(job).table)]
         assert re.findall(r"DELTA_SCAN\('(.*)'\)", text) == [location.uri for location in expected]
     assert places.uri_of("s3n://b/c/") == "s3://b/c"
 

@@ -14,9 +14,11 @@ import pytest
 from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import pipeline, storage
+from lakehouse import storage
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.operations.lookup import status
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
@@ -105,9 +107,9 @@ def test_a_job_on_s3_leaves_what_it_leaves_on_disk(engine, daily, bucket, reques
     for table in ("scores", "scores_quarantine"):
         here, there = (read(f"{lake}/{table}").drop_columns(LINEAGE) for lake in ("lake", bucket))
         assert_tables_equal(there, here)
-    assert [r["status"] for r in ledger.runs(ledger.state_of(daily()), "scores")] == ["published"]
+    assert [r["status"] for r in ledger.runs(naming.state_of(daily()), "scores")] == ["published"]
     assert names("s3://lake/artifacts")
-    assert pipeline.status(daily())[0].status == "published"
+    assert status(daily())[0].status == "published"
     assert {name.split("/")[0] for name in names(bucket)} == {
         "features", "scores", "scores_quarantine", "scores_state",
     }  # fmt: skip
@@ -180,7 +182,7 @@ def test_a_commit_whose_reply_is_lost_is_made_once(table, daily, bucket, s3):
     assert (result.status, result.rows_scored) == ("published", 99)
     assert [p["generation"] for p in publishes(f"{bucket}/scores")] == [2, 1]
     assert len(publishes(f"{bucket}/scores_quarantine")) == 2
-    records = ledger.runs(ledger.state_of(daily()), "scores")
+    records = ledger.runs(naming.state_of(daily()), "scores")
     assert ([r["generation"] for r in records], unfinished(daily())) == ([2, 1], 0)
     assert score(daily()).status == "unchanged"
 

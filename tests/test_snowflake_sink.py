@@ -29,6 +29,10 @@ from lakehouse.connectors.snowflake import sessions
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.operations import sweep, verification
+from lakehouse.operations.lookup import record_of, status
+from lakehouse.operations.replay import replay
+from lakehouse.operations.verification import verified
+from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger, publication
 from lakehouse.scoring import files
 from lakehouse.sinks.snowflake import loading, upload
@@ -160,7 +164,7 @@ def assert_published_once(account, job, runs: int) -> None:
             == wanted
         )
     assert account.run("SELECT COUNT(*) FROM scores_quarantine") == [(2 * runs,)]
-    recorded = [(r["status"], r["generation"]) for r in ledger.runs(ledger.state_of(job), job.job, DAY)]
+    recorded = [(r["status"], r["generation"]) for r in ledger.runs(naming.state_of(job), job.job, DAY)]
     assert sorted(recorded) == [("published", generation) for (generation,) in wanted]
 
 
@@ -409,17 +413,17 @@ def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily
     (counted,) = evidence.quarantined(daily(checks=checks), every=False)
     assert (counted["run_id"], counted["rows"], counted["column"]) == (first.run_id, 13, "country")
     allow("c0", "c1", "c2")
-    record = pipeline.record_of(daily(checks=checks), first.run_id)
+    record = record_of(daily(checks=checks), first.run_id)
     request = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
-    done = pipeline.replay(daily(checks=checks), record, request)
+    done = replay(daily(checks=checks), record, request)
     assert (done.status, done.rows_scored) == ("published", 13)
     assert held() == scores(features())
     assert held(runs=True) == {first.run_id, done.run_id}
     again = pipeline.Request("local", ledger.now(), pipeline.new_run_id())
-    assert pipeline.replay(daily(checks=checks), record, again).status == "unchanged"
+    assert replay(daily(checks=checks), record, again).status == "unchanged"
     score(daily(checks=checks), rescore=True)
     with pytest.raises(Blocked, match="was superseded"):
-        pipeline.replay(daily(checks=checks), record, replace(again, run_id=pipeline.new_run_id()))
+        replay(daily(checks=checks), record, replace(again, run_id=pipeline.new_run_id()))
 
 
 def a_view(run: Any) -> str:
@@ -457,9 +461,9 @@ def test_a_quarantine_table_that_cannot_take_the_rows_stops_no_run(daily, accoun
     assert account.run("SELECT COUNT(*) FROM scores_quarantine_2") == [(2,)]
     assert [row["rows"] for row in evidence.quarantined(job, every=False)] == [2]
     assert [one for one in sweep.sweep(job, take_away=False) if one.kept is None] == []
-    record = pipeline.record_of(job, done.run_id)
+    record = record_of(job, done.run_id)
     with pytest.raises(Blocked, match="not one could be scored"):  # they have no key now either
-        pipeline.replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
+        replay(job, record, pipeline.Request("local", ledger.now(), pipeline.new_run_id()))
     assert account.run("SELECT COUNT(*) FROM scores_quarantine_2") == [(4,)]
 
 
@@ -485,8 +489,8 @@ def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, 
     assert score(job, engine).status == "unchanged"
     Path("suite.yaml").unlink()
     again = daily(source=job.source.model_dump(exclude_none=True, exclude={"columns"}))
-    record = pipeline.record_of(again, done.run_id)
-    replayed = pipeline.replay(again, record, pipeline.Request(engine, ledger.now(), pipeline.new_run_id()))
+    record = record_of(again, done.run_id)
+    replayed = replay(again, record, pipeline.Request(engine, ledger.now(), pipeline.new_run_id()))
     assert (replayed.rows_read, replayed.rows_scored) == (13, 13)
     assert held() == scores(features())
     versions = account.run("SELECT DISTINCT _input_version FROM scores")
@@ -724,7 +728,7 @@ def test_both_tables_of_a_job_get_the_same_rows_of_one_run(both, account, held):
     assert sorted(mine) == held() == scores(features(), features(NEXT, start=100))
     assert set(read("lake/scores")["_run_id"].to_pylist()) == held(runs=True)
     assert score(both()).status == "unchanged"
-    one, other = pipeline.verified(both()).values()
+    one, other = verified(both()).values()
     assert one == other
     assert (one.rows, one.uncompared) == (40, ())
 
@@ -743,7 +747,7 @@ def test_rows_that_differ_between_the_tables_are_found(both, account, change, sa
     score(both())
     account.run(change)
     with pytest.raises(Blocked, match=said):
-        pipeline.verified(both())
+        verified(both())
 
 
 def test_on_request_a_run_proves_that_its_tables_are_equal(both, daily, account, capfd):
@@ -798,7 +802,7 @@ def test_a_sink_that_can_not_be_reached_leaves_the_run_partial_and_the_next_one_
     account.server.reset()
     assert read("lake/scores").num_rows == 40
     assert held() == []
-    assert pipeline.status(both())[0].status == "partial"
+    assert status(both())[0].status == "partial"
     monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
     done = score(both())
     assert done.status == "published"

@@ -19,6 +19,7 @@ import lakehouse
 from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Unavailable
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import RUN_ID
 from lakehouse.storage import locate
@@ -91,7 +92,7 @@ def test_processes_that_publish_at_once(slices, storage, daily, request):
             (3, 3.0),
         ]
         assert pc.count_distinct(rows[RUN_ID]).as_py() == 1
-        runs = ledger.runs(ledger.state_of(daily(day, lake)), "scores", day)
+        runs = ledger.runs(naming.state_of(daily(day, lake)), "scores", day)
         assert sorted(r["generation"] for r in runs) == mine
         assert unfinished(daily(day, lake)) == 0
         assert score(daily(day, lake)).status == "unchanged"

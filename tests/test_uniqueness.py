@@ -21,7 +21,9 @@ from lakehouse.checks.uniqueness import Keys, Repeated, repeated
 from lakehouse.config import settings as settings_of
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
+from lakehouse.operations.replay import replay
 from lakehouse.operations.sweep import sweep
+from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import SCORED
 from lakehouse.scoring.staging import Files
@@ -213,7 +215,7 @@ def test_refused_nothing_is_published_and_the_keys_are_named(twice, workspace):
     with pytest.raises(Blocked, match=f"keys_unique: {SAID}\n") as raised:
         score(twice(keys_unique="refuse"))
     assert (raised.value.exit_code, raised.value.result.status, version("lake/scores")) == (3, "blocked", -1)
-    assert [r["message"] for r in ledger.runs(ledger.state_of(twice()), "scores")] == [f"keys_unique: {SAID}"]
+    assert [r["message"] for r in ledger.runs(naming.state_of(twice()), "scores")] == [f"keys_unique: {SAID}"]
     assert left(workspace) == []
 
 
@@ -243,9 +245,9 @@ def test_a_replay_is_judged_by_its_own_rows(twice, make_job, imputing):
     first = score(strict)
     assert (first.rows_scored, first.rows_quarantined) == (2, 2)
     told = []
-    record = ledger.record_of(ledger.state_of(strict), "scores")
+    record = ledger.record_of(naming.state_of(strict), "scores")
     request = pipeline.Request("local", ledger.now(), pipeline.new_run_id(), say=lambda e, v: told.append((e, v)))
-    assert pipeline.replay(twice(keys_unique="refuse"), record, request).status == "published"
+    assert replay(twice(keys_unique="refuse"), record, request).status == "published"
     assert [v for e, v in told if e == "warning"] == []
 
 

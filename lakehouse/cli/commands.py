@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
+from lakehouse.planning import naming
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -104,7 +105,7 @@ def score(
         with terminal.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
             request = pipeline.Request(engine, ledger.now(), run_id, rescore, dry_run, say, watch)
             outcome = pipeline.score(job, request)
-        proved = pipeline.verified(job) if verify and not dry_run else {}
+        proved = verification.verified(job) if verify and not dry_run else {}
     except Exception as error:
         _fail(error, _of(error, run_id, conf, date, job, engine, outcome), as_json, copy)
     except KeyboardInterrupt as stop:
@@ -140,6 +141,7 @@ def replay(
     Exit codes as of score.
     """
     from lakehouse import pipeline
+    from lakehouse.operations.replay import replay as again
     from lakehouse.runs import ledger
     from lakehouse.views import terminal
 
@@ -153,7 +155,7 @@ def replay(
         job = _job(conf, date, target, overrides)
         with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
             request = pipeline.Request(engine, ledger.now(), run_id, say=say, watch=watch)
-            outcome = pipeline.replay(job, record, request, current_model=current_model)
+            outcome = again(job, record, request, current_model=current_model)
     except Exception as error:
         _fail(error, _of(error, run_id, conf, date, job, engine), as_json, None)
     except KeyboardInterrupt as stop:
@@ -178,7 +180,7 @@ def quarantine(
     """Count the job's quarantined rows by run and reason."""
     from lakehouse.engines import catalog
     from lakehouse.operations import dated
-    from lakehouse.runs import evidence, ledger
+    from lakehouse.runs import evidence
     from lakehouse.views import terminal
 
     found: list[dict[str, Any]] = []
@@ -190,7 +192,7 @@ def quarantine(
     try:
         for job in dated.with_states(load):
             with catalog.placed(job) as at_places:
-                states.append(ledger.state_of(at_places))
+                states.append(naming.state_of(at_places))
         for job in dated.with_quarantines(load):
             with catalog.placed(job) as at_places:
                 found += evidence.quarantined(at_places, every=every, states=states)
@@ -253,15 +255,15 @@ def status(
     project_dir: ProjectDir = None,
 ) -> None:
     """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
-    from lakehouse import pipeline
     from lakehouse.engines import catalog
+    from lakehouse.operations import lookup
     from lakehouse.views import terminal
 
     try:
         date = date or next((row["date"] for _, row in _records(conf, target, overrides)), None)
         job = _job(conf, date, target, overrides)
         with catalog.placed(job) as at_places:
-            outcome, code = pipeline.status(at_places)
+            outcome, code = lookup.status(at_places)
     except Exception as error:
         _fail(error, _of(error, "", conf, date, None, None), as_json, None)
     _emit(asdict(outcome), as_json, None)
@@ -439,7 +441,7 @@ def _records(conf: str, target: str | None, overrides: list[str] | None) -> list
     found = []
     for job in dated.with_states(lambda day: _job(conf, day, target, overrides)):
         with catalog.placed(job) as at_places:
-            found += [(job, row) for row in ledger.runs(ledger.state_of(at_places), job.job)]
+            found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
     return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)
 
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
-from lakehouse.planning.plan import quarantine_of
-from lakehouse.runs.ledger import state_of
+from lakehouse.planning.naming import quarantine_of, state_of
 from lakehouse.storage import Location, locate, siblings
 
 if TYPE_CHECKING:

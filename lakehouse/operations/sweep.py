@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse.connectors import delta
 from lakehouse.connectors.snowflake import Table
-from lakehouse.planning import quarantine
-from lakehouse.planning.plan import staging_folders
+from lakehouse.planning import naming, quarantine
+from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import lease, ledger
 from lakehouse.sinks.snowflake import loading
 from lakehouse.sinks.target import place
@@ -50,7 +50,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
 
     Raises Unavailable where the storage can't be reached.
     """
-    named, state = [*job.sinks, *quarantine.tables(job)], ledger.state_of(job)
+    named, state = [*job.sinks, *quarantine.tables(job)], naming.state_of(job)
     folders_of = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
     found = [left for table in folders_of for left in _swept(table, state, take_away)]
     for sink in named:

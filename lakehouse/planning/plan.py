@@ -16,11 +16,10 @@ import pyarrow as pa
 from lakehouse import checks, models, schemas, sinks, sources
 from lakehouse.checks import rules
 from lakehouse.config import settings
-from lakehouse.connectors.snowflake import Table
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
+from lakehouse.planning.naming import identity_of, quarantine_of, staged
 from lakehouse.progress import Watch
-from lakehouse.runs.ledger import state_of
 from lakehouse.schemas import Feature
 from lakehouse.scoring.score import Constraint
 from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Asked, Standing, Target, place, slice_name
@@ -30,8 +29,6 @@ from lakehouse.storage import Location, locate
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
 
-ASIDE = "_QUARANTINE"
-"""What is appended to the name of a scored table in Snowflake for that of its quarantine."""
 _FEW_ROWS = 1024
 
 Say = Callable[[str, Mapping[str, Any]], None]
@@ -201,38 +198,13 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     first, aside = standing[0].target, quarantine_of(job)
     quarantine = replace(
         first, kind=QUARANTINE, type=aside.type, uri=place(aside), write="append", how=DIRECT, enforced=(), keys=(),
-        staged="" if sinks.of(aside.type).IN_PLACE else _staged(job, QUARANTINE).uri,
+        staged="" if sinks.of(aside.type).IN_PLACE else staged(job, QUARANTINE).uri,
     )  # fmt: skip
     run, now = request.run_id, request.now
     return Plan(
         job, run, now, pinned, columns, carrier, reason, fetched, inputs, standing, quarantine, suites,
         on_features,
     )  # fmt: skip
-
-
-def quarantine_of(job: Job) -> Sink:
-    """The job's quarantine table, by default beside the first sink's table."""
-    first, name = job.sinks[0], job.checks.quarantine.table
-    if name is None:
-        uri = place(first)
-        name = locate(uri).beside("_quarantine").uri if first.type == "delta" else Table.parse(uri).beside(ASIDE).sql
-    return first.model_copy(update={"table": name, "write": "append"})
-
-
-def staging_folders(job: Job) -> list[Location]:
-    """Where a run's files are staged that are not in the folder of a Delta table."""
-    in_place = {SINK: job.delta_sink is not None, QUARANTINE: sinks.of(job.sinks[0].type).IN_PLACE}
-    return [_staged(job, kind) for kind, there in in_place.items() if not there]
-
-
-def _staged(job: Job, kind: str) -> Location:
-    return state_of(job).join("staged", kind)
-
-
-def identity_of(job: Job) -> str:
-    """`<job>/<slice>`: with the generation, the name of what a run publishes. An append's slice is its date."""
-    values = {"date": job.date} if job.sinks[0].write == "append" else dict(job.slice)
-    return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(values.items()))
 
 
 def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> None:
@@ -256,7 +228,7 @@ def _standing(job: Job, fingerprint: str, request: Request) -> tuple[Standing, .
     """How the job's tables stand to this run, and what it would do to each."""
     write = job.sinks[0].write
     keys = job.keys if write == "merge" else ()
-    folder = place(job.delta_sink) if job.delta_sink else _staged(job, SINK).uri
+    folder = place(job.delta_sink) if job.delta_sink else staged(job, SINK).uri
 
     def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
         staged = "" if sinks.of(sink.type).IN_PLACE else folder

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import sinks
-from lakehouse.connectors.snowflake import Table, names_in
-from lakehouse.planning.plan import Plan, quarantine_of
+from lakehouse.config import Source
+from lakehouse.connectors.snowflake import Table, folded, names_in
+from lakehouse.planning.naming import quarantine_of
+from lakehouse.planning.plan import Plan
+from lakehouse.schemas import RUN_ID
 from lakehouse.sinks.target import QUARANTINE, Room, Target, Unfit, place
 from lakehouse.storage import locate
 
@@ -94,3 +97,15 @@ def of_run(job: Job, record: Mapping[str, Any]) -> Sink:
 
 def _name(system: str, shown: str) -> str:
     return names_in(shown)[-1] if system == "snowflake" else shown.rstrip("/").rsplit("/", 1)[-1]
+
+
+def replayed(job: Job, record: Mapping[str, Any]) -> Job:
+    """The job with the rows as its input that one of its runs set aside."""
+    run = str(record["run_id"])
+    table = of_run(job, record)
+    name = folded(RUN_ID) if table.type == "snowflake" else RUN_ID
+    source = Source(
+        type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
+        min_rows=job.source.min_rows,
+    )  # fmt: skip
+    return job.model_copy(update={"source": source})

@@ -21,7 +21,7 @@ from lakehouse import checks
 from lakehouse.checks import Finding, Tally, Verdict, profile
 from lakehouse.connectors import delta, snowflake
 from lakehouse.errors import ConfigError
-from lakehouse.planning import quarantine
+from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger
 from lakehouse.runs.drift import KINDS, Moved
@@ -221,7 +221,7 @@ def page(job: Job, run: str | None) -> tuple[str, bytes]:
 
     Raises ConfigError where there is no such run, or no page of it.
     """
-    state = ledger.state_of(job)
+    state = naming.state_of(job)
     record = ledger.record_of(state, job.job, run)
     held = page_of(state, record["run_id"])
     if held is None:
@@ -231,7 +231,7 @@ def page(job: Job, run: str | None) -> tuple[str, bytes]:
 
 def native_pages(job: Job, run: str | None) -> tuple[str, dict[str, tuple[Any, str]]]:
     """A run's id, and by suite Great Expectations' own result (fit for JSON) and page. Raises as `page` does."""
-    state = ledger.state_of(job)
+    state = naming.state_of(job)
     record = ledger.record_of(state, job.job, run)
     facts = facts_of(state, record)
     if facts is None:
@@ -257,7 +257,7 @@ def quarantined(job: Job, *, every: bool, states: Sequence[Location] = ()) -> li
     are live. Rows of all these but the unfinished are left out unless `every`. `states`: where the runs are on record,
     if not in the job's own state folder alone.
     """
-    places = states or [ledger.state_of(job)]
+    places = states or [naming.state_of(job)]
     recorded = [ledger.runs(state, job.job) for state in places]
     records = {r["run_id"]: r for r in sorted(chain(*recorded), key=lambda r: r["finished_at"], reverse=True)}
     gone = set().union(*map(ledger.superseded, recorded))  # in each by itself: tables of two states are two

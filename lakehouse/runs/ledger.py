@@ -22,10 +22,10 @@ from lakehouse.errors import ConfigError, nearest
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.scoring.files import Files
 from lakehouse.sinks.target import Target
-from lakehouse.storage import Location, content, locate, remove, tree, write_durably
+from lakehouse.storage import Location, content, remove, tree, write_durably
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job
+    pass
 
 RUNS = pa.schema(
     [
@@ -73,14 +73,6 @@ class Intent:
     verdict: str
     targets: tuple[Target, ...]
     record: Mapping[str, Any]
-
-
-def state_of(job: Job) -> Location:
-    """The job's state folder: `state:`, by default beside the Delta sink's table."""
-    if job.state is None:
-        assert job.delta_sink is not None  # as the job file's own checks demand
-        return locate(job.delta_sink.table).beside("_state")
-    return locate(job.state)
 
 
 def _intents(state: Location, identity: str, table: str) -> Location:

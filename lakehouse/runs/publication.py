@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import sinks
 from lakehouse.checks import Tally, Verdict
 from lakehouse.connectors.delta import Add
-from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Partial, Unavailable
-from lakehouse.planning.plan import Plan, Request, identity_of
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
+from lakehouse.planning.naming import identity_of
+from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.prepare import Prepared, comments
 from lakehouse.runs import evidence, lease, ledger
 from lakehouse.runs.ledger import Intent
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 
-_CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
 """The exit code of a run by its record."""
 
 
@@ -281,28 +281,6 @@ def _at_it(intent: Intent) -> bool:
     """Whether the intent's own run still works on it."""
     run = intent.run_id
     return any(lease.alive(target.root, {run: lease.read(target.root, run)}) for target in intent.targets)
-
-
-def status(job: Job) -> tuple[Result, int]:
-    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
-    state, identity = ledger.state_of(job), identity_of(job)
-    records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
-    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]), job.date)
-    if half:
-        record = {**half[-1].record, "sinks": [], "status": "partial"}
-        return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
-    first, uri = job.sinks[0], place(job.sinks[0])
-    generation, version = sinks.of(first.type).generation(uri, identity)
-    over = ledger.superseded(records)  # such as a run that another one came before
-    newest = next((r for r in records if r["run_id"] not in over), None)
-    if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
-        return from_record(newest), _CODES[newest["status"]]
-    if generation:
-        table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
-        told = Result("published", "", job.job, job.date, sinks=(table,))
-        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
-    message = "no run of this job and date yet"
-    return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
 
 
 def from_record(record: Mapping[str, Any]) -> Result:

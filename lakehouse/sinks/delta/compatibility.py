@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
 
 import pyarrow as pa
 
 from lakehouse.conditions import Comparison, admits, parse_where
-from lakehouse.config.messages import UNQUOTED
 from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, LINEAGE, REASON, REASONS, RUN_ID, loose, widens
@@ -43,40 +40,6 @@ class Decision:
     @property
     def enforced(self) -> tuple[str, ...]:
         return tuple(c.text for c in self.constraints)
-
-
-def slice_types(values: Mapping[str, Any], existing: pa.Schema | None) -> dict[str, pa.DataType]:
-    """The types of the slice columns: the table's own, else by the values (an ISO date is a date)."""
-    return {name: existing.field(name).type if existing is not None and name in existing.names else _type_of(value)
-            for name, value in values.items()}  # fmt: skip
-
-
-def _type_of(value: Any) -> pa.DataType:
-    if isinstance(value, bool):
-        return pa.bool_()
-    if isinstance(value, int):
-        return pa.int64()
-    if isinstance(value, date):
-        return pa.date32()
-    try:
-        return pa.date32() if date.fromisoformat(value).isoformat() == value else pa.string()
-    except ValueError:
-        return pa.string()
-
-
-def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> dict[str, str]:
-    """The slice's values as the Delta log spells them. Raises ConfigError for one that its column can't hold."""
-    texts = {}
-    for name, value in values.items():
-        if isinstance(value, bool) and pa.types.is_string(types[name]):
-            raise ConfigError(f"slice.{name}: {str(value).lower()} is no text, as the column's values are; {UNQUOTED}")
-        try:
-            scalar = pa.scalar(str(value) if pa.types.is_string(types[name]) else value)
-            typed = scalar.cast(types[name]).as_py()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise ConfigError(f"slice.{name}: {value!r} is not a value of the column's type, {types[name]}") from error
-        texts[name] = str(delta.partition_text(typed))
-    return texts
 
 
 def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]) -> Decision:

@@ -12,6 +12,7 @@ from lakehouse import storage
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.schemas import JOB, RUN_ID, loose
+from lakehouse.sinks import slices
 from lakehouse.sinks.delta import compatibility, copied, merge
 from lakehouse.sinks.delta.history import inside, living, look, of_slice, replayed
 from lakehouse.sinks.target import (
@@ -44,8 +45,8 @@ def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked)
     """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
     location = locate(target.uri)
     snapshot = delta.open_table(location)
-    types = types or compatibility.slice_types(asked.slice, snapshot.schema if snapshot else None)
-    target = replace(target, slice=compatibility.slice_texts(asked.slice, types))
+    types = types or slices.slice_types(asked.slice, snapshot.schema if snapshot else None)
+    target = replace(target, slice=slices.slice_texts(asked.slice, types))
     decision, doubt = compatibility.Decision(), ""
     if snapshot is not None:
         compatibility.check_partitions(snapshot, list(target.slice))

@@ -19,7 +19,7 @@ from lakehouse.connectors.snowflake.types import declared, name_of, read_type, t
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.schemas import JOB, LINEAGE, REASONS, RUN_ID
 from lakehouse.scoring.score import Constraint
-from lakehouse.sinks.delta import compatibility
+from lakehouse.sinks import slices
 from lakehouse.sinks.snowflake import history as published_to
 from lakehouse.sinks.snowflake import loading
 from lakehouse.sinks.snowflake.history import Ledger, Owners
@@ -50,8 +50,8 @@ def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked)
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
         columns = session.columns(table)
-        types = types or compatibility.slice_types(asked.slice, _slice_schema(columns or (), list(asked.slice)))
-        target = replace(target, slice=compatibility.slice_texts(asked.slice, types))
+        types = types or slices.slice_types(asked.slice, _slice_schema(columns or (), list(asked.slice)))
+        target = replace(target, slice=slices.slice_texts(asked.slice, types))
         ledger = published_to.ledger(session, table, target.identity)
         owners = _owners(session, target, columns) if columns is not None else {}
     if asked.replays is not None:

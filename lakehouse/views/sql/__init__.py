@@ -16,7 +16,7 @@ from sqlglot import exp
 from lakehouse.connectors.snowflake import names_in
 from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.planning.plan import ASIDE
+from lakehouse.planning.naming import ASIDE
 from lakehouse.runs.ledger import RUNS
 from lakehouse.sinks.snowflake import history
 from lakehouse.views.sql import columns, places, records, views

@@ -10,7 +10,7 @@ from lakehouse.connectors import delta
 from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import LINEAGE
-from lakehouse.sinks.delta.compatibility import slice_types
+from lakehouse.sinks.slices import slice_types
 from lakehouse.storage import locate
 from lakehouse.views.sql.views import Scored
 

@@ -1,0 +1,49 @@
+"""What became of a job's runs, by the ledger and the log of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import sinks
+from lakehouse.engines import catalog
+from lakehouse.errors import Blocked, NotReady, Partial, Unavailable
+from lakehouse.planning import naming
+from lakehouse.planning.naming import identity_of
+from lakehouse.runs import ledger
+from lakehouse.runs.publication import Result, from_record
+from lakehouse.sinks.target import place
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+_CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
+
+
+def status(job: Job) -> tuple[Result, int]:
+    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
+    state, identity = naming.state_of(job), identity_of(job)
+    records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
+    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]), job.date)
+    if half:
+        record = {**half[-1].record, "sinks": [], "status": "partial"}
+        return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
+    first, uri = job.sinks[0], place(job.sinks[0])
+    generation, version = sinks.of(first.type).generation(uri, identity)
+    over = ledger.superseded(records)  # such as a run that another one came before
+    newest = next((r for r in records if r["run_id"] not in over), None)
+    if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
+        return from_record(newest), _CODES[newest["status"]]
+    if generation:
+        table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
+        told = Result("published", "", job.job, job.date, sinks=(table,))
+        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
+    message = "no run of this job and date yet"
+    return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
+
+
+def record_of(job: Job, run: str) -> Mapping[str, Any]:
+    """The record of one of the job's runs. Raises ConfigError where there is none."""
+    with catalog.placed(job) as at_places:
+        return ledger.record_of(naming.state_of(at_places), job.job, run)

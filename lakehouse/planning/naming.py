@@ -1,0 +1,49 @@
+"""What a job file alone says of where its run's things are: state, staged files, quarantine, and the run's identity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse import sinks
+from lakehouse.connectors.snowflake import Table
+from lakehouse.sinks.target import QUARANTINE, SINK, place
+from lakehouse.storage import Location, locate
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job, Sink
+
+ASIDE = "_QUARANTINE"
+"""What is appended to the name of a scored table in Snowflake for that of its quarantine."""
+
+
+def state_of(job: Job) -> Location:
+    """The job's state folder: `state:`, by default beside the Delta sink's table."""
+    if job.state is None:
+        assert job.delta_sink is not None  # as the job file's own checks demand
+        return locate(job.delta_sink.table).beside("_state")
+    return locate(job.state)
+
+
+def quarantine_of(job: Job) -> Sink:
+    """The job's quarantine table, by default beside the first sink's table."""
+    first, name = job.sinks[0], job.checks.quarantine.table
+    if name is None:
+        uri = place(first)
+        name = locate(uri).beside("_quarantine").uri if first.type == "delta" else Table.parse(uri).beside(ASIDE).sql
+    return first.model_copy(update={"table": name, "write": "append"})
+
+
+def staging_folders(job: Job) -> list[Location]:
+    """Where a run's files are staged that are not in the folder of a Delta table."""
+    in_place = {SINK: job.delta_sink is not None, QUARANTINE: sinks.of(job.sinks[0].type).IN_PLACE}
+    return [staged(job, kind) for kind, there in in_place.items() if not there]
+
+
+def staged(job: Job, kind: str) -> Location:
+    return state_of(job).join("staged", kind)
+
+
+def identity_of(job: Job) -> str:
+    """`<job>/<slice>`: with the generation, the name of what a run publishes. An append's slice is its date."""
+    values = {"date": job.date} if job.sinks[0].write == "append" else dict(job.slice)
+    return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(values.items()))
