@@ -579,7 +579,3 @@ def _emit(content: dict[str, Any], as_json: bool, copy: Location | None) -> None
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the process ends with the command's exit code."""
     app(args=arguments, prog_name="lakehouse")
-
-
-if __name__ == "__main__":
-    main()
