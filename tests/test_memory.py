@@ -33,7 +33,8 @@ print(rows, before, peak_of())
 """
 SCORE = """
 import os, sys
-from lakehouse import ledger, pipeline
+from lakehouse import pipeline
+from lakehouse.runs import ledger
 from lakehouse.config import load_job
 from tests.memory import peak_of
 

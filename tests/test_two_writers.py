@@ -100,7 +100,7 @@ def test_processes_that_publish_at_once(slices, storage, daily, request):
 
 LEASES = """
 import sys
-from lakehouse import lease
+from lakehouse.runs import lease
 from lakehouse.storage import locate
 table, me, times = locate(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for run in (f"{me}-{n}" for n in range(times)):

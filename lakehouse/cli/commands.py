@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
-from lakehouse.planning import naming
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -180,6 +179,7 @@ def quarantine(
     """Count the job's quarantined rows by run and reason."""
     from lakehouse.engines import catalog
     from lakehouse.operations import dated
+    from lakehouse.planning import naming
     from lakehouse.runs import evidence
     from lakehouse.views import terminal
 
@@ -436,6 +436,7 @@ def _records(conf: str, target: str | None, overrides: list[str] | None) -> list
     """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in."""
     from lakehouse.engines import catalog
     from lakehouse.operations import dated
+    from lakehouse.planning import naming
     from lakehouse.runs import ledger
 
     found = []
