@@ -208,9 +208,10 @@ def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_agai
     shutil.copytree("state", "kept")
     failed, runs = 0, 1
     for number in itertools.count(step=step):
+        generation = number // step + 2
         shutil.copytree("kept/staged", "state/staged", dirs_exist_ok=True)
-        targets = tuple(replace(t, generation=number + 2) for t in declared.targets)
-        record = {**declared.record, "generation": number + 2, "run_id": f"{declared.run_id}-{number}"}
+        targets = tuple(replace(t, generation=generation) for t in declared.targets)
+        record = {**declared.record, "generation": generation, "run_id": f"{declared.run_id}-{number}"}
         mine = replace(declared, run_id=f"{declared.run_id}-{number}", targets=targets, record=record)
         with monkeypatch.context() as patched:
             if action == "crash":
