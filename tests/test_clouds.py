@@ -28,6 +28,8 @@ from tests.conftest import opened, read, score, version, write
 from tests.tables import assert_tables_equal
 from tests.test_exactly_once import unfinished
 
+pytestmark = pytest.mark.long
+
 DAY = "2026-01-02"
 LINEAGE = ["_run_id", "_scored_at"]
 DEAD = "00000000-0000-4000-8000-00000000dead"

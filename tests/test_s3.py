@@ -227,6 +227,7 @@ def test_a_bucket_that_is_not_there_is_named(make_job, daily, bucket):
         score(daily(sinks=[{"type": "delta", "table": "s3://nowhere/scores"}]))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_spark_itself_reads_from_s3(daily, bucket, workspace):
     """The frame carrier with hadoop-aws, in a session of its own."""

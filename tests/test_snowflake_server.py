@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import DatabaseError, Error, ProgrammingError
 
+pytestmark = pytest.mark.long
+
 EXACT = {"number_to_decimal": True, "force_microsecond_precision": True}
 FETCH = f"""
 import pickle, sys

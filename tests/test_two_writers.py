@@ -70,7 +70,7 @@ def at_once(work: list[list[object]]) -> list[dict[str, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["disk", "S3"])
+@pytest.mark.parametrize("storage", ["disk", pytest.param("S3", marks=pytest.mark.long)])
 @pytest.mark.parametrize("slices", ["different slices", "the same slice"])
 def test_processes_that_publish_at_once(slices, storage, daily, request):
     """4 processes that publish to different slices, 2 to the same one."""
