@@ -245,6 +245,11 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
             why = "; ".join(" ".join(filter(None, (r["rule"], r["column"], r["observed"]))) for r in row[REASONS])
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
+    if required := [column for (rule, column) in tally.reasons if rule == "required" and verdict.spent.over]:
+        lines.append(
+            f"The model's signature requires {', '.join(sorted(required))}, where the table has nulls: fill them in "
+            "there, or log the model with a signature that has them optional"
+        )
     lines.append("Nothing was published; the last good scores stay.")
     if tally.quarantined_files:
         lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."

@@ -468,6 +468,26 @@ def test_init_overwrites_nothing(dated: None, uri: str, tracking_uri: str, works
     assert tree(workspace) == before
 
 
+def test_init_gives_each_job_a_name_and_a_table_of_its_own(
+    dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any
+) -> None:
+    """The same model on another table: both jobs would else take each other's scores for their own."""
+    (workspace / "conf").mkdir()
+    (workspace / "conf/lakehouse.yaml").write_text(f"defaults: {{model: {{tracking_uri: '{tracking_uri}'}}}}\n")
+    assert run(capfd, "init", uri, "lake/games").code == 0
+    assert run(capfd, "init", uri, "lake/games", "--out", "conf/others.yaml").code == 0
+    first, second = (load_job(f"conf/{name}.yaml", date=DAY, environ={}) for name in ("purchase", "others"))
+    assert ((first.job, first.sinks[0].table), (second.job, second.sinks[0].table)) == (
+        ("purchase", "lake/purchase_scores"),
+        ("others", "lake/others_scores"),
+    )
+    assert first.model.tracking_uri == tracking_uri
+    (workspace / "conf/others.yaml").rename(workspace / "conf/renamed.yaml")
+    done = run(capfd, "init", uri, "lake/games", "--out", "conf/others.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("failed: conf/renamed.yaml is the job 'others' already: name another file with --out")
+
+
 @pytest.mark.usefixtures("dated")
 def test_init_names_the_nearest_table_and_model(uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
     before = tree(workspace)

@@ -171,6 +171,8 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
                 f"{shown(location)}: a catalog manages the table's commits (catalogManaged), which is not supported "
                 "yet: name a table whose own log is the truth"
             ) from error
+        if version is not None and (newest := open_table(location)) is not None and newest.version < version:
+            raise ConfigError(f"{shown(location)} has no version {version}, the newest is {newest.version}") from error
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
         raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {_line(error)}") from error
 
