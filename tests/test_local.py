@@ -129,7 +129,7 @@ def test_where_another_process_fails_nobody_takes_another_unit(taken, act, error
 
 def test_where_this_process_fails_nobody_takes_another_unit(taken, monkeypatch):
     job, took = taken()
-    monkeypatch.setattr(local.model, "load", fail_on_second_call(local.model.load))
+    monkeypatch.setattr(local.models, "load", fail_on_second_call(local.models.load))
     with pytest.raises(Unavailable, match="can't be read or written: gone"):
         score(job)
     assert len(took()) < PARTS

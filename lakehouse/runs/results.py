@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from lakehouse import sinks
@@ -34,6 +35,16 @@ class Result:
     engine: str | None = None
     message: str | None = None
     plan: Mapping[str, Any] | None = None
+
+    def _repr_html_(self) -> str:
+        """The result as notebooks show it."""
+        model = f"{self.model['name']} v{self.model['version']}" if self.model else ""
+        counted = f"read {self.rows_read:,} = scored {self.rows_scored:,} + quarantined {self.rows_quarantined:,}"
+        facts = {"job": " ".join(filter(None, (self.job, self.date))), "run": self.run_id, "rows": counted,
+                 "model": model, "tables": ", ".join(f"{s['table']} v{s['version']}" for s in self.sinks),
+                 "message": self.message or ""}  # fmt: skip
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items() if text)
+        return f"<b>{escape(self.status.upper())}</b><table>{rows}</table>"
 
 
 def result_of(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:
