@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
 from lakehouse.checks import Tally, Verdict
-from lakehouse.connectors.delta import Add
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
@@ -63,7 +61,6 @@ def intend(
 
 
 def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> Target:
-    adds = tuple(Add(f["path"], f["bytes"], f["detail"]) for f in files)
     metadata = {
         "job": plan.job.job,
         "slice": dict(target.slice),
@@ -76,7 +73,7 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
         "fingerprint": target.fingerprint,
         "rows": rows,
     }
-    return replace(target, files=adds, rows=rows, metadata=metadata)
+    return target.with_files(files, rows, metadata)
 
 
 def carry_out(intent: Intent, state: Location, request: Request) -> Result:

@@ -9,9 +9,9 @@ from typing import Any
 
 from lakehouse import sinks
 from lakehouse.checks import Tally, Verdict
-from lakehouse.connectors import delta
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.schemas import REASONS
+from lakehouse.scoring import files
 from lakehouse.scoring.staging import Staging
 
 
@@ -97,7 +97,7 @@ def blocked_message(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict
     lines = [problem.said for problem in verdict.problems]
     if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
-        for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
+        for row in files.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
             why = "; ".join(" ".join(filter(None, (r["rule"], r["column"], r["observed"]))) for r in row[REASONS])
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
     if required := [column for (rule, column) in tally.reasons if rule == "required" and verdict.spent.over]:

@@ -15,6 +15,7 @@ from lakehouse.pipeline import Result
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.schemas import MODEL_VERSION
+from lakehouse.scoring import files
 from lakehouse.storage import locate
 from lakehouse.views import planned
 
@@ -92,7 +93,7 @@ def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
         return [], []
     mine = [f for f in mine if f.relative.startswith(f"run-{result.run_id}/")] or mine
     names = _shown(job, snapshot.schema.names)
-    return names, [[row.get(c) for c in names] for row in delta.head(snapshot.location, mine[0].relative, names, 3)]
+    return names, [[row.get(c) for c in names] for row in files.head(snapshot.location, mine[0].relative, names, 3)]
 
 
 def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:

@@ -375,13 +375,3 @@ def read_files(root: Location, paths: Sequence[str], columns: Sequence[str]) -> 
 def pause(attempt: int) -> None:
     """Wait before the next attempt of a commit: a random time, longer each time, 3 seconds at most."""
     time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))
-
-
-def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
-    """The first rows of one data file."""
-    with pq.ParquetFile(
-        f"{location.path}/{path}", filesystem=location.filesystem(), coerce_int96_timestamp_unit="us"
-    ) as file:
-        for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
-            return list(batch.to_pylist())
-    return []
