@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import models
+from lakehouse import __version__, models
+from lakehouse.cli import commands
 from lakehouse.config import json_schema, load_job
 from lakehouse.engines import scratch
 from lakehouse.errors import Unavailable
@@ -491,6 +495,54 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
     assert done.stdout
+
+
+def test_help_shows_the_commands_in_groups(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = run(capfd, "--help").out
+    groups = ("Run a job", "Look at runs and tables", "Keep tables in order", "Set up")
+    assert sorted(groups, key=shown.index) == list(groups)
+    assert shown.index("Run a job") < shown.index("│ replay ") < shown.index("Look at runs") < shown.index("│ sql ")
+
+
+def test_the_version_names_the_packages_that_decide_most_and_imports_none_of_them() -> None:
+    names = ["pyspark", "delta-spark", "deltalake", "mlflow"]
+    code = (
+        "import sys\nfrom lakehouse.cli import main\n"
+        f"try:\n    main(['--version'])\nfinally:\n    assert not {{*sys.modules}} & {{*{names}, 'delta'}}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    versions = [f"{name} {metadata.version(name)}" for name in names]
+    assert (done.stdout.splitlines(), done.stderr) == ([f"lakehouse {__version__}", *versions], "")
+
+
+@pytest.mark.parametrize(("words", "word", "offered"), [("lakehouse re", 1, "replay\nreport"),
+                                                      ("lakehouse score x.yaml --resc", 3, "--rescore")])  # fmt: skip
+def test_the_shell_completes_commands_and_options(words: str, word: int, offered: str) -> None:
+    environ = {**os.environ, "_LAKEHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(word)}
+    command = [sys.executable, "-c", "from lakehouse.cli import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=True)
+    assert done.stdout.strip() == offered
+
+
+LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
+                               "replay": [CONF, "--run", "1"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [function.__name__ for group in commands.GROUPS.values() for function in group])
+def test_no_command_forgets_how_a_stop_and_a_wrong_folder_are_told(
+    command: str, capfd: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [command, *LOOKS.get(command, [] if command == "demo" else [CONF])]
+    done = run(capfd, *words, "--project-dir", "nowhere")
+    assert (done.code, done.out, done.err) == (2, "", "failed: --project-dir nowhere: No such file or directory\n")
+
+    def stop(folder: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(os, "chdir", stop)
+    done = run(capfd, *words, "--project-dir", "nowhere")
+    assert (done.code, done.out, done.err) == (143, "", "failed: stopped\n")
 
 
 def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str], workspace: Path) -> None:
