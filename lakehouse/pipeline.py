@@ -245,7 +245,8 @@ def _blocked(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> st
         for row in delta.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
             why = "; ".join(" ".join(filter(None, (r["rule"], r["column"], r["observed"]))) for r in row[REASONS])
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
-    lines.append("Nothing was published; the last good scores stay.")
+    there = any(sink.existing is not None for sink in plan.sinks)
+    lines.append(f"Nothing was published{'; the last good scores stay' if there else ''}.")
     if tally.quarantined_files:
         lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
     if remedies := dict.fromkeys(problem.remedy for problem in verdict.problems if problem.remedy):

@@ -25,8 +25,9 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import __version__, models
 from lakehouse.cli import commands
 from lakehouse.config import json_schema, load_job
-from lakehouse.engines import scratch
+from lakehouse.engines import runtime, scratch
 from lakehouse.errors import Unavailable
+from lakehouse.runs import ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.sources import delta as source
 from lakehouse.views import planned, terminal
@@ -294,6 +295,54 @@ def test_runs_lists_the_newest_first(lakehouse: Run) -> None:
     ]
 
 
+def test_replay_without_a_run_says_where_they_are_listed(lakehouse: Run) -> None:
+    done = lakehouse("replay", None, "--set", "keep=[]")
+    listing = f"lakehouse runs {CONF} --set 'keep=[]'"
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"failed: --run is missing: name the run that set the rows aside; see `{listing}`\n"
+
+
+def test_a_run_that_is_not_on_record_is_answered_with_the_newest_ones(
+    lakehouse: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lakehouse("score", DAY)
+    (first,) = json.loads(lakehouse("runs", None, "--json").out)
+    ids = [f"{number:x}" * 36 for number in range(12)]
+    rows = [{**first, "run_id": name, "status": "blocked", "date": None if name[0] == "b" else NEXT} for name in ids]
+    assert lakehouse("replay", None, "--run", "1234").err == (
+        f"failed: --run: scores has no run '1234' on record; its newest runs:\n  {first['run_id']}  {DAY} published\n"
+    )
+    monkeypatch.setattr(ledger, "runs", lambda *_: rows[::-1])
+    assert lakehouse("replay", None, "--run", "1234").err.splitlines() == [
+        "failed: --run: scores has no run '1234' on record; its newest runs:",
+        f"  {ids[11]}   blocked",
+        *(f"  {name}  {NEXT} blocked" for name in ids[10:1:-1]),
+    ]
+
+
+def test_sql_says_that_the_dialect_comes_first(lake: None, capfd: pytest.CaptureFixture[str]) -> None:
+    done = run(capfd, "sql", CONF, "duckdb")
+    assert (done.code, done.err) == (2, f"failed: the dialect comes first: lakehouse sql duckdb {CONF}\n")
+
+
+def test_verify_says_what_it_compares(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = " ".join(run(capfd, "score", "--help").out.replace("│", " ").split())
+    assert "then read the Delta table and the ones in Snowflake, and prove that they hold the same rows" in shown
+
+
+def test_a_csv_file_that_is_not_there_is_answered_with_the_nearest(
+    capfd: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "ensure_java", lambda: "")
+    monkeypatch.setenv("JAVA_HOME", "")  # which the demo sets
+    Path("my.csv").touch()
+    for given, folder in (("mine.csv", workspace), ("nowhere/my.csv", workspace / "nowhere")):
+        done = run(capfd, "demo", "--csv", given, "--label", "y")
+        hint = "did you mean 'my.csv'?" if given == "mine.csv" else "there are none"
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"failed: --csv: there is no file {given} in {folder}; {hint}\n"
+
+
 # --- what people see --------------------------------------------------------------------------------------
 
 
@@ -369,7 +418,10 @@ def test_a_blocked_run_says_why_on_stderr_and_nothing_on_stdout(lakehouse: Run) 
     counted = "3 of 40 rows (7.50%) went to quarantine, 0 are allowed (max_fraction 0.01): key_not_null id ×3"
     assert f"blocked: {counted}\n" in done.err
     assert "    id=None: key_not_null id\n" in done.err
-    assert "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine." in done.err
+    assert "Nothing was published. The rows are in lake/scores_quarantine." in done.err
+    lakehouse("score", DAY)
+    told = lakehouse("score", NEXT, "--rescore").err
+    assert "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine." in told
 
 
 def test_progress_is_plain_lines_where_stderr_is_no_terminal(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:

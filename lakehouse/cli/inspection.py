@@ -13,6 +13,7 @@ import typer
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, content_of
 from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
+from lakehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -146,5 +147,8 @@ def sql(
     """Print SQL: how to read the job's tables there, and views: current scores, history, changes, runs, quarantine."""
     from lakehouse.views import sql
 
+    if conf in sql.DIALECTS and dialect not in sql.DIALECTS:
+        swapped = jobs.command_line(["sql", conf, dialect], target=target, overrides=overrides, project_dir=project_dir)
+        raise ConfigError(f"the dialect comes first: {swapped}")
     text = sql.written(jobs.undated(conf, target, overrides), dialect)
     return Answer(text=lambda: text.removesuffix("\n"))

@@ -28,7 +28,11 @@ def score(
         bool, typer.Option("--rescore", help="score and publish again although nothing changed")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="then read the tables of all sinks, and prove that they hold the same rows")
+        bool,
+        typer.Option(
+            "--verify",
+            help="then read the Delta table and the ones in Snowflake, and prove that they hold the same rows",
+        ),
     ] = False,
     project_dir: ProjectDir = None,
 ) -> Answer:
@@ -73,8 +77,9 @@ def replay(
     attempt: Attempt,
     conf: Conf,
     run: Annotated[
-        str, typer.Option("--run", metavar="RUN", help="the run that set the rows aside, or how its id begins")
-    ],
+        str | None,
+        typer.Option("--run", metavar="RUN", help="required: the run that set the rows aside, or how its id begins"),
+    ] = None,
     engine: Engine = "spark",
     target: Target = None,
     overrides: Overrides = None,
@@ -95,6 +100,9 @@ def replay(
 
     attempt.run_id = pipeline.new_run_id()
     _require_engine(engine)
+    if run is None:
+        listing = jobs.command_line(["runs", conf], target=target, overrides=overrides, project_dir=project_dir)
+        raise ConfigError(f"--run is missing: name the run that set the rows aside; see `{listing}`")
     _, record = jobs.record_of(conf, target, overrides, run)
     attempt.date = record["date"]
     job = attempt.job = jobs.load(conf, attempt.date, target, overrides)
