@@ -551,7 +551,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 def test_help_shows_the_commands_in_groups(capfd: pytest.CaptureFixture[str]) -> None:
     shown = run(capfd, "--help").out
-    groups = ("Run a job", "Look at runs and tables", "Keep tables in order", "Set up")
+    groups = ("Run a job", "Look at runs and tables", "Keep tables in order", "Get started")
     assert sorted(groups, key=shown.index) == list(groups)
     assert shown.index("Run a job") < shown.index("│ replay ") < shown.index("Look at runs") < shown.index("│ sql ")
 

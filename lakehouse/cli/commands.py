@@ -1,5 +1,7 @@
-"""The table of all commands, by the groups in which `lakehouse --help` shows them. What is heavy is imported late,
-within a command."""
+"""All commands, by the groups in which `lakehouse --help` shows them.
+
+A command imports what is heavy only when it runs, so that help and completion come at once.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import inspection, maintenance, running, setup
+from lakehouse.cli import inspection, maintenance, running, starting
 from lakehouse.cli.command import guarded
 
 GROUPS = {
@@ -20,7 +22,7 @@ GROUPS = {
         inspection.sql,
     ),
     "Keep tables in order": (maintenance.sweep,),
-    "Set up": (setup.demo, setup.init, setup.schema, setup.jars),
+    "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }
 _PACKAGES = ("pyspark", "delta-spark", "deltalake", "mlflow")
 
@@ -58,7 +60,7 @@ def _options(
         bool, typer.Option("--version", is_eager=True, callback=_print_versions, help="print versions and exit")
     ] = False,
 ) -> None:
-    pass
+    """Options of the program itself, which stand before a command."""
 
 
 def main(arguments: list[str] | None = None) -> None:
