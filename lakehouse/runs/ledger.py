@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.errors import ConfigError
 from lakehouse.runs import tables
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.target import Target
@@ -179,11 +179,16 @@ def chosen(records: Sequence[dict[str, Any]], job: str, run: str | None = None) 
     known = {str(row["run_id"]): row for row in records}
     found = [run] if run in known else [name for name in known if run and name.startswith(run)]
     if not found:
-        raise ConfigError(f"--run: {job} has no run {run!r} on record, {nearest(run, known)}")
+        raise ConfigError(f"--run: {job} has no run {run!r} on record; its newest runs:{_listed(records)}")
     if len(found) > 1:
-        some = [f"{r['run_id']}  {r['date'] or ''} {r['status']}" for name in found[:10] if (r := known[name])]
-        raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:\n  " + "\n  ".join(some))
+        same = _listed([known[name] for name in found])
+        raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:{same}")
     return known[found[0]]
+
+
+def _listed(records: Sequence[Mapping[str, Any]]) -> str:
+    """At most ten of the runs, a line each."""
+    return "".join(f"\n  {row['run_id']}  {row['date'] or ''} {row['status']}" for row in records[:10])
 
 
 def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -105,7 +105,8 @@ def blocked_message(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict
             f"The model's signature requires {', '.join(sorted(required))}, where the table has nulls: fill them in "
             "there, or log the model with a signature that has them optional"
         )
-    lines.append("Nothing was published; the last good scores stay.")
+    there = any(sink.existing is not None for sink in plan.sinks)
+    lines.append(f"Nothing was published{'; the last good scores stay' if there else ''}.")
     if tally.quarantined_files:
         lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
     if remedies := dict.fromkeys(problem.remedy for problem in verdict.problems if problem.remedy):
