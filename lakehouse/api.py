@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from lakehouse.config import Source
+from lakehouse.config.systems.snowflake import SnowflakeSource
 from lakehouse.connectors import snowflake
 from lakehouse.engines import spark as engine
 from lakehouse.errors import ConfigError
@@ -42,7 +42,7 @@ def read_snowflake(
     Raises ConfigError for what isn't there or is refused, Unavailable where Snowflake can't be reached.
     """
     try:
-        asked = Source(
+        asked = SnowflakeSource(
             type="snowflake", connection=connection, table=table, query=query, columns=tuple(columns), where=where,
             timestamp=timestamp,
         )  # fmt: skip

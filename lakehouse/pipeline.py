@@ -14,9 +14,9 @@ from lakehouse.checks import Finding, Problem, Tally, Verdict, rules, uniqueness
 from lakehouse.checks.rules import Other
 from lakehouse.config import Checks, Quarantine
 from lakehouse.connectors import delta, snowflake
-from lakehouse.engines import catalog, scratch
+from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, naming, quarantine
+from lakehouse.planning import access, carriers, catalog, naming, quarantine
 from lakehouse.planning.carriers import Carrier
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare

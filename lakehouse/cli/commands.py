@@ -177,9 +177,8 @@ def quarantine(
     project_dir: ProjectDir = None,
 ) -> None:
     """Count the job's quarantined rows by run and reason."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import dated
-    from lakehouse.planning import naming
+    from lakehouse.planning import catalog, naming
     from lakehouse.runs import evidence
     from lakehouse.views import terminal
 
@@ -218,7 +217,7 @@ def show_report(
     import tempfile
     import webbrowser
 
-    from lakehouse.engines import catalog
+    from lakehouse.planning import catalog
     from lakehouse.runs import evidence
 
     try:
@@ -255,8 +254,8 @@ def status(
     project_dir: ProjectDir = None,
 ) -> None:
     """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import lookup
+    from lakehouse.planning import catalog
     from lakehouse.views import terminal
 
     try:
@@ -388,8 +387,8 @@ def sweep(
     project_dir: ProjectDir = None,
 ) -> None:
     """List, or remove, staged files that no table knows, of runs that are finished or dead."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import dated, sweep
+    from lakehouse.planning import catalog
     from lakehouse.views import terminal
 
     found: list[sweep.Leftover] = []
@@ -434,9 +433,8 @@ def _undated(conf: str, target: str | None, overrides: list[str] | None) -> Job:
 
 def _records(conf: str, target: str | None, overrides: list[str] | None) -> list[tuple[Job, dict[str, Any]]]:
     """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import dated
-    from lakehouse.planning import naming
+    from lakehouse.planning import catalog, naming
     from lakehouse.runs import ledger
 
     found = []
