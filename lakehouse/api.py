@@ -18,11 +18,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from lakehouse import connectors, models, pipeline, sources
-from lakehouse.config import Job, Source, load_job
-from lakehouse.engines import catalog, scratch
+from lakehouse.config import Job, load_job
+from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
-from lakehouse.planning import carriers
+from lakehouse.planning import carriers, catalog
 from lakehouse.planning.naming import systems_of
 from lakehouse.planning.plan import Request, make_plan
 from lakehouse.planning.prepare import prepare
@@ -153,7 +153,7 @@ def read_snowflake(
     Raises ConfigError for what isn't there or is refused, Unavailable where Snowflake can't be reached.
     """
     try:
-        asked = Source(
+        asked = SnowflakeSource(
             type="snowflake", connection=connection, table=table, query=query, columns=tuple(columns), where=where,
             timestamp=timestamp,
         )  # fmt: skip

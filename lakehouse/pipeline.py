@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from lakehouse import checks, connectors
 from lakehouse.checks import rules
-from lakehouse.engines import catalog, scratch
+from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, naming, quarantine
+from lakehouse.planning import access, carriers, catalog, naming, quarantine
 from lakehouse.planning.naming import systems_of
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare

@@ -10,11 +10,10 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import Job
-from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError
 from lakehouse.operations.lookup import status
 from lakehouse.operations.sweep import sweep
-from lakehouse.planning import naming
+from lakehouse.planning import catalog, naming
 from lakehouse.runs import ledger
 from tests.conftest import score
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from lakehouse.config import Job, Prediction, json_schema, load_job, settings
+import lakehouse
+from lakehouse.config import Job, Prediction, Sink, Source, build, json_schema, load_job, settings, source_of
 from lakehouse.config.reading import deep_merge
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import LINEAGE, REASONS
@@ -80,10 +83,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "job": "games",
         "source": {
             "type": "delta",
-            "connection": None,
             "table": "lake/features/games",
-            "query": None,
-            "columns": (),
             "where": None,
             "version": None,
             "timestamp": None,
@@ -111,7 +111,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
             "strict": False,
             "quarantine": {"table": None, "max_fraction": 0.01, "max_rows": None},
         },
-        "sinks": ({"type": "delta", "connection": None, "table": "lake/scores/games", "write": "replace"},),
+        "sinks": ({"type": "delta", "table": "lake/scores/games", "write": "replace"},),
         "state": None,
         "tracking": None,
     }
@@ -191,6 +191,9 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"keys": ["a", "A"]}, "keys: 'A' is already a column of the scored table, by keys ('a')"),
         ({"keep": [3]}, "keep.0: must be text, not 3 (a whole number)"),
         ({"source": {"type": "snow"}}, "source.type: must be 'delta' or 'snowflake', not 'snow' (text)"),
+        ({"source": {"type": None}}, "source.type: must be 'delta' or 'snowflake', not nothing (null)"),
+        ({"source": {"type": True}}, "source.type: must be 'delta' or 'snowflake', not true (true or false): YAML"),
+        ({"sinks": [{"table": "t"}]}, "sinks.0.type: missing, the system the table is in"),
         ({"source": {"version": -1}}, "source.version: must be at least 0, not -1"),
         ({"source": {"version": "3"}}, "source.version: must be a whole number, not '3' (text)"),
         ({"source": {"version": True}}, "source.version: must be a whole number, not true (true or false)"),
@@ -334,6 +337,88 @@ def test_what_can_not_be_read_from_or_published_to_snowflake(
 ) -> None:
     (said,) = problems(changes)
     assert said.startswith(f"games.yaml: {line}")
+
+
+def test_an_empty_key_of_another_system_may_stand(load: Load) -> None:
+    changes = {"source": {"connection": None, "query": None, "columns": []}, "sinks": [sink("a", connection=None)]}
+    assert load(changes) == load({"sinks": [sink("a")]})
+
+
+def test_a_part_is_made_in_code_by_its_type() -> None:
+    made = build(Source, type="delta", table="t", version=3)
+    assert made == Job.model_validate({**MINIMAL, "source": {"type": "delta", "table": "t", "version": 3}}).source
+    scored = build(Sink, type="snowflake", connection="c", table="a.b.T", write="merge")
+    assert source_of(scored, where="x = 1") == build(
+        Source, type="snowflake", connection="c", table="a.b.T", where="x = 1"
+    )
+    with pytest.raises(ValueError, match="type 'snow' is unknown, did you mean 'snowflake'"):
+        build(Source, type="snow", table="t")
+
+
+PARQUET = '''
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lakehouse.config.systems import Source
+
+
+class ParquetSource(Source):
+    """A folder of Parquet files."""
+
+    type: Literal["parquet"] = Field(description="the system the input is in")
+    hive: bool = Field(True, description="whether folders such as day=1 are columns")
+    CASELESS: ClassVar[bool] = True
+'''
+
+
+def test_a_third_system_is_one_more_file(tmp_path: Path) -> None:
+    (tmp_path / "parquet.py").write_text(PARQUET)
+    code = f"""
+import json, sys
+from lakehouse.config import Job, json_schema, settings, systems
+systems.__path__.append({str(tmp_path)!r})
+from lakehouse.config.messages import Origin
+from lakehouse.config.problems import explain
+job = json.loads(sys.stdin.read())
+def load(**source):
+    try:
+        return Job.model_validate({{**job, "source": {{**job["source"], **source}}}})
+    except ValueError as error:
+        return list(explain(error, Job, Origin("f", {{}}, ())))
+made = load(type="parquet", hive=False)
+print(json.dumps([
+    made.features.match, settings(made)["source"], load(type="parquet", version=3), load(hive=True), load(type="park"),
+    load(type="parquet", hivee=True), [each["$ref"] for each in json_schema()["properties"]["source"]["anyOf"]],
+]))
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(MINIMAL), capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout) == [
+        "case_insensitive",
+        {"type": "parquet", "table": "lake/features/games", "where": None, "hive": False},
+        ["f: source: version: only with type: delta"],
+        ["f: source: hive: only with type: parquet"],
+        ["f: source.type: must be 'delta', 'parquet' or 'snowflake', not 'park' (text)"],
+        ["f: source.hivee: unknown key, did you mean 'hive'?"],
+        ["#/$defs/DeltaSource", "#/$defs/ParquetSource", "#/$defs/SnowflakeSource"],
+    ]
+
+
+def test_the_systems_are_found_in_a_zip_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "lakehouse.zip", "w") as archive:
+        root = Path(lakehouse.__file__).parent
+        for file in [*root.glob("*.py"), *root.glob("config/**/*.py")]:
+            archive.write(file, Path("lakehouse", file.relative_to(root)))
+    code = (
+        "from lakehouse.config import systems as s; print([*s.models_of(s.Source), *s.models_of(s.Sink)], s.__file__)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "lakehouse.zip")}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ, cwd=tmp_path
+    ).stdout
+    assert shown.startswith(f"['delta', 'snowflake', 'delta', 'snowflake'] {tmp_path}/lakehouse.zip/")
 
 
 def test_case_plays_no_part_in_names_of_snowflake(load: Load) -> None:
@@ -812,6 +897,68 @@ def test_settings_tell_labels_of_different_types_apart(load: Load, labels: tuple
     assert one != other
 
 
+SETTINGS: list[tuple[dict[str, Any], str]] = [
+    (
+        {
+            "source": {
+                "type": "delta", "table": "lake/features/games", "where": "day = '2026-01-02'", "version": 3, "min_rows": 5
+            },
+            "slice": {"day": "2026-01-02"},
+            "sinks": [{"type": "delta", "table": "lake/scores/games"}],
+        },
+        '{"keys": ["player_id"], "keep": [], "predictions": null, "slice": {"day": "2026-01-02"}, '
+        '"features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": []}, '
+        '"checks": {"drift": null, "quarantine": {"table": null, "max_fraction": 0.01, '
+        '"max_rows": null}}, "source": {"type": "delta", "table": "lake/features/games", '
+        "\"where\": \"day = '2026-01-02'\"}, \"model\": {\"method\": null, \"params\": {}}, \"sinks\": [\"replace\"]}",
+    ),
+    (
+        {
+            "source": {
+                "type": "snowflake", "connection": "prod", "table": "GAMES", "columns": ["PLAYER_ID", "AGE"],
+                "timestamp": "2026-01-02T00:00:00Z",
+            },
+            "sinks": [{"type": "snowflake", "connection": "prod", "table": "SCORES", "write": "merge"}],
+            "state": "s",
+            "checks": {"quarantine": {"max_rows": 7}, "drift": {"psi": 0.3}},
+        },
+        '{"keys": ["player_id"], "keep": [], "predictions": null, "slice": {}, '
+        '"features": {"rename": {}, "match": "case_insensitive", "nulls": "model", "tensor": []}, '
+        '"checks": {"drift": {"psi": 0.3, "action": "warn"}, "quarantine": {"table": null, '
+        '"max_fraction": 0.01, "max_rows": 7}}, "source": {"type": "snowflake", "table": "GAMES", '
+        '"where": null, "connection": "prod", "columns": ["PLAYER_ID", "AGE"]}, '
+        '"model": {"method": null, "params": {}}, "sinks": ["merge"]}',
+    ),
+    (
+        {
+            "source": {"type": "snowflake", "connection": "prod", "query": "SELECT * FROM GAMES"},
+            "features": {"match": "exact", "cast": {"AGE": "double"}},
+            "predictions": {"p": {"class": 1}},
+            "keys_unique": "refuse",
+            "sinks": [
+                {"type": "delta", "table": "lake/scores/games"},
+                {"type": "snowflake", "connection": "prod", "table": "SCORES"},
+            ],
+            "checks": {"strict": True},
+        },
+        '{"keys": ["player_id"], "keep": [], "predictions": {"p": {"output": null, "class": 1, '
+        '"threshold": null}}, "slice": {}, "features": {"rename": {}, "match": "exact", '
+        '"nulls": "model", "tensor": [], "cast": {"AGE": "double"}}, "checks": {"drift": null, '
+        '"strict": true, "quarantine": {"table": null, "max_fraction": 0.01, "max_rows": null}}, '
+        '"source": {"type": "snowflake", "table": null, "where": null, "connection": "prod", '
+        '"query": "SELECT * FROM GAMES"}, "model": {"method": null, "params": {}}, "sinks": ["replace", '
+        '"replace"], "keys_unique": "refuse"}',
+    ),
+]  # fmt: skip
+"""What is digested into the fingerprints that tables already hold."""
+
+
+@pytest.mark.parametrize(("sections", "text"), SETTINGS, ids=["delta", "table in snowflake", "query in snowflake"])
+def test_the_settings_of_earlier_jobs_are_the_same_text(sections: Mapping[str, Any], text: str) -> None:
+    job = Job.model_validate({key: MINIMAL[key] for key in ("job", "model", "keys")} | dict(sections))
+    assert json.dumps(settings(job)) == text
+
+
 # --- the schema -------------------------------------------------------------------------------------------
 
 
@@ -832,7 +979,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 10
+    assert len(sections(schema)) == 12  # source and sink once for each system
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -858,6 +1005,9 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         ({"model": {"method": "${METHOD}"}}, True),
         ({"source": {"type": "${TYPE}"}}, True),
         ({"source": {"type": "snow"}}, False),
+        ({"source": {"type": "snowflake", "connection": "c"}}, True),
+        ({"source": {"query": "SELECT 1"}}, False),
+        ({"sinks": [{"type": "delta", "table": "t", "connection": "c"}]}, False),
         ({"source": {"version": "3"}}, False),
         ({"slice": {"day": ""}}, False),
         ({"sinks": []}, False),
@@ -886,7 +1036,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = below(Job.__mro__[1])
-    assert len(models) == 10
+    assert len(models) == 15  # and those that the models of the systems are made of
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)

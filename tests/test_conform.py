@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.config import Source
+from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import conform, widens
 from lakehouse.scoring import files
@@ -46,7 +46,7 @@ def by_files(
     columns: Sequence[str] | None = None, where: str | None = None, batch_rows: int = 1000, key: str = "id"
 ) -> pa.Table:
     """The rows as the files carrier reads them, by key."""
-    pinned = pin(Source(type="delta", table=TABLE, where=where))
+    pinned = pin(DeltaSource(type="delta", table=TABLE, where=where))
     columns = columns or pinned.snapshot.schema.names
     read = list(dict.fromkeys([*columns, *(pinned.where.columns if pinned.where else ())]))
     assert carrier(pinned, read) == (FILES, "Arrow reads this table's files as they are")
@@ -58,7 +58,7 @@ def by_files(
 
 def by_spark(spark: Any, columns: Sequence[str] | None = None, where: str | None = None, key: str = "id") -> pa.Table:
     """The rows as Spark reads them, by key; only nullability is taken from the table's schema."""
-    pinned = pin(Source(type="delta", table=TABLE, where=where))
+    pinned = pin(DeltaSource(type="delta", table=TABLE, where=where))
     columns = columns or pinned.snapshot.schema.names
     rows = frame(spark, pinned, columns).toArrow()
     return rows.cast(pa.schema([pinned.snapshot.schema.field(c) for c in columns])).sort_by(key)
@@ -66,7 +66,7 @@ def by_spark(spark: Any, columns: Sequence[str] | None = None, where: str | None
 
 def left_to_spark(columns: Sequence[str]) -> str:
     """Why Spark has to read these columns."""
-    chosen, reason = carrier(pin(Source(type="delta", table=TABLE)), columns)
+    chosen, reason = carrier(pin(DeltaSource(type="delta", table=TABLE)), columns)
     assert chosen == FRAME
     return reason
 
@@ -204,14 +204,14 @@ def test_files_that_spell_columns_in_another_case(spark, sql):
     rows = [{"aa": [{"b": 3}], "m": [("k", None)]}, {"aa": None, "m": []}]
     pq.write_table(pa.table({"p": ["z", None], "id": [3, 4], "s": pa.array(rows, lower)}), f"{TABLE}/2.parquet")
     sql(f"CONVERT TO DELTA parquet.`{Path(TABLE).absolute()}`")
-    [key] = {"id", "ID"} & set(pin(Source(type="delta", table=TABLE)).snapshot.schema.names)
+    [key] = {"id", "ID"} & set(pin(DeltaSource(type="delta", table=TABLE)).snapshot.schema.names)
     assert by_files(key=key).column(key).to_pylist() == [1, 2, 3, 4]
     assert_tables_equal(by_files(key=key), by_spark(spark, key=key))
 
 
 def test_names_that_only_case_tells_apart_are_refused(workspace):
     write(TABLE, pa.table({"id": [1]}))
-    [file] = pin(Source(type="delta", table=TABLE)).files
+    [file] = pin(DeltaSource(type="delta", table=TABLE)).files
     pq.write_table(pa.table({"Id": [1], "ID": [2]}), Path(TABLE) / file.relative)
     with pytest.raises(ConfigError, match="column 'id' is stored as 'Id' and as 'ID': which one is unclear"):
         by_files()
@@ -264,7 +264,7 @@ def test_deletion_vectors(spark, sql, monkeypatch):
     )
     sql("DELETE FROM {t} WHERE id IN (0, 1, 999, 500) OR id BETWEEN 300 AND 420 OR p = 1 OR id = 2000")
     sql("DELETE FROM {t} WHERE id = 2 OR id = 2001")
-    pinned = pin(Source(type="delta", table=TABLE))
+    pinned = pin(DeltaSource(type="delta", table=TABLE))
     assert sum(f.kept is not None for f in pinned.files) == 2
     assert pinned.rows == 2872
     wheres = [None, "id < 600 AND id > 250 AND p < 3"]
@@ -284,7 +284,7 @@ def test_deletion_vectors_in_partitions_with_odd_characters(spark, sql):
     )
     sql(f"INSERT INTO {{t}} SELECT /*+ COALESCE(1) */ * FROM VALUES {rows}")
     sql("DELETE FROM {t} WHERE id % 10 = 1")
-    assert all(f.kept is not None for f in pin(Source(type="delta", table=TABLE)).files)
+    assert all(f.kept is not None for f in pin(DeltaSource(type="delta", table=TABLE)).files)
     assert_tables_equal(by_files(), by_spark(spark))
 
 
@@ -336,7 +336,7 @@ def test_conditions_on_char_leave_no_file_out(spark, sql, partitioned):
     sql("INSERT INTO {t} VALUES (1, 'ab')")
     where = "code = 'ab  '"
     assert by_spark(spark, where=where).to_pylist() == [{"id": 1, "code": "ab  "}]
-    assert pin(Source(type="delta", table=TABLE, where=where)).rows == 1
+    assert pin(DeltaSource(type="delta", table=TABLE, where=where)).rows == 1
 
 
 @pytest.mark.parametrize("zone", [None, "UTC"])
@@ -352,7 +352,7 @@ def test_empty_text_as_partition_is_left_to_spark(spark, workspace):
     assert left_to_spark(["id", "p"]) == "partition column 'p' holds an empty text"
     for where, ids in (("p = ''", [1]), ("p != 'a'", [1]), ("p IS NULL", []), ("p IS NOT NULL", [1, 2])):
         assert by_spark(spark, ["id"], where)["id"].to_pylist() == ids
-        assert pin(Source(type="delta", table=TABLE, where=where)).rows >= len(ids)
+        assert pin(DeltaSource(type="delta", table=TABLE, where=where)).rows >= len(ids)
     assert by_files(["id"]).to_pylist() == [{"id": 1}, {"id": 2}]
 
 
@@ -399,7 +399,7 @@ def test_a_session_that_leaves_out_files_it_cannot_read_is_refused(spark, worksp
 def test_a_version_that_spark_does_not_go_back_to_is_refused(spark, workspace):
     write(TABLE, pa.table({"id": [1]}), configuration={"delta.deletedFileRetentionDuration": "interval 0 seconds"})
     write(TABLE, pa.table({"id": [2]}), mode="overwrite")
-    pinned = pin(Source(type="delta", table=TABLE, version=0))
+    pinned = pin(DeltaSource(type="delta", table=TABLE, version=0))
     with pytest.raises(
         ConfigError, match=r"lake/features at version 0 has to be read by Spark itself, .* a newer version"
     ):
@@ -411,7 +411,7 @@ def test_files_of_narrower_types(spark, workspace):
     for ids in ([1, 2], [3, 4]):
         declared = {name: pa.array(values, kind) for name, (kind, values, _) in NARROWER.items()}
         write(TABLE, pa.table({"id": ids, **declared}))
-    older = pin(Source(type="delta", table=TABLE)).files[1]
+    older = pin(DeltaSource(type="delta", table=TABLE)).files[1]
     stored = {name: array for name, (_, _, array) in NARROWER.items()}
     pq.write_table(pa.table({"id": [5, 6], **stored}), Path(TABLE) / older.relative)
     assert by_files()["l"].null_count == 2
@@ -478,7 +478,7 @@ def test_lossy_casts_are_refused_whatever_the_values(stored, declared):
 def test_a_file_of_another_type_is_refused(workspace):
     """Delta never checks the files: a foreign writer's may hold other types than the log declares."""
     write(TABLE, pa.table({"id": pa.array([1, 2], I32)}))
-    [file] = pin(Source(type="delta", table=TABLE)).files
+    [file] = pin(DeltaSource(type="delta", table=TABLE)).files
     pq.write_table(pa.table({"id": pa.array([1, 2**40], I64)}), Path(TABLE) / file.relative)
     with pytest.raises(
         ConfigError, match=r"column 'id' is stored as int64, the table declares int32: no lossless cast"
@@ -488,7 +488,7 @@ def test_a_file_of_another_type_is_refused(workspace):
 
 def test_a_value_that_the_declared_type_cannot_hold_is_refused(workspace):
     write(TABLE, pa.table({"id": [1], "at": pa.array([1], UTC_US)}))
-    [file] = pin(Source(type="delta", table=TABLE)).files
+    [file] = pin(DeltaSource(type="delta", table=TABLE)).files
     pq.write_table(
         pa.table({"id": [1], "at": pa.array([1001], pa.timestamp("ns", "UTC"))}), Path(TABLE) / file.relative
     )

@@ -22,11 +22,11 @@ from tests.conftest import opened, write
 PROJECT = Path(__file__).parents[1]
 READ = """
 import sys
-from lakehouse.config import Source
+from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.sources.delta import pin, units
 from tests.memory import peak_of
 
-pinned = pin(Source(type="delta", table=sys.argv[1]))
+pinned = pin(DeltaSource(type="delta", table=sys.argv[1]))
 before = peak_of()
 rows = sum(b.num_rows for u in units(pinned, pinned.snapshot.schema.names, int(sys.argv[2]), 1) for b in u.batches())
 print(rows, before, peak_of())

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse.config import Source
+from lakehouse.config.systems.snowflake import SnowflakeSource
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake.sessions import Session
 from lakehouse.errors import ConfigError, NotReady, Unavailable
@@ -71,7 +71,7 @@ def pin(account):
     """pin(names=(), **source) → the pinned input."""
 
     def make(names=(), **source):
-        return reading.pin(Source(type="snowflake", connection=account.name, **source), names)
+        return reading.pin(SnowflakeSource(type="snowflake", connection=account.name, **source), names)
 
     return make
 

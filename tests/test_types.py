@@ -26,7 +26,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from sklearn.base import BaseEstimator
 
-from lakehouse.config import Job, Source, load_job
+from lakehouse.config import Job, load_job
+from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import conform
 from lakehouse.sources.delta import FILES, FRAME, carrier, pin, units
@@ -316,7 +317,7 @@ def unread(spark: Any, lake: Path) -> Path:
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_type_that_nobody_hands_on_is_refused_by_name(unread, kind):
-    pinned = pin(Source(type="delta", table=str(unread)))
+    pinned = pin(DeltaSource(type="delta", table=str(unread)))
     with pytest.raises(ConfigError) as refused:
         carrier(pinned, ["id", name_of(kind)])
     said = str(refused.value)
@@ -447,7 +448,7 @@ def test_generated_tables_are_what_spark_reads(spark, workspace, generated, by_d
             frame = spark.createDataFrame(piece).coalesce(1).write.format("delta").mode("append")
             frame.partitionBy(*partition_by).save(str(table))
     expected = spark.read.format("delta").load(str(table)).toArrow()
-    pinned = pin(Source(type="delta", table=str(table)))
+    pinned = pin(DeltaSource(type="delta", table=str(table)))
     schema = pinned.snapshot.schema
     chosen, reason = carrier(pinned, schema.names)
     assert (chosen, reason) in [

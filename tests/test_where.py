@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.conditions import Comparison, parse_where
-from lakehouse.config import Source
+from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.errors import ConfigError
 from lakehouse.sources.delta import pin, units
 from tests.conftest import write
@@ -150,7 +150,7 @@ def test_what_is_no_condition_on_the_table_is_refused(text, complaint):
 
 def read_by_files(table: str, where: str) -> list[int]:
     """The keys of the rows that the files carrier reads."""
-    pinned = pin(Source(type="delta", table=table, where=where))
+    pinned = pin(DeltaSource(type="delta", table=table, where=where))
     assert pinned.where.reason is None, where
     read = [unit.batches() for unit in units(pinned, ["id", *pinned.where.columns], 3, 2)]
     return sorted(key for batches in read for batch in batches for key in batch.column("id").to_pylist())
@@ -245,9 +245,9 @@ def test_files_are_left_out_by_partition_and_by_statistics(workspace, where, fil
     paths: dict[str, str] = {}
     for piece, (s, n) in pieces.items():
         write("lake/features", pa.table({"id": [1, 2], "n": pa.array(n, pa.int64()), "s": [s, s]}), ["s"])
-        [path] = {f.path for f in pin(Source(type="delta", table="lake/features")).files} - set(paths)
+        [path] = {f.path for f in pin(DeltaSource(type="delta", table="lake/features")).files} - set(paths)
         paths[path] = piece
-    left = pin(Source(type="delta", table="lake/features", where=where)).files
+    left = pin(DeltaSource(type="delta", table="lake/features", where=where)).files
     assert "".join(sorted(paths[f.path] for f in left)) == files
 
 

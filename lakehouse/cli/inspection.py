@@ -30,8 +30,8 @@ def status(
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import lookup
+    from lakehouse.planning import catalog
     from lakehouse.views import terminal
 
     day = attempt.date = date or next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
@@ -81,7 +81,7 @@ def report(
     import tempfile
     import webbrowser
 
-    from lakehouse.engines import catalog
+    from lakehouse.planning import catalog
     from lakehouse.runs import evidence
 
     job, record = jobs.record_of(conf, target, overrides, run)
@@ -116,9 +116,8 @@ def quarantine(
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Count the job's quarantined rows by run and reason."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import dated
-    from lakehouse.planning import naming
+    from lakehouse.planning import catalog, naming
     from lakehouse.runs import evidence
     from lakehouse.views import terminal
 

@@ -24,9 +24,8 @@ def undated(conf: str, target: str | None, overrides: list[str] | None) -> Job:
 
 def records(conf: str, target: str | None, overrides: list[str] | None) -> list[tuple[Job, dict[str, Any]]]:
     """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import dated
-    from lakehouse.planning import naming
+    from lakehouse.planning import catalog, naming
     from lakehouse.runs import ledger
 
     found = []

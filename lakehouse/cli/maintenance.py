@@ -21,8 +21,8 @@ def sweep(
     project_dir: ProjectDir = None,
 ) -> Answer:
     """List, or remove, staged files that no table knows, of runs that are finished or dead."""
-    from lakehouse.engines import catalog
     from lakehouse.operations import dated, sweep
+    from lakehouse.planning import catalog
     from lakehouse.views import terminal
 
     every: list[sweep.Leftover] = []

@@ -1,8 +1,9 @@
 """The job file: what it may say, how it is read, and what is said when it is wrong."""
 
-from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, Sink, Source, Tracking
+from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, Tracking
 from lakehouse.config.reading import load_job
 from lakehouse.config.schema import json_schema, settings
+from lakehouse.config.systems import Sink, Source, build, source_of
 
 __all__ = [
     "Checks",
@@ -15,7 +16,9 @@ __all__ = [
     "Sink",
     "Source",
     "Tracking",
+    "build",
     "json_schema",
     "load_job",
     "settings",
+    "source_of",
 ]

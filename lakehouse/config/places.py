@@ -46,10 +46,10 @@ def missing(path: Path) -> str:
 
 def _read(job: Job) -> Iterator[tuple[str, str]]:
     """What the job reads, by the key that names it; its tables where it reads from elsewhere."""
-    if job.source.type == "delta":
+    if job.source.IN_FILES:
         yield "source.table", job.source.table or ""
     else:
-        yield from ((f"sinks.{number}.table", s.table) for number, s in enumerate(job.sinks) if s.type == "delta")
+        yield from ((f"sinks.{number}.table", s.table) for number, s in enumerate(job.sinks) if s.IN_FILES)
     yield "checks.features", job.checks.features or ""
     yield "checks.scores", job.checks.scores or ""
 

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from lakehouse.config.messages import SHARED_FILE, Origin, explain, seen
+from lakehouse.config.messages import SHARED_FILE, Origin, seen
 from lakehouse.config.models import Job
 from lakehouse.config.placeholders import fill, uses_date
 from lakehouse.config.places import missing, require_here
+from lakehouse.config.problems import explain
 from lakehouse.errors import ConfigError, nearest
 
 

@@ -31,6 +31,9 @@ def _allow_placeholders(node: Any) -> Any:
         return [_allow_placeholders(item) for item in node]
     if not isinstance(node, dict):
         return node
+    if "discriminator" in node:  # several may let a text through that holds a placeholder
+        rest = {key: value for key, value in node.items() if key not in ("discriminator", "oneOf")}
+        return {**_allow_placeholders(rest), "anyOf": node["oneOf"]}
     tight = {key: node[key] for key in ("pattern", "enum", "const") if key in node}
     if node.get("type") != "string" or not tight:
         return {key: _allow_placeholders(value) for key, value in node.items()}
@@ -53,7 +56,7 @@ def settings(job: Job) -> dict[str, Any]:
         "features": features,
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
-        | {key: whole["source"][key] for key in ("connection", "query", "columns") if whole["source"][key]},
+        | job.source.model_dump(mode="json", exclude_defaults=True, exclude=set(job.source.NO_SETTINGS)),
         "model": {key: whole["model"][key] for key in ("method", "params")},
         "sinks": [sink["write"] for sink in whole["sinks"]],
         **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lakehouse
-from lakehouse.config import Source, load_job
+from lakehouse.config import load_job
+from lakehouse.config.systems.delta import DeltaSource
+from lakehouse.config.systems.snowflake import SnowflakeSource
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Session
 from lakehouse.connectors.snowflake.types import declared
@@ -52,6 +54,7 @@ def run(rows: int) -> None:
     os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     prepare(rows, CONF)
     job = load_job(CONF, date=DATE, environ=os.environ)
+    assert isinstance(job.source, SnowflakeSource)  # as the job file says
     connection, source, scores = str(job.source.connection), str(job.source.table), job.sinks[0].table
     step(f"3  a stand-in for Snowflake, its connection {connection!r} in {HOME}/connections.toml\n{WHAT_IT_IS}")
     with stand_in(HOME, connection) as address, snowflake.reuse_sessions("lakehouse demo"):
@@ -100,7 +103,7 @@ def stand_in(home: Path, connection: str) -> Iterator[str]:
 
 def _features() -> pa.Table:
     """The demo's features, all dates."""
-    pinned = delta.pin(Source(type="delta", table=str(LAKE / "features/games")))
+    pinned = delta.pin(DeltaSource(type="delta", table=str(LAKE / "features/games")))
     units = delta.units(pinned, pinned.schema.names, 1 << 16, 1)
     return pa.Table.from_batches([batch for unit in units for batch in unit.batches()])
 

@@ -49,7 +49,7 @@ def _scored(job: Job) -> Location | None:
 
 def _aside(job: Job) -> Location | None:
     table = quarantine_of(job)
-    return locate(table.table) if table.type == "delta" else None
+    return locate(table.table) if table.IN_FILES else None
 
 
 def _days(place: Location) -> list[str]:

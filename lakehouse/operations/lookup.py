@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
-from lakehouse.engines import catalog
 from lakehouse.errors import Blocked, NotReady, Partial, Unavailable
-from lakehouse.planning import naming
+from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
 from lakehouse.runs.results import Result, from_record

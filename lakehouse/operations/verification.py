@@ -11,8 +11,8 @@ from lakehouse import connectors
 from lakehouse.connectors import delta, digest, snowflake
 from lakehouse.connectors.digest import Digest, differences
 from lakehouse.connectors.snowflake import Table, folded, having
-from lakehouse.engines import catalog
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.planning import catalog
 from lakehouse.planning.naming import systems_of
 from lakehouse.sinks.delta.history import inside
 from lakehouse.sinks.slices import slice_texts, slice_types

@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse import sinks
-from lakehouse.connectors.snowflake import Table
 from lakehouse.sinks.target import QUARANTINE, SINK, place
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
-
-ASIDE = "_QUARANTINE"
-"""What is appended to the name of a scored table in Snowflake for that of its quarantine."""
 
 
 def state_of(job: Job) -> Location:
@@ -28,8 +24,8 @@ def quarantine_of(job: Job) -> Sink:
     """The job's quarantine table, by default beside the first sink's table."""
     first, name = job.sinks[0], job.checks.quarantine.table
     if name is None:
-        uri = place(first)
-        name = locate(uri).beside("_quarantine").uri if first.type == "delta" else Table.parse(uri).beside(ASIDE).sql
+        sink = sinks.of(first.type)
+        name = sink.beside(place(first), sink.QUARANTINE_SUFFIX)
     return first.model_copy(update={"table": name, "write": "append"})
 
 

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import sinks
-from lakehouse.config import Source
-from lakehouse.connectors.snowflake import Table, folded, names_in
+from lakehouse import sinks, sources
+from lakehouse.config import source_of
 from lakehouse.planning.naming import quarantine_of
 from lakehouse.planning.plan import Plan
-from lakehouse.schemas import RUN_ID
 from lakehouse.sinks.target import QUARANTINE, Room, Target, Unfit, place
-from lakehouse.storage import locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
@@ -46,17 +43,15 @@ def numbered(table: Sink, number: int) -> Sink:
     """The job's quarantine table for 1, else the table of that number beside it."""
     if number == 1:
         return table
-    uri, suffix = place(table), f"_{number}"
-    name = locate(uri).beside(suffix).uri if table.type == "delta" else Table.parse(uri).beside(suffix).sql
-    return table.model_copy(update={"table": name})
+    return table.model_copy(update={"table": sinks.of(table.type).beside(place(table), f"_{number}")})
 
 
 def chosen(plan: Plan, wanted: pa.Schema, replayed: bool) -> Chosen:
     """The first table, by number, that can hold rows of this schema (with the slice), or isn't there yet."""
     own, source, passed = quarantine_of(plan.job), plan.job.source, list[str]()
     taken = {standing.target.uri for standing in plan.sinks}
-    if not replayed and source.type == own.type and source.table is not None:
-        taken.add(place(own.model_copy(update={"table": source.table, "connection": source.connection})))
+    if not replayed and (read := sources.of(source.type).uri_of(source)):
+        taken.add(read)
     for number in count(1):
         target = replace(plan.quarantine, uri=place(numbered(own, number)))
         sink = sinks.of(target.type)
@@ -87,25 +82,19 @@ def tables(job: Job) -> list[Sink]:
 def of_run(job: Job, record: Mapping[str, Any]) -> Sink:
     """The table that has the rows that a run set aside, by its record."""
     table = quarantine_of(job)
-    own, used = _name(table.type, sinks.of(table.type).shown(place(table))), ""
+    system = sinks.of(table.type)
+    own, used = system.name_in(system.shown(place(table))), ""
     for sink in record["sinks"] or ():
         if sink.get("kind") == QUARANTINE and sink["type"] == table.type:
-            used = _name(table.type, sink["table"])
+            used = system.name_in(sink["table"])
     number = re.fullmatch(re.escape(own) + r"_([2-9]|[1-9]\d+)", used)
     return numbered(table, int(number[1]) if number else 1)
-
-
-def _name(system: str, shown: str) -> str:
-    return names_in(shown)[-1] if system == "snowflake" else shown.rstrip("/").rsplit("/", 1)[-1]
 
 
 def replayed(job: Job, record: Mapping[str, Any]) -> Job:
     """The job with the rows as its input that one of its runs set aside."""
     run = str(record["run_id"])
     table = of_run(job, record)
-    name = folded(RUN_ID) if table.type == "snowflake" else RUN_ID
-    source = Source(
-        type=table.type, connection=table.connection, table=table.table, where=f"{name} = '{run}'",
-        min_rows=job.source.min_rows,
-    )  # fmt: skip
+    where = sources.of(table.type).rows_of_run(run)
+    source = source_of(table, where=where, min_rows=job.source.min_rows)
     return job.model_copy(update={"source": source})

@@ -18,6 +18,24 @@ class Sink(Protocol):
     IN_PLACE: bool
     """Whether the staged files become the table's own where they lie; else they are uploaded, and go afterwards."""
 
+    QUARANTINE_SUFFIX: str
+    """What is appended to the name of a scored table for that of its quarantine."""
+
+    def qualified(self, table: Any) -> Any:
+        """The sink with its table named in full, where a shorter name depends on who asks; else as it is."""
+
+    def uri_of(self, table: Any) -> str:
+        """The URI of the table, as `Target.uri` has it."""
+
+    def beside(self, uri: str, suffix: str) -> str:
+        """The table beside this one with a suffix to its name, as `table` of a job file names it."""
+
+    def exists(self, uri: str) -> bool:
+        """Whether the table is there."""
+
+    def name_in(self, shown: str) -> str:
+        """The last part of a table's name, as `shown` gave it."""
+
     def stand(self, target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
         """The target with its slice and generation, and how its table stands to it.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse import sinks
 from lakehouse.connectors import delta
-from lakehouse.connectors.snowflake import Table
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.scoring.score import Constraint
 from lakehouse.storage import Location, locate, sizes
@@ -189,11 +189,8 @@ def next_generation(target: Target, state: State, name: str, asked: Asked) -> in
 
 
 def place(section: Sink) -> str:
-    """The URI of a sink's table, as `Target.uri` has it; one in Snowflake is named with its database and schema."""
-    if section.type == "delta":
-        return locate(section.table).uri
-    assert section.connection is not None  # as the job file's own checks demand
-    return Table.named(section.connection, section.table).uri
+    """The URI of a sink's table, as `Target.uri` has it. Raises ConfigError where the table isn't named in full."""
+    return sinks.of(section.type).uri_of(section)
 
 
 def run_id(identity: str, run: str) -> str:

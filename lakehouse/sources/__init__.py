@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lakehouse import config
-
 FILES = "files"
 CHUNKS = "chunks"
 FRAME = "frame"
@@ -68,7 +66,16 @@ class Unit(Protocol):
 class Source(Protocol):
     """What a module of this package does."""
 
-    def pin(self, source: config.Source, names: Sequence[str]) -> Any:
+    def qualified(self, source: Any) -> Any:
+        """The source with its table named in full, where a shorter name depends on who asks; else as it is."""
+
+    def uri_of(self, source: Any) -> str | None:
+        """One text for the table, as a sink of the same system has it (`Target.uri`); None where a query is read."""
+
+    def rows_of_run(self, run: str) -> str:
+        """The condition that selects the rows of one run in a table of the product's own."""
+
+    def pin(self, source: Any, names: Sequence[str]) -> Any:
         """The input as it is now, nothing read; `names` are those of columns as the job spells them."""
 
     def carrier(self, pinned: Any, columns: Sequence[str]) -> tuple[str, str]:

@@ -19,14 +19,14 @@ from lakehouse.conditions import Comparison, Where, admits, mask, may_admit, par
 from lakehouse.connectors.delta import DataFile, Snapshot, open_table
 from lakehouse.connectors.spark import lacking
 from lakehouse.errors import ConfigError, Unavailable, nearest
-from lakehouse.schemas import conform, stored_names
+from lakehouse.schemas import RUN_ID, conform, stored_names
 from lakehouse.sources import FILES, FRAME
 from lakehouse.storage import Location, locate, shown, siblings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from lakehouse.config import Source
+    from lakehouse.config.systems.delta import DeltaSource
 
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
 """Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
@@ -98,7 +98,22 @@ class Pinned:
         return sorted(f.fingerprint() for f in self.files)
 
 
-def pin(source: Source, names: Sequence[str] = ()) -> Pinned:
+def qualified(source: DeltaSource) -> DeltaSource:
+    """The source as it is: a path or URI names a table in full."""
+    return source
+
+
+def uri_of(source: DeltaSource) -> str | None:
+    """The URI of the table."""
+    return locate(source.table or "").uri
+
+
+def rows_of_run(run: str) -> str:
+    """The condition that selects the rows of one run in a table of the product's own."""
+    return f"{RUN_ID} = '{run}'"
+
+
+def pin(source: DeltaSource, names: Sequence[str] = ()) -> Pinned:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
     assert source.table is not None  # as the job file's own checks demand of a Delta source
     location = locate(source.table)

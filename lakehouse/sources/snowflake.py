@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.connectors import snowflake
-from lakehouse.connectors.snowflake import quoted
+from lakehouse.connectors.snowflake import folded, quoted
 from lakehouse.connectors.snowflake.changes import last_changes, tables_beside, tables_in
 from lakehouse.connectors.snowflake.types import as_read, name_of, read_type, typed
 from lakehouse.errors import ConfigError, Unavailable, nearest
+from lakehouse.schemas import RUN_ID
 from lakehouse.sources import CHUNKS
 
 if TYPE_CHECKING:
-    from lakehouse.config import Source
+    from lakehouse.config.systems.snowflake import SnowflakeSource
 
 _UNKNOWN_SIZE = 1 << 20
 
@@ -150,7 +151,26 @@ def _again(connection: str, query_id: str) -> list[Any]:
         return session.results(query_id)
 
 
-def pin(source: Source, names: Sequence[str] = ()) -> Pinned:
+def qualified(source: SnowflakeSource) -> SnowflakeSource:
+    """The source with its table named in full, by the connection's own database and schema."""
+    if source.table is None or source.connection is None:
+        return source
+    return source.model_copy(update={"table": snowflake.qualified(source.connection, source.table)})
+
+
+def uri_of(source: SnowflakeSource) -> str | None:
+    """The URI of the table, None for a query. Raises ConfigError where it isn't named in full."""
+    if source.table is None or source.connection is None:
+        return None
+    return snowflake.Table.named(source.connection, source.table).uri
+
+
+def rows_of_run(run: str) -> str:
+    """The condition that selects the rows of one run in a table of the product's own."""
+    return f"{folded(RUN_ID)} = '{run}'"
+
+
+def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> Pinned:
     """See what a table or query would give, and when its tables last changed; nothing is read yet.
 
     Plain upper-case names become lower case, or what `names` spells them like. Raises ConfigError for what isn't there.
@@ -200,7 +220,7 @@ def _moment(timestamp: str) -> str:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat(" ")
 
 
-def _query(source: Source) -> str:
+def _query(source: SnowflakeSource) -> str:
     return (source.query or "").strip().rstrip(";").rstrip()
 
 
@@ -214,7 +234,9 @@ _MISSING = re.compile(
 )
 
 
-def _explained(error: ConfigError, session: snowflake.Session, source: Source, origin: str, at: str) -> ConfigError:
+def _explained(
+    error: ConfigError, session: snowflake.Session, source: SnowflakeSource, origin: str, at: str
+) -> ConfigError:
     """What Snowflake refuses, with the key of the job file that is wrong, and what comes nearest to what is missing."""
     key, columns = "table" if source.table is not None else "query", []
     for tried, named in ((at, "where"), (origin, "timestamp")):
@@ -263,7 +285,9 @@ def _spelled(columns: Sequence[str], used: list[str]) -> list[str]:
     return [c if names.count(n) > 1 else n for n, c in zip(names, columns, strict=True)]
 
 
-def _seen(session: snowflake.Session, source: Source, table: snowflake.Table | None, at: str | None) -> dict[str, str]:
+def _seen(
+    session: snowflake.Session, source: SnowflakeSource, table: snowflake.Table | None, at: str | None
+) -> dict[str, str]:
     """What tells the same rows from others: a moment of the past, else each table's last change; once where unknown."""
 
     def named(parts: list[str]) -> snowflake.Table:

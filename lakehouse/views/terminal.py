@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lakehouse import sinks
 from lakehouse.connectors import delta, snowflake
 from lakehouse.connectors.snowflake import folded, having, quoted, spelled
 from lakehouse.errors import LakehouseError
@@ -16,6 +17,7 @@ from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.schemas import MODEL_VERSION
 from lakehouse.scoring import files
+from lakehouse.sinks.target import place
 from lakehouse.storage import locate
 from lakehouse.views import planned
 
@@ -98,9 +100,8 @@ def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
 
 def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
     sink, texts = job.sinks[0], {name: str(value) for name, value in job.slice.items()}
-    assert sink.connection is not None  # as the job file's own checks demand
-    with snowflake.session(sink.connection) as session:
-        table = session.table(sink.table)
+    table = snowflake.Table.parse(place(sinks.of(sink.type).qualified(sink)))
+    with snowflake.session(table.connection) as session:
         *names, version = _shown(job, [c.name for c in session.columns(table) or ()])
         names.append(folded(version))
         where = having({folded(name): value for name, value in texts.items()})

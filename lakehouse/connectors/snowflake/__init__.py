@@ -8,11 +8,12 @@ from lakehouse.connectors.snowflake.sessions import (
     Session,
     Unknown,
     fetched,
+    qualified,
     reuse_sessions,
     session,
 )
 
 __all__ = [
     "Absent", "Expired", "Locked", "Session", "Table", "Unknown", "fetched", "folded", "having", "names_in",
-    "quoted", "reuse_sessions", "session", "spelled", "stored", "text",
+    "qualified", "quoted", "reuse_sessions", "session", "spelled", "stored", "text",
 ]  # fmt: skip

@@ -222,6 +222,14 @@ class Session:
             return list(cursor.get_result_batches() or ())
 
 
+def qualified(connection: str, table: str) -> str:
+    """A table's name with its database and schema, which are the connection's own where it doesn't say."""
+    if len(names_in(table)) == 3:
+        return table
+    with session(connection) as asked:
+        return asked.table(table).sql
+
+
 def fetched(batch: Any) -> pa.Table:
     """A result batch's rows, exact: decimals stay decimals, times are cut to microseconds.
 

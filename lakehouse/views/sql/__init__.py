@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from sqlglot import exp
 
+from lakehouse.config.systems.snowflake import SnowflakeSink
 from lakehouse.connectors.snowflake import names_in
-from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.planning.naming import ASIDE
+from lakehouse.planning import catalog
 from lakehouse.runs.ledger import RUNS
-from lakehouse.sinks.snowflake import history
+from lakehouse.sinks.snowflake import QUARANTINE_SUFFIX, history
 from lakehouse.views.sql import columns, places, records, views
 from lakehouse.views.sql.places import Statement
 from lakehouse.views.sql.views import Place, Runs, Scored
@@ -83,14 +83,14 @@ def _comment(text: str) -> str:
 
 
 def _section(job: Job, sink: Sink, dialect: str) -> _Section:
-    if sink.type == "snowflake":
+    if isinstance(sink, SnowflakeSink):
         if dialect != "snowflake":
             raise _Elsewhere(f"{sink.table} is in Snowflake: lakehouse sql snowflake")
         return _native(job, sink)
     return _in_place(job, sink, dialect)
 
 
-def _native(job: Job, sink: Sink) -> _Section:
+def _native(job: Job, sink: SnowflakeSink) -> _Section:
     """The views beside a table in Snowflake."""
     parts = names_in(sink.table)
 
@@ -99,14 +99,14 @@ def _native(job: Job, sink: Sink) -> _Section:
 
     own, aside = job.checks.quarantine.table, None
     if job.sinks[0] is sink:
-        aside = table(ASIDE) if own is None else table(names=names_in(own))
+        aside = table(QUARANTINE_SUFFIX) if own is None else table(names=names_in(own))
     runs = Runs(table(history.RUNS), "published_at", False, {})
     place = Place("snowflake", table(), lambda suffix: table(suffix.upper()), runs, aside)
     shown, last = _views(columns.scored(job), place, [], [], [])
     return _Section("\n".join([f"== {sink.table}, a table in Snowflake ==", *_schema_of(sink)]), shown, last)
 
 
-def _schema_of(sink: Sink) -> list[str]:
+def _schema_of(sink: SnowflakeSink) -> list[str]:
     """Where the names lie that the job file does not give in full."""
     lacking = {1: "database and schema", 2: "database"}.get(len(names_in(sink.table)))
     if lacking is None:

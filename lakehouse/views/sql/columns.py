@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse.connectors import delta
-from lakehouse.engines import catalog
 from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.planning import catalog
 from lakehouse.schemas import LINEAGE
 from lakehouse.sinks.slices import slice_types
 from lakehouse.storage import locate

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from sqlglot import exp
 
 from lakehouse.connectors.snowflake import quoted, text
-from lakehouse.engines.catalog import is_name
 from lakehouse.errors import ConfigError
+from lakehouse.planning.catalog import is_name
 from lakehouse.storage import locate
 
 ROLE, TENANT = "<ARN of the role that may read the bucket>", "<id of the tenant>"

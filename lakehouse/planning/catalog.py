@@ -12,16 +12,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lakehouse.connectors import delta, snowflake
+from lakehouse import sinks, sources
 from lakehouse.errors import ConfigError, LakehouseError, nearest
-from lakehouse.storage import Location, locate
+from lakehouse.storage import locate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.config import Job
+    from lakehouse.config import Job, Sink, Source
 
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){1,2}")
 
@@ -31,13 +31,29 @@ def is_name(table: str) -> bool:
     return _NAME.fullmatch(table) is not None and not os.path.exists(table)
 
 
-def _names(job: Job) -> dict[str, str]:
+class Named(NamedTuple):
+    """A table that the job names by the catalog: the name, the system it is in, its format as the catalog calls it."""
+
+    name: str
+    system: str
+    format: str
+
+    @property
+    def kind(self) -> str:
+        """What the table is, for people."""
+        return f"{self.format.capitalize()} table"
+
+
+def _names(job: Job) -> dict[str, Named]:
     """Where the job names a table by the catalog, and the name."""
-    tables = {"source.table": job.source.table or ""} if job.source.type == "delta" else {}
-    if job.sinks[0].type == "delta":
-        tables["checks.quarantine.table"] = job.checks.quarantine.table or ""
-    tables |= {f"sinks.{number}.table": s.table for number, s in enumerate(job.sinks) if s.type == "delta"}
-    return {key: table for key, table in tables.items() if is_name(table)}
+    tables: list[tuple[str, Source | Sink, str | None]] = [("source.table", job.source, job.source.table)]
+    tables += [("checks.quarantine.table", job.sinks[0], job.checks.quarantine.table)]
+    tables += [(f"sinks.{number}.table", sink, sink.table) for number, sink in enumerate(job.sinks)]
+    return {
+        key: Named(table, section.type, section.CATALOG_FORMAT)
+        for key, section, table in tables
+        if section.CATALOG_FORMAT and table and is_name(table)
+    }
 
 
 @contextmanager
@@ -45,15 +61,15 @@ def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None =
     """The job with locations instead of catalog names; starts Spark only where there are names.
 
     `warn` is told where a table can't be entered into the catalog afterwards, which without it is raised. Raises
-    ConfigError for a name that the catalog doesn't know as a Delta table, and on the local engine.
+    ConfigError for a name that the catalog doesn't know as a table of its system, and on the local engine.
     """
-    job = _in_snowflake(job)
+    job = _qualified(job)
     names = _names(job)
     if not names:
         yield job
         return
     if engine == "local":
-        key, name = next(iter(names.items()))
+        key, (name, *_) = next(iter(names.items()))
         raise ConfigError(
             f"{key}: {name!r} is a name of Spark's catalog: use --engine spark, or the table's path (a folder of that "
             f"name is ./{name})"
@@ -62,67 +78,63 @@ def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None =
 
     with engines.session(delta=True) as spark:
         with _of_delta(names):
-            places = {key: _place(spark, name, key) for key, name in names.items()}
+            places = {key: _place(spark, named, key) for key, named in names.items()}
         try:
             yield _with_places(job, places)
         finally:
-            for key, name in names.items():
+            for key, named in names.items():
                 try:
-                    _enter(spark, name, locate(places[key]))
+                    _enter(spark, named, places[key])
                     if key == "checks.quarantine.table":
-                        _enter_numbered(spark, name, locate(places[key]))
+                        _enter_numbered(spark, named, places[key])
                 except Exception as error:
                     if warn is None:
                         raise
                     reason = str(error).splitlines()[0]
-                    warn(f"{name} at {places[key]} could not be entered into the catalog: {reason}")
+                    warn(f"{named.name} at {places[key]} could not be entered into the catalog: {reason}")
 
 
-def _enter(spark: SparkSession, name: str, place: Location) -> None:
+def _enter(spark: SparkSession, named: Named, uri: str) -> None:
     """Enter the table at a place into the catalog, unless there is none or the name is taken."""
-    if not spark.catalog.tableExists(name) and delta.open_table(place) is not None:
-        literal = place.hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
-        spark.sql(f"CREATE TABLE {_quoted(name)} USING DELTA LOCATION '{literal}'")
+    if not spark.catalog.tableExists(named.name) and sinks.of(named.system).exists(uri):
+        literal = locate(uri).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
+        spark.sql(f"CREATE TABLE {_quoted(named.name)} USING {named.format.upper()} LOCATION '{literal}'")
 
 
-def _enter_numbered(spark: SparkSession, name: str, place: Location) -> None:
+def _enter_numbered(spark: SparkSession, named: Named, uri: str) -> None:
     """Likewise the quarantine tables of the next numbers (lakehouse.planning.quarantine)."""
     for number in count(2):
-        at = place.beside(f"_{number}")
-        if delta.open_table(at) is None:
+        at = sinks.of(named.system).beside(uri, f"_{number}")
+        if not sinks.of(named.system).exists(at):
             return
-        _enter(spark, f"{name}_{number}", at)
+        _enter(spark, named._replace(name=f"{named.name}_{number}"), at)
 
 
 @contextmanager
-def _of_delta(names: Mapping[str, str]) -> Iterator[None]:
+def _of_delta(names: Mapping[str, Named]) -> Iterator[None]:
     """Say in a line where the session's catalog can't be asked for tables of Delta."""
     from lakehouse.connectors.spark import lacking
 
     try:
         yield
     except Exception as error:
-        key, name = next(iter(names.items()))
+        key, (name, *_) = next(iter(names.items()))
         refusal = None if isinstance(error, LakehouseError) else lacking(error, f"{key}: {name!r} is a catalog's name")
         if refusal is None:
             raise
         raise refusal from error
 
 
-def _in_snowflake(job: Job) -> Job:
-    """The job with its tables in Snowflake named in full, by the connection's own database and schema."""
-
-    def named(section: Any, connection: str | None) -> Any:
-        if connection is None or section.table is None or len(snowflake.names_in(section.table)) == 3:
-            return section
-        with snowflake.session(connection) as session:
-            return section.model_copy(update={"table": session.table(section.table).sql})
-
+def _qualified(job: Job) -> Job:
+    """The job with its tables named in full, where a shorter name depends on who asks."""
     first, checks = job.sinks[0], job.checks
+    if checks.quarantine.table is not None:
+        table = sinks.of(first.type).qualified(first.model_copy(update={"table": checks.quarantine.table})).table
+        checks = checks.model_copy(update={"quarantine": checks.quarantine.model_copy(update={"table": table})})
     moved = {
-        "source": named(job.source, job.source.connection),
-        "sinks": tuple(named(sink, sink.connection) for sink in job.sinks),
-        "checks": checks.model_copy(update={"quarantine": named(checks.quarantine, first.connection)}),
+        "source": sources.of(job.source.type).qualified(job.source),
+        "sinks": tuple(sinks.of(sink.type).qualified(sink) for sink in job.sinks),
+        "checks": checks,
     }
     return job.model_copy(update=moved)
 
@@ -131,15 +143,16 @@ def _quoted(name: str) -> str:
     return ".".join(f"`{part}`" for part in name.split("."))
 
 
-def _place(spark: SparkSession, name: str, key: str) -> str:
+def _place(spark: SparkSession, named: Named, key: str) -> str:
     """Where a table lies, or would by its schema's location if it isn't there yet."""
+    name = named.name
     if spark.catalog.tableExists(name):
         try:
             detail = spark.sql(f"DESCRIBE DETAIL {_quoted(name)}").first()
         except Exception as error:
-            raise ConfigError(f"{key}: {name} is no Delta table: {str(error).splitlines()[0]}") from error
-        if detail is None or detail["format"] != "delta":
-            raise ConfigError(f"{key}: {name} is no Delta table but {detail and detail['format']}")
+            raise ConfigError(f"{key}: {name} is no {named.kind}: {str(error).splitlines()[0]}") from error
+        if detail is None or detail["format"] != named.format:
+            raise ConfigError(f"{key}: {name} is no {named.kind} but {detail and detail['format']}")
         return locate(str(detail["location"])).uri
     schema, table = name.rsplit(".", 1)
     if not spark.catalog.databaseExists(schema):
@@ -156,10 +169,10 @@ def _with_places(job: Job, places: Mapping[str, str]) -> Job:
     def at(key: str, section: Any) -> Any:
         return section.model_copy(update={"table": places[key]}) if key in places else section
 
-    sinks = tuple(at(f"sinks.{number}.table", sink) for number, sink in enumerate(job.sinks))
+    scored = tuple(at(f"sinks.{number}.table", sink) for number, sink in enumerate(job.sinks))
     checks = job.checks.model_copy(update={"quarantine": at("checks.quarantine.table", job.checks.quarantine)})
-    moved = {"source": at("source.table", job.source), "sinks": sinks, "checks": checks}
-    for given, sink in zip(job.sinks, sinks, strict=True):
-        if {sink.type, job.source.type} == {"delta"} and locate(sink.table) == locate(moved["source"].table):
+    moved = {"source": at("source.table", job.source), "sinks": scored, "checks": checks}
+    for given, sink in zip(job.sinks, scored, strict=True):
+        if sources.of(job.source.type).uri_of(moved["source"]) == sinks.of(sink.type).uri_of(sink):
             raise ConfigError(f"sinks: {given.table} is also source.table ({sink.table})")
     return job.model_copy(update=moved)

@@ -1,0 +1,66 @@
+"""What of a job's sections does not go together: columns that clash, tables that would be lost, no place for state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lakehouse.config.models import Job
+
+
+def problems_of(job: Job) -> list[str]:
+    """One line a problem, each with its key; the sinks are not compared where two tables are the same."""
+    return [*_name_problems(job), *(list(_table_problems(job)) or _sink_problems(job))]
+
+
+def _name_problems(job: Job) -> Iterator[str]:
+    """Columns of the scored table that clash, without regard to case as in Spark, or take a lineage name."""
+    given = [("keys", name) for name in job.keys] + [("keep", name) for name in job.keep]
+    computed = [("predictions", name) for name in job.predictions or ()]
+    computed += [("slice", name) for name in job.slice]
+    taken: dict[str, str] = {}
+    for section, name in given + computed:
+        if name.lower() in taken:
+            yield f"{section}: {name!r} is already a column of the scored table, by {taken[name.lower()]}"
+        taken.setdefault(name.lower(), f"{section} ({name!r})")
+    for section, name in computed:
+        if name.startswith("_"):
+            yield f"{section}: {name!r} begins with '_', as only lineage columns may"
+    for section, name in given:
+        if name.startswith("_") and name.lower() in _lineage():
+            yield f"{section}: {name!r} is the name of a lineage column: rename it in the input"
+    if job.predictions == {}:
+        yield "predictions: name at least one column, or leave the section out"
+
+
+def _lineage() -> set[str]:
+    from lakehouse.schemas import LINEAGE, REASONS  # here, since it imports pyarrow, which takes its time
+
+    return {*LINEAGE.names, REASONS}
+
+
+def _table_problems(job: Job) -> Iterator[str]:
+    """Sinks that would write over the input, the quarantine or one another, and appends that have a slice."""
+    taken: dict[str, str] = {}
+    if job.source.table is not None:
+        taken[job.source.key_of(job.source.table)] = "source.table"
+    if job.checks.quarantine.table is not None:
+        taken[job.sinks[0].key_of(job.checks.quarantine.table)] = "checks.quarantine.table"
+    for number, sink in enumerate(job.sinks):
+        key = sink.key_of(sink.table)
+        if key in taken:
+            yield f"sinks.{number}.table: {sink.table!r} is also {taken[key]}"
+        taken.setdefault(key, f"sinks.{number}.table")
+        if sink.write == "append" and job.slice:
+            yield f"sinks.{number}.write: append needs a job without slice; with one, use replace"
+
+
+def _sink_problems(job: Job) -> Iterator[str]:
+    """What can't be published together, and where run state would have no place."""
+    if len({sink.write for sink in job.sinks}) > 1:
+        yield "sinks: all must be written in one way (write), since one run fills them all"
+    if sum(sink.HOLDS_STAGED_FILES for sink in job.sinks) > 1:
+        yield "sinks: one Delta table at most, since the staged files become its own; copy it, or give it a job"
+    if job.delta_sink is None and job.state is None:
+        yield "state: missing, a folder for staged files and run records: there is no Delta sink to keep it beside"

@@ -1,0 +1,135 @@
+"""What a job file may say of its source and its sinks: one file a system, with the models of both.
+
+A file holds a subclass of `Source`, of `Sink`, or of both, each with the `type` that people write as its only literal.
+It is found by lying here. What other code has to know of a system before anything is read is a constant of its model.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from functools import cache, reduce
+from importlib import import_module
+from operator import or_
+from pkgutil import iter_modules
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+
+from pydantic import Field, GetCoreSchemaHandler, ModelWrapValidatorHandler, model_validator
+from pydantic_core import CoreSchema
+
+from lakehouse.config.values import Section, Text
+from lakehouse.errors import nearest
+
+
+class TableSection(Section):
+    """A section of the job file that names a table in some system, and what is known of that system."""
+
+    type: str
+    table: Text | None
+
+    IN_FILES: ClassVar[bool] = True
+    """Whether the table is a folder, so that `table` is a path or URI."""
+
+    CATALOG_FORMAT: ClassVar[str] = ""
+    """What Spark's catalog calls the format of such tables; empty where `table` is never a name of the catalog."""
+
+    REFUSED: ClassVar[dict[str, str]] = {}
+    """Why a key that other systems have is none of this one, where there is more to say than which ones have it."""
+
+    def key_of(self, table: str) -> str:
+        """What is the same for two spellings of one table of this system."""
+        return table.rstrip("/") if "://" in table else posixpath.normpath(table)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_keys_of_others(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let a key that only other systems have stand while it is empty; name these systems where it isn't."""
+        if not isinstance(value, dict):
+            return validate(value)
+        owners = _owners(cls.__base__)
+        others = {key: owners[key] for key in owners if key in value and key not in cls.model_fields}
+        section = validate({key: given for key, given in value.items() if key not in others})
+        for key, types in others.items():
+            if value[key] not in (None, [], ()):
+                raise ValueError(f"{key}: {cls.REFUSED.get(key) or 'only with type: ' + ' or '.join(types)}")
+        return section
+
+
+Part = TypeVar("Part", bound=TableSection)
+"""`Source` or `Sink`."""
+
+
+class Source(TableSection):
+    """Where the rows to score are read."""
+
+    type: str = Field(description="the system the input is in")
+    table: Text | None = Field(None, description="the input table")
+    where: Text | None = Field(None, description="SQL condition on the rows to score; may use {date}")
+    min_rows: int = Field(1, ge=0, description="with fewer rows the input is not ready (exit 6)")
+
+    CASELESS: ClassVar[bool] = False
+    """Whether case plays no part in the names of columns, unless the job says so."""
+
+    NO_SETTINGS: ClassVar[frozenset[str]] = frozenset({"min_rows"})
+    """Keys that change no score: what is read when is in a run's fingerprint by itself."""
+
+    @property
+    def name(self) -> str:
+        """What is read, for people."""
+        return self.table or ""
+
+
+class Sink(TableSection):
+    """A table that the scores are published to."""
+
+    type: str = Field(description="the system the table is in")
+    table: Text = Field(description="the scored table")
+    write: Literal["replace", "append", "merge"] = Field(
+        "replace",
+        description="replace the slice (or the whole table), append this date's rows once, or merge (upsert on keys)",
+    )
+
+    HOLDS_STAGED_FILES: ClassVar[bool] = False
+    """Whether a run's files are staged in the table's own folder, and become its own where they lie."""
+
+
+@cache
+def models_of(part: type[Part]) -> dict[str, type[Part]]:
+    """The models of a part of the job file (`Source` or `Sink`) by the `type` that chooses each."""
+    for module in iter_modules(__path__, f"{__name__}."):
+        import_module(module.name)
+    return dict(sorted((get_args(m.model_fields["type"].annotation)[0], m) for m in part.__subclasses__()))
+
+
+def build(part: type[Part], /, type: str, **keys: Any) -> Part:
+    """A part made in code: the model for this type with these keys; those that it doesn't know are refused.
+
+    Raises ValueError where the type isn't known or the keys don't go together.
+    """
+    models = models_of(part)
+    if type not in models:
+        raise ValueError(f"type {type!r} is unknown, {nearest(type, models)}")
+    made: Part = models[type](type=type, **keys)
+    return made
+
+
+def source_of(table: Sink, **keys: Any) -> Source:
+    """The source that reads a sink's table."""
+    known = models_of(Source)[table.type].model_fields
+    own = {key: value for key, value in table.model_dump(exclude_none=True).items() if key in known}
+    return build(Source, **{**own, **keys})
+
+
+@cache
+def _owners(part: Any) -> dict[str, list[str]]:
+    """The types that know each key of a part."""
+    models = models_of(part)
+    keys = dict.fromkeys(key for model in models.values() for key in model.model_fields)
+    return {key: [type_ for type_, model in models.items() if key in model.model_fields] for key in keys}
+
+
+class OneOf:
+    """Marks a key whose value is one of a part's models, the one that `type` names."""
+
+    def __get_pydantic_core_schema__(self, part: type[TableSection], handler: GetCoreSchemaHandler) -> CoreSchema:
+        union = reduce(or_, models_of(part).values())
+        return handler.generate_schema(Annotated[union, Field(discriminator="type")])

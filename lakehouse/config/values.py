@@ -1,0 +1,89 @@
+"""The values that a job file's keys take, as pydantic types, and what every section of it keeps to."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from lakehouse.config.messages import KINDS, seen
+from lakehouse.errors import nearest
+
+TRUST = ("pickle", "code", "python_function")
+_DIGEST = r"sha256:[0-9a-f]{64}"
+
+
+def exactly(*types: type) -> BeforeValidator:
+    """Accept values of these very types: one line for one mistake in a union, and no bool as an int."""
+    wanted = " or ".join(KINDS[kind] for kind in types if kind in KINDS)
+
+    def check(value: object) -> object:
+        if type(value) not in types:
+            raise ValueError(f"must be {wanted}, not {seen(value)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"must be a finite number, not {value}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def listed(of: str = "") -> BeforeValidator:
+    """Take a YAML list as a tuple, since strict pydantic does not; with `of`, a list of at least one of it."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            hint = f": write [{value}]" if isinstance(value, str) else ""
+            raise ValueError(f"must be a list, not {seen(value)}{hint}")
+        if of and not value:
+            raise ValueError(f"name at least one {of}")
+        return tuple(value)
+
+    return BeforeValidator(check)
+
+
+def _param(value: object) -> object:
+    for item in value if isinstance(value, list) else [value]:
+        if type(item) not in (bool, int, float, str):
+            raise ValueError(f"must be a single value or a list of single values, not {seen(item)}")
+    return value
+
+
+def _filled(value: object) -> object:
+    if value == "":
+        raise ValueError("must not be empty: a slice value names what this run replaces")
+    return value
+
+
+def _trusted(value: str) -> str:
+    if value in TRUST or re.fullmatch(_DIGEST, value):
+        return value
+    if value.startswith("sha256"):
+        raise ValueError(f"must be sha256: and 64 lower-case hexadecimal digits, not {value!r}")
+    raise ValueError(f"{value!r} can't be trusted, {nearest(value, (*TRUST, 'sha256:<digest>'))}")
+
+
+Scalar = bool | int | float | str
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[tuple[Text, ...], listed()]
+SliceValue = Annotated[
+    bool | int | str | dt.date,
+    BeforeValidator(_filled),
+    exactly(str, int, bool, dt.date),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}, {"type": "boolean"}]}),
+]
+Param = Annotated[Scalar | list[Scalar], BeforeValidator(_param)]
+Trust = Annotated[
+    str, AfterValidator(_trusted), WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TRUST)}|{_DIGEST})$"})
+]
+
+
+class Section(BaseModel):
+    """A section of the job file: closed, frozen, and strict about types."""
+
+    # by name: Prediction(class_=1) in code; load_job turns it off for files
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_by_name=True, defer_build=True
+    )

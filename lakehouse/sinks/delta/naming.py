@@ -1,0 +1,39 @@
+"""How a Delta table is named, and the tables beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse.connectors import delta
+from lakehouse.storage import locate
+
+if TYPE_CHECKING:
+    from lakehouse.config.systems.delta import DeltaSink
+
+QUARANTINE_SUFFIX = "_quarantine"
+"""What is appended to the name of a scored table for that of its quarantine."""
+
+
+def qualified(table: DeltaSink) -> DeltaSink:
+    """The sink as it is: a path or URI names a table in full."""
+    return table
+
+
+def uri_of(table: DeltaSink) -> str:
+    """The URI of the table's folder."""
+    return locate(table.table).uri
+
+
+def beside(uri: str, suffix: str) -> str:
+    """The URI of the folder beside this one with a suffix to its name."""
+    return locate(uri).beside(suffix).uri
+
+
+def exists(uri: str) -> bool:
+    """Whether the table is there."""
+    return delta.open_table(locate(uri)) is not None
+
+
+def name_in(shown: str) -> str:
+    """The last part of a path or URI."""
+    return shown.rstrip("/").rsplit("/", 1)[-1]
