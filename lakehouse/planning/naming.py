@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from lakehouse import sinks
 from lakehouse.connectors.snowflake import Table
+from lakehouse.sinks.snowflake.history import ASIDE
 from lakehouse.sinks.target import QUARANTINE, SINK, place
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
-
-ASIDE = "_QUARANTINE"
-"""What is appended to the name of a scored table in Snowflake for that of its quarantine."""
 
 
 def state_of(job: Job) -> Location:

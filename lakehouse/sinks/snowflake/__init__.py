@@ -13,8 +13,9 @@ from lakehouse.sinks.snowflake.publishing import (
     shown,
     stand,
 )
+from lakehouse.sinks.snowflake.reading import NATIVE, SYSTEM, columns, preview
 
 __all__ = [
-    "IN_PLACE", "check", "ensure", "generation", "has_quarantine", "lacks", "publish", "published", "room", "shown",
-    "stand",
+    "IN_PLACE", "NATIVE", "SYSTEM", "check", "columns", "ensure", "generation", "has_quarantine", "lacks", "preview",
+    "publish", "published", "room", "shown", "stand",
 ]  # fmt: skip

@@ -14,6 +14,8 @@ Owners = Mapping[tuple[str | None, str | None], int]
 """(job, run) → rows."""
 RUNS = "_RUNS"
 """What is appended to a table's name for that of its ledger."""
+ASIDE = "_QUARANTINE"
+"""What is appended to a scored table's name for that of its quarantine."""
 
 
 @dataclass(frozen=True)
