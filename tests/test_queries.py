@@ -9,7 +9,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -601,20 +600,6 @@ def test_a_path_with_quotes_stays_one_text(job_of):
         held = {t.name for tree in trees for t in tree.find_all(exp.Table, exp.Literal)}
         assert locate("lake/it's `here`").uri in held
     assert load_job(CONF, date="2000-01-01", environ={}).sinks[0].table == "lake/it's `here`"
-
-
-@pytest.mark.parametrize("name", dialects.names())
-def test_a_dialect_says_all_that_differs_between_them(name):
-    dialect = dialects.of(name)
-    said = {*dialects.Dialect.__annotations__, *(n for n in vars(dialects.Dialect) if not n.startswith("_"))}
-    assert {n: getattr(dialect, n, None) for n in said if getattr(dialect, n, None) is None} == {}
-    assert name == dialect.NAME
-    for asked in (n for n in said if callable(getattr(dialect, n))):
-        given = [p.replace(annotation=p.empty) for p in signature(getattr(dialect, asked)).parameters.values()]
-        wanted = [
-            p.replace(annotation=p.empty) for p in signature(getattr(dialects.Dialect, asked)).parameters.values()
-        ]
-        assert given == wanted[1:]
 
 
 def test_a_further_dialect_is_a_further_file(job_of, monkeypatch, tmp_path):
