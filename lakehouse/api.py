@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from lakehouse import connectors, models, pipeline, sources
-from lakehouse.config import Job, load_job
+from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
@@ -153,9 +153,9 @@ def read_snowflake(
     Raises ConfigError for what isn't there or is refused, Unavailable where Snowflake can't be reached.
     """
     try:
-        asked = SnowflakeSource(
-            type="snowflake", connection=connection, table=table, query=query, columns=tuple(columns), where=where,
-            timestamp=timestamp,
+        asked = build(
+            Source, type="snowflake", connection=connection, table=table, query=query, columns=tuple(columns),
+            where=where, timestamp=timestamp,
         )  # fmt: skip
     except ValidationError as error:
         said = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())

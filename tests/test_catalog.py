@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import Job
+from lakehouse.connectors.spark import is_catalog_name
 from lakehouse.errors import ConfigError
 from lakehouse.operations.lookup import status
 from lakehouse.operations.sweep import sweep
@@ -117,8 +118,8 @@ def test_without_spark_a_name_says_what_to_do(job):
 
 
 def test_a_folder_with_dots_is_a_path(workspace):
-    assert catalog.is_name("lab.features")
-    assert not catalog.is_name("./lab.features")
-    assert not catalog.is_name("lake/lab.features")
+    assert is_catalog_name("lab.features")
+    assert not is_catalog_name("./lab.features")
+    assert not is_catalog_name("lake/lab.features")
     (workspace / "lab.features").mkdir()
-    assert not catalog.is_name("lab.features")
+    assert not is_catalog_name("lab.features")

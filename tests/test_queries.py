@@ -29,9 +29,10 @@ from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning import naming
 from lakehouse.planning.naming import quarantine_of
 from lakehouse.runs import ledger
+from lakehouse.sinks.delta import reading
 from lakehouse.storage import locate
 from lakehouse.views import sql
-from lakehouse.views.sql import columns, places
+from lakehouse.views.sql import dialects, places
 from tests.command import run
 from tests.conftest import read, score, write
 
@@ -325,7 +326,7 @@ def test_the_views_in_snowflake_beside_a_sinks_tables(warehouse, runs, job_of, c
 @pytest.fixture
 def elsewhere(monkeypatch) -> None:
     """What a table on object storage holds is what lake/scores does."""
-    monkeypatch.setattr(columns, "locate", lambda table: locate("lake/scores"))
+    monkeypatch.setattr(reading, "locate", lambda table: locate("lake/scores"))
 
 
 def test_the_views_in_snowflake_over_delta_tables_in_place(warehouse, runs, elsewhere, capfd):
@@ -456,7 +457,7 @@ def test_a_name_in_snowflake_is_printed_as_it_is_given(job_of, given, shown):
     assert 'AS_DOUBLE(TO_VARIANT("P")) - AS_DOUBLE(TO_VARIANT("PREVIOUS_P"))' in sql.written(job, "snowflake")
 
 
-@pytest.mark.parametrize("dialect", ["athena", "duckdb", "snowflake", "spark"])
+@pytest.mark.parametrize("dialect", dialects.names())
 def test_a_view_has_no_order(job_of, dialect):
     views = [s for s in statements(sql.written(job_of(sinks=[S3]), dialect)) if "VIEW" in s.split("AS", 1)[0]]
     assert len(views) >= 5
@@ -599,3 +600,14 @@ def test_a_path_with_quotes_stays_one_text(job_of):
         held = {t.name for tree in trees for t in tree.find_all(exp.Table, exp.Literal)}
         assert locate("lake/it's `here`").uri in held
     assert load_job(CONF, date="2000-01-01", environ={}).sinks[0].table == "lake/it's `here`"
+
+
+def test_a_further_dialect_is_a_further_file(job_of, monkeypatch, tmp_path):
+    """Nothing else names it: here it is DuckDB's file again under the name of one that sqlglot knows too."""
+    source = Path(dialects.__path__[0], "duckdb.py").read_text()
+    (tmp_path / "postgres.py").write_text(source.replace('NAME = "duckdb"', 'NAME = "postgres"'))
+    monkeypatch.setattr(dialects, "__path__", [*dialects.__path__, str(tmp_path)])
+    job = job_of(predictions={"p": {"class": 1}})
+    assert 'CREATE OR REPLACE VIEW "scores_current" AS' in sql.written(job, "postgres")
+    with pytest.raises(ConfigError, match="athena, duckdb, postgres, snowflake, spark"):
+        sql.written(job, "none such")

@@ -145,8 +145,9 @@ def sql(
 ) -> Answer:
     """Print SQL: how to read the job's tables there, and views: current scores, history, changes, runs, quarantine."""
     from lakehouse.views import sql
+    from lakehouse.views.sql import dialects
 
-    if conf in sql.DIALECTS and dialect not in sql.DIALECTS:
+    if conf in dialects.names() and dialect not in dialects.names():
         swapped = jobs.command_line(["sql", conf, dialect], target=target, overrides=overrides, project_dir=project_dir)
         raise ConfigError(f"the dialect comes first: {swapped}")
     text = sql.written(jobs.undated(conf, target, overrides), dialect)

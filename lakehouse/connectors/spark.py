@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import ConfigError
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 _NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
+
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){1,2}")
 
 
 def lacking(error: Exception, why: str, remote: bool = False) -> ConfigError | None:
@@ -47,3 +51,8 @@ def require_delta(spark: SparkSession, table: Location, why: str) -> None:
         if refusal is None:
             raise
         raise refusal from error
+
+
+def is_catalog_name(table: str) -> bool:
+    """Whether a table is named as a catalog does: two or three identifiers with dots, and no such path is there."""
+    return _NAME.fullmatch(table) is not None and not os.path.exists(table)

@@ -7,14 +7,13 @@ creates at a name's place is entered into the catalog afterwards.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakehouse import sinks, sources
+from lakehouse.connectors.spark import is_catalog_name
 from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate
 
@@ -22,13 +21,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.config import Job, Sink, Source
-
-_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){1,2}")
-
-
-def is_name(table: str) -> bool:
-    """Whether a table is named as a catalog does: two or three identifiers with dots, and no such path is there."""
-    return _NAME.fullmatch(table) is not None and not os.path.exists(table)
 
 
 class Named(NamedTuple):
@@ -52,7 +44,7 @@ def _names(job: Job) -> dict[str, Named]:
     return {
         key: Named(table, section.type, section.CATALOG_FORMAT)
         for key, section, table in tables
-        if section.CATALOG_FORMAT and table and is_name(table)
+        if section.CATALOG_FORMAT and table and is_catalog_name(table)
     }
 
 

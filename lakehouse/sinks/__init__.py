@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakehouse import config
     from lakehouse.sinks.target import Asked, Room, Standing, Target
+
+
+@dataclass(frozen=True)
+class Native:
+    """How people name a table in the SQL of the system that it is in, and what stands beside it there.
+
+    `dialect`: that SQL; `parts`: from a table's name its parts as the system keeps them, the table's own name last;
+    `lacking`: which parts the name in a job file leaves to which connection, "" for a full one. `runs` and
+    `quarantine` are appended to
+    the table's name for those of its ledger and, by default, of the quarantine; `published_at`: the ledger's column.
+    """
+
+    dialect: str
+    parts: Callable[[str], Sequence[str]]
+    lacking: Callable[[Any], str]
+    runs: str
+    published_at: str
+    quarantine: str
 
 
 class Sink(Protocol):
@@ -17,6 +37,12 @@ class Sink(Protocol):
 
     IN_PLACE: bool
     """Whether the staged files become the table's own where they lie; else they are uploaded, and go afterwards."""
+
+    SYSTEM: str
+    """The system as people call it."""
+
+    NATIVE: Native | None
+    """How the table is named in its own system's SQL; None where any system reads its files where they lie."""
 
     QUARANTINE_SUFFIX: str
     """What is appended to the name of a scored table for that of its quarantine."""
@@ -69,6 +95,27 @@ class Sink(Protocol):
 
     def generation(self, uri: str, identity: str) -> tuple[int, int | None]:
         """The generation that is published under this identity, 0 for none, and the table's version."""
+
+    def columns(self, section: config.Sink) -> pa.Schema | None:
+        """The table's columns, none where there is no table yet; None where no file tells and a system has to be asked.
+
+        Raises Unavailable where the file can't be reached.
+        """
+
+    def preview(
+        self,
+        section: config.Sink,
+        table: str,
+        run: str,
+        values: Mapping[str, str],
+        chosen: Callable[[Sequence[str]], Sequence[str]],
+        limit: int,
+    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """The names of columns and a few rows, for people, of what `run` published; the slice's own otherwise.
+
+        `table` is the table as `shown` gives it, `values` the slice as text, `chosen` picks among the table's columns.
+        Without rows the names may be lacking too.
+        """
 
 
 def of(system: str) -> Sink:

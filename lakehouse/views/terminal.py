@@ -6,19 +6,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lakehouse import sinks
-from lakehouse.connectors import delta, snowflake
-from lakehouse.connectors.snowflake import folded, having, quoted, spelled
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import Result
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.schemas import MODEL_VERSION
-from lakehouse.scoring import files
-from lakehouse.sinks.target import place
-from lakehouse.storage import locate
 from lakehouse.views import planned
 
 if TYPE_CHECKING:
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from lakehouse.operations.sweep import Leftover
 
 _PLAIN_EVERY = 5.0  # seconds between plain progress lines
+_ROWS = 3  # of a sample
 
 
 def outcome(job: Job, result: Result, then: str) -> str:
@@ -68,9 +65,14 @@ def _headline(job: Job, result: Result) -> list[str]:
 
 
 def _sample(job: Job, result: Result) -> list[str]:
-    """A few rows of the slice, as a small table; of the Delta table where there is one."""
+    """A few rows of the slice, as a small table; of files that can be read at once where there are any."""
+    sink = next((sink for sink in job.sinks if sinks.of(sink.type).IN_PLACE), job.sinks[0])
+    table = next((s["table"] for s in result.sinks if (s.get("kind"), s["type"]) == ("sink", sink.type)), None)
+    if table is None:
+        return []
+    values = {name: str(value) for name, value in job.slice.items()}
     try:
-        names, rows = _of_delta(job, result) if job.delta_sink else _of_snowflake(job)
+        names, rows = sinks.of(sink.type).preview(sink, table, result.run_id, values, partial(_shown, job), _ROWS)
     except (LakehouseError, OSError) as error:  # the run stands, a look at it is no part of it
         return [f"(its rows can't be shown: {error})"]
     return table_text(names, [[_cell(value) for value in row] for row in rows]) if rows else []
@@ -81,33 +83,8 @@ def _shown(job: Job, names: Sequence[str]) -> list[str]:
     parts = {name.lower(): part for part, given in enumerate((job.keys, (), job.keep, job.slice)) for name in given}
     own = [(parts.get(name.lower(), 1), name) for name in names if not name.startswith("_")]
     keys, predictions, kept = ([name for of, name in own if of == part] for part in range(3))
-    return [*[*keys[:3], *predictions, *kept][:6], MODEL_VERSION]
-
-
-def _of_delta(job: Job, result: Result) -> tuple[list[str], list[list[Any]]]:
-    assert job.delta_sink is not None  # whoever asks has looked
-    sink = next((s for s in result.sinks if (s.get("kind"), s["type"]) == ("sink", "delta")), None)
-    snapshot = delta.open_table(locate(sink["table"])) if sink else None
-    live = snapshot.files() if snapshot else []
-    texts = {name: str(value) for name, value in job.slice.items()}
-    mine = [f for f in live if all(delta.partition_text(f.partition.get(c)) == v for c, v in texts.items())]
-    if snapshot is None or not mine:
-        return [], []
-    mine = [f for f in mine if f.relative.startswith(f"run-{result.run_id}/")] or mine
-    names = _shown(job, snapshot.schema.names)
-    return names, [[row.get(c) for c in names] for row in files.head(snapshot.location, mine[0].relative, names, 3)]
-
-
-def _of_snowflake(job: Job) -> tuple[list[str], list[list[Any]]]:
-    sink, texts = job.sinks[0], {name: str(value) for name, value in job.slice.items()}
-    table = snowflake.Table.parse(place(sinks.of(sink.type).qualified(sink)))
-    with snowflake.session(table.connection) as session:
-        *names, version = _shown(job, [c.name for c in session.columns(table) or ()])
-        names.append(folded(version))
-        where = having({folded(name): value for name, value in texts.items()})
-        chosen = f"SELECT {', '.join(map(quoted, names))} FROM {table.sql}"
-        rows = session.run(f"{chosen}{' WHERE ' + where if where else ''} LIMIT 3")
-    return [spelled(name, ()) for name in names], [list(row) for row in rows]
+    version = next((name for name in names if name.lower() == MODEL_VERSION), MODEL_VERSION)
+    return [*[*keys[:3], *predictions, *kept][:6], version]
 
 
 def _cell(value: Any) -> str:

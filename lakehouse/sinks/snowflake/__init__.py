@@ -14,8 +14,10 @@ from lakehouse.sinks.snowflake.publishing import (
     shown,
     stand,
 )
+from lakehouse.sinks.snowflake.reading import NATIVE, SYSTEM, columns, preview
 
 __all__ = [
-    "IN_PLACE", "QUARANTINE_SUFFIX", "beside", "check", "ensure", "exists", "generation", "has_quarantine", "lacks",
-    "name_in", "publish", "published", "qualified", "room", "shown", "stand", "uri_of",
+    "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "ensure", "exists", "generation",
+    "has_quarantine", "lacks", "name_in", "preview", "publish", "published", "qualified", "room", "shown", "stand",
+    "uri_of",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which columns a job's scored table has: by the job file and, where that leaves it open, by the Delta table's log."""
+"""Which columns a job's scored table has: by the job file and, where that leaves it open, by the table's own files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lakehouse.connectors import delta
+from lakehouse import sinks
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.planning import catalog
 from lakehouse.schemas import LINEAGE
 from lakehouse.sinks.slices import slice_types
-from lakehouse.storage import locate
 from lakehouse.views.sql.views import Scored
 
 if TYPE_CHECKING:
@@ -40,18 +38,22 @@ def scored(job: Job) -> Scored:
 
 
 def _schema(job: Job, *, needed: bool) -> pa.Schema:
-    """The columns of the job's Delta table; none where there is no such table, which is an error if `needed`."""
-    sink = job.delta_sink
-    try:
-        found = None if sink is None or catalog.is_name(sink.table) else delta.open_table(locate(sink.table))
-    except Unavailable:
-        if needed:
-            raise
-        found = None
-    if found is None and needed:
-        run = "" if sink is None or catalog.is_name(sink.table) else ", or run the job once: the Delta table then tells"
+    """The columns of the job's table by its own files; none where there is no such table, an error if `needed`."""
+    told, run = pa.schema([]), ""
+    for section in job.sinks:
+        sink = sinks.of(section.type)
+        try:
+            found = sink.columns(section)
+        except Unavailable:
+            if needed:
+                raise
+            continue
+        if found is not None:
+            told, run = found, f", or run the job once: the {sink.SYSTEM} table then tells"
+            break
+    if needed and not told.names:
         raise ConfigError(f"predictions: which columns the scored table has is not known: name them{run}")
-    return found.schema if found is not None else pa.schema([])
+    return told
 
 
 def _is_number(kind: pa.DataType) -> bool:

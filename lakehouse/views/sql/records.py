@@ -14,7 +14,7 @@ _RULE, _COLUMN, _ = _FIELDS
 def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
     """The job's runs, in no order: a view has none. A row without a run is the lock that publishing takes."""
     columns: list[exp.Expr] = [exp.Star()]
-    if place.dialect == "athena":
+    if not place.dialect.ZONES:
         moments = runs.columns.items()
         columns = [place.named(place.instant(n), n) if is_moment else place.column(n) for n, is_moment in moments]
     return chosen(runs.table, columns).where(*_recorded(scored, place))
@@ -128,28 +128,10 @@ def _identity(scored: Scored, place: Place) -> exp.Expr:
 
 
 def _exploded(scored: Scored, place: Place, aside: exp.Table) -> exp.Select:
-    """A row a reason of each of the job's quarantined rows: lateral in every dialect, each with fields of its own."""
-    fields: list[exp.Expr]
-    array = place.column(REASONS, "q")
-    if place.dialect == "snowflake":
-        # an ARRAY of any kind: in Iceberg tables it has a type of its own
-        flat = exp.Explode(this=exp.Kwarg(this=exp.var("INPUT"), expression=exp.cast(array, exp.DType.ARRAY)))
-        join = exp.Join(this=exp.Lateral(this=flat, alias=exp.TableAlias(this=exp.to_identifier("r", quoted=True))))
-        value = exp.column("VALUE", table="r", quoted=True)
-        fields = [exp.cast(exp.func("GET_PATH", value.copy(), exp.Literal.string(n)), exp.DType.VARCHAR)
-                  for n in (_RULE, _COLUMN)]  # fmt: skip
-    else:
-        # Athena makes columns of a row's fields, the others give the row itself
-        names = _FIELDS if place.dialect == "athena" else ["reason"]
-        held = [exp.to_identifier(name, quoted=True) for name in names]
-        alias = exp.TableAlias(this=exp.to_identifier("r", quoted=True), columns=held)
-        join = exp.Join(this=exp.Unnest(expressions=[array], alias=alias), kind="CROSS")
-        whole = exp.column("reason", quoted=True)
-        fields = [exp.column(n, table="r", quoted=True) if place.dialect == "athena"
-                  else exp.Dot(this=whole.copy(), expression=exp.to_identifier(n, quoted=True))
-                  for n in (_RULE, _COLUMN)]  # fmt: skip
+    """A row a reason of each of the job's quarantined rows."""
+    join, values = place.dialect.exploded(place.column(REASONS, "q"), _FIELDS)
     kept = [place.column(name, "q") for name in (RUN_ID, SCORED_AT, *scored.slice)]
-    columns = [*kept, *map(place.named, fields, (_RULE, _COLUMN))]
+    columns = [*kept, *map(place.named, values, (_RULE, _COLUMN))]
     query = chosen(aside, columns, "q")
     query.append("joins", join)
     return query.where(exp.EQ(this=place.column(JOB, "q"), expression=exp.Literal.string(scored.job)))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from lakehouse.connectors.snowflake import folded
 from lakehouse.schemas import JOB, LINEAGE, RUN_ID, SCORED_AT
+from lakehouse.views.sql.dialects import Dialect
 
 DAY = "2026-01-02"
 """The date of the examples."""
@@ -59,46 +59,42 @@ class Runs:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the tables are: `view` gives the view with a suffix. `runs` and `aside` (quarantine) may be elsewhere."""
+    """Where the tables are: `view` gives the view with a suffix. `runs` and `aside` (quarantine) may be elsewhere.
 
-    dialect: str
+    `in_catalog`: the scored table is named by a system, not by the folder that it lies in.
+    """
+
+    dialect: Dialect
     scored: exp.Table
     view: Callable[[str], exp.Table]
     runs: Runs | None
     aside: exp.Table | None
-    temporary: bool = False
-
-    def spelled(self, name: str) -> str:
-        """A column as the place keeps it: Snowflake has plain names in upper case."""
-        return folded(name) if self.dialect == "snowflake" else name
+    in_catalog: bool = True
 
     def column(self, name: str, table: str | None = None) -> exp.Column:
-        return exp.column(self.spelled(name), table=table, quoted=True)
+        return exp.column(self.dialect.column(name), table=table, quoted=True)
 
     def instant(self, name: str, table: str | None = None) -> exp.Expr:
-        """A column that is a moment. Athena's views can't hold one with a time zone: there it is UTC without one."""
+        """A column that is a moment, in UTC without a time zone where views can't hold one."""
         column = self.column(name, table)
-        if self.dialect != "athena":
+        if self.dialect.ZONES:
             return column
         return exp.cast(exp.AtTimeZone(this=column, zone=exp.Literal.string("UTC")), exp.DType.TIMESTAMP)
 
     def named(self, value: exp.Expr, name: str) -> exp.Expr:
-        return exp.alias_(value, self.spelled(name), quoted=True)
+        return exp.alias_(value, self.dialect.column(name), quoted=True)
 
     def shown(self, names: Iterable[str], table: str | None = None) -> list[exp.Expr]:
         """Columns by their names, moments as the place can show them."""
         return [
             self.named(self.instant(n, table), n)
-            if n == SCORED_AT and self.dialect == "athena"
+            if n == SCORED_AT and not self.dialect.ZONES
             else self.column(n, table)
             for n in names
         ]
 
     def create(self, suffix: str, query: exp.Select) -> exp.Create:
-        kept: list[exp.Expr] = (
-            [exp.CopyGrantsProperty()] if self.dialect == "snowflake" else []
-        )  # else a replaced view loses them
-        kept += [exp.TemporaryProperty()] if self.temporary else []
+        kept = [*self.dialect.properties(named=self.in_catalog)]
         properties = exp.Properties(expressions=kept) if kept else None
         return exp.Create(this=self.view(suffix), kind="VIEW", replace=True, expression=query, properties=properties)
 
@@ -158,7 +154,7 @@ def history(scored: Scored, place: Place) -> exp.Select:
 def as_of(scored: Scored, place: Place) -> exp.Select:
     """The history's rows as of a date, or as of its first moment (UTC)."""
     start, end = map(place.column, validity(scored))
-    zone, kind = ("", exp.DType.TIMESTAMP) if place.dialect == "athena" else ("+00:00", exp.DType.TIMESTAMPTZ)
+    zone, kind = ("+00:00", exp.DType.TIMESTAMPTZ) if place.dialect.ZONES else ("", exp.DType.TIMESTAMP)
     text, kind = (DAY, exp.DType.DATE) if scored.dated else (f"{DAY} 00:00:00{zone}", kind)
     moment: exp.Expr = exp.cast(exp.Literal.string(text), kind)
     begun, ended = exp.LTE(this=start, expression=moment), exp.LT(this=moment.copy(), expression=end)
@@ -181,10 +177,13 @@ def _difference(number: bool | None, place: Place, now: exp.Expr, before: exp.Ex
     """By how much a value has risen; None where it is no number, or where that can't be told."""
     if number:
         return exp.Sub(this=now, expression=before)
-    if number is None and place.dialect == "snowflake":  # null for what is no number
-        as_number = [exp.func("AS_DOUBLE", exp.func("TO_VARIANT", value)) for value in (now, before)]
-        return exp.Sub(this=as_number[0], expression=as_number[1])
-    return None
+    return place.dialect.rise(now, before) if number is None else None
+
+
+def untold(scored: Scored, place: Place) -> list[str]:
+    """The predictions of which nothing tells whether they are numbers: they have no difference."""
+    unknown = [name for name, is_number in scored.predictions.items() if is_number is None]
+    return [name for name in unknown if place.dialect.rise(place.column(name), place.column(name)) is None]
 
 
 def changes(scored: Scored, place: Place) -> exp.Select:

@@ -1,0 +1,35 @@
+"""Modules that are found by their names have all that their protocol lists, which the type checker can't see."""
+
+from __future__ import annotations
+
+from inspect import signature
+from types import ModuleType
+
+import pytest
+
+from lakehouse import sinks, sources
+from lakehouse.views.sql import dialects
+
+SYSTEMS = ("delta", "snowflake")
+FOUND = [
+    *((sources.Source, sources.of(name)) for name in SYSTEMS),
+    *((sinks.Sink, sinks.of(name)) for name in SYSTEMS),
+    *((dialects.Dialect, dialects.of(name)) for name in dialects.names()),
+]
+
+
+@pytest.mark.parametrize(("protocol", "module"), FOUND, ids=lambda value: value.__name__)
+def test_a_module_has_what_its_protocol_lists(protocol: type, module: ModuleType):
+    values = set(protocol.__annotations__)
+    functions = {name: value for name, value in vars(protocol).items() if not name.startswith("_")}
+    assert {name for name in {*values, *functions} if not hasattr(module, name)} == set()
+    for name, listed in functions.items():
+        given, (_, *wanted) = (list(signature(f).parameters.values()) for f in (getattr(module, name), listed))
+        assert [(p.name, p.kind) for p in given] == [(p.name, p.kind) for p in wanted], name
+        left_out = [p.name for p, w in zip(given, wanted, strict=True) if w.default != w.empty and p.default == p.empty]
+        assert left_out == [], f"{name} can be called without them"
+
+
+@pytest.mark.parametrize("name", dialects.names())
+def test_a_dialects_module_has_its_name(name):
+    assert name == dialects.of(name).NAME
