@@ -1,24 +1,135 @@
-"""What people call in notebooks."""
+"""What people call in notebooks and scripts: score a job, preview it, read a table of Snowflake as a DataFrame.
+
+Each works in the Spark session that is open, as it is. What the command line says in one line is the message of the
+exception here, see lakehouse.errors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+import pyarrow as pa
 from pydantic import ValidationError
 
-from lakehouse.config import Source
-from lakehouse.connectors import snowflake
-from lakehouse.engines import spark as engine
+from lakehouse import connectors, models, pipeline, sources
+from lakehouse.config import Job, Source, load_job
+from lakehouse.engines import catalog, scratch
+from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
-from lakehouse.planning.carriers import balance
-from lakehouse.sources import snowflake as source
+from lakehouse.planning import carriers
+from lakehouse.planning.naming import systems_of
+from lakehouse.planning.plan import Request, make_plan
+from lakehouse.planning.prepare import prepare
+from lakehouse.runs import ledger
+from lakehouse.runs.results import Result
+from lakehouse.schemas import REASONS
+from lakehouse.scoring.score import begin, score_batch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BATCH_ROWS = 65_536
 """As many rows are handed to Spark at once."""
+_SAMPLE = 16
+"""Batches on which a preview tries the model, at most."""
+
+
+def score(
+    conf: str | Path,
+    *,
+    date: str | None = None,
+    engine: str = "spark",
+    target: str | None = None,
+    overrides: Sequence[str] = (),
+    rescore: bool = False,
+    dry_run: bool = False,
+) -> Result:
+    """Score what a job file names and publish it, once: what `lakehouse score` does, with the same arguments.
+
+    `date` is YYYY-MM-DD, `overrides` are texts such as `checks.quarantine.max_fraction=0.05`, `engine` is "spark" (the
+    open session, else one of its own) or "local". Returns the result as `--json` prints it.
+    Raises the kinds of lakehouse.errors: ConfigError, Blocked (its `result` has the counts), ModelRefused, NotReady,
+    Unavailable, Partial.
+    """
+    job = _job(conf, date, target, overrides)
+    return pipeline.score(job, _request(engine, rescore=rescore, dry_run=dry_run))
+
+
+def preview(
+    conf: str | Path,
+    *,
+    date: str | None = None,
+    engine: str = "spark",
+    target: str | None = None,
+    overrides: Sequence[str] = (),
+    rows: int = 20,
+) -> pd.DataFrame:
+    """The first rows of a job's input with their scores, as a frame; nothing is written anywhere but on this disk.
+
+    Columns are the keys, those to keep, the predictions, `_warnings` where rules warn, and `_reasons`: empty for a row
+    that is scored, else why it would be set aside, and then it has no predictions. Arguments and errors as of `score`.
+    """
+    if rows < 1:
+        raise ConfigError(f"rows: {rows} is none: ask for at least one")
+    job, request = _job(conf, date, target, overrides), _request(engine, dry_run=True)
+    tag = f"lakehouse job={job.job} preview"
+    with connectors.reuse_sessions(systems_of(job), tag), catalog.placed(job, engine, request.warn) as at_places:
+        return _preview(at_places, request, rows)
+
+
+def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
+    with scratch.folder() as folder, ExitStack() as stack:
+        plan = make_plan(job, request, folder).read(request)
+        sample = list(_enough(carriers.choose(plan, request, stack).sample(), rows))
+        staging = prepare(plan, sample).staging
+        predictor = models.load(plan.model.path, plan.model.digest, staging.method, staging.params)
+        scoring, left, parts = staging.scoring, rows, list[pd.DataFrame]()
+        for batch in sample:
+            scored, aside = score_batch(batch.slice(0, left), scoring, predictor.predict, begin(scoring))
+            parts += [_frame(scored), *([_frame(aside)] if aside is not None else [])]
+            left -= min(left, batch.num_rows)
+    names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
+    together = pd.concat(parts, ignore_index=True)
+    shown = [name for name in (*names, "_warnings", REASONS) if name in together.columns]
+    return together[shown]
+
+
+def _enough(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches with so many rows, and some more for the model to be tried on."""
+    seen = 0
+    for batch in islice(batches, max(_SAMPLE, rows)):
+        yield batch
+        seen += batch.num_rows
+        if seen >= max(rows, 1_024):
+            return
+
+
+def _frame(batch: pa.RecordBatch) -> pd.DataFrame:
+    """Rows as a frame, their reasons as a text each."""
+    frame: pd.DataFrame = batch.to_pandas()
+    if REASONS not in frame:
+        return frame.assign(**{REASONS: ""})
+    return frame.assign(**{REASONS: [_told(reasons) for reasons in batch.column(REASONS).to_pylist()]})
+
+
+def _told(reasons: Sequence[dict[str, Any]]) -> str:
+    return "; ".join(" ".join(str(value) for value in reason.values() if value) for reason in reasons)
+
+
+def _job(conf: str | Path, date: str | None, target: str | None, overrides: Sequence[str]) -> Job:
+    return load_job(conf, date=date, target=target, overrides=overrides, environ=os.environ)
+
+
+def _request(engine: str, *, rescore: bool = False, dry_run: bool = False) -> Request:
+    if engine not in ("spark", "local"):
+        raise ConfigError(f"engine: {engine!r} is none: use spark or local")
+    return Request(engine, ledger.now(), pipeline.new_run_id(), rescore, dry_run)
 
 
 def read_snowflake(
@@ -49,10 +160,12 @@ def read_snowflake(
     except ValidationError as error:
         said = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise ConfigError(f"read_snowflake: {said}") from error
-    with snowflake.kept("lakehouse read_snowflake"):
+    source = sources.of(asked.type)
+    with connectors.reuse_sessions([asked.type], "lakehouse read_snowflake"):
         pinned = source.pin(asked, columns)
         names = pinned.schema.names
         source.carrier(pinned, names)
         pinned = source.read(pinned, names)
     units = source.units(pinned, names, BATCH_ROWS, 1)
-    return engine.frame_of(spark, balance(units, 2 * engine.cores(spark)), pinned.schema)
+    work = carriers.balance(units, 2 * engine_of_spark.cores(spark))
+    return engine_of_spark.frame_of(spark, work, pinned.schema)

@@ -16,6 +16,7 @@ from lakehouse.engines import local, scratch
 from lakehouse.planning import naming
 from lakehouse.runs import lease, ledger
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks.delta import publishing
 from lakehouse.storage import locate
 from tests import command
 from tests.conftest import read, score, version, write
@@ -94,7 +95,7 @@ def test_figures_that_mlflow_does_not_take_are_no_part_of_the_run(job, monkeypat
 
 def test_a_commit_that_can_not_be_read_back_is_a_commit(job, bucket, monkeypatch):
     said = []
-    monkeypatch.setattr(sink, "_verify", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
+    monkeypatch.setattr(publishing, "_verify", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
     result = score(job(), say=lambda event, values: said.append(str(values.get("message"))))
     assert (result.status, result.sinks[-1]["version"], unfinished(job())) == ("published", 1, 0)
     assert sum("could not be read back: unplugged" in text for text in said) == 2  # quarantine, too

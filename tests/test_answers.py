@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,11 @@ class Answering(BaseEstimator):
     def predict(self, frame: pd.DataFrame) -> Any:
         x = frame["x"].to_numpy()
         if (x < 0).any():
+            if self.kind == "exit":
+                sys.exit(0)
             raise ValueError(f"{(x < 0).sum()} below zero")
+        if self.kind == "exit":
+            return x
         if self.kind == "numbers":
             return [int(value) if value == int(value) else value for value in x.tolist()]
         if self.kind == "records":
@@ -131,3 +136,10 @@ def test_a_model_that_raises_on_every_row_is_refused_with_the_place_where_it_doe
     assert first == "the model raises on every row it was tried on (rows from all over the first 5,000):"
     assert error.startswith("ValueError: ")
     assert any("in predict: raise ValueError" in place for place in places)
+
+
+def test_a_model_that_would_end_the_process_sets_that_row_aside(job_of):
+    x = [1.0, 2.0, -1.0, 4.0]
+    result, _ = said_by(job_of("exit", x, None, checks={"quarantine": {"max_fraction": 0.5}}))
+    assert (result.rows_scored, result.rows_quarantined) == (3, 1)
+    assert aside() == {2: [("model_raised", "", "RuntimeError: the model ends the process: SystemExit(0)")]}

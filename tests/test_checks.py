@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from lakehouse import pipeline
 from lakehouse.config import settings as settings_of
@@ -338,6 +341,29 @@ def test_a_run_that_was_superseded_or_blocked_has_nothing_to_replay_into(checked
         replay(job, record_of(job, first.run_id), request)
     with pytest.raises(ConfigError, match="has no run 'nonsense' on record"):
         record_of(job, "nonsense")
+
+
+def test_a_replay_takes_a_mended_model_where_it_is_told_to(checked):
+    """A model in a folder has no versions: other bytes are taken only by the person's word."""
+    import mlflow
+
+    x = pd.DataFrame({"a": [0.0, 1.0]})
+    signature = mlflow.models.infer_signature(x, x["a"])
+    for steps, folder in (([], "first"), ([SimpleImputer()], "mended")):
+        model = make_pipeline(*steps, LinearRegression()).fit(x, x["a"])
+        trusted = {"skops_trusted_types": ["numpy.dtype"], "pip_requirements": ["scikit-learn"]}
+        mlflow.sklearn.save_model(model, folder, signature=signature, **trusted)
+    os.rename("first", "model")
+    give(id=[1, 2], a=[1.0, None])
+    first = score(checked([], checks={"quarantine": {"max_fraction": 1.0}}, model={"uri": "model"}))
+    os.rename("model", "old")
+    os.rename("mended", "model")
+    fixed = checked([], checks={"quarantine": {"max_fraction": 1.0}}, model={"uri": "model"})
+    record, request = record_of(fixed, first.run_id), pipeline.Request("local", ledger.now(), "again")
+    with pytest.raises(ConfigError, match=r"has other bytes .* or replay with --current-model"):
+        replay(fixed, record, request)
+    assert replay(fixed, record, request, current_model=True).rows_scored == 1
+    assert read("lake/scores")["id"].to_pylist() == [1, 2]
 
 
 # Nothing is lost

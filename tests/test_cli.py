@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,12 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import models
+from lakehouse import __version__, models
+from lakehouse.cli import commands
 from lakehouse.config import json_schema, load_job
-from lakehouse.engines import scratch
+from lakehouse.engines import runtime, scratch
 from lakehouse.errors import Unavailable
+from lakehouse.runs import ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.sources import delta as source
 from lakehouse.views import planned, terminal
@@ -290,6 +295,54 @@ def test_runs_lists_the_newest_first(lakehouse: Run) -> None:
     ]
 
 
+def test_replay_without_a_run_says_where_they_are_listed(lakehouse: Run) -> None:
+    done = lakehouse("replay", None, "--set", "keep=[]")
+    listing = f"lakehouse runs {CONF} --set 'keep=[]'"
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"failed: --run is missing: name the run that set the rows aside; see `{listing}`\n"
+
+
+def test_a_run_that_is_not_on_record_is_answered_with_the_newest_ones(
+    lakehouse: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lakehouse("score", DAY)
+    (first,) = json.loads(lakehouse("runs", None, "--json").out)
+    ids = [f"{number:x}" * 36 for number in range(12)]
+    rows = [{**first, "run_id": name, "status": "blocked", "date": None if name[0] == "b" else NEXT} for name in ids]
+    assert lakehouse("replay", None, "--run", "1234").err == (
+        f"failed: --run: scores has no run '1234' on record; its newest runs:\n  {first['run_id']}  {DAY} published\n"
+    )
+    monkeypatch.setattr(ledger, "runs", lambda *_: rows[::-1])
+    assert lakehouse("replay", None, "--run", "1234").err.splitlines() == [
+        "failed: --run: scores has no run '1234' on record; its newest runs:",
+        f"  {ids[11]}   blocked",
+        *(f"  {name}  {NEXT} blocked" for name in ids[10:1:-1]),
+    ]
+
+
+def test_sql_says_that_the_dialect_comes_first(lake: None, capfd: pytest.CaptureFixture[str]) -> None:
+    done = run(capfd, "sql", CONF, "duckdb")
+    assert (done.code, done.err) == (2, f"failed: the dialect comes first: lakehouse sql duckdb {CONF}\n")
+
+
+def test_verify_says_what_it_compares(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = " ".join(run(capfd, "score", "--help").out.replace("│", " ").split())
+    assert "then read the Delta table and the ones in Snowflake, and prove that they hold the same rows" in shown
+
+
+def test_a_csv_file_that_is_not_there_is_answered_with_the_nearest(
+    capfd: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "ensure_java", lambda: "")
+    monkeypatch.setenv("JAVA_HOME", "")  # which the demo sets
+    Path("my.csv").touch()
+    for given, folder in (("mine.csv", workspace), ("nowhere/my.csv", workspace / "nowhere")):
+        done = run(capfd, "demo", "--csv", given, "--label", "y")
+        hint = "did you mean 'my.csv'?" if given == "mine.csv" else "there are none"
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"failed: --csv: there is no file {given} in {folder}; {hint}\n"
+
+
 # --- what people see --------------------------------------------------------------------------------------
 
 
@@ -365,7 +418,10 @@ def test_a_blocked_run_says_why_on_stderr_and_nothing_on_stdout(lakehouse: Run) 
     counted = "3 of 40 rows (7.50%) went to quarantine, 0 are allowed (max_fraction 0.01): key_not_null id ×3"
     assert f"blocked: {counted}\n" in done.err
     assert "    id=None: key_not_null id\n" in done.err
-    assert "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine." in done.err
+    assert "Nothing was published. The rows are in lake/scores_quarantine." in done.err
+    lakehouse("score", DAY)
+    told = lakehouse("score", NEXT, "--rescore").err
+    assert "Nothing was published; the last good scores stay. The rows are in lake/scores_quarantine." in told
 
 
 def test_progress_is_plain_lines_where_stderr_is_no_terminal(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,6 +524,26 @@ def test_init_overwrites_nothing(dated: None, uri: str, tracking_uri: str, works
     assert tree(workspace) == before
 
 
+def test_init_gives_each_job_a_name_and_a_table_of_its_own(
+    dated: None, uri: str, tracking_uri: str, workspace: Path, capfd: Any
+) -> None:
+    """The same model on another table: both jobs would else take each other's scores for their own."""
+    (workspace / "conf").mkdir()
+    (workspace / "conf/lakehouse.yaml").write_text(f"defaults: {{model: {{tracking_uri: '{tracking_uri}'}}}}\n")
+    assert run(capfd, "init", uri, "lake/games").code == 0
+    assert run(capfd, "init", uri, "lake/games", "--out", "conf/others.yaml").code == 0
+    first, second = (load_job(f"conf/{name}.yaml", date=DAY, environ={}) for name in ("purchase", "others"))
+    assert ((first.job, first.sinks[0].table), (second.job, second.sinks[0].table)) == (
+        ("purchase", "lake/purchase_scores"),
+        ("others", "lake/others_scores"),
+    )
+    assert first.model.tracking_uri == tracking_uri
+    (workspace / "conf/others.yaml").rename(workspace / "conf/renamed.yaml")
+    done = run(capfd, "init", uri, "lake/games", "--out", "conf/others.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("failed: conf/renamed.yaml is the job 'others' already: name another file with --out")
+
+
 @pytest.mark.usefixtures("dated")
 def test_init_names_the_nearest_table_and_model(uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
     before = tree(workspace)
@@ -491,6 +567,54 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
     assert done.stdout
+
+
+def test_help_shows_the_commands_in_groups(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = run(capfd, "--help").out
+    groups = ("Run a job", "Look at runs and tables", "Keep tables in order", "Get started")
+    assert sorted(groups, key=shown.index) == list(groups)
+    assert shown.index("Run a job") < shown.index("│ replay ") < shown.index("Look at runs") < shown.index("│ sql ")
+
+
+def test_the_version_names_the_packages_that_decide_most_and_imports_none_of_them() -> None:
+    names = ["pyspark", "delta-spark", "deltalake", "mlflow"]
+    code = (
+        "import sys\nfrom lakehouse.cli import main\n"
+        f"try:\n    main(['--version'])\nfinally:\n    assert not {{*sys.modules}} & {{*{names}, 'delta'}}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    versions = [f"{name} {metadata.version(name)}" for name in names]
+    assert (done.stdout.splitlines(), done.stderr) == ([f"lakehouse {__version__}", *versions], "")
+
+
+@pytest.mark.parametrize(("words", "word", "offered"), [("lakehouse re", 1, "replay\nreport"),
+                                                      ("lakehouse score x.yaml --resc", 3, "--rescore")])  # fmt: skip
+def test_the_shell_completes_commands_and_options(words: str, word: int, offered: str) -> None:
+    environ = {**os.environ, "_LAKEHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(word)}
+    command = [sys.executable, "-c", "from lakehouse.cli import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=True)
+    assert done.stdout.strip() == offered
+
+
+LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
+                               "replay": [CONF, "--run", "1"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [function.__name__ for group in commands.GROUPS.values() for function in group])
+def test_no_command_forgets_how_a_stop_and_a_wrong_folder_are_told(
+    command: str, capfd: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [command, *LOOKS.get(command, [] if command == "demo" else [CONF])]
+    done = run(capfd, *words, "--project-dir", "nowhere")
+    assert (done.code, done.out, done.err) == (2, "", "failed: --project-dir nowhere: No such file or directory\n")
+
+    def stop(folder: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(os, "chdir", stop)
+    done = run(capfd, *words, "--project-dir", "nowhere")
+    assert (done.code, done.out, done.err) == (143, "", "failed: stopped\n")
 
 
 def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str], workspace: Path) -> None:

@@ -272,14 +272,14 @@ def test_a_task_that_fails_is_tried_again(spark, tmp_path):
 
 
 def test_an_active_session_is_used_and_left_as_it_is(place, spark, monkeypatch):
-    from lakehouse.cli.commands import _job
+    from lakehouse.config import load_job
     from tests.conftest import score
 
     forget(place)
     monkeypatch.chdir(place)
     spark.range(1).count()  # Delta changes settings of its own with a session's first query
     before = dict(spark.conf.getAll)
-    result = score(_job("conf/job.yaml", "2026-01-02", None, None), "spark")
+    result = score(load_job("conf/job.yaml", date="2026-01-02", environ=os.environ), "spark")
     assert (result.status, result.rows_scored) == ("published", ROWS)
     assert dict(spark.conf.getAll) == before
     assert spark.range(3).count() == 3

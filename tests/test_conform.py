@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.config import Source
-from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import conform, widens
+from lakehouse.scoring import files
 from lakehouse.sources import delta as source
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
 from lakehouse.storage import locate
@@ -94,7 +94,7 @@ def test_the_first_rows_of_a_file_are_shown_with_the_years_they_have(workspace):
     """Spark writes INT96; Arrow reads it as nanoseconds unless told."""
     last = pa.table({"at": pa.array([253_402_300_799_999_999], pa.timestamp("us"))})
     pq.write_table(last, "file.parquet", use_deprecated_int96_timestamps=True)
-    assert delta.head(locate("."), "file.parquet", ["at"], 1) == last.to_pylist()
+    assert files.head(locate("."), "file.parquet", ["at"], 1) == last.to_pylist()
 
 
 @pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS"])

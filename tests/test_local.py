@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 import threadpoolctl
 from sklearn.linear_model import LinearRegression
 
-from lakehouse.engines import local
+from lakehouse.engines import local, spark
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.sources import Unit
 from tests.conftest import read, score, write
@@ -98,6 +99,24 @@ def taken(make_job, uri, monkeypatch, tmp_path):
     return make
 
 
+@pytest.mark.parametrize("by", ["quota of a container", "affinity"])
+def test_the_number_of_cores_is_that_of_this_process_and_not_of_the_machine(by, monkeypatch):
+    from joblib.externals.loky.backend import context
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(3 if by == "affinity" else 64)))
+    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda count: count if by == "affinity" else 3)
+    assert (local.cores(), spark._local_settings(False, False)["spark.sql.shuffle.partitions"]) == (3, "3")
+
+
+def test_the_number_of_cores_is_asked_for_in_one_place():
+    asking = re.compile(r"\b(?<!pa\.)(cpu_count|sched_getaffinity|process_cpu_count)\(")
+    package = Path(local.__file__).parents[1]
+    assert [str(path.relative_to(package)) for path in package.rglob("*.py") if asking.search(path.read_text())] == [
+        "engines/local.py"
+    ]
+
+
 def test_this_process_and_others_share_the_units(taken):
     job, took = taken()
     before = threads_of_libraries()
@@ -129,7 +148,7 @@ def test_where_another_process_fails_nobody_takes_another_unit(taken, act, error
 
 def test_where_this_process_fails_nobody_takes_another_unit(taken, monkeypatch):
     job, took = taken()
-    monkeypatch.setattr(local.model, "load", fail_on_second_call(local.model.load))
+    monkeypatch.setattr(local.models, "load", fail_on_second_call(local.models.load))
     with pytest.raises(Unavailable, match="can't be read or written: gone"):
         score(job)
     assert len(took()) < PARTS

@@ -26,6 +26,7 @@ def test_an_answer_without_rows_is_refused(answer, part):
 
 MATRIX = [[0.25, 0.75], [0.5, 0.5]]
 LISTS = pa.list_(pa.float64())
+STAMP = pa.timestamp("us")
 
 
 @pytest.mark.parametrize(
@@ -58,10 +59,17 @@ LISTS = pa.list_(pa.float64())
         (MATRIX, "*", pa.array(MATRIX, LISTS)),
         ({"score": np.array([1.5, 2.5]), "label": ["a", "b"]}, "score", pa.array([1.5, 2.5])),
         ({"score": np.array([1.5, 2.5]), "label": ["a", "b"]}, "label", pa.array(["a", "b"])),
+        ({"score": np.array([1.5, 2.5])}, "*", pa.array([1.5, 2.5])),
+        ([(2**53 + 1, 0.5), (2**53 + 3, 1.5)], 0, pa.array([2**53 + 1, 2**53 + 3])),
+        ([["yes", 0.9], ["no", 0.1]], 1, pa.array([0.9, 0.1])),
+        (np.ma.array(MATRIX, mask=[[False, True], [True, True]]), "*", pa.array([[0.25, None], [None, None]], LISTS)),
+        (np.array([1.5, pd.NA, np.nan], object)[[1, 2]], "*", pa.array([None, np.nan], from_pandas=False)),
+        (np.array(["1969-12-31T23:59:59.9999999", "1970-01-01T00:00:00.0000019"], "datetime64[ns]"), "*",
+         pa.array([-1, 1], pa.int64()).cast(pa.timestamp("us"))),
     ],
 )  # fmt: skip
 def test_every_kind_of_answer_is_read(answer, part, expected):
-    [array], _ = read_outputs(answer, 2, (Output("p", part),))
+    [array], _ = read_outputs(answer, 2, (Output("p", part, *([expected.type] if expected.type == STAMP else [])),))
     assert_tables_equal(pa.table({"p": array}), pa.table({"p": expected}))
 
 
@@ -74,7 +82,7 @@ def test_every_kind_of_answer_is_read(answer, part, expected):
         (pd.DataFrame({"no": [0.25, 0.5]}), "yes", r"the model has no output 'yes', it has \['no'\]"),
         ([[1.0], [1.0, 2.0]], 1, "no column 1, the model's rows differ in length"),
         ({"no": [0.25, 0.5]}, "yes", r"the model has no output 'yes', it has \['no'\]"),
-        ({"no": [0.25, 0.5]}, "*", r"the model has no output '\*', it has \['no'\]"),
+        ({"no": [0.25], "yes": [0.5]}, "*", r"the model has no output '\*', it has \['no', 'yes'\]"),
     ],
 )
 def test_a_part_that_is_not_there_is_refused(answer, part, complaint):
@@ -227,3 +235,27 @@ def test_a_list_of_matrices_is_refused_whatever_the_number_of_rows(rows, part):
 )
 def test_the_declared_type_counts_unless_the_sample_contradicts_it(declared, sample, kind, contradicts):
     assert settle(declared, sample) == (kind, contradicts)
+
+
+def test_whole_numbers_beside_fractions_do_not_change_in_the_whole_of_a_frame():
+    frame = pd.DataFrame({"n": [1, 2**53 + 1], "x": [0.5, 1.5]})
+    [array], broken = read_outputs(frame, 2, (Output("p", "*", LISTS),))
+    assert (array.to_pylist(), broken[0].rows.tolist()) == ([[1.0, 0.5], None], [1])
+
+
+@pytest.mark.parametrize("kind", [lambda x, i: pd.Series(x, index=i), lambda x, i: pd.DataFrame({"p": x}, index=i)])
+def test_rows_in_another_order_by_their_index_are_refused(kind):
+    assert read_outputs(kind([1.5, 2.5, 3.5], [0, 1, 2]), 3, (Output("p", "*"),))[0][0].to_pylist() == [1.5, 2.5, 3.5]
+    with pytest.raises(ModelRefused, match=r"in another order .*sort_index\(\)"):
+        read_outputs(kind([3.5, 2.5, 1.5], [2, 1, 0]), 3, (Output("p", "*"),))
+
+
+def test_a_tuple_of_arrays_is_refused_whatever_the_number_of_rows():
+    with pytest.raises(ModelRefused, match="a tuple of 2 arrays"):
+        read_outputs((np.array([1.0, 2.0]), np.array([3.0, 4.0])), 2, (Output("p", 0),))
+
+
+@pytest.mark.parametrize("answer", [np.array([]), []])
+def test_an_empty_answer_to_one_row_is_refused(answer):
+    with pytest.raises(ModelRefused, match="1 rows with 0 values"):
+        read_outputs(answer, 1, (Output("p", "*"),))

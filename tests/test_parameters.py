@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse.errors import ConfigError
 from lakehouse.models import Predictor, require_params
 from lakehouse.models.parameters import frozen, require_arguments
-from lakehouse.planning.prepare import _require_probabilities
+from lakehouse.planning.trial import _require_probabilities
 
 SPECS = infer_signature([1.0], params={"factor": 1.0, "q": [0.5, 0.9]}).params.to_dict()
 

@@ -15,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
-from lakehouse import pipeline
+from lakehouse import pipeline, sinks
 from lakehouse.engines import local, probing
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.operations.replay import replay
@@ -248,7 +248,7 @@ def test_rows_in_all_numbers_are_counted_and_those_of_a_run_that_ended_after_the
     give(pa.int32(), 1, None)
     first = score(daily())
     give(pa.float64(), 1.5, 2.5, None, None)
-    published = pipeline.sinks.of("delta").publish
+    published = sinks.of("delta").publish
 
     def overtaken(target, *rest):
         if target.kind == "sink":
@@ -256,7 +256,7 @@ def test_rows_in_all_numbers_are_counted_and_those_of_a_run_that_ended_after_the
         return published(target, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline.sinks.of("delta"), "publish", overtaken)
+        patched.setattr(sinks.of("delta"), "publish", overtaken)
         with pytest.raises(type(ends)):
             score(daily())
     for intent in Path("lake/scores_state/intents").rglob("*.json"):
@@ -288,7 +288,7 @@ def test_sweep_looks_into_every_number(daily, monkeypatch, workspace):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline.audit, "tally", die)
+        patched.setattr(pipeline.checks, "tally", die)
         with pytest.raises(KeyboardInterrupt):
             score(daily())
     left = [one for one in sweep(daily(), take_away=True) if one.table == f"{ASIDE}_2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,3 +159,15 @@ def test_mlflows_settings_are_left_as_they_were(register, tracking_uri, workspac
     config = Model(uri=uri, tracking_uri=tracking_uri)
     models.fetch(config, models.resolve(config), workspace)
     assert dict(os.environ) == before
+
+
+def test_a_server_that_is_not_up_is_said_in_a_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        error = refusal("models:/m@champion", address)
+    said, end = (
+        f"MLflow can't be reached: API request to {address}/api/",
+        ": [Errno 111] Connection refused; if it is up,",
+    )
+    assert (type(error), str(error).startswith(said), end in str(error)) == (Unavailable, True, True), error

@@ -107,6 +107,7 @@ def test_a_suite_in_the_layout_of_before_1_0_is_read():
         ),
         ("expectations: [{type: unexpected_rows_expectation, kwargs: [1]}]", "`kwargs` and `meta` are mappings"),
         ("expectations: [{type: unexpected_rows_expectation, severity: critcal}]", "did you mean 'critical'"),
+        ("expectations: [{type: unexpected_rows_expectation, meta: {severity: warning}}]", "put severity beside type"),
         ("expectations: [{type: unexpected_rows_expectation, meta: {name: 5}}]", "meta.name is a text"),
     ],
 )

@@ -260,7 +260,7 @@ def test_what_a_worker_wrote_of_its_keys_goes_with_a_dead_runs_files(twice, monk
         score(twice())
     staged = set(workspace.glob("lake/scores*/run-*/*"))
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline.audit, "tally", die)
+        patched.setattr(pipeline.checks, "tally", die)
         with pytest.raises(KeyboardInterrupt):
             score(twice(), rescore=published)
     assert len(left(workspace)) == 1

@@ -313,7 +313,7 @@ def test_a_target_that_is_not_listed_names_the_nearest(refused: Refused, job: Ca
             {"sinks": [{"type": "delta", "table": "hdfs://lake/x"}]},
             "hdfs://lake/x: storage hdfs:// is not supported yet",
         ),
-        ({"source": {"version": 9}}, "lake/features at version 9: the Delta table can't be read: "),
+        ({"source": {"version": 9}}, "lake/features has no version 9, the newest is 0"),
         ({"source": {"timestamp": "soon"}}, "lake/features at soon: the Delta table can't be read: "),
         ({"keys": ["idd"]}, "keys: lake/features has no column 'idd', did you mean 'id'?"),
         ({"keep": ["land"]}, "keep: lake/features has no column 'land', known: a, b, country, day, id"),
@@ -555,7 +555,25 @@ def test_a_model_that_is_not_there_lists_what_is(refused: Refused, wrong: str, s
 def test_a_database_that_is_not_there_is_not_created(refused: Refused, database: str) -> None:
     said = refused({"model": {"tracking_uri": database}})
     path = database.removeprefix("sqlite:///")
-    assert said == f"MLflow: there is no database {path!r} ({database}); set model.tracking_uri"
+    remedy = "set model.tracking_uri, MLFLOW_TRACKING_URI or, for init, --tracking-uri"
+    assert said == f"MLflow: there is no database {path!r} ({database}); {remedy}"
+
+
+def test_a_database_named_by_its_path_is_told_how_it_is_written(refused: Refused, workspace: Path) -> None:
+    (workspace / "mlruns.db").touch()
+    said = refused({"model": {"tracking_uri": "mlruns.db"}})
+    assert said.startswith("MLflow: mlruns.db is a file: if it is MLflow's database write sqlite:///mlruns.db; ")
+    said = refused({"model": {"tracking_uri": "sqlite:///mlrun.db"}})
+    assert ", did you mean 'mlruns.db'?; " in said
+
+
+def test_a_version_that_is_not_there_names_the_newest(refused: Refused) -> None:
+    assert refused({"source": {"version": 77}}).endswith("lake/features has no version 77, the newest is 0")
+
+
+def test_a_path_that_delta_would_read_as_another_is_refused(refused: Refused) -> None:
+    said = refused({"sinks": [{"type": "delta", "table": "lake/a%20b"}]})
+    assert said == "lake/a%20b: Delta's readers take %20 in a path for another character: rename it"
 
 
 def test_mlflow_as_it_finds_itself_creates_no_database(

@@ -1,4 +1,7 @@
-"""The command line: commands and what `init` drafts. What people read of a run is written by `views`."""
+"""The command line: a module a group of commands, listed in `commands`; `command` runs each of them.
+
+What people read of a run is written by `views`.
+"""
 
 from lakehouse.cli.commands import app, main
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from lakehouse import models
 from lakehouse.config import Model as ModelConfig
 from lakehouse.config import json_schema
+from lakehouse.config.messages import SHARED_FILE
 from lakehouse.connectors.delta import Snapshot, open_table
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, nearest
@@ -34,9 +36,15 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     if snapshot is None:
         hint = nearest(location.path.rsplit("/", 1)[-1], siblings(location))
         raise ConfigError(f"there is no Delta table at {shown(location)}; {hint}")
+    folder_of = out.parent if out else Path("conf")
+    if tracking_uri is None and (shared := _shared_tracking(folder_of)):
+        config = config.model_copy(update={"tracking_uri": shared})
     resolved = models.resolve(config)
-    target = out or Path("conf") / f"{resolved.name}.yaml"
+    target = out or folder_of / f"{resolved.name}.yaml"
     _refuse_existing(target)
+    job = re.sub(r"[^A-Za-z0-9_.-]", "_", out.stem if out else resolved.name)
+    scored = f"{_beside(table)}/{job}_scores"
+    _refuse_taken(target, job, scored)
     with scratch.folder() as folder:
         found = models.fetch(config, resolved, folder)
         needed = [what for what, _ in models.needs_of(found)]
@@ -45,13 +53,44 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     schema = target.with_name("job.schema.json")
     if not schema.exists():
         schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
-    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes))
+    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes, job, scored))
     return target
 
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise ConfigError(f"{target} is there already: name another file with --out")
+
+
+def _shared_tracking(folder: Path) -> str | None:
+    """The tracking server that the shared file beside the job file has for all jobs, if any."""
+    found = _read(folder / SHARED_FILE).get("defaults")
+    section = found.get("model") if isinstance(found, dict) else None
+    uri = section.get("tracking_uri") if isinstance(section, dict) else None
+    return uri if isinstance(uri, str) and "${" not in uri else None
+
+
+def _refuse_taken(target: Path, job: str, scored: str) -> None:
+    """Raise ConfigError where another job file beside it has the job's name or its scored table.
+
+    Two files of one job would take each other's scores for their own and replace them.
+    """
+    for other in sorted(target.parent.glob("*.y*ml")):
+        content = _read(other)
+        sinks = content.get("sinks") if isinstance(content.get("sinks"), list) else []
+        tables = [sink.get("table") for sink in sinks or () if isinstance(sink, dict)]
+        if content.get("job") == job or scored in tables:
+            what = f"the job {job!r}" if content.get("job") == job else f"a job that publishes to {scored}"
+            raise ConfigError(f"{other} is {what} already: name another file with --out, its name is the job's")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping; empty where it is none, which is for whoever runs that job to be told."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _classes(found: models.Model) -> tuple[Any, ...]:
@@ -64,7 +103,7 @@ def _classes(found: models.Model) -> tuple[Any, ...]:
 
 def _text(
     found: models.Model, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str],
-    classes: tuple[Any, ...],
+    classes: tuple[Any, ...], job: str, scored: str,
 ) -> str:  # fmt: skip
     inputs = models.inputs_of(found)
     renames, notes = _match(inputs, snapshot.schema)
@@ -76,9 +115,8 @@ def _text(
     if tracking_uri:
         chosen["tracking_uri"] = tracking_uri
     chosen |= {"method": "predict_proba"} if classes else {}
-    scored = f"{_beside(table)}/{found.name}_scores"
     sections: list[tuple[str, Mapping[str, object]]] = [
-        (f"scores {table} with {found.name} v{found.version}", {"job": found.name}),
+        (f"scores {table} with {found.name} v{found.version}", {"job": job}),
         ("where the rows to score are read", {"source": source}),
         (
             "method: predict_proba gives the probabilities of a classifier's classes, with, say,\n"
@@ -128,7 +166,9 @@ def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tu
             notes.append(f"{name!r} is optional and has no column: it is left out")
             continue
         if column is None:
-            notes.append(f"TODO: no column for the feature {name!r}: add features: {{rename: {{{name}: …}}}}")
+            near = nearest(name, schema.names)
+            near = f" ({near})" if near.startswith("did") else ""
+            notes.append(f"TODO: no column for the feature {name!r}{near}: add features: {{rename: {{{name}: …}}}}")
             continue
         if column != name:
             renames[name] = column

@@ -26,11 +26,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.demo.data import COUNTRY, EVENT_DATE, KEY
+from lakehouse.engines import local
 
 
 def start_spark(jars: str) -> SparkSession:
     """Start a session on all cores of this machine; `jars` is a folder of jars or a comma-separated list."""
-    cores = os.cpu_count() or 2
+    cores = local.cores()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     paths = ",".join(sorted(str(p) for p in Path(jars).glob("*.jar"))) if Path(jars).is_dir() else jars
     settings = {

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from lakehouse.connectors.delta import open_table, rows_of
 from lakehouse.engines import quiet, runtime
-from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate
 
 LAKE = Path("lake")
@@ -90,7 +90,8 @@ def _own(csv: Path, label: str) -> None:
     from lakehouse.demo import data, train
 
     if not csv.exists():
-        raise ConfigError(f"--csv: there is no file {csv}")
+        hint = nearest(csv.name, [path.name for path in csv.parent.glob("*.csv")])
+        raise ConfigError(f"--csv: there is no file {csv} in {csv.parent.absolute()}; {hint}")
     name = "".join(c if c.isalnum() else "_" for c in csv.stem.lower())
     today = datetime.now(UTC).date().isoformat()
     step(f"1  features: {csv} as Delta tables under {LAKE}/{name}")

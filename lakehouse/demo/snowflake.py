@@ -54,7 +54,7 @@ def run(rows: int) -> None:
     job = load_job(CONF, date=DATE, environ=os.environ)
     connection, source, scores = str(job.source.connection), str(job.source.table), job.sinks[0].table
     step(f"3  a stand-in for Snowflake, its connection {connection!r} in {HOME}/connections.toml\n{WHAT_IT_IS}")
-    with stand_in(HOME, connection) as address, snowflake.kept("lakehouse demo"):
+    with stand_in(HOME, connection) as address, snowflake.reuse_sessions("lakehouse demo"):
         with snowflake.session(connection) as session:
             load(session, source, features := _features())
         print(f"   {address}: {len(features):,} rows of {LAKE}/features/games are in its table {source}")

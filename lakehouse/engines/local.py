@@ -87,8 +87,10 @@ def _has_failed(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def cores() -> int:
-    """The number of tasks that run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: those of the machine, less by a container's quota or by affinity."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging: Staging, model_path: str) -> int:

@@ -141,7 +141,7 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.driver.memory": "2g",
         "spark.local.dir": str(scratch.home()),
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": str(os.cpu_count() or 2),
+        "spark.sql.shuffle.partitions": str(local_cores()),
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         **quiet.settings(),

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.errors import ConfigError, LakehouseError, Unavailable
+from lakehouse.errors import ConfigError, LakehouseError, Unavailable, nearest
 from lakehouse.models.loading import QUIET, environment
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_KEYS = "model.tracking_uri and model.registry_uri"
+_SET = "set model.tracking_uri, MLFLOW_TRACKING_URI or, for init, --tracking-uri"
 _STORES = ("botocore.", "boto3.", "azure.", "google.", "requests.", "urllib3.", "sqlalchemy.")
 _LOGINS = {
     "mlflow": "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
@@ -41,7 +43,11 @@ def connected(config: ModelConfig) -> Iterator[Any]:
         for uri in (tracking, registry):
             file = uri.removeprefix("sqlite:///")
             if uri.startswith("sqlite:///") and not Path(file).exists():
-                raise ConfigError(f"MLflow: there is no database {file!r} ({uri}); set model.tracking_uri")
+                near = nearest(Path(file).name, [found.name for found in Path(file).absolute().parent.glob("*.db")])
+                near = f", {near}" if near.startswith("did") else ""
+                raise ConfigError(f"MLflow: there is no database {file!r} ({uri}){near}; {_SET}")
+            if "://" not in uri and Path(uri).is_file():
+                raise ConfigError(f"MLflow: {uri} is a file: if it is MLflow's database write sqlite:///{uri}; {_SET}")
         with telling(f"MLflow at {_shown(tracking)}"):
             client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=registry)
         yield client
@@ -86,12 +92,18 @@ def told(error: Exception, what: str) -> LakehouseError | None:
     if status == 404 or isinstance(error, FileNotFoundError):
         return ConfigError(f"{what}: not found: {said}")
     if status == 400 or "maintenance mode" in said:
-        return ConfigError(f"{what}: {said}; see model.tracking_uri and model.registry_uri")
+        return ConfigError(f"{what}: {said}; see {_KEYS}")
     if isinstance(error, NotADirectoryError | IsADirectoryError):
         return ConfigError(f"{what}: {said}")
     if "timeout" in f"{type(error).__name__} {said}".lower() or "timed out" in said:
         return Unavailable(f"{what}: no answer in time: {said}")
-    return Unavailable(f"{what} can't be reached: {said}")
+    return Unavailable(f"{what} can't be reached: {_cause(said)}; if it is up, see {_KEYS}")
+
+
+def _cause(said: str) -> str:
+    """What a client's chain of failed attempts says in the end, such as `[Errno 111] Connection refused`."""
+    found = re.findall(r"\[Errno -?\d+\] [^'\")]+", said) if "Max retries" in said else []
+    return f"{said.partition(' failed with exception')[0]}: {found[-1].strip()}" if found else said
 
 
 def status_of(error: Exception) -> int | None:

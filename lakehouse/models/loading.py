@@ -71,7 +71,7 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
     with environment({"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true", **QUIET}):  # the policy has decided
         try:
             loaded = mlflow.pyfunc.load_model(path)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelRefused(f"the model can't be loaded here: {type(error).__name__}: {error}") from error
     if loaded.metadata.signature is not None:
         # The inputs are held to the signature already, exactly; MLflow's own look at them refuses nulls that it allows.

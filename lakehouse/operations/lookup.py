@@ -12,13 +12,14 @@ from lakehouse.errors import Blocked, NotReady, Partial, Unavailable
 from lakehouse.planning import naming
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
-from lakehouse.runs.publication import Result, from_record
+from lakehouse.runs.results import Result, from_record
 from lakehouse.sinks.target import place
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
 _CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
+"""The exit code of a run by its record."""
 
 
 def status(job: Job) -> tuple[Result, int]:

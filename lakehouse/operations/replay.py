@@ -23,4 +23,4 @@ def replay(job: Job, record: Mapping[str, Any], request: Request, *, current_mod
     if pinned and not current_model:
         uri = f"models:/{record['model_name']}/{record['model_version']}"
         job = job.model_copy(update={"model": job.model.model_copy(update={"uri": uri})})
-    return score(job, replace(request, replays=record))
+    return score(job, replace(request, replays=record, current_model=current_model))

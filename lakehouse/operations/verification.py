@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lakehouse import connectors
 from lakehouse.connectors import delta, digest, snowflake
 from lakehouse.connectors.digest import Digest, differences
 from lakehouse.connectors.snowflake import Table, folded, having
 from lakehouse.engines import catalog
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.planning.naming import systems_of
 from lakehouse.sinks.delta.history import inside
 from lakehouse.sinks.slices import slice_texts, slice_types
 from lakehouse.sinks.target import place, slice_name
@@ -33,7 +35,10 @@ def verified(job: Job) -> dict[str, Digest]:
     Columns are those of the Delta table, compared with those of the same names in Snowflake. Raises Blocked, naming
     the columns, where the rows differ, ConfigError where there are not both tables.
     """
-    with snowflake.kept(f"lakehouse job={job.job} verify"), catalog.placed(job) as at_places:
+    with (
+        connectors.reuse_sessions(systems_of(job), f"lakehouse job={job.job} verify"),
+        catalog.placed(job) as at_places,
+    ):
         return _verified(at_places)
 
 

@@ -39,7 +39,8 @@ Say = Callable[[str, Mapping[str, Any]], None]
 class Request:
     """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
 
-    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for; `current_model`
+    lets the model be another than that run's.
     """
 
     engine: str
@@ -50,6 +51,7 @@ class Request:
     say: Say = lambda event, values: None
     watch: Watch | None = None
     replays: Mapping[str, Any] | None = None
+    current_model: bool = False
 
     def warn(self, message: str) -> None:
         """Tell of something that does not stop the run."""
@@ -192,7 +194,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     read = {f.column.lower() for f in features}
     if clash := sorted(name for name in job.slice if name.lower() in read):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
-    if request.replays is not None:
+    if request.replays is not None and not request.current_model:
         _require_same_model(fetched, request.replays)
     standing = _standing(job, _fingerprint(job, pinned, fetched, suites), request)
     first, aside = standing[0].target, quarantine_of(job)
@@ -213,7 +215,7 @@ def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> Non
     if same and fetched.digest != record["model_digest"]:
         raise ConfigError(
             f"{fetched.uri} has other bytes (sha256:{fetched.digest[:8]}…) than when run {record['run_id']} used it "
-            f"(sha256:{record['model_digest'][:8]}…): score again instead of replaying"
+            f"(sha256:{record['model_digest'][:8]}…): score again, or replay with --current-model"
         )
 
 

@@ -23,9 +23,10 @@ from lakehouse.connectors import delta, snowflake
 from lakehouse.errors import ConfigError
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
-from lakehouse.runs import drift, ledger
+from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, Moved
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
+from lakehouse.scoring import files
 from lakehouse.scoring.staging import Staging
 from lakehouse.sinks.target import place
 from lakehouse.storage import Location, content, locate, remove, write_durably
@@ -98,7 +99,7 @@ def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
     names = [*staging.quarantine_schema.names[: staging.quarantine_schema.get_field_index(REASONS)], REASONS]
     for file in tally.quarantined_files:
         if len(rows) < SAMPLES:
-            rows += delta.head(staging.quarantine_root, file["path"], names, SAMPLES - len(rows))
+            rows += files.head(staging.quarantine_root, file["path"], names, SAMPLES - len(rows))
     return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
@@ -173,7 +174,7 @@ def finish(state: Location, record: Mapping[str, Any]) -> None:
     for name, table in (("metrics", metrics), ("profiles", profiles)):
         if table.num_rows:
             batch = table.combine_chunks().to_batches()[0]
-            ledger.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
+            tables.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
     remove(_at(state, record["run_id"], _BINS))
 
 

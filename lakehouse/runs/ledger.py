@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.connectors import delta
-from lakehouse.errors import ConfigError, nearest
+from lakehouse.errors import ConfigError
+from lakehouse.runs import tables
 from lakehouse.schemas import TIMESTAMP
-from lakehouse.scoring.files import Files
 from lakehouse.sinks.target import Target
 from lakehouse.storage import Location, content, remove, tree, write_durably
 
@@ -59,8 +58,6 @@ RUNS = pa.schema(
 OTHERS = 50
 """Intents of other slices that one run looks at."""
 _JSON = ("sinks", "checks", "seconds")
-_LOG = {"delta.checkpointInterval": "10"}
-"""A run makes small commits, and each opening of a log reads every commit since its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -148,52 +145,17 @@ def close(state: Location, intent: Intent) -> None:
 def record(state: Location, row: Mapping[str, Any]) -> None:
     """Append a run's record, once a run, whoever else records it at the same time.
 
-    Raises delta.Conflict when the table stays too busy.
+    Raises tables.Conflict when the table stays too busy.
     """
     plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
-    append(state.join("runs"), pa.RecordBatch.from_pylist([plain], schema=RUNS), f"ledger/{row['run_id']}", "Runs")
-
-
-def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> None:
-    """Append rows to a table of the state folder, which is created where it is not there; once under this name.
-
-    Raises delta.Conflict when the table stays too busy.
-    """
-    file = Files("record", 0, location, rows.schema, "records")
-    attempt = 0
-    while True:
-        try:
-            snapshot = delta.open_table(location)
-            if snapshot is None:
-                about = f"{what} of lakehouse score"
-                snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
-            if snapshot.transaction(once) is not None:
-                return
-            if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
-                snapshot = delta.add_columns(snapshot, missing, {})
-            if not file.done:
-                try:
-                    file.write(rows)
-                    file.close()
-                finally:
-                    file.abandon()
-            adds = [delta.Add(done["path"], done["bytes"], done["detail"]) for done in file.done]
-            delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions={once: 1}, metadata={})
-            return
-        except delta.Conflict:
-            attempt += 1
-            if attempt == delta.ATTEMPTS:
-                raise
-            delta.pause(attempt)
+    tables.append(
+        state.join("runs"), pa.RecordBatch.from_pylist([plain], schema=RUNS), f"ledger/{row['run_id']}", "Runs"
+    )
 
 
 def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, Any]]:
     """The job's recorded runs, newest first."""
-    snapshot = delta.open_table(state.join("runs"))
-    if snapshot is None:
-        return []
-    names = [name for name in RUNS.names if name in snapshot.schema.names]
-    rows = delta.rows_of(snapshot, names, snapshot.files()).to_pylist()
+    rows = tables.rows(state.join("runs"), RUNS.names)
     mine = [r for r in rows if r["job"] == job and date in (None, r["date"])]
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
@@ -217,11 +179,16 @@ def chosen(records: Sequence[dict[str, Any]], job: str, run: str | None = None) 
     known = {str(row["run_id"]): row for row in records}
     found = [run] if run in known else [name for name in known if run and name.startswith(run)]
     if not found:
-        raise ConfigError(f"--run: {job} has no run {run!r} on record, {nearest(run, known)}")
+        raise ConfigError(f"--run: {job} has no run {run!r} on record; its newest runs:{_listed(records)}")
     if len(found) > 1:
-        some = [f"{r['run_id']}  {r['date'] or ''} {r['status']}" for name in found[:10] if (r := known[name])]
-        raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:\n  " + "\n  ".join(some))
+        same = _listed([known[name] for name in found])
+        raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:{same}")
     return known[found[0]]
+
+
+def _listed(records: Sequence[Mapping[str, Any]]) -> str:
+    """At most ten of the runs, a line each."""
+    return "".join(f"\n  {row['run_id']}  {row['date'] or ''} {row['status']}" for row in records[:10])
 
 
 def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:

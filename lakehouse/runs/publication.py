@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
 from lakehouse.checks import Tally, Verdict
-from lakehouse.connectors.delta import Add
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.prepare import Prepared, comments
 from lakehouse.runs import evidence, lease, ledger
 from lakehouse.runs.ledger import Intent
+from lakehouse.runs.results import Result, from_record
 from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, Unseen, place
 from lakehouse.storage import Location, locate, remove
 
@@ -24,31 +23,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.config import Job
-
-
-"""The exit code of a run by its record."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The outcome of a run, as `--json` prints it. `plan` only on a dry run."""
-
-    status: str
-    run_id: str
-    job: str
-    date: str | None
-    rows_read: int = 0
-    rows_scored: int = 0
-    rows_quarantined: int = 0
-    model: Mapping[str, Any] | None = None
-    input: Mapping[str, Any] | None = None
-    sinks: tuple[Mapping[str, Any], ...] = ()
-    checks: Mapping[str, Any] | None = None
-    seconds: Mapping[str, float] | None = None
-    carrier: str | None = None
-    engine: str | None = None
-    message: str | None = None
-    plan: Mapping[str, Any] | None = None
 
 
 def intend(
@@ -87,7 +61,6 @@ def intend(
 
 
 def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> Target:
-    adds = tuple(Add(f["path"], f["bytes"], f["detail"]) for f in files)
     metadata = {
         "job": plan.job.job,
         "slice": dict(target.slice),
@@ -100,7 +73,7 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
         "fingerprint": target.fingerprint,
         "rows": rows,
     }
-    return replace(target, files=adds, rows=rows, metadata=metadata)
+    return target.with_files(files, rows, metadata)
 
 
 def carry_out(intent: Intent, state: Location, request: Request) -> Result:
@@ -281,27 +254,3 @@ def _at_it(intent: Intent) -> bool:
     """Whether the intent's own run still works on it."""
     run = intent.run_id
     return any(lease.alive(target.root, {run: lease.read(target.root, run)}) for target in intent.targets)
-
-
-def from_record(record: Mapping[str, Any]) -> Result:
-    """A run's record as a result."""
-    return Result(
-        status=record["status"],
-        run_id=record["run_id"],
-        job=record["job"],
-        date=record["date"],
-        rows_read=record["rows_read"],
-        rows_scored=record["rows_scored"],
-        rows_quarantined=record["rows_quarantined"],
-        model={
-            "name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"],
-        },
-        input={"table": record["input_table"], "version": record["input_version"]}
-        | ({"query_id": record["input_query"]} if record.get("input_query") else {}),
-        sinks=tuple(record["sinks"]),
-        checks=record["checks"],
-        seconds=record["seconds"],
-        carrier=record["carrier"],
-        engine=record["engine"],
-        message=record["message"],
-    )  # fmt: skip

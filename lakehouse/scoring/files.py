@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,3 +142,13 @@ def _repeated(kind: pa.DataType, value: Any, rows: int) -> pa.Array:
     if pa.types.is_string(kind) and value is not None:
         return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], kind))
     return pa.nulls(rows, _repeated_type(kind)) if value is None else pa.repeat(pa.scalar(value, kind), rows)
+
+
+def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
+    """The first rows of one Parquet file, as mappings by column."""
+    with pq.ParquetFile(
+        f"{location.path}/{path}", filesystem=location.filesystem(), coerce_int96_timestamp_unit="us"
+    ) as file:
+        for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
+            return list(batch.to_pylist())
+    return []

@@ -16,6 +16,8 @@ from lakehouse.scoring.isolation import isolate
 from lakehouse.scoring.reasons import Broken
 
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_EXACT = 2**53
+"""Up to here every whole number is a double."""
 _SHOWN = 100
 """Characters of a value that doesn't fit."""
 
@@ -36,8 +38,9 @@ def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[l
 
     Takes what MLflow models answer with: a 1-D or 2-D array, dense or sparse, a Series, a DataFrame, a list, also of
     records, a dict of arrays, and for one row what it squeezed of these. Raises ModelRefused for another number of
-    rows, and for a part that is not there.
+    rows, for rows in another order by their index, and for a part that is not there.
     """
+    _require_order(answer, rows)
     broken: list[Broken] = []
     arrays = [_read_output(answer, rows, output, broken) for output in outputs]
     return arrays, broken
@@ -63,17 +66,39 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
     return pc.if_else(pc.is_nan(array), None, above) if pa.types.is_floating(array.type) else above
 
 
+def _require_order(answer: Any, rows: int) -> None:
+    """Refuse a frame whose index says that its rows are in another order than those that the model was given."""
+    if not isinstance(answer, (pd.DataFrame, pd.Series)) or isinstance(answer.index, pd.RangeIndex):
+        return
+    index = answer.index.to_numpy()
+    if len(index) != rows or index.dtype.kind not in "iu":
+        return
+    order = np.arange(rows)
+    if not np.array_equal(index, order) and np.array_equal(np.sort(index), order):
+        raise ModelRefused(
+            "the model answers with the rows in another order than it was given them, by the index of its answer: let "
+            "it answer in their order (answer.sort_index()), or with reset_index(drop=True) if the index means nothing"
+        )
+
+
 def _rows_of(answer: Any, rows: int) -> Any:
     """The answer with a row for each row: sparse ones dense, and that to a single row as it was before a squeeze."""
     if hasattr(answer, "toarray"):  # scipy's sparse matrices and arrays
         return answer.toarray()
-    if isinstance(answer, (pa.ChunkedArray, tuple)):
-        return answer.combine_chunks() if isinstance(answer, pa.ChunkedArray) else list(answer)
+    if isinstance(answer, pa.ChunkedArray):
+        return answer.combine_chunks()
+    if isinstance(answer, tuple):
+        if any(isinstance(part, (np.ndarray, pd.Series)) for part in answer):
+            raise ModelRefused(
+                f"the model answers with a tuple of {len(answer)} arrays, which may be rows or columns: let it answer "
+                "with a dict of arrays, a name for each, or with one array"
+            )
+        return list(answer)
     if rows != 1 or isinstance(answer, Mapping):
         return answer
     if answer is None or isinstance(answer, (str, bytes)) or np.isscalar(answer):
         return [answer]
-    if isinstance(answer, np.ndarray) and answer.ndim < 2 and answer.size != 1:
+    if isinstance(answer, np.ndarray) and answer.ndim < 2 and answer.size > 1:
         return answer.reshape(1, -1)
     return answer.reshape(1) if isinstance(answer, np.ndarray) and answer.ndim == 0 else answer
 
@@ -82,12 +107,14 @@ def _part(answer: Any, output: Output, rows: int) -> Any:
     part = output.part
     if isinstance(answer, pd.DataFrame):
         if part == "*":
-            return answer.iloc[:, 0] if answer.shape[1] == 1 else answer.to_numpy()
+            return answer.iloc[:, 0] if answer.shape[1] == 1 else _matrix(answer)
         names = list(answer.columns)
         if isinstance(part, int) and part < len(names):  # a place, whatever the columns are called
             return answer.iloc[:, part]
         return answer.iloc[:, names.index(part)] if part in names else _absent(output, names, len(answer))
     if isinstance(answer, Mapping):
+        if part == "*" and len(answer) == 1 and part not in answer:  # as of a frame with one column
+            return next(iter(answer.values()))
         return answer[part] if part in answer else _absent(output, list(answer), rows)
     if isinstance(answer, list) and answer:
         if isinstance(part, str) and part != "*" and all(isinstance(row, Mapping) for row in answer):
@@ -107,6 +134,15 @@ def _part(answer: Any, output: Output, rows: int) -> Any:
     return _column(answer, part, output)
 
 
+def _matrix(frame: pd.DataFrame) -> Any:
+    """The frame's rows as one array; as lists of its values where numbers of several types would change by that."""
+    matrix = frame.to_numpy()
+    wide = [column for name in range(frame.shape[1]) if (column := frame.iloc[:, name]).dtype.kind in "iu"]
+    if matrix.dtype.kind == "f" and any(((column > _EXACT) | (column < -_EXACT)).any() for column in wide):
+        return frame.astype(object).to_numpy().tolist()
+    return matrix
+
+
 def _field(records: Sequence[Mapping[Any, Any]], output: Output) -> list[Any]:
     if not any(output.part in record for record in records):
         return _absent(output, list(dict.fromkeys(name for record in records for name in record)), len(records))
@@ -122,6 +158,8 @@ def _absent(output: Output, known: Sequence[Any], rows: int) -> list[Any]:
 
 def _column(answer: Any, part: int, output: Output) -> Any:
     matrix: Any = answer
+    if isinstance(answer, list) and all(isinstance(row, (list, tuple)) for row in answer):
+        return _column_of_rows(answer, part, output)
     if not isinstance(answer, np.ma.MaskedArray):
         try:
             matrix = np.asarray(answer)
@@ -133,6 +171,16 @@ def _column(answer: Any, part: int, output: Output) -> Any:
     if part >= width:
         raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {width}")
     return matrix[:, part] if matrix.ndim > 1 else answer
+
+
+def _column_of_rows(rows: Sequence[Sequence[Any]], part: int, output: Output) -> list[Any]:
+    """A column of rows that may be of several types: as an array they would all become of one."""
+    widths = {len(row) for row in rows}
+    if len(widths) > 1:
+        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's rows differ in length")
+    if part >= min(widths):
+        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {min(widths)}")
+    return [row[part] for row in rows]
 
 
 def _fitted(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
@@ -181,11 +229,16 @@ def _arrow(values: Any) -> pa.Array:
     if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
         flat = values.reshape(len(values), -1)
         offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]
-        return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(flat).ravel()))
+        hidden = np.ma.getmaskarray(flat).ravel() if isinstance(flat, np.ma.MaskedArray) else None
+        return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(flat).ravel(), mask=hidden))
     if isinstance(values, (np.ndarray, list)):
         plain = values.tolist() if isinstance(values, np.ndarray) and values.dtype == object else values
         try:
             return pa.array(plain, from_pandas=False)  # NaN is a value here, not a missing one
+        except pa.ArrowException:
+            plain = [None if value is pd.NA or value is pd.NaT else value for value in plain]
+        try:
+            return pa.array(plain, from_pandas=False)
         except pa.ArrowException:
             return pa.array(plain, from_pandas=True)  # but among texts and the like it can only mean a missing one
     array = pa.array(values, from_pandas=False)
@@ -202,7 +255,7 @@ def _fit(array: pa.Array, wanted: pa.DataType | None) -> pa.Array:
     if pa.types.is_floating(array.type) and pa.types.is_integer(wanted):
         array = pc.if_else(pc.is_nan(array), None, array)  # how numbers say that one is missing among integers
     if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(array.type) and array.type.unit == "ns":
-        return array.cast(wanted, safe=False)  # cut to microseconds: no table holds finer times
+        return pc.floor_temporal(array, unit="microsecond").cast(wanted)  # no table holds finer times
     return array.cast(wanted, safe=True)
 
 

@@ -304,12 +304,17 @@ def _said(error: Exception) -> str:
 
 
 def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring) -> Any:
-    """The model's answer, or the exception it raises; returned, so that no later one is chained to it."""
+    """The model's answer, or the exception it raises; returned, so that no later one is chained to it.
+
+    A model that calls `sys.exit` would end the run without a word: that is an exception of its as any other.
+    """
     frame = model_input(batch, scoring)
     try:
         return predict(frame)
     except Exception as error:
         return error
+    except SystemExit as stop:
+        return RuntimeError(f"the model ends the process: SystemExit({stop.code!r})").with_traceback(stop.__traceback__)
 
 
 def told(error: BaseException) -> str:

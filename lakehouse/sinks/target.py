@@ -98,6 +98,11 @@ class Target:
     def with_schema(self, schema: pa.Schema) -> Target:
         return replace(self, columns=base64.b64encode(schema.remove_metadata().serialize()).decode())
 
+    def with_files(self, files: Iterable[Mapping[str, Any]], rows: int, metadata: Mapping[str, Any]) -> Target:
+        """The target with the files that a manifest lists, their rows, and what the commit says of the run."""
+        adds = tuple(delta.Add(file["path"], file["bytes"], file["detail"]) for file in files)
+        return replace(self, files=adds, rows=rows, metadata=metadata)
+
     def said(self, run: str) -> dict[str, Any]:
         """What the run's commit says of itself, as `version_of` finds it again."""
         return {"lakehouse_run": run, **self.metadata}

@@ -8,6 +8,7 @@ of them can do.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
@@ -45,6 +46,8 @@ def _on_disk(table: str) -> Location:
     path = unquote(urlsplit(table).path) if table.startswith("file:") else table
     if "\0" in path:
         raise ConfigError(f"{path!r} can't be a path: it holds a null byte")
+    if escape := re.search(r"%[0-9A-Fa-f]{2}", os.path.abspath(path)):
+        raise ConfigError(f"{path}: Delta's readers take {escape[0]} in a path for another character: rename it")
     absolute = os.path.abspath(os.path.expanduser(path))
     return Location(absolute, absolute)
 

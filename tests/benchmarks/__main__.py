@@ -24,7 +24,7 @@ import yaml
 from lakehouse import pipeline
 from lakehouse.config import load_job
 from lakehouse.demo import baseline, data, train
-from lakehouse.engines import runtime
+from lakehouse.engines import local, runtime
 from lakehouse.runs import ledger
 
 DATE = "2026-01-01"
@@ -98,7 +98,7 @@ def main() -> None:
 def compare(rows: int, turns: int) -> None:
     """Both comparisons."""
     print(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {rows:,} rows × 10 doubles"
+        f"{platform.platform()}, {local.cores()} cores, Python {platform.python_version()}, {rows:,} rows × 10 doubles"
     )
     jars = ",".join(str(jar) for jar in runtime.jars())
     score = (sys.executable, "-m", "lakehouse.cli", "score", "job.yaml", "--date", DATE, "--rescore")

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from lakehouse.engines import local
 from tests.benchmarks.__main__ import DATE, in_turns, prepare, process, table
 
 FEATURES = [
@@ -74,7 +75,7 @@ def main() -> None:
         prepare(arguments.rows)
         suites()
         print(
-            f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {arguments.rows:,} rows"
+            f"{platform.platform()}, {local.cores()} cores, Python {platform.python_version()}, {arguments.rows:,} rows"
         )
         for kind in ("local", "spark"):
             rivals = {

@@ -187,7 +187,7 @@ def main() -> None:
         os.environ["SNOWFLAKE_HOME"] = str(server.home(Path(folder), database="BENCH", schema="PUBLIC"))
         prepare(server, arguments.rows)
         print(
-            f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {arguments.rows:,} rows × "
+            f"{platform.platform()}, {local.cores()} cores, Python {platform.python_version()}, {arguments.rows:,} rows × "
             f"{2 + len(data.FLAGS)} columns in parts of {CHUNK_ROWS:,} rows, a stand-in for Snowflake"
         )
         server_share(arguments.rows)

@@ -91,6 +91,8 @@ def _expectation(entry: Any, where: str) -> Expectation:
     severity = entry.get("severity") or "critical"
     if severity not in _SEVERITIES:
         raise ConfigError(f"{where}: severity {severity!r}, {nearest(str(severity), _SEVERITIES)}")
+    if "severity" not in entry and meta.get("severity") in _SEVERITIES and meta["severity"] != severity:
+        raise ConfigError(f"{where}: meta.severity is read by nobody: put severity beside type and kwargs")
     name = meta.get("name") or kind
     if not isinstance(name, str):
         raise ConfigError(f"{where}: meta.name is a text, not {name!r}")

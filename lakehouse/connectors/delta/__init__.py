@@ -10,7 +10,6 @@ from lakehouse.connectors.delta.tables import (
     batches_of,
     commit,
     create_table,
-    head,
     open_table,
     partition_text,
     pause,
@@ -20,5 +19,5 @@ from lakehouse.connectors.delta.tables import (
 
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "batches_of", "commit", "create_table",
-    "head", "open_table", "partition_text", "pause", "read_files", "rows_of",
+    "open_table", "partition_text", "pause", "read_files", "rows_of",
 ]  # fmt: skip

@@ -171,6 +171,8 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
                 f"{shown(location)}: a catalog manages the table's commits (catalogManaged), which is not supported "
                 "yet: name a table whose own log is the truth"
             ) from error
+        if version is not None and (newest := open_table(location)) is not None and newest.version < version:
+            raise ConfigError(f"{shown(location)} has no version {version}, the newest is {newest.version}") from error
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
         raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {_line(error)}") from error
 
@@ -373,13 +375,3 @@ def read_files(root: Location, paths: Sequence[str], columns: Sequence[str]) -> 
 def pause(attempt: int) -> None:
     """Wait before the next attempt of a commit: a random time, longer each time, 3 seconds at most."""
     time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))
-
-
-def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
-    """The first rows of one data file."""
-    with pq.ParquetFile(
-        f"{location.path}/{path}", filesystem=location.filesystem(), coerce_int96_timestamp_unit="us"
-    ) as file:
-        for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
-            return list(batch.to_pylist())
-    return []

@@ -63,7 +63,7 @@ _KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
-def kept(tag: str) -> Iterator[None]:
+def reuse_sessions(tag: str) -> Iterator[None]:
     """While the block runs, this thread's sessions carry the tag and are used again instead of being closed."""
     if _KEPT.get() is not None:
         yield

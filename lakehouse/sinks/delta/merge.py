@@ -6,7 +6,6 @@ columns. Every row that no staged row replaces stays as it was, byte for byte in
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.connectors import delta
+from lakehouse.engines import local
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.staging import folder_of
 from lakehouse.sinks.delta.history import inside
@@ -43,7 +43,7 @@ def rewrite(
     bounds = {k: pc.min_max(staged[k]).as_py() for k in ruled}
     files = [f for f in inside(snapshot, target.slice, target.keys) if _may_hold(f, bounds)]
     new = [f for f in files if f.fingerprint() not in known]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(local.cores()) as pool:
         for file, adds in zip(new, pool.map(lambda f: _others(snapshot, f, staged, target, run), new), strict=True):
             known[file.fingerprint()] = adds
     removes = [f for f in files if known[f.fingerprint()] is not None]

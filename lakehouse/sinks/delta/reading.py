@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lakehouse.connectors import delta
 from lakehouse.engines.catalog import is_name
+from lakehouse.scoring import files
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
@@ -42,5 +43,5 @@ def preview(
         return [], []
     mine = [f for f in mine if f.relative.startswith(f"run-{run}/")] or mine
     names = chosen(snapshot.schema.names)
-    rows = delta.head(snapshot.location, mine[0].relative, names, limit)
+    rows = files.head(snapshot.location, mine[0].relative, names, limit)
     return names, [[row.get(name) for name in names] for row in rows]

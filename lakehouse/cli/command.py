@@ -1,0 +1,177 @@
+"""What all commands have in common: `guarded` runs one, shows its answer, and reports whatever ends it early."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from lakehouse.cli.stopping import heed_terminate, stopped
+from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.pipeline import Result
+    from lakehouse.storage import Location
+
+_JAVA_STACK = re.compile(r"^\s*(?:at [\w.$/<>]+\([^)]*\)|\.\.\. \d+ more)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has to say once its work is done.
+
+    `content` is printed as JSON with --json, indented by `indent`; otherwise people see what `text` returns, which is
+    called only then. `notes` are lines for people that come before the text, with --json on stderr. `code` is the exit
+    code.
+    """
+
+    content: Any = None
+    text: Callable[[], str] | None = None
+    notes: Sequence[str] = ()
+    code: int = 0
+    indent: int | None = None
+
+
+@dataclass
+class Attempt:
+    """What is known so far of the run that a command is about, for the JSON object that it leaves however it ends.
+
+    `run_id` is empty where the command starts no run; `outcome` is there once the run has ended; `copy` is a file to
+    which the object is written too.
+    """
+
+    conf: str
+    date: str | None
+    engine: str | None
+    run_id: str = ""
+    job: Job | None = None
+    outcome: Result | None = None
+    copy: Location | None = None
+
+
+def guarded(function: Callable[..., Answer]) -> Callable[..., None]:
+    """Make a command of a function that returns an Answer.
+
+    The command begins in the folder of --project-dir and shows the answer. An error, Ctrl-C or SIGTERM becomes one
+    message on stderr, the JSON object and the exit code. A function whose first parameter is an Attempt is given one,
+    and says in it what it finds out about its run: the JSON object of a failure is then that of a run.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    parameters = list(signature.parameters.values())
+    about_a_run = bool(parameters) and parameters[0].annotation is Attempt
+
+    @functools.wraps(function)
+    def command(**options: Any) -> None:
+        as_json = bool(options.get("as_json"))
+        attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
+        heed_terminate()
+        try:
+            _enter(options.get("project_dir"))
+            answer = function(attempt, **options) if about_a_run else function(**options)
+        except Exception as error:
+            _fail(error, attempt, as_json)
+        except KeyboardInterrupt as stop:
+            _fail(stopped(stop, _stands(attempt)), attempt, as_json)
+        _show(answer, attempt, as_json)
+
+    command.__signature__ = signature.replace(parameters=parameters[about_a_run:])  # type: ignore[attr-defined]  # typer reads it
+    return command
+
+
+def content_of(result: Result) -> dict[str, Any]:
+    """A result as the JSON object; the plan is part of it only after a dry run."""
+    return {name: value for name, value in asdict(result).items() if name != "plan" or value is not None}
+
+
+def _enter(folder: str | None) -> None:
+    try:
+        if folder is not None:
+            os.chdir(folder)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--project-dir {folder}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _show(answer: Answer, attempt: Attempt | None, as_json: bool) -> None:
+    _emit(answer.content, attempt, as_json, answer.indent)
+    for note in answer.notes:
+        typer.echo(note, err=as_json)
+    if answer.text is not None and not as_json:
+        typer.echo(answer.text())
+    raise typer.Exit(answer.code)
+
+
+def _fail(error: Exception, attempt: Attempt | None, as_json: bool) -> NoReturn:
+    """Report an error and leave with its exit code; a defect with its traceback, all with theirs by LAKEHOUSE_DEBUG."""
+    from lakehouse.engines.quiet import debugging
+
+    ours, debug = _ours(error), debugging()
+    content = _ended(error, attempt) if attempt else {"status": "failed", "message": _message(error)}
+    if ours is None or debug:
+        text = "".join(traceback.format_exception(error))
+        typer.echo(text if debug else _JAVA_STACK.sub("", text), err=True, nl=False)
+    if ours is not None:
+        typer.echo(f"{content['status'].replace('_', ' ')}: {ours}", err=True)
+    _emit(content, attempt, as_json)
+    raise typer.Exit(ours.exit_code if ours is not None else 1) from None
+
+
+def _stands(attempt: Attempt | None) -> str:
+    """What a stop leaves of a run, as far as its command knows."""
+    if attempt is None or not attempt.run_id:
+        return ""
+    ended = attempt.outcome
+    return "nothing of this run was published" if ended is None else f"the run was {ended.status} before"
+
+
+def _ended(error: Exception, attempt: Attempt) -> dict[str, Any]:
+    """The object of a run that ended with an error: the run's own result where there is one.
+
+    The error's own result may be that of an earlier run, which this one was about to finish: that is left out.
+    """
+    from lakehouse.pipeline import Result
+
+    outcome = attempt.outcome
+    found = outcome or getattr(error, "result", None)
+    status = error.status if isinstance(error, LakehouseError) else "failed"
+    name = attempt.job.job if attempt.job else Path(attempt.conf).stem
+    own = found if isinstance(found, Result) and (found is outcome or found.run_id == attempt.run_id) else None
+    base = own or Result(status, attempt.run_id, name, attempt.date, engine=attempt.engine)
+    return content_of(replace(base, message=_message(error)))
+
+
+def _message(error: Exception) -> str:
+    ours = _ours(error)
+    return str(ours) if ours is not None else f"{type(error).__name__}: {error}"
+
+
+def _ours(error: Exception) -> LakehouseError | None:
+    """The error as one that a person can put right; None for a defect."""
+    return error if isinstance(error, LakehouseError) else of_the_machine(error)
+
+
+def _emit(content: Any, attempt: Attempt | None, as_json: bool, indent: int | None = None) -> None:
+    """Print the object where it is asked for, and write it to the attempt's copy; where that fails the run stands."""
+    copy = attempt.copy if attempt else None
+    if not as_json and copy is None:
+        return
+    text = json.dumps(content, default=str, indent=indent)
+    if as_json:
+        typer.echo(text)
+    if copy is None:
+        return
+    from lakehouse.storage import shown, write_durably
+
+    try:
+        write_durably(copy, text.encode() + b"\n")
+    except (LakehouseError, OSError) as error:
+        typer.echo(f"warning: --result {shown(copy)} can't be written: {error}", err=True)

@@ -1,0 +1,155 @@
+"""Commands that look at runs and tables and change neither: status, runs, report, quarantine, sql."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakehouse.cli import jobs
+from lakehouse.cli.command import Answer, Attempt, content_of
+from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
+from lakehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.storage import Location
+
+
+def status(
+    attempt: Attempt,
+    conf: Conf,
+    date: Date = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
+    from lakehouse.engines import catalog
+    from lakehouse.operations import lookup
+    from lakehouse.views import terminal
+
+    day = attempt.date = date or next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
+    job = attempt.job = jobs.load(conf, day, target, overrides)
+    with catalog.placed(job) as at_places:
+        outcome, code = lookup.status(at_places)
+
+    def text() -> str:
+        command = jobs.command_line(
+            ["score", conf], date=day, target=target, overrides=overrides, engine=outcome.engine,
+            project_dir=project_dir,
+        )  # fmt: skip
+        said = terminal.outcome(job, outcome, jobs.again(command))
+        return f"{said}\n{outcome.message}" if outcome.message else said
+
+    return Answer(content_of(outcome), text, code=code)
+
+
+def runs(
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    limit: int = 20,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
+    from lakehouse.views import terminal
+
+    rows = [row for _, row in jobs.records(conf, target, overrides)][:limit]
+    return Answer(rows, lambda: terminal.runs_text(rows), indent=1)
+
+
+def report(
+    conf: Conf,
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="default: the job's newest run")] = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write the page to this file, and open nothing")] = None,
+    gx: Annotated[
+        Path | None,
+        typer.Option("--gx", help="write Great Expectations' own results and pages, a suite each, to this folder"),
+    ] = None,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Open the page about a run: verdict, rows, rules, drift, versions and timings."""
+    import tempfile
+    import webbrowser
+
+    from lakehouse.engines import catalog
+    from lakehouse.runs import evidence
+
+    job, record = jobs.record_of(conf, target, overrides, run)
+    with catalog.placed(job) as at_places:
+        if gx is not None:
+            return _write_native(gx, *evidence.native_pages(at_places, record["run_id"]))
+        run_id, page = evidence.page(at_places, record["run_id"])
+    path = out or Path(tempfile.gettempdir(), f"lakehouse-{run_id}.html")
+    path.write_bytes(page)
+    if out is None and sys.stdout.isatty():
+        webbrowser.open(path.resolve().as_uri())
+    return Answer(text=lambda: f"{path}: the page of run {run_id}")
+
+
+def _write_native(folder: Path, run_id: str, pages: Mapping[str, tuple[Any, str]]) -> Answer:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suite, (result, page) in pages.items():
+        (folder / f"{suite}.json").write_text(json.dumps(result, indent=1))
+        (folder / f"{suite}.html").write_text(page)
+    suites = ", ".join(pages) or "it had no suites"
+    return Answer(text=lambda: f"{folder}: Great Expectations' results of run {run_id}: {suites}")
+
+
+def quarantine(
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="with rows of superseded runs, and of those without a record")
+    ] = False,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Count the job's quarantined rows by run and reason."""
+    from lakehouse.engines import catalog
+    from lakehouse.operations import dated
+    from lakehouse.planning import naming
+    from lakehouse.runs import evidence
+    from lakehouse.views import terminal
+
+    found: list[dict[str, Any]] = []
+    states: list[Location] = []
+
+    def load(day: str) -> Job:
+        return jobs.load(conf, day, target, overrides)
+
+    for job in dated.with_states(load):
+        with catalog.placed(job) as at_places:
+            states.append(naming.state_of(at_places))
+    for job in dated.with_quarantines(load):
+        with catalog.placed(job) as at_places:
+            found += evidence.quarantined(at_places, every=every, states=states)
+    return Answer(found, lambda: terminal.quarantine_text(found), indent=1)
+
+
+def sql(
+    dialect: Annotated[str, typer.Argument(metavar="DIALECT", help="athena, duckdb, snowflake or spark")],
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Print SQL: how to read the job's tables there, and views: current scores, history, changes, runs, quarantine."""
+    from lakehouse.views import sql
+    from lakehouse.views.sql import dialects
+
+    if conf in dialects.names() and dialect not in dialects.names():
+        swapped = jobs.command_line(["sql", conf, dialect], target=target, overrides=overrides, project_dir=project_dir)
+        raise ConfigError(f"the dialect comes first: {swapped}")
+    text = sql.written(jobs.undated(conf, target, overrides), dialect)
+    return Answer(text=lambda: text.removesuffix("\n"))

@@ -1,0 +1,73 @@
+"""The job that a command line names: loaded, with the records of its runs, and as a command line again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+
+def load(conf: str, date: str | None, target: str | None, overrides: list[str] | None) -> Job:
+    """Read the job file. Raises ConfigError."""
+    from lakehouse.config import load_job
+
+    return load_job(conf, date=date, target=target, overrides=overrides or (), environ=os.environ)
+
+
+def undated(conf: str, target: str | None, overrides: list[str] | None) -> Job:
+    """The job where its date plays no part, as in where its tables are: any will do to fill the file in."""
+    return load(conf, "2000-01-01", target, overrides)
+
+
+def records(conf: str, target: str | None, overrides: list[str] | None) -> list[tuple[Job, dict[str, Any]]]:
+    """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in."""
+    from lakehouse.engines import catalog
+    from lakehouse.operations import dated
+    from lakehouse.planning import naming
+    from lakehouse.runs import ledger
+
+    found = []
+    for job in dated.with_states(lambda day: load(conf, day, target, overrides)):
+        with catalog.placed(job) as at_places:
+            found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
+    return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)
+
+
+def record_of(
+    conf: str, target: str | None, overrides: list[str] | None, run: str | None
+) -> tuple[Job, dict[str, Any]]:
+    """The job and the record of the run of this id, or of the beginning of it; of the newest where none is named.
+
+    Raises ConfigError where there is no such run, or more than one.
+    """
+    from lakehouse.runs import ledger
+
+    found = records(conf, target, overrides)
+    name = found[0][0].job if found else undated(conf, target, overrides).job
+    record = ledger.chosen([row for _, row in found], name, run)
+    return next(job for job, row in found if row is record), record
+
+
+def command_line(
+    words: list[str],
+    *,
+    date: str | None = None,
+    target: str | None = None,
+    overrides: list[str] | None = None,
+    engine: str | None = None,
+    project_dir: str | None = None,
+) -> str:
+    """`lakehouse` with these words and options, ready to be pasted into a shell."""
+    options = [*(["--date", date] if date else []), *(["--target", target] if target else [])]
+    options += [word for override in overrides or () for word in ("--set", override)]
+    options += ["--engine", "local"] if engine == "local" else []
+    options += ["--project-dir", project_dir] if project_dir else []
+    return shlex.join(["lakehouse", *words, *options])
+
+
+def again(command: str) -> str:
+    """The command that runs the same job once more, and what it would say."""
+    return f"{command}     # again: UNCHANGED, same input, model and settings"

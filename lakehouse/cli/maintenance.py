@@ -1,0 +1,33 @@
+"""Commands that keep tables in order: sweep."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from lakehouse.cli import jobs
+from lakehouse.cli.command import Answer
+from lakehouse.cli.options import AsJson, Conf, Overrides, ProjectDir, Target
+
+
+def sweep(
+    conf: Conf,
+    target: Target = None,
+    overrides: Overrides = None,
+    take_away: Annotated[bool, typer.Option("--remove", help="remove what is listed; without it, only list")] = False,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """List, or remove, staged files that no table knows, of runs that are finished or dead."""
+    from lakehouse.engines import catalog
+    from lakehouse.operations import dated, sweep
+    from lakehouse.views import terminal
+
+    every: list[sweep.Leftover] = []
+    for job in dated.with_tables(lambda day: jobs.load(conf, day, target, overrides)):
+        with catalog.placed(job) as at_places:
+            every += sweep.sweep(at_places, take_away=take_away)
+    found = list({(left.table, left.run_id): left for left in every}.values())  # dates may share a table
+    return Answer([asdict(left) for left in found], lambda: terminal.leftovers(found, take_away))

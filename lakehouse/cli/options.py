@@ -1,0 +1,22 @@
+"""Options and arguments that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Conf = Annotated[str, typer.Argument(metavar="CONF", help="the job file, such as conf/games.yaml")]
+Date = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="the run's logical date, {date}")]
+Engine = Annotated[str, typer.Option(help="spark, or local: the same worker without a JVM")]
+Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="overrides of conf/lakehouse.yaml")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as source.version=3")
+]
+ProjectDir = Annotated[
+    str | None,
+    typer.Option(
+        "--project-dir", metavar="DIR", help="relative paths begin in this folder; default: the working directory"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout, everything else on stderr")]

@@ -1,0 +1,118 @@
+"""Commands that run a job: score, and replay of what a run set aside."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from lakehouse.cli import jobs
+from lakehouse.cli.command import Answer, Attempt, content_of
+from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target
+from lakehouse.errors import ConfigError
+
+
+def score(
+    attempt: Attempt,
+    conf: Conf,
+    date: Date = None,
+    engine: Engine = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and touch nothing")] = False,
+    as_json: AsJson = False,
+    result: Annotated[str | None, typer.Option(metavar="URI", help="write the JSON object to this file too")] = None,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="score and publish again although nothing changed")
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="then read the Delta table and the ones in Snowflake, and prove that they hold the same rows",
+        ),
+    ] = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Score what a job file names and publish it, once.
+
+    Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
+    5 outside system unavailable or partial, 6 input not ready, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 a defect.
+    """
+    from lakehouse import pipeline
+    from lakehouse.operations import verification
+    from lakehouse.runs import ledger
+    from lakehouse.storage import locate
+    from lakehouse.views import planned, terminal
+
+    attempt.run_id = pipeline.new_run_id()
+    attempt.copy = locate(result) if result is not None else None
+    _require_engine(engine)
+    job = attempt.job = jobs.load(conf, date, target, overrides)
+    if verify:
+        verification.require_two(job)
+    with terminal.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
+        request = pipeline.Request(engine, ledger.now(), attempt.run_id, rescore, dry_run, say, watch)
+        outcome = attempt.outcome = pipeline.score(job, request)
+    proved = verification.verified(job) if verify and not dry_run else {}
+
+    def text() -> str:
+        if outcome.plan:
+            return planned.plan_text(outcome.plan, planned.terminal_width())
+        command = jobs.command_line(
+            ["score", conf], date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
+        )
+        return terminal.outcome(job, outcome, jobs.again(command))
+
+    notes = []
+    for table, found in proved.items():
+        aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
+        notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
+    return Answer(content_of(outcome), text, notes)
+
+
+def replay(
+    attempt: Attempt,
+    conf: Conf,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="required: the run that set the rows aside, or how its id begins"),
+    ] = None,
+    engine: Engine = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    current_model: Annotated[
+        bool, typer.Option("--current-model", help="with the model that the job names now, not the run's version")
+    ] = False,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Score the rows again that a run set aside, after a fix, and add those that pass to its scores, once.
+
+    Exit codes as of score.
+    """
+    from lakehouse import pipeline
+    from lakehouse.operations.replay import replay as again
+    from lakehouse.runs import ledger
+    from lakehouse.views import terminal
+
+    attempt.run_id = pipeline.new_run_id()
+    _require_engine(engine)
+    if run is None:
+        listing = jobs.command_line(["runs", conf], target=target, overrides=overrides, project_dir=project_dir)
+        raise ConfigError(f"--run is missing: name the run that set the rows aside; see `{listing}`")
+    _, record = jobs.record_of(conf, target, overrides, run)
+    attempt.date = record["date"]
+    job = attempt.job = jobs.load(conf, attempt.date, target, overrides)
+    with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
+        request = pipeline.Request(engine, ledger.now(), attempt.run_id, say=say, watch=watch)
+        outcome = attempt.outcome = again(job, record, request, current_model=current_model)
+    left = f"lakehouse quarantine {shlex.quote(conf)}     # what is left"
+    return Answer(content_of(outcome), lambda: terminal.outcome(job, outcome, left))
+
+
+def _require_engine(engine: str) -> None:
+    if engine not in ("spark", "local"):
+        raise ConfigError(f"--engine: {engine!r} is none: use spark or local")

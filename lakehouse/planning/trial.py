@@ -1,0 +1,265 @@
+"""The model is tried on a few rows: what it answers with decides the types of the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse import checks, models, schemas
+from lakehouse.checks import rules
+from lakehouse.checks.rules import Compiled
+from lakehouse.config.messages import UNQUOTED
+from lakehouse.errors import ConfigError, ModelRefused, NotReady
+from lakehouse.scoring.outputs import Output, read_outputs, settle
+from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, told, try_on
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+Held = Mapping[str, pa.DataType]
+"""The types of the columns that the scored table has already."""
+_FEW = 1_024
+_MOST_BATCHES = 4_096
+"""So many batches of the sample are looked through for rows on which the model does not raise."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What scores the rows, and the columns of the scored table that it makes: keys, kept ones, predictions.
+
+    `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
+    the types are declared or guessed.
+    """
+
+    scoring: Scoring
+    columns: pa.Schema
+    notes: tuple[str, ...] = ()
+    untried: bool = False
+
+
+def scoring_for(job: Job, model: models.Model, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
+    """What `score_batch` needs to score batches of this schema as the job says, with no plan and no table.
+
+    `model`: as `models.fetch` gives it, judged already; it is loaded here. `sample`: a few batches of the schema, on
+    which it is tried; the job's suites are compiled against the schema.
+    Raises ConfigError where the schema lacks what the job or the model names, ModelRefused where the model raises on
+    every row of the sample, NotReady where there is none.
+    """
+    schemas.require_columns(schema, job.keys, "keys", "the input")
+    schemas.require_columns(schema, job.keep, "keep", "the input")
+    inputs = models.features_of(model, job.features, schema, "the input")
+    suites = checks.suites_of(job.checks)
+    on_features = rules.compile_suite(suites.features, schema)
+    return try_model(job, model, inputs, on_features, suites, schema, sample).scoring
+
+
+def try_model(
+    job: Job,
+    model: models.Model,
+    inputs: models.Inputs,
+    on_features: Compiled,
+    suites: checks.Suites,
+    schema: pa.Schema,
+    sample: Iterable[pa.RecordBatch],
+    *,
+    name: str = "the input",
+    constraints: tuple[Constraint, ...] = (),
+    held: Held | None = None,
+    own: Held | None = None,
+    allowed: int | None = None,
+) -> Tried:
+    """Load the model and try it on the sample.
+
+    `held`: the scored table's own types, which decide where the sample leaves a prediction's open; `own`: those of
+    kept columns, where the input stores them in wider ones. `allowed`: see `Scoring`. Raises as `scoring_for`.
+    """  # fmt: skip
+    predictor = models.load(model.path, model.digest, job.model.method, models.frozen(job.model.params))
+    untyped = Scoring(
+        job.keys, job.keep, inputs.features, (), job.features.nulls, inputs.matrix, constraints, on_features,
+    )  # fmt: skip
+    answer = _answer(untyped, sample, predictor, name)
+    outputs, notes = _outputs(job, model, predictor, answer, held or {})
+    kept = [pa.field(c, _own(schemas.loose(schema.field(c).type), (own or {}).get(c))) for c in (*job.keys, *job.keep)]
+    made = [pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs]
+    columns = pa.schema([*kept, *made])
+    # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
+    on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
+    scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
+    return Tried(scoring, columns, tuple(notes), answer is None)
+
+
+def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
+    """The scored table's own type of a column that the quarantine table stores in a wider one."""
+    return held if held is not None and schemas.widens(held, stored) else stored
+
+
+def _answer(
+    scoring: Scoring, sample: Iterable[pa.RecordBatch], predictor: models.Predictor, name: str
+) -> tuple[Any, int] | None:
+    """The model's answer to a few rows of the input; None where no row has a key and every required feature.
+
+    Where the model raises on the first rows, others from further on are tried: bad rows may stand anywhere.
+    Raises ModelRefused where it raises on all of them, NotReady where there are no rows.
+    """
+    looked, refused, error = 0, 0, Exception()
+    for number, batch in enumerate(sample):
+        looked += batch.num_rows
+        if refused and not _looked_at(number):
+            continue
+        answer = try_on(batch, scoring, predictor.predict)
+        if isinstance(answer, Exception):
+            refused, error = refused + 1, answer
+        elif answer is not None:
+            return answer
+        if refused and number >= _MOST_BATCHES:
+            break
+    if not looked:
+        raise NotReady(f"{name}: no row passes source.where: nothing to score, nothing was replaced")
+    if refused:
+        where = f"rows from all over the first {looked:,}" if looked > _FEW else f"{looked:,} rows"
+        raise ModelRefused(f"the model raises on every row it was tried on ({where}):\n{told(error)}")
+    return None
+
+
+def _looked_at(number: int) -> bool:
+    """Whether a batch of the sample is tried where earlier ones failed: the first ones, then ever fewer."""
+    return number < 4 or number & (number - 1) == 0
+
+
+def _outputs(
+    job: Job, model: models.Model, predictor: models.Predictor, answer: tuple[Any, int] | None, held: Held
+) -> tuple[tuple[Output, ...], list[str]]:
+    """The job's predictions as parts of the model's output, with their types; and what there is to say of these.
+
+    The output signature declares what pyfunc answers with; of a method that the job names the sample decides.
+    """
+    named = model.output_names
+    wanted = job.predictions
+    if wanted is None:
+        single = len(named) <= 1
+        outputs = [Output(named[0] if named else "prediction", "*")] if single else [Output(n, n) for n in named]
+    else:
+        outputs = [_output(name, p, predictor, named) for name, p in wanted.items()]
+    taken = {c.lower() for c in (*job.keys, *job.keep, *job.slice)}
+    for output in outputs:
+        if output.name.lower() in taken:
+            raise ConfigError(
+                f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
+            )
+    declares = model.outputs if job.model.method is None else []
+    declared = [models.output_type(declares, o.part) if declares else None for o in outputs]
+    if answer is None:
+        return _untried(outputs, declared)
+    values, rows = answer
+    outputs = [_placed(o, named, values) for o in outputs]
+    for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
+        if prediction.class_ is not None:
+            _require_probabilities(output.name, values, predictor)
+    arrays, _ = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
+    read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
+    typed, notes = [], []
+    for output, says, array in zip(outputs, declared, arrays, strict=True):
+        kind, contradicts = settle(says or _floating(held, output, array), array)
+        if pa.types.is_null(kind):
+            raise ModelRefused(
+                f"predictions.{output.name}: the model answers {rows:,} rows of the input with nothing but nulls, and "
+                "its signature declares no output, so that the column's type isn't known: log it with one"
+            )
+        if contradicts:
+            notes.append(
+                f"predictions.{output.name}: the model's signature declares {says}, it answers with {array.type}, "
+                "which is the column's type"
+            )
+        typed.append(replace(output, type=storable(kind, output.name)))
+    return tuple(typed), notes
+
+
+def _floating(held_types: Held, output: Output, seen: pa.Array) -> pa.DataType | None:
+    """The type of the scored table's own column where it is a floating one and the sample has whole numbers only."""
+    held = held_types.get(output.name)
+    if held is None or not pa.types.is_floating(held) or not pa.types.is_integer(seen.type):
+        return None
+    return held
+
+
+def _untried(outputs: Sequence[Output], declared: Sequence[pa.DataType | None]) -> tuple[tuple[Output, ...], list[str]]:
+    """Outputs of a model that could not be tried: as declared; a guess where nothing is, and nothing is published."""
+    return tuple(
+        replace(o, type=storable(d or pa.float64(), o.name)) for o, d in zip(outputs, declared, strict=True)
+    ), []
+
+
+def _output(name: str, prediction: Any, predictor: models.Predictor, named: tuple[str, ...]) -> Output:
+    part = prediction.output
+    if prediction.class_ is not None:
+        label = prediction.class_
+        known = predictor.classes or ()
+        part = next(
+            (i for i, c in enumerate(known) if c == label and isinstance(c, bool) == isinstance(label, bool)), None
+        )
+        if part is None:
+            what = f"its classes are {list(known)}" if known else predictor.without_classes
+            if isinstance(label, bool) and any(isinstance(c, str) for c in known):
+                what += f"; {UNQUOTED}"
+            raise ConfigError(f"predictions.{name}: the model has no class {label!r}: {what}")
+    elif isinstance(part, str) and part != "*" and named == (part,):
+        part = "*"
+    return Output(name, part, None, prediction.threshold)
+
+
+def _placed(output: Output, named: tuple[str, ...], values: Any) -> Output:
+    """An output that the signature names, by its position where the model answers with a bare matrix."""
+    shape: tuple[int, ...] = () if hasattr(values, "columns") else getattr(values, "shape", ())
+    if output.part in named and len(shape) == 2 and shape[1] == len(named):
+        return replace(output, part=named.index(str(output.part)))
+    return output
+
+
+def _require_probabilities(name: str, values: Any, predictor: models.Predictor) -> None:
+    """Raise ConfigError unless the sample's rows are probabilities of all classes: none negative, together 1."""
+    shape: tuple[int, ...] = getattr(values, "shape", ())
+    count = len(predictor.classes or ())
+    if len(shape) != 2 or shape[1] != count:
+        raise ConfigError(
+            f"predictions.{name}: class needs the probabilities of all {count} classes, the "
+            "model gives something else: set model: {method: predict_proba}"
+        )
+    matrix = np.asarray(values, dtype=np.float64)
+    matrix = matrix[~np.isnan(matrix).any(axis=1)]
+    if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-3):
+        raise ConfigError(
+            f"predictions.{name}: class needs probabilities, and what the model gives for a row is {_row(matrix)}: set "
+            "model: {method: predict_proba}, or name a column of it by its number"
+        )
+
+
+def _row(matrix: Any) -> str:
+    """The first row that is no distribution, shortened."""
+    wrong = (matrix < 0).any(axis=1) | ~np.isclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-3)
+    return "[" + ", ".join(f"{v:.4g}" for v in matrix[wrong][0][:4]) + (", …]" if matrix.shape[1] > 4 else "]")
+
+
+def storable(kind: pa.DataType, name: str) -> pa.DataType:
+    """The type in a Delta table that holds every value of `kind`. Raises ConfigError where there is none."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(storable(kind.value_type, name))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, storable(f.type, name)) for f in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(storable(kind.key_type, name), storable(kind.item_type, name))
+    if pa.types.is_unsigned_integer(kind) and kind.bit_width < 64:
+        return {8: pa.int16(), 16: pa.int32(), 32: pa.int64()}[kind.bit_width]
+    if pa.types.is_timestamp(kind):
+        return schemas.TIMESTAMP if kind.tz else pa.timestamp("us")
+    same = (pa.types.is_signed_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_boolean,
+            pa.types.is_string, pa.types.is_binary, pa.types.is_date32, pa.types.is_decimal)  # fmt: skip
+    if any(test(kind) for test in same):
+        return kind
+    mapped = {pa.float16(): pa.float32(), pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    if kind in mapped:
+        return mapped[kind]
+    raise ConfigError(f"predictions.{name}: the model answers with {kind}, which a Delta table can't hold")
