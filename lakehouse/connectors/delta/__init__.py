@@ -1,4 +1,4 @@
-"""Delta tables without a JVM: snapshots, creation, commits, statistics of files. The only importer of deltalake."""
+"""Delta tables without a JVM: snapshots, creation, commits. The only importer of deltalake."""
 
 from lakehouse.connectors.delta.tables import (
     ATTEMPTS,

@@ -14,10 +14,21 @@ from lakehouse.sinks.snowflake.publishing import (
     shown,
     stand,
 )
-from lakehouse.sinks.snowflake.reading import NATIVE, SYSTEM, columns, preview
+from lakehouse.sinks.snowflake.reading import (
+    NATIVE,
+    SYSTEM,
+    columns,
+    digest,
+    folder,
+    preview,
+    remove_uploaded,
+    set_aside,
+    unknown_files,
+    uploaded,
+)
 
 __all__ = [
-    "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "ensure", "exists", "generation",
-    "has_quarantine", "lacks", "name_in", "preview", "publish", "published", "qualified", "room", "shown", "stand",
-    "uri_of",
+    "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "ensure", "exists",
+    "folder", "generation", "has_quarantine", "lacks", "name_in", "preview", "publish", "published", "qualified",
+    "remove_uploaded", "room", "set_aside", "shown", "stand", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip
