@@ -1,19 +1,8 @@
 """Publishing to a Delta table: how it stands to a run, the commit of the staged files, copies by Spark, upserts."""
 
+from lakehouse.sinks.delta.inspect import generation, has_quarantine, lacks, room, shown, stand
 from lakehouse.sinks.delta.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualified, uri_of
-from lakehouse.sinks.delta.publishing import (
-    IN_PLACE,
-    check,
-    ensure,
-    generation,
-    has_quarantine,
-    lacks,
-    publish,
-    published,
-    room,
-    shown,
-    stand,
-)
+from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, published
 from lakehouse.sinks.delta.reading import (
     NATIVE,
     SYSTEM,

@@ -1,19 +1,8 @@
 """Publishing to a table in Snowflake: how it stands to a run, the upload of staged files, the one transaction."""
 
+from lakehouse.sinks.snowflake.inspect import generation, has_quarantine, lacks, room, shown, stand
 from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualified, uri_of
-from lakehouse.sinks.snowflake.publishing import (
-    IN_PLACE,
-    check,
-    ensure,
-    generation,
-    has_quarantine,
-    lacks,
-    publish,
-    published,
-    room,
-    shown,
-    stand,
-)
+from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
     SYSTEM,
