@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse import formats
 from lakehouse.connectors import delta
 from lakehouse.connectors.snowflake import Table
 from lakehouse.errors import Blocked, ConfigError, Unavailable
@@ -84,7 +85,8 @@ class Target:
     @staticmethod
     def from_json(parsed: Mapping[str, Any]) -> Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on")}
-        return Target(**{**parsed, **tuples, "files": tuple(delta.Add(**f) for f in parsed["files"])})
+        files = tuple(delta.Add(**formats.known(delta.Add, f)) for f in parsed["files"])
+        return Target(**{**formats.known(Target, parsed), **tuples, "files": files})
 
     @property
     def root(self) -> Location:
