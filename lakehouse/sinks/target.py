@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -129,13 +129,15 @@ class Target:
 class Asked:
     """What a run is asked to do: to fill a slice, on an engine, anew though nothing has changed (`rescore`).
 
-    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for. `alike` gives the
+    other fingerprints under which the very same content may have been published, from an input of this version.
     """
 
     slice: Mapping[str, Any]
     engine: str
     rescore: bool = False
     replays: Mapping[str, Any] | None = None
+    alike: Callable[[int], Sequence[str]] = lambda version: ()
 
 
 @dataclass(frozen=True)
