@@ -35,6 +35,7 @@ from lakehouse.checks.sketch import (
     start,
 )
 from lakehouse.errors import ConfigError
+from lakehouse.formats import BASELINE, known
 
 __all__ = [
     "PROFILES", "Baseline", "BaselineColumn", "ColumnDrift", "Profile", "Sketches",
@@ -45,7 +46,6 @@ BINS, SHOWN = 20, 50
 """About as many bins, or values of a text, has a column of a baseline."""
 FLOOR = 1e-4
 """The share of rows that an emptier bin is taken for in the PSI, on both sides: else one row could make it infinite."""
-VERSION = 1
 _TINY = 1e-300
 
 PROFILES = pa.schema(
@@ -99,18 +99,22 @@ class Baseline:
     def to_json(self) -> str:
         """Strict JSON with a version; floats are exact."""
         columns = {name: asdict(column) for name, column in self.columns.items()}
-        return json.dumps({"version": VERSION, "columns": columns}, allow_nan=False, ensure_ascii=False)
+        content = {"version": BASELINE.version, "columns": columns}
+        return json.dumps(content, allow_nan=False, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Baseline:
-        """Read `to_json`'s text. Raises ConfigError where it is none, or one of another version."""
+        """Read `to_json`'s text. Raises ConfigError where it is none, or one of a newer version."""
         try:
             said = json.loads(text)
-            if said["version"] != VERSION:
-                raise ConfigError(f"the baseline has version {said['version']!r}, this program reads {VERSION}")
+            if said["version"] not in range(1, BASELINE.version + 1):
+                raise ConfigError(
+                    f"the baseline has version {said['version']!r}, this program reads {BASELINE.version}: "
+                    "upgrade lakehouse"
+                )
             lists = ("fractions", "edges", "values")
             columns = {n: c | {part: tuple(c[part]) for part in lists} for n, c in said["columns"].items()}
-            return Baseline({name: BaselineColumn(**column) for name, column in columns.items()})
+            return Baseline({n: BaselineColumn(**known(BaselineColumn, column)) for n, column in columns.items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"not a baseline: {error!r}; make it anew") from error
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from lakehouse.config.models import Job
 
 
@@ -42,18 +44,18 @@ def _allow_placeholders(node: Any) -> Any:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """What in a job can change a score or a verdict, as JSON-able values with defaults filled in.
+    """What in a job can change a score or a verdict, as JSON-able values.
 
-    Of the suites only what is in them matters, which is not here.
+    Of the suites only what is in them matters, which is not here. A setting that has its default is left out, so that
+    one which is added to the job file changes no fingerprint; but for those that fingerprints have always held.
     """
     whole = job.model_dump(mode="json", by_alias=True)
-    features = {key: value for key, value in whole["features"].items() if value or key != "cast"}
-    checks = {key: value for key, value in whole["checks"].items() if key not in ("features", "scores")}
-    if not checks["strict"]:  # came later: its default changes no fingerprint
-        del checks["strict"]
+    predictions = {name: _settings_of(part) for name, part in (job.predictions or {}).items()}
+    checks = {key: value for key, value in _settings_of(job.checks).items() if key not in ("features", "scores")}
     return {
-        **{key: whole[key] for key in ("keys", "keep", "predictions", "slice")},
-        "features": features,
+        **{key: whole[key] for key in ("keys", "keep", "slice")},
+        "predictions": None if job.predictions is None else predictions,
+        "features": _settings_of(job.features),
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
         | job.source.model_dump(mode="json", exclude_defaults=True, exclude=set(job.source.NO_SETTINGS)),
@@ -61,3 +63,23 @@ def settings(job: Job) -> dict[str, Any]:
         "sinks": [sink["write"] for sink in whole["sinks"]],
         **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }
+
+
+_ALWAYS = {
+    "Prediction": ("output", "class_", "threshold"),
+    "Features": ("rename", "match", "nulls", "tensor"),
+    "Checks": ("drift", "quarantine"),
+    "Quarantine": ("table", "max_fraction", "max_rows"),
+    "Drift": ("psi", "action"),
+}
+"""By section what fingerprints hold with its default, too. Nothing may be added here, or fingerprints change."""
+
+
+def _settings_of(section: BaseModel) -> dict[str, Any]:
+    """A section's settings without those that have their default, but for `_ALWAYS`; sections in it likewise."""
+    kind, found = type(section), {}
+    for name, field in kind.model_fields.items():
+        value = getattr(section, name)
+        if name in _ALWAYS.get(kind.__name__, ()) or value != field.get_default(call_default_factory=True):
+            found[field.alias or name] = _settings_of(value) if isinstance(value, BaseModel) else value
+    return found

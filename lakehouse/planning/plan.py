@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import uuid
@@ -196,7 +197,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None and not request.current_model:
         _require_same_model(fetched, request.replays)
-    standing = _standing(job, _fingerprint(job, pinned, fetched, suites), request)
+    standing = _standing(job, request, lambda read: _fingerprint(job, read, fetched, suites), pinned)
     first, aside = standing[0].target, quarantine_of(job)
     quarantine = replace(
         first, kind=QUARANTINE, type=aside.type, uri=place(aside), write="append", how=DIRECT, enforced=(), keys=(),
@@ -219,15 +220,27 @@ def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> Non
         )
 
 
-def _fingerprint(job: Job, pinned: Pinned, fetched: models.Model, suites: checks.Suites) -> str:
-    read = {"files": pinned.fingerprint(), "model": fetched.digest, "settings": settings(job)}
+def _fingerprint(job: Job, files: Any, fetched: models.Model, suites: checks.Suites) -> str:
+    """The digest of all that can change a score or a verdict; `files`: what is read, as `Pinned.fingerprint` has it.
+
+    This is format 1. Another one is written `<format>:<digest>`, and slices published under this one are recognised by
+    `Asked.alike`.
+    """
+    read = {"files": files, "model": fetched.digest, "settings": settings(job)}
     if suites.digests:
         read["suites"] = suites.digests
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _standing(job: Job, fingerprint: str, request: Request) -> tuple[Standing, ...]:
+def _standing(job: Job, request: Request, fingerprint_of: Callable[[Any], str], pinned: Pinned) -> tuple[Standing, ...]:
     """How the job's tables stand to this run, and what it would do to each."""
+    fingerprint = fingerprint_of(pinned.fingerprint())
+
+    @functools.cache
+    def alike(version: int) -> tuple[str, ...]:
+        before = pinned.rewritten_since(version)
+        return () if before is None else (fingerprint_of(before),)
+
     write = job.sinks[0].write
     keys = job.keys if write == "merge" else ()
     folder = place(job.delta_sink) if job.delta_sink else staged(job, SINK).uri
@@ -240,7 +253,7 @@ def _standing(job: Job, fingerprint: str, request: Request) -> tuple[Standing, .
         )  # fmt: skip
         return sinks.of(sink.type).stand(target, types, asked)
 
-    asked, found = Asked(job.slice, request.engine, request.rescore, request.replays), list[Standing]()
+    asked, found = Asked(job.slice, request.engine, request.rescore, request.replays, alike), list[Standing]()
     for sink in job.sinks:
         known = next((s.types for s in found if s.existing is not None), None)
         found.append(stand(sink, known, asked))

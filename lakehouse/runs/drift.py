@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import models
+from lakehouse import formats, models
 from lakehouse.checks import Tally, profile
 from lakehouse.checks.profile import Baseline, ColumnDrift, Profile
 from lakehouse.planning.plan import Plan
-from lakehouse.storage import Location, content, write_durably
+from lakehouse.storage import Location, content, shown, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Drift
@@ -139,7 +139,7 @@ def _baseline(plan: Plan, state: Location, *, keep: bool) -> tuple[str, str]:
     """The baseline's text and origin; a copy beside the ledger, made if `keep`, saves asking MLflow each time."""
     held = content(_kept_at(plan, state))
     if held is not None:
-        said = json.loads(held)
+        said = formats.unmarked(formats.BASELINE, json.loads(held), shown(_kept_at(plan, state)))
         return json.dumps(said["baseline"]), said["origin"]
     found = models.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job)
     if found is None:
@@ -155,7 +155,7 @@ def origin(plan: Plan, state: Location) -> str:
 
 
 def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:
-    said = {"baseline": json.loads(text), "origin": origin}
+    said = formats.marked(formats.BASELINE, {"baseline": json.loads(text), "origin": origin})
     write_durably(_kept_at(plan, state), json.dumps(said).encode())
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse import checks, sinks
+from lakehouse import checks, formats, sinks
 from lakehouse.checks import Finding, Tally, Verdict, profile
 from lakehouse.errors import ConfigError
 from lakehouse.planning import naming, quarantine
@@ -27,7 +27,7 @@ from lakehouse.runs.drift import KINDS, Moved
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
 from lakehouse.scoring.staging import Staging
-from lakehouse.storage import Location, content, remove, write_durably
+from lakehouse.storage import Location, content, remove, shown, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -140,15 +140,20 @@ def keep(state: Location, run_id: str, found: Gathered) -> None:
         sink = pa.BufferOutputStream()
         pq.write_table(found.bins, sink, compression="zstd")
         write_durably(_at(state, run_id, _BINS), sink.getvalue().to_pybytes())
-    write_durably(_at(state, run_id, "json"), json.dumps(found.facts, default=str).encode())
+    facts = formats.marked(formats.FACTS, found.facts)
+    write_durably(_at(state, run_id, "json"), json.dumps(facts, default=str).encode())
 
 
 def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The run's facts together with its record, as `page.render` takes them; None where they were not kept."""
-    held = content(_at(state, record["run_id"], "json"))
+    """The run's facts together with its record, as `page.render` takes them; None where they were not kept.
+
+    Raises ConfigError for facts of a newer format.
+    """
+    place = _at(state, record["run_id"], "json")
+    held = content(place)
     if held is None:
         return None
-    facts = json.loads(held)
+    facts = formats.unmarked(formats.FACTS, json.loads(held), shown(place))
     names = ("run_id", "job", "date", "status", "message", "rows_read", "rows_scored", "rows_quarantined", "carrier",
              "engine", "sinks", "seconds")  # fmt: skip
     said = {name: record[name] for name in names}
@@ -169,10 +174,10 @@ def finish(state: Location, record: Mapping[str, Any]) -> None:
     run = {name: record.get(name) for name in RUN.names}
     metrics = pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
     profiles = _profiles(state, run, facts)
-    for name, table in (("metrics", metrics), ("profiles", profiles)):
+    for name, table, kind in (("metrics", metrics, formats.METRICS), ("profiles", profiles, formats.PROFILES)):
         if table.num_rows:
             batch = table.combine_chunks().to_batches()[0]
-            tables.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize())
+            tables.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize(), kind)
     remove(_at(state, record["run_id"], _BINS))
 
 

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from lakehouse import formats
 from lakehouse.engines import processes
 from lakehouse.errors import LakehouseError
 from lakehouse.runs import ledger
-from lakehouse.storage import Location, clock, modified, read_all, remove, remove_empty, write_durably
+from lakehouse.storage import Location, clock, modified, read_all, remove, remove_empty, shown, write_durably
 
 NAME = "_lease.json"
 EVERY = 60.0
@@ -68,7 +69,7 @@ def _write(tables: Sequence[Location], run: str, state: Location, **more: Any) -
     said = {"host": socket.gethostname(), "pid": os.getpid(), "process": processes.me(),
             "at": datetime.now(UTC).isoformat(), "state": state.uri, **more}  # fmt: skip
     for table in tables:
-        write_durably(_file(table, run), json.dumps(said).encode())
+        write_durably(_file(table, run), json.dumps(formats.marked(formats.LEASE, said)).encode())
 
 
 def _file(table: Location, run: str) -> Location:
@@ -76,9 +77,9 @@ def _file(table: Location, run: str) -> Location:
 
 
 def read(table: Location, run: str) -> dict[str, Any] | None:
-    """What the run's lease says, None where there is none."""
+    """What the run's lease says, None where there is none. Raises ConfigError for one of a newer format."""
     content = read_all(table.join(f"run-{run}"), NAME).get(NAME)
-    return dict(json.loads(content)) if content else None
+    return formats.unmarked(formats.LEASE, json.loads(content), shown(_file(table, run))) if content else None
 
 
 def end(table: Location, run: str) -> None:

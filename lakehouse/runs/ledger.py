@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse import formats
 from lakehouse.errors import ConfigError
 from lakehouse.runs import tables
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.target import Target
-from lakehouse.storage import Location, content, remove, tree, write_durably
+from lakehouse.storage import Location, content, remove, shown, tree, write_durably
 
 if TYPE_CHECKING:
     pass
@@ -87,9 +88,8 @@ def declare(state: Location, intent: Intent) -> None:
         "targets": [target.as_json() for target in intent.targets],
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
     }
-    write_durably(
-        _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"), json.dumps(said).encode()
-    )
+    file = _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json")
+    write_durably(file, json.dumps(formats.marked(formats.INTENT, said)).encode())
 
 
 def unfinished(
@@ -99,17 +99,25 @@ def unfinished(
 
     Those of another target of the job, whose table is another one whatever the date, are that one's own business.
 
-    Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day.
+    Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day;
+    those of a newer format are left to the programs that wrote them. Raises ConfigError for one of this slice.
     """
     intents = state.join("intents")
-    own = _intents(state, identity, table).path.rpartition("/")[2]
+    folder = _intents(state, identity, table).path.rpartition("/")[2]
     paths = [path for path in tree(intents) if path.endswith(".json") and not path.rpartition("/")[2].startswith(".")]
-    others = [path for path in paths if not path.startswith(f"{own}/")]
+    others = [path for path in paths if not path.startswith(f"{folder}/")]
     others = sorted(random.sample(others, min(len(others), OTHERS)))
-    mine = [path for path in sorted(paths) if path.startswith(f"{own}/")]
-    found = [[json.loads(text) for path in some if (text := content(intents.join(path)))] for some in (mine, others)]
-    of_job = [said for said in found[1] if _is_of(said, job, table, date)]
-    return [_declared(parsed) for parsed in found[0]], [_declared(parsed) for parsed in of_job]
+    mine = [path for path in sorted(paths) if path.startswith(f"{folder}/")]
+    own, found = _parsed(intents, mine), _parsed(intents, others)
+    for path, said in own.items():
+        formats.require(formats.INTENT, said, shown(intents.join(path)))
+    of_job = [s for s in found.values() if _is_of(s, job, table, date) and not formats.is_newer(formats.INTENT, s)]
+    return [_declared(said) for said in own.values()], [_declared(said) for said in of_job]
+
+
+def _parsed(intents: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By path what the intents say, of those that are still there."""
+    return {path: json.loads(text) for path in paths if (text := content(intents.join(path)))}
 
 
 def _is_of(said: Mapping[str, Any], job: str, table: str, date: str | None) -> bool:
@@ -123,12 +131,12 @@ def _dateless(table: Any, date: str | None) -> str:
     return str(table).replace(date, "{date}") if date else str(table)
 
 
-def _declared(parsed: dict[str, Any]) -> Intent:
+def _declared(parsed: Mapping[str, Any]) -> Intent:
     """An intent as it was declared."""
-    targets = tuple(Target.from_json(t) for t in parsed.pop("targets"))
+    targets = tuple(Target.from_json(t) for t in parsed["targets"])
     record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
-              for k, v in parsed.pop("record").items()}  # fmt: skip
-    return Intent(**parsed, targets=targets, record=record)
+              for k, v in parsed["record"].items()}  # fmt: skip
+    return Intent(**{**formats.known(Intent, parsed), "targets": targets, "record": record})
 
 
 def waiting(state: Location) -> set[str]:
@@ -148,15 +156,15 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
     Raises tables.Conflict when the table stays too busy.
     """
     plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
-    tables.append(
-        state.join("runs"), pa.RecordBatch.from_pylist([plain], schema=RUNS), f"ledger/{row['run_id']}", "Runs"
-    )
+    batch = pa.RecordBatch.from_pylist([plain], schema=RUNS)
+    tables.append(state.join("runs"), batch, f"ledger/{row['run_id']}", "Runs", formats.RECORD)
 
 
 def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, Any]]:
-    """The job's recorded runs, newest first."""
-    rows = tables.rows(state.join("runs"), RUNS.names)
-    mine = [r for r in rows if r["job"] == job and date in (None, r["date"])]
+    """The job's recorded runs, newest first. Raises ConfigError where a newer program has recorded one of them."""
+    place = state.join("runs")
+    rows = [r for r in tables.rows(place, [*RUNS.names, formats.KEY]) if r["job"] == job and date in (None, r["date"])]
+    mine = [formats.unmarked(formats.RECORD, row, f"{shown(place)} (run {row['run_id']})") for row in rows]
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
     return sorted(mine, key=lambda r: r["finished_at"], reverse=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lakehouse.connectors import delta
 from lakehouse.connectors.delta import Conflict as Conflict
+from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
 from lakehouse.storage import Location
 
@@ -16,11 +17,14 @@ _LOG = {"delta.checkpointInterval": "10"}
 """A run makes small commits, and each opening of a log reads every commit since its last checkpoint."""
 
 
-def append(location: Location, rows: pa.RecordBatch, once: str, what: str) -> None:
+def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind: Format) -> None:
     """Append rows to a table of the state folder, which is created where it is not there; once under this name.
+
+    Each row names its format in a column of its own, since programs of several versions may write to one table.
 
     Raises delta.Conflict when the table stays too busy.
     """
+    rows = rows.append_column(KEY, pa.repeat(pa.scalar(kind.version, pa.int32()), rows.num_rows))
     file = Files("record", 0, location, rows.schema, "records")
     attempt = 0
     while True:

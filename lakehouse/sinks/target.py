@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import sinks
+from lakehouse import formats, sinks
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.scoring.score import Constraint
@@ -84,7 +84,8 @@ class Target:
     @staticmethod
     def from_json(parsed: Mapping[str, Any]) -> Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on")}
-        return Target(**{**parsed, **tuples, "files": tuple(delta.Add(**f) for f in parsed["files"])})
+        files = tuple(delta.Add(**formats.known(delta.Add, f)) for f in parsed["files"])
+        return Target(**{**formats.known(Target, parsed), **tuples, "files": files})
 
     @property
     def root(self) -> Location:
@@ -127,13 +128,15 @@ class Target:
 class Asked:
     """What a run is asked to do: to fill a slice, on an engine, anew though nothing has changed (`rescore`).
 
-    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for. `alike` gives the
+    other fingerprints under which the very same content may have been published, from an input of this version.
     """
 
     slice: Mapping[str, Any]
     engine: str
     rescore: bool = False
     replays: Mapping[str, Any] | None = None
+    alike: Callable[[int], Sequence[str]] = lambda version: ()
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,12 @@ class Pinned(Protocol):
     def fingerprint(self) -> Any:
         """JSON-able, and the same where the same would be read."""
 
+    def rewritten_since(self, version: int) -> Any:
+        """The `fingerprint` of the same rows in this version, where they were only written to other files since.
+
+        None where a row may have changed, where the system can't tell, and where it has no versions.
+        """
+
     def said(self) -> dict[str, Any]:
         """The input for people and programs: `table` and `version` at least."""
 

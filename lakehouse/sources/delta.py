@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.conditions import Comparison, Where, admits, mask, may_admit, parse_where
-from lakehouse.connectors.delta import DataFile, Snapshot, open_table
+from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
 from lakehouse.connectors.spark import lacking
 from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.schemas import RUN_ID, conform, stored_names
@@ -97,6 +97,25 @@ class Pinned:
         """What is read: path, size and deletion vector of every surviving file."""
         return sorted(f.fingerprint() for f in self.files)
 
+    def rewritten_since(self, version: int) -> list[tuple[str, int, str]] | None:
+        """The fingerprint of the same rows in this version, where they were only written to other files since.
+
+        By the log in between: OPTIMIZE and its kin say that they change no data. None where a file that may hold rows
+        of `where` came or went otherwise, and where the log is not there any more.
+        """
+        if version >= self.snapshot.version:
+            return None
+        changes = data_changes(self.snapshot, version)
+        inside = set(self.snapshot.partition_columns)
+        comparisons = [c for c in (self.where.comparisons if self.where else ()) if c.column in inside]
+        if changes is None or any(_may_hold(self.snapshot, change, comparisons) for change in changes):
+            return None
+        try:
+            then = open_table(self.snapshot.location, version)
+        except ConfigError:  # a file of the log that is needed for it is gone
+            return None
+        return sorted(f.fingerprint() for f in _surviving(then, self.where)) if then is not None else None
+
 
 def qualified(source: DeltaSource) -> DeltaSource:
     """The source as it is: a path or URI names a table in full."""
@@ -123,13 +142,25 @@ def pin(source: DeltaSource, names: Sequence[str] = ()) -> Pinned:
         hint = nearest(name, [s for s in siblings(location) if s != name])
         raise ConfigError(f"source.table: there is no Delta table at {shown(location)} ({location.path}); {hint}")
     where = parse_where(source.where, snapshot.schema) if source.where else None
+    return Pinned(shown(location), snapshot, where, _surviving(snapshot, where))
+
+
+def _surviving(snapshot: Snapshot, where: Where | None) -> tuple[DataFile, ...]:
+    """The live files that can hold rows of `where`, by partition values and statistics."""
     comparisons = where.comparisons if where else ()
     inside = set(snapshot.partition_columns)
     files = snapshot.files([c.column for c in comparisons if c.column not in inside])
     # Spark compares CHAR values padded, the log and the partitions hold them as they were written.
     unsure = {c.column for c in comparisons if _has_char(snapshot, c.column) or _has_blank(files, c.column)}
     sure = [c for c in comparisons if c.column not in unsure]
-    return Pinned(shown(location), snapshot, where, tuple(f for f in files if _survives(f, sure, inside)))
+    return tuple(f for f in files if _survives(f, sure, inside))
+
+
+def _may_hold(snapshot: Snapshot, action: Mapping[str, Any], comparisons: Sequence[Comparison]) -> bool:
+    """Whether a file that came or went may hold rows that pass these comparisons of partition columns."""
+    values = {c.column: partition_value(snapshot, action, c.column) for c in comparisons}
+    sure = [c for c in comparisons if values[c.column] is not None and not _has_char(snapshot, c.column)]
+    return all(admits(c, values[c.column]) for c in sure)
 
 
 def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:

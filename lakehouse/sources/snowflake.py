@@ -91,6 +91,9 @@ class Pinned:
         """The tables and their last changes; something new each time where that can't be known."""
         return [list(pair) for pair in self.seen]
 
+    def rewritten_since(self, version: int) -> None:
+        """Nothing: a table has no versions here, and its last change is none where rows are only moved."""
+
     def said(self) -> dict[str, Any]:
         """What was read and when, and the query's id."""
         asked = {"query_id": self.result.query_id} if self.result else {}

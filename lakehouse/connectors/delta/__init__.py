@@ -1,5 +1,6 @@
 """Delta tables without a JVM: snapshots, creation, commits. The only importer of deltalake."""
 
+from lakehouse.connectors.delta.commits import data_changes, partition_value
 from lakehouse.connectors.delta.snapshot import (
     DataFile,
     Snapshot,
@@ -13,5 +14,5 @@ from lakehouse.connectors.delta.writing import ATTEMPTS, Add, Conflict, add_colu
 
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "batches_of", "commit", "create_table",
-    "open_table", "partition_text", "pause", "read_files", "rows_of",
+    "data_changes", "open_table", "partition_text", "partition_value", "pause", "read_files", "rows_of",
 ]  # fmt: skip

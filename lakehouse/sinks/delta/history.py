@@ -9,8 +9,9 @@ from typing import Any
 
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError
-from lakehouse.schemas import JOB, RUN_ID
+from lakehouse.schemas import INPUT_VERSION, JOB, RUN_ID
 from lakehouse.sinks.target import (
+    Asked,
     State,
     Target,
     going_on,
@@ -25,6 +26,8 @@ from lakehouse.storage import shown
 
 Owners = Mapping[tuple[str, str], int]
 """(job, run) → rows."""
+_VERSIONS = 3
+"""Versions of the input, of those that rows of one slice name, for which a fingerprint is looked for."""
 
 
 def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tuple[str, str], int]:
@@ -45,7 +48,7 @@ def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tu
     return found
 
 
-def _constant(file: delta.DataFile, column: str) -> str | None:
+def _constant(file: delta.DataFile, column: str) -> Any:
     least, greatest, nulls = file.bounds.get(column, (None, None, None))
     return least if least is not None and least == greatest and nulls == 0 else None
 
@@ -62,8 +65,10 @@ def of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) ->
     return [f for f in files if all(delta.partition_text(f.partition[c]) == v for c, v in slice_texts.items())]
 
 
-def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> State:
+def look(snapshot: delta.Snapshot | None, target: Target, asked: Asked) -> State:
     """What the table says of this identity: where it stands, and whether this fingerprint is what lives there.
+
+    The fingerprint, or one that stands for the same content read from the version that the live rows name.
 
     Raises Blocked where the slice belongs to another job, or where the last generation was this very
     fingerprint but a person has changed its rows since.
@@ -71,17 +76,27 @@ def look(snapshot: delta.Snapshot | None, target: Target, rescore: bool) -> Stat
     if snapshot is None:
         return State(0, False, None)
     generation = snapshot.transaction(target.identity) or 0
-    same = generation > 0 and snapshot.transaction(f"{target.identity}/{target.fingerprint}") == generation
+    same = _is_last(snapshot, target, target.fingerprint, generation)
     if target.write == "append" and not generation:
         return State(0, False, snapshot.version)
     if not {JOB, RUN_ID} <= set(snapshot.schema.names):
         return State(0, False, snapshot.version)  # no table of ours; its schema will be refused
-    alive = living(snapshot, inside(snapshot, target.slice))
+    files = inside(snapshot, target.slice, [INPUT_VERSION] if INPUT_VERSION in snapshot.schema.names else [])
+    alive = living(snapshot, files)
     refuse_foreign(target, shown(snapshot.location), alive)
     last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]
-    if same and not rescore:
+    if generation and not same and not asked.rescore:
+        read = {version for f in files if (version := _constant(f, INPUT_VERSION)) is not None}
+        alike = (other for version in sorted(read)[-_VERSIONS:] for other in asked.alike(version))
+        same = any(_is_last(snapshot, target, fingerprint, generation) for fingerprint in alike)
+    if same and not asked.rescore:
         _refuse_touched(snapshot, target, alive, last, generation)
     return State(generation, same, snapshot.version)
+
+
+def _is_last(snapshot: delta.Snapshot, target: Target, fingerprint: str, generation: int) -> bool:
+    """Whether the slice's last generation is this fingerprint's."""
+    return generation > 0 and snapshot.transaction(f"{target.identity}/{fingerprint}") == generation
 
 
 def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[str, Any]) -> tuple[Target, State]:

@@ -49,7 +49,7 @@ def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked)
     if asked.replays is not None:
         target, state = replayed(snapshot, target, asked.replays)
     else:
-        state = look(snapshot, target, asked.rescore)
+        state = look(snapshot, target, asked)
         target = replace(target, generation=next_generation(target, state, shown(target.uri), asked))
     held = {f.name: f.type for f in snapshot.schema} if snapshot else {}
     return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt, held)

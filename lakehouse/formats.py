@@ -1,0 +1,69 @@
+"""The format of each thing that runs store, so that programs of other versions know what they read.
+
+Every stored thing names its format by a number; what was written before formats had numbers has none, which is 0. A
+format's number goes up when a program that doesn't know what is new would read the thing wrongly. A key that such a
+program may as well ignore is added without that, and so is a column of a table.
+
+A reader ignores keys that it doesn't know, reads every older format, and refuses a newer one by name (`require`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from lakehouse.errors import ConfigError
+
+KEY = "format"
+"""The key, or the column, that holds the number."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of stored thing: what people call it, and the number of the format that this program writes."""
+
+    name: str
+    version: int
+
+
+INTENT = Format("an intent", 1)
+RECORD = Format("a record", 1)
+FACTS = Format("facts", 1)
+METRICS = Format("metrics", 1)
+PROFILES = Format("profiles", 1)
+BASELINE = Format("a baseline", 1)
+LEASE = Format("a lease", 1)
+FINGERPRINT = Format("a fingerprint", 1)
+"""Of a digest only the number is stored: `<number>:<digest>`, the plain digest for 1."""
+
+
+def marked(kind: Format, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a stored thing with the number of its format."""
+    return {KEY: kind.version, **content}
+
+
+def unmarked(kind: Format, content: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The content of a stored thing without the number, which `require` has been asked about."""
+    require(kind, content, place)
+    return {name: value for name, value in content.items() if name != KEY}
+
+
+def require(kind: Format, content: Mapping[str, Any], place: str) -> None:
+    """Raise ConfigError where the format is newer than what this program knows; `place`: where the thing lies."""
+    if is_newer(kind, content):
+        raise ConfigError(
+            f"{place} holds {kind.name} of format {content[KEY]}, written by a newer lakehouse; this one reads "
+            f"formats up to {kind.version}: upgrade lakehouse"
+        )
+
+
+def is_newer(kind: Format, content: Mapping[str, Any]) -> bool:
+    """Whether the format is one that this program doesn't know."""
+    return (content.get(KEY) or 0) > kind.version
+
+
+def known(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that are fields of the dataclass; others are a newer program's, and optional."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}
