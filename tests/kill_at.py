@@ -24,14 +24,15 @@ from lakehouse.engines import local
 from lakehouse.runs import ledger
 from lakehouse.scoring import staging
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks.delta import publishing
 from lakehouse.storage import Location
 
 BEFORE, AFTER = "before", "after"
 CALLS: dict[str, tuple[Any, str, int, str]] = {
     "scoring": (staging, "score_batch", 2, BEFORE),  # the first batch is staged
     "scored": (checks, "tally", 1, AFTER),
-    "quarantine created": (sink, "create", 1, AFTER),
-    "sink created": (sink, "create", 2, AFTER),
+    "quarantine created": (publishing, "create", 1, AFTER),
+    "sink created": (publishing, "create", 2, AFTER),
     "declared": (ledger, "declare", 1, AFTER),
     "quarantine published": (sink, "publish", 1, AFTER),
     "sink published": (sink, "publish", 2, AFTER),
@@ -63,7 +64,7 @@ def arm(module: Any, name: str, call: int, side: str) -> None:
 
 def arm_create() -> None:
     """Die while the sink's table is created: as soon as its log's folder is there."""
-    original = sink.create
+    original = publishing.create
 
     def wrapper(location: Location, *args: Any) -> None:
         def look() -> None:
@@ -76,7 +77,7 @@ def arm_create() -> None:
             threading.Thread(target=look, daemon=True).start()
         original(location, *args)
 
-    sink.create = wrapper
+    publishing.create = wrapper
 
 
 def run(point: str, job_file: str, date: str, engine: str) -> None:

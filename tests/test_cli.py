@@ -22,7 +22,7 @@ import pytest
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import __version__, models
+from lakehouse import __version__, models, pipeline
 from lakehouse.cli import commands
 from lakehouse.config import json_schema, load_job
 from lakehouse.engines import runtime, scratch
@@ -160,6 +160,19 @@ def test_the_result_file_holds_the_same_object_on_success_and_on_failure(
     text = (workspace / "out" / "result.json").read_text()
     assert text == done.out
     assert json.loads(text)["status"] == status
+
+
+def test_the_result_file_of_an_earlier_run_is_gone_before_this_one_scores(
+    lakehouse: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a process that is killed would leave it as its own answer."""
+    (workspace / "result.json").write_text('{"status": "published"}')
+    seen, score = [], pipeline.score
+    monkeypatch.setattr(
+        pipeline, "score", lambda *given: seen.append((workspace / "result.json").exists()) or score(*given)
+    )
+    assert lakehouse("score", DAY, "--json", "--result", "result.json").code == 0
+    assert (seen, json.loads((workspace / "result.json").read_text())["status"]) == ([False], "published")
 
 
 def test_a_result_that_could_never_be_written_is_told_before_the_run(lakehouse: Run) -> None:

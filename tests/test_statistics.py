@@ -31,8 +31,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import load_job
 from lakehouse.connectors import delta
-from lakehouse.connectors.delta.statistics import columns_of, observe, statistics
 from lakehouse.schemas import JOB, RUN_ID
+from lakehouse.scoring.statistics import columns_of, observe, statistics
 from lakehouse.sinks.delta.publishing import living
 from lakehouse.storage import locate
 from tests.conftest import score, spark_settings

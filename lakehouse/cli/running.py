@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, content_of
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, LakehouseError
 
 
 def score(
@@ -44,11 +45,14 @@ def score(
     from lakehouse import pipeline
     from lakehouse.operations import verification
     from lakehouse.runs import ledger
-    from lakehouse.storage import locate
+    from lakehouse.storage import locate, remove
     from lakehouse.views import planned, terminal
 
     attempt.run_id = pipeline.new_run_id()
     attempt.copy = locate(result) if result is not None else None
+    if attempt.copy is not None:  # or a process that is killed would leave an earlier run's answer as its own
+        with suppress(LakehouseError, OSError):  # what is wrong there is said when the result is written
+            remove(attempt.copy)
     _require_engine(engine)
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:

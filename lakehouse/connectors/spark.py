@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import ConfigError
 from lakehouse.storage import Location
@@ -56,3 +57,13 @@ def require_delta(spark: SparkSession, table: Location, why: str) -> None:
 def is_catalog_name(table: str) -> bool:
     """Whether a table is named as a catalog does: two or three identifiers with dots, and no such path is there."""
     return _NAME.fullmatch(table) is not None and not os.path.exists(table)
+
+
+def may_have_delta(given: Any) -> bool:
+    """Whether a submitted session may find Delta's classes: told of an extension that it can't load, Spark warns of it
+    with its whole stack, and goes on without.
+    """
+    named = [given.get(key, "") for key in ("spark.jars", "spark.jars.packages")]
+    elsewhere = given.get("spark.driver.extraClassPath", "") or os.environ.get("SPARK_DIST_CLASSPATH", "")
+    home = Path(os.environ.get("SPARK_HOME", "")) / "jars"
+    return bool(elsewhere) or any("delta" in text for text in named) or any(home.glob("delta-spark*.jar"))

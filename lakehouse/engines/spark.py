@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lakehouse import models
+from lakehouse.connectors.spark import may_have_delta
 from lakehouse.engines import quiet, runtime, scratch
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
@@ -118,17 +119,7 @@ def _submitted_settings(delta: bool) -> dict[str, str]:
 
     SparkContext._ensure_initialized()  # only the JVM that spark-submit has started knows its flags
     given = SparkConf()
-    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key) and _may_have_delta(given)}
-
-
-def _may_have_delta(given: Any) -> bool:
-    """Whether a submitted session may find Delta's classes: told of an extension that it can't load, Spark warns of it
-    with its whole stack, and goes on without.
-    """
-    named = [given.get(key, "") for key in ("spark.jars", "spark.jars.packages")]
-    elsewhere = given.get("spark.driver.extraClassPath", "") or os.environ.get("SPARK_DIST_CLASSPATH", "")
-    home = Path(os.environ.get("SPARK_HOME", "")) / "jars"
-    return bool(elsewhere) or any("delta" in text for text in named) or any(home.glob("delta-spark*.jar"))
+    return {key: value for key, value in _DELTA.items() if delta and not given.contains(key) and may_have_delta(given)}
 
 
 def _local_settings(delta: bool, s3: bool) -> dict[str, str]:

@@ -10,17 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse.connectors import delta
-from lakehouse.connectors.snowflake import Table
+from lakehouse import sinks
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import lease, ledger
-from lakehouse.sinks.snowflake import loading
-from lakehouse.sinks.target import place
 from lakehouse.storage import Location, folders, locate, remove, shown, tree
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job
+    from lakehouse.config import Job, Sink
 
 PREFIX = "run-"
 _WAITS = "waits to be finished by the next run of its job"
@@ -51,19 +48,22 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
     Raises Unavailable where the storage can't be reached.
     """
     named, state = [*job.sinks, *quarantine.tables(job)], naming.state_of(job)
-    folders_of = [*(locate(place(sink)) for sink in named if sink.type == "delta"), *staging_folders(job)]
-    found = [left for table in folders_of for left in _swept(table, state, take_away)]
-    for sink in named:
-        if sink.type == "snowflake":
-            found += _swept_in_snowflake(Table.parse(place(sink)), folders_of, state, take_away)
+    folders_of: list[tuple[Location, sinks.Sink | None]] = [
+        (folder, sinks.of(one.type)) for one in named if (folder := sinks.of(one.type).folder(one))
+    ]
+    folders_of += [(folder, None) for folder in staging_folders(job)]
+    found = [left for folder, sink in folders_of for left in _swept(folder, sink, state, take_away)]
+    for section in named:
+        found += _swept_uploads(section, [folder for folder, _ in folders_of], state, take_away)
     return found
 
 
-def _swept_in_snowflake(
-    table: Table, folders_of: Sequence[Location], state: Location, take_away: bool
+def _swept_uploads(
+    section: Sink, folders_of: Sequence[Location], state: Location, take_away: bool
 ) -> Iterator[Leftover]:
-    """Uploaded files and tables that took rows. Whoever uploads has a lease on its staged files, or an intent."""
-    found = loading.left_over(table)
+    """What runs left in a table's system. Whoever uploads has a lease on its staged files, or an intent."""
+    sink = sinks.of(section.type)
+    found = sink.uploaded(section)
 
     def kept(runs: Iterable[str]) -> dict[str, str]:
         why = dict.fromkeys(ledger.waiting(state), _WAITS)
@@ -75,15 +75,17 @@ def _swept_in_snowflake(
     for run, (files, size) in found.items():
         if take_away and run not in stays:
             stays |= kept([run])  # one that was taken for dead may have woken up
-        yield Leftover(table.shown, run, files, size, stays.get(run))
+        yield Leftover(sink.shown(sink.uri_of(section)), run, files, size, stays.get(run))
         if take_away and run not in stays:
-            loading.remove_left_over(table, run)
+            sink.remove_uploaded(section, run)
 
 
-def _swept(table: Location, state: Location, take_away: bool) -> Iterator[Leftover]:
-    found = _look(table, state)
+def _swept(table: Location, sink: sinks.Sink | None, state: Location, take_away: bool) -> Iterator[Leftover]:
+    found = _look(table, sink, state)
     if take_away and any(seen.kept is None for seen in found.values()):
-        found = _agreed(found, _look(table, state))  # one that was taken for dead may have woken up, and published
+        found = _agreed(
+            found, _look(table, sink, state)
+        )  # one that was taken for dead may have woken up, and published
     for run, seen in found.items():
         yield Leftover(shown(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
         if take_away and seen.kept is None:
@@ -104,15 +106,14 @@ def _agreed(first: Mapping[str, _Seen], then: Mapping[str, _Seen]) -> dict[str, 
     }
 
 
-def _look(table: Location, state: Location) -> dict[str, _Seen]:
+def _look(table: Location, sink: sinks.Sink | None, state: Location) -> dict[str, _Seen]:
     runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
     leases = {run: lease.read(table, run) for run in runs}
     alive = lease.alive(table, leases)
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run for place in states for run in ledger.waiting(place)}
-    snapshot = delta.open_table(table)
-    unknown = None if snapshot is None else snapshot.unknown_files()
+    unknown = sink.unknown_files(table) if sink else None
     found = {}
     for run in runs:
         there = tree(table.join(f"{PREFIX}{run}")).items()

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from lakehouse import connectors
-from lakehouse.connectors import delta, digest, snowflake
+from lakehouse import connectors, sinks
 from lakehouse.connectors.digest import Digest, differences
-from lakehouse.connectors.snowflake import Table, folded, having
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning import catalog
 from lakehouse.planning.naming import systems_of
-from lakehouse.sinks.delta.history import inside
 from lakehouse.sinks.slices import slice_texts, slice_types
-from lakehouse.sinks.target import place, slice_name
-from lakehouse.storage import locate, shown
+from lakehouse.sinks.target import slice_name
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job
+    from lakehouse.config import Job, Sink
 
 
 def require_two(job: Job) -> None:
@@ -44,29 +37,27 @@ def verified(job: Job) -> dict[str, Digest]:
 
 def _verified(job: Job) -> dict[str, Digest]:
     require_two(job)
-    first, others = job.delta_sink, [sink for sink in job.sinks if sink.type == "snowflake"]
+    first = job.delta_sink
     assert first is not None  # as was just demanded
-    snapshot = delta.open_table(locate(first.table))
-    if snapshot is None:
+    schema = sinks.of(first.type).columns(first)
+    if not schema:
         raise ConfigError("--verify: the Delta table isn't there")
-    texts = slice_texts(job.slice, slice_types(job.slice, snapshot.schema))
-    types = {f.name: f.type for f in snapshot.schema if f.name not in texts}
-    batches = (b for f in inside(snapshot, texts) for b in delta.batches_of(snapshot, list(types), f))
-    mine, name = digest.of_batches(batches, list(types)), shown(locate(first.table))
+    texts = slice_texts(job.slice, slice_types(job.slice, schema))
+    types = {f.name: f.type for f in schema if f.name not in texts}
+    mine, name = sinks.of(first.type).digest(first, texts, types), _shown(first)
     found = {name: mine}
-    for sink in others:
-        table = Table.parse(place(sink))
-        found[table.shown] = _in_snowflake(table, types, texts)
-        if said := differences(mine, found[table.shown]):
+    for other in job.sinks:
+        if other is first:
+            continue
+        found[_shown(other)] = sinks.of(other.type).digest(other, texts, types)
+        if said := differences(mine, found[_shown(other)]):
             raise Blocked(
-                f"{name} and {table.shown} hold different rows of {slice_name(texts)}: {'; '.join(said)}: "
+                f"{name} and {_shown(other)} hold different rows of {slice_name(texts)}: {'; '.join(said)}: "
                 "publish again with --rescore, and find out who else writes to them"
             )
     return found
 
 
-def _in_snowflake(table: Table, types: Mapping[str, pa.DataType], texts: Mapping[str, str]) -> Digest:
-    where = having({folded(name): value for name, value in texts.items()})
-    with snowflake.session(table.connection) as session:
-        (row,) = session.run(digest.sql(types, table.sql, where))
-    return digest.from_row(row, types)
+def _shown(section: Sink) -> str:
+    sink = sinks.of(section.type)
+    return sink.shown(sink.uri_of(section))

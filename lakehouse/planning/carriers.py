@@ -20,7 +20,7 @@ from lakehouse.progress import listen
 from lakehouse.schemas import conform
 from lakehouse.scoring.staging import StagedFile, Staging, joined
 from lakehouse.sinks.target import COPIED
-from lakehouse.sources import FILES, FRAME, Unit, delta
+from lakehouse.sources import FILES, FRAME, Unit
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -74,11 +74,11 @@ def _locally(plan: Plan, request: Request) -> Carrier:
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     from lakehouse.engines import spark as engine
 
-    copied = any(s.target.how == COPIED for s in plan.sinks)
+    copied, source = any(s.target.how == COPIED for s in plan.sinks), sources.of(plan.job.source.type)
 
     def session() -> SparkSession:
         """Spark with what it needs to read the input itself, or to write to the target; all else is read by units."""
-        at = plan.pinned.snapshot.location if isinstance(plan.pinned, delta.Pinned) else None
+        at = source.folder(plan.pinned)
         read = at is not None and plan.carrier == FRAME
         s3 = at is not None and read and at.spark_needs_s3(plan.reason)
         s3 = s3 or (copied and plan.sink.root.spark_needs_s3())
@@ -89,8 +89,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     def features(columns: Sequence[str]) -> Any:
         if plan.carrier == FRAME:
-            assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
-            return delta.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
+            return source.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
         spark, (work, schema) = session(), _all_of(plan, columns)
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
@@ -112,9 +111,8 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_units, features, scores)
 
-    assert isinstance(plan.pinned, delta.Pinned)  # no other source is read by Spark
     spark = session()
-    rows = delta.frame(spark, plan.pinned, plan.columns, plan.reason)
+    rows = source.frame(spark, plan.pinned, plan.columns, plan.reason)
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
@@ -140,9 +138,7 @@ def _require_shared(spark: SparkSession, plan: Plan, staging: Staging) -> None:
 
     if probing.one_machine(spark):
         return
-    pinned, read = plan.pinned, None
-    if isinstance(pinned, delta.Pinned) and plan.carrier == FILES and pinned.files:
-        read = pinned.snapshot.location.join(pinned.files[0].relative)
+    read = sources.of(plan.job.source.type).first_file(plan.pinned) if plan.carrier == FILES else None
     probing.require_shared(spark, plan.run_id, read, [staging.scored_root, staging.quarantine_root])
 
 

@@ -17,22 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse import checks
+from lakehouse import checks, sinks
 from lakehouse.checks import Finding, Tally, Verdict, profile
-from lakehouse.connectors import delta, snowflake
 from lakehouse.errors import ConfigError
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, Moved
-from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID, TIMESTAMP
+from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
 from lakehouse.scoring.staging import Staging
-from lakehouse.sinks.target import place
-from lakehouse.storage import Location, content, locate, remove, write_durably
+from lakehouse.storage import Location, content, remove, write_durably
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job, Sink
+    from lakehouse.config import Job
 
 SAMPLES = 20
 _BINS = "bins.parquet"
@@ -279,7 +277,9 @@ def quarantined(job: Job, *, every: bool, states: Sequence[Location] = ()) -> li
 
 def _counted(job: Job) -> list[dict[str, Any]]:
     """How many rows were set aside by each run for each rule and column."""
-    parts = [rows for table in quarantine.tables(job) if (rows := _set_aside(table, job.job)) is not None]
+    parts = [
+        rows for table in quarantine.tables(job) if (rows := sinks.of(table.type).set_aside(table, job.job)) is not None
+    ]
     if not parts:
         return []
     rows = pa.concat_tables(part.select([RUN_ID, REASONS]) for part in parts).combine_chunks()
@@ -287,26 +287,6 @@ def _counted(job: Job) -> list[dict[str, Any]]:
     owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
     table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})
     return list(table.group_by([RUN_ID, "rule", "column"]).aggregate([([], "count_all")]).to_pylist())
-
-
-def _set_aside(table: Sink, job: str) -> pa.Table | None:
-    """Run and reasons of a job's quarantined rows; None where there is no such table."""
-    if table.type == "delta":
-        snapshot = delta.open_table(locate(table.table))
-        if snapshot is None:
-            return None
-        rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
-        return rows.filter(pc.equal(rows[JOB], job))
-    aside = snowflake.Table.parse(place(table))
-    with snowflake.session(aside.connection) as session:
-        names = ", ".join(snowflake.quoted(snowflake.folded(name)) for name in (RUN_ID, REASONS))
-        owner = snowflake.quoted(snowflake.folded(JOB))
-        try:
-            found = session.run(f"SELECT {names} FROM {aside.sql} WHERE {owner} = %s", job)
-        except snowflake.Absent:
-            return None
-    rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
-    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))
 
 
 def page_of(state: Location, run_id: str) -> bytes | None:

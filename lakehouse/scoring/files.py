@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.connectors.delta.statistics import Column, columns_of, filterable, observe, statistics
 from lakehouse.schemas import WARNINGS
+from lakehouse.scoring.statistics import Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
 
 TARGET_BYTES = 128 << 20

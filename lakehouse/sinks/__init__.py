@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse import config
+    from lakehouse.connectors.digest import Digest
     from lakehouse.sinks.target import Asked, Room, Standing, Target
+    from lakehouse.storage import Location
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,24 @@ class Sink(Protocol):
         `table` is the table as `shown` gives it, `values` the slice as text, `chosen` picks among the table's columns.
         Without rows the names may be lacking too.
         """
+
+    def set_aside(self, section: Any, job: str) -> pa.Table | None:
+        """Run and reasons (`_run_id`, `_reasons`) of a job's rows in a quarantine table; None where it isn't there."""
+
+    def digest(self, section: Any, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
+        """The digest of these columns of the slice's rows, in no order; it reads them all. `values`: the slice."""
+
+    def folder(self, section: Any) -> Location | None:
+        """The folder that files of runs may be left in; None where the table isn't one."""
+
+    def unknown_files(self, folder: Location) -> set[str] | None:
+        """The files below a folder that the table's own log doesn't know; None where no such table is there."""
+
+    def uploaded(self, section: Any) -> Mapping[str, tuple[int, int]]:
+        """What runs have left in the table's system: by run, how many files and tables, and their bytes."""
+
+    def remove_uploaded(self, section: Any, run: str) -> None:
+        """Remove what `uploaded` lists of a run."""
 
 
 def of(system: str) -> Sink:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakehouse.storage import Location
+
 FILES = "files"
 CHUNKS = "chunks"
 FRAME = "frame"
@@ -93,6 +95,15 @@ class Source(Protocol):
 
     def units(self, pinned: Any, columns: Sequence[str], batch_rows: int, tasks: int) -> Sequence[Unit]:
         """The input as units for about so many tasks."""
+
+    def folder(self, pinned: Any) -> Location | None:
+        """The folder of the input's files, which executors have to reach; None where there are no files."""
+
+    def first_file(self, pinned: Any) -> Location | None:
+        """One of the files that units are made of, by which executors are tried; None where there is none."""
+
+    def frame(self, spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
+        """The pinned input as a Spark DataFrame, for the carrier `frame`, which this input has for that reason."""
 
 
 def of(system: str) -> Source:

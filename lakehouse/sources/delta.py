@@ -399,13 +399,23 @@ _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFi
 """Settings of a session by which files that can't be read are left out without a word; reads of Delta can't differ."""
 
 
-def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], why: str = "") -> DataFrame:
-    """The pinned rows as a Spark DataFrame, which has to read them itself because of `why`.
+def folder(pinned: Pinned) -> Location:
+    """The table's folder."""
+    return pinned.snapshot.location
+
+
+def first_file(pinned: Pinned) -> Location | None:
+    """The first of the files that are read."""
+    return pinned.snapshot.location.join(pinned.files[0].relative) if pinned.files else None
+
+
+def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], reason: str = "") -> DataFrame:
+    """The pinned rows as a Spark DataFrame, which has to read them itself because of `reason`.
 
     Raises ConfigError where Spark has no Delta or would leave files out.
     """
     location = pinned.snapshot.location
-    needs = f"{pinned.name} has to be read by Spark itself{f' ({why})' if why else ''}"
+    needs = f"{pinned.name} has to be read by Spark itself{f' ({reason})' if reason else ''}"
     if lossy := [key for key in _LOSSY if str(spark.conf.get(key, None)).lower() == "true"]:
         raise ConfigError(
             f"{needs}, and this session leaves out files that it can't read, and says nothing: "

@@ -344,3 +344,16 @@ def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -
         for number, (batch, rows, size) in enumerate(zip(result.batches, result.rows, result.sizes, strict=True))
         if rows
     ]
+
+
+def folder(pinned: Any) -> None:
+    """None: a result is fetched from Snowflake."""
+
+
+def first_file(pinned: Any) -> None:
+    """None: a result is fetched from Snowflake."""
+
+
+def frame(spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
+    """Never asked for: `carrier` says `chunks`."""
+    raise AssertionError("a result of Snowflake is carried in chunks")

@@ -1,25 +1,19 @@
-"""Delta tables without a JVM: snapshots, creation, commits, statistics of files. The only importer of deltalake.
+"""Delta tables without a JVM: snapshots, creation, commits. The only importer of deltalake.
 
 Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has to read or write itself is in
 `sources` and `sinks`.
 """
 
-from lakehouse.connectors.delta.tables import (
-    ATTEMPTS,
-    Add,
-    Conflict,
+from lakehouse.connectors.delta.snapshot import (
     DataFile,
     Snapshot,
-    add_columns,
     batches_of,
-    commit,
-    create_table,
     open_table,
     partition_text,
-    pause,
     read_files,
     rows_of,
 )
+from lakehouse.connectors.delta.writing import ATTEMPTS, Add, Conflict, add_columns, commit, create_table, pause
 
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "batches_of", "commit", "create_table",

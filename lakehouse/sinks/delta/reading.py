@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.connectors import delta
+from lakehouse.connectors.digest import Digest, of_batches
 from lakehouse.connectors.spark import is_catalog_name
+from lakehouse.schemas import JOB, REASONS, RUN_ID
 from lakehouse.scoring import files
-from lakehouse.storage import locate
+from lakehouse.sinks.delta.history import inside
+from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
@@ -45,3 +49,40 @@ def preview(
     names = chosen(snapshot.schema.names)
     rows = files.head(snapshot.location, mine[0].relative, names, limit)
     return names, [[row.get(name) for name in names] for row in rows]
+
+
+def set_aside(section: Sink, job: str) -> pa.Table | None:
+    """Run and reasons of a job's quarantined rows; None where there is no such table."""
+    snapshot = delta.open_table(locate(section.table))
+    if snapshot is None:
+        return None
+    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
+    return rows.filter(pc.equal(rows[JOB], job)).select([RUN_ID, REASONS])
+
+
+def digest(section: Sink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
+    """The digest of the slice's rows, made here from the live files."""
+    snapshot = delta.open_table(locate(section.table))
+    live = inside(snapshot, values) if snapshot else []
+    batches = (b for file in live if snapshot for b in delta.batches_of(snapshot, list(types), file))
+    return of_batches(batches, list(types))
+
+
+def folder(section: Sink) -> Location:
+    """The table's folder, in which runs stage their files."""
+    return locate(section.table)
+
+
+def unknown_files(folder: Location) -> set[str] | None:
+    """The files that the log doesn't know, be it as removed ones; None where there is no table."""
+    snapshot = delta.open_table(folder)
+    return None if snapshot is None else snapshot.unknown_files()
+
+
+def uploaded(section: Sink) -> Mapping[str, tuple[int, int]]:
+    """Nothing: files are staged in the table's folder."""
+    return {}
+
+
+def remove_uploaded(section: Sink, run: str) -> None:
+    """Nothing: files are staged in the table's folder."""

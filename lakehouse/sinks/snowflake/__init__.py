@@ -4,24 +4,24 @@ The ledger beside the table is here too, since the table itself remembers no run
 of `connectors.snowflake`.
 """
 
+from lakehouse.sinks.snowflake.inspect import generation, has_quarantine, lacks, room, shown, stand
 from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualified, uri_of
-from lakehouse.sinks.snowflake.publishing import (
-    IN_PLACE,
-    check,
-    ensure,
-    generation,
-    has_quarantine,
-    lacks,
-    publish,
-    published,
-    room,
-    shown,
-    stand,
+from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published
+from lakehouse.sinks.snowflake.reading import (
+    NATIVE,
+    SYSTEM,
+    columns,
+    digest,
+    folder,
+    preview,
+    remove_uploaded,
+    set_aside,
+    unknown_files,
+    uploaded,
 )
-from lakehouse.sinks.snowflake.reading import NATIVE, SYSTEM, columns, preview
 
 __all__ = [
-    "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "ensure", "exists", "generation",
-    "has_quarantine", "lacks", "name_in", "preview", "publish", "published", "qualified", "room", "shown", "stand",
-    "uri_of",
+    "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "ensure", "exists",
+    "folder", "generation", "has_quarantine", "lacks", "name_in", "preview", "publish", "published", "qualified",
+    "remove_uploaded", "room", "set_aside", "shown", "stand", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

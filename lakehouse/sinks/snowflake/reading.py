@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from lakehouse.connectors import digest as digests
 from lakehouse.connectors import snowflake
-from lakehouse.connectors.snowflake import folded, having, names_in, quoted, spelled
+from lakehouse.connectors.digest import Digest
+from lakehouse.connectors.snowflake import Table, folded, having, names_in, quoted, spelled
+from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
 from lakehouse.sinks import Native
 from lakehouse.sinks.snowflake.history import RUNS
-from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX
+from lakehouse.sinks.snowflake.loading import left_over, remove_left_over
+from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, uri_of
+from lakehouse.storage import Location
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from lakehouse.config import Sink
     from lakehouse.config.systems.snowflake import SnowflakeSink
 
@@ -50,3 +56,43 @@ def preview(
         query = f"SELECT {', '.join(map(quoted, names))} FROM {found.sql}"
         rows = session.run(f"{query}{' WHERE ' + where if where else ''} LIMIT {limit}")
     return [spelled(name, ()) for name in names], [list(row) for row in rows]
+
+
+def set_aside(section: SnowflakeSink, job: str) -> pa.Table | None:
+    """Run and reasons of a job's quarantined rows; None where there is no such table."""
+    aside = Table.parse(uri_of(section))
+    with snowflake.session(aside.connection) as session:
+        names, owner = ", ".join(quoted(folded(name)) for name in (RUN_ID, REASONS)), quoted(folded(JOB))
+        try:
+            found = session.run(f"SELECT {names} FROM {aside.sql} WHERE {owner} = %s", job)
+        except snowflake.Absent:
+            return None
+    rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
+    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))
+
+
+def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
+    """The digest of the slice's rows, made by Snowflake."""
+    table = Table.parse(uri_of(section))
+    where = having({folded(name): value for name, value in values.items()})
+    with snowflake.session(table.connection) as session:
+        (row,) = session.run(digests.sql(types, table.sql, where))
+    return digests.from_row(row, types)
+
+
+def folder(section: SnowflakeSink) -> None:
+    """None: files are uploaded."""
+
+
+def unknown_files(folder: Location) -> None:
+    """None: files are uploaded."""
+
+
+def uploaded(section: SnowflakeSink) -> Mapping[str, tuple[int, int]]:
+    """Files on the table's stage, and tables that took rows."""
+    return left_over(Table.parse(uri_of(section)))
+
+
+def remove_uploaded(section: SnowflakeSink, run: str) -> None:
+    """Remove them of a run."""
+    remove_left_over(Table.parse(uri_of(section)), run)

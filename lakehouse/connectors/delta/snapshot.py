@@ -1,12 +1,9 @@
-"""Delta tables without a JVM: read a snapshot, create a table, commit staged files. The only importer of deltalake."""
+"""A Delta table at one version: its files, schema, properties and rows, read without a JVM."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import random
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,28 +14,20 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake import DeltaTable
 from deltalake.exceptions import (
-    CommitFailedError,
     DeltaError,
     DeltaProtocolError,
     TableNotFoundError,
 )
-from deltalake.transaction import AddAction, RemoveAction
 
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
 from lakehouse.storage import Location, shown
 
-ATTEMPTS = 20
-"""Tries of one commit while other writers come first."""
 _LINE = 400
 """Characters of what the library says that are enough; it can go on with its own stack."""
 _UNREACHABLE = re.compile(r"Generic \w+ error|error sending request|Unauthenticated|lacked the necessary|HTTP error")
-
-
-class Conflict(Unavailable):
-    """Another writer committed first: look again before trying again."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +103,7 @@ class Snapshot:
             rows = pa.table(self.table.deletion_vectors()).to_pylist()
         except DeltaError as error:
             raise ConfigError(
-                f"{shown(self.location)}: its deletion vectors can't be read: {_line(error)}; "
+                f"{shown(self.location)}: its deletion vectors can't be read: {one_line(error)}; "
                 "REORG TABLE … APPLY (PURGE) does away with them"
             ) from error
         return {unquote(r["filepath"]).split(root, 1)[-1]: tuple(r["selection_vector"]) for r in rows}
@@ -157,13 +146,13 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
         table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
         if timestamp is not None:
             table.load_as_version(datetime.fromisoformat(timestamp))
-        return _snapshot(location, table)
+        return snapshot_of(location, table)
     except TableNotFoundError:
         return None
     except (DeltaError, DeltaProtocolError, ValueError, OSError) as error:
         if _has_no_log(location):
             return None
-        _refuse_unreachable(location, error)
+        refuse_unreachable(location, error)
         if not location.remote and Path(location.path).is_file():
             raise ConfigError(f"{shown(location)} is a file: a Delta table is a folder, name that") from error
         if "catalog-managed" in str(error):
@@ -174,7 +163,7 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
         if version is not None and (newest := open_table(location)) is not None and newest.version < version:
             raise ConfigError(f"{shown(location)} has no version {version}, the newest is {newest.version}") from error
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
-        raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {_line(error)}") from error
+        raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {one_line(error)}") from error
 
 
 def _has_no_log(location: Location) -> bool:
@@ -186,19 +175,19 @@ def _has_no_log(location: Location) -> bool:
     return not location.remote and not folder.is_file() and not (folder / "_delta_log").exists()
 
 
-def _refuse_unreachable(location: Location, error: Exception) -> None:
+def refuse_unreachable(location: Location, error: Exception) -> None:
     """Raise Unavailable where it is the storage that failed, and not what lies there."""
     if location.remote and _UNREACHABLE.search(str(error)):
-        raise Unavailable(f"{location.uri}: the storage can't be used: {_line(error)}") from error
+        raise Unavailable(f"{location.uri}: the storage can't be used: {one_line(error)}") from error
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The library's tree of causes, which it draws in colours, as one line."""
     text = " ".join(re.sub(r"\x1b\[\d*m|↳| 0: <unknown>[\s\S]*", "", str(error)).split())
     return text if len(text) <= _LINE else text[:_LINE] + "…"
 
 
-def _snapshot(location: Location, table: DeltaTable) -> Snapshot:
+def snapshot_of(location: Location, table: DeltaTable) -> Snapshot:
     protocol, metadata, schema = table.protocol(), table.metadata(), table.schema()
     return Snapshot(
         location=location,
@@ -214,107 +203,6 @@ def _snapshot(location: Location, table: DeltaTable) -> Snapshot:
 
 def _plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema])
-
-
-def create_table(
-    location: Location,
-    schema: pa.Schema,
-    partition_by: Sequence[str],
-    comments: Mapping[str, str],
-    description: str,
-    properties: Mapping[str, str] | None = None,
-) -> Snapshot:
-    """Create an empty table whose columns carry comments. Raises Conflict if another process created it first."""
-    try:
-        table = DeltaTable.create(
-            location.uri, Schema(_described(schema, comments)), mode="error", partition_by=list(partition_by),
-            description=description, storage_options=location.delta_options(),
-            configuration=dict(properties or {}),
-            # A retry would put this table's description over the one that another process has just created.
-            commit_properties=CommitProperties(max_commit_retries=0),
-        )  # fmt: skip
-    except (CommitFailedError, DeltaError, OSError) as error:
-        _refuse_unreachable(location, error)
-        if isinstance(error, CommitFailedError) or "exist" in str(error):
-            raise Conflict(f"{shown(location)}: another process created the table first: {_line(error)}") from error
-        raise ConfigError(f"{shown(location)}: the table can't be created: {_line(error)}") from error
-    return _snapshot(location, table)
-
-
-def _described(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field]:
-    """Nullable columns with their comments, which Arrow's schemas don't hold."""
-    return [
-        Field(f.name, f.type, nullable=True, metadata={"comment": comments[f.name]} if f.name in comments else {})
-        for f in Schema.from_arrow(schema).fields
-    ]
-
-
-def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field], comments: Mapping[str, str]) -> Snapshot:
-    """Add nullable columns in a commit of their own."""
-    snapshot.table.alter.add_columns(_described(pa.schema(fields), comments))
-    fresh = open_table(snapshot.location)
-    assert fresh is not None
-    return fresh
-
-
-@dataclass(frozen=True)
-class Add:
-    """A staged file to commit: path below the table's root, size in bytes, Delta statistics as strict JSON."""
-
-    path: str
-    size: int
-    stats: str
-
-
-def commit(
-    snapshot: Snapshot,
-    adds: Sequence[Add],
-    *,
-    replace: Mapping[str, str] | None,
-    partition: Mapping[str, str],
-    removes: Sequence[DataFile] = (),
-    blind: bool = False,
-    transactions: Mapping[str, int],
-    metadata: Mapping[str, Any],
-) -> int:
-    """Add files and take others away in one commit right after `snapshot`, with transaction ids; the new version.
-
-    `replace`: the partition whose live files go ({} is the whole table), None to take away only `removes`.
-    `blind`: nothing that was read of the table has a part in it, so that other writers need not mind it.
-    It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
-    `metadata` is what DESCRIBE HISTORY shows as userMetadata.
-    """
-    now = int(time.time() * 1000)
-    actions: list[AddAction | RemoveAction] = [
-        AddAction(add.path, add.size, dict(partition), now, True, add.stats) for add in adds
-    ]
-    # The library encodes the path of a removal itself, so it is given the decoded one.
-    actions += [
-        RemoveAction(f.relative, True, now, size=f.size, partition_values=_logged(f.partition)) for f in removes
-    ]
-    properties = CommitProperties(
-        custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
-        max_commit_retries=0,
-        app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
-    )
-    try:
-        snapshot.table.create_write_transaction(
-            actions,
-            "append" if replace is None else "overwrite",
-            snapshot.table.schema(),
-            partition_by=list(snapshot.partition_columns),
-            partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
-            commit_properties=properties,
-        )
-    except (CommitFailedError, OSError) as error:
-        # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
-        raise Conflict(f"{shown(snapshot.location)}: another writer committed first: {_line(error)}") from error
-    return snapshot.version + 1
-
-
-def _logged(partition: Mapping[str, Any]) -> dict[str, str | None]:
-    """Partition values as the log writes them: strings."""
-    return {c: partition_text(v) for c, v in partition.items()}
 
 
 def partition_text(value: Any) -> str | None:
@@ -370,8 +258,3 @@ def read_files(root: Location, paths: Sequence[str], columns: Sequence[str]) -> 
         pq.read_table(f"{root.path}/{path}", columns=list(columns), filesystem=filesystem, partitioning=None)
         for path in paths
     )
-
-
-def pause(attempt: int) -> None:
-    """Wait before the next attempt of a commit: a random time, longer each time, 3 seconds at most."""
-    time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))

@@ -1,0 +1,143 @@
+"""Writing to a Delta table's log: create it, add columns, commit files, without a JVM."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake.exceptions import (
+    CommitFailedError,
+    DeltaError,
+)
+from deltalake.transaction import AddAction, RemoveAction
+
+from lakehouse.connectors.delta.snapshot import (
+    DataFile,
+    Snapshot,
+    one_line,
+    open_table,
+    partition_text,
+    refuse_unreachable,
+    snapshot_of,
+)
+from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.storage import Location, shown
+
+ATTEMPTS = 20
+"""Tries of one commit while other writers come first."""
+
+
+class Conflict(Unavailable):
+    """Another writer committed first: look again before trying again."""
+
+
+def create_table(
+    location: Location,
+    schema: pa.Schema,
+    partition_by: Sequence[str],
+    comments: Mapping[str, str],
+    description: str,
+    properties: Mapping[str, str] | None = None,
+) -> Snapshot:
+    """Create an empty table whose columns carry comments. Raises Conflict if another process created it first."""
+    try:
+        table = DeltaTable.create(
+            location.uri, Schema(_described(schema, comments)), mode="error", partition_by=list(partition_by),
+            description=description, storage_options=location.delta_options(),
+            configuration=dict(properties or {}),
+            # A retry would put this table's description over the one that another process has just created.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )  # fmt: skip
+    except (CommitFailedError, DeltaError, OSError) as error:
+        refuse_unreachable(location, error)
+        if isinstance(error, CommitFailedError) or "exist" in str(error):
+            raise Conflict(f"{shown(location)}: another process created the table first: {one_line(error)}") from error
+        raise ConfigError(f"{shown(location)}: the table can't be created: {one_line(error)}") from error
+    return snapshot_of(location, table)
+
+
+def _described(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field]:
+    """Nullable columns with their comments, which Arrow's schemas don't hold."""
+    return [
+        Field(f.name, f.type, nullable=True, metadata={"comment": comments[f.name]} if f.name in comments else {})
+        for f in Schema.from_arrow(schema).fields
+    ]
+
+
+def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field], comments: Mapping[str, str]) -> Snapshot:
+    """Add nullable columns in a commit of their own."""
+    snapshot.table.alter.add_columns(_described(pa.schema(fields), comments))
+    fresh = open_table(snapshot.location)
+    assert fresh is not None
+    return fresh
+
+
+@dataclass(frozen=True)
+class Add:
+    """A staged file to commit: path below the table's root, size in bytes, Delta statistics as strict JSON."""
+
+    path: str
+    size: int
+    stats: str
+
+
+def commit(
+    snapshot: Snapshot,
+    adds: Sequence[Add],
+    *,
+    replace: Mapping[str, str] | None,
+    partition: Mapping[str, str],
+    removes: Sequence[DataFile] = (),
+    blind: bool = False,
+    transactions: Mapping[str, int],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Add files and take others away in one commit right after `snapshot`, with transaction ids; the new version.
+
+    `replace`: the partition whose live files go ({} is the whole table), None to take away only `removes`.
+    `blind`: nothing that was read of the table has a part in it, so that other writers need not mind it.
+    It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
+    `metadata` is what DESCRIBE HISTORY shows as userMetadata.
+    """
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(add.path, add.size, dict(partition), now, True, add.stats) for add in adds
+    ]
+    # The library encodes the path of a removal itself, so it is given the decoded one.
+    actions += [
+        RemoveAction(f.relative, True, now, size=f.size, partition_values=_logged(f.partition)) for f in removes
+    ]
+    properties = CommitProperties(
+        custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
+        max_commit_retries=0,
+        app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
+    )
+    try:
+        snapshot.table.create_write_transaction(
+            actions,
+            "append" if replace is None else "overwrite",
+            snapshot.table.schema(),
+            partition_by=list(snapshot.partition_columns),
+            partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
+            commit_properties=properties,
+        )
+    except (CommitFailedError, OSError) as error:
+        # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
+        raise Conflict(f"{shown(snapshot.location)}: another writer committed first: {one_line(error)}") from error
+    return snapshot.version + 1
+
+
+def _logged(partition: Mapping[str, Any]) -> dict[str, str | None]:
+    """Partition values as the log writes them: strings."""
+    return {c: partition_text(v) for c, v in partition.items()}
+
+
+def pause(attempt: int) -> None:
+    """Wait before the next attempt of a commit: a random time, longer each time, 3 seconds at most."""
+    time.sleep(random.uniform(0.05, 0.1 * 2 ** min(attempt, 5)))

@@ -1,0 +1,109 @@
+"""How a Delta table stands to what a run would do to it, before anything is scored. Commits nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse import storage
+from lakehouse.connectors import delta
+from lakehouse.errors import ConfigError
+from lakehouse.sinks import slices
+from lakehouse.sinks.delta import compatibility
+from lakehouse.sinks.delta.history import look, replayed
+from lakehouse.sinks.target import (
+    COPIED,
+    Asked,
+    Room,
+    Standing,
+    Target,
+    Unfit,
+    next_generation,
+)
+from lakehouse.storage import Location, locate
+
+if TYPE_CHECKING:
+    pass
+
+
+def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+    """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
+    location = locate(target.uri)
+    snapshot = delta.open_table(location)
+    types = types or slices.slice_types(asked.slice, snapshot.schema if snapshot else None)
+    target = replace(target, slice=slices.slice_texts(asked.slice, types))
+    decision, doubt = compatibility.Decision(), ""
+    if snapshot is not None:
+        compatibility.check_partitions(snapshot, list(target.slice))
+        decision = compatibility.decide(snapshot, target.write, target.slice)
+        target = replace(target, how=decision.how, enforced=decision.enforced)
+        _refuse_copying(decision, target, location, asked)
+        if snapshot.written_by_spark and location.spark_may_overwrite:
+            doubt = (
+                f"{shown(target.uri)}: Spark writes to this table too, and its own log store on {location.system} "
+                "can't exclude another process: let it not write while a run publishes"
+            )
+    if asked.replays is not None:
+        target, state = replayed(snapshot, target, asked.replays)
+    else:
+        state = look(snapshot, target, asked.rescore)
+        target = replace(target, generation=next_generation(target, state, shown(target.uri), asked))
+    held = {f.name: f.type for f in snapshot.schema} if snapshot else {}
+    return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt, held)
+
+
+def _refuse_copying(decision: compatibility.Decision, target: Target, location: Location, asked: Asked) -> None:
+    if decision.how != COPIED:
+        return
+    name, why = shown(target.uri), "; ".join(decision.why)
+    location.spark_needs_s3(why)
+    if asked.engine == "local":
+        raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
+    if target.write == "append" and asked.rescore:
+        raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
+
+
+def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+    """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
+    target, snapshot = standing.target, standing.existing
+    if snapshot is None:
+        return None
+    return tuple(compatibility.check_schema(snapshot, wanted, list(target.slice), target.how))
+
+
+def room(target: Target, wanted: pa.Schema) -> Room:
+    """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
+    try:
+        snapshot = delta.open_table(locate(target.uri))
+    except ConfigError as error:
+        raise Unfit(str(error)) from error
+    if snapshot is not None:
+        return compatibility.room(snapshot, wanted, list(target.slice))
+    if other := storage.foreign(locate(target.uri)):
+        raise Unfit(f"{shown(target.uri)} is no table and holds other files ({other[0]})")
+    return Room(wanted, None)
+
+
+def has_quarantine(uri: str) -> bool | None:
+    """Whether a quarantine table is there; None where nothing is."""
+    try:
+        snapshot = delta.open_table(locate(uri))
+    except ConfigError:
+        return False  # whatever it is, it can't be read
+    if snapshot is None:
+        return False if storage.foreign(locate(uri)) else None
+    return compatibility.is_quarantine(snapshot)
+
+
+def shown(uri: str) -> str:
+    """The table as people write it."""
+    return storage.shown(locate(uri))
+
+
+def generation(uri: str, identity: str) -> tuple[int, int | None]:
+    """The generation that is published under this identity, 0 for none, and the table's version."""
+    snapshot = delta.open_table(locate(uri))
+    return ((snapshot.transaction(identity) or 0), snapshot.version) if snapshot else (0, None)
