@@ -23,12 +23,12 @@ import sqlglot
 import yaml
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse import pipeline
+from lakehouse import pipeline, sinks
 from lakehouse.connectors import snowflake as lakehouse_snowflake
 from lakehouse.connectors.snowflake import sessions
 from lakehouse.engines import local
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
-from lakehouse.operations import sweep, verification
+from lakehouse.operations import sweep
 from lakehouse.operations.lookup import record_of, status
 from lakehouse.operations.replay import replay
 from lakehouse.operations.verification import verified
@@ -771,7 +771,7 @@ def test_on_request_a_run_proves_that_its_tables_are_equal(both, daily, account,
 def test_a_published_run_is_told_as_published_where_it_can_not_be_verified(both, account, capfd, monkeypatch):
     write("lake/features", features(), ["day"])
     gone = Unavailable("Snowflake can't be reached")
-    monkeypatch.setattr(verification, "_in_snowflake", lambda *_: (_ for _ in ()).throw(gone))
+    monkeypatch.setattr(sinks.of("snowflake"), "digest", lambda *_: (_ for _ in ()).throw(gone))
     done = run(capfd, "score", both().path, "--date", DAY, "--engine", "local", "--json", "--verify")
     assert (done.code, done.json["status"], done.json["rows_scored"]) == (5, "published", 40)
     assert (done.json["message"], str(gone) in done.err) == (str(gone), True)
