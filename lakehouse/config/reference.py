@@ -1,4 +1,4 @@
-"""The reference of the job file's keys, as Markdown: `python -m lakehouse.config.reference conf/README.md` renews it.
+"""The reference of the job file's keys, as Markdown: `python -m lakehouse.config.reference FILE` renews it in a page.
 
 It is made of the models alone, so that a key that is added to one, or a system that is added, needs no more than its
 own description and example.
@@ -62,11 +62,13 @@ def _models(value: Mapping[str, Any]) -> list[str]:
 
 
 def _parts(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schemas that a key's schema is put together of."""
     inner = [value[key] for key in ("items", "additionalProperties") if isinstance(value.get(key), dict)]
     return [*value.get("anyOf", ()), *value.get("oneOf", ()), *inner]
 
 
 def _repeated(value: Mapping[str, Any]) -> str:
+    """What follows the name of a section of which there may be several."""
     if value.get("type") == "array":
         return ", each entry"
     return ", each name" if _models(value) and "$ref" not in value and _maps(value) else ""
