@@ -32,6 +32,7 @@ from lakehouse.config import json_schema, load_job, reference
 from lakehouse.config.values import Section
 from lakehouse.demo.data import write_games
 from lakehouse.demo.train import train
+from lakehouse.errors import LakehouseError
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -191,25 +192,42 @@ def test_the_glossary_stays_short():
     assert 1 < len(terms) - 1 <= 25  # less the table's head
 
 
-MESSAGES = re.findall(r"^\| ``?(.*?)``? \|", TEXTS["conf/TROUBLESHOOTING.md"], re.MULTILINE)
+MESSAGES = [
+    (code, message)
+    for code, part in re.findall(r"^## (?:Exit (\d))?(.*?)(?=^## |\Z)", TEXTS["conf/TROUBLESHOOTING.md"], re.M | re.S)
+    for message in re.findall(r"^\| ``?(.*?)``? \|", part, re.MULTILINE)
+]
 
 
-@pytest.mark.parametrize("message", MESSAGES)
-def test_a_message_is_one_of_the_codes(message):
-    parts = [re.escape(part) for part in message.split("…") if part]
-    assert any(re.search(".*".join(parts), text, re.DOTALL) for text in texts())
+@pytest.mark.parametrize(("code", "message"), MESSAGES)
+def test_a_message_is_one_of_the_codes_and_ends_so(code, message):
+    parts = ".*".join(re.escape(part) for part in message.split("…") if part)
+    raisers = {raiser for text, raiser in texts() if re.search(parts, text, re.DOTALL)}
+    assert raisers
+    codes = {str(kind.exit_code) for kind in kinds() if kind.__name__ in raisers}
+    assert not codes or code in codes
+
+
+def kinds(of: type[LakehouseError] = LakehouseError) -> Iterator[type[LakehouseError]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from kinds(kind)
 
 
 @cache
-def texts() -> list[str]:
-    """All texts in the code, with nothing where a value is put in."""
-    found = list[str]()
+def texts() -> list[tuple[str, str]]:
+    """All texts in the code, with a null where a value is put in; and what is called with them, "" for others."""
+    found = list[tuple[str, str]]()
     for file in (ROOT / "lakehouse").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        tree = ast.parse(file.read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        within = {part: ast.unparse(call.func) for call in calls for a in call.args for part in ast.walk(a)}
+        for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values))
+                text = "".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values)
+                found.append((text, within.get(node, "")))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
+                found.append((node.value, within.get(node, "")))
     return found
 
 
