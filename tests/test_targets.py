@@ -1,6 +1,6 @@
 """Tables with rules of their own: what is published directly, what Spark copies, what is refused by name.
 
-The table in the README is made of these cases.
+The table in conf/README.md is made of these cases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.conftest import score, write
 from tests.test_exactly_once import unfinished
 
 DAY = "2026-01-02"
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "conf/README.md").read_text()
 BASE = "id BIGINT, code STRING, p DOUBLE"
 DIRECT, COPIED, ENFORCED, REFUSED = "direct", "copied by Spark", "direct, rows held against it", "refused"
 

@@ -1,6 +1,7 @@
 """The command line: a module a group of commands, listed in `commands`; `command` runs each of them.
 
-What people read of a run is written by `views`.
+A command reads its options, calls one function of the package and says how it ended. What people read of a run is
+written by `views`.
 """
 
 from lakehouse.cli.commands import app, main

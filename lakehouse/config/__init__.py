@@ -1,4 +1,8 @@
-"""The job file: what it may say, how it is read, and what is said when it is wrong."""
+"""The job file: what it may say, how it is read, and what is said when it is wrong.
+
+`models` has a model a section, `systems` each system's part of source and sinks, `reading` merges files, targets and
+overrides, `reference` and `schema` tell people and editors what there is. Nothing here opens a table or a model.
+"""
 
 from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, Tracking
 from lakehouse.config.reading import load_job

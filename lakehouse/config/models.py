@@ -18,29 +18,44 @@ JOB_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 class Model(Section):
     """Which model scores the rows, and what about it is accepted."""
 
-    uri: Text = Field(description="the MLflow model: models:/name@alias, models:/name/3, runs:/id/path")
+    uri: Text = Field(
+        description="the MLflow model: models:/name@alias, models:/name/3, runs:/id/path",
+        examples=["models:/churn@champion"],
+    )
     method: Literal["predict", "predict_proba"] | None = Field(
-        None, description="the native method to call, for flavours that have several"
+        None, description="the native method to call, for flavours that have several", examples=["predict_proba"]
     )
-    params: dict[Text, Param] = Field({}, description="inference parameters handed to the model")
-    batch_rows: int = Field(65536, ge=1, le=10_000_000, description="at most this many rows a call of the model")
+    params: dict[Text, Param] = Field(
+        {}, description="inference parameters handed to the model", examples=[{"num_beams": 4}]
+    )
+    batch_rows: int = Field(
+        65536, ge=1, le=10_000_000, description="at most this many rows a call of the model", examples=[4096]
+    )
     trust: Annotated[tuple[Trust, ...], listed()] = Field(
-        (), description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>"
+        (),
+        description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>",
+        examples=[["pickle"]],
     )
-    tracking_uri: Text | None = Field(None, description="MLflow tracking server; default: as MLflow finds it")
-    registry_uri: Text | None = Field(None, description="MLflow model registry; default: as MLflow finds it")
+    tracking_uri: Text | None = Field(
+        None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]
+    )
+    registry_uri: Text | None = Field(
+        None, description="MLflow model registry; default: as MLflow finds it", examples=["databricks-uc"]
+    )
 
 
 class Prediction(Section):
     """One column of the scored table: which part of the model's output it is."""
 
     output: Annotated[int | str | None, exactly(int, str, type(None))] = Field(
-        None, description='part of the output: a column number, the name of an output, or "*" for the whole'
+        None,
+        description='part of the output: a column number, the name of an output, or "*" for the whole',
+        examples=["probability"],
     )
     class_: Annotated[Scalar | None, exactly(bool, int, float, str, type(None))] = Field(
-        None, alias="class", description="the class label whose probability is taken"
+        None, alias="class", description="the class label whose probability is taken", examples=[1]
     )
-    threshold: float | None = Field(None, description="makes it a boolean: true from this value on")
+    threshold: float | None = Field(None, description="makes it a boolean: true from this value on", examples=[0.5])
 
     @model_validator(mode="before")
     @classmethod
@@ -64,25 +79,41 @@ class Prediction(Section):
 class Features(Section):
     """How the table's columns become the model's features."""
 
-    rename: dict[Text, Text] = Field({}, description="feature of the model: column of the table")
-    match: Literal["exact", "case_insensitive"] = Field("exact", description="how column names are compared")
+    rename: dict[Text, Text] = Field(
+        {}, description="feature of the model: column of the table", examples=[{"income": "yearly_income"}]
+    )
+    match: Literal["exact", "case_insensitive"] = Field(
+        "exact", description="how column names are compared", examples=["case_insensitive"]
+    )
     nulls: Literal["model", "quarantine"] = Field(
-        "model", description="a null, NaN or infinity in a required feature: handed to the model, or its row set aside"
+        "model",
+        description="a null, NaN or infinity in a required feature: handed to the model, or its row set aside",
+        examples=["quarantine"],
     )
     tensor: Texts = Field(
-        (), description="columns stacked, in this order, into the model's one tensor input, or one that holds lists"
+        (),
+        description="columns stacked, in this order, into the model's one tensor input, or one that holds lists",
+        examples=[["x0", "x1", "x2"]],
     )
     cast: dict[Text, Literal["boolean", "integer", "long", "float", "double", "string", "datetime"]] = Field(
-        {}, description="feature or column: the type its values are cast to; a row whose value is not one is set aside"
+        {},
+        description="feature or column: the type its values are cast to; a row whose value is not one is set aside",
+        examples=[{"income": "double"}],
     )
 
 
 class Quarantine(Section):
     """Where rows that can't be scored go, and how many may."""
 
-    table: Text | None = Field(None, description="default: the first sink's table with _quarantine appended")
-    max_fraction: float = Field(0.01, ge=0, le=1, description="a larger fraction of the rows blocks the run")
-    max_rows: int | None = Field(None, ge=0, description="more rows than this block the run")
+    table: Text | None = Field(
+        None,
+        description="default: the first sink's table with _quarantine appended",
+        examples=["lake/quarantine/games"],
+    )
+    max_fraction: float = Field(
+        0.01, ge=0, le=1, description="a larger fraction of the rows blocks the run", examples=[0.001]
+    )
+    max_rows: int | None = Field(None, ge=0, description="more rows than this block the run", examples=[1000])
 
     @property
     def limit(self) -> str:
@@ -101,18 +132,30 @@ class Quarantine(Section):
 class Drift(Section):
     """How far features and predictions may move from what the model was trained, or first published, with."""
 
-    psi: float = Field(0.2, gt=0, description="a population stability index above this is drift")
-    action: Literal["warn", "block"] = Field("warn", description="what drift does: publish with a warning, or block")
+    psi: float = Field(0.2, gt=0, description="a population stability index above this is drift", examples=[0.1])
+    action: Literal["warn", "block"] = Field(
+        "warn", description="what drift does: publish with a warning, or block", examples=["block"]
+    )
 
 
 class Checks(Section):
     """What must hold before anything is published."""
 
-    features: Text | None = Field(None, description="Great Expectations suite (YAML or JSON) for the input rows")
-    scores: Text | None = Field(None, description="Great Expectations suite (YAML or JSON) for the scored rows")
+    features: Text | None = Field(
+        None,
+        description="Great Expectations suite (YAML or JSON) for the input rows",
+        examples=["conf/expectations/games_features.yaml"],
+    )
+    scores: Text | None = Field(
+        None,
+        description="Great Expectations suite (YAML or JSON) for the scored rows",
+        examples=["conf/expectations/games_scores.yaml"],
+    )
     drift: Drift | None = Field(None, description="how far features and predictions may move")
     strict: bool = Field(
-        False, description="a row that breaks a critical rule blocks the run, as Great Expectations reads it"
+        False,
+        description="a row that breaks a critical rule blocks the run, as Great Expectations reads it",
+        examples=[True],
     )
     quarantine: Quarantine = Field(default_factory=Quarantine, description="rows set aside with their reasons")
 
@@ -120,30 +163,40 @@ class Checks(Section):
 class Tracking(Section):
     """The MLflow run that gets the figures of each run."""
 
-    experiment: Text = Field(description="the MLflow experiment that gets a run with the figures")
+    experiment: Text = Field(
+        description="the MLflow experiment that gets a run with the figures", examples=["/Shared/churn"]
+    )
 
 
 class Job(Section):
     """One scoring job: what is read, which model scores it, and what is published where."""
 
     job: Annotated[str, Field(pattern=JOB_NAME)] = Field(
-        description="the job's identity: with the slice it names the transaction, so it never changes"
+        description="the job's identity: with the slice it names the transaction, so it never changes",
+        examples=["churn_daily"],
     )
     source: Annotated[Source, OneOf()] = Field(description="where the rows to score are read")
     model: Model = Field(description="which model scores them")
     keys: Annotated[tuple[Text, ...], listed("column that identifies a row")] = Field(
         description="the columns that identify a row, passed through to the scored table",
+        examples=[["customer_id"]],
         json_schema_extra={"minItems": 1},
     )
     keys_unique: Literal["refuse", "warn", "ignore"] = Field(
-        "warn", description="a key that several scored rows have: blocks the run, is warned of, or isn't looked for"
+        "warn",
+        description="a key that several scored rows have: blocks the run, is warned of, or isn't looked for",
+        examples=["refuse"],
     )
-    keep: Texts = Field((), description="further columns passed through to the scored table")
+    keep: Texts = Field((), description="further columns passed through to the scored table", examples=[["country"]])
     predictions: dict[Text, Prediction] | None = Field(
-        None, description="columns of the scored table; default: the names in the model's output signature"
+        None,
+        description="columns of the scored table; default: the names in the model's output signature",
+        examples=[{"churn": {"class": 1}, "label": 0}],
     )
     slice: dict[Text, SliceValue] = Field(
-        {}, description="partition columns and the values this run replaces; left out: the whole table"
+        {},
+        description="partition columns and the values this run replaces; left out: the whole table",
+        examples=[{"score_date": "{date}"}],
     )
     features: Features = Field(
         default_factory=Features, description="how the table's columns become the model's features"
@@ -152,7 +205,9 @@ class Job(Section):
     sinks: Annotated[tuple[Annotated[Sink, OneOf()], ...], listed("table to publish to")] = Field(
         description="the tables the scores are published to, in this order", json_schema_extra={"minItems": 1}
     )
-    state: Text | None = Field(None, description="where run state lives; default: beside the Delta sink's table")
+    state: Text | None = Field(
+        None, description="where run state lives; default: beside the Delta sink's table", examples=["lake/state"]
+    )
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
 
     _date: str | None = None

@@ -1,4 +1,8 @@
-"""Models: alias → version → local bytes → digest → policy → predictor. The only importer of MLflow."""
+"""Models: alias → version → local bytes → digest → policy → predictor. The only importer of MLflow.
+
+`registry` fetches, `policy` judges before a byte of the model runs, `loading` loads, `signature` says which columns
+become which features. How a model is called on rows, and what its answers mean, is in `scoring`.
+"""
 
 from lakehouse.models.baselines import as_text as baselines_as_text
 from lakehouse.models.baselines import from_text as baselines_from_text

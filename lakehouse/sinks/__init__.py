@@ -1,4 +1,8 @@
-"""Where scored files are published: one module a system, all with the functions of `Sink`."""
+"""Where scored files are published: one folder a system, all with the functions of `Sink`.
+
+A sink says how its table stands to a run, makes staged files its rows by one commit, and remembers which runs it has
+published. `target` is what a run will do to one table, whatever its system. Nothing here decides whether to publish.
+"""
 
 from __future__ import annotations
 

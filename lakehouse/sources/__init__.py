@@ -1,4 +1,8 @@
-"""Where features are read: one module a system, all with the functions of `Source`."""
+"""Where features are read: one module a system, all with the functions of `Source`.
+
+A source pins its input at one moment, says which carrier can bring it to the worker, and cuts it into units that read
+themselves. Nothing here knows the model or where the scores go.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Great Expectations' suites, as far as they can be evaluated on Arrow batches while these are scored. Pure.
 
 Great Expectations' own answers on Spark are the measure; an expectation whose answer could differ isn't compiled.
+Nothing here decides whether a run may be published: that is `checks.verdict`.
 """
 
 from lakehouse.checks.rules.catalogue import how_evaluated

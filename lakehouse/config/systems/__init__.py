@@ -63,8 +63,10 @@ class Source(TableSection):
 
     type: str = Field(description="the system the input is in")
     table: Text | None = Field(None, description="the input table")
-    where: Text | None = Field(None, description="SQL condition on the rows to score; may use {date}")
-    min_rows: int = Field(1, ge=0, description="with fewer rows the input is not ready (exit 6)")
+    where: Text | None = Field(
+        None, description="SQL condition on the rows to score; may use {date}", examples=["event_date = '{date}'"]
+    )
+    min_rows: int = Field(1, ge=0, description="with fewer rows the input is not ready (exit 6)", examples=[1000])
 
     CASELESS: ClassVar[bool] = False
     """Whether case plays no part in the names of columns, unless the job says so."""
@@ -86,6 +88,7 @@ class Sink(TableSection):
     write: Literal["replace", "append", "merge"] = Field(
         "replace",
         description="replace the slice (or the whole table), append this date's rows once, or merge (upsert on keys)",
+        examples=["merge"],
     )
 
     HOLDS_STAGED_FILES: ClassVar[bool] = False

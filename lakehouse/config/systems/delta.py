@@ -14,9 +14,17 @@ class DeltaSource(Source):
     """A Delta table whose rows are scored."""
 
     type: Literal["delta"] = Field(description="the system the input is in")
-    table: Text | None = Field(None, description="the input table: a path, a URI or a name of Spark's catalog")
-    version: int | None = Field(None, ge=0, description="read this version of the table; default: the newest")
-    timestamp: Text | None = Field(None, description="read the table as of this time (ISO 8601)")
+    table: Text | None = Field(
+        None,
+        description="the input table: a path, a URI or a name of Spark's catalog",
+        examples=["lake/features/games"],
+    )
+    version: int | None = Field(
+        None, ge=0, description="read this version of the table; default: the newest", examples=[12]
+    )
+    timestamp: Text | None = Field(
+        None, description="read the table as of this time (ISO 8601)", examples=["2026-01-02T03:04:05Z"]
+    )
 
     CATALOG_FORMAT: ClassVar[str] = "delta"
     NO_SETTINGS: ClassVar[frozenset[str]] = Source.NO_SETTINGS | {"version", "timestamp"}
@@ -34,7 +42,9 @@ class DeltaSink(Sink):
     """A Delta table that the scores are published to."""
 
     type: Literal["delta"] = Field(description="the system the table is in")
-    table: Text = Field(description="the scored table: a path, a URI or a name of Spark's catalog")
+    table: Text = Field(
+        description="the scored table: a path, a URI or a name of Spark's catalog", examples=["lake/scores/games"]
+    )
 
     CATALOG_FORMAT: ClassVar[str] = "delta"
     HOLDS_STAGED_FILES: ClassVar[bool] = True

@@ -14,11 +14,19 @@ class SnowflakeSource(Source):
     """A table, a view or a query in Snowflake whose rows are scored."""
 
     type: Literal["snowflake"] = Field(description="the system the input is in")
-    connection: Text | None = Field(None, description="the connection's name in connections.toml")
-    table: Text | None = Field(None, description="the input table's name in Snowflake")
-    query: Text | None = Field(None, description="a SELECT instead of a table; may use {date}")
-    columns: Texts = Field((), description="only these columns may be read; default: all")
-    timestamp: Text | None = Field(None, description="read the table as of this time (ISO 8601)")
+    connection: Text | None = Field(None, description="the connection's name in connections.toml", examples=["prod"])
+    table: Text | None = Field(None, description="the input table's name in Snowflake", examples=["ml.features.games"])
+    query: Text | None = Field(
+        None,
+        description="a SELECT instead of a table; may use {date}",
+        examples=["SELECT * FROM games WHERE day = '{date}'"],
+    )
+    columns: Texts = Field(
+        (), description="only these columns may be read; default: all", examples=[["player_id", "income"]]
+    )
+    timestamp: Text | None = Field(
+        None, description="read the table as of this time (ISO 8601)", examples=["2026-01-02T03:04:05Z"]
+    )
 
     IN_FILES: ClassVar[bool] = False
     CASELESS: ClassVar[bool] = True
@@ -46,8 +54,8 @@ class SnowflakeSink(Sink):
     """A table in Snowflake that the scores are published to."""
 
     type: Literal["snowflake"] = Field(description="the system the table is in")
-    connection: Text | None = Field(None, description="the connection's name in connections.toml")
-    table: Text = Field(description="the scored table's name in Snowflake")
+    connection: Text | None = Field(None, description="the connection's name in connections.toml", examples=["prod"])
+    table: Text = Field(description="the scored table's name in Snowflake", examples=["ml.scores.games"])
 
     IN_FILES: ClassVar[bool] = False
 

@@ -1,4 +1,8 @@
-"""Delta tables without a JVM: snapshots, creation, commits. The only importer of deltalake."""
+"""Delta tables without a JVM: snapshots, creation, commits. The only importer of deltalake.
+
+Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has to read or write itself is in
+`sources` and `sinks`.
+"""
 
 from lakehouse.connectors.delta.commits import data_changes, partition_value
 from lakehouse.connectors.delta.snapshot import (

@@ -1,4 +1,8 @@
-"""Publishing to a Delta table: how it stands to a run, the commit of the staged files, copies by Spark, upserts."""
+"""Publishing to a Delta table: how it stands to a run, the commit of the staged files, copies by Spark, upserts.
+
+The log itself is read and written by `connectors.delta`; what is here is the promises of a commit, such as that no
+other run's rows are taken away.
+"""
 
 from lakehouse.sinks.delta.inspect import generation, has_quarantine, lacks, room, shown, stand
 from lakehouse.sinks.delta.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualified, uri_of

@@ -1,4 +1,8 @@
-"""Publishing to a table in Snowflake: how it stands to a run, the upload of staged files, the one transaction."""
+"""Publishing to a table in Snowflake: how it stands to a run, the upload of staged files, the one transaction.
+
+The ledger beside the table is here too, since the table itself remembers no run. Sessions, names and types are those
+of `connectors.snowflake`.
+"""
 
 from lakehouse.sinks.snowflake.inspect import generation, has_quarantine, lacks, room, shown, stand
 from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualified, uri_of
