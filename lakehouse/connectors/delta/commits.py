@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.connectors.delta.tables import Snapshot
+from lakehouse.connectors.delta.snapshot import Snapshot
 from lakehouse.storage import content
 
 COMMITS = 1_000
