@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from lakehouse.conditions import Comparison, mask
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
-from lakehouse.storage import Location, shown
+from lakehouse.storage import Location, shown, stamp
 
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
 """Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
@@ -33,7 +34,7 @@ _CARRIED = re.compile(
 class Reading:
     """What all units of one input have in common; `schema` is that of the columns to read, in order.
 
-    `gone`: what is said after "is not there any more" of a file that is gone.
+    `remedy` ends the sentence that says that a file is not what it was when the run began.
     """
 
     root: Location
@@ -41,12 +42,15 @@ class Reading:
     partition_columns: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     batch_rows: int
-    gone: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
 class FileUnit:
-    """A Parquet file, or some of its row groups. `kept`: one bit a row of the whole file, packed."""
+    """A Parquet file, or some of its row groups. `kept`: one bit a row of the whole file, packed.
+
+    `stamp`: what the storage said of the file when it was pinned, where nothing else keeps it from being written to.
+    """
 
     reading: Reading
     path: str
@@ -54,21 +58,46 @@ class FileUnit:
     partition: tuple[Any, ...]
     row_groups: tuple[int, ...] | None = None
     kept: bytes | None = None
+    stamp: str | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
 
         Raises OSError when the file yields another number of rows than its footer says, ConfigError for one that can't
-        be Parquet, Unavailable for one that is gone.
+        be Parquet, Unavailable for one that is gone, or that is not what was pinned.
         """
         try:
-            yield from self._batches()
+            with self._unchanged():
+                yield from self._batches()
         except FileNotFoundError as error:
             raise Unavailable(
-                f"{self.path} of {shown(self.reading.root)} is not there any more{self.reading.gone}"
+                f"{self.path} of {shown(self.reading.root)} is not there any more{self.reading.remedy}"
             ) from error
         except pa.ArrowInvalid as error:
             raise ConfigError(f"{self.path} of {shown(self.reading.root)} can't be read as Parquet: {error}") from error
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Raise Unavailable where the file is not what was pinned, before the block or after it."""
+        self._require_unchanged()
+        try:
+            yield
+        except Exception:
+            self._require_unchanged()
+            raise
+        self._require_unchanged()
+
+    def _require_unchanged(self) -> None:
+        if self.stamp is None:
+            return
+        now = stamp(self.reading.root.join(self.path))
+        if now is None:
+            raise FileNotFoundError(self.path)
+        if now != self.stamp:
+            raise Unavailable(
+                f"{self.path} of {shown(self.reading.root)} was written to after this run had looked at it"
+                f"{self.reading.remedy}"
+            )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
@@ -164,18 +193,27 @@ def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
         yield from _simple_parts(part)
 
 
-def cut(wholes: Sequence[FileUnit], tasks: int) -> list[FileUnit]:
-    """Units of whole files for about so many tasks: large ones by row groups where there are few files."""
+def cut(
+    wholes: Sequence[FileUnit], tasks: int, group_sizes: Callable[[FileUnit], Sequence[int]] | None = None
+) -> list[FileUnit]:
+    """Units of files for about so many tasks: large files by row groups where there are few files.
+
+    `group_sizes` gives the bytes of each row group of a file; by default its footer is read.
+    """
     result, few = list[FileUnit](), len(wholes) < 4 * tasks
     for unit in wholes:
         split = unit.size > SPLIT_BYTES and (few or unit.size > 16 * SPLIT_BYTES)
-        result += _by_row_groups(unit) if split else [unit]
+        result += _by_row_groups(unit, (group_sizes or _from_footer)(unit)) if split else [unit]
     return result
 
 
-def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
-    sizes = _group_sizes(unit.reading.root, unit.path, unit.size)
-    return [replace(unit, size=size, row_groups=(group,)) for group, size in enumerate(sizes)]
+def _by_row_groups(unit: FileUnit, sizes: Sequence[int]) -> list[FileUnit]:
+    groups = unit.row_groups if unit.row_groups is not None else range(len(sizes))
+    return [replace(unit, size=sizes[group], row_groups=(group,)) for group in groups]
+
+
+def _from_footer(unit: FileUnit) -> Sequence[int]:
+    return _group_sizes(unit.reading.root, unit.path, unit.size)
 
 
 @lru_cache(maxsize=4_096)

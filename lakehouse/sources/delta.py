@@ -213,7 +213,7 @@ def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -
         partition_columns=inside,
         comparisons=tuple(c for c in comparisons if c.column not in snapshot.partition_columns),
         batch_rows=batch_rows,
-        gone=" (VACUUM?): the next run reads the table's newest version",
+        remedy=" (VACUUM?): the next run reads the table's newest version",
     )
     wholes = []
     for file in pinned.files:
