@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 import lakehouse
 from lakehouse.config import Job, Prediction, Sink, Source, build, json_schema, load_job, settings, source_of
 from lakehouse.config.reading import deep_merge
+from lakehouse.config.systems import models_of
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import LINEAGE, REASONS
 
@@ -34,6 +35,15 @@ MINIMAL: dict[str, Any] = {
     "sinks": [{"type": "delta", "table": "lake/scores/games"}],
 }
 Load = Callable[..., Job]
+
+
+def told(types: Sequence[str]) -> str:
+    """The types as an error lists them."""
+    *others, last = map(repr, sorted(types))
+    return f"{', '.join(others)} or {last}"
+
+
+SOURCES = told([*models_of(Source)])
 
 
 @pytest.fixture
@@ -190,9 +200,9 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"keys": [""]}, "keys.0: must not be empty"),
         ({"keys": ["a", "A"]}, "keys: 'A' is already a column of the scored table, by keys ('a')"),
         ({"keep": [3]}, "keep.0: must be text, not 3 (a whole number)"),
-        ({"source": {"type": "snow"}}, "source.type: must be 'delta' or 'snowflake', not 'snow' (text)"),
-        ({"source": {"type": None}}, "source.type: must be 'delta' or 'snowflake', not nothing (null)"),
-        ({"source": {"type": True}}, "source.type: must be 'delta' or 'snowflake', not true (true or false): YAML"),
+        ({"source": {"type": "snow"}}, f"source.type: must be {SOURCES}, not 'snow' (text)"),
+        ({"source": {"type": None}}, f"source.type: must be {SOURCES}, not nothing (null)"),
+        ({"source": {"type": True}}, f"source.type: must be {SOURCES}, not true (true or false): YAML"),
         ({"sinks": [{"table": "t"}]}, "sinks.0.type: missing, the system the table is in"),
         ({"source": {"version": -1}}, "source.version: must be at least 0, not -1"),
         ({"source": {"version": "3"}}, "source.version: must be a whole number, not '3' (text)"),
@@ -355,7 +365,7 @@ def test_a_part_is_made_in_code_by_its_type() -> None:
         build(Source, type="snow", table="t")
 
 
-PARQUET = '''
+ICEBERG = '''
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -363,17 +373,17 @@ from pydantic import Field
 from lakehouse.config.systems import Source
 
 
-class ParquetSource(Source):
-    """A folder of Parquet files."""
+class IcebergSource(Source):
+    """An Iceberg table."""
 
-    type: Literal["parquet"] = Field(description="the system the input is in")
-    hive: bool = Field(True, description="whether folders such as day=1 are columns")
+    type: Literal["iceberg"] = Field(description="the system the input is in")
+    branch: bool = Field(True, description="whether the main branch is read")
     CASELESS: ClassVar[bool] = True
 '''
 
 
-def test_a_third_system_is_one_more_file(tmp_path: Path) -> None:
-    (tmp_path / "parquet.py").write_text(PARQUET)
+def test_another_system_is_one_more_file(tmp_path: Path) -> None:
+    (tmp_path / "iceberg.py").write_text(ICEBERG)
     code = f"""
 import json, sys
 from lakehouse.config import Job, json_schema, settings, systems
@@ -386,10 +396,10 @@ def load(**source):
         return Job.model_validate({{**job, "source": {{**job["source"], **source}}}})
     except ValueError as error:
         return list(explain(error, Job, Origin("f", {{}}, ())))
-made = load(type="parquet", hive=False)
+made = load(type="iceberg", branch=False)
 print(json.dumps([
-    made.features.match, settings(made)["source"], load(type="parquet", version=3), load(hive=True), load(type="park"),
-    load(type="parquet", hivee=True), [each["$ref"] for each in json_schema()["properties"]["source"]["anyOf"]],
+    made.features.match, settings(made)["source"], load(type="iceberg", version=3), load(branch=True), load(type="ice"),
+    load(type="iceberg", brunch=True), [each["$ref"] for each in json_schema()["properties"]["source"]["anyOf"]],
 ]))
 """
     shown = subprocess.run(
@@ -397,12 +407,12 @@ print(json.dumps([
     )
     assert json.loads(shown.stdout) == [
         "case_insensitive",
-        {"type": "parquet", "table": "lake/features/games", "where": None, "hive": False},
+        {"type": "iceberg", "table": "lake/features/games", "where": None, "branch": False},
         ["f: source: version: only with type: delta"],
-        ["f: source: hive: only with type: parquet"],
-        ["f: source.type: must be 'delta', 'parquet' or 'snowflake', not 'park' (text)"],
-        ["f: source.hivee: unknown key, did you mean 'hive'?"],
-        ["#/$defs/DeltaSource", "#/$defs/ParquetSource", "#/$defs/SnowflakeSource"],
+        ["f: source: branch: only with type: iceberg"],
+        [f"f: source.type: must be {told([*models_of(Source), 'iceberg'])}, not 'ice' (text)"],
+        ["f: source.brunch: unknown key, did you mean 'branch'?"],
+        [f"#/$defs/{name.capitalize()}Source" for name in sorted([*models_of(Source), "iceberg"])],
     ]
 
 
@@ -418,7 +428,7 @@ def test_the_systems_are_found_in_a_zip_file(tmp_path: Path) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ, cwd=tmp_path
     ).stdout
-    assert shown.startswith(f"['delta', 'snowflake', 'delta', 'snowflake'] {tmp_path}/lakehouse.zip/")
+    assert shown.startswith(f"{[*models_of(Source), *models_of(Sink)]} {tmp_path}/lakehouse.zip/")
 
 
 def test_case_plays_no_part_in_names_of_snowflake(load: Load) -> None:

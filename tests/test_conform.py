@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.config.systems.delta import DeltaSource
+from lakehouse.connectors import parquet
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import conform, widens
 from lakehouse.scoring import files
-from lakehouse.sources import delta as source
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
 from lakehouse.storage import locate
 from tests.conftest import spark_settings, write
@@ -271,7 +271,7 @@ def test_deletion_vectors(spark, sql, monkeypatch):
     expected = {where: by_spark(spark, where=where) for where in wheres}
     for where in wheres:
         assert_tables_equal(by_files(where=where, batch_rows=77), expected[where])
-    monkeypatch.setattr(source, "SPLIT_BYTES", 0)
+    monkeypatch.setattr(parquet, "SPLIT_BYTES", 0)
     assert len(units(pinned, ["id"], 100, 2)) > len(pinned.files)
     for where in wheres:
         assert_tables_equal(by_files(where=where, batch_rows=77), expected[where])

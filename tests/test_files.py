@@ -15,6 +15,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.config.systems.delta import DeltaSource
+from lakehouse.connectors import parquet
 from lakehouse.schemas import LINEAGE
 from lakehouse.scoring import files, staging
 from lakehouse.scoring.files import Files
@@ -159,7 +160,7 @@ def test_the_rows_of_many_small_files_reach_the_model_together(make_job, registe
 def test_the_row_groups_of_a_large_file_are_looked_up_once_a_run(tmp_path, monkeypatch):
     write(str(tmp_path / "t"), pa.table({"a": range(1_000)}))
     pinned = delta.pin(DeltaSource(type="delta", table=str(tmp_path / "t")))
-    monkeypatch.setattr(delta, "SPLIT_BYTES", 1)
+    monkeypatch.setattr(parquet, "SPLIT_BYTES", 1)
     opened_files, plain = [], pq.ParquetFile
     monkeypatch.setattr(pq, "ParquetFile", lambda *a, **k: opened_files.append(a) or plain(*a, **k))
     assert [len(delta.units(pinned, ["a"], 100, tasks)) for tasks in (1, 1, 2)] == [1, 1, 1]

@@ -8,12 +8,12 @@ from types import ModuleType
 import pytest
 
 from lakehouse import sinks, sources
+from lakehouse.config.systems import Sink, Source, models_of
 from lakehouse.views.sql import dialects
 
-SYSTEMS = ("delta", "snowflake")
 FOUND = [
-    *((sources.Source, sources.of(name)) for name in SYSTEMS),
-    *((sinks.Sink, sinks.of(name)) for name in SYSTEMS),
+    *((sources.Source, sources.of(name)) for name in models_of(Source)),
+    *((sinks.Sink, sinks.of(name)) for name in models_of(Sink)),
     *((dialects.Dialect, dialects.of(name)) for name in dialects.names()),
 ]
 

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from lakehouse.checks import profile, sketch
 from lakehouse.config import Drift
+from lakehouse.connectors.parquet import FileUnit, Reading
 from lakehouse.runs import drift
 from lakehouse.schemas import conform, finder
-from lakehouse.sources.delta import FileUnit, Reading
 from lakehouse.storage import locate
 
 WIDE = 200

@@ -143,5 +143,5 @@ class Sink(Protocol):
 
 
 def of(system: str) -> Sink:
-    """The module for a system: "delta" or "snowflake"."""
+    """The module for a system, by the `type` that names it in a job file."""
     return cast(Sink, import_module(f"lakehouse.sinks.{system}"))

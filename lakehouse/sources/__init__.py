@@ -113,5 +113,5 @@ class Source(Protocol):
 
 
 def of(system: str) -> Source:
-    """The module for a system: "delta" or "snowflake"."""
+    """The module for a system, by the `type` that names it in a job file."""
     return cast(Source, import_module(f"lakehouse.sources.{system}"))

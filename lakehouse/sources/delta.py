@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lakehouse.conditions import Comparison, Where, admits, mask, may_admit, parse_where
+from lakehouse.conditions import Comparison, Where, admits, may_admit, parse_where
 from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
+from lakehouse.connectors.parquet import FileUnit, Reading, cut, uncarried
 from lakehouse.connectors.spark import lacking
-from lakehouse.errors import ConfigError, Unavailable, nearest
-from lakehouse.schemas import RUN_ID, conform, stored_names
+from lakehouse.errors import ConfigError, nearest
+from lakehouse.schemas import RUN_ID
 from lakehouse.sources import FILES, FRAME
 from lakehouse.storage import Location, locate, shown, siblings
 
@@ -28,10 +25,6 @@ if TYPE_CHECKING:
 
     from lakehouse.config.systems.delta import DeltaSource
 
-SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
-"""Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
-second are read whole, whatever columns are wanted."""
-
 _ARROW_READS = frozenset(
     ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
      "deletionVectors", "v2Checkpoint", "timestampNtz", "vacuumProtocolCheck", "inCommitTimestamp", "domainMetadata",
@@ -39,11 +32,6 @@ _ARROW_READS = frozenset(
      "variantType-preview", "variantShredding", "variantShredding-preview"]
 )  # fmt: skip
 """Table features that leave the meaning of the Parquet files to a reader of Arrow as it is (VARIANT is refused)."""
-
-_CARRIED = re.compile(
-    r"boolean|byte|short|integer|long|float|double|decimal\(.*\)|string|binary|date|timestamp|timestamp_ntz"
-)
-"""The log's names of the simple types that Arrow and Spark read alike: no VARIANT, VOID or interval among them."""
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 """Absolute paths; Spark writes `file:/…` with one slash."""
@@ -226,7 +214,7 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
 def carried(pinned: Pinned) -> list[str]:
     """The columns of types that a carrier hands on."""
     declared = _declared_types(pinned)
-    return [name for name in pinned.schema.names if all(map(_CARRIED.fullmatch, _simple_types(declared[name])))]
+    return [name for name in pinned.schema.names if not uncarried(declared[name])]
 
 
 def _declared_types(pinned: Pinned) -> dict[str, Any]:
@@ -236,158 +224,13 @@ def _declared_types(pinned: Pinned) -> dict[str, Any]:
 def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
     declared = _declared_types(pinned)
     for name in columns:
-        for kind in _simple_types(declared[name]):
-            if not _CARRIED.fullmatch(kind):
-                within = "is" if kind == declared[name] else "has within it"
-                raise ConfigError(
-                    f"column {name!r} of {pinned.name} {within} {kind.upper()}, which can be neither handed to a model "
-                    "nor kept: leave the column out of keys, keep, where and the model's features, or have the table "
-                    "hold it as a string or in columns of simple types"
-                )
-
-
-def _simple_types(kind: Any) -> Iterator[str]:
-    """The simple types in a type as the log spells it."""
-    if isinstance(kind, str):
-        yield kind
-        return
-    for field in kind.get("fields", []):
-        yield from _simple_types(field["type"])
-    for part in ("elementType", "keyType", "valueType"):
-        if part in kind:
-            yield from _simple_types(kind[part])
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What all units of one input have in common; `schema` is that of the columns to read, in order."""
-
-    root: Location
-    schema: pa.Schema
-    partition_columns: tuple[str, ...]
-    comparisons: tuple[Comparison, ...]
-    batch_rows: int
-
-
-@dataclass(frozen=True)
-class FileUnit:
-    """A Parquet file, or some of its row groups. `kept`: one bit a row of the whole file, packed."""
-
-    reading: Reading
-    path: str
-    size: int
-    partition: tuple[Any, ...]
-    row_groups: tuple[int, ...] | None = None
-    kept: bytes | None = None
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
-
-        Raises OSError when the file yields another number of rows than its footer says, ConfigError for one that can't
-        be Parquet, Unavailable for one that is gone.
-        """
-        try:
-            yield from self._batches()
-        except FileNotFoundError as error:
-            raise Unavailable(
-                f"{self.path} of {shown(self.reading.root)} is not there any more (VACUUM?): the next run reads the "
-                "table's newest version"
-            ) from error
-        except pa.ArrowInvalid as error:
-            raise ConfigError(f"{self.path} of {shown(self.reading.root)} can't be read as Parquet: {error}") from error
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        reading = self.reading
-        file = self._opened()
-        groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
-        kept = self._kept_rows(file, groups)
-        wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
-        names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
-        hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
-        position = 0
-        for batch in file.iter_batches(reading.batch_rows, row_groups=list(groups), columns=names, use_threads=False):
-            whole = conform(self._with_partition(batch), reading.schema)
-            if hybrid:
-                _refuse_old_moments(whole, self.path)
-            passing = mask(whole, reading.comparisons)
-            if passing is not None:
-                whole = whole.filter(passing) if kept is None else whole
-            if kept is not None:
-                alive = kept[position : position + batch.num_rows]
-                passing = alive if passing is None else alive & passing.to_numpy(zero_copy_only=False)
-                whole = whole.filter(pa.array(passing))
-            position += batch.num_rows
-            if whole.num_rows:
-                yield whole
-        expected = sum(file.metadata.row_group(g).num_rows for g in groups)
-        if position != expected:
-            raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
-
-    def _opened(self) -> pq.ParquetFile:
-        """The file; a small one is read whole at once, which is one request instead of three."""
-        path, filesystem = f"{self.reading.root.path}/{self.path}", self.reading.root.filesystem()
-        if self.row_groups is not None or self.size > SMALL_BYTES:
-            return pq.ParquetFile(path, filesystem=filesystem, coerce_int96_timestamp_unit="us", pre_buffer=True)
-        with filesystem.open_input_stream(path) as stream:
-            return pq.ParquetFile(pa.BufferReader(stream.read_buffer()), coerce_int96_timestamp_unit="us")
-
-    def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        for name, value in zip(self.reading.partition_columns, self.partition, strict=True):
-            constant = pa.repeat(pa.scalar(value, self.reading.schema.field(name).type), batch.num_rows)
-            batch = batch.append_column(name, constant)
-        return batch
-
-    def _kept_rows(self, file: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray[Any, Any] | None:
-        if self.kept is None:
-            return None
-        counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        bits = np.unpackbits(np.frombuffer(self.kept, np.uint8), count=int(starts[-1])).astype(bool)
-        return np.concatenate([bits[starts[g] : starts[g + 1]] for g in groups] or [bits[:0]])
-
-
-def _counts_in_hybrid_calendar(footer: Mapping[bytes, bytes]) -> bool:
-    """Whether the file is by a Spark before 3.1, or by one told to write as those did.
-
-    Source: Spark's DataSourceUtils.datetimeRebaseSpec and int96RebaseSpec.
-    """
-    version = [int(part) for part in re.findall(rb"\d+", footer.get(b"org.apache.spark.version", b""))[:2]]
-    marked = b"org.apache.spark.legacyDateTime" in footer or b"org.apache.spark.legacyINT96" in footer
-    return marked or (bool(version) and version < [3, 1])
-
-
-_GREGORIAN = pa.scalar(date(1582, 10, 15))
-_ZONED = pa.scalar(datetime(1900, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
-"""From here on the zones of the writer and of UTC agree with today's rules."""
-
-
-def _refuse_old_moments(batch: pa.RecordBatch, path: str) -> None:
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        for part in _simple_parts(column):
-            zoned = pa.types.is_timestamp(part.type) and part.type.tz is not None
-            if not (zoned or pa.types.is_date(part.type)):
-                continue
-            first, limit = pc.min(part), _ZONED if zoned else _GREGORIAN
-            if first.is_valid and pc.less(first, limit).as_py():
-                raise ConfigError(
-                    f"column {field.name!r}: {path} was written in the calendar of Spark 2 and holds {first}, which "
-                    "means another day today: rewrite the file with today's Spark, which converts it"
-                )
-
-
-def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
-    """The arrays of simple types within an array."""
-    if pa.types.is_struct(array.type):
-        parts = array.flatten()
-    elif pa.types.is_map(array.type):
-        parts = [array.keys, array.items]
-    elif pa.types.is_list(array.type):
-        parts = [array.flatten()]
-    else:
-        yield array
-        return
-    for part in parts:
-        yield from _simple_parts(part)
+        for kind in uncarried(declared[name]):
+            within = "is" if kind == declared[name] else "has within it"
+            raise ConfigError(
+                f"column {name!r} of {pinned.name} {within} {kind.upper()}, which can be neither handed to a model "
+                "nor kept: leave the column out of keys, keep, where and the model's features, or have the table "
+                "hold it as a string or in columns of simple types"
+            )
 
 
 def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
@@ -401,29 +244,13 @@ def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -
         partition_columns=inside,
         comparisons=tuple(c for c in comparisons if c.column not in snapshot.partition_columns),
         batch_rows=batch_rows,
+        remedy=" (VACUUM?): the next run reads the table's newest version",
     )
-    result: list[FileUnit] = []
-    few = len(pinned.files) < 4 * tasks
+    wholes = []
     for file in pinned.files:
         kept = None if file.kept is None else np.packbits(np.array(file.kept, dtype=bool)).tobytes()
-        unit = FileUnit(reading, file.relative, file.size, tuple(file.partition[c] for c in inside), None, kept)
-        split = file.size > SPLIT_BYTES and (few or file.size > 16 * SPLIT_BYTES)
-        result += _by_row_groups(unit) if split else [unit]
-    return result
-
-
-def _by_row_groups(unit: FileUnit) -> list[FileUnit]:
-    sizes = _group_sizes(unit.reading.root, unit.path, unit.size)
-    return [
-        FileUnit(unit.reading, unit.path, size, unit.partition, (group,), unit.kept) for group, size in enumerate(sizes)
-    ]
-
-
-@lru_cache(maxsize=4_096)
-def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
-    """The sizes of a file's row groups. A run asks several times; a file of a table is never written to again."""
-    with pq.ParquetFile(f"{root.path}/{path}", filesystem=root.filesystem()) as file:
-        return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
+        wholes.append(FileUnit(reading, file.relative, file.size, tuple(file.partition[c] for c in inside), None, kept))
+    return cut(wholes, tasks)
 
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")

@@ -18,6 +18,7 @@ from lakehouse.storage.files import (
     clock,
     content,
     create_file,
+    entries,
     folders,
     modified,
     names,
@@ -28,6 +29,7 @@ from lakehouse.storage.files import (
     shown,
     siblings,
     sizes,
+    stamp,
     told,
     tree,
     write_durably,
@@ -36,9 +38,9 @@ from lakehouse.storage.location import Location
 from lakehouse.storage.writing import foreign, require_own, require_writable
 
 __all__ = [
-    "Location", "clock", "content", "create_file", "folders", "foreign", "locate", "modified", "names", "reaching",
-    "read_all", "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes", "told",
-    "tree", "write_durably",
+    "Location", "clock", "content", "create_file", "entries", "folders", "foreign", "locate", "modified", "names",
+    "reaching", "read_all", "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes",
+    "stamp", "told", "tree", "write_durably",
 ]  # fmt: skip
 
 

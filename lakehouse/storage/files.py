@@ -159,10 +159,35 @@ def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
     return {path: there.get(f"{root.path}/{path}") for path in paths}
 
 
+def entries(folder: Location) -> dict[str, pa_fs.FileInfo]:
+    """What the storage lists of the files below a folder, by their paths relative to it."""
+    head = f"{folder.path}/"
+    return {i.path.removeprefix(head): i for i in _listed(folder, recursive=True) if i.is_file}
+
+
 def tree(folder: Location) -> dict[str, int]:
     """The files below a folder, relative to it, and their sizes in bytes."""
-    head = f"{folder.path}/"
-    return {i.path.removeprefix(head): i.size for i in _listed(folder, recursive=True) if i.is_file}
+    return {path: info.size for path, info in entries(folder).items()}
+
+
+def stamp(file: Location) -> str | None:
+    """What tells a file's content from another under its name: its size and ETag, or time of writing where the
+    storage has no ETag. None where the file is not there.
+    """
+    filesystem = file.filesystem()
+    with reaching(file):
+        if file.remote:
+            try:
+                with filesystem.open_input_file(file.path) as opened:
+                    told = {str(key).lower(): value for key, value in (opened.metadata() or {}).items()}
+                    tag = told.get("etag") or told.get("last-modified")
+                    size = opened.size()
+            except FileNotFoundError:
+                return None
+            if tag:
+                return f"{size} {bytes(tag).decode()}"
+        info = filesystem.get_file_info(file.path)
+        return f"{info.size} {info.mtime_ns}" if info.is_file else None
 
 
 def folders(folder: Location) -> list[str]:
