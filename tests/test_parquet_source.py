@@ -19,9 +19,11 @@ import pytest
 from lakehouse.config.systems.parquet import ParquetSource
 from lakehouse.connectors import parquet as reading
 from lakehouse.errors import ConfigError, NotReady, Unavailable
+from lakehouse.sources import FILES
 from lakehouse.sources import parquet as source
-from lakehouse.sources.parquet import FILES, Pinned, pin, units
+from lakehouse.sources.parquet import pin, units
 from lakehouse.sources.parquet.partitions import partitions_of
+from lakehouse.sources.parquet.pinning import Pinned
 from lakehouse.storage import locate, write_durably
 from tests.conftest import read, score, spark_settings, version, write
 from tests.tables import assert_tables_equal
@@ -188,6 +190,19 @@ def test_types_that_are_not_handed_on_are_refused_where_they_are_asked_for(works
     assert f"column 'v' of lake/exports is, or has within it, {kind}, which" in refusal()
     assert source.carried(pinned()) == ["id"]
     assert rows(columns=["id"]).to_pydict() == {"id": [1]}
+
+
+def test_types_of_files_that_are_not_read_conflict_with_nothing(workspace):
+    put("day=2026-01-02/a.parquet", {"id": [1], "v": [1]})
+    put("day=2026-01-03/a.parquet", {"id": [2], "v": [1.5]})
+    assert rows("day = '2026-01-02' AND v = 1", ["id", "v"]).to_pydict() == {"id": [1], "v": [1]}
+    assert rows("day = '2026-01-03'", ["id", "v"]).to_pydict() == {"id": [2], "v": [1.5]}
+    assert "'v' of lake/exports is int64 in day=2026-01-02/a.parquet and double in" in refusal("day > '2026-01-01'")
+
+
+def test_a_field_of_a_struct_prunes_nothing_of_a_column_of_its_name(workspace):
+    put("a.parquet", {"id": [1], "a": [{"b": 9}], "a.b": [1]})
+    assert rows("`a.b` = 1", ["id"]).to_pydict() == {"id": [1]}
 
 
 def test_a_column_without_any_value_takes_its_type_from_the_newest_file(workspace):

@@ -81,5 +81,6 @@ def _settings_of(section: BaseModel) -> dict[str, Any]:
     for name, field in kind.model_fields.items():
         value = getattr(section, name)
         if name in _ALWAYS.get(kind.__name__, ()) or value != field.get_default(call_default_factory=True):
-            found[field.alias or name] = _settings_of(value) if isinstance(value, BaseModel) else value
+            plain = list(value) if isinstance(value, tuple) else value
+            found[field.alias or name] = _settings_of(value) if isinstance(value, BaseModel) else plain
     return found

@@ -14,7 +14,9 @@ class ParquetSource(Source):
     """A folder of Parquet files whose rows are scored."""
 
     type: Literal["parquet"] = Field(description="the system the input is in")
-    table: Text | None = Field(None, description="the folder of the input's files: a path or a URI")
+    table: Text | None = Field(
+        None, description="the folder of the input's files: a path or a URI", examples=["lake/exports/games"]
+    )
 
     @model_validator(mode="after")
     def _in_a_folder(self) -> ParquetSource:

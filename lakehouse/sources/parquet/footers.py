@@ -48,7 +48,9 @@ class Footer:
 
     def row_groups(self, comparisons: Sequence[Comparison]) -> tuple[int, ...]:
         """The numbers of the row groups that can hold rows that pass all comparisons."""
-        places = {self.metadata.schema.column(i).path: i for i in range(self.metadata.num_columns)}
+        paths = [self.metadata.schema.column(i).path for i in range(self.metadata.num_columns)]
+        often = Counter(paths)
+        places = {path: i for i, path in enumerate(paths) if often[path] == 1}  # a.b may be b within a, too
         stored = stored_names(self.schema.names, [c.column for c in comparisons])
         known = [(c, places[n]) for c, n in zip(comparisons, stored, strict=True) if n in places]
         groups = [(g, self.metadata.row_group(g)) for g in range(self.metadata.num_row_groups)]
@@ -152,11 +154,12 @@ def unreadable(kind: pa.DataType) -> str | None:
     return next((found for part in parts if (found := unreadable(part)) is not None), None)
 
 
-def merge(footers: Mapping[str, Footer], folder: str) -> pa.Schema:
+def merge(footers: Mapping[str, Footer], others: Sequence[Footer], folder: str) -> pa.Schema:
     """One schema for files: the columns of the first, then those that only others have; all may hold nulls.
 
     Of two types of a column the one that holds every value of the other is taken. Names that differ only in case are
-    the same. Raises ConfigError for a column of which neither type holds the other.
+    the same. `others` are files that are not read, for columns that those which are read lack, or have no value in.
+    Raises ConfigError for a column of which neither type holds the other.
     """
     kinds, origin, before = dict[str, pa.DataType](), dict[str, str](), None
     for path, footer in footers.items():
@@ -172,6 +175,10 @@ def merge(footers: Mapping[str, Footer], folder: str) -> pa.Schema:
                 )
             if both != kinds.get(name):
                 kinds[name], origin[name] = both, path
+    for footer in others:
+        for name, kind in _named(footer.schema, list(kinds)):
+            if pa.types.is_null(kinds.get(name, pa.null())):
+                kinds[name] = kind
     return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
 
 
