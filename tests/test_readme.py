@@ -34,7 +34,7 @@ from lakehouse.demo.data import write_games
 from lakehouse.demo.train import train
 from lakehouse.errors import LakehouseError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PAGES = [
     *ROOT.glob("*.md"),
     *(page for f in ("conf", "jobs", "lakehouse", "tests") for page in (ROOT / f).rglob("*.md")),

@@ -20,7 +20,7 @@ from lakehouse.sinks.delta import publishing
 from lakehouse.storage import locate
 from tests import command
 from tests.conftest import read, score, version, write
-from tests.test_exactly_once import in_the_middle, unfinished
+from tests.runs.test_exactly_once import in_the_middle, unfinished
 
 
 @pytest.fixture(scope="module")

@@ -587,7 +587,7 @@ finally:
 
 
 def test_the_readme_names_the_views_of_the_demos_job():
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     demo = load_job(root / "conf/games.yaml", date="2000-01-01", environ={}, overrides=["model.tracking_uri=null"])
     views = re.findall(r'VIEW "(games_\w+_?\w*)" AS\nSELECT\n', sql.written(demo, "duckdb"))
     assert set(re.findall(r"^\| `(games_\w+)` \|", (root / "conf/README.md").read_text(), re.MULTILINE)) == set(views)

@@ -25,7 +25,7 @@ from lakehouse.operations import sweep as sweeping
 from lakehouse.runs import lease
 from lakehouse.storage import locate
 from tests.conftest import read, score, write
-from tests.test_exactly_once import in_the_middle
+from tests.runs.test_exactly_once import in_the_middle
 
 DEAD = "00000000-0000-4000-8000-00000000dead"
 

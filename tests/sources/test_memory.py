@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression
 from lakehouse.config import Model
 from tests.conftest import opened, write
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 READ = """
 import sys
 from lakehouse.config.systems.delta import DeltaSource

@@ -36,7 +36,7 @@ from tests.conftest import read, version, write
 
 DAY, NEXT, EMPTY = "2026-01-02", "2026-01-03", "2026-01-09"
 CONF = "conf/scores.yaml"
-COMMITTED = Path(__file__).parents[1] / "conf"
+COMMITTED = Path(__file__).parents[2] / "conf"
 KEYS = {
     "run_id", "job", "date", "status", "rows_read", "rows_scored", "rows_quarantined", "model", "input", "sinks",
     "checks", "seconds", "carrier", "engine", "message",

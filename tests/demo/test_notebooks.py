@@ -19,7 +19,7 @@ from lakehouse.demo.data import DATES, write_games
 from lakehouse.demo.train import train
 from tests.conftest import score, write
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(PROJECT.glob("notebooks/*.ipynb"))
 SCORES = PROJECT / "notebooks" / "explore_scores.ipynb"
 ONE, OTHER = DATES[-1], DATES[-2]

@@ -25,8 +25,8 @@ from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from tests import cloud_servers
 from tests.conftest import opened, read, score, version, write
+from tests.runs.test_exactly_once import unfinished
 from tests.tables import assert_tables_equal
-from tests.test_exactly_once import unfinished
 
 pytestmark = pytest.mark.long
 

@@ -26,12 +26,12 @@ from lakehouse.runs import ledger
 from lakehouse.schemas import INPUT_VERSION, RUN_ID, SCORED_AT
 from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
+from tests.runs.test_exactly_once import files, publishes, runs_in, unfinished
 from tests.tables import assert_tables_equal
-from tests.test_exactly_once import files, publishes, runs_in, unfinished
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
 ROWS, KEYLESS = 200, 6
-DRIVER = Path(__file__).with_name("kill_at.py")
+DRIVER = Path(__file__).parents[1] / "kill_at.py"
 
 
 def features(day: str, start: int = 0, shift: float = 0.0, rows: int = ROWS) -> pa.Table:

@@ -22,8 +22,8 @@ from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
 from tests.conftest import read, score, version, write
+from tests.runs.test_exactly_once import publishes, unfinished
 from tests.tables import assert_tables_equal
-from tests.test_exactly_once import publishes, unfinished
 
 DAY = "2026-01-02"
 LINEAGE = ["_run_id", "_scored_at"]

@@ -47,7 +47,7 @@ def submitted(workspace: Path) -> tuple[int, str]:
     command = [
         Path(pyspark.__file__).parent / "bin/spark-submit", "--master", "local[1]", "--conf", "spark.ui.enabled=false",
         "--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1",
-        Path(__file__).parents[1] / "jobs/score.py", "conf/scores.yaml", "--result", "out.json",
+        Path(__file__).parents[2] / "jobs/score.py", "conf/scores.yaml", "--result", "out.json",
     ]  # fmt: skip
     env = {**os.environ, "JAVA_HOME": str(runtime.ensure_java()), "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(command, cwd=workspace, env=env, capture_output=True, text=True, timeout=300, check=False)

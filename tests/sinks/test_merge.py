@@ -19,8 +19,8 @@ from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import RUN_ID
 from tests.conftest import read, score, spark_settings, version, write
+from tests.runs.test_exactly_once import in_the_middle, publishes, runs_in, unfinished
 from tests.tables import assert_tables_equal
-from tests.test_exactly_once import in_the_middle, publishes, runs_in, unfinished
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.engines import processes
 from tests.conftest import score, version, write
-from tests.test_exactly_once import unfinished
+from tests.runs.test_exactly_once import unfinished
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ class Echo(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
 FEATURES = {"BOOLEAN": "boolean", "TINYINT": "integer", "SMALLINT": "integer", "INT": "integer", "BIGINT": "long",
             "FLOAT": "float", "DOUBLE": "double", "STRING": "string", "VARCHAR(300)": "string", "BINARY": "binary",
             }  # fmt: skip
-"""Type → the MLflow type as which the model is given it. Datetimes, which hold fewer years: tests/test_inputs.py."""
+"""Type → the MLflow type as which the model is given it. Datetimes, which hold fewer years: tests/scoring/test_inputs.py."""
 ARROW = {"integer": pa.int32()}
 WAYS = {"files-local": ("local", None), "files-spark": ("spark", None), "frame-spark": ("spark", EVERY_ROW)}
 

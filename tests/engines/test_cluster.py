@@ -29,7 +29,7 @@ from tests.conftest import opened, read, write
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SPARK_HOME = Path(pyspark.__file__).parent
 ROWS = 4_000
 

@@ -244,7 +244,7 @@ def test_the_readmes_view_of_the_current_quarantine(daily, spark, make_job, uri)
 
     [text] = re.findall(
         r"```sql\n(CREATE OR REPLACE TEMP VIEW current_quarantine.*?)```",
-        (Path(__file__).parent.parent / "conf/README.md").read_text(),
+        (Path(__file__).parents[2] / "conf/README.md").read_text(),
         re.S,
     )
     text = text.replace("lake/quarantine/games", str(Path("lake/scores_quarantine").resolve()))

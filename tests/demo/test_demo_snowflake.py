@@ -14,7 +14,7 @@ import pytest
 from lakehouse.demo import snowflake
 from tests.command import run
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow

@@ -23,10 +23,10 @@ from lakehouse.sinks.delta import copied
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import score, write
-from tests.test_exactly_once import unfinished
+from tests.runs.test_exactly_once import unfinished
 
 DAY = "2026-01-02"
-README = (Path(__file__).parent.parent / "conf/README.md").read_text()
+README = (Path(__file__).parents[2] / "conf/README.md").read_text()
 BASE = "id BIGINT, code STRING, p DOUBLE"
 DIRECT, COPIED, ENFORCED, REFUSED = "direct", "copied by Spark", "direct, rows held against it", "refused"
 
