@@ -80,6 +80,6 @@ def test_what_is_wrong_is_said(spark, account, games):
 
 
 def test_the_package_offers_it_and_nothing_else():
-    assert lakehouse.__all__ == ["__version__", "read_snowflake"]
+    assert lakehouse.__all__ == ["__version__", "preview", "read_snowflake", "score"]
     with pytest.raises(AttributeError, match="has no attribute 'read_snowflak'"):
         lakehouse.read_snowflak  # noqa: B018
