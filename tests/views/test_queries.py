@@ -269,7 +269,14 @@ def warehouse(snow):
         yield ask
 
 
-TYPES = {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN", "int64": "NUMBER(38,0)", "date32[day]": "DATE"}
+TYPES = {
+    "string": "VARCHAR",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "int64": "NUMBER(38,0)",
+    "int32": "NUMBER(38,0)",
+    "date32[day]": "DATE",
+}
 
 
 def fill(ask: Ask, table: str, rows: pa.Table) -> None:
