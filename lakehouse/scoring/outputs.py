@@ -157,30 +157,26 @@ def _absent(output: Output, known: Sequence[Any], rows: int) -> list[Any]:
 
 
 def _column(answer: Any, part: int, output: Output) -> Any:
-    matrix: Any = answer
-    if isinstance(answer, list) and all(isinstance(row, (list, tuple)) for row in answer):
-        return _column_of_rows(answer, part, output)
-    if not isinstance(answer, np.ma.MaskedArray):
-        try:
-            matrix = np.asarray(answer)
-        except ValueError:
-            raise ModelRefused(
-                f"predictions.{output.name}: no column {part}, the model's rows differ in length"
-            ) from None
-    width = matrix.shape[1] if matrix.ndim > 1 else 1
+    # Rows of Python's own may be of several types: as an array they would all become of one.
+    of_rows = isinstance(answer, list) and bool(answer) and all(isinstance(row, (list, tuple)) for row in answer)
+    try:
+        matrix: Any = answer if of_rows or isinstance(answer, np.ma.MaskedArray) else np.asarray(answer)
+        width = _width_of(matrix)
+    except ValueError:
+        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's rows differ in length") from None
     if part >= width:
         raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {width}")
+    if of_rows:
+        return [row[part] for row in answer]
     return matrix[:, part] if matrix.ndim > 1 else answer
 
 
-def _column_of_rows(rows: Sequence[Sequence[Any]], part: int, output: Output) -> list[Any]:
-    """A column of rows that may be of several types: as an array they would all become of one."""
-    widths = {len(row) for row in rows}
-    if len(widths) > 1:
-        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's rows differ in length")
-    if part >= min(widths):
-        raise ModelRefused(f"predictions.{output.name}: no column {part}, the model's output has {min(widths)}")
-    return [row[part] for row in rows]
+def _width_of(matrix: Any) -> int:
+    """The number of columns of an array, or of a list of rows. Raises ValueError where these differ in length."""
+    if not isinstance(matrix, list):
+        return int(matrix.shape[1]) if matrix.ndim > 1 else 1
+    (width,) = {len(row) for row in matrix}
+    return width
 
 
 def _fitted(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:

@@ -255,7 +255,9 @@ def test_a_tuple_of_arrays_is_refused_whatever_the_number_of_rows():
         read_outputs((np.array([1.0, 2.0]), np.array([3.0, 4.0])), 2, (Output("p", 0),))
 
 
+@pytest.mark.parametrize("part", ["*", 0])
+@pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("answer", [np.array([]), []])
-def test_an_empty_answer_to_one_row_is_refused(answer):
-    with pytest.raises(ModelRefused, match="1 rows with 0 values"):
-        read_outputs(answer, 1, (Output("p", "*"),))
+def test_an_empty_answer_is_refused(answer, rows, part):
+    with pytest.raises(ModelRefused, match=f"{rows} rows with 0 values"):
+        read_outputs(answer, rows, (Output("p", part),))
