@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -23,12 +23,12 @@ from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
 from lakehouse.planning import carriers, catalog
-from lakehouse.planning.naming import systems_of
-from lakehouse.planning.plan import Request, make_plan
+from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import ledger
 from lakehouse.runs.results import Result
-from lakehouse.schemas import REASONS
+from lakehouse.schemas import REASONS, WARNINGS
+from lakehouse.scoring.reasons import in_words
 from lakehouse.scoring.score import begin, score_batch
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def preview(
     if rows < 1:
         raise ConfigError(f"rows: {rows} is none: ask for at least one")
     job, request = _job(conf, date, target, overrides), _request(engine, dry_run=True)
-    tag = f"lakehouse job={job.job} preview"
-    with connectors.reuse_sessions(systems_of(job), tag), catalog.placed(job, engine, request.warn) as at_places:
+    with catalog.opened(job, "preview", engine, request.warn) as at_places:
         return _preview(at_places, request, rows)
 
 
@@ -96,7 +95,7 @@ def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
             left -= min(left, batch.num_rows)
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
     together = pd.concat(parts, ignore_index=True)
-    shown = [name for name in (*names, "_warnings", REASONS) if name in together.columns]
+    shown = [name for name in (*names, WARNINGS, REASONS) if name in together.columns]
     return together[shown]
 
 
@@ -115,11 +114,7 @@ def _frame(batch: pa.RecordBatch) -> pd.DataFrame:
     frame: pd.DataFrame = batch.to_pandas()
     if REASONS not in frame:
         return frame.assign(**{REASONS: ""})
-    return frame.assign(**{REASONS: [_told(reasons) for reasons in batch.column(REASONS).to_pylist()]})
-
-
-def _told(reasons: Sequence[dict[str, Any]]) -> str:
-    return "; ".join(" ".join(str(value) for value in reason.values() if value) for reason in reasons)
+    return frame.assign(**{REASONS: list(map(in_words, batch.column(REASONS).to_pylist()))})
 
 
 def _job(conf: str | Path, date: str | None, target: str | None, overrides: Sequence[str]) -> Job:
@@ -127,8 +122,7 @@ def _job(conf: str | Path, date: str | None, target: str | None, overrides: Sequ
 
 
 def _request(engine: str, *, rescore: bool = False, dry_run: bool = False) -> Request:
-    if engine not in ("spark", "local"):
-        raise ConfigError(f"engine: {engine!r} is none: use spark or local")
+    require_known(engine, "engine")
     return Request(engine, ledger.now(), pipeline.new_run_id(), rescore, dry_run)
 
 

@@ -9,12 +9,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lakehouse import checks, connectors
+from lakehouse import checks
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, naming, quarantine
-from lakehouse.planning.naming import systems_of
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import drift, evidence, judging, lease, ledger, tracking
@@ -34,8 +33,7 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
-    tag, systems = f"lakehouse job={job.job} run={request.run_id}", systems_of(job)
-    with connectors.reuse_sessions(systems, tag), catalog.placed(job, request.engine, request.warn) as at_places:
+    with catalog.opened(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
         return _score(
             at_places if request.replays is None else quarantine.replayed(at_places, request.replays), request
         )

@@ -21,7 +21,7 @@ import typer.main
 import yaml
 from deltalake import write_deltalake
 from mlflow.models import infer_signature
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from typer.testing import CliRunner
@@ -154,8 +154,13 @@ KEYS = [(m.__name__, name, f) for m in sections() for name, f in m.model_fields.
 @pytest.mark.parametrize(("model", "key", "field"), KEYS)
 def test_an_example_of_a_key_is_valid(model, key, field):
     kind = reduce(lambda kind, note: Annotated[kind, note], field.metadata, field.annotation)
+    refused = {}
     for example in field.examples or ():
-        TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(example)
+        try:
+            TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(example)
+        except ValidationError as error:
+            refused[str(example)] = str(error)
+    assert refused == {}
 
 
 def test_the_folders_are_in_the_order_that_the_import_contracts_hold():
@@ -184,6 +189,7 @@ def test_what_the_way_of_a_row_names_is_there(name):
             break
         rest.pop(0)
     for part in rest:
+        assert hasattr(found, part), f"{name}: {found} has no {part}"
         found = getattr(found, part)
 
 

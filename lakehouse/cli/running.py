@@ -44,6 +44,7 @@ def score(
     """
     from lakehouse import pipeline
     from lakehouse.operations import verification
+    from lakehouse.planning.plan import require_known
     from lakehouse.runs import ledger
     from lakehouse.storage import locate, remove
     from lakehouse.views import planned, terminal
@@ -53,7 +54,7 @@ def score(
     if attempt.copy is not None:  # or a process that is killed would leave an earlier run's answer as its own
         with suppress(LakehouseError, OSError):  # what is wrong there is said when the result is written
             remove(attempt.copy)
-    _require_engine(engine)
+    require_known(engine, "--engine")
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:
         verification.require_two(job)
@@ -99,11 +100,12 @@ def replay(
     """
     from lakehouse import pipeline
     from lakehouse.operations.replay import replay as again
+    from lakehouse.planning.plan import require_known
     from lakehouse.runs import ledger
     from lakehouse.views import terminal
 
     attempt.run_id = pipeline.new_run_id()
-    _require_engine(engine)
+    require_known(engine, "--engine")
     if run is None:
         listing = jobs.command_line(["runs", conf], target=target, overrides=overrides, project_dir=project_dir)
         raise ConfigError(f"--run is missing: name the run that set the rows aside; see `{listing}`")
@@ -115,8 +117,3 @@ def replay(
         outcome = attempt.outcome = again(job, record, request, current_model=current_model)
     left = f"lakehouse quarantine {shlex.quote(conf)}     # what is left"
     return Answer(content_of(outcome), lambda: terminal.outcome(job, outcome, left))
-
-
-def _require_engine(engine: str) -> None:
-    if engine not in ("spark", "local"):
-        raise ConfigError(f"--engine: {engine!r} is none: use spark or local")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.conditions import Comparison, mask
+from lakehouse.conditions import Comparison, Where, mask
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
 from lakehouse.storage import Location, shown, stamp
@@ -43,6 +43,26 @@ class Reading:
     comparisons: tuple[Comparison, ...]
     batch_rows: int
     remedy: str = ""
+
+
+def reading_of(
+    root: Location,
+    schema: pa.Schema,
+    columns: Sequence[str],
+    partition_columns: Sequence[str],
+    where: Where | None,
+    batch_rows: int,
+    remedy: str,
+) -> Reading:
+    """What units of these columns of a table have in common; those with partition columns are made already."""
+    return Reading(
+        root=root,
+        schema=pa.schema([schema.field(c) for c in columns]),
+        partition_columns=tuple(c for c in partition_columns if c in columns),
+        comparisons=tuple(c for c in (where.comparisons if where else ()) if c.column not in partition_columns),
+        batch_rows=batch_rows,
+        remedy=remedy,
+    )
 
 
 @dataclass(frozen=True)

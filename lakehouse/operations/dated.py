@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+from lakehouse import sinks
 from lakehouse.planning.naming import quarantine_of, state_of
 from lakehouse.storage import Location, locate, siblings
 
@@ -49,7 +50,7 @@ def _scored(job: Job) -> Location | None:
 
 def _aside(job: Job) -> Location | None:
     table = quarantine_of(job)
-    return locate(table.table) if table.IN_FILES else None
+    return sinks.of(table.type).folder(table)
 
 
 def _days(place: Location) -> list[str]:

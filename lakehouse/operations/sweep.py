@@ -83,9 +83,8 @@ def _swept_uploads(
 def _swept(table: Location, sink: sinks.Sink | None, state: Location, take_away: bool) -> Iterator[Leftover]:
     found = _look(table, sink, state)
     if take_away and any(seen.kept is None for seen in found.values()):
-        found = _agreed(
-            found, _look(table, sink, state)
-        )  # one that was taken for dead may have woken up, and published
+        # One that was taken for dead may have woken up, and published.
+        found = _agreed(found, _look(table, sink, state))
     for run, seen in found.items():
         yield Leftover(shown(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
         if take_away and seen.kept is None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakehouse import connectors, sinks
+from lakehouse import sinks
 from lakehouse.connectors.digest import Digest, differences
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning import catalog
-from lakehouse.planning.naming import systems_of
 from lakehouse.sinks.slices import slice_texts, slice_types
 from lakehouse.sinks.target import slice_name
 
@@ -28,10 +27,7 @@ def verified(job: Job) -> dict[str, Digest]:
     Columns are those of the Delta table, compared with those of the same names in Snowflake. Raises Blocked, naming
     the columns, where the rows differ, ConfigError where there are not both tables.
     """
-    with (
-        connectors.reuse_sessions(systems_of(job), f"lakehouse job={job.job} verify"),
-        catalog.placed(job) as at_places,
-    ):
+    with catalog.opened(job, "verify") as at_places:
         return _verified(at_places)
 
 
@@ -49,10 +45,11 @@ def _verified(job: Job) -> dict[str, Digest]:
     for other in job.sinks:
         if other is first:
             continue
-        found[_shown(other)] = sinks.of(other.type).digest(other, texts, types)
-        if said := differences(mine, found[_shown(other)]):
+        theirs, other_name = sinks.of(other.type).digest(other, texts, types), _shown(other)
+        found[other_name] = theirs
+        if said := differences(mine, theirs):
             raise Blocked(
-                f"{name} and {_shown(other)} hold different rows of {slice_name(texts)}: {'; '.join(said)}: "
+                f"{name} and {other_name} hold different rows of {slice_name(texts)}: {'; '.join(said)}: "
                 "publish again with --rescore, and find out who else writes to them"
             )
     return found

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lakehouse import sinks, sources
-from lakehouse.connectors.spark import is_catalog_name
+from lakehouse import connectors, sinks, sources
+from lakehouse.connectors.spark import is_catalog_name, lacking
 from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate
 
@@ -46,6 +46,15 @@ def _names(job: Job) -> dict[str, Named]:
         for key, section, table in tables
         if section.CATALOG_FORMAT and table and is_catalog_name(table)
     }
+
+
+@contextmanager
+def opened(job: Job, doing: str, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
+    """The job as `placed`, and until the block ends sessions with its systems, named by what the job does."""
+    systems = {job.source.type, *(sink.type for sink in job.sinks)}
+    tag = f"lakehouse job={job.job} {doing}"
+    with connectors.reuse_sessions(systems, tag), placed(job, engine, warn) as at_places:
+        yield at_places
 
 
 @contextmanager
@@ -105,8 +114,6 @@ def _enter_numbered(spark: SparkSession, named: Named, uri: str) -> None:
 @contextmanager
 def _of_delta(names: Mapping[str, Named]) -> Iterator[None]:
     """Say in a line where the session's catalog can't be asked for tables of Delta."""
-    from lakehouse.connectors.spark import lacking
-
     try:
         yield
     except Exception as error:

@@ -43,8 +43,3 @@ def identity_of(job: Job) -> str:
     """`<job>/<slice>`: with the generation, the name of what a run publishes. An append's slice is its date."""
     values = {"date": job.date} if job.sinks[0].write == "append" else dict(job.slice)
     return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(values.items()))
-
-
-def systems_of(job: Job) -> set[str]:
-    """The systems that the job's tables are in."""
-    return {job.source.type, *(sink.type for sink in job.sinks)}

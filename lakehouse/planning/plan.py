@@ -59,6 +59,12 @@ class Request:
         self.say("warning", {"message": message})
 
 
+def require_known(engine: str, key: str) -> None:
+    """Raise ConfigError for an engine that there isn't; `key`: where it was named."""
+    if engine not in ("spark", "local"):
+        raise ConfigError(f"{key}: {engine!r} is none: use spark or local")
+
+
 def new_run_id() -> str:
     """A run's name: a random UUID."""
     return str(uuid.uuid4())

@@ -287,7 +287,7 @@ def _counted(job: Job) -> list[dict[str, Any]]:
     ]
     if not parts:
         return []
-    rows = pa.concat_tables(part.select([RUN_ID, REASONS]) for part in parts).combine_chunks()
+    rows = pa.concat_tables(parts).combine_chunks()
     why = pc.list_flatten(rows[REASONS])
     owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
     table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})

@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,9 +23,6 @@ from lakehouse.runs import tables
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.target import Target
 from lakehouse.storage import Location, content, remove, shown, tree, write_durably
-
-if TYPE_CHECKING:
-    pass
 
 RUNS = pa.schema(
     [
@@ -153,7 +150,7 @@ def close(state: Location, intent: Intent) -> None:
 def record(state: Location, row: Mapping[str, Any]) -> None:
     """Append a run's record, once a run, whoever else records it at the same time.
 
-    Raises tables.Conflict when the table stays too busy.
+    Raises delta.Conflict when the table stays too busy.
     """
     plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
     batch = pa.RecordBatch.from_pylist([plain], schema=RUNS)

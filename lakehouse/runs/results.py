@@ -12,6 +12,7 @@ from lakehouse.checks import Tally, Verdict
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.schemas import REASONS
 from lakehouse.scoring import files
+from lakehouse.scoring.reasons import in_words
 from lakehouse.scoring.staging import Staging
 
 
@@ -98,8 +99,7 @@ def blocked_message(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict
     if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in files.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
-            why = "; ".join(" ".join(filter(None, (r["rule"], r["column"], r["observed"]))) for r in row[REASONS])
-            lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {why}")
+            lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {in_words(row[REASONS])}")
     if required := [column for (rule, column) in tally.reasons if rule == "required" and verdict.spent.over]:
         lines.append(
             f"The model's signature requires {', '.join(sorted(required))}, where the table has nulls: fill them in "

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse.connectors import delta
-from lakehouse.connectors.delta import Conflict as Conflict
 from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
 from lakehouse.storage import Location
@@ -43,7 +42,7 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind:
                     file.close()
                 finally:
                     file.abandon()
-            adds = [delta.Add(done["path"], done["bytes"], done["detail"]) for done in file.done]
+            adds = delta.added(file.done)
             delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions={once: 1}, metadata={})
             return
         except delta.Conflict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +46,12 @@ def reasons(broken: Sequence[Broken]) -> tuple[Numbers, pa.Array]:
     found, starts = np.unique(rows, return_index=True)
     offsets = pa.array(np.append(starts, len(rows)), pa.int32())
     return found, pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(parts, fields=list(REASON)))
+
+
+def in_words(reasons: Sequence[Mapping[str, str | None]]) -> str:
+    """The reasons of one row, as `_reasons` has them, in one text: rule, column and value of each."""
+    parts = (filter(None, (reason["rule"], reason["column"], reason["observed"])) for reason in reasons)
+    return "; ".join(map(" ".join, parts))
 
 
 def warnings(broken: Sequence[Broken], rows: Numbers) -> pa.Array:

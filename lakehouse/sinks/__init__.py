@@ -25,9 +25,8 @@ class Native:
     """How people name a table in the SQL of the system that it is in, and what stands beside it there.
 
     `dialect`: that SQL; `parts`: from a table's name its parts as the system keeps them, the table's own name last;
-    `lacking`: which parts the name in a job file leaves to which connection, "" for a full one. `runs` and
-    `quarantine` are appended to
-    the table's name for those of its ledger and, by default, of the quarantine; `published_at`: the ledger's column.
+    `lacking`: which parts the name in a job file leaves to which connection, "" for a full one. `runs` is appended to
+    the table's name for that of its ledger; `published_at`: the ledger's column.
     """
 
     dialect: str
@@ -35,7 +34,6 @@ class Native:
     lacking: Callable[[Any], str]
     runs: str
     published_at: str
-    quarantine: str
 
 
 class Sink(Protocol):

@@ -101,8 +101,7 @@ class Target:
 
     def with_files(self, files: Iterable[Mapping[str, Any]], rows: int, metadata: Mapping[str, Any]) -> Target:
         """The target with the files that a manifest lists, their rows, and what the commit says of the run."""
-        adds = tuple(delta.Add(file["path"], file["bytes"], file["detail"]) for file in files)
-        return replace(self, files=adds, rows=rows, metadata=metadata)
+        return replace(self, files=delta.added(files), rows=rows, metadata=metadata)
 
     def said(self, run: str) -> dict[str, Any]:
         """What the run's commit says of itself, as `version_of` finds it again."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse.conditions import Comparison, Where, admits, may_admit, parse_where
 from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
-from lakehouse.connectors.parquet import FileUnit, Reading, cut, uncarried
+from lakehouse.connectors.parquet import FileUnit, cut, reading_of, uncarried
 from lakehouse.connectors.spark import lacking
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.schemas import RUN_ID
@@ -236,16 +236,11 @@ def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
 def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
     """The input as units, small files whole, large ones cut by row groups where there are few files."""
     snapshot = pinned.snapshot
-    inside = tuple(c for c in snapshot.partition_columns if c in columns)
-    comparisons = pinned.where.comparisons if pinned.where else ()
-    reading = Reading(
-        root=snapshot.location,
-        schema=pa.schema([snapshot.schema.field(c) for c in columns]),
-        partition_columns=inside,
-        comparisons=tuple(c for c in comparisons if c.column not in snapshot.partition_columns),
-        batch_rows=batch_rows,
+    reading = reading_of(
+        snapshot.location, snapshot.schema, columns, snapshot.partition_columns, pinned.where, batch_rows,
         remedy=" (VACUUM?): the next run reads the table's newest version",
-    )
+    )  # fmt: skip
+    inside = reading.partition_columns
     wholes = []
     for file in pinned.files:
         kept = None if file.kept is None else np.packbits(np.array(file.kept, dtype=bool)).tobytes()

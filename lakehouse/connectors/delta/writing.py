@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,11 @@ class Add:
     path: str
     size: int
     stats: str
+
+
+def added(staged: Iterable[Mapping[str, Any]]) -> tuple[Add, ...]:
+    """Files as they are committed, of what a writer or a manifest says of each: path, bytes, detail."""
+    return tuple(Add(file["path"], file["bytes"], file["detail"]) for file in staged)
 
 
 def commit(

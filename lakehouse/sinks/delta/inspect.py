@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -24,9 +23,6 @@ from lakehouse.sinks.target import (
     next_generation,
 )
 from lakehouse.storage import Location, locate
-
-if TYPE_CHECKING:
-    pass
 
 
 def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:

@@ -83,7 +83,7 @@ def _others(
         writer.close()
     finally:
         writer.abandon()
-    return tuple(delta.Add(done["path"], done["bytes"], done["detail"]) for done in writer.done)
+    return delta.added(writer.done)
 
 
 def _without(keys: pa.Table, staged: pa.Table) -> Any:

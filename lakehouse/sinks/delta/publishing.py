@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lakehouse.config.systems.delta import DeltaSink
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.schemas import JOB, RUN_ID, loose
@@ -32,7 +33,7 @@ from lakehouse.storage import Location, locate, sizes
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-IN_PLACE = True
+IN_PLACE = DeltaSink.HOLDS_STAGED_FILES
 
 
 def ensure(target: Target, comments: Mapping[str, str]) -> None:

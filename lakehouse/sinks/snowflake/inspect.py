@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -31,9 +31,6 @@ from lakehouse.sinks.target import (
     refuse_foreign,
     slice_name,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:

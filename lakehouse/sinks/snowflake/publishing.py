@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lakehouse.config.systems.snowflake import SnowflakeSink
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Table
 from lakehouse.connectors.snowflake.types import declared
@@ -27,7 +28,7 @@ from lakehouse.sinks.target import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-IN_PLACE = False
+IN_PLACE = SnowflakeSink.HOLDS_STAGED_FILES
 
 
 def ensure(target: Target, comments: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
 from lakehouse.sinks import Native
 from lakehouse.sinks.snowflake.history import RUNS
 from lakehouse.sinks.snowflake.loading import left_over, remove_left_over
-from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, uri_of
+from lakehouse.sinks.snowflake.naming import uri_of
 from lakehouse.storage import Location
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _lacking(section: SnowflakeSink) -> str:
     return f"{lacks} of the connection {section.connection}" if lacks else ""
 
 
-NATIVE = Native("snowflake", names_in, _lacking, RUNS, "published_at", QUARANTINE_SUFFIX)
+NATIVE = Native("snowflake", names_in, _lacking, RUNS, "published_at")
 
 
 def columns(section: Sink) -> pa.Schema | None:

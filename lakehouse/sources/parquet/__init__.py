@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.connectors.parquet import FileUnit, Reading, cut
+from lakehouse.connectors.parquet import FileUnit, Reading, cut, reading_of
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import RUN_ID
 from lakehouse.sources import FILES
@@ -71,24 +71,18 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
 
 def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
     """The input as units, small files whole, large ones cut by row groups where there are few files."""
-    inside = tuple(c for c in pinned.partition_columns if c in columns)
-    comparisons = pinned.where.comparisons if pinned.where else ()
-    reading = Reading(
-        root=pinned.root,
-        schema=pa.schema([pinned.schema.field(c) for c in columns]),
-        partition_columns=inside,
-        comparisons=tuple(c for c in comparisons if c.column not in pinned.partition_columns),
-        batch_rows=batch_rows,
+    reading = reading_of(
+        pinned.root, pinned.schema, columns, pinned.partition_columns, pinned.where, batch_rows,
         remedy=": run again, which reads what is there then",
-    )
-    wholes = [_unit(reading, file, inside) for file in pinned.files if file.row_groups]
+    )  # fmt: skip
+    wholes = [_unit(reading, file) for file in pinned.files if file.row_groups]
     sizes = {file.path: file.sizes for file in pinned.files}
     return cut(wholes, tasks, lambda unit: sizes[unit.path])
 
 
-def _unit(reading: Reading, file: PinnedFile, inside: Sequence[str]) -> FileUnit:
+def _unit(reading: Reading, file: PinnedFile) -> FileUnit:
     groups = file.row_groups if len(file.row_groups) < len(file.sizes) else None
-    values = tuple(file.partition[c] for c in inside)
+    values = tuple(file.partition[c] for c in reading.partition_columns)
     return FileUnit(reading, file.path, file.size, values, groups, stamp=file.stamp)
 
 

@@ -40,8 +40,8 @@ class PinnedFile:
 class Pinned:
     """The input of a run: the files of a folder whose partitions can hold rows of `where`, as they are now.
 
-    `changed`: when the last of them was written, in ms since 1970. `refused`: the columns of types that aren't handed
-    on, and that type.
+    `version`: when the last of them was written, in ms since 1970; None where there is none. `refused`: the
+    columns of types that aren't handed on, and that type.
     """
 
     name: str
@@ -50,13 +50,8 @@ class Pinned:
     partition_columns: tuple[str, ...]
     where: Where | None
     files: tuple[PinnedFile, ...]
-    changed: int | None
+    version: int | None
     refused: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def version(self) -> int | None:
-        """When the last of the files that are read was written, in ms since 1970; None where there is none."""
-        return self.changed
 
     @property
     def pieces(self) -> int:

@@ -101,7 +101,7 @@ def _beside(job: Job, sink: Sink, native: Native, dialect: Dialect) -> Place:
 
     own, aside = job.checks.quarantine.table, None
     if job.sinks[0] is sink:
-        aside = table(native.quarantine) if own is None else _table(native.parts(own))
+        aside = table(sinks.of(sink.type).QUARANTINE_SUFFIX) if own is None else _table(native.parts(own))
     runs = Runs(table(native.runs), native.published_at, False, {})
     return Place(dialect, table(), lambda suffix: table(dialect.cased(suffix)), runs, aside)
 

@@ -91,3 +91,18 @@ def structs(array: exp.Expr, fields: Sequence[str]) -> tuple[exp.Join, list[exp.
     whole = exp.column("reason", quoted=True)
     values = [exp.Dot(this=whole.copy(), expression=exp.to_identifier(name, quoted=True)) for name in fields]
     return unnested(array, ["reason"]), [*values]
+
+
+def unchanged(name: str) -> str:
+    """`Dialect.cased` and `Dialect.column` where names stay as they are."""
+    return name
+
+
+def no_properties(*, named: bool) -> Sequence[exp.Expr]:
+    """`Dialect.properties` where there are none."""
+    return []
+
+
+def no_rise(now: exp.Expr, before: exp.Expr) -> exp.Expr | None:
+    """`Dialect.rise` where what is subtracted has to be a number."""
+    return None

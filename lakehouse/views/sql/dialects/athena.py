@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from sqlglot import exp
 
 from lakehouse.errors import ConfigError
-from lakehouse.views.sql.dialects import Statement, literal, unnested
+from lakehouse.views.sql.dialects import Statement, literal, no_properties, no_rise, unchanged, unnested
 
 NAME = "athena"
 CATALOG = False
 ZONES = False
+
+column = unchanged
+properties = no_properties
+rise = no_rise
 
 
 def cased(name: str) -> str:
@@ -19,25 +23,10 @@ def cased(name: str) -> str:
     return name.lower()
 
 
-def column(name: str) -> str:
-    """Names stay as they are."""
-    return name
-
-
 def reading(name: str, uris: Mapping[str, str]) -> tuple[Mapping[str, exp.Table], Mapping[str, Sequence[Statement]]]:
     """An external table each. Raises ConfigError for storage other than S3."""
     tables = {suffix: exp.table_(name + suffix, quoted=True) for suffix in uris}
     return tables, {suffix: [_external(name + suffix, uri)] for suffix, uri in uris.items()}
-
-
-def properties(*, named: bool) -> Sequence[exp.Expr]:
-    """Nothing."""
-    return []
-
-
-def rise(now: exp.Expr, before: exp.Expr) -> exp.Expr | None:
-    """What is subtracted has to be a number."""
-    return None
 
 
 def exploded(array: exp.Expr, fields: Sequence[str]) -> tuple[exp.Join, Sequence[exp.Expr]]:

@@ -7,23 +7,16 @@ from urllib.parse import urlsplit
 
 from sqlglot import exp
 
-from lakehouse.views.sql.dialects import Statement, literal, structs
+from lakehouse.views.sql.dialects import Statement, literal, no_properties, no_rise, structs, unchanged
 
 NAME = "duckdb"
 CATALOG = False
 ZONES = True
 
+cased = column = unchanged
+properties = no_properties
+rise = no_rise
 exploded = structs
-
-
-def cased(name: str) -> str:
-    """Names stay as they are."""
-    return name
-
-
-def column(name: str) -> str:
-    """Names stay as they are."""
-    return name
 
 
 def reading(name: str, uris: Mapping[str, str]) -> tuple[Mapping[str, exp.Table], Mapping[str, Sequence[Statement]]]:
@@ -31,16 +24,6 @@ def reading(name: str, uris: Mapping[str, str]) -> tuple[Mapping[str, exp.Table]
     tables = {suffix: exp.table_(name + suffix, quoted=True) for suffix in uris}
     read = {suffix: [_view(tables[suffix], uri)] for suffix, uri in uris.items()}
     return tables, read | {"": [*_extension([*uris.values()]), *read[""]]}
-
-
-def properties(*, named: bool) -> Sequence[exp.Expr]:
-    """Nothing."""
-    return []
-
-
-def rise(now: exp.Expr, before: exp.Expr) -> exp.Expr | None:
-    """What is subtracted has to be a number."""
-    return None
 
 
 def _view(table: exp.Table, uri: str) -> Statement:

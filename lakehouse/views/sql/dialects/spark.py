@@ -7,23 +7,15 @@ from collections.abc import Mapping, Sequence
 from sqlglot import exp
 
 from lakehouse.connectors.spark import is_catalog_name
-from lakehouse.views.sql.dialects import Statement, structs
+from lakehouse.views.sql.dialects import Statement, no_rise, structs, unchanged
 
 NAME = "spark"
 CATALOG = True
 ZONES = True
 
+cased = column = unchanged
+rise = no_rise
 exploded = structs
-
-
-def cased(name: str) -> str:
-    """Names stay as they are."""
-    return name
-
-
-def column(name: str) -> str:
-    """Names stay as they are."""
-    return name
 
 
 def reading(name: str, uris: Mapping[str, str]) -> tuple[Mapping[str, exp.Table], Mapping[str, Sequence[Statement]]]:
@@ -35,11 +27,6 @@ def reading(name: str, uris: Mapping[str, str]) -> tuple[Mapping[str, exp.Table]
 def properties(*, named: bool) -> Sequence[exp.Expr]:
     """A catalog's view can't be over a folder: it is the session's own then."""
     return [] if named else [exp.TemporaryProperty()]
-
-
-def rise(now: exp.Expr, before: exp.Expr) -> exp.Expr | None:
-    """What is subtracted has to be a number."""
-    return None
 
 
 def _folder(uri: str) -> exp.Table:
