@@ -29,7 +29,7 @@ from lakehouse.runs import ledger
 from lakehouse.runs.results import Result
 from lakehouse.schemas import REASONS, WARNINGS
 from lakehouse.scoring.reasons import in_words
-from lakehouse.scoring.score import begin, score_batch
+from lakehouse.scoring.score import score_batch, start_counters
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -78,7 +78,7 @@ def preview(
     if rows < 1:
         raise ConfigError(f"rows: {rows} is none: ask for at least one")
     job, request = _job(conf, date, target, overrides), _request(engine, dry_run=True)
-    with catalog.opened(job, "preview", engine, request.warn) as at_places:
+    with catalog.open_job(job, "preview", engine, request.warn) as at_places:
         return _preview(at_places, request, rows)
 
 
@@ -90,7 +90,7 @@ def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
         predictor = models.load(plan.model.path, plan.model.digest, staging.method, staging.params)
         scoring, left, parts = staging.scoring, rows, list[pd.DataFrame]()
         for batch in sample:
-            scored, aside = score_batch(batch.slice(0, left), scoring, predictor.predict, begin(scoring))
+            scored, aside = score_batch(batch.slice(0, left), scoring, predictor.predict, start_counters(scoring))
             parts += [_frame(scored), *([_frame(aside)] if aside is not None else [])]
             left -= min(left, batch.num_rows)
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
@@ -148,9 +148,15 @@ def read_snowflake(
     """
     try:
         asked = build(
-            Source, type="snowflake", connection=connection, table=table, query=query, columns=tuple(columns),
-            where=where, timestamp=timestamp,
-        )  # fmt: skip
+            Source,
+            type="snowflake",
+            connection=connection,
+            table=table,
+            query=query,
+            columns=tuple(columns),
+            where=where,
+            timestamp=timestamp,
+        )
     except ValidationError as error:
         said = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise ConfigError(f"read_snowflake: {said}") from error

@@ -189,14 +189,14 @@ def _value(node: exp.Expr, column: str, kind: pa.DataType) -> Any:
             except ValueError as error:
                 raise ConfigError(f"source.where: {text!r} is no date (column {column!r})") from error
         if not node.is_string and pa.types.is_integer(kind) and re.fullmatch(r"\d+", text):
-            return _ranged(sign * int(text), kind, column)
+            return _require_range(sign * int(text), kind, column)
         # Spark refuses a number beyond doubles, and one of more digits than a decimal has.
         if not node.is_string and kind == pa.float64() and math.isfinite(float(text)) and len(text) <= 38:
             return sign * float(text)
     raise _Hard(f"comparing {column!r} ({kind}) with {node.sql('spark')}")
 
 
-def _ranged(value: int, kind: pa.DataType, column: str) -> int:
+def _require_range(value: int, kind: pa.DataType, column: str) -> int:
     if not -(1 << (kind.bit_width - 1)) <= value < 1 << (kind.bit_width - 1):
         raise _Hard(f"{value} is outside the range of {column!r} ({kind})")
     return value

@@ -63,13 +63,29 @@ class NotReady(LakehouseError):
     status = "not_ready"
 
 
-_OF_A_PATH = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
-              errno.EEXIST}  # fmt: skip
-_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-                   errno.EFBIG}  # fmt: skip
+_OF_A_PATH = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EEXIST,
+}
+_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EFBIG,
+}
 
 
-def of_the_machine(error: Exception) -> LakehouseError | None:
+def machine_message(error: Exception) -> LakehouseError | None:
     """What a file system says of a path and its rights, or of its own state; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in _OF_A_PATH | _OF_THE_MACHINE:
         return None

@@ -38,12 +38,12 @@ FINGERPRINT = Format("a fingerprint", 1)
 """Of a digest only the number is stored: `<number>:<digest>`, the plain digest for 1."""
 
 
-def marked(kind: Format, content: Mapping[str, Any]) -> dict[str, Any]:
+def with_version(kind: Format, content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a stored thing with the number of its format."""
     return {KEY: kind.version, **content}
 
 
-def unmarked(kind: Format, content: Mapping[str, Any], place: str) -> dict[str, Any]:
+def without_version(kind: Format, content: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The content of a stored thing without the number, which `require` has been asked about."""
     require(kind, content, place)
     return {name: value for name, value in content.items() if name != KEY}
@@ -63,7 +63,7 @@ def is_newer(kind: Format, content: Mapping[str, Any]) -> bool:
     return (content.get(KEY) or 0) > kind.version
 
 
-def known(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+def known_fields(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that are fields of the dataclass; others are a newer program's, and optional."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in content.items() if name in names}

@@ -17,7 +17,7 @@ from lakehouse.planning import access, carriers, catalog, naming, quarantine
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import drift, evidence, judging, lease, ledger, tracking
-from lakehouse.runs.publication import carry_out, finish_earlier, intend, optional, standing
+from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
 from lakehouse.runs.results import Result, blocked_message, result_of
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
-    with catalog.opened(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
+    with catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
         return _score(
-            at_places if request.replays is None else quarantine.replayed(at_places, request.replays), request
+            at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
         )
 
 
@@ -43,9 +43,13 @@ def _score(job: Job, request: Request) -> Result:
     """The run, step by step; what one step finds out is handed to the next as a value."""
     clock, state, ended = _Clock(), naming.state_of(job), list[Result]()
     finished = None if request.dry_run else finish_earlier(job, state, request)
-    with standing(request, lambda: ended[0] if ended else None), scratch.folder() as folder, ExitStack() as stack:
+    with (
+        warn_after_commit(request, lambda: ended[0] if ended else None),
+        scratch.folder() as folder,
+        ExitStack() as stack,
+    ):
         plan = make_plan(job, request, folder)  # the input is pinned, the model judged, the tables looked at
-        request.say("plan", plan.described())
+        request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         access.require(plan, state)
@@ -60,41 +64,41 @@ def _score(job: Job, request: Request) -> Result:
         rules.require_engine(tables.staging.scoring.on_scores, request.engine)
         clock.lap("plan")
         if request.dry_run:
-            return _planned(plan, tables, request, clock, state)
-        stack.enter_context(lease.held([plan.sink.root, plan.quarantine.root], plan.run_id, state, request.warn))
+            return _dry_run_result(plan, tables, request, clock, state)
+        stack.enter_context(lease.hold([plan.sink.root, plan.quarantine.root], plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back
         clock.lap("score")
         if not tally.hopeless:
             _require_rows(job, tally.read)
         verdict, moved = judging.judge(plan, tables, tally, carry, state, request)
         clock.lap("checks")
-        intent = intend(plan, tables, tally, verdict, request, clock.seconds)
+        intent = make_intent(plan, tables, tally, verdict, request, clock.seconds)
         against = blocked_message(plan, tables.staging, tally, verdict) if verdict.problems else ""
-        facts = functools.partial(evidence.gather, plan, tables.staging, tally, verdict, moved)
-        optional(request, "its report will be missing", lambda: evidence.keep(state, plan.run_id, facts()))
-        ledger.declare(state, intent)  # from here on the run is finished by whoever comes next, if not by itself
+        facts = functools.partial(evidence.gather_facts, plan, tables.staging, tally, verdict, moved)
+        warn_on_failure(request, "its report will be missing", lambda: evidence.save_facts(state, plan.run_id, facts()))
+        ledger.save_intent(state, intent)  # from here on the run is finished by whoever comes next, if not by itself
         ended.append(carry_out(intent, state, request))
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
-            optional(request, what, lambda: drift.first_baseline(plan, state, moved))
+            warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved))
     if job.tracking is not None:
-        optional(request, "MLflow did not take its figures", lambda: tracking.track(job, plan, ended[0], state))
-    _warn(request, [*verdict.warnings, tables.aside.said if tally.quarantined else ""])
-    for line in verdict.told:
+        warn_on_failure(request, "MLflow did not take its figures", lambda: tracking.track(job, plan, ended[0], state))
+    _warn(request, [*verdict.warnings, tables.aside.notice if tally.quarantined else ""])
+    for line in verdict.summary_lines:
         request.say("checks", {"message": line})
     if verdict.problems:
         raise Blocked(against, ended[0])
     return ended[0]
 
 
-def _planned(plan: Plan, tables: Prepared, request: Request, clock: _Clock, state: Location) -> Result:
+def _dry_run_result(plan: Plan, tables: Prepared, request: Request, clock: _Clock, state: Location) -> Result:
     """The result of a dry run: the whole plan, with what would be added to tables and what would be checked."""
-    added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.lacks[s.target.uri] or ()))
+    added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.missing_columns[s.target.uri] or ()))
     described = {
-        **plan.described(),
+        **plan.describe(),
         "units": carriers.units(plan),
         "adds_columns": added,
-        "checks": judging.described(plan, tables.staging, state),
+        "checks": judging.describe_checks(plan, tables.staging, state),
     }
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)
 

@@ -63,7 +63,7 @@ def listen(host: str, watch: Watch | None, failed: Failed | None = None) -> Iter
 def _receive(receiver: socket.socket, token: str, watch: Watch | None, failed: Failed | None) -> None:
     totals: dict[str, tuple[int, int]] = {}
     while message := receiver.recv(1 << 16):
-        said = _said(message, token)
+        said = _parse_message(message, token)
         if failed is not None and isinstance(row := said.get("failed"), dict):
             failed(row)
         elif watch is not None and all(type(said.get(name)) is int for name in ("units", "rows")):
@@ -71,7 +71,7 @@ def _receive(receiver: socket.socket, token: str, watch: Watch | None, failed: F
             watch(sum(u for u, _ in totals.values()), sum(r for _, r in totals.values()))
 
 
-def _said(message: bytes, token: str) -> dict[str, Any]:
+def _parse_message(message: bytes, token: str) -> dict[str, Any]:
     """What a message of this run says; nothing where it is none."""
     try:
         said = json.loads(message)

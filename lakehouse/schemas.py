@@ -112,17 +112,17 @@ def require_columns(schema: pa.Schema, names: tuple[str, ...], role: str, table:
             raise ConfigError(f"{role}: {table} has no column {name!r}, {nearest(name, schema.names)}")
 
 
-def loose(kind: pa.DataType) -> pa.DataType:
+def nullable_type(kind: pa.DataType) -> pa.DataType:
     """The type with every part of it nullable and nothing noted at its fields.
 
     What a table demands of its own rows, a table that is made of them need not: Delta wants a feature for it.
     """
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, loose(f.type)) for f in kind])
+        return pa.struct([pa.field(f.name, nullable_type(f.type)) for f in kind])
     if pa.types.is_map(kind):
-        return pa.map_(loose(kind.key_type), loose(kind.item_type))
+        return pa.map_(nullable_type(kind.key_type), nullable_type(kind.item_type))
     if _is_list(kind):
-        return pa.list_(loose(kind.value_type))
+        return pa.list_(nullable_type(kind.value_type))
     return kind
 
 
@@ -130,7 +130,7 @@ _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _EXACT_IN_FLOAT = {pa.float64(): _INTEGERS[:3], pa.float32(): _INTEGERS[:2]}
 
 
-def widens(given: pa.DataType, wanted: pa.DataType) -> bool:
+def is_widened_by(given: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether every value of `given` has exactly one equal value in `wanted`, so that a cast loses nothing."""
     if given == wanted or pa.types.is_null(given):
         return True
@@ -170,10 +170,10 @@ def stored_names(names: Sequence[str], wanted: Iterable[str]) -> list[str | None
     """
     exact, found = set(names), list(wanted)
     folded = {} if exact.issuperset(found) else _by_lower_case(names)
-    return [name if name in exact else _alone(name, folded.get(name.lower(), ())) for name in found]
+    return [name if name in exact else _only_match(name, folded.get(name.lower(), ())) for name in found]
 
 
-def _alone(wanted: str, alike: Sequence[str]) -> str | None:
+def _only_match(wanted: str, alike: Sequence[str]) -> str | None:
     if len(alike) > 1:
         raise ConfigError(f"column {wanted!r} is stored as {' and as '.join(map(repr, alike))}: which one is unclear")
     return alike[0] if alike else None
@@ -186,7 +186,7 @@ def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     stored = column.type
-    if pa.types.is_nested(stored) and (spelled := _respelled(stored, wanted)) != stored:
+    if pa.types.is_nested(stored) and (spelled := _respell(stored, wanted)) != stored:
         column = column.view(spelled)
     if not _holds(wanted, column.type):
         raise ConfigError(f"column {field.name!r} is stored as {stored}, the table declares {wanted}: no lossless cast")
@@ -202,20 +202,20 @@ def _conform_column(column: pa.Array, field: pa.Field) -> pa.Array:
         ) from error
 
 
-def _respelled(given: pa.DataType, wanted: pa.DataType) -> pa.DataType:
+def _respell(given: pa.DataType, wanted: pa.DataType) -> pa.DataType:
     """`given` with the fields of its structs spelled as in `wanted` where they differ in case only."""
     if _is_list(given) and _is_list(wanted):
-        item = given.value_field.with_type(_respelled(given.value_type, wanted.value_type))
+        item = given.value_field.with_type(_respell(given.value_type, wanted.value_type))
         return pa.list_(item) if pa.types.is_list(given) else pa.large_list(item)
     if pa.types.is_map(given) and pa.types.is_map(wanted):
-        key = given.key_field.with_type(_respelled(given.key_type, wanted.key_type))
-        return pa.map_(key, given.item_field.with_type(_respelled(given.item_type, wanted.item_type)))
+        key = given.key_field.with_type(_respell(given.key_type, wanted.key_type))
+        return pa.map_(key, given.item_field.with_type(_respell(given.item_type, wanted.item_type)))
     if pa.types.is_struct(given) and pa.types.is_struct(wanted):
         names, fields = [f.name for f in given], {f.name: f for f in given}
         for field, name in zip(wanted, stored_names(names, [f.name for f in wanted]), strict=True):
             if name is not None:
                 same = fields[name].with_name(field.name)
-                fields[name] = same.with_type(_respelled(same.type, field.type))
+                fields[name] = same.with_type(_respell(same.type, field.type))
         return pa.struct(list(fields.values()))
     return given
 
@@ -230,7 +230,7 @@ def _holds(wanted: pa.DataType, given: pa.DataType) -> bool:
         both = [f.name for f in wanted if given.get_field_index(f.name) >= 0]
         return all(_holds(wanted.field(name).type, given.field(name).type) for name in both)
     instants = pa.types.is_timestamp(given) and pa.types.is_timestamp(wanted)
-    return instants or _spelling(given) == _spelling(wanted) or widens(given, wanted)
+    return instants or _spelling(given) == _spelling(wanted) or is_widened_by(given, wanted)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -33,11 +33,11 @@ CALLS: dict[str, tuple[Any, str, int, str]] = {
     "scored": (checks, "tally", 1, AFTER),
     "quarantine created": (publishing, "create", 1, AFTER),
     "sink created": (publishing, "create", 2, AFTER),
-    "declared": (ledger, "declare", 1, AFTER),
+    "declared": (ledger, "save_intent", 1, AFTER),
     "quarantine published": (sink, "publish", 1, AFTER),
     "sink published": (sink, "publish", 2, AFTER),
     "recorded": (ledger, "record", 1, AFTER),
-    "closed": (ledger, "close", 1, AFTER),
+    "closed": (ledger, "remove_intent", 1, AFTER),
 }
 """Point: a function, which call of it, and on which side of that call to die."""
 

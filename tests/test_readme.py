@@ -126,7 +126,7 @@ def test_the_committed_schema_is_the_one_that_is_printed():
 
 def test_the_reference_of_keys_is_made_of_the_models():
     again = "make it anew: python -m lakehouse.config.reference conf/README.md"
-    assert TEXTS["conf/README.md"] == reference.renewed(TEXTS["conf/README.md"]), again
+    assert TEXTS["conf/README.md"] == reference.with_reference(TEXTS["conf/README.md"]), again
     without = re.findall(r"^\| `\w+` \|[^|]*\|[^|]*\|\s*\|.*$", reference.reference(), re.MULTILINE)
     assert without == [], "give the key an example: Field(…, examples=[…])"
 

@@ -5,13 +5,28 @@ what the pass can't count is left to Great Expectations (`validation`, the only 
 against a run, and what becomes of a verdict, is in `runs`.
 """
 
-from lakehouse.checks.native import as_page, native
-from lakehouse.checks.suites import Suites, columns_read, described, named, suites_of
+from lakehouse.checks.native import render_page, validation_result
+from lakehouse.checks.suites import Suites, columns_named, columns_read, describe, suites_of
 from lakehouse.checks.tallying import SUITES, Tally, tally
 from lakehouse.checks.validation import validate
-from lakehouse.checks.verdict import Finding, Problem, Spent, Verdict, findings, judge
+from lakehouse.checks.verdict import BudgetUse, Finding, Problem, Verdict, findings, judge
 
 __all__ = [
-    "SUITES", "Finding", "Problem", "Spent", "Suites", "Tally", "Verdict", "as_page", "columns_read", "described",
-    "findings", "judge", "named", "native", "suites_of", "tally", "validate",
+    "SUITES",
+    "BudgetUse",
+    "Finding",
+    "Problem",
+    "Suites",
+    "Tally",
+    "Verdict",
+    "columns_named",
+    "columns_read",
+    "describe",
+    "findings",
+    "judge",
+    "render_page",
+    "suites_of",
+    "tally",
+    "validate",
+    "validation_result",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ _LONGEST = 256
 _SIGN = np.uint64(1 << 63)
 
 
-def hashed(columns: Sequence[pa.Array]) -> Hashes:
+def hash_rows(columns: Sequence[pa.Array]) -> Hashes:
     """A hash a row of columns without nulls, normalised."""
     words = [word for column in columns for word in _words(column)]
     found = words[0] * _ODD
@@ -34,7 +34,7 @@ def hashed(columns: Sequence[pa.Array]) -> Hashes:
     return found
 
 
-def normalised(column: pa.Array) -> pa.Array:
+def normalise(column: pa.Array) -> pa.Array:
     """The column in a type of which equal values have the same bytes, so that rows can be grouped by it."""
     kind = column.type
     if pa.types.is_floating(kind):
@@ -55,11 +55,11 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def ordered(column: pa.Array) -> Hashes | None:
+def order_as_int64(column: pa.Array) -> Hashes | None:
     """Whole numbers in the order of the column's values, None for a type that has none of 64 bits."""
     kind = column.type
     if pa.types.is_floating(kind):
-        bits = _bits(normalised(column).cast(pa.float64()))
+        bits = _bits(normalise(column).cast(pa.float64()))
         return np.where(bits & _SIGN, ~bits, bits | _SIGN)
     if pa.types.is_integer(kind) or pa.types.is_temporal(kind):
         bits = _bits(column)
@@ -117,13 +117,13 @@ def _of_texts(column: pa.LargeBinaryArray) -> Hashes:
     words = _of_one_length(data, ends, longest) if same else _of_any_length(data, ends, lengths, longest)
     for rows, word in words:
         if rows is None:
-            found = _mixed(found, word)
+            found = _mix(found, word)
         else:
-            found[rows] = _mixed(found[rows], word)
+            found[rows] = _mix(found[rows], word)
     return found
 
 
-def _mixed(found: Hashes, word: Hashes) -> Hashes:
+def _mix(found: Hashes, word: Hashes) -> Hashes:
     found = (found ^ word) * _ODD
     found ^= found >> np.uint64(32)
     return found

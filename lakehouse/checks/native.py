@@ -8,8 +8,8 @@ from typing import Any
 _FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 20}
 
 
-def native(suite: str, rules: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Any:
-    """An `ExpectationSuiteValidationResult` of one suite's rules, as `evidence.gather` keeps them.
+def validation_result(suite: str, rules: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> Any:
+    """An `ExpectationSuiteValidationResult` of one suite's rules, as `evidence.gather_facts` keeps them.
 
     Great Expectations judges the counts that were taken in the pass; it evaluates nothing. `run`: what its `meta` says.
     """
@@ -33,7 +33,7 @@ def native(suite: str, rules: Sequence[Mapping[str, Any]], run: Mapping[str, Any
     )
 
 
-def as_page(result: Any) -> str:
+def render_page(result: Any) -> str:
     """Great Expectations' own page of a result; unlike ours, it loads fonts and styles from the web."""
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
     from great_expectations.render.view.view import DefaultJinjaPageView
@@ -51,9 +51,11 @@ def _result(rule: Mapping[str, Any]) -> Any:
 
     written = rule["expectation"]
     config = ExpectationConfiguration(
-        type=written["type"], kwargs=written["kwargs"], meta=written["meta"],
+        type=written["type"],
+        kwargs=written["kwargs"],
+        meta=written["meta"],
         severity=FailureSeverity(written["severity"]),
-    )  # fmt: skip
+    )
     runtime, engine = {"result_format": _FORMAT}, PandasExecutionEngine()
     if rule["way"] == "row":
         expectation: Any = config.to_domain_obj()
@@ -64,9 +66,11 @@ def _result(rule: Mapping[str, Any]) -> Any:
         return result
     counted = {} if rule["observed"] is None else {"observed_value": rule["observed"]}
     return ExpectationValidationResult(
-        success=bool(rule["success"]), expectation_config=config, result=counted,
+        success=bool(rule["success"]),
+        expectation_config=config,
+        result=counted,
         exception_info={"raised_exception": False, "exception_traceback": None, "exception_message": None},
-    )  # fmt: skip
+    )
 
 
 def _metric(name: str, rule: Mapping[str, Any]) -> Any:

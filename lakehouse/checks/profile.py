@@ -2,7 +2,7 @@
 
 Workers `start`, `observe` batch by batch and `dump`; the driver merges the dumps and holds the `Profile` against a
 `Baseline`, whose edges are bounds of the sketches' frozen bins, so that counts carry over to them exactly, as long as
-the run's values don't spread so much wider that its bins are coarser than the baseline's (`_aligned`).
+the run's values don't spread so much wider that its bins are coarser than the baseline's (`_align`).
 
 From samples of n and m rows of one and the same distribution, a PSI over b bins is (b - 1)(1/n + 1/m) on average: for
 20 bins and 4,096 rows on both sides 0.009, and twice that in 1 of 100 cases. Source: Yurdakul and Naranjo,
@@ -35,7 +35,7 @@ from lakehouse.checks.sketch import (
     start,
 )
 from lakehouse.errors import ConfigError
-from lakehouse.formats import BASELINE, known
+from lakehouse.formats import BASELINE, known_fields
 
 __all__ = [
     "PROFILES", "Baseline", "BaselineColumn", "ColumnDrift", "Profile", "Sketches",
@@ -114,7 +114,9 @@ class Baseline:
                 )
             lists = ("fractions", "edges", "values")
             columns = {n: c | {part: tuple(c[part]) for part in lists} for n, c in said["columns"].items()}
-            return Baseline({n: BaselineColumn(**known(BaselineColumn, column)) for n, column in columns.items()})
+            return Baseline(
+                {n: BaselineColumn(**known_fields(BaselineColumn, column)) for n, column in columns.items()}
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"not a baseline: {error!r}; make it anew") from error
 
@@ -150,10 +152,10 @@ class ColumnDrift:
 
 def baseline_of(profile: Profile) -> Baseline:
     """Freeze a profile's bins: about `BINS` of equal weight, and a value with more than that has one of its own."""
-    return Baseline({name: _frozen(sketch) for name, sketch in profile.columns.items()})
+    return Baseline({name: _freeze(sketch) for name, sketch in profile.columns.items()})
 
 
-def _frozen(sketch: Sketch) -> BaselineColumn:
+def _freeze(sketch: Sketch) -> BaselineColumn:
     if sketch.text:
         ranked = sorted(sorted(sketch.values.items()), key=itemgetter(1), reverse=True)
         values = tuple(value for value, _ in ranked[:SHOWN])
@@ -216,7 +218,7 @@ def _cuts(sketch: Sketch, frozen: BaselineColumn) -> Ints:
     return keys_of(np.array(frozen.edges)).astype(np.int64) >> sketch.level
 
 
-def _aligned(sketch: Sketch, frozen: BaselineColumn) -> Floats:
+def _align(sketch: Sketch, frozen: BaselineColumn) -> Floats:
     """The baseline's fractions, those of bins that the sketch is too coarse to tell apart joined in the last of them.
 
     Its edges are bounds of the sketch's bins unless that is coarser. Then they count as moved down, by less than one
@@ -265,13 +267,17 @@ def _drift(name: str, sketch: Sketch | None, frozen: BaselineColumn | None) -> C
         nulls = sketch.nulls / sketch.rows if sketch.rows else None
         known = {"rows": sketch.rows, "null_fraction": nulls, "mean": mean, "deviation": deviation}
     if frozen is not None:
-        known |= {"baseline_rows": frozen.rows, "baseline_null_fraction": frozen.null_fraction,
-                  "baseline_mean": frozen.mean, "baseline_deviation": frozen.deviation}  # fmt: skip
+        known |= {
+            "baseline_rows": frozen.rows,
+            "baseline_null_fraction": frozen.null_fraction,
+            "baseline_mean": frozen.mean,
+            "baseline_deviation": frozen.deviation,
+        }
     if sketch is None or frozen is None:
         return ColumnDrift(name, "missing" if sketch is None else "added", **known)
     if sketch.text != frozen.text or not sketch.rows or not frozen.rows:
         return ColumnDrift(name, "retyped" if sketch.text != frozen.text else "empty", **known)
-    p, q = _fractions(sketch, frozen), _aligned(sketch, frozen)
+    p, q = _fractions(sketch, frozen), _align(sketch, frozen)
     used = int(np.count_nonzero(p + q))
     noise = max(0, used - 1) * (1 / sketch.sampled + 1 / frozen.sampled)
     known |= {"ks": None if sketch.text else _ks(p[:-2], q[:-2]), "noise": noise, "unseen": float(p[q == 0].sum())}
@@ -290,16 +296,24 @@ def bins(profile: Profile, baseline: Baseline | None) -> pa.Table:
     for name in (*mine, *(name for name in known if name not in mine)):
         sketch, frozen = mine.get(name), known.get(name)
         both = sketch is not None and frozen is not None and sketch.text == frozen.text
-        shape = known[name] if both or sketch is None else _frozen(sketch)
+        shape = known[name] if both or sketch is None else _freeze(sketch)
         p = None if sketch is None else _fractions(sketch, shape)
-        q = None if shape is not frozen else _aligned(sketch, shape) if sketch else np.array(shape.fractions)
+        q = None if shape is not frozen else _align(sketch, shape) if sketch else np.array(shape.fractions)
         kinds, labels, lower, upper = _labels(shape)
         size = len(kinds)
         columns: list[Any] = [
-            [name] * size, [shape.type] * size, range(size), kinds, labels, lower, upper,
-            None if p is None or sketch is None else np.rint(p * sketch.rows).astype(np.int64), p, q,
+            [name] * size,
+            [shape.type] * size,
+            range(size),
+            kinds,
+            labels,
+            lower,
+            upper,
+            None if p is None or sketch is None else np.rint(p * sketch.rows).astype(np.int64),
+            p,
+            q,
             _psi(p, q) if p is not None and q is not None and p.any() and q.any() else None,
-        ]  # fmt: skip
+        ]
         for whole, part in zip(found.values(), columns, strict=True):
             whole += [None] * size if part is None else part.tolist() if isinstance(part, np.ndarray) else part
     return pa.table(found, schema=PROFILES)

@@ -106,8 +106,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_date,
-             pa.types.is_timestamp)  # fmt: skip
+    tests = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_boolean,
+        pa.types.is_date,
+        pa.types.is_timestamp,
+    )
     return any(test(kind) for test in tests)
 
 
@@ -263,8 +269,11 @@ def dump(sketches: Sketches) -> dict[str, Any]:
         _settle(sketch)
         _cut(sketch, sorted(sketch.values.items()))
         said = {part: getattr(sketch, part) for part in ("type", "text", "level", *_NUMBERS)}
-        columns[name] = said | {"values": sorted(sketch.values.items()), "keys": _pack(np.diff(sketch.keys, prepend=0)),
-                                "counts": _pack(sketch.counts)}  # fmt: skip
+        columns[name] = said | {
+            "values": sorted(sketch.values.items()),
+            "keys": _pack(np.diff(sketch.keys, prepend=0)),
+            "counts": _pack(sketch.counts),
+        }
     return {"version": VERSION, "columns": columns, "left_out": dict(sketches.left_out)}
 
 

@@ -46,9 +46,9 @@ def suites_of(checks: Checks) -> Suites:
     return Suites(**found, digests=digests)
 
 
-def named(expectations: Sequence[Expectation]) -> list[str]:
+def columns_named(expectations: Sequence[Expectation]) -> list[str]:
     """The columns that a suite names, as it spells them."""
-    return [name for expectation in expectations for name in rules.spelled(expectation)]
+    return [name for expectation in expectations for name in rules.columns_as_spelled(expectation)]
 
 
 def columns_read(compiled: Compiled) -> list[str]:
@@ -59,13 +59,13 @@ def columns_read(compiled: Compiled) -> list[str]:
     ]
 
 
-def described(suites: Mapping[str, Compiled], checks: Checks, rows: int | None, baseline: str) -> list[str]:
+def describe(suites: Mapping[str, Compiled], checks: Checks, rows: int | None, baseline: str) -> list[str]:
     """What will be checked and where, a line each, for a dry run.
 
     `suites`: compiled, by name; `rows`: the most that may be read, where that is known; `baseline`: where that of
     drift is from, "" where there is none yet.
     """
-    lines = [line for name, compiled in suites.items() for line in _evaluated(name, compiled)]
+    lines = [line for name, compiled in suites.items() for line in _how_evaluated(name, compiled)]
     budget = checks.quarantine
     allowed = "" if rows is None else f", {budget.allowed(rows):,} of {rows:,} rows"
     lines.append(f"at most {budget.limit} may be set aside{allowed}; beyond that the run is blocked")
@@ -78,7 +78,7 @@ def described(suites: Mapping[str, Compiled], checks: Checks, rows: int | None, 
     return lines
 
 
-def _evaluated(name: str, compiled: Compiled) -> list[str]:
+def _how_evaluated(name: str, compiled: Compiled) -> list[str]:
     parts = ((compiled.rows, "of single rows"), (compiled.tables, "of the whole table"))
     inside = ", ".join(f"{len(some):,} {what}" for some, what in parts if some)
     lines = [f"{name}: in the scoring pass {inside}"] if inside else []

@@ -51,18 +51,26 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         raise RuntimeError(
             f"rows are missing: read {read}, scored {scored}, quarantined {quarantined}, in files {in_files}"
         )
-    checks = {suite: _merged([d["checks"][suite] for d in details if suite in d["checks"]]) for suite in SUITES}
+    checks = {suite: _merge([d["checks"][suite] for d in details if suite in d["checks"]]) for suite in SUITES}
     profiles: dict[str, list[Mapping[str, Any]]] = {}
     for detail in details:
         for name, dump in detail["profiles"].items():
             profiles.setdefault(name, []).append(dump)
     return Tally(
-        files[SCORED], files[QUARANTINED], read, scored, quarantined, dict(reasons), checks, profiles,
-        any(d["hopeless"] for d in details), [d["keys"] for d in details if d["keys"]],
-    )  # fmt: skip
+        files[SCORED],
+        files[QUARANTINED],
+        read,
+        scored,
+        quarantined,
+        dict(reasons),
+        checks,
+        profiles,
+        any(d["hopeless"] for d in details),
+        [d["keys"] for d in details if d["keys"]],
+    )
 
 
-def _merged(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _merge(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """What several workers counted of one suite, as one."""
     if not dumps:
         return None

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.checks.hashes import Hashes, hashed, normalised, ordered
+from lakehouse.checks.hashes import Hashes, hash_rows, normalise, order_as_int64
 from lakehouse.errors import LakehouseError
 from lakehouse.storage import Location, create_file, remove
 
@@ -44,7 +44,8 @@ _COUNT = "__rows"
 
 @dataclass
 class Keys:
-    """A worker's keys. `ranges`: of the first key, a batch each, as `ordered` numbers; None once they don't rise."""
+    """A worker's keys. `ranges`: of the first key, a batch each, as `order_as_int64` gives them; None once they
+    don't rise."""
 
     names: Sequence[str]
     root: Location
@@ -61,7 +62,7 @@ class Keys:
             return
         columns = [batch.column(name) for name in self.names]
         self._follow(columns[0])
-        found = hashed([normalised(column) for column in columns])
+        found = hash_rows([normalise(column) for column in columns])
         if self.held is None:
             self.held = np.empty(SIDECAR_ROWS, np.uint64)
         while len(found):
@@ -72,13 +73,13 @@ class Keys:
                 self._write()
 
     def _follow(self, column: pa.Array) -> None:
-        numbers = None if self.ranges is None else ordered(column)
+        numbers = None if self.ranges is None else order_as_int64(column)
         if self.ranges is None or numbers is None or not (numbers[1:] > numbers[:-1]).all():
             self.ranges = None
             return
         self.ranges.append((int(numbers[0]), int(numbers[-1])))
         if len(self.ranges) > 2 * _RANGES:
-            self.ranges = _joined(self.ranges)
+            self.ranges = _join(self.ranges)
 
     def _write(self) -> None:
         assert self.held is not None  # whoever calls has rows
@@ -98,15 +99,15 @@ class Keys:
             self._write()
         if not self.sidecars:
             return None
-        return {"ranges": None if self.ranges is None else _joined(self.ranges), "sidecars": self.sidecars}
+        return {"ranges": None if self.ranges is None else _join(self.ranges), "sidecars": self.sidecars}
 
 
-def watched(staging: Staging, task: int, folder: str) -> Keys | None:
+def watch_keys(staging: Staging, task: int, folder: str) -> Keys | None:
     """What a worker tells its keys, None where the job does not ask whether they are unique."""
     return Keys(staging.scoring.keys, staging.scored_root, folder, task) if staging.unique_keys else None
 
 
-def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
+def _join(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
     """Ranges as few ones, None where they overlap. Joined over the smallest gaps: other workers' lie in large ones."""
     inorder = sorted(map(tuple, ranges))
     gaps = [after[0] - before[1] for before, after in pairwise(inorder)]
@@ -118,7 +119,7 @@ def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
 
 
 @dataclass(frozen=True)
-class Repeated:
+class RepeatedKeys:
     """Keys that several rows have: how many, whether there are more, and some of them as rows with their count."""
 
     keys: int = 0
@@ -131,24 +132,24 @@ class Repeated:
         return f"{many} occur{'s' if self.keys == 1 else ''} more than once in this run, such as {some}"
 
 
-def repeated(staging: Staging, tally: Tally, shown: int = 3) -> Repeated:
+def find_repeated(staging: Staging, tally: Tally, shown: int = 3) -> RepeatedKeys:
     """The keys that several of the run's scored rows have. Takes the sidecars away."""
     sidecars = [path for keys in tally.keys for path in keys["sidecars"]]
     try:
         ranges = [keys["ranges"] for keys in tally.keys]
-        if None not in ranges and _apart([r for some in ranges for r in some]):
-            return Repeated()
+        if None not in ranges and _split([r for some in ranges for r in some]):
+            return RepeatedKeys()
         suspects, more = _suspects(staging.scored_root, sidecars)
         if not len(suspects):
-            return Repeated()
+            return RepeatedKeys()
         paths = [str(file["path"]) for file in tally.scored_files]
-        return _looked_up(staging.scored_root, paths, staging.scoring.keys, suspects, more, shown)
+        return _look_up(staging.scored_root, paths, staging.scoring.keys, suspects, more, shown)
     finally:
         with suppress(LakehouseError, OSError), ThreadPoolExecutor(8) as pool:  # what stays, `lakehouse sweep` finds
             list(pool.map(lambda path: remove(staging.scored_root.join(path)), sidecars))
 
 
-def _apart(ranges: Sequence[tuple[int, int]]) -> bool:
+def _split(ranges: Sequence[tuple[int, int]]) -> bool:
     return all(before[1] < after[0] for before, after in pairwise(sorted(ranges)))
 
 
@@ -168,7 +169,7 @@ def _suspects(root: Location, sidecars: Sequence[str]) -> tuple[Hashes, bool]:
             some = pool.map(read, sidecars, PARTS + begins, PARTS + ends[:, last])
             hashes = [np.frombuffer(held, np.uint64) for held in some]
             bounds = (ends[:, first : last + 1] - begins[:, None]).T
-            for twice in map(partial(_twice, hashes), bounds, bounds[1:]):
+            for twice in map(partial(_seen_twice, hashes), bounds, bounds[1:]):
                 found.append(twice)
                 many += len(twice)
                 if many > CHECKED:
@@ -176,7 +177,7 @@ def _suspects(root: Location, sidecars: Sequence[str]) -> tuple[Hashes, bool]:
     return np.concatenate(found), False
 
 
-def _twice(hashes: Sequence[Hashes], starts: Sequence[int], ends: Sequence[int]) -> Hashes:
+def _seen_twice(hashes: Sequence[Hashes], starts: Sequence[int], ends: Sequence[int]) -> Hashes:
     """The hashes that occur more than once between these bounds of each sidecar's, in order."""
     some = np.sort(np.concatenate([of[start:end] for of, start, end in zip(hashes, starts, ends, strict=True)]))
     again: Hashes = some[1:][some[1:] == some[:-1]]
@@ -192,30 +193,30 @@ def _shares(ends: Any) -> Iterator[tuple[int, int]]:
             first = last
 
 
-def _looked_up(
+def _look_up(
     root: Location, paths: Sequence[str], names: Sequence[str], suspects: Hashes, more: bool, shown: int
-) -> Repeated:
+) -> RepeatedKeys:
     """The keys with these hashes that staged rows really have several times."""
     filesystem, keys, counted = root.filesystem(), list(names), list[pa.Table]()
     for path in paths:
         with pq.ParquetFile(f"{root.path}/{path}", filesystem=filesystem) as file:
             for batch in file.iter_batches(columns=keys, use_threads=False):
-                columns = [normalised(batch.column(name)) for name in keys]
-                found = hashed(columns)
+                columns = [normalise(batch.column(name)) for name in keys]
+                found = hash_rows(columns)
                 at = np.minimum(np.searchsorted(suspects, found), len(suspects) - 1)
                 rows = pa.table(dict(zip(keys, columns, strict=True))).filter(pa.array(suspects[at] == found))
                 ones = pa.array(np.ones(rows.num_rows, np.int64))
                 counted.append(rows.append_column(_COUNT, ones))
                 if sum(part.num_rows for part in counted) > 4 * CHECKED:
-                    counted = [_summed(counted, keys)]
-    summed = _summed(counted, keys)
+                    counted = [_sum_up(counted, keys)]
+    summed = _sum_up(counted, keys)
     twice = summed.filter(pc.greater(summed.column(len(keys)), 1))
     some = twice.slice(0, shown).to_pylist()
     examples = tuple(({name: row[name] for name in keys}, row[_COUNT]) for row in some)
-    return Repeated(twice.num_rows, more, examples)
+    return RepeatedKeys(twice.num_rows, more, examples)
 
 
-def _summed(parts: Sequence[pa.Table], keys: list[str]) -> pa.Table:
+def _sum_up(parts: Sequence[pa.Table], keys: list[str]) -> pa.Table:
     whole = pa.concat_tables(parts).rename_columns([*keys, _COUNT])
     summed = whole.group_by(keys, use_threads=False).aggregate([(_COUNT, "sum")])
     return summed.select([*keys, f"{_COUNT}_sum"]).rename_columns([*keys, _COUNT])

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse.checks import rules
-from lakehouse.checks.rules import Condition, Other, Outcome
+from lakehouse.checks.rules import Condition, Delegated, Outcome
 from lakehouse.checks.verdict import Finding
 
 _CONDITION = ("row_condition", "condition_parser")
@@ -17,7 +17,7 @@ _COLUMNS = ("column", "column_A", "column_B", "column_list", "column_set")
 _LONGEST = 500
 
 
-def validate(suite: str, others: Sequence[Other], rows: Any) -> list[Finding]:
+def validate(suite: str, others: Sequence[Delegated], rows: Any) -> list[Finding]:
     """Run these expectations over an Arrow table or a frame of Spark, with the engine of Great Expectations for it.
 
     Row conditions are applied here where they can be: Great Expectations' engines know one dialect each. An expectation
@@ -32,7 +32,7 @@ def validate(suite: str, others: Sequence[Other], rows: Any) -> list[Finding]:
     for _, members in itertools.groupby(numbered, key=lambda pair: _group(pair[1])):
         group = dict(members)
         try:
-            given, asked = _prepared(rows, group)
+            given, asked = _prepare(rows, group)
             results = _run(context, suite, group, asked, given)
         except Exception as error:  # such as a condition that Spark can't make sense of
             results = dict.fromkeys(group, error)
@@ -40,31 +40,34 @@ def validate(suite: str, others: Sequence[Other], rows: Any) -> list[Finding]:
     return [Finding(suite, found[number], "GX") for number in range(len(others))]
 
 
-def _group(other: Other) -> tuple[str, bool]:
+def _group(other: Delegated) -> tuple[str, bool]:
     """What is evaluated over the same rows and columns."""
     stated = {key: other.expectation.kwargs.get(key) for key in _CONDITION}
     return (repr(stated) if stated["row_condition"] else "", not other.columns)
 
 
-def _prepared(rows: Any, group: Mapping[int, Other]) -> tuple[Any, dict[int, dict[str, Any]]]:
+def _prepare(rows: Any, group: Mapping[int, Delegated]) -> tuple[Any, dict[int, dict[str, Any]]]:
     """The rows that a group is about, as a frame, and what it asks of them: arguments by number."""
     first = next(iter(group.values()))
     given, parser = (first.expectation.kwargs.get(key) for key in _CONDITION)
     asked = {number: dict(other.expectation.kwargs) for number, other in group.items()}
     if isinstance(rows, pa.Table):
         if first.condition is not None:
-            rows, asked = _meeting(rows, first.condition), {n: _unconditional(kwargs) for n, kwargs in asked.items()}
-        return rows.to_pandas(), {n: _spelled(kwargs, {}) for n, kwargs in asked.items()}
+            rows, asked = (
+                _rows_that_meet(rows, first.condition),
+                {n: _unconditional(kwargs) for n, kwargs in asked.items()},
+            )
+        return rows.to_pandas(), {n: _spell(kwargs, {}) for n, kwargs in asked.items()}
     if (text := rules.engine_text(given, parser)) is not None:
         rows, asked = rows.where(text), {n: _unconditional(kwargs) for n, kwargs in asked.items()}
     names = {}
     if first.columns and any(set(name) & {".", "`"} for name in rows.columns):  # GX takes a dot for a field
         names = {name: f"c{number}" for number, name in enumerate(rows.columns)}
         rows = rows.toDF(*names.values())
-    return rows, {n: _spelled(kwargs, names) for n, kwargs in asked.items()}
+    return rows, {n: _spell(kwargs, names) for n, kwargs in asked.items()}
 
 
-def _meeting(rows: pa.Table, condition: Condition) -> pa.Table:
+def _rows_that_meet(rows: pa.Table, condition: Condition) -> pa.Table:
     """The rows that meet a condition."""
     batches = [batch.filter(rules.mask(condition, batch)) for batch in rows.to_batches()]
     return pa.Table.from_batches(batches, rows.schema)
@@ -74,7 +77,7 @@ def _unconditional(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kwargs.items() if key not in _CONDITION}
 
 
-def _spelled(kwargs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _spell(kwargs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Arguments with other names for some columns, their condition as an object."""
 
     def other(name: str) -> str:
@@ -89,14 +92,14 @@ def _spelled(kwargs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
         elif value is not None:
             made[key] = [other(name) for name in value]
     if kwargs.get("row_condition"):
-        made["row_condition"] = rules.as_given(kwargs["row_condition"], kwargs.get("condition_parser"), names)
+        made["row_condition"] = rules.to_gx_condition(kwargs["row_condition"], kwargs.get("condition_parser"), names)
         if not isinstance(made["row_condition"], str):
             made.pop("condition_parser", None)
     return made
 
 
 def _run(
-    context: Any, suite: str, group: Mapping[int, Other], asked: Mapping[int, dict[str, Any]], rows: Any
+    context: Any, suite: str, group: Mapping[int, Delegated], asked: Mapping[int, dict[str, Any]], rows: Any
 ) -> dict[int, Any]:
     """What Great Expectations says of each, by number."""
     import great_expectations as gx
@@ -125,7 +128,7 @@ def _run(
     return {int(result.expectation_config.id): result for result in results}
 
 
-def _outcome(other: Other, result: Any) -> Outcome:
+def _outcome(other: Delegated, result: Any) -> Outcome:
     said = {} if isinstance(result, Exception) else result.result
     failure = _failure(result)
     observed = said.get("observed_value")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.checks import rules
-from lakehouse.checks.rules import Compiled, Other, Outcome
+from lakehouse.checks.rules import Compiled, Delegated, Outcome
 from lakehouse.checks.tallying import Tally
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Finding:
         return self.outcome.success is False
 
     @property
-    def aside(self) -> bool:
+    def sets_rows_aside(self) -> bool:
         """Whether it failed and only had rows set aside."""
         return self.failed and self.budgeted
 
@@ -60,12 +60,12 @@ class Problem:
     """What stands against publishing. `kind`: rule, budget, drift, keys, model; `remedy`: what allows more."""
 
     kind: str
-    said: str
+    message: str
     remedy: str = ""
 
 
 @dataclass(frozen=True)
-class Spent:
+class BudgetUse:
     """A run's quarantined rows against its budget; `reasons`: rule, column and rows, the most frequent first."""
 
     read: int
@@ -75,12 +75,12 @@ class Spent:
     reasons: tuple[tuple[str, str, int], ...]
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether too many were set aside: whatever the budget, a slice is never replaced by nothing."""
         return self.used > self.allowed or self.used == self.read > 0
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """Rows, budget and reasons in words."""
         share = self.used / self.read if self.read else 0.0
         allowance = f"{self.allowed:,} are allowed ({self.limit})"
@@ -100,21 +100,25 @@ class Verdict:
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
-    spent: Spent
+    budget: BudgetUse
 
     @property
-    def told(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """The end of the run's checks, a line each: how many did what, and which rows were set aside why.
 
         None of a run without suites of which no row was set aside.
         """
-        aside = sum(f.aside for f in self.findings)
-        counts = ((self.passed, "passed"), (aside, "set rows aside"), (len(self.warnings), "warned"),
-                  (self.failed, "failed"))  # fmt: skip
+        aside = sum(f.sets_rows_aside for f in self.findings)
+        counts = (
+            (self.passed, "passed"),
+            (aside, "set rows aside"),
+            (len(self.warnings), "warned"),
+            (self.failed, "failed"),
+        )
         lines = [", ".join(f"{many:,} {what}" for many, what in counts if many or what == "passed")]
         lines = lines if self.findings else []
-        if self.spent.used and not self.spent.over:  # else it is the first of the problems
-            lines.append(self.spent.said)
+        if self.budget.used and not self.budget.is_over:  # else it is the first of the problems
+            lines.append(self.budget.summary)
         return lines
 
 
@@ -125,17 +129,17 @@ def judge(
 
     `more`: what else stands against it; `doubts`: what else is worth a warning. Empty texts say nothing.
     """
-    found = tuple(f if checks.strict else replace(f, budgeted=_budgeted(f)) for f in findings)
-    spent = _spent(tally.read, tally.quarantined, tally.reasons, checks.quarantine)
-    others = [problem for problem in (_over(spent), *more) if problem.said]
-    broken = [Problem("rule", _said(f), _remedy(f)) for f in found if f.blocks]
-    doubtful = [_said(f) for f in found if f.failed and f.severity == "warning"]
-    passed = sum(f.outcome.success is True for f in found) + (not spent.over)
+    found = tuple(f if checks.strict else replace(f, budgeted=_is_budgeted(f)) for f in findings)
+    spent = _budget_use(tally.read, tally.quarantined, tally.reasons, checks.quarantine)
+    others = [problem for problem in (_budget_problem(spent), *more) if problem.message]
+    broken = [Problem("rule", _describe(f), _remedy(f)) for f in found if f.blocks]
+    doubtful = [_describe(f) for f in found if f.failed and f.severity == "warning"]
+    passed = sum(f.outcome.success is True for f in found) + (not spent.is_over)
     warnings = (*doubtful, *filter(None, doubts))
     return Verdict(passed, len(broken) + len(others), (*broken, *others), warnings, found, spent)
 
 
-def _budgeted(finding: Finding) -> bool:
+def _is_budgeted(finding: Finding) -> bool:
     """Whether the budget decides: a critical rule of single rows that doesn't say itself how many may fail.
 
     With a condition in SQL it decides itself, as where Great Expectations has to run it: what becomes of a run doesn't
@@ -146,7 +150,7 @@ def _budgeted(finding: Finding) -> bool:
     return finding.way == "row" and finding.severity == "critical" and kwargs.get("mostly") is None and not in_sql
 
 
-def _said(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     """A finding in words: rule, column, what was asked, what was found, and some values."""
     outcome, expectation = finding.outcome, finding.outcome.expectation
     given = {k: v for k, v in expectation.kwargs.items() if k != "mostly" and v is not None}
@@ -170,20 +174,22 @@ def _remedy(finding: Finding) -> str:
     return "change the rule, or give it severity: warning"
 
 
-def _spent(read: int, used: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> Spent:
+def _budget_use(read: int, used: int, reasons: Mapping[tuple[str, str], int], budget: Quarantine) -> BudgetUse:
     """A row may have several reasons."""
     told = sorted(((rule, column, rows) for (rule, column), rows in reasons.items()), key=lambda one: -one[2])
-    return Spent(read, used, budget.allowed(read) or 0, budget.limit, tuple(told))
+    return BudgetUse(read, used, budget.allowed(read) or 0, budget.limit, tuple(told))
 
 
-def _over(spent: Spent) -> Problem:
+def _budget_problem(spent: BudgetUse) -> Problem:
     """What is wrong where more rows were set aside than the job allows; its text is empty where all is well."""
     keys = "max_fraction: …, max_rows: …" if "max_rows" in spent.limit else "max_fraction: …"
     more = f"checks: {{quarantine: {{{keys}}}}}" if spent.used < spent.read else ""
-    return Problem("budget", spent.said if spent.over else "", more)
+    return Problem("budget", spent.summary if spent.is_over else "", more)
 
 
-def findings(suite: str, compiled: Compiled, counted: Mapping[str, Any] | None) -> tuple[list[Finding], list[Other]]:
+def findings(
+    suite: str, compiled: Compiled, counted: Mapping[str, Any] | None
+) -> tuple[list[Finding], list[Delegated]]:
     """What became of a suite's expectations in the pass, and those that are left to Great Expectations.
 
     To these belong also some that turned out to need more than the pass may remember.
@@ -198,7 +204,7 @@ def findings(suite: str, compiled: Compiled, counted: Mapping[str, Any] | None) 
     for rule in compiled.tables:
         outcome = rules.table_outcome(rule, counted["tables"])
         if outcome.success is None:
-            left.append(rules.overflowing(rule))
+            left.append(rules.delegate_overflowed(rule))
         else:
             found.append(Finding(suite, outcome, "table"))
     return found, left

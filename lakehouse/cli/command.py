@@ -1,4 +1,4 @@
-"""What all commands have in common: `guarded` runs one, shows its answer, and reports whatever ends it early."""
+"""What all commands have in common: `answering` runs one, shows its answer, and reports whatever ends it early."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from lakehouse.cli.stopping import heed_terminate, stopped
-from lakehouse.errors import ConfigError, LakehouseError, of_the_machine
+from lakehouse.cli.stopping import handle_sigterm, stop_error
+from lakehouse.errors import ConfigError, LakehouseError, machine_message
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -59,7 +59,7 @@ class Attempt:
     copy: Location | None = None
 
 
-def guarded(function: Callable[..., Answer]) -> Callable[..., None]:
+def answering(function: Callable[..., Answer]) -> Callable[..., None]:
     """Make a command of a function that returns an Answer.
 
     The command begins in the folder of --project-dir and shows the answer. An error, Ctrl-C or SIGTERM becomes one
@@ -74,21 +74,21 @@ def guarded(function: Callable[..., Answer]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         as_json = bool(options.get("as_json"))
         attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
-        heed_terminate()
+        handle_sigterm()
         try:
             _enter(options.get("project_dir"))
             answer = function(attempt, **options) if about_a_run else function(**options)
         except Exception as error:
             _fail(error, attempt, as_json)
         except KeyboardInterrupt as stop:
-            _fail(stopped(stop, _stands(attempt)), attempt, as_json)
+            _fail(stop_error(stop, _status_line(attempt)), attempt, as_json)
         _show(answer, attempt, as_json)
 
     command.__signature__ = signature.replace(parameters=parameters[about_a_run:])  # type: ignore[attr-defined]  # typer reads it
     return command
 
 
-def content_of(result: Result) -> dict[str, Any]:
+def result_as_json(result: Result) -> dict[str, Any]:
     """A result as the JSON object; the plan is part of it only after a dry run."""
     return {name: value for name, value in asdict(result).items() if name != "plan" or value is not None}
 
@@ -112,10 +112,10 @@ def _show(answer: Answer, attempt: Attempt | None, as_json: bool) -> None:
 
 def _fail(error: Exception, attempt: Attempt | None, as_json: bool) -> NoReturn:
     """Report an error and leave with its exit code; a defect with its traceback, all with theirs by LAKEHOUSE_DEBUG."""
-    from lakehouse.engines.quiet import debugging
+    from lakehouse.engines.quiet import shows_everything
 
-    ours, debug = _ours(error), debugging()
-    content = _ended(error, attempt) if attempt else {"status": "failed", "message": _message(error)}
+    ours, debug = _translate(error), shows_everything()
+    content = _exit_message(error, attempt) if attempt else {"status": "failed", "message": _message(error)}
     if ours is None or debug:
         text = "".join(traceback.format_exception(error))
         typer.echo(text if debug else _JAVA_STACK.sub("", text), err=True, nl=False)
@@ -125,7 +125,7 @@ def _fail(error: Exception, attempt: Attempt | None, as_json: bool) -> NoReturn:
     raise typer.Exit(ours.exit_code if ours is not None else 1) from None
 
 
-def _stands(attempt: Attempt | None) -> str:
+def _status_line(attempt: Attempt | None) -> str:
     """What a stop leaves of a run, as far as its command knows."""
     if attempt is None or not attempt.run_id:
         return ""
@@ -133,7 +133,7 @@ def _stands(attempt: Attempt | None) -> str:
     return "nothing of this run was published" if ended is None else f"the run was {ended.status} before"
 
 
-def _ended(error: Exception, attempt: Attempt) -> dict[str, Any]:
+def _exit_message(error: Exception, attempt: Attempt) -> dict[str, Any]:
     """The object of a run that ended with an error: the run's own result where there is one.
 
     The error's own result may be that of an earlier run, which this one was about to finish: that is left out.
@@ -146,17 +146,17 @@ def _ended(error: Exception, attempt: Attempt) -> dict[str, Any]:
     name = attempt.job.job if attempt.job else Path(attempt.conf).stem
     own = found if isinstance(found, Result) and (found is outcome or found.run_id == attempt.run_id) else None
     base = own or Result(status, attempt.run_id, name, attempt.date, engine=attempt.engine)
-    return content_of(replace(base, message=_message(error)))
+    return result_as_json(replace(base, message=_message(error)))
 
 
 def _message(error: Exception) -> str:
-    ours = _ours(error)
+    ours = _translate(error)
     return str(ours) if ours is not None else f"{type(error).__name__}: {error}"
 
 
-def _ours(error: Exception) -> LakehouseError | None:
+def _translate(error: Exception) -> LakehouseError | None:
     """The error as one that a person can put right; None for a defect."""
-    return error if isinstance(error, LakehouseError) else of_the_machine(error)
+    return error if isinstance(error, LakehouseError) else machine_message(error)
 
 
 def _emit(content: Any, attempt: Attempt | None, as_json: bool, indent: int | None = None) -> None:
@@ -169,9 +169,9 @@ def _emit(content: Any, attempt: Attempt | None, as_json: bool, indent: int | No
         typer.echo(text)
     if copy is None:
         return
-    from lakehouse.storage import shown, write_durably
+    from lakehouse.storage import display_name, write_durably
 
     try:
         write_durably(copy, text.encode() + b"\n")
     except (LakehouseError, OSError) as error:
-        typer.echo(f"warning: --result {shown(copy)} can't be written: {error}", err=True)
+        typer.echo(f"warning: --result {display_name(copy)} can't be written: {error}", err=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli import inspection, maintenance, running, starting
-from lakehouse.cli.command import guarded
+from lakehouse.cli.command import answering
 
 GROUPS = {
     "Run a job": (running.score, running.replay),
@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 for _group, _functions in GROUPS.items():
     for _function in _functions:
-        app.command(rich_help_panel=_group)(guarded(_function))
+        app.command(rich_help_panel=_group)(answering(_function))
 
 
 def _print_versions(asked: bool) -> None:

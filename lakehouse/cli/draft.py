@@ -19,9 +19,9 @@ from lakehouse.config.messages import SHARED_FILE
 from lakehouse.connectors.delta import Snapshot, open_table
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, nearest
-from lakehouse.models.conversions import asked_way, type_name, way
+from lakehouse.models.conversions import conversion_of, requested_conversion, type_name
 from lakehouse.schemas import finder
-from lakehouse.storage import locate, shown, siblings
+from lakehouse.storage import display_name, locate, siblings
 
 _ANY = ("pickle", "code", "python_function")  # nothing is loaded here, only described
 
@@ -35,9 +35,9 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     snapshot = open_table(location)
     if snapshot is None:
         hint = nearest(location.path.rsplit("/", 1)[-1], siblings(location))
-        raise ConfigError(f"there is no Delta table at {shown(location)}; {hint}")
+        raise ConfigError(f"there is no Delta table at {display_name(location)}; {hint}")
     folder_of = out.parent if out else Path("conf")
-    if tracking_uri is None and (shared := _shared_tracking(folder_of)):
+    if tracking_uri is None and (shared := _tracking_of_project(folder_of)):
         config = config.model_copy(update={"tracking_uri": shared})
     resolved = models.resolve(config)
     target = out or folder_of / f"{resolved.name}.yaml"
@@ -62,7 +62,7 @@ def _refuse_existing(target: Path) -> None:
         raise ConfigError(f"{target} is there already: name another file with --out")
 
 
-def _shared_tracking(folder: Path) -> str | None:
+def _tracking_of_project(folder: Path) -> str | None:
     """The tracking server that the shared file beside the job file has for all jobs, if any."""
     found = _read(folder / SHARED_FILE).get("defaults")
     section = found.get("model") if isinstance(found, dict) else None
@@ -136,10 +136,12 @@ def _text(
         sections.append(("what a run replaces", {"slice": {"score_date": "{date}"}}))
     aside = {"table": f"{scored}_quarantine", "max_fraction": 0.01}
     sections += [
-        ("rows that can't be scored go there, and how many may; features, scores: Great Expectations suites",
-         {"checks": {"quarantine": aside}}),
+        (
+            "rows that can't be scored go there, and how many may; features, scores: Great Expectations suites",
+            {"checks": {"quarantine": aside}},
+        ),
         ("the scored table", {"sinks": [{"type": "delta", "table": scored}]}),
-    ]  # fmt: skip
+    ]
     head = ["# yaml-language-server: $schema=job.schema.json", "# The model's signature:"]
     head += [f"#   {name}: {type_name(kind)}{'' if required else ', may be null'}" for name, kind, required in inputs]
     head += [f"# {note}" for note in notes]
@@ -173,10 +175,10 @@ def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tu
         if column != name:
             renames[name] = column
         given = schema.field(column).type
-        how = way(given, kind)
+        how = conversion_of(given, kind)
         if how:
             notes.append(f"{column!r} ({given}) becomes {type_name(kind)} {how}")
-        elif how is None and asked_way(given, kind) is not None:
+        elif how is None and requested_conversion(given, kind) is not None:
             word = f"features: {{cast: {{{name}: {type_name(kind)}}}}}"
             notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}; if it is meant so: {word}")
         elif how is None:

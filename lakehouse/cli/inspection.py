@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lakehouse.cli import jobs
-from lakehouse.cli.command import Answer, Attempt, content_of
+from lakehouse.cli.command import Answer, Attempt, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
 from lakehouse.errors import ConfigError
 
@@ -36,18 +36,22 @@ def status(
 
     day = attempt.date = date or next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
     job = attempt.job = jobs.load(conf, day, target, overrides)
-    with catalog.placed(job) as at_places:
+    with catalog.resolve_names(job) as at_places:
         outcome, code = lookup.status(at_places)
 
     def text() -> str:
         command = jobs.command_line(
-            ["score", conf], date=day, target=target, overrides=overrides, engine=outcome.engine,
+            ["score", conf],
+            date=day,
+            target=target,
+            overrides=overrides,
+            engine=outcome.engine,
             project_dir=project_dir,
-        )  # fmt: skip
-        said = terminal.outcome(job, outcome, jobs.again(command))
+        )
+        said = terminal.outcome(job, outcome, jobs.rerun_command(command))
         return f"{said}\n{outcome.message}" if outcome.message else said
 
-    return Answer(content_of(outcome), text, code=code)
+    return Answer(result_as_json(outcome), text, code=code)
 
 
 def runs(
@@ -85,7 +89,7 @@ def report(
     from lakehouse.runs import evidence
 
     job, record = jobs.record_of(conf, target, overrides, run)
-    with catalog.placed(job) as at_places:
+    with catalog.resolve_names(job) as at_places:
         if gx is not None:
             return _write_native(gx, *evidence.native_pages(at_places, record["run_id"]))
         run_id, page = evidence.page(at_places, record["run_id"])
@@ -128,11 +132,11 @@ def quarantine(
         return jobs.load(conf, day, target, overrides)
 
     for job in dated.with_states(load):
-        with catalog.placed(job) as at_places:
+        with catalog.resolve_names(job) as at_places:
             states.append(naming.state_of(at_places))
     for job in dated.with_quarantines(load):
-        with catalog.placed(job) as at_places:
-            found += evidence.quarantined(at_places, every=every, states=states)
+        with catalog.resolve_names(job) as at_places:
+            found += evidence.quarantine_counts(at_places, every=every, states=states)
     return Answer(found, lambda: terminal.quarantine_text(found), indent=1)
 
 
@@ -150,5 +154,5 @@ def sql(
     if conf in dialects.names() and dialect not in dialects.names():
         swapped = jobs.command_line(["sql", conf, dialect], target=target, overrides=overrides, project_dir=project_dir)
         raise ConfigError(f"the dialect comes first: {swapped}")
-    text = sql.written(jobs.undated(conf, target, overrides), dialect)
+    text = sql.written(jobs.without_date(conf, target, overrides), dialect)
     return Answer(text=lambda: text.removesuffix("\n"))

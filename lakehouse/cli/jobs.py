@@ -17,7 +17,7 @@ def load(conf: str, date: str | None, target: str | None, overrides: list[str] |
     return load_job(conf, date=date, target=target, overrides=overrides or (), environ=os.environ)
 
 
-def undated(conf: str, target: str | None, overrides: list[str] | None) -> Job:
+def without_date(conf: str, target: str | None, overrides: list[str] | None) -> Job:
     """The job where its date plays no part, as in where its tables are: any will do to fill the file in."""
     return load(conf, "2000-01-01", target, overrides)
 
@@ -30,7 +30,7 @@ def records(conf: str, target: str | None, overrides: list[str] | None) -> list[
 
     found = []
     for job in dated.with_states(lambda day: load(conf, day, target, overrides)):
-        with catalog.placed(job) as at_places:
+        with catalog.resolve_names(job) as at_places:
             found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
     return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)
 
@@ -45,8 +45,8 @@ def record_of(
     from lakehouse.runs import ledger
 
     found = records(conf, target, overrides)
-    name = found[0][0].job if found else undated(conf, target, overrides).job
-    record = ledger.chosen([row for _, row in found], name, run)
+    name = found[0][0].job if found else without_date(conf, target, overrides).job
+    record = ledger.choose_record([row for _, row in found], name, run)
     return next(job for job, row in found if row is record), record
 
 
@@ -67,6 +67,6 @@ def command_line(
     return shlex.join(["lakehouse", *words, *options])
 
 
-def again(command: str) -> str:
+def rerun_command(command: str) -> str:
     """The command that runs the same job once more, and what it would say."""
     return f"{command}     # again: UNCHANGED, same input, model and settings"

@@ -27,7 +27,7 @@ def sweep(
 
     every: list[sweep.Leftover] = []
     for job in dated.with_tables(lambda day: jobs.load(conf, day, target, overrides)):
-        with catalog.placed(job) as at_places:
+        with catalog.resolve_names(job) as at_places:
             every += sweep.sweep(at_places, take_away=take_away)
     found = list({(left.table, left.run_id): left for left in every}.values())  # dates may share a table
     return Answer([asdict(left) for left in found], lambda: terminal.leftovers(found, take_away))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli import jobs
-from lakehouse.cli.command import Answer, Attempt, content_of
+from lakehouse.cli.command import Answer, Attempt, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target
 from lakehouse.errors import ConfigError, LakehouseError
 
@@ -61,7 +61,7 @@ def score(
     with terminal.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
         request = pipeline.Request(engine, ledger.now(), attempt.run_id, rescore, dry_run, say, watch)
         outcome = attempt.outcome = pipeline.score(job, request)
-    proved = verification.verified(job) if verify and not dry_run else {}
+    proved = verification.digests_of_sinks(job) if verify and not dry_run else {}
 
     def text() -> str:
         if outcome.plan:
@@ -69,13 +69,13 @@ def score(
         command = jobs.command_line(
             ["score", conf], date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
         )
-        return terminal.outcome(job, outcome, jobs.again(command))
+        return terminal.outcome(job, outcome, jobs.rerun_command(command))
 
     notes = []
     for table, found in proved.items():
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
-    return Answer(content_of(outcome), text, notes)
+    return Answer(result_as_json(outcome), text, notes)
 
 
 def replay(
@@ -116,4 +116,4 @@ def replay(
         request = pipeline.Request(engine, ledger.now(), attempt.run_id, say=say, watch=watch)
         outcome = attempt.outcome = again(job, record, request, current_model=current_model)
     left = f"lakehouse quarantine {shlex.quote(conf)}     # what is left"
-    return Answer(content_of(outcome), lambda: terminal.outcome(job, outcome, left))
+    return Answer(result_as_json(outcome), lambda: terminal.outcome(job, outcome, left))

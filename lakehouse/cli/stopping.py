@@ -29,7 +29,7 @@ class StoppedByTerm(Stopped):
     exit_code = 128 + signal.SIGTERM
 
 
-def heed_terminate() -> None:
+def handle_sigterm() -> None:
     """Let SIGTERM end a command as Ctrl-C does: by an exception, so that it can say what it leaves."""
 
     def stop(*_: object) -> NoReturn:
@@ -39,7 +39,7 @@ def heed_terminate() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
-def stopped(stop: KeyboardInterrupt, stands: str) -> Stopped:
+def stop_error(stop: KeyboardInterrupt, stands: str) -> Stopped:
     """The stop as an error. What it says comes from where the run stood; where nothing did, from `stands`."""
     kind = StoppedByTerm if isinstance(stop, Terminated) else Stopped
     said, *results = stop.args or (stands,)

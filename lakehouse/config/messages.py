@@ -12,7 +12,7 @@ UNQUOTED = "YAML takes yes, no, on, off, true and false for true or false: put a
 KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dt.date: "a date"}
 
 
-def seen(value: object) -> str:
+def describe_value(value: object) -> str:
     """Describe a value that stands in the wrong place, for an error message."""
     if value is None:
         return "nothing (null)"

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lakehouse.config.consistency import problems_of
-from lakehouse.config.messages import seen
+from lakehouse.config.messages import describe_value
 from lakehouse.config.systems import OneOf, Sink, Source, models_of
-from lakehouse.config.values import Param, Scalar, Section, SliceValue, Text, Texts, Trust, exactly, listed
+from lakehouse.config.values import Param, Scalar, Section, SliceValue, Text, Texts, Trust, of_type, tuple_of
 
 JOB_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
@@ -31,7 +31,7 @@ class Model(Section):
     batch_rows: int = Field(
         65536, ge=1, le=10_000_000, description="at most this many rows a call of the model", examples=[4096]
     )
-    trust: Annotated[tuple[Trust, ...], listed()] = Field(
+    trust: Annotated[tuple[Trust, ...], tuple_of()] = Field(
         (),
         description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>",
         examples=[["pickle"]],
@@ -47,12 +47,12 @@ class Model(Section):
 class Prediction(Section):
     """One column of the scored table: which part of the model's output it is."""
 
-    output: Annotated[int | str | None, exactly(int, str, type(None))] = Field(
+    output: Annotated[int | str | None, of_type(int, str, type(None))] = Field(
         None,
         description='part of the output: a column number, the name of an output, or "*" for the whole',
         examples=["probability"],
     )
-    class_: Annotated[Scalar | None, exactly(bool, int, float, str, type(None))] = Field(
+    class_: Annotated[Scalar | None, of_type(bool, int, float, str, type(None))] = Field(
         None, alias="class", description="the class label whose probability is taken", examples=[1]
     )
     threshold: float | None = Field(None, description="makes it a boolean: true from this value on", examples=[0.5])
@@ -65,7 +65,7 @@ class Prediction(Section):
         if type(value) in (int, str):
             return {"output": value}
         forms = 'a column number, an output\'s name, "*" or {class: label}'
-        raise ValueError(f"must be {forms}, not {seen(value)}")
+        raise ValueError(f"must be {forms}, not {describe_value(value)}")
 
     @model_validator(mode="after")
     def _one_part(self) -> Prediction:
@@ -177,7 +177,7 @@ class Job(Section):
     )
     source: Annotated[Source, OneOf()] = Field(description="where the rows to score are read")
     model: Model = Field(description="which model scores them")
-    keys: Annotated[tuple[Text, ...], listed("column that identifies a row")] = Field(
+    keys: Annotated[tuple[Text, ...], tuple_of("column that identifies a row")] = Field(
         description="the columns that identify a row, passed through to the scored table",
         examples=[["customer_id"]],
         json_schema_extra={"minItems": 1},
@@ -202,7 +202,7 @@ class Job(Section):
         default_factory=Features, description="how the table's columns become the model's features"
     )
     checks: Checks = Field(default_factory=Checks, description="what must hold before anything is published")
-    sinks: Annotated[tuple[Annotated[Sink, OneOf()], ...], listed("table to publish to")] = Field(
+    sinks: Annotated[tuple[Annotated[Sink, OneOf()], ...], tuple_of("table to publish to")] = Field(
         description="the tables the scores are published to, in this order", json_schema_extra={"minItems": 1}
     )
     state: Text | None = Field(

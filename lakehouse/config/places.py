@@ -34,7 +34,7 @@ def require_here(job: Job, path: Path) -> None:
             )
 
 
-def missing(path: Path) -> str:
+def missing_file_message(path: Path) -> str:
     """What is said of a file that was named and isn't there: where it was sought, and from where it would be found."""
     sought = f"no such file in {path.parent.absolute()}"
     if _is_relative(str(path)):

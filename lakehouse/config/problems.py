@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from lakehouse.config.messages import SHARED_FILE, UNQUOTED, Origin, seen
+from lakehouse.config.messages import SHARED_FILE, UNQUOTED, Origin, describe_value
 from lakehouse.config.systems import TableSection, models_of
 from lakehouse.errors import nearest
 
@@ -35,7 +35,7 @@ _ELSEWHERE = {
 def explain(error: ValidationError, model: type[BaseModel], origin: Origin) -> Iterator[str]:
     """One line a problem of a model: where it stands, what is there, what is wanted."""
     for problem in map(_of_its_type, error.errors(include_url=False)):
-        at, known, description = _followed(problem["loc"], model)
+        at, known, description = _follow(problem["loc"], model)
         if at:
             yield f"{origin(at)}: {_wanted(problem, at, known, description)}"
         else:  # the job's own cross checks name their keys
@@ -63,15 +63,16 @@ def _wanted(problem: Mapping[str, Any], at: Sequence[int | str], known: Sequence
     if kind == "string_too_short":
         return "must not be empty"
     if "[key]" in problem["loc"] or kind == "invalid_key":
-        return f"the key must be text, not {seen(value)}: {UNQUOTED if isinstance(value, bool) else 'put it in quotes'}"
+        remedy = UNQUOTED if isinstance(value, bool) else "put it in quotes"
+        return f"the key must be text, not {describe_value(value)}: {remedy}"
     if kind in _WANTED:
-        found = value if kind.endswith("_than_equal") else seen(value)
+        found = value if kind.endswith("_than_equal") else describe_value(value)
         hint = f": {UNQUOTED}" if isinstance(value, bool) and kind in ("string_type", "literal_error") else ""
         return f"must be {_WANTED[kind].format(**context)}, not {found}{hint}"
     return str(context.get("error", problem["msg"]))
 
 
-def _followed(loc: Sequence[int | str], section: type[BaseModel]) -> tuple[tuple[int | str, ...], list[str], str]:
+def _follow(loc: Sequence[int | str], section: type[BaseModel]) -> tuple[tuple[int | str, ...], list[str], str]:
     """The key path of a problem, the keys known in the section that it ends in, and what its last key means.
 
     `loc` is pydantic's, in which the `type` that chose a model of a section, such as "delta", follows the section.

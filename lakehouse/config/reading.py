@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from lakehouse.config.messages import SHARED_FILE, Origin, seen
+from lakehouse.config.messages import SHARED_FILE, Origin, describe_value
 from lakehouse.config.models import Job
 from lakehouse.config.placeholders import fill, uses_date
-from lakehouse.config.places import missing, require_here
+from lakehouse.config.places import missing_file_message, require_here
 from lakehouse.config.problems import explain
 from lakehouse.errors import ConfigError, nearest
 
@@ -94,7 +94,7 @@ def _section(value: object, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(f"{name}: must be a section of keys, not {seen(value)}")
+        raise ConfigError(f"{name}: must be a section of keys, not {describe_value(value)}")
     return value
 
 
@@ -145,7 +145,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_bytes()
     except FileNotFoundError as error:
         beside = [file.name for file in path.parent.glob("*.yaml") if file.name != SHARED_FILE]
-        said = missing(path)
+        said = missing_file_message(path)
         hint = "" if said.endswith("?") else f", {nearest(path.name, beside)}" if beside else ", and no *.yaml there"
         raise ConfigError(f"{path}: {said}{hint}") from error
     except (OSError, ValueError) as error:  # a null byte is a ValueError
@@ -175,5 +175,5 @@ def _put(node: Any, parts: Sequence[str], value: Any, text: str) -> Any:
         at = int(head)
         return [*node[:at], _put(node[at], rest, value, text), *node[at + 1 :]]
     if node is not None and not isinstance(node, dict):
-        raise ConfigError(f"override {text!r}: {head!r} is sought in {seen(node)}, which is not a section")
+        raise ConfigError(f"override {text!r}: {head!r} is sought in {describe_value(node)}, which is not a section")
     return {**(node or {}), head: _put((node or {}).get(head), rest, value, text)}

@@ -30,7 +30,7 @@ def reference() -> str:
     return "\n\n".join(parts)
 
 
-def renewed(page: str) -> str:
+def with_reference(page: str) -> str:
     """The page with the reference in it as it is now."""
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n{reference()}\n{END}{rest.partition(END)[2]}"
@@ -44,7 +44,7 @@ def _sections(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         for key, value in section["properties"].items():
             models = [defs[name] for name in _models(value)]
             for model in models:
-                title = f"`{path}{key}`{_repeated(value)}"
+                title = f"`{path}{key}`{_repeated_keys(value)}"
                 if len(models) > 1:  # the systems, told apart by their type
                     title += f" with `type: {model['properties']['type']['const']}`"
                 yield title, model
@@ -67,7 +67,7 @@ def _parts(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*value.get("anyOf", ()), *value.get("oneOf", ()), *inner]
 
 
-def _repeated(value: Mapping[str, Any]) -> str:
+def _repeated_keys(value: Mapping[str, Any]) -> str:
     """What follows the name of a section of which there may be several."""
     if value.get("type") == "array":
         return ", each entry"
@@ -122,4 +122,4 @@ def _meaning(value: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     file = Path(sys.argv[1])
-    file.write_text(renewed(file.read_text()))
+    file.write_text(with_reference(file.read_text()))

@@ -50,12 +50,12 @@ def settings(job: Job) -> dict[str, Any]:
     one which is added to the job file changes no fingerprint; but for those that fingerprints have always held.
     """
     whole = job.model_dump(mode="json", by_alias=True)
-    predictions = {name: _settings_of(part) for name, part in (job.predictions or {}).items()}
-    checks = {key: value for key, value in _settings_of(job.checks).items() if key not in ("features", "scores")}
+    predictions = {name: _settings(part) for name, part in (job.predictions or {}).items()}
+    checks = {key: value for key, value in _settings(job.checks).items() if key not in ("features", "scores")}
     return {
         **{key: whole[key] for key in ("keys", "keep", "slice")},
         "predictions": None if job.predictions is None else predictions,
-        "features": _settings_of(job.features),
+        "features": _settings(job.features),
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
         | job.source.model_dump(mode="json", exclude_defaults=True, exclude=set(job.source.NO_SETTINGS)),
@@ -75,12 +75,12 @@ _ALWAYS = {
 """By section what fingerprints hold with its default, too. Nothing may be added here, or fingerprints change."""
 
 
-def _settings_of(section: BaseModel) -> dict[str, Any]:
+def _settings(section: BaseModel) -> dict[str, Any]:
     """A section's settings without those that have their default, but for `_ALWAYS`; sections in it likewise."""
     kind, found = type(section), {}
     for name, field in kind.model_fields.items():
         value = getattr(section, name)
         if name in _ALWAYS.get(kind.__name__, ()) or value != field.get_default(call_default_factory=True):
             plain = list(value) if isinstance(value, tuple) else value
-            found[field.alias or name] = _settings_of(value) if isinstance(value, BaseModel) else plain
+            found[field.alias or name] = _settings(value) if isinstance(value, BaseModel) else plain
     return found

@@ -9,20 +9,20 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from lakehouse.config.messages import KINDS, seen
+from lakehouse.config.messages import KINDS, describe_value
 from lakehouse.errors import nearest
 
 TRUST = ("pickle", "code", "python_function")
 _DIGEST = r"sha256:[0-9a-f]{64}"
 
 
-def exactly(*types: type) -> BeforeValidator:
+def of_type(*types: type) -> BeforeValidator:
     """Accept values of these very types: one line for one mistake in a union, and no bool as an int."""
     wanted = " or ".join(KINDS[kind] for kind in types if kind in KINDS)
 
     def check(value: object) -> object:
         if type(value) not in types:
-            raise ValueError(f"must be {wanted}, not {seen(value)}")
+            raise ValueError(f"must be {wanted}, not {describe_value(value)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"must be a finite number, not {value}")
         return value
@@ -30,13 +30,13 @@ def exactly(*types: type) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def listed(of: str = "") -> BeforeValidator:
+def tuple_of(of: str = "") -> BeforeValidator:
     """Take a YAML list as a tuple, since strict pydantic does not; with `of`, a list of at least one of it."""
 
     def check(value: object) -> object:
         if not isinstance(value, (list, tuple)):
             hint = f": write [{value}]" if isinstance(value, str) else ""
-            raise ValueError(f"must be a list, not {seen(value)}{hint}")
+            raise ValueError(f"must be a list, not {describe_value(value)}{hint}")
         if of and not value:
             raise ValueError(f"name at least one {of}")
         return tuple(value)
@@ -47,17 +47,17 @@ def listed(of: str = "") -> BeforeValidator:
 def _param(value: object) -> object:
     for item in value if isinstance(value, list) else [value]:
         if type(item) not in (bool, int, float, str):
-            raise ValueError(f"must be a single value or a list of single values, not {seen(item)}")
+            raise ValueError(f"must be a single value or a list of single values, not {describe_value(item)}")
     return value
 
 
-def _filled(value: object) -> object:
+def _require_filled(value: object) -> object:
     if value == "":
         raise ValueError("must not be empty: a slice value names what this run replaces")
     return value
 
 
-def _trusted(value: str) -> str:
+def _require_trust(value: str) -> str:
     if value in TRUST or re.fullmatch(_DIGEST, value):
         return value
     if value.startswith("sha256"):
@@ -67,16 +67,18 @@ def _trusted(value: str) -> str:
 
 Scalar = bool | int | float | str
 Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[tuple[Text, ...], listed()]
+Texts = Annotated[tuple[Text, ...], tuple_of()]
 SliceValue = Annotated[
     bool | int | str | dt.date,
-    BeforeValidator(_filled),
-    exactly(str, int, bool, dt.date),
+    BeforeValidator(_require_filled),
+    of_type(str, int, bool, dt.date),
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}, {"type": "boolean"}]}),
 ]
 Param = Annotated[Scalar | list[Scalar], BeforeValidator(_param)]
 Trust = Annotated[
-    str, AfterValidator(_trusted), WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TRUST)}|{_DIGEST})$"})
+    str,
+    AfterValidator(_require_trust),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TRUST)}|{_DIGEST})$"}),
 ]
 
 

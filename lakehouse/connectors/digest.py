@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lakehouse.connectors import canonical
 from lakehouse.connectors.canonical import kind_of
-from lakehouse.connectors.snowflake import folded, quoted
+from lakehouse.connectors.snowflake import fold, quote
 
 Hashes = NDArray[np.uint64]
 
@@ -115,12 +115,12 @@ def sql(columns: Mapping[str, pa.DataType], table: str, where: str = "") -> str:
 
     `columns`: names and types on the Arrow side; a name is folded as Snowflake keeps it. `table` and `where` are SQL.
     """
-    names = _compared(columns)
+    names = _compared_columns(columns)
     layers: list[list[str]] = []
     for i, name in enumerate(names):
         for depth, template in enumerate(canonical.SQL[kind_of(columns[name])]):
             layers += [[]] if depth == len(layers) else []
-            layers[depth].append(template.format(c=quoted(folded(name)), i=i))
+            layers[depth].append(template.format(c=quote(fold(name)), i=i))
     first, *more = layers or [["1 AS T"]]
     # on its own, so that names in `where` are the table's and not those given here
     rows = f"(SELECT * FROM {table} WHERE {where})" if where else table
@@ -136,11 +136,11 @@ def sql(columns: Mapping[str, pa.DataType], table: str, where: str = "") -> str:
 def from_row(row: Sequence[Any], columns: Mapping[str, pa.DataType]) -> Digest:
     """The digest that Snowflake's answer to `sql` of the same columns is."""
     rows, total, *sums = (int(value or 0) for value in row)  # the sum of nothing is NULL
-    by_name = dict(zip(_compared(columns), sums, strict=True))
+    by_name = dict(zip(_compared_columns(columns), sums, strict=True))
     compared = {name: by_name[name] for name in columns if name in by_name}
     return Digest(rows, total, compared, tuple(name for name in columns if name not in by_name))
 
 
-def _compared(columns: Mapping[str, pa.DataType]) -> list[str]:
+def _compared_columns(columns: Mapping[str, pa.DataType]) -> list[str]:
     """Names in the order in which rows are made of them."""
     return sorted(name for name, type_ in columns.items() if kind_of(type_))

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from lakehouse.conditions import Comparison, Where, mask
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
-from lakehouse.storage import Location, shown, stamp
+from lakehouse.storage import Location, display_name, stamp
 
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
 """Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
@@ -31,7 +31,7 @@ _CARRIED = re.compile(
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadSettings:
     """What all units of one input have in common; `schema` is that of the columns to read, in order.
 
     `remedy` ends the sentence that says that a file is not what it was when the run began.
@@ -45,7 +45,7 @@ class Reading:
     remedy: str = ""
 
 
-def reading_of(
+def read_settings(
     root: Location,
     schema: pa.Schema,
     columns: Sequence[str],
@@ -53,9 +53,9 @@ def reading_of(
     where: Where | None,
     batch_rows: int,
     remedy: str,
-) -> Reading:
+) -> ReadSettings:
     """What units of these columns of a table have in common; those with partition columns are made already."""
-    return Reading(
+    return ReadSettings(
         root=root,
         schema=pa.schema([schema.field(c) for c in columns]),
         partition_columns=tuple(c for c in partition_columns if c in columns),
@@ -67,17 +67,17 @@ def reading_of(
 
 @dataclass(frozen=True)
 class FileUnit:
-    """A Parquet file, or some of its row groups. `kept`: one bit a row of the whole file, packed.
+    """A Parquet file, or some of its row groups. `live_mask`: one bit a row of the whole file, packed.
 
     `stamp`: what the storage said of the file when it was pinned, where nothing else keeps it from being written to.
     """
 
-    reading: Reading
+    reading: ReadSettings
     path: str
     size: int
     partition: tuple[Any, ...]
     row_groups: tuple[int, ...] | None = None
-    kept: bytes | None = None
+    live_mask: bytes | None = None
     stamp: str | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -87,17 +87,19 @@ class FileUnit:
         be Parquet, Unavailable for one that is gone, or that is not what was pinned.
         """
         try:
-            with self._unchanged():
+            with self._is_unchanged():
                 yield from self._batches()
         except FileNotFoundError as error:
             raise Unavailable(
-                f"{self.path} of {shown(self.reading.root)} is not there any more{self.reading.remedy}"
+                f"{self.path} of {display_name(self.reading.root)} is not there any more{self.reading.remedy}"
             ) from error
         except pa.ArrowInvalid as error:
-            raise ConfigError(f"{self.path} of {shown(self.reading.root)} can't be read as Parquet: {error}") from error
+            raise ConfigError(
+                f"{self.path} of {display_name(self.reading.root)} can't be read as Parquet: {error}"
+            ) from error
 
     @contextmanager
-    def _unchanged(self) -> Iterator[None]:
+    def _is_unchanged(self) -> Iterator[None]:
         """Raise Unavailable where the file is not what was pinned, before the block or after it."""
         self._require_unchanged()
         try:
@@ -115,15 +117,15 @@ class FileUnit:
             raise FileNotFoundError(self.path)
         if now != self.stamp:
             raise Unavailable(
-                f"{self.path} of {shown(self.reading.root)} was written to after this run had looked at it"
+                f"{self.path} of {display_name(self.reading.root)} was written to after this run had looked at it"
                 f"{self.reading.remedy}"
             )
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
-        file = self._opened()
+        file = self._open()
         groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
-        kept = self._kept_rows(file, groups)
+        kept = self._live_rows(file, groups)
         wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
         names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
         hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
@@ -146,7 +148,7 @@ class FileUnit:
         if position != expected:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
 
-    def _opened(self) -> pq.ParquetFile:
+    def _open(self) -> pq.ParquetFile:
         """The file; a small one is read whole at once, which is one request instead of three."""
         path, filesystem = f"{self.reading.root.path}/{self.path}", self.reading.root.filesystem()
         if self.row_groups is not None or self.size > SMALL_BYTES:
@@ -160,12 +162,12 @@ class FileUnit:
             batch = batch.append_column(name, constant)
         return batch
 
-    def _kept_rows(self, file: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray[Any, Any] | None:
-        if self.kept is None:
+    def _live_rows(self, file: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray[Any, Any] | None:
+        if self.live_mask is None:
             return None
         counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         starts = np.concatenate([[0], np.cumsum(counts)])
-        bits = np.unpackbits(np.frombuffer(self.kept, np.uint8), count=int(starts[-1])).astype(bool)
+        bits = np.unpackbits(np.frombuffer(self.live_mask, np.uint8), count=int(starts[-1])).astype(bool)
         return np.concatenate([bits[starts[g] : starts[g + 1]] for g in groups] or [bits[:0]])
 
 
@@ -213,7 +215,7 @@ def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
         yield from _simple_parts(part)
 
 
-def cut(
+def split_into_units(
     wholes: Sequence[FileUnit], tasks: int, group_sizes: Callable[[FileUnit], Sequence[int]] | None = None
 ) -> list[FileUnit]:
     """Units of files for about so many tasks: large files by row groups where there are few files.
@@ -243,7 +245,7 @@ def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
         return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
 
 
-def uncarried(kind: Any) -> list[str]:
+def unsupported_types(kind: Any) -> list[str]:
     """The simple types in a type, as Delta's log and Spark's JSON spell it, that Arrow and Spark don't read alike."""
     return [simple for simple in _simple_types(kind) if not _CARRIED.fullmatch(simple)]
 

@@ -19,7 +19,7 @@ _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catal
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){1,2}")
 
 
-def lacking(error: Exception, why: str, remote: bool = False) -> ConfigError | None:
+def missing_support(error: Exception, why: str, remote: bool = False) -> ConfigError | None:
     """What a session lacks by what it says, and how it gets that; None where something else is wrong.
 
     `why` says what needs it; `remote`: whether the table is on an object storage.
@@ -48,7 +48,7 @@ def require_delta(spark: SparkSession, table: Location, why: str) -> None:
     try:
         spark.read.format("delta").options(**table.hadoop_options()).load(table.hadoop_uri).schema  # noqa: B018
     except Exception as error:
-        refusal = lacking(error, why, table.remote)
+        refusal = missing_support(error, why, table.remote)
         if refusal is None:
             raise
         raise refusal from error

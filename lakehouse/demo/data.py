@@ -76,11 +76,11 @@ def make_games(dates: Iterable[dt.date], rows_per_date: int, seed: int) -> Itera
         if len(dates) > 1 and date == dates[-1]:
             rng = np.random.default_rng([seed, date.toordinal(), 1])
             arrived = rng.permutation(rows_per_date)[: rows_per_date - int(rows_per_date * LATE_SHARE)]
-            table = _spoilt(table.take(np.sort(arrived)))
+            table = _spoil(table.take(np.sort(arrived)))
         yield table
 
 
-def _spoilt(table: pa.Table) -> pa.Table:
+def _spoil(table: pa.Table) -> pa.Table:
     """One player in 2,500 owns seven copies of a game, which is neither 0 nor 1."""
     bad = (table[KEY].to_numpy() % BROKEN_EVERY) == 0
     at = table.schema.get_field_index(BROKEN)

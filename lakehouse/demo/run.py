@@ -150,19 +150,25 @@ def spark_submit() -> list[str]:
     properties = Path("conf/spark/local.conf")
     if properties.exists():
         return [*command, "--properties-file", str(properties)]
-    settings = {"spark.master": "local[*,4]", "spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1",
-                "spark.driver.bindAddress": "127.0.0.1", **quiet.settings()}  # fmt: skip
+    settings = {
+        "spark.master": "local[*,4]",
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        **quiet.settings(),
+    }
     return [*command, *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}"))]
 
 
 def _call(command: Sequence[str]) -> None:
     """Run a command to its end and show what it says. Raises LakehouseError if it fails."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=_environment(), stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT,
-                          text=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        command, env=_environment(), stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if quiet.debugging() or not quiet.is_noise(line.encode()):
+            if quiet.shows_everything() or not quiet.is_noise(line.encode()):
                 print(line, end="", flush=True)
     if process.returncode:
         raise LakehouseError(f"{' '.join(command)} ended with exit code {process.returncode}")
@@ -188,9 +194,23 @@ def _compare(day: str) -> None:
     """Run the plain script on the same rows; print its time and the largest difference of a score."""
     out = LAKE / "scores_by_plain_script"
     jars = ",".join(str(jar) for jar in runtime.jars())
-    command = [sys.executable, "-m", "lakehouse.demo.baseline", "--features", str(LAKE / "features/games"),
-               "--model", "models:/logit_games@champion", "--tracking-uri", TRACKING, "--date", day,
-               "--out", str(out), "--jars", jars]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "lakehouse.demo.baseline",
+        "--features",
+        str(LAKE / "features/games"),
+        "--model",
+        "models:/logit_games@champion",
+        "--tracking-uri",
+        TRACKING,
+        "--date",
+        day,
+        "--out",
+        str(out),
+        "--jars",
+        jars,
+    ]
     seconds = json.loads(_answer(command).strip().splitlines()[-1])
     ours = _scores(str(LAKE / "scores/games"), day)
     theirs = _scores(str(out), None)

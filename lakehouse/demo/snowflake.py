@@ -20,7 +20,7 @@ from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.config.systems.snowflake import SnowflakeSource
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Session
-from lakehouse.connectors.snowflake.types import declared
+from lakehouse.connectors.snowflake.types import declare_column
 from lakehouse.demo.run import DATE, LAKE, entry, prepare, step, submit
 from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError, Unavailable
@@ -110,7 +110,7 @@ def _features() -> pa.Table:
 
 def load(session: Session, name: str, rows: pa.Table) -> None:
     """Rows as a new table in Snowflake, by way of a stage."""
-    columns = ", ".join(map(declared, rows.schema))
+    columns = ", ".join(map(declare_column, rows.schema))
     table = session.table(name)
     stage = table.beside("_FILES")
     session.run(f"CREATE TABLE {table.sql} ({columns})")
@@ -127,7 +127,7 @@ def load(session: Session, name: str, rows: pa.Table) -> None:
 
 def _show(session: Session, sql: str) -> None:
     """A statement, and its rows as a table."""
-    names = [column.name for column in session.described(sql)]
+    names = [column.name for column in session.describe(sql)]
     cells = [["" if value is None else str(value) for value in row] for row in session.run(sql)]
     indented = sql.replace("\n", "\n  ")
     print(f"\n  {indented};\n")

@@ -18,8 +18,8 @@ import pyarrow as pa
 from lakehouse import models
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import FAILED
-from lakehouse.scoring.score import begin, score_batch
-from lakehouse.scoring.staging import Staging, Unit, failed, stage_units
+from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.scoring.staging import Staging, Unit, failure_row, stage_units
 
 START_SECONDS = 4.0
 """About what a fresh process needs until it has imported MLflow and loaded a model."""
@@ -49,7 +49,7 @@ class Turns:
                 self.number.release()
             if turn >= len(work):
                 return
-            yield _Lasting(work[turn], self.lost)
+            yield _UntilTurnsEnd(work[turn], self.lost)
 
     def stop(self, task: Future[list[dict[str, Any]]]) -> None:
         """Let nobody take another unit, since a process has found none or has failed."""
@@ -69,7 +69,7 @@ class Turns:
 
 
 @dataclass(frozen=True)
-class _Lasting:
+class _UntilTurnsEnd:
     """A unit that ends early once the run has failed: no more of it is needed."""
 
     unit: Unit
@@ -103,7 +103,7 @@ def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging
     predictor = models.load(model_path, staging.digest, staging.method, staging.params)
     started = time.perf_counter()
     try:
-        score_batch(sample, staging.scoring, predictor.predict, begin(staging.scoring))
+        score_batch(sample, staging.scoring, predictor.predict, start_counters(staging.scoring))
     except LakehouseError:
         return 1  # the run itself will say the same, at once
     return 1 if (time.perf_counter() - started) * rows / sample.num_rows < START_SECONDS else cores
@@ -191,5 +191,5 @@ def _task(task: int, units: Iterable[Unit], staging: Staging, model_path: str) -
     try:
         predictor = models.load(model_path, staging.digest, staging.method, staging.params)
     except LakehouseError as error:
-        return [failed(task, error)]
+        return [failure_row(task, error)]
     return stage_units(task, units, staging, predictor.predict)

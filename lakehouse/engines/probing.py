@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakehouse.engines.spark import driver_host, run_each
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.storage import Location, content, remove, shown, write_durably
+from lakehouse.storage import Location, content, display_name, remove, write_durably
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -46,7 +46,7 @@ def require_shared(spark: SparkSession, run: str, read: Location | None, roots: 
         for file in written.values():
             remove(file)
     if failing:
-        where = ", ".join(shown(place.of) for place in failing)
+        where = ", ".join(display_name(place.of) for place in failing)
         what = "read" if all(place.beside is None for place in failing) else "read and write"
         raise ConfigError(
             f"Spark's executors can't {what} what the driver can: {where}. They must reach the tables at the same "

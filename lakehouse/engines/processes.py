@@ -10,18 +10,18 @@ import os
 from pathlib import Path
 
 
-def me() -> str:
+def own_name() -> str:
     """`<boot>/<namespace of process ids>/<id>/<start>` of this process; empty where the system doesn't tell."""
-    started = _started(os.getpid())
+    started = _start_time(os.getpid())
     return f"{_here()}/{os.getpid()}/{started}" if _here() and started else ""
 
 
-def gone(name: str) -> bool:
+def has_ended(name: str) -> bool:
     """Whether the process of this name has ended: only ever known where it would be seen if it hadn't."""
     here, _, rest = name.rpartition("/")[0].rpartition("/")
     if not here or here != _here():
         return False
-    started = _started(int(rest))
+    started = _start_time(int(rest))
     return started != name.rpartition("/")[2] if started else not _is_there(int(rest))
 
 
@@ -35,7 +35,7 @@ def _here() -> str:
         return ""
 
 
-def _started(pid: int) -> str:
+def _start_time(pid: int) -> str:
     """When a process began, in the kernel's own count; empty where none of this id is seen to run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -20,14 +20,14 @@ _NOISE = re.compile(
 _BEGINNING = re.compile(rb"WARNING|Using |Setting |To adjust|Unable|\d\d/")
 
 
-def debugging() -> bool:
+def shows_everything() -> bool:
     """Whether everything is to be shown."""
     return bool(os.environ.get("LAKEHOUSE_DEBUG"))
 
 
 def settings() -> dict[str, str]:
     """What a session is told so that Spark logs errors only."""
-    if debugging() or not LOGGING.is_file():
+    if shows_everything() or not LOGGING.is_file():
         return {}
     return {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING.as_uri()}"}
 
@@ -40,7 +40,7 @@ def is_noise(line: bytes) -> bool:
 @contextmanager
 def start() -> Iterator[None]:
     """A process that starts meanwhile writes its errors through this one, which leaves those lines out."""
-    if debugging():
+    if shows_everything():
         yield
         return
     sys.stderr.flush()

@@ -254,9 +254,16 @@ def _output(command: Sequence[str], cwd: Path | None = None) -> str:
     """Everything a command says, whatever its exit code; why it said nothing, if it couldn't run."""
     try:
         done = subprocess.run(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=600, check=False, encoding="utf-8", errors="replace",
-        )  # fmt: skip
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=600,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return done.stdout

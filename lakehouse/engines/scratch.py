@@ -22,20 +22,20 @@ _PREFIX, _OWNER = "lakehouse-", ".owner"
 @contextmanager
 def folder() -> Iterator[Path]:
     """A fresh folder while the block runs."""
-    with tempfile.TemporaryDirectory(dir=home(), ignore_cleanup_errors=True) as made:
+    with tempfile.TemporaryDirectory(dir=process_folder(), ignore_cleanup_errors=True) as made:
         yield Path(made)
 
 
-def home() -> Path:
+def process_folder() -> Path:
     """The process's own folder, there until it ends."""
-    return _home(os.getpid())
+    return _make_process_folder(os.getpid())
 
 
 @functools.cache
-def _home(process: int) -> Path:  # a forked process has one of its own
+def _make_process_folder(process: int) -> Path:  # a forked process has one of its own
     _remove_those_of_dead()
     made = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    (made / _OWNER).write_text(processes.me())
+    (made / _OWNER).write_text(processes.own_name())
     atexit.register(_leave, made, process)
     return made
 
@@ -49,7 +49,7 @@ def _remove_those_of_dead() -> None:
     for one in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             owner = (one / _OWNER).read_text()
-            if processes.gone(owner) and not one.is_symlink() and one.stat().st_uid == os.getuid():
+            if processes.has_ended(owner) and not one.is_symlink() and one.stat().st_uid == os.getuid():
                 _remove(one)
         except OSError:
             continue  # somebody else's, or somebody removes it just now

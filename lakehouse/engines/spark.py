@@ -30,7 +30,7 @@ from lakehouse.engines import quiet, runtime, scratch
 from lakehouse.engines.local import cores as local_cores
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.scoring.staging import Staging, Unit, failed, manifest_batch, stage_frame, stage_units
+from lakehouse.scoring.staging import Staging, Unit, failure_row, manifest_batch, stage_frame, stage_units
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,13 +50,13 @@ def active_session() -> SparkSession | None:
     return SparkSession.getActiveSession()
 
 
-def _submitted() -> bool:
+def _is_submitted() -> bool:
     return "SPARK_ENV_LOADED" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def is_given() -> bool:
     """Whether the session is somebody else's, or of somebody else's flags, which may lack what a run needs."""
-    return active_session() is not None or _submitted() or bool(os.environ.get("SPARK_REMOTE"))
+    return active_session() is not None or _is_submitted() or bool(os.environ.get("SPARK_REMOTE"))
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    submitted = _submitted()
+    submitted = _is_submitted()
     if not submitted and not os.environ.get("SPARK_REMOTE"):
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
     builder = SparkSession.builder.appName("lakehouse")
@@ -98,7 +98,7 @@ _ours: list[bool] = []
 def _in_scratch() -> Iterator[None]:
     """A JVM that starts meanwhile keeps its temporary files in this process's own folder, so that they go with it."""
     name, before = "SPARK_SUBMIT_OPTS", os.environ.get("SPARK_SUBMIT_OPTS")
-    os.environ[name] = " ".join(filter(None, [before, f'"-Djava.io.tmpdir={scratch.home()}"']))
+    os.environ[name] = " ".join(filter(None, [before, f'"-Djava.io.tmpdir={scratch.process_folder()}"']))
     try:
         yield
     finally:
@@ -130,7 +130,7 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "2g",
-        "spark.local.dir": str(scratch.home()),
+        "spark.local.dir": str(scratch.process_folder()),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(local_cores()),
         "spark.databricks.delta.snapshotPartitions": "2",
@@ -200,7 +200,7 @@ def run_units(
     """Run the worker with one Spark task a share; the manifest rows of all."""
     if not shares:
         return []
-    with _shipped(job.spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
+    with _ship(job.spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
         tasks = len(shares)
         frame = job.spark.range(0, tasks, 1, tasks)
         return job.collect(frame.mapInArrow(functools.partial(_unit_tasks, plan, archive), MANIFEST_DDL))
@@ -209,7 +209,7 @@ def run_units(
 def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: models.Model) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
-    with _shipped(job.spark, staging, fetched, []) as (plan, archive):
+    with _ship(job.spark, staging, fetched, []) as (plan, archive):
         return job.collect(rows.mapInArrow(functools.partial(_frame_task, plan, archive), MANIFEST_DDL))
 
 
@@ -218,7 +218,7 @@ def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T])
 
     `work` is a function of a module of this package, the items are picklable.
     """
-    spark.addArtifact(str(_packed_package()), pyfile=True)
+    spark.addArtifact(str(_pack_package()), pyfile=True)
     packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
     frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
         functools.partial(_each, packed), "id long, done boolean"
@@ -238,7 +238,7 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.S
     """The rows of units as a DataFrame, a partition a share; its tasks read them whenever it is evaluated."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    spark.addArtifact(str(_packed_package()), pyfile=True)
+    spark.addArtifact(str(_pack_package()), pyfile=True)
     packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
     numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
     return numbers.mapInArrow(functools.partial(_rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True))
@@ -275,7 +275,7 @@ def _refuse_unreadable(error: Exception) -> None:
 
 
 @contextmanager
-def _shipped(
+def _ship(
     spark: SparkSession, staging: Staging, fetched: models.Model, shares: list[list[Unit]]
 ) -> Iterator[tuple[str, str]]:
     """Ship the plan and the model to the executors; the names they are found by."""
@@ -284,13 +284,13 @@ def _shipped(
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
-        spark.addArtifact(str(_packed_package()), pyfile=True)
+        spark.addArtifact(str(_pack_package()), pyfile=True)
         spark.addArtifact(str(plan), file=True)
         spark.addArtifact(str(named), archive=True)
         yield plan.name, named.name
 
 
-def _packed_package() -> Path:
+def _pack_package() -> Path:
     """This very package as a zip named by its content: executors run the driver's code, installed there or not.
 
     It stays in one place as long as this process: Spark takes no file of one name from two.
@@ -298,7 +298,7 @@ def _packed_package() -> Path:
     package = resources.files("lakehouse")
     sources = sorted(_sources(package, "lakehouse"))
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in sources)).hexdigest()
-    target = scratch.home() / f"lakehouse-{digest[:16]}.zip"
+    target = scratch.process_folder() / f"lakehouse-{digest[:16]}.zip"
     if target.exists():
         return target
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -339,7 +339,7 @@ def _unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Itera
         except Unavailable:
             raise  # Spark tries again
         except LakehouseError as error:
-            yield manifest_batch([failed(task, error)])
+            yield manifest_batch([failure_row(task, error)])
             continue
         yield manifest_batch(stage_units(task, shares[task], staging, predict))
 
@@ -355,7 +355,7 @@ def _frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> I
     except Unavailable:
         raise  # Spark tries again
     except LakehouseError as error:
-        yield manifest_batch([failed(task, error)])
+        yield manifest_batch([failure_row(task, error)])
         return
     named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
     yield manifest_batch(stage_frame(task, named, staging, predict))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakehouse.checks import profile
 from lakehouse.checks.profile import Baseline
-from lakehouse.models.connection import connected
+from lakehouse.models.connection import connect
 from lakehouse.models.registry import Resolved
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def stored_baseline(config: ModelConfig, resolved: Resolved, job: str) -> tuple[
 
     if not _has_run(resolved):
         return None
-    with connected(config) as client:
+    with connect(config) as client:
         run = _run_of(client, resolved)
         there = {Path(f.path).name for f in client.list_artifacts(run, FOLDER)} if run is not None else set()
         for name, origin in ((TRAINING, "training"), (_own(job), "the first published run")):
@@ -76,7 +76,7 @@ def store_baseline(config: ModelConfig, resolved: Resolved, job: str, text: str)
     """Keep a job's first profile with the model version, where that has a run."""
     if not _has_run(resolved):
         return
-    with connected(config) as client:
+    with connect(config) as client:
         run = _run_of(client, resolved)
         if run is not None:
             client.log_text(run, text, f"{FOLDER}/{_own(job)}")

@@ -29,13 +29,16 @@ _LOGINS = {
 
 
 @contextmanager
-def connected(config: ModelConfig) -> Iterator[Any]:
+def connect(config: ModelConfig) -> Iterator[Any]:
     """An MLflow client for the job's tracking and registry, with time-outs fit for a scheduled job.
 
     MLflow's settings are set only until it ends, and where nobody has set them. Within, errors of MLflow and of the
     stores behind it become ConfigError or Unavailable.
     """
-    with environment({k: v for k, v in (_PATIENCE | QUIET).items() if k not in os.environ}), telling("MLflow"):
+    with (
+        environment({k: v for k, v in (_PATIENCE | QUIET).items() if k not in os.environ}),
+        translated_errors("MLflow"),
+    ):
         import mlflow
 
         tracking = config.tracking_uri or mlflow.get_tracking_uri()
@@ -48,31 +51,31 @@ def connected(config: ModelConfig) -> Iterator[Any]:
                 raise ConfigError(f"MLflow: there is no database {file!r} ({uri}){near}; {_SET}")
             if "://" not in uri and Path(uri).is_file():
                 raise ConfigError(f"MLflow: {uri} is a file: if it is MLflow's database write sqlite:///{uri}; {_SET}")
-        with telling(f"MLflow at {_shown(tracking)}"):
+        with translated_errors(f"MLflow at {_without_secrets(tracking)}"):
             client = mlflow.MlflowClient(tracking_uri=tracking, registry_uri=registry)
         yield client
 
 
-def _shown(text: str) -> str:
+def _without_secrets(text: str) -> str:
     """A text whose URIs are without the user and the password that they may hold."""
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
 @contextmanager
-def telling(what: str) -> Iterator[None]:
+def translated_errors(what: str) -> Iterator[None]:
     """Errors of MLflow and of stores within become ours; what they don't explain stays as it is."""
     try:
         yield
     except LakehouseError:
         raise
     except Exception as error:
-        ours = told(error, what)
+        ours = translate_error(error, what)
         if ours is None:
             raise
         raise ours from error
 
 
-def told(error: Exception, what: str) -> LakehouseError | None:
+def translate_error(error: Exception, what: str) -> LakehouseError | None:
     """An error of MLflow or of an artifact store as ours, None for one that neither has raised.
 
     What a person must mend is a ConfigError: a login (401), a permission (403), what is not there (404), an address
@@ -124,4 +127,4 @@ def status_of(error: Exception) -> int | None:
 def first_line(error: BaseException) -> str:
     """The first line of a message, and the next where the first only announces it; no password is in it."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return _shown(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))
+    return _without_secrets(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))

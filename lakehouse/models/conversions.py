@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.schemas import widens
+from lakehouse.schemas import is_widened_by
 
 NAMES = {
     "boolean": pa.bool_(), "integer": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
@@ -50,7 +50,7 @@ def is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def way(given: pa.DataType, wanted: pa.DataType) -> str | None:
+def conversion_of(given: pa.DataType, wanted: pa.DataType) -> str | None:
     """How a column becomes a feature without being asked, in words; "" where nothing changes, None where it does not.
 
     Of lists the items are looked at.
@@ -58,14 +58,14 @@ def way(given: pa.DataType, wanted: pa.DataType) -> str | None:
     if given == wanted or pa.types.is_null(given):
         return ""
     if is_list(given) and is_list(wanted):
-        inner = way(given.value_type, wanted.value_type)
+        inner = conversion_of(given.value_type, wanted.value_type)
         length = f"lists of {wanted.list_size}" if pa.types.is_fixed_size_list(wanted) else ""
         return inner if inner is None else ", ".join(part for part in (length, inner) if part)
     if pa.types.is_timestamp(given) and pa.types.is_timestamp(wanted) and wanted.tz is None:
         return "as UTC wall clock" if given.tz else ""
     if pa.types.is_date(given) and pa.types.is_timestamp(wanted):
         return "at midnight"
-    if widens(given, wanted):
+    if is_widened_by(given, wanted):
         return "widened"
     if pa.types.is_floating(wanted) and pa.types.is_integer(given):
         return "exactly, or the row is set aside"
@@ -74,9 +74,9 @@ def way(given: pa.DataType, wanted: pa.DataType) -> str | None:
     return None
 
 
-def asked_way(given: pa.DataType, wanted: pa.DataType) -> str | None:
+def requested_conversion(given: pa.DataType, wanted: pa.DataType) -> str | None:
     """How a column becomes a type that the job asks for in `features.cast`; None where it can't."""
-    known = way(given, wanted)
+    known = conversion_of(given, wanted)
     if known is not None:
         return known
     if pa.types.is_floating(wanted) and pa.types.is_floating(given):
@@ -101,10 +101,10 @@ def can_lose(given: pa.DataType, wanted: pa.DataType, cast: pa.DataType | None =
     if is_list(given) and is_list(wanted):
         return pa.types.is_fixed_size_list(wanted) or can_lose(given.value_type, wanted.value_type)
     nearest = pa.types.is_decimal(given) and pa.types.is_floating(wanted)
-    return not nearest and (pa.types.is_timestamp(wanted) or not widens(given, wanted))
+    return not nearest and (pa.types.is_timestamp(wanted) or not is_widened_by(given, wanted))
 
 
-def converted(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
+def convert(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
     """The column in a type that it has a way to, and a mask of the values that are lost in it, None: none are.
 
     A value that is lost is null in the result. Lists of one length stay Arrow's lists of any.
@@ -120,7 +120,7 @@ def converted(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None
     elif pa.types.is_string(column.type) and kind in _TEXTS:
         text = pc.ascii_trim_whitespace(column)
         text = pc.if_else(pc.match_substring_regex(text, _TEXTS[kind]), text, None)
-        made = _read(pc.replace_substring_regex(text, r"^\+", ""), kind)
+        made = _parse_texts(pc.replace_substring_regex(text, r"^\+", ""), kind)
         lost = _mask(pc.and_(pc.is_valid(column), pc.is_null(made)))
         if pa.types.is_floating(kind):
             huge = pc.and_(pc.is_inf(made), pc.invert(pc.match_substring(text, "inf", ignore_case=True)))
@@ -148,10 +148,10 @@ def _numbers(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]
         # Arrow's own cast to a double is off by a last place now and then
         return column.cast(pa.string()).cast(kind), None
     if pa.types.is_decimal(given):
-        made, lost = converted(_whole(column), kind)
+        made, lost = convert(_whole(column), kind)
         none = _mask(pc.and_(pc.is_valid(column), pc.is_null(made)))
         return made, none if lost is None else none | lost
-    if pa.types.is_boolean(given) or widens(given, kind):
+    if pa.types.is_boolean(given) or is_widened_by(given, kind):
         return column.cast(pa.int8()).cast(kind) if pa.types.is_boolean(given) else column.cast(kind), None
     values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
     dtype = np.dtype(kind.to_pandas_dtype())
@@ -201,13 +201,13 @@ def _whole(column: pa.Array) -> pa.Array:
         return _kept(column, fits).cast(pa.int64())
 
 
-def _read(text: pa.Array, kind: pa.DataType) -> pa.Array:
+def _parse_texts(text: pa.Array, kind: pa.DataType) -> pa.Array:
     """Texts that look like values of a type as these; null for those beyond its bounds."""
     try:
         return text.cast(kind)
     except pa.ArrowInvalid:
         if pa.types.is_integer(kind):
-            return converted(text.cast(pa.decimal128(38)), kind)[0]
+            return convert(text.cast(pa.decimal128(38)), kind)[0]
         clock = pc.replace_substring(text, "T", " ")
         return _kept(text, _between(clock, _FIRST, _LAST)).cast(kind)
 
@@ -223,7 +223,7 @@ def _kept(column: pa.Array, fits: pa.Array) -> pa.Array:
 def _lists(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
     """Lists with their items in another type; one of another length than the type's, or that loses an item, is lost."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    items, lost_items = converted(pc.list_flatten(column), kind.value_type)
+    items, lost_items = convert(pc.list_flatten(column), kind.value_type)
     lost, nulls = np.zeros(len(column), bool), _mask(pc.is_null(column))
     if lost_items is not None:
         lost[np.repeat(np.arange(len(column)), lengths)[lost_items]] = True

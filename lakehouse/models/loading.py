@@ -60,7 +60,7 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
     """Load the model after checking its digest again; kept for as long as the process lives.
 
     `method` None calls the model as MLflow does (pyfunc); otherwise the named method of the native model.
-    `params`: as `parameters.frozen` makes them.
+    `params`: as `parameters.freeze` makes them.
     Raises ModelRefused for other bytes than were judged, and where the model can't be loaded here.
     """
     found = digest_of(Path(path))

@@ -22,8 +22,8 @@ def output_type(outputs: Sequence[dict[str, Any]], part: int | str) -> pa.DataTy
     if len(outputs) == 1 and outputs[0].get("type") == "tensor":
         return _tensor_part(outputs[0].get("tensor-spec", {}), part)
     if isinstance(part, int) and part < len(outputs):
-        return _declared(outputs[part])
-    return _declared(outputs[0]) if len(outputs) == 1 and part == "*" else None
+        return _declared_type(outputs[part])
+    return _declared_type(outputs[0]) if len(outputs) == 1 and part == "*" else None
 
 
 def _tensor_part(spec: dict[str, Any], part: int | str) -> pa.DataType | None:
@@ -38,16 +38,16 @@ def _tensor_part(spec: dict[str, Any], part: int | str) -> pa.DataType | None:
     return pa.list_(kind) if part == "*" else None
 
 
-def _declared(spec: dict[str, Any]) -> pa.DataType | None:
+def _declared_type(spec: dict[str, Any]) -> pa.DataType | None:
     """A column of the output signature, or a part of one, as Arrow."""
     named = str(spec.get("type"))
     if named == "array":
-        item = _declared(spec.get("items") or {})
+        item = _declared_type(spec.get("items") or {})
         return None if item is None else pa.list_(item)
     if named == "map":
-        value = _declared(spec.get("values") or {})
+        value = _declared_type(spec.get("values") or {})
         return None if value is None else pa.map_(pa.string(), value)
     if named == "object":
-        fields = {name: _declared(part) for name, part in (spec.get("properties") or {}).items()}
+        fields = {name: _declared_type(part) for name, part in (spec.get("properties") or {}).items()}
         return None if None in fields.values() else pa.struct(fields)
     return pa.timestamp("us") if named == "datetime" else NAMES.get(named)  # as tables store it

@@ -12,7 +12,7 @@ from lakehouse.errors import ConfigError, nearest
 Frozen = tuple[tuple[str, Any], ...]
 
 
-def frozen(params: Mapping[str, Any]) -> Frozen:
+def freeze(params: Mapping[str, Any]) -> Frozen:
     """A job's parameters in order, lists as tuples: as a value that can be compared and looked up."""
     return tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(params.items()))
 

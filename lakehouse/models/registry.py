@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from lakehouse.errors import ConfigError, ModelRefused, nearest
-from lakehouse.models.connection import connected, first_line, status_of, telling
+from lakehouse.models.connection import connect, first_line, status_of, translated_errors
 from lakehouse.models.loading import digest_of
 from lakehouse.models.policy import judge, needs
 
@@ -75,7 +75,7 @@ def resolve(config: ModelConfig) -> Resolved:
     name, _, alias = uri.removeprefix("models:").strip("/").partition("@")
     if not alias and re.fullmatch(r"m-[0-9a-f]{32}", name):
         return Resolved(uri, name, "none")  # a logged model that is in no registry
-    with connected(config) as client:
+    with connect(config) as client:
         if alias:
             version = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
             return Resolved(f"models:/{name}/{version}", name, version)
@@ -83,7 +83,8 @@ def resolve(config: ModelConfig) -> Resolved:
         if not version.isdecimal():
             what = f"{version!r} moves from version to version" if version else "it names no version"
             raise ConfigError(
-                f"model.uri: {uri!r}: {what}: use models:/{name}@<alias> or models:/{name}/<n>; {_known(client, uri)}"
+                f"model.uri: {uri!r}: {what}: use models:/{name}@<alias> or models:/{name}/<n>; "
+                f"{_known_names(client, uri)}"
             )
         _find(client, config, lambda: client.get_model_version(name, version))
     return Resolved(uri, name, version)
@@ -99,13 +100,13 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
     Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
     """
     if _is_local(resolved.uri):
-        path = _copied(resolved, folder)
+        path = _copy(resolved, folder)
     else:
-        with connected(config) as client:
+        with connect(config) as client:
             where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
-            with telling(f"model.uri: {resolved.uri}"):
+            with translated_errors(f"model.uri: {resolved.uri}"):
                 source = _source(client, resolved.uri)
-            path = _downloaded(resolved, source, folder, where)
+            path = _download(resolved, source, folder, where)
     (path / _META).unlink(missing_ok=True)
     digest = digest_of(path)
     mlmodel = _description(path, resolved.uri)
@@ -117,22 +118,22 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
             "signature=infer_signature(X, model.predict(X))"
         )
     sides = ("inputs", "outputs", "params")
-    inputs, outputs, params = (_parsed(signature.get(side), side, resolved.uri) for side in sides)
+    inputs, outputs, params = (_parse(signature.get(side), side, resolved.uri) for side in sides)
     flavors = tuple(sorted(mlmodel["flavors"]))
     return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params)
 
 
-def _copied(resolved: Resolved, folder: Path) -> Path:
+def _copy(resolved: Resolved, folder: Path) -> Path:
     """A folder on this machine, copied without asking MLflow for anything."""
     source = Path(unquote(urlsplit(resolved.uri).path) if resolved.uri.startswith("file:") else resolved.uri)
     if source.exists() and not source.is_dir():
         raise ConfigError(f"model.uri: {resolved.uri} is a file: name the model's folder, the one with MLmodel")
     _refuse_links(source, resolved.uri)
-    with telling(f"model.uri: {resolved.uri}"):
+    with translated_errors(f"model.uri: {resolved.uri}"):
         return Path(shutil.copytree(source, folder / "model"))
 
 
-def _downloaded(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
+def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
     """The files that lie at `source`, in a folder of their own."""
     import mlflow
 
@@ -140,7 +141,7 @@ def _downloaded(resolved: Resolved, source: str, folder: Path, where: Mapping[st
         local = unquote(urlsplit(source).path) if source.startswith("file:") else source
         _refuse_links(Path(local), resolved.uri)
     try:
-        with telling(f"model.uri: {resolved.uri}"):
+        with translated_errors(f"model.uri: {resolved.uri}"):
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
     except ConfigError as error:
         missing = error.__cause__
@@ -171,7 +172,7 @@ def needs_of(model: Model) -> list[tuple[str, str]]:
     return list(needs(_description(Path(model.path), model.uri)))
 
 
-def _parsed(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
+def _parse(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     try:
         parsed = yaml.load(text, _SAFE) if isinstance(text, str) else text
     except yaml.YAMLError as error:
@@ -206,7 +207,7 @@ def log_run(
     """Log a run with these metrics, tags and page to MLflow, linked to the model version; its id."""
     from mlflow.entities import Metric, RunTag
 
-    with connected(job.model) as client:
+    with connect(job.model) as client:
         found = client.get_experiment_by_name(experiment)
         home = found.experiment_id if found else client.create_experiment(experiment)
         run = client.create_run(home, run_name=job.job)
@@ -232,11 +233,11 @@ def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
         if status_of(error) not in (400, 404) or error.error_code == "ENDPOINT_NOT_FOUND":
             raise
         raise ConfigError(
-            f"model.uri: {config.uri} is not there: {first_line(error)}; {_known(client, config.uri)}"
+            f"model.uri: {config.uri} is not there: {first_line(error)}; {_known_names(client, config.uri)}"
         ) from error
 
 
-def _known(client: Any, uri: str) -> str:
+def _known_names(client: Any, uri: str) -> str:
     """What the registry has: the model's aliases and versions, or the names of other models."""
     name = uri.removeprefix("models:").strip("/").split("@")[0].split("/")[0]
     models = {m.name: m for m in client.search_registered_models(max_results=200)}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.errors import ConfigError, ModelRefused, nearest
-from lakehouse.models.conversions import NAMES, asked_way, is_list, type_name, way
+from lakehouse.models.conversions import NAMES, conversion_of, is_list, requested_conversion, type_name
 from lakehouse.models.registry import Model
-from lakehouse.schemas import Feature, column_of, finder, widens
+from lakehouse.schemas import Feature, column_of, finder, is_widened_by
 
 if TYPE_CHECKING:
     from lakehouse.config import Features
@@ -72,7 +72,7 @@ def features_of(model: Model, config: Features, schema: pa.Schema, table: str, *
                 f"{nearest(named, schema.names)} (features.rename maps a feature to another column)"
             )
         given = schema.field(column).type
-        back = w.type if set_aside and widens(w.type, given) else None
+        back = w.type if set_aside and is_widened_by(w.type, given) else None
         feature, how = _feature(w, column, given, config.cast, table, back)
         features.append(feature)
         told += [how] if how else []
@@ -91,10 +91,10 @@ def _feature(
     name, kind = str(wanted.name), wanted.type
     asked = casts.get(name, casts.get(column))
     cast = NAMES[asked] if asked is not None else back
-    first, then = (None, given) if cast is None else (asked_way(given, cast), cast)
+    first, then = (None, given) if cast is None else (requested_conversion(given, cast), cast)
     if cast is not None and first is None:
         raise ConfigError(f"features.cast: column {column!r} of {table} is {given}, which does not become {asked}")
-    how = way(then, kind)
+    how = conversion_of(then, kind)
     if how is None:
         what = f"the model's feature {name!r} is {type_name(kind)}, column {column!r} of {table} is {given}"
         what += f", cast to {asked}" if asked else ""
@@ -105,7 +105,7 @@ def _feature(
 
 
 def _remedy(name: str, given: pa.DataType, kind: pa.DataType) -> str:
-    if not is_list(kind) and asked_way(given, kind) is not None:
+    if not is_list(kind) and requested_conversion(given, kind) is not None:
         return (
             f"no lossless cast; if its values are meant so, add features: {{cast: {{{name}: {type_name(kind)}}}}} "
             "(rows whose value does not become one are set aside)"

@@ -22,20 +22,20 @@ _ANY, _OTHER = "2000-01-01", "2000-01-02"
 
 def with_states(load: Load) -> list[Job]:
     """The job, filled in once for each state folder that is there: once, unless these are named by the date."""
-    return _filled_in(load, state_of)
+    return _fill_in(load, state_of)
 
 
 def with_quarantines(load: Load) -> list[Job]:
     """The job, filled in once for each quarantine table that is there, as `with_states`."""
-    return _filled_in(load, _aside)
+    return _fill_in(load, _quarantine_dates)
 
 
 def with_tables(load: Load) -> list[Job]:
     """The job, filled in once for each date of which a scored table, a quarantine table or a state folder is there."""
-    return _filled_in(load, state_of, _scored, _aside)
+    return _fill_in(load, state_of, _scored_dates, _quarantine_dates)
 
 
-def _filled_in(load: Load, *places: Callable[[Job], Location | None]) -> list[Job]:
+def _fill_in(load: Load, *places: Callable[[Job], Location | None]) -> list[Job]:
     days: set[str] = set()
     for place in places:
         here = place(load(_ANY))
@@ -44,11 +44,11 @@ def _filled_in(load: Load, *places: Callable[[Job], Location | None]) -> list[Jo
     return [load(day) for day in sorted(days, reverse=True)] or [load(_ANY)]
 
 
-def _scored(job: Job) -> Location | None:
+def _scored_dates(job: Job) -> Location | None:
     return locate(job.delta_sink.table) if job.delta_sink else None
 
 
-def _aside(job: Job) -> Location | None:
+def _quarantine_dates(job: Job) -> Location | None:
     table = quarantine_of(job)
     return sinks.of(table.type).folder(table)
 

@@ -12,7 +12,7 @@ from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
 from lakehouse.runs.results import Result, from_record
-from lakehouse.sinks.target import place
+from lakehouse.sinks.target import uri_of
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -25,13 +25,13 @@ def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = naming.state_of(job), identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
-    half, _ = ledger.unfinished(state, job.job, identity, place(job.sinks[0]), job.date)
+    half, _ = ledger.unfinished(state, job.job, identity, uri_of(job.sinks[0]), job.date)
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
-    first, uri = job.sinks[0], place(job.sinks[0])
+    first, uri = job.sinks[0], uri_of(job.sinks[0])
     generation, version = sinks.of(first.type).generation(uri, identity)
-    over = ledger.superseded(records)  # such as a run that another one came before
+    over = ledger.superseded_runs(records)  # such as a run that another one came before
     newest = next((r for r in records if r["run_id"] not in over), None)
     if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
         return from_record(newest), _CODES[newest["status"]]
@@ -45,5 +45,5 @@ def status(job: Job) -> tuple[Result, int]:
 
 def record_of(job: Job, run: str) -> Mapping[str, Any]:
     """The record of one of the job's runs. Raises ConfigError where there is none."""
-    with catalog.placed(job) as at_places:
+    with catalog.resolve_names(job) as at_places:
         return ledger.record_of(naming.state_of(at_places), job.job, run)

@@ -14,7 +14,7 @@ from lakehouse import sinks
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import lease, ledger
-from lakehouse.storage import Location, folders, locate, remove, shown, tree
+from lakehouse.storage import Location, display_name, folders, locate, remove, tree
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
@@ -35,7 +35,7 @@ class Leftover:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _FolderContent:
     """A run's folder as it was found: what in it no log knows, and why it must stay."""
 
     files: Mapping[str, int]
@@ -52,13 +52,13 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
         (folder, sinks.of(one.type)) for one in named if (folder := sinks.of(one.type).folder(one))
     ]
     folders_of += [(folder, None) for folder in staging_folders(job)]
-    found = [left for folder, sink in folders_of for left in _swept(folder, sink, state, take_away)]
+    found = [left for folder, sink in folders_of for left in _sweep_folder(folder, sink, state, take_away)]
     for section in named:
-        found += _swept_uploads(section, [folder for folder, _ in folders_of], state, take_away)
+        found += _sweep_uploads(section, [folder for folder, _ in folders_of], state, take_away)
     return found
 
 
-def _swept_uploads(
+def _sweep_uploads(
     section: Sink, folders_of: Sequence[Location], state: Location, take_away: bool
 ) -> Iterator[Leftover]:
     """What runs left in a table's system. Whoever uploads has a lease on its staged files, or an intent."""
@@ -66,37 +66,37 @@ def _swept_uploads(
     found = sink.uploaded(section)
 
     def kept(runs: Iterable[str]) -> dict[str, str]:
-        why = dict.fromkeys(ledger.waiting(state), _WAITS)
+        why = dict.fromkeys(ledger.runs_with_intents(state), _WAITS)
         for folder in folders_of:
-            why |= lease.alive(folder, {run: lease.read(folder, run) for run in runs})
+            why |= lease.alive_runs(folder, {run: lease.read(folder, run) for run in runs})
         return why
 
     stays = kept(found)
     for run, (files, size) in found.items():
         if take_away and run not in stays:
             stays |= kept([run])  # one that was taken for dead may have woken up
-        yield Leftover(sink.shown(sink.uri_of(section)), run, files, size, stays.get(run))
+        yield Leftover(sink.display_name(sink.uri_of(section)), run, files, size, stays.get(run))
         if take_away and run not in stays:
             sink.remove_uploaded(section, run)
 
 
-def _swept(table: Location, sink: sinks.Sink | None, state: Location, take_away: bool) -> Iterator[Leftover]:
+def _sweep_folder(table: Location, sink: sinks.Sink | None, state: Location, take_away: bool) -> Iterator[Leftover]:
     found = _look(table, sink, state)
     if take_away and any(seen.kept is None for seen in found.values()):
         # One that was taken for dead may have woken up, and published.
-        found = _agreed(found, _look(table, sink, state))
+        found = _agree(found, _look(table, sink, state))
     for run, seen in found.items():
-        yield Leftover(shown(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
+        yield Leftover(display_name(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
         if take_away and seen.kept is None:
             for path in seen.files:
                 remove(table.join(f"{PREFIX}{run}", path))
             lease.end(table, run)
 
 
-def _agreed(first: Mapping[str, _Seen], then: Mapping[str, _Seen]) -> dict[str, _Seen]:
+def _agree(first: Mapping[str, _FolderContent], then: Mapping[str, _FolderContent]) -> dict[str, _FolderContent]:
     """What both looks found: a run is kept that either of them keeps, a file may go that both would take."""
     return {
-        run: _Seen(
+        run: _FolderContent(
             {path: size for path, size in first[run].files.items() if path in seen.files},
             first[run].kept or seen.kept,
         )
@@ -105,13 +105,13 @@ def _agreed(first: Mapping[str, _Seen], then: Mapping[str, _Seen]) -> dict[str, 
     }
 
 
-def _look(table: Location, sink: sinks.Sink | None, state: Location) -> dict[str, _Seen]:
+def _look(table: Location, sink: sinks.Sink | None, state: Location) -> dict[str, _FolderContent]:
     runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
     leases = {run: lease.read(table, run) for run in runs}
-    alive = lease.alive(table, leases)
+    alive = lease.alive_runs(table, leases)
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
-    waiting = {run for place in states for run in ledger.waiting(place)}
+    waiting = {run for place in states for run in ledger.runs_with_intents(place)}
     unknown = sink.unknown_files(table) if sink else None
     found = {}
     for run in runs:
@@ -121,5 +121,5 @@ def _look(table: Location, sink: sinks.Sink | None, state: Location) -> dict[str
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
         kept = alive.get(run) or (_WAITS if run in waiting else None)
         if files or kept or leases[run]:
-            found[run] = _Seen(files, kept)
+            found[run] = _FolderContent(files, kept)
     return found

@@ -21,17 +21,17 @@ def require_two(job: Job) -> None:
         raise ConfigError("--verify compares a Delta table with one in Snowflake: this job has not both as sinks")
 
 
-def verified(job: Job) -> dict[str, Digest]:
+def digests_of_sinks(job: Job) -> dict[str, Digest]:
     """The digest of what each of the job's sinks holds of its slice, by the table's name. It reads all of these rows.
 
     Columns are those of the Delta table, compared with those of the same names in Snowflake. Raises Blocked, naming
     the columns, where the rows differ, ConfigError where there are not both tables.
     """
-    with catalog.opened(job, "verify") as at_places:
-        return _verified(at_places)
+    with catalog.open_job(job, "verify") as at_places:
+        return _digest_of_sink(at_places)
 
 
-def _verified(job: Job) -> dict[str, Digest]:
+def _digest_of_sink(job: Job) -> dict[str, Digest]:
     require_two(job)
     first = job.delta_sink
     assert first is not None  # as was just demanded
@@ -40,12 +40,12 @@ def _verified(job: Job) -> dict[str, Digest]:
         raise ConfigError("--verify: the Delta table isn't there")
     texts = slice_texts(job.slice, slice_types(job.slice, schema))
     types = {f.name: f.type for f in schema if f.name not in texts}
-    mine, name = sinks.of(first.type).digest(first, texts, types), _shown(first)
+    mine, name = sinks.of(first.type).digest(first, texts, types), _display_name(first)
     found = {name: mine}
     for other in job.sinks:
         if other is first:
             continue
-        theirs, other_name = sinks.of(other.type).digest(other, texts, types), _shown(other)
+        theirs, other_name = sinks.of(other.type).digest(other, texts, types), _display_name(other)
         found[other_name] = theirs
         if said := differences(mine, theirs):
             raise Blocked(
@@ -55,6 +55,6 @@ def _verified(job: Job) -> dict[str, Digest]:
     return found
 
 
-def _shown(section: Sink) -> str:
+def _display_name(section: Sink) -> str:
     sink = sinks.of(section.type)
-    return sink.shown(sink.uri_of(section))
+    return sink.display_name(sink.uri_of(section))

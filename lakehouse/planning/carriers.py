@@ -18,7 +18,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.progress import listen
 from lakehouse.schemas import conform
-from lakehouse.scoring.staging import StagedFile, Staging, joined
+from lakehouse.scoring.staging import StagedFile, Staging, join_batches
 from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit
 
@@ -45,17 +45,17 @@ class Carrier:
 
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     """The carrier that the plan chose, on the engine that was asked for. Spark is started when first needed."""
-    return _locally(plan, request) if request.engine == "local" else _on_spark(plan, request, stack)
+    return _on_local(plan, request) if request.engine == "local" else _on_spark(plan, request, stack)
 
 
-def _locally(plan: Plan, request: Request) -> Carrier:
+def _on_local(plan: Plan, request: Request) -> Carrier:
     if plan.carrier == FRAME:
         raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
     cores = local.cores()
 
     def run(staging: Staging) -> list[dict[str, Any]]:
         with listen("127.0.0.1", request.watch) as address:
-            sample = next(joined(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
+            sample = next(join_batches(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
             workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
             work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
             workers = min(workers, len(work))
@@ -167,7 +167,7 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
 def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
     """Units of these columns of the input (of all where none is named) and of those of `where`; their schema."""
     # A query gave the columns that were asked for, of files there are all.
-    whole = sources.of(plan.job.source.type).carried(plan.pinned) if plan.carrier == FILES else plan.columns
+    whole = sources.of(plan.job.source.type).supported_columns(plan.pinned) if plan.carrier == FILES else plan.columns
     names = tuple(dict.fromkeys([*(columns or whole), *plan.pinned.where_columns]))
     return units_of(plan, 1, names), pa.schema([plan.pinned.schema.field(c) for c in names])
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakehouse import connectors, sinks, sources
-from lakehouse.connectors.spark import is_catalog_name, lacking
+from lakehouse.connectors.spark import is_catalog_name, missing_support
 from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lakehouse.config import Job, Sink, Source
 
 
-class Named(NamedTuple):
+class CatalogTable(NamedTuple):
     """A table that the job names by the catalog: the name, the system it is in, its format as the catalog calls it."""
 
     name: str
@@ -36,35 +36,35 @@ class Named(NamedTuple):
         return f"{self.format.capitalize()} table"
 
 
-def _names(job: Job) -> dict[str, Named]:
+def _names(job: Job) -> dict[str, CatalogTable]:
     """Where the job names a table by the catalog, and the name."""
     tables: list[tuple[str, Source | Sink, str | None]] = [("source.table", job.source, job.source.table)]
     tables += [("checks.quarantine.table", job.sinks[0], job.checks.quarantine.table)]
     tables += [(f"sinks.{number}.table", sink, sink.table) for number, sink in enumerate(job.sinks)]
     return {
-        key: Named(table, section.type, section.CATALOG_FORMAT)
+        key: CatalogTable(table, section.type, section.CATALOG_FORMAT)
         for key, section, table in tables
         if section.CATALOG_FORMAT and table and is_catalog_name(table)
     }
 
 
 @contextmanager
-def opened(job: Job, doing: str, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
-    """The job as `placed`, and until the block ends sessions with its systems, named by what the job does."""
+def open_job(job: Job, doing: str, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
+    """The job as `resolve_names` gives it; until the block ends sessions with its systems stay open, tagged `doing`."""
     systems = {job.source.type, *(sink.type for sink in job.sinks)}
     tag = f"lakehouse job={job.job} {doing}"
-    with connectors.reuse_sessions(systems, tag), placed(job, engine, warn) as at_places:
+    with connectors.reuse_sessions(systems, tag), resolve_names(job, engine, warn) as at_places:
         yield at_places
 
 
 @contextmanager
-def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
+def resolve_names(job: Job, engine: str = "spark", warn: Callable[[str], None] | None = None) -> Iterator[Job]:
     """The job with locations instead of catalog names; starts Spark only where there are names.
 
     `warn` is told where a table can't be entered into the catalog afterwards, which without it is raised. Raises
     ConfigError for a name that the catalog doesn't know as a table of its system, and on the local engine.
     """
-    job = _qualified(job)
+    job = _qualify(job)
     names = _names(job)
     if not names:
         yield job
@@ -95,14 +95,14 @@ def placed(job: Job, engine: str = "spark", warn: Callable[[str], None] | None =
                     warn(f"{named.name} at {places[key]} could not be entered into the catalog: {reason}")
 
 
-def _enter(spark: SparkSession, named: Named, uri: str) -> None:
+def _enter(spark: SparkSession, named: CatalogTable, uri: str) -> None:
     """Enter the table at a place into the catalog, unless there is none or the name is taken."""
     if not spark.catalog.tableExists(named.name) and sinks.of(named.system).exists(uri):
         literal = locate(uri).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
-        spark.sql(f"CREATE TABLE {_quoted(named.name)} USING {named.format.upper()} LOCATION '{literal}'")
+        spark.sql(f"CREATE TABLE {_quote(named.name)} USING {named.format.upper()} LOCATION '{literal}'")
 
 
-def _enter_numbered(spark: SparkSession, named: Named, uri: str) -> None:
+def _enter_numbered(spark: SparkSession, named: CatalogTable, uri: str) -> None:
     """Likewise the quarantine tables of the next numbers (lakehouse.planning.quarantine)."""
     for number in count(2):
         at = sinks.of(named.system).beside(uri, f"_{number}")
@@ -112,42 +112,46 @@ def _enter_numbered(spark: SparkSession, named: Named, uri: str) -> None:
 
 
 @contextmanager
-def _of_delta(names: Mapping[str, Named]) -> Iterator[None]:
+def _of_delta(names: Mapping[str, CatalogTable]) -> Iterator[None]:
     """Say in a line where the session's catalog can't be asked for tables of Delta."""
     try:
         yield
     except Exception as error:
         key, (name, *_) = next(iter(names.items()))
-        refusal = None if isinstance(error, LakehouseError) else lacking(error, f"{key}: {name!r} is a catalog's name")
+        refusal = (
+            None
+            if isinstance(error, LakehouseError)
+            else missing_support(error, f"{key}: {name!r} is a catalog's name")
+        )
         if refusal is None:
             raise
         raise refusal from error
 
 
-def _qualified(job: Job) -> Job:
+def _qualify(job: Job) -> Job:
     """The job with its tables named in full, where a shorter name depends on who asks."""
     first, checks = job.sinks[0], job.checks
     if checks.quarantine.table is not None:
-        table = sinks.of(first.type).qualified(first.model_copy(update={"table": checks.quarantine.table})).table
+        table = sinks.of(first.type).qualify(first.model_copy(update={"table": checks.quarantine.table})).table
         checks = checks.model_copy(update={"quarantine": checks.quarantine.model_copy(update={"table": table})})
     moved = {
-        "source": sources.of(job.source.type).qualified(job.source),
-        "sinks": tuple(sinks.of(sink.type).qualified(sink) for sink in job.sinks),
+        "source": sources.of(job.source.type).qualify(job.source),
+        "sinks": tuple(sinks.of(sink.type).qualify(sink) for sink in job.sinks),
         "checks": checks,
     }
     return job.model_copy(update=moved)
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return ".".join(f"`{part}`" for part in name.split("."))
 
 
-def _place(spark: SparkSession, named: Named, key: str) -> str:
+def _place(spark: SparkSession, named: CatalogTable, key: str) -> str:
     """Where a table lies, or would by its schema's location if it isn't there yet."""
     name = named.name
     if spark.catalog.tableExists(name):
         try:
-            detail = spark.sql(f"DESCRIBE DETAIL {_quoted(name)}").first()
+            detail = spark.sql(f"DESCRIBE DETAIL {_quote(name)}").first()
         except Exception as error:
             raise ConfigError(f"{key}: {name} is no {named.kind}: {str(error).splitlines()[0]}") from error
         if detail is None or detail["format"] != named.format:
@@ -157,9 +161,9 @@ def _place(spark: SparkSession, named: Named, key: str) -> str:
     if not spark.catalog.databaseExists(schema):
         raise ConfigError(f"{key}: the catalog has no schema {schema!r} for {name}")
     if key == "source.table":
-        known = [row["tableName"] for row in spark.sql(f"SHOW TABLES IN {_quoted(schema)}").collect()]
+        known = [row["tableName"] for row in spark.sql(f"SHOW TABLES IN {_quote(schema)}").collect()]
         raise ConfigError(f"{key}: the catalog has no table {name}, {nearest(table, known)}")
-    rows = spark.sql(f"DESCRIBE SCHEMA EXTENDED {_quoted(schema)}").collect()
+    rows = spark.sql(f"DESCRIBE SCHEMA EXTENDED {_quote(schema)}").collect()
     home = next(str(row["info_value"]) for row in rows if row["info_name"] == "Location")
     return locate(home).join(table).uri
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse import sinks
-from lakehouse.sinks.target import QUARANTINE, SINK, place
+from lakehouse.sinks.target import QUARANTINE, SINK, uri_of
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -25,17 +25,17 @@ def quarantine_of(job: Job) -> Sink:
     first, name = job.sinks[0], job.checks.quarantine.table
     if name is None:
         sink = sinks.of(first.type)
-        name = sink.beside(place(first), sink.QUARANTINE_SUFFIX)
+        name = sink.beside(uri_of(first), sink.QUARANTINE_SUFFIX)
     return first.model_copy(update={"table": name, "write": "append"})
 
 
 def staging_folders(job: Job) -> list[Location]:
     """Where a run's files are staged that are not in the folder of a Delta table."""
     in_place = {SINK: job.delta_sink is not None, QUARANTINE: sinks.of(job.sinks[0].type).IN_PLACE}
-    return [staged(job, kind) for kind, there in in_place.items() if not there]
+    return [staged_files(job, kind) for kind, there in in_place.items() if not there]
 
 
-def staged(job: Job, kind: str) -> Location:
+def staged_files(job: Job, kind: str) -> Location:
     return state_of(job).join("staged", kind)
 
 

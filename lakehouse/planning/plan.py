@@ -19,11 +19,21 @@ from lakehouse.checks import rules
 from lakehouse.config import settings
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
-from lakehouse.planning.naming import identity_of, quarantine_of, staged
+from lakehouse.planning.naming import identity_of, quarantine_of, staged_files
 from lakehouse.progress import Watch
 from lakehouse.schemas import Feature
 from lakehouse.scoring.score import Constraint
-from lakehouse.sinks.target import COPIED, DIRECT, QUARANTINE, SINK, Asked, Standing, Target, place, slice_name
+from lakehouse.sinks.target import (
+    COPIED,
+    DIRECT,
+    QUARANTINE,
+    SINK,
+    InspectedTarget,
+    SliceRequest,
+    Target,
+    slice_name,
+    uri_of,
+)
 from lakehouse.sources import CHUNKS, FRAME, Pinned
 from lakehouse.storage import Location, locate
 
@@ -83,7 +93,7 @@ class Plan:
     reason: str
     model: models.Model
     inputs: Inputs
-    sinks: tuple[Standing, ...]
+    sinks: tuple[InspectedTarget, ...]
     quarantine: Target
     suites: checks.Suites
     on_features: rules.Compiled
@@ -113,7 +123,7 @@ class Plan:
         """By reason the tables of Delta that Spark itself has to open, for which its session needs Delta's jars."""
         tables = {}
         for target, why in ((s.target, "; ".join(s.why)) for s in self.sinks if s.target.how == COPIED):
-            name = sinks.of(target.type).shown(target.uri)
+            name = sinks.of(target.type).display_name(target.uri)
             tables[f"{name} has to be written by Spark itself ({why})"] = locate(target.uri)
         if self.carrier == FRAME:
             tables[f"{self.pinned.name} has to be read by Spark itself ({self.reason})"] = locate(self.pinned.name)
@@ -129,12 +139,12 @@ class Plan:
         limit = _FEW_ROWS if request.dry_run else None
         return replace(self, pinned=sources.of(self.job.source.type).read(self.pinned, self.columns, limit))
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """The plan for people and programs."""
         first = self.sinks[0]
         return {
             "run_id": self.run_id,
-            "input": self.pinned.said(),
+            "input": self.pinned.describe(),
             "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
             "carrier": self.carrier,
             "reason": self.reason,
@@ -146,15 +156,15 @@ class Plan:
             "slice": dict(self.sink.slice),
             "generation": self.sink.generation,
             "fingerprint": self.sink.fingerprint,
-            "table": sinks.of(first.target.type).shown(first.target.uri),
+            "table": sinks.of(first.target.type).display_name(first.target.uri),
             "table_version": first.state.version,
-            "publish": _does(first),
+            "publish": _action(first),
             **({"needs_delta": list(self.needs_delta)} if self.needs_delta else {}),
-            **({"also": [_does(more, named=True) for more in self.sinks[1:]]} if self.sinks[1:] else {}),
+            **({"also": [_action(more, named=True) for more in self.sinks[1:]]} if self.sinks[1:] else {}),
         }
 
 
-def _does(standing: Standing, *, named: bool = False) -> str:
+def _action(standing: InspectedTarget, *, named: bool = False) -> str:
     """What publishing to a table does to it."""
     target = standing.target
     if _is_unchanged(standing):
@@ -167,10 +177,10 @@ def _does(standing: Standing, *, named: bool = False) -> str:
         does += f", copied by Spark ({'; '.join(standing.why)})"
     if standing.state.version is None:
         does = "create the table, then " + does
-    return f"{sinks.of(target.type).shown(target.uri)}: {does}" if named else does
+    return f"{sinks.of(target.type).display_name(target.uri)}: {does}" if named else does
 
 
-def _is_unchanged(standing: Standing) -> bool:
+def _is_unchanged(standing: InspectedTarget) -> bool:
     return standing.state.same and standing.target.generation == standing.state.generation
 
 
@@ -179,7 +189,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     source = sources.of(job.source.type)
     suites = checks.suites_of(job.checks)
     pinned = source.pin(
-        job.source, [*job.keys, *job.keep, *job.features.rename.values(), *checks.named(suites.features)]
+        job.source, [*job.keys, *job.keep, *job.features.rename.values(), *checks.columns_named(suites.features)]
     )
     schema = pinned.schema
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
@@ -192,7 +202,9 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *checks.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
-    later = [c for other in on_features.others for c in other.columns or source.carried(pinned)]  # after the pass
+    later = [
+        c for other in on_features.others for c in other.columns or source.supported_columns(pinned)
+    ]  # after the pass
     carrier, reason = source.carrier(pinned, tuple(dict.fromkeys([*columns, *later])))
     if carrier == FRAME and later and source.carrier(pinned, columns)[0] != FRAME:
         reason += f"; it is read for {', '.join(dict.fromkeys(o.expectation.name for o in on_features.others))}"
@@ -203,17 +215,35 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None and not request.current_model:
         _require_same_model(fetched, request.replays)
-    standing = _standing(job, request, lambda read: _fingerprint(job, read, fetched, suites), pinned)
+    standing = _inspect_sink(job, request, lambda read: _fingerprint(job, read, fetched, suites), pinned)
     first, aside = standing[0].target, quarantine_of(job)
     quarantine = replace(
-        first, kind=QUARANTINE, type=aside.type, uri=place(aside), write="append", how=DIRECT, enforced=(), keys=(),
-        staged="" if sinks.of(aside.type).IN_PLACE else staged(job, QUARANTINE).uri,
-    )  # fmt: skip
+        first,
+        kind=QUARANTINE,
+        type=aside.type,
+        uri=uri_of(aside),
+        write="append",
+        how=DIRECT,
+        enforced=(),
+        keys=(),
+        staged="" if sinks.of(aside.type).IN_PLACE else staged_files(job, QUARANTINE).uri,
+    )
     run, now = request.run_id, request.now
     return Plan(
-        job, run, now, pinned, columns, carrier, reason, fetched, inputs, standing, quarantine, suites,
+        job,
+        run,
+        now,
+        pinned,
+        columns,
+        carrier,
+        reason,
+        fetched,
+        inputs,
+        standing,
+        quarantine,
+        suites,
         on_features,
-    )  # fmt: skip
+    )
 
 
 def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> None:
@@ -230,7 +260,7 @@ def _fingerprint(job: Job, files: Any, fetched: models.Model, suites: checks.Sui
     """The digest of all that can change a score or a verdict; `files`: what is read, as `Pinned.fingerprint` has it.
 
     This is format 1. Another one is written `<format>:<digest>`, and slices published under this one are recognised by
-    `Asked.alike`.
+    `SliceRequest.same_fingerprints`.
     """
     read = {"files": files, "model": fetched.digest, "settings": settings(job)}
     if suites.digests:
@@ -238,7 +268,9 @@ def _fingerprint(job: Job, files: Any, fetched: models.Model, suites: checks.Sui
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _standing(job: Job, request: Request, fingerprint_of: Callable[[Any], str], pinned: Pinned) -> tuple[Standing, ...]:
+def _inspect_sink(
+    job: Job, request: Request, fingerprint_of: Callable[[Any], str], pinned: Pinned
+) -> tuple[InspectedTarget, ...]:
     """How the job's tables stand to this run, and what it would do to each."""
     fingerprint = fingerprint_of(pinned.fingerprint())
 
@@ -249,17 +281,29 @@ def _standing(job: Job, request: Request, fingerprint_of: Callable[[Any], str], 
 
     write = job.sinks[0].write
     keys = job.keys if write == "merge" else ()
-    folder = place(job.delta_sink) if job.delta_sink else staged(job, SINK).uri
+    folder = uri_of(job.delta_sink) if job.delta_sink else staged_files(job, SINK).uri
 
-    def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+    def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, asked: SliceRequest) -> InspectedTarget:
         staged = "" if sinks.of(sink.type).IN_PLACE else folder
         target = Target(
-            SINK, place(sink), write, identity_of(job), job.job, {}, 0, fingerprint, keys=keys, type=sink.type,
+            SINK,
+            uri_of(sink),
+            write,
+            identity_of(job),
+            job.job,
+            {},
+            0,
+            fingerprint,
+            keys=keys,
+            type=sink.type,
             staged=staged,
-        )  # fmt: skip
-        return sinks.of(sink.type).stand(target, types, asked)
+        )
+        return sinks.of(sink.type).inspect_table(target, types, asked)
 
-    asked, found = Asked(job.slice, request.engine, request.rescore, request.replays, alike), list[Standing]()
+    asked, found = (
+        SliceRequest(job.slice, request.engine, request.rescore, request.replays, alike),
+        list[InspectedTarget](),
+    )
     for sink in job.sinks:
         known = next((s.types for s in found if s.existing is not None), None)
         found.append(stand(sink, known, asked))

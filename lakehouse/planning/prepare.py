@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakehouse import checks, models, schemas, sinks
 from lakehouse.planning.plan import Plan
-from lakehouse.planning.quarantine import Chosen, chosen
+from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
 from lakehouse.scoring.staging import Staging
 
@@ -26,8 +26,8 @@ class Prepared:
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
-    lacks: Mapping[str, tuple[pa.Field, ...] | None]
-    aside: Chosen
+    missing_columns: Mapping[str, tuple[pa.Field, ...] | None]
+    aside: QuarantineChoice
     notes: tuple[str, ...] = ()
     untried: bool = False
 
@@ -41,37 +41,46 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     job, schema = plan.job, plan.pinned.schema
     held = plan.sinks[0].held
     tried = try_model(
-        job, plan.model, plan.inputs, plan.on_features, plan.suites, schema, sample, name=plan.pinned.name,
-        constraints=plan.constraints, held=held, own=held if replays is not None else None,
+        job,
+        plan.model,
+        plan.inputs,
+        plan.on_features,
+        plan.suites,
+        schema,
+        sample,
+        name=plan.pinned.name,
+        constraints=plan.constraints,
+        held=held,
+        own=held if replays is not None else None,
         allowed=None if replays is not None else job.checks.quarantine.allowed(plan.pinned.rows),
-    )  # fmt: skip
+    )
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
     sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
-    set_aside = [pa.field(c, schemas.loose(schema.field(c).type)) for c in inputs if c.lower() not in sliced]
+    set_aside = [pa.field(c, schemas.nullable_type(schema.field(c).type)) for c in inputs if c.lower() not in sliced]
     set_aside.append(pa.field(schemas.REASONS, pa.list_(schemas.REASON)))
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
-    aside = chosen(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
+    aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=tried.scoring,
         input_schema=pa.schema([schema.field(c) for c in plan.columns]),
         scored_schema=pa.schema([*tried.columns, *schemas.LINEAGE]),
-        quarantine_schema=pa.schema([f for f in aside.room.schema if f.name not in plan.slice_types]),
+        quarantine_schema=pa.schema([f for f in aside.fit.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
         quarantine_root=aside.target.root,
         lineage=_lineage(plan, replays),
         digest=plan.model.digest,
         method=job.model.method,
-        params=models.frozen(job.model.params),
+        params=models.freeze(job.model.params),
         batch_rows=job.model.batch_rows,
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
     )
     scored_table = pa.schema([*staging.scored_schema, *slices])
-    lacks = {s.target.uri: sinks.of(s.target.type).lacks(s, scored_table) for s in plan.sinks}
-    lacks[aside.target.uri] = aside.room.lacks
-    return Prepared(staging, scored_table, aside.room.schema, lacks, aside, tried.notes, tried.untried)
+    lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
+    lacks[aside.target.uri] = aside.fit.missing_columns
+    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, tried.notes, tried.untried)
 
 
 def comments(plan: Plan) -> dict[str, str]:

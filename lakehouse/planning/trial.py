@@ -14,8 +14,8 @@ from lakehouse.checks import rules
 from lakehouse.checks.rules import Compiled
 from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
-from lakehouse.scoring.outputs import Output, read_outputs, settle
-from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, told, try_on
+from lakehouse.scoring.outputs import Output, read_outputs, settle_type
+from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, describe_exception, try_on
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -28,7 +28,7 @@ _MOST_BATCHES = 4_096
 
 
 @dataclass(frozen=True)
-class Tried:
+class Trial:
     """What scores the rows, and the columns of the scored table that it makes: keys, kept ones, predictions.
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
@@ -71,30 +71,40 @@ def try_model(
     held: Held | None = None,
     own: Held | None = None,
     allowed: int | None = None,
-) -> Tried:
+) -> Trial:
     """Load the model and try it on the sample.
 
     `held`: the scored table's own types, which decide where the sample leaves a prediction's open; `own`: those of
     kept columns, where the input stores them in wider ones. `allowed`: see `Scoring`. Raises as `scoring_for`.
-    """  # fmt: skip
-    predictor = models.load(model.path, model.digest, job.model.method, models.frozen(job.model.params))
+    """
+    predictor = models.load(model.path, model.digest, job.model.method, models.freeze(job.model.params))
     untyped = Scoring(
-        job.keys, job.keep, inputs.features, (), job.features.nulls, inputs.matrix, constraints, on_features,
-    )  # fmt: skip
+        job.keys,
+        job.keep,
+        inputs.features,
+        (),
+        job.features.nulls,
+        inputs.matrix,
+        constraints,
+        on_features,
+    )
     answer = _answer(untyped, sample, predictor, name)
     outputs, notes = _outputs(job, model, predictor, answer, held or {})
-    kept = [pa.field(c, _own(schemas.loose(schema.field(c).type), (own or {}).get(c))) for c in (*job.keys, *job.keep)]
+    kept = [
+        pa.field(c, _own(schemas.nullable_type(schema.field(c).type), (own or {}).get(c)))
+        for c in (*job.keys, *job.keep)
+    ]
     made = [pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs]
     columns = pa.schema([*kept, *made])
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
-    return Tried(scoring, columns, tuple(notes), answer is None)
+    return Trial(scoring, columns, tuple(notes), answer is None)
 
 
 def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
     """The scored table's own type of a column that the quarantine table stores in a wider one."""
-    return held if held is not None and schemas.widens(held, stored) else stored
+    return held if held is not None and schemas.is_widened_by(held, stored) else stored
 
 
 def _answer(
@@ -108,7 +118,7 @@ def _answer(
     looked, refused, error = 0, 0, Exception()
     for number, batch in enumerate(sample):
         looked += batch.num_rows
-        if refused and not _looked_at(number):
+        if refused and not _inspect_answer(number):
             continue
         answer = try_on(batch, scoring, predictor.predict)
         if isinstance(answer, Exception):
@@ -121,11 +131,11 @@ def _answer(
         raise NotReady(f"{name}: no row passes source.where: nothing to score, nothing was replaced")
     if refused:
         where = f"rows from all over the first {looked:,}" if looked > _FEW else f"{looked:,} rows"
-        raise ModelRefused(f"the model raises on every row it was tried on ({where}):\n{told(error)}")
+        raise ModelRefused(f"the model raises on every row it was tried on ({where}):\n{describe_exception(error)}")
     return None
 
 
-def _looked_at(number: int) -> bool:
+def _inspect_answer(number: int) -> bool:
     """Whether a batch of the sample is tried where earlier ones failed: the first ones, then ever fewer."""
     return number < 4 or number & (number - 1) == 0
 
@@ -153,9 +163,9 @@ def _outputs(
     declares = model.outputs if job.model.method is None else []
     declared = [models.output_type(declares, o.part) if declares else None for o in outputs]
     if answer is None:
-        return _untried(outputs, declared)
+        return _untried_warning(outputs, declared)
     values, rows = answer
-    outputs = [_placed(o, named, values) for o in outputs]
+    outputs = [_place_columns(o, named, values) for o in outputs]
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
             _require_probabilities(output.name, values, predictor)
@@ -163,7 +173,7 @@ def _outputs(
     read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
     typed, notes = [], []
     for output, says, array in zip(outputs, declared, arrays, strict=True):
-        kind, contradicts = settle(says or _floating(held, output, array), array)
+        kind, contradicts = settle_type(says or _floating(held, output, array), array)
         if pa.types.is_null(kind):
             raise ModelRefused(
                 f"predictions.{output.name}: the model answers {rows:,} rows of the input with nothing but nulls, and "
@@ -186,7 +196,9 @@ def _floating(held_types: Held, output: Output, seen: pa.Array) -> pa.DataType |
     return held
 
 
-def _untried(outputs: Sequence[Output], declared: Sequence[pa.DataType | None]) -> tuple[tuple[Output, ...], list[str]]:
+def _untried_warning(
+    outputs: Sequence[Output], declared: Sequence[pa.DataType | None]
+) -> tuple[tuple[Output, ...], list[str]]:
     """Outputs of a model that could not be tried: as declared; a guess where nothing is, and nothing is published."""
     return tuple(
         replace(o, type=storable(d or pa.float64(), o.name)) for o, d in zip(outputs, declared, strict=True)
@@ -211,7 +223,7 @@ def _output(name: str, prediction: Any, predictor: models.Predictor, named: tupl
     return Output(name, part, None, prediction.threshold)
 
 
-def _placed(output: Output, named: tuple[str, ...], values: Any) -> Output:
+def _place_columns(output: Output, named: tuple[str, ...], values: Any) -> Output:
     """An output that the signature names, by its position where the model answers with a bare matrix."""
     shape: tuple[int, ...] = () if hasattr(values, "columns") else getattr(values, "shape", ())
     if output.part in named and len(shape) == 2 and shape[1] == len(named):
@@ -255,8 +267,16 @@ def storable(kind: pa.DataType, name: str) -> pa.DataType:
         return {8: pa.int16(), 16: pa.int32(), 32: pa.int64()}[kind.bit_width]
     if pa.types.is_timestamp(kind):
         return schemas.TIMESTAMP if kind.tz else pa.timestamp("us")
-    same = (pa.types.is_signed_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_boolean,
-            pa.types.is_string, pa.types.is_binary, pa.types.is_date32, pa.types.is_decimal)  # fmt: skip
+    same = (
+        pa.types.is_signed_integer,
+        pa.types.is_float32,
+        pa.types.is_float64,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_binary,
+        pa.types.is_date32,
+        pa.types.is_decimal,
+    )
     if any(test(kind) for test in same):
         return kind
     mapped = {pa.float16(): pa.float32(), pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}

@@ -14,7 +14,7 @@ from lakehouse import formats, models
 from lakehouse.checks import Tally, profile
 from lakehouse.checks.profile import Baseline, ColumnDrift, Profile
 from lakehouse.planning.plan import Plan
-from lakehouse.storage import Location, content, shown, write_durably
+from lakehouse.storage import Location, content, display_name, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Drift
@@ -27,7 +27,7 @@ _BIN = ("label", "lower", "upper", "fraction", "baseline_fraction")
 
 
 @dataclass(frozen=True)
-class Moved:
+class DriftResult:
     """How a run's features and predictions stand to their baselines, and where those are from ("" where none)."""
 
     profiles: Mapping[str, Profile]
@@ -37,15 +37,15 @@ class Moved:
 
     def beyond(self, limit: Drift | None) -> list[tuple[str, ColumnDrift]]:
         """The columns whose PSI is above the limit by more than sampling explains."""
-        return [(kind, c) for kind, c in self.columns if limit and drifted(c, limit)]
+        return [(kind, c) for kind, c in self.columns if limit and has_drifted(c, limit)]
 
 
-def drifted(column: ColumnDrift, limit: Drift) -> bool:
+def has_drifted(column: ColumnDrift, limit: Drift) -> bool:
     """Whether a column's PSI is above the limit by more than twice what sampling alone gives on average."""
     return column.psi is not None and column.psi - 2 * (column.noise or 0.0) > limit.psi
 
 
-def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
+def compare_with_baseline(plan: Plan, tally: Tally, state: Location) -> DriftResult:
     """Hold the run's profiles against the baseline kept with the model version; there may be none yet."""
     profiles = _profiles(tally)
     text, origin = _baseline(plan, state, keep=True)
@@ -56,19 +56,21 @@ def moved(plan: Plan, tally: Tally, state: Location) -> Moved:
         if name in baselines
         for column in profile.drift(seen, baselines[name])
     ]
-    return Moved(profiles, baselines, origin, tuple(columns))
+    return DriftResult(profiles, baselines, origin, tuple(columns))
 
 
-def unmoved(tally: Tally) -> Moved:
+def without_baseline(tally: Tally) -> DriftResult:
     """The run's profiles where no baseline is known."""
-    return Moved(_profiles(tally), {}, "unknown", ())
+    return DriftResult(_profiles(tally), {}, "unknown", ())
 
 
 def _profiles(tally: Tally) -> dict[str, Profile]:
     return {name: profile.merge(dumps) for name, dumps in tally.profiles.items()}
 
 
-def facts(found: Moved, bins: Mapping[str, pa.Table], limit: Drift | None, ruled: Collection[str]) -> dict[str, Any]:
+def facts(
+    found: DriftResult, bins: Mapping[str, pa.Table], limit: Drift | None, ruled: Collection[str]
+) -> dict[str, Any]:
     """What a run's facts say of drift: figures of every column, and bins of those that are worth showing.
 
     Those are the ones that drifted, the predictions, the columns `ruled` by an expectation, and then those that moved
@@ -88,7 +90,7 @@ def facts(found: Moved, bins: Mapping[str, pa.Table], limit: Drift | None, ruled
                     "ks": held.ks if held else None,
                     "null_fraction": sketch.nulls / max(1, sketch.rows),
                     "baseline_null_fraction": held.baseline_null_fraction if held else None,
-                    "drifted": bool(held and limit and drifted(held, limit)),
+                    "drifted": bool(held and limit and has_drifted(held, limit)),
                 }
             )
 
@@ -102,7 +104,9 @@ def facts(found: Moved, bins: Mapping[str, pa.Table], limit: Drift | None, ruled
         "threshold": limit.psi if limit else None,
         "action": limit.action if limit else None,
         "baseline": found.origin or None,
-        "columns": [{**column, "bins": _seen(parts[column["kind"]][column["column"]])} for column in shown],
+        "columns": [
+            {**column, "bins": _sources_of_baselines(parts[column["kind"]][column["column"]])} for column in shown
+        ],
         "left_out": len(columns) - len(shown),
         "drifted": sum(column["drifted"] for column in columns),
         "figures": {name: [column[name] for column in columns] for name in ("column", "kind", *FIGURES)},
@@ -116,14 +120,14 @@ def _by_column(bins: pa.Table) -> dict[str, pa.Table]:
     return {names[a]: bins.slice(a, b - a) for a, b in pairwise([*starts, len(names)])}
 
 
-def _seen(bins: pa.Table) -> list[dict[str, Any]]:
+def _sources_of_baselines(bins: pa.Table) -> list[dict[str, Any]]:
     """The bins that are worth a bar: those for nulls, NaN and infinities only where there are, or were, any."""
     rows = bins.select([*_BIN, "kind"]).to_pylist()
     worth = (r for r in rows if r["kind"] in ("range", "value") or r["fraction"] or r["baseline_fraction"])
     return [{name: row[name] for name in _BIN} for row in worth]
 
 
-def said(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
+def describe(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
     """Drifted columns in words; empty where there are none."""
     worst = sorted(found, key=lambda pair: -(pair[1].psi or 0))
     named = ", ".join(f"{kind} {c.column} {c.psi:.2f}" for kind, c in worst[:5])
@@ -131,21 +135,21 @@ def said(found: Sequence[tuple[str, ColumnDrift]], limit: Drift) -> str:
     return f"drift: PSI above {limit.psi:g}: {named}{more}" if worst else ""
 
 
-def _kept_at(plan: Plan, state: Location) -> Location:
+def _baseline_file(plan: Plan, state: Location) -> Location:
     return state.join("baselines", f"{plan.job.job}-{plan.model.digest[:16]}.json")
 
 
 def _baseline(plan: Plan, state: Location, *, keep: bool) -> tuple[str, str]:
     """The baseline's text and origin; a copy beside the ledger, made if `keep`, saves asking MLflow each time."""
-    held = content(_kept_at(plan, state))
+    held = content(_baseline_file(plan, state))
     if held is not None:
-        said = formats.unmarked(formats.BASELINE, json.loads(held), shown(_kept_at(plan, state)))
+        said = formats.without_version(formats.BASELINE, json.loads(held), display_name(_baseline_file(plan, state)))
         return json.dumps(said["baseline"]), said["origin"]
     found = models.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job)
     if found is None:
         return "", ""
     if keep:
-        _keep(plan, state, *found)
+        _save(plan, state, *found)
     return found
 
 
@@ -154,15 +158,15 @@ def origin(plan: Plan, state: Location) -> str:
     return _baseline(plan, state, keep=False)[1]
 
 
-def _keep(plan: Plan, state: Location, text: str, origin: str) -> None:
-    said = formats.marked(formats.BASELINE, {"baseline": json.loads(text), "origin": origin})
-    write_durably(_kept_at(plan, state), json.dumps(said).encode())
+def _save(plan: Plan, state: Location, text: str, origin: str) -> None:
+    said = formats.with_version(formats.BASELINE, {"baseline": json.loads(text), "origin": origin})
+    write_durably(_baseline_file(plan, state), json.dumps(said).encode())
 
 
-def first_baseline(plan: Plan, state: Location, found: Moved) -> None:
+def save_first_baseline(plan: Plan, state: Location, found: DriftResult) -> None:
     """Keep the profile of a first published run, beside the ledger and with the model version."""
     if found.origin or not found.profiles:
         return
     text = models.baselines_as_text({name: profile.baseline_of(seen) for name, seen in found.profiles.items()})
-    _keep(plan, state, text, f"first published run {plan.run_id}")
+    _save(plan, state, text, f"first published run {plan.run_id}")
     models.store_baseline(plan.job.model, plan.model.resolved, plan.job.job, text)

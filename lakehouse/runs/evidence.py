@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,11 @@ from lakehouse.errors import ConfigError
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger, tables
-from lakehouse.runs.drift import KINDS, Moved
+from lakehouse.runs.drift import KINDS, DriftResult
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
 from lakehouse.scoring.staging import Staging
-from lakehouse.storage import Location, content, remove, shown, write_durably
+from lakehouse.storage import Location, content, display_name, remove, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -59,14 +59,14 @@ PROFILES = pa.schema([*RUN, ("subject", pa.string()), *profile.PROFILES])
 
 
 @dataclass(frozen=True)
-class Gathered:
+class Facts:
     """A run's facts, fit for JSON (`page.Run` says what each is), and its bins; None where nothing was profiled."""
 
     facts: Mapping[str, Any]
     bins: pa.Table | None
 
 
-def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: Moved) -> Gathered:
+def gather_facts(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: DriftResult) -> Facts:
     """The facts of a run that its record doesn't have, and its profiles."""
     budget, limit = plan.job.checks.quarantine, plan.job.checks.drift
     bins = {name: profile.bins(seen, found.baselines.get(name)) for name, seen in found.profiles.items()}
@@ -75,21 +75,21 @@ def gather(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: 
     facts = {
         "model": {"uri": plan.model.uri},
         "input": {"where": plan.job.source.where},
-        "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.spent.reasons],
+        "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.budget.reasons],
         "samples": _samples(staging, tally),
         "rules": rules,
         "budget": {
             "max_fraction": budget.max_fraction,
             "max_rows": budget.max_rows,
-            "quarantined": verdict.spent.used,
-            "allowed": verdict.spent.allowed,
+            "quarantined": verdict.budget.used,
+            "allowed": verdict.budget.allowed,
         },
-        "causes": [asdict(problem) for problem in verdict.problems],
+        "causes": [{"kind": p.kind, "said": p.message, "remedy": p.remedy} for p in verdict.problems],
         "warnings": list(verdict.warnings),
         "drift": drift.facts(found, bins, limit, ruled),
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
-    return Gathered(facts, pa.concat_tables(told) if told else None)
+    return Facts(facts, pa.concat_tables(told) if told else None)
 
 
 def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
@@ -129,18 +129,18 @@ def _rule(finding: Finding) -> dict[str, Any]:
         "examples": list(outcome.examples),
         "way": finding.way,
         "blocks": finding.blocks,
-        "set_aside": finding.aside,
+        "set_aside": finding.sets_rows_aside,
     }
 
 
-def keep(state: Location, run_id: str, found: Gathered) -> None:
+def save_facts(state: Location, run_id: str, found: Facts) -> None:
     """Write down what was gathered, before the run's intent. The bins, of which there may be many, stay no longer than
     until they are in their table."""
     if found.bins is not None:
         sink = pa.BufferOutputStream()
         pq.write_table(found.bins, sink, compression="zstd")
         write_durably(_at(state, run_id, _BINS), sink.getvalue().to_pybytes())
-    facts = formats.marked(formats.FACTS, found.facts)
+    facts = formats.with_version(formats.FACTS, found.facts)
     write_durably(_at(state, run_id, "json"), json.dumps(facts, default=str).encode())
 
 
@@ -153,9 +153,21 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
     held = content(place)
     if held is None:
         return None
-    facts = formats.unmarked(formats.FACTS, json.loads(held), shown(place))
-    names = ("run_id", "job", "date", "status", "message", "rows_read", "rows_scored", "rows_quarantined", "carrier",
-             "engine", "sinks", "seconds")  # fmt: skip
+    facts = formats.without_version(formats.FACTS, json.loads(held), display_name(place))
+    names = (
+        "run_id",
+        "job",
+        "date",
+        "status",
+        "message",
+        "rows_read",
+        "rows_scored",
+        "rows_quarantined",
+        "carrier",
+        "engine",
+        "sinks",
+        "seconds",
+    )
     said = {name: record[name] for name in names}
     said |= {name: record[name].isoformat() for name in ("started_at", "finished_at")}
     named = {"name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"]}
@@ -200,23 +212,48 @@ def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         for name in ("rows_read", "rows_scored", "rows_quarantined")
     ]
     for reason in facts["reasons"]:
-        found.append({"subject": "run", "name": reason["rule"], "column": reason["column"],
-                      "metric": "quarantined", "value": float(reason["rows"])})  # fmt: skip
+        found.append(
+            {
+                "subject": "run",
+                "name": reason["rule"],
+                "column": reason["column"],
+                "metric": "quarantined",
+                "value": float(reason["rows"]),
+            }
+        )
     for rule in facts["rules"]:
-        figures = {"success": rule["success"], "evaluated": rule["evaluated"], "unexpected": rule["unexpected"],
-                   "observed": rule["observed"]}  # fmt: skip
+        figures = {
+            "success": rule["success"],
+            "evaluated": rule["evaluated"],
+            "unexpected": rule["unexpected"],
+            "observed": rule["observed"],
+        }
         for metric, value in figures.items():
             if isinstance(value, (bool, int, float)):
-                found.append({"subject": rule["suite"], "name": rule["name"], "column": rule["column"] or "",
-                              "metric": metric, "value": float(value)})  # fmt: skip
+                found.append(
+                    {
+                        "subject": rule["suite"],
+                        "name": rule["name"],
+                        "column": rule["column"] or "",
+                        "metric": metric,
+                        "value": float(value),
+                    }
+                )
     columns, figures = facts["drift"]["columns"], facts["drift"].get("figures")
     if figures is not None:  # before there were any, all columns were told whole
         columns = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
     for column in columns:
         for metric in drift.FIGURES:
             if column[metric] is not None:
-                found.append({"subject": column["kind"], "name": "", "column": column["column"],
-                              "metric": metric, "value": column[metric]})  # fmt: skip
+                found.append(
+                    {
+                        "subject": column["kind"],
+                        "name": "",
+                        "column": column["column"],
+                        "metric": metric,
+                        "value": column[metric],
+                    }
+                )
     return found
 
 
@@ -243,8 +280,8 @@ def native_pages(job: Job, run: str | None) -> tuple[str, dict[str, tuple[Any, s
     found = {}
     for suite in checks.SUITES:
         if any(rule["suite"] == suite for rule in facts["rules"]):
-            result = checks.native(suite, facts["rules"], facts)
-            found[suite] = (result.to_json_dict(), checks.as_page(result))
+            result = checks.validation_result(suite, facts["rules"], facts)
+            found[suite] = (result.to_json_dict(), checks.render_page(result))
     return str(record["run_id"]), found
 
 
@@ -253,7 +290,7 @@ def _no_page(record: Mapping[str, Any]) -> ConfigError:
     return ConfigError(f"run {record['run_id']} {what}")
 
 
-def quarantined(job: Job, *, every: bool, states: Sequence[Location] = ()) -> list[dict[str, Any]]:
+def quarantine_counts(job: Job, *, every: bool, states: Sequence[Location] = ()) -> list[dict[str, Any]]:
     """The job's quarantined rows in all its tables, counted by run, rule and column, the newest run first.
 
     A run is superseded by a later published one of the same job and slice. One without a record is "unfinished" while
@@ -264,23 +301,30 @@ def quarantined(job: Job, *, every: bool, states: Sequence[Location] = ()) -> li
     places = states or [naming.state_of(job)]
     recorded = [ledger.runs(state, job.job) for state in places]
     records = {r["run_id"]: r for r in sorted(chain(*recorded), key=lambda r: r["finished_at"], reverse=True)}
-    gone = set().union(*map(ledger.superseded, recorded))  # in each by itself: tables of two states are two
-    waiting = set().union(*map(ledger.waiting, places))
+    gone = set().union(*map(ledger.superseded_runs, recorded))  # in each by itself: tables of two states are two
+    waiting = set().union(*map(ledger.runs_with_intents, places))
     found = []
-    for row in _counted(job):
+    for row in _count(job):
         run = row[RUN_ID]
         record = records.get(run, {"date": None, "status": "unfinished" if run in waiting else "unrecorded"})
         superseded = True if run in gone else None if record["status"] in ("unrecorded", "failed") else False
         if every or superseded is False:
             found.append(
-                {"run_id": run, "date": record["date"], "status": record["status"], "superseded": superseded,
-                 "rule": row["rule"], "column": row["column"], "rows": row["count_all"]}
-            )  # fmt: skip
+                {
+                    "run_id": run,
+                    "date": record["date"],
+                    "status": record["status"],
+                    "superseded": superseded,
+                    "rule": row["rule"],
+                    "column": row["column"],
+                    "rows": row["count_all"],
+                }
+            )
     order = {run: number for number, run in enumerate(records)}
     return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
 
 
-def _counted(job: Job) -> list[dict[str, Any]]:
+def _count(job: Job) -> list[dict[str, Any]]:
     """How many rows were set aside by each run for each rule and column."""
     parts = [
         rows for table in quarantine.tables(job) if (rows := sinks.of(table.type).set_aside(table, job.job)) is not None

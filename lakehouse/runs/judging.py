@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lakehouse import checks
 from lakehouse.checks import Finding, Problem, Tally, Verdict, uniqueness
-from lakehouse.checks.rules import Other
+from lakehouse.checks.rules import Delegated
 from lakehouse.config import Checks, Quarantine
 from lakehouse.planning.carriers import Carrier
 from lakehouse.planning.plan import Plan, Request
@@ -18,32 +18,32 @@ from lakehouse.storage import Location
 
 def judge(
     plan: Plan, tables: Prepared, tally: Tally, carry: Carrier, state: Location, request: Request
-) -> tuple[Verdict, drift.Moved]:
+) -> tuple[Verdict, drift.DriftResult]:
     """The verdict of all checks, and how the run stands to its baseline."""
     staging = tables.staging
-    twice, repeated = _repeated(plan, staging, tally)
+    twice, repeated = _repeated_keys(plan, staging, tally)
     stands = [
         Problem("keys", twice),
         Problem("model", _cut_short(plan, tables, tally)),
-        Problem("model", _guessed(tables, tally)),
+        Problem("model", _guess(tables, tally)),
     ]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
         return checks.judge(
             tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands, [repeated]
-        ), drift.unmoved(tally)
+        ), drift.without_baseline(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
     return checks.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
 
 
-def described(plan: Plan, staging: Staging, state: Location) -> list[str]:
+def describe_checks(plan: Plan, staging: Staging, state: Location) -> list[str]:
     """What will be checked, and where, a line each."""
     asked, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
     try:
         baseline = drift.origin(plan, state) if asked.drift else ""
     except Exception as error:  # a run may do without it, see `_drift`
         baseline = f"can't be read: {error}"
-    return checks.described(suites, asked, plan.pinned.rows, baseline)
+    return checks.describe(suites, asked, plan.pinned.rows, baseline)
 
 
 def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
@@ -58,7 +58,7 @@ def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
     )
 
 
-def _guessed(tables: Prepared, tally: Tally) -> str:
+def _guess(tables: Prepared, tally: Tally) -> str:
     """Why scores can't be published whose type is a guess."""
     if not tables.untried or not tally.scored:
         return ""
@@ -73,37 +73,37 @@ def _findings(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> lis
     """What became of every expectation: most were counted in the pass, Great Expectations runs the rest."""
     found, left = checks.findings("features", plan.on_features, tally.checks["features"])
     if left and not tally.hopeless:
-        found += checks.validate("features", left, carry.features(_needed(left)))
+        found += checks.validate("features", left, carry.features(_columns_needed(left)))
     more, left = checks.findings("scores", staging.scoring.on_scores, tally.checks["scores"])
     if left and tally.scored_files and not tally.hopeless:
-        more += checks.validate("scores", left, carry.scores(_needed(left), staging, tally))
+        more += checks.validate("scores", left, carry.scores(_columns_needed(left), staging, tally))
     return [*found, *more]
 
 
-def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.Moved, Problem, str]:
+def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple[drift.DriftResult, Problem, str]:
     """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
     limit = plan.job.checks.drift
     try:
-        found = drift.moved(plan, tally, state)
+        found = drift.compare_with_baseline(plan, tally, state)
     except Exception as error:
         if limit is not None and limit.action == "block":
             raise
         request.say("warning", {"message": f"drift is not known, the baseline can't be read: {error}"})
-        return drift.unmoved(tally), Problem("drift", ""), ""
-    said, blocks = drift.said(found.beyond(limit), limit) if limit else "", bool(limit and limit.action == "block")
+        return drift.without_baseline(tally), Problem("drift", ""), ""
+    said, blocks = drift.describe(found.beyond(limit), limit) if limit else "", bool(limit and limit.action == "block")
     remedy = "checks: {drift: {psi: …}}, or its action: warn"
     return found, Problem("drift", said if blocks else "", remedy), "" if blocks else said
 
 
-def _needed(others: Sequence[Other]) -> tuple[str, ...]:
+def _columns_needed(others: Sequence[Delegated]) -> tuple[str, ...]:
     """The columns that expectations read, all (none named) where one doesn't say."""
     named = [other.columns for other in others]
     return tuple(dict.fromkeys(c for columns in named for c in columns)) if all(named) else ()
 
 
-def _repeated(plan: Plan, staging: Staging, tally: Tally) -> tuple[str, str]:
+def _repeated_keys(plan: Plan, staging: Staging, tally: Tally) -> tuple[str, str]:
     """What stands against publishing, and what is worth a warning, where several of the run's rows have one key."""
-    found = uniqueness.repeated(staging, tally) if staging.unique_keys else uniqueness.Repeated()
+    found = uniqueness.find_repeated(staging, tally) if staging.unique_keys else uniqueness.RepeatedKeys()
     if not found.keys:
         return "", ""
     if plan.sink.write == "merge":

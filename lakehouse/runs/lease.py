@@ -19,7 +19,7 @@ from lakehouse import formats
 from lakehouse.engines import processes
 from lakehouse.errors import LakehouseError
 from lakehouse.runs import ledger
-from lakehouse.storage import Location, clock, modified, read_all, remove, remove_empty, shown, write_durably
+from lakehouse.storage import Location, clock, display_name, modified, read_all, remove, remove_empty, write_durably
 
 NAME = "_lease.json"
 EVERY = 60.0
@@ -29,7 +29,7 @@ LASTS = timedelta(minutes=10)
 
 
 @contextmanager
-def held(tables: Sequence[Location], run: str, state: Location, warn: Callable[[str], None]) -> Iterator[None]:
+def hold(tables: Sequence[Location], run: str, state: Location, warn: Callable[[str], None]) -> Iterator[None]:
     """Hold the run's lease on these tables until the block ends, however it does short of a kill.
 
     `warn` is told where it can't be taken away then: nothing depends on that.
@@ -58,7 +58,7 @@ def held(tables: Sequence[Location], run: str, state: Location, warn: Callable[[
 
 
 def _leave(tables: Sequence[Location], run: str, state: Location) -> None:
-    if run in ledger.waiting(state):
+    if run in ledger.runs_with_intents(state):
         _write(tables, run, state, waits=True)
         return
     for table in tables:
@@ -66,10 +66,16 @@ def _leave(tables: Sequence[Location], run: str, state: Location) -> None:
 
 
 def _write(tables: Sequence[Location], run: str, state: Location, **more: Any) -> None:
-    said = {"host": socket.gethostname(), "pid": os.getpid(), "process": processes.me(),
-            "at": datetime.now(UTC).isoformat(), "state": state.uri, **more}  # fmt: skip
+    said = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process": processes.own_name(),
+        "at": datetime.now(UTC).isoformat(),
+        "state": state.uri,
+        **more,
+    }
     for table in tables:
-        write_durably(_file(table, run), json.dumps(formats.marked(formats.LEASE, said)).encode())
+        write_durably(_file(table, run), json.dumps(formats.with_version(formats.LEASE, said)).encode())
 
 
 def _file(table: Location, run: str) -> Location:
@@ -79,7 +85,11 @@ def _file(table: Location, run: str) -> Location:
 def read(table: Location, run: str) -> dict[str, Any] | None:
     """What the run's lease says, None where there is none. Raises ConfigError for one of a newer format."""
     content = read_all(table.join(f"run-{run}"), NAME).get(NAME)
-    return formats.unmarked(formats.LEASE, json.loads(content), shown(_file(table, run))) if content else None
+    return (
+        formats.without_version(formats.LEASE, json.loads(content), display_name(_file(table, run)))
+        if content
+        else None
+    )
 
 
 def end(table: Location, run: str) -> None:
@@ -89,7 +99,7 @@ def end(table: Location, run: str) -> None:
     remove_empty(folder)
 
 
-def alive(table: Location, leases: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
+def alive_runs(table: Location, leases: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
     """Of runs with these leases on a table those that count as alive, and why.
 
     One that is left for whoever finishes the run is no sign of life, nor is one whose process is known to be gone. How
@@ -98,7 +108,7 @@ def alive(table: Location, leases: Mapping[str, Mapping[str, Any] | None]) -> di
     signs = {
         run: f"in progress on {said['host']}, process {said['pid']}"
         for run, said in leases.items()
-        if said and not said.get("waits") and not processes.gone(str(said.get("process", "")))
+        if said and not said.get("waits") and not processes.has_ended(str(said.get("process", "")))
     }
     if not signs:
         return signs

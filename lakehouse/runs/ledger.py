@@ -22,7 +22,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.runs import tables
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.target import Target
-from lakehouse.storage import Location, content, remove, shown, tree, write_durably
+from lakehouse.storage import Location, content, display_name, remove, tree, write_durably
 
 RUNS = pa.schema(
     [
@@ -75,7 +75,7 @@ def _intents(state: Location, identity: str, table: str) -> Location:
     return state.join("intents", hashlib.sha256(f"{table}\n{identity}".encode()).hexdigest()[:24])
 
 
-def declare(state: Location, intent: Intent) -> None:
+def save_intent(state: Location, intent: Intent) -> None:
     """Write the intent durably. Nothing may be committed before this returns."""
     said = {
         "run_id": intent.run_id,
@@ -86,7 +86,7 @@ def declare(state: Location, intent: Intent) -> None:
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
     }
     file = _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json")
-    write_durably(file, json.dumps(formats.marked(formats.INTENT, said)).encode())
+    write_durably(file, json.dumps(formats.with_version(formats.INTENT, said)).encode())
 
 
 def unfinished(
@@ -105,14 +105,14 @@ def unfinished(
     others = [path for path in paths if not path.startswith(f"{folder}/")]
     others = sorted(random.sample(others, min(len(others), OTHERS)))
     mine = [path for path in sorted(paths) if path.startswith(f"{folder}/")]
-    own, found = _parsed(intents, mine), _parsed(intents, others)
+    own, found = _parse(intents, mine), _parse(intents, others)
     for path, said in own.items():
-        formats.require(formats.INTENT, said, shown(intents.join(path)))
+        formats.require(formats.INTENT, said, display_name(intents.join(path)))
     of_job = [s for s in found.values() if _is_of(s, job, table, date) and not formats.is_newer(formats.INTENT, s)]
-    return [_declared(said) for said in own.values()], [_declared(said) for said in of_job]
+    return [_intent_file(said) for said in own.values()], [_intent_file(said) for said in of_job]
 
 
-def _parsed(intents: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _parse(intents: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By path what the intents say, of those that are still there."""
     return {path: json.loads(text) for path in paths if (text := content(intents.join(path)))}
 
@@ -128,21 +128,22 @@ def _dateless(table: Any, date: str | None) -> str:
     return str(table).replace(date, "{date}") if date else str(table)
 
 
-def _declared(parsed: Mapping[str, Any]) -> Intent:
+def _intent_file(parsed: Mapping[str, Any]) -> Intent:
     """An intent as it was declared."""
     targets = tuple(Target.from_json(t) for t in parsed["targets"])
-    record = {k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v
-              for k, v in parsed["record"].items()}  # fmt: skip
-    return Intent(**{**formats.known(Intent, parsed), "targets": targets, "record": record})
+    record = {
+        k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v for k, v in parsed["record"].items()
+    }
+    return Intent(**{**formats.known_fields(Intent, parsed), "targets": targets, "record": record})
 
 
-def waiting(state: Location) -> set[str]:
+def runs_with_intents(state: Location) -> set[str]:
     """The runs, of whatever job, whose intents are there."""
     names = (path.rsplit("/", 1)[-1] for path in tree(state.join("intents")))
     return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
 
 
-def close(state: Location, intent: Intent) -> None:
+def remove_intent(state: Location, intent: Intent) -> None:
     """Take the intent away: its run is recorded, or can never be finished."""
     remove(_intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json"))
 
@@ -161,18 +162,20 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
     """The job's recorded runs, newest first. Raises ConfigError where a newer program has recorded one of them."""
     place = state.join("runs")
     rows = [r for r in tables.rows(place, [*RUNS.names, formats.KEY]) if r["job"] == job and date in (None, r["date"])]
-    mine = [formats.unmarked(formats.RECORD, row, f"{shown(place)} (run {row['run_id']})") for row in rows]
+    mine = [
+        formats.without_version(formats.RECORD, row, f"{display_name(place)} (run {row['run_id']})") for row in rows
+    ]
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
     return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
 
 
 def record_of(state: Location, job: str, run: str | None = None) -> dict[str, Any]:
-    """The record of one of the job's runs, by default of the newest; see `chosen`."""
-    return chosen(runs(state, job), job, run)
+    """The record of one of the job's runs, by default of the newest; see `choose_record`."""
+    return choose_record(runs(state, job), job, run)
 
 
-def chosen(records: Sequence[dict[str, Any]], job: str, run: str | None = None) -> dict[str, Any]:
+def choose_record(records: Sequence[dict[str, Any]], job: str, run: str | None = None) -> dict[str, Any]:
     """The record of the run that is named by as much of its id as no other has, by default the first.
 
     Raises ConfigError where there is none, or more than one.
@@ -184,19 +187,19 @@ def chosen(records: Sequence[dict[str, Any]], job: str, run: str | None = None) 
     known = {str(row["run_id"]): row for row in records}
     found = [run] if run in known else [name for name in known if run and name.startswith(run)]
     if not found:
-        raise ConfigError(f"--run: {job} has no run {run!r} on record; its newest runs:{_listed(records)}")
+        raise ConfigError(f"--run: {job} has no run {run!r} on record; its newest runs:{_list(records)}")
     if len(found) > 1:
-        same = _listed([known[name] for name in found])
+        same = _list([known[name] for name in found])
         raise ConfigError(f"--run: {len(found)} runs of {job} begin with {run!r}:{same}")
     return known[found[0]]
 
 
-def _listed(records: Sequence[Mapping[str, Any]]) -> str:
+def _list(records: Sequence[Mapping[str, Any]]) -> str:
     """At most ten of the runs, a line each."""
     return "".join(f"\n  {row['run_id']}  {row['date'] or ''} {row['status']}" for row in records[:10])
 
 
-def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
+def superseded_runs(records: Sequence[Mapping[str, Any]]) -> set[str]:
     """Those of these runs after which another one of the same job and slice was published.
 
     By generation, since clocks of two machines differ; a time tells only whether a run is from before the table was
@@ -205,10 +208,10 @@ def superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
     of: dict[str, list[Mapping[str, Any]]] = {}
     for row in records:
         of.setdefault(row["identity"], []).append(row)
-    return {run for rows in of.values() for run in _superseded(rows)}
+    return {run for rows in of.values() for run in _is_superseded(rows)}
 
 
-def _superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
+def _is_superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
     published = [row for row in records if row["status"] == "published"]
     begun = sorted(row["finished_at"] for row in published if row["generation"] == 1)
     before = {row["run_id"] for row in records if len(begun) > 1 and row["finished_at"] < begun[-1]}

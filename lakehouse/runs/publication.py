@@ -16,7 +16,7 @@ from lakehouse.planning.prepare import Prepared, comments
 from lakehouse.runs import evidence, lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.results import Result, from_record
-from lakehouse.sinks.target import COPIED, Gone, Overtaken, Target, Unseen, place
+from lakehouse.sinks.target import COPIED, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
 from lakehouse.storage import Location, locate, remove
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 
-def intend(
+def make_intent(
     plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float]
 ) -> Intent:
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
@@ -41,22 +41,34 @@ def intend(
             scored = standing.target.with_schema(tables.scored)
             targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
     for target in targets:
-        if tables.lacks[target.uri] != ():
+        if tables.missing_columns[target.uri] != ():
             sinks.of(target.type).ensure(target, told)
     status = "blocked" if verdict.problems else "published"
     record = {
-        "run_id": plan.run_id, "job": plan.job.job, "date": plan.job.date, "identity": plan.sink.identity,
-        "status": status, "started_at": plan.started_at, "generation": plan.sink.generation,
-        "rows_read": tally.read, "rows_scored": tally.scored, "rows_quarantined": tally.quarantined,
+        "run_id": plan.run_id,
+        "job": plan.job.job,
+        "date": plan.job.date,
+        "identity": plan.sink.identity,
+        "status": status,
+        "started_at": plan.started_at,
+        "generation": plan.sink.generation,
+        "rows_read": tally.read,
+        "rows_scored": tally.scored,
+        "rows_quarantined": tally.quarantined,
         "rows_per_second": round(tally.read / max(seconds["score"], 1e-3), 1),
-        "model_name": plan.model.name, "model_version": plan.model.version, "model_digest": plan.model.digest,
-        "input_table": plan.pinned.name, "input_version": plan.pinned.version,
-        "input_query": plan.pinned.said().get("query_id"),
-        "fingerprint": plan.sink.fingerprint, "carrier": plan.carrier, "engine": request.engine,
+        "model_name": plan.model.name,
+        "model_version": plan.model.version,
+        "model_digest": plan.model.digest,
+        "input_table": plan.pinned.name,
+        "input_version": plan.pinned.version,
+        "input_query": plan.pinned.describe().get("query_id"),
+        "fingerprint": plan.sink.fingerprint,
+        "carrier": plan.carrier,
+        "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
-        "message": "; ".join(problem.said for problem in verdict.problems) or None,
-    }  # fmt: skip
+        "message": "; ".join(problem.message for problem in verdict.problems) or None,
+    }
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 
 
@@ -87,13 +99,13 @@ def carry_out(intent: Intent, state: Location, request: Request) -> Result:
     def stands() -> Result | None:
         return from_record({**intent.record, "sinks": done}) if len(done) == len(intent.targets) else None
 
-    with standing(request, stands), ExitStack() as stack:
+    with warn_after_commit(request, stands), ExitStack() as stack:
         spark = _spark(intent, request, stack)
         _commit(intent, state, spark, done, request)
     seconds = {**intent.record["seconds"], "publish": round(time.perf_counter() - started, 3)}
     record = {**intent.record, "finished_at": ledger.now(), "sinks": done, "seconds": seconds}
     result = from_record(record)
-    with standing(request, lambda: result):
+    with warn_after_commit(request, lambda: result):
         _finish(intent, state, record, request)
     return result
 
@@ -106,20 +118,20 @@ def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request:
         # The tables are the truth; the intent stays, so that the next run writes the record.
         request.warn(f"the run is {record['status']}, but could not be recorded: {error}")
         return
-    optional(request, "its report could not be written", lambda: evidence.finish(state, record))
-    optional(request, "its intent could not be taken away", lambda: _close(intent, state))
-    optional(request, "its staged files could not be removed", lambda: _tidy(intent))
+    warn_on_failure(request, "its report could not be written", lambda: evidence.finish(state, record))
+    warn_on_failure(request, "its intent could not be taken away", lambda: _close(intent, state))
+    warn_on_failure(request, "its staged files could not be removed", lambda: _tidy(intent))
 
 
 def _close(intent: Intent, state: Location) -> None:
     """Take the intent away, and with it the leases that a run which left it behind has left, too."""
-    ledger.close(state, intent)
+    ledger.remove_intent(state, intent)
     for root in {target.root for target in intent.targets}:
         lease.end(root, intent.run_id)
 
 
 @contextmanager
-def standing(request: Request, stands: Callable[[], Result | None]) -> Iterator[None]:
+def warn_after_commit(request: Request, stands: Callable[[], Result | None]) -> Iterator[None]:
     """Once the run stands, whatever else goes wrong in the block is only worth a warning; a stop carries its result."""
     try:
         yield
@@ -142,7 +154,7 @@ def _tidy(intent: Intent) -> None:
             remove(target.root.join(file.path))
 
 
-def optional(request: Request, what: str, act: Callable[[], object]) -> None:
+def warn_on_failure(request: Request, what: str, act: Callable[[], object]) -> None:
     """Do something that only follows from a run; whatever goes wrong there is only worth a warning."""
     try:
         act()
@@ -182,11 +194,11 @@ def _commit(
         for target, seen in zip(intent.targets, checked, strict=True):
             try:
                 version = sinks.of(target.type).publish(target, intent.run_id, seen, spark)
-            except Unseen as error:
+            except CommitNotVerified as error:
                 request.warn(f"the commit is made, but could not be read back: {error}")
                 version = error.version
-            done.append(_made(target, version))
-    except (Blocked, Gone, Overtaken) as error:
+            done.append(_commit_entry(target, version))
+    except (Blocked, StagedFilesMissing, Overtaken) as error:
         _give_up(intent, state, done, error, request)
         raise
     except (Unavailable, OSError) as error:
@@ -198,9 +210,9 @@ def _commit(
         raise type(stop)(f"{said}; the next run of this job finishes run {intent.run_id}") from stop
 
 
-def _made(target: Target, version: int | None) -> dict[str, Any]:
+def _commit_entry(target: Target, version: int | None) -> dict[str, Any]:
     sink = sinks.of(target.type)
-    return {"type": target.type, "table": sink.shown(target.uri), "version": version, "kind": target.kind}
+    return {"type": target.type, "table": sink.display_name(target.uri), "version": version, "kind": target.kind}
 
 
 def _give_up(
@@ -212,10 +224,15 @@ def _give_up(
     """
 
     def close() -> None:
-        made = done or [_made(t, None) for t in intent.targets if sinks.of(t.type).published(t, intent.run_id)]
+        made = done or [_commit_entry(t, None) for t in intent.targets if sinks.of(t.type).published(t, intent.run_id)]
         if made:
-            record = {**intent.record, "status": error.status, "finished_at": ledger.now(), "sinks": made,
-                      "message": str(error)}  # fmt: skip
+            record = {
+                **intent.record,
+                "status": error.status,
+                "finished_at": ledger.now(),
+                "sinks": made,
+                "message": str(error),
+            }
             ledger.record(state, record)
         _close(intent, state)
 
@@ -231,18 +248,18 @@ def finish_earlier(job: Job, state: Location, request: Request) -> Result | None
     Those of other slices only where their runs are no longer at it, and without standing in this one's way.
     """
     result = None
-    mine, others = ledger.unfinished(state, job.job, identity_of(job), place(job.sinks[0]), job.date)
+    mine, others = ledger.unfinished(state, job.job, identity_of(job), uri_of(job.sinks[0]), job.date)
     for intent in mine:
         try:
             done = carry_out(intent, state, request)
-        except (Blocked, Gone, Overtaken) as error:
+        except (Blocked, StagedFilesMissing, Overtaken) as error:
             request.warn(f"run {intent.run_id} can't be finished any more: {error}")
             continue
         request.say("resumed", {"run_id": intent.run_id, "status": done.status})
         result = done if done.status == "published" else result
     for intent in others:
         try:
-            if not _at_it(intent):
+            if not _being_committed(intent):
                 done = carry_out(intent, state, request)
                 request.say("resumed", {"run_id": intent.run_id, "status": done.status})
         except Exception as error:
@@ -250,7 +267,7 @@ def finish_earlier(job: Job, state: Location, request: Request) -> Result | None
     return result
 
 
-def _at_it(intent: Intent) -> bool:
+def _being_committed(intent: Intent) -> bool:
     """Whether the intent's own run still works on it."""
     run = intent.run_id
-    return any(lease.alive(target.root, {run: lease.read(target.root, run)}) for target in intent.targets)
+    return any(lease.alive_runs(target.root, {run: lease.read(target.root, run)}) for target in intent.targets)

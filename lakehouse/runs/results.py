@@ -41,9 +41,14 @@ class Result:
         """The result as notebooks show it."""
         model = f"{self.model['name']} v{self.model['version']}" if self.model else ""
         counted = f"read {self.rows_read:,} = scored {self.rows_scored:,} + quarantined {self.rows_quarantined:,}"
-        facts = {"job": " ".join(filter(None, (self.job, self.date))), "run": self.run_id, "rows": counted,
-                 "model": model, "tables": ", ".join(f"{s['table']} v{s['version']}" for s in self.sinks),
-                 "message": self.message or ""}  # fmt: skip
+        facts = {
+            "job": " ".join(filter(None, (self.job, self.date))),
+            "run": self.run_id,
+            "rows": counted,
+            "model": model,
+            "tables": ", ".join(f"{s['table']} v{s['version']}" for s in self.sinks),
+            "message": self.message or "",
+        }
         rows = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items() if text)
         return f"<b>{escape(self.status.upper())}</b><table>{rows}</table>"
 
@@ -51,17 +56,21 @@ class Result:
 def result_of(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:
     """The result of a run that ends with its plan: unchanged, or a dry run."""
     tables = [
-        {"type": s.target.type, "table": sinks.of(s.target.type).shown(s.target.uri), "version": s.state.version,
-         "kind": "sink"}
+        {
+            "type": s.target.type,
+            "table": sinks.of(s.target.type).display_name(s.target.uri),
+            "version": s.state.version,
+            "kind": "sink",
+        }
         for s in plan.sinks
-    ]  # fmt: skip
+    ]
     return Result(
         status=ended,
         run_id=plan.run_id,
         job=plan.job.job,
         date=plan.job.date,
         model={"name": plan.model.name, "version": plan.model.version, "digest": plan.model.digest},
-        input=plan.pinned.said(),
+        input=plan.pinned.describe(),
         sinks=tuple(tables),
         seconds=seconds,
         carrier=plan.carrier,
@@ -80,7 +89,9 @@ def from_record(record: Mapping[str, Any]) -> Result:
         rows_scored=record["rows_scored"],
         rows_quarantined=record["rows_quarantined"],
         model={
-            "name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"],
+            "name": record["model_name"],
+            "version": record["model_version"],
+            "digest": record["model_digest"],
         },
         input={"table": record["input_table"], "version": record["input_version"]}
         | ({"query_id": record["input_query"]} if record.get("input_query") else {}),
@@ -90,17 +101,17 @@ def from_record(record: Mapping[str, Any]) -> Result:
         carrier=record["carrier"],
         engine=record["engine"],
         message=record["message"],
-    )  # fmt: skip
+    )
 
 
 def blocked_message(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict) -> str:
     """What stands against publishing, some of the rows that were set aside, and what would allow more."""
-    lines = [problem.said for problem in verdict.problems]
+    lines = [problem.message for problem in verdict.problems]
     if tally.quarantined_files:
         path = tally.quarantined_files[0]["path"]
         for row in files.head(staging.quarantine_root, path, [*plan.job.keys, REASONS], 3):
             lines.append("    " + ", ".join(f"{k}={row[k]}" for k in plan.job.keys) + f": {in_words(row[REASONS])}")
-    if required := [column for (rule, column) in tally.reasons if rule == "required" and verdict.spent.over]:
+    if required := [column for (rule, column) in tally.reasons if rule == "required" and verdict.budget.is_over]:
         lines.append(
             f"The model's signature requires {', '.join(sorted(required))}, where the table has nulls: fill them in "
             "there, or log the model with a signature that has them optional"
@@ -108,7 +119,7 @@ def blocked_message(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict
     there = any(sink.existing is not None for sink in plan.sinks)
     lines.append(f"Nothing was published{'; the last good scores stay' if there else ''}.")
     if tally.quarantined_files:
-        lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).shown(plan.quarantine.uri)}."
+        lines[-1] += f" The rows are in {sinks.of(plan.quarantine.type).display_name(plan.quarantine.uri)}."
     if remedies := dict.fromkeys(problem.remedy for problem in verdict.problems if problem.remedy):
         lines[-1] += f" To allow more: {'; '.join(remedies)}"
     return "\n".join(lines)

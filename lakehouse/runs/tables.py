@@ -42,7 +42,7 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind:
                     file.close()
                 finally:
                     file.abandon()
-            adds = delta.added(file.done)
+            adds = delta.adds_of(file.done)
             delta.commit(snapshot, adds, replace=None, partition={}, blind=True, transactions={once: 1}, metadata={})
             return
         except delta.Conflict:

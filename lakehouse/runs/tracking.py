@@ -19,8 +19,10 @@ def track(job: Job, plan: Plan, result: Result, state: Location) -> None:
     assert job.tracking is not None  # whoever calls has looked
     page = evidence.page_of(state, plan.run_id)
     figures = {
-        "rows_read": result.rows_read, "rows_scored": result.rows_scored, "rows_quarantined": result.rows_quarantined,
+        "rows_read": result.rows_read,
+        "rows_scored": result.rows_scored,
+        "rows_quarantined": result.rows_quarantined,
         **{f"seconds_{stage}": value for stage, value in (result.seconds or {}).items()},
-    }  # fmt: skip
+    }
     tags = {"lakehouse.run_id": plan.run_id, "lakehouse.date": str(job.date), "lakehouse.status": result.status}
     models.log_run(job, plan.model.resolved, job.tracking.experiment, figures, tags, page)

@@ -112,9 +112,14 @@ class Files:
             observe(columns[constant], pa.array([] if value is None else [value], columns[constant].type))
         given = [f.with_type(_repeated_type(f.type)) if f.name in self.constants else f for f in self.schema]
         writer = pq.ParquetWriter(
-            sink, pa.schema(given), compression="snappy", use_dictionary=safe, write_statistics=safe,
-            store_schema=False, version="2.6",
-        )  # fmt: skip
+            sink,
+            pa.schema(given),
+            compression="snappy",
+            use_dictionary=safe,
+            write_statistics=safe,
+            store_schema=False,
+            version="2.6",
+        )
         return _Output(f"{self.folder}/{name}", sink, writer, columns)
 
     def _finish(self) -> None:
@@ -128,9 +133,15 @@ class Files:
         for name in (name for name, value in self.constants.items() if value is None):
             output.columns[name].nulls = output.rows
         self.done.append(
-            {"task": self.task, "kind": self.kind, "path": output.path, "rows": output.rows, "bytes": size,
-             "detail": statistics(output.rows, output.columns)}
-        )  # fmt: skip
+            {
+                "task": self.task,
+                "kind": self.kind,
+                "path": output.path,
+                "rows": output.rows,
+                "bytes": size,
+                "detail": statistics(output.rows, output.columns),
+            }
+        )
 
 
 def _repeated_type(kind: pa.DataType) -> pa.DataType:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.models.conversions import can_lose, converted, is_list
+from lakehouse.models.conversions import can_lose, convert, is_list
 from lakehouse.schemas import Feature
 from lakehouse.scoring.reasons import Broken, Numbers
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lakehouse.scoring.score import Scoring
 
 
-def unfit(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
+def unfit_rows(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
     """Rows that can't be given to the model: a null key, or a value that the feature's type can't hold.
 
     Such is a null in a required integer, boolean or list, and what would change on its way to the feature's type. With
@@ -27,11 +27,11 @@ def unfit(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
     at = _positions(batch)
     broken = [Broken("key_not_null", name, _null_rows(batch.column(at[name]))) for name in scoring.keys]
     for feature in scoring.features:
-        broken += _unfit(batch.column(at[feature.column]), feature, scoring.nulls == "quarantine")
+        broken += _unfit_in(batch.column(at[feature.column]), feature, scoring.nulls == "quarantine")
     return [b for b in broken if len(b.rows)]
 
 
-def _unfit(column: pa.Array, feature: Feature, strict: bool) -> Iterator[Broken]:
+def _unfit_in(column: pa.Array, feature: Feature, strict: bool) -> Iterator[Broken]:
     """Rows that one feature can't hold; `strict`: nulls, NaN and infinities of a required one are such."""
     kind, item = feature.type, _item(feature.type)
     holds_null = not (pa.types.is_integer(item) or pa.types.is_boolean(item))
@@ -96,9 +96,9 @@ def _positions(batch: pa.RecordBatch) -> dict[str, int]:
 def _as_feature(column: pa.Array, feature: Feature) -> tuple[pa.Array, Any | None]:
     """A column in the feature's type, by way of what the job has it cast to, and a mask of the values that are lost."""
     if feature.cast is None:
-        return converted(column, feature.type)
-    made, lost = converted(column, feature.cast)
-    made, more = converted(made, feature.type)
+        return convert(column, feature.type)
+    made, lost = convert(column, feature.cast)
+    made, more = convert(made, feature.type)
     return made, more if lost is None else lost if more is None else lost | more
 
 

@@ -56,7 +56,7 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
             f"predictions.{output.name}: the model answered {rows} rows with {len(values)} values, so that it isn't "
             "known which is whose"
         )
-    array, unfit = _fitted(values, output)
+    array, unfit = _fit_type(values, output)
     broken += unfit
     if output.threshold is None:
         return array
@@ -179,7 +179,7 @@ def _width_of(matrix: Any) -> int:
     return width
 
 
-def _fitted(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
+def _fit_type(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
     """The values in the output's type, null where one doesn't fit, and the rows of those."""
     wanted = output.type
     if output.threshold is not None:
@@ -283,7 +283,7 @@ def _kind(given: pa.DataType) -> str:
     return next((name for name, kinds in tests.items() if any(test(given) for test in kinds)), str(given))
 
 
-def settle(declared: pa.DataType | None, seen: pa.Array) -> tuple[pa.DataType, bool]:
+def settle_type(declared: pa.DataType | None, seen: pa.Array) -> tuple[pa.DataType, bool]:
     """The type for an output: the declared one where it holds what the model answered to a sample, else the sample's.
 
     The second value says whether the sample contradicts what was declared. A type of null means that nothing is known.

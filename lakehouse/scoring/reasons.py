@@ -24,7 +24,7 @@ class Broken:
     observed: pa.Array | None = None
 
 
-def renumbered(broken: Sequence[Broken], rows: Numbers | None) -> list[Broken]:
+def renumber(broken: Sequence[Broken], rows: Numbers | None) -> list[Broken]:
     """The same for the batch that this one was taken from, whose row `rows[i]` is row i here; None: it is that one."""
     return list(broken) if rows is None else [replace(b, rows=rows[b.rows]) for b in broken]
 

@@ -21,10 +21,10 @@ from lakehouse.checks.rules import Compiled, RowCount, RowRule
 from lakehouse.checks.rules.outcomes import EXAMPLES
 from lakehouse.conditions import Comparison, mask
 from lakehouse.schemas import REASONS, WARNINGS, Feature
-from lakehouse.scoring.inputs import model_input, unfit
+from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
-from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumbered, warnings
+from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
 
 Predict = Callable[[Any], Any]
 
@@ -66,7 +66,7 @@ class Scoring:
 
 
 @dataclass
-class Checked:
+class SuiteCounts:
     """What one worker counted of one suite: each row rule, and what the table rules are made of."""
 
     rows: list[RowCount]
@@ -87,12 +87,12 @@ class Counters:
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     isolation_calls: int = 0
     hopeless: bool = False
-    features: Checked | None = None
-    scores: Checked | None = None
+    features: SuiteCounts | None = None
+    scores: SuiteCounts | None = None
     profiles: dict[str, Sketches] = field(default_factory=dict)
 
 
-def begin(scoring: Scoring, schema: pa.Schema | None = None) -> Counters:
+def start_counters(scoring: Scoring, schema: pa.Schema | None = None) -> Counters:
     """Counters for a worker that scores so; with the schema of its input, features and predictions are profiled."""
     features, scores = (_checks(suite) for suite in (scoring.on_features, scoring.on_scores))
     profiles = {}
@@ -103,10 +103,10 @@ def begin(scoring: Scoring, schema: pa.Schema | None = None) -> Counters:
     return Counters(features=features, scores=scores, profiles=profiles)
 
 
-def _checks(suite: Compiled) -> Checked | None:
+def _checks(suite: Compiled) -> SuiteCounts | None:
     if not suite.rows and not suite.tables:
         return None
-    return Checked([RowCount() for _ in suite.rows], rules.start(suite.tables))
+    return SuiteCounts([RowCount() for _ in suite.rows], rules.start(suite.tables))
 
 
 def score_batch(
@@ -119,24 +119,24 @@ def score_batch(
     of `batch` is in exactly one of the two. Raises ModelRefused when the model answers with another number of rows than
     it was given.
     """
-    broken, warned = _held_against(batch, scoring.on_features.rows, counters.features)
-    broken = [*unfit(batch, scoring), *broken]
+    broken, warned = _check_constraints(batch, scoring.on_features.rows, counters.features)
+    broken = [*unfit_rows(batch, scoring), *broken]
     rows, fit = _without(batch, None, broken)
     room = None
     if scoring.allowed is not None:
         room = scoring.allowed - counters.quarantined - (batch.num_rows - fit.num_rows)
     predictions, failures = _predict(fit, scoring, predict, counters, room)
     if failures:
-        broken += renumbered(failures, rows)
+        broken += renumber(failures, rows)
         rows, fit = _without(fit, rows, failures)
     kept = [fit.column(name) for name in (*scoring.keys, *scoring.keep)]
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
     scored = pa.RecordBatch.from_arrays([*kept, *predictions], names=names)
-    failing, doubtful = _held_against(scored, scoring.on_scores.rows, counters.scores)
-    failing += _breaking(scored, scoring.constraints)
-    warned += renumbered(doubtful, rows)
+    failing, doubtful = _check_constraints(scored, scoring.on_scores.rows, counters.scores)
+    failing += _broken_by(scored, scoring.constraints)
+    warned += renumber(doubtful, rows)
     if failing:
-        broken += renumbered(failing, rows)
+        broken += renumber(failing, rows)
         rows, scored = _without(scored, rows, failing)
     _observe(batch, scored, counters)
     if warned:
@@ -160,8 +160,8 @@ def _without(
     return (np.flatnonzero(good) if rows is None else rows[good]), batch.filter(pa.array(good))
 
 
-def _held_against(
-    batch: pa.RecordBatch, suite: Sequence[RowRule], checked: Checked | None
+def _check_constraints(
+    batch: pa.RecordBatch, suite: Sequence[RowRule], checked: SuiteCounts | None
 ) -> tuple[list[Broken], list[Broken]]:
     """The rows that break critical rules, and those that break rules which warn; counts what every rule found."""
     found: dict[str, list[Broken]] = {"critical": [], "warning": [], "info": []}
@@ -187,7 +187,7 @@ def _observe(batch: pa.RecordBatch, scored: pa.RecordBatch, counters: Counters) 
         profile.observe(sketches, seen)
 
 
-def _breaking(scored: pa.RecordBatch, constraints: tuple[Constraint, ...]) -> list[Broken]:
+def _broken_by(scored: pa.RecordBatch, constraints: tuple[Constraint, ...]) -> list[Broken]:
     """The scored rows that break a constraint of the target, with the values that do."""
     found = []
     for constraint in constraints:
@@ -207,8 +207,8 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
 
     None when every row is unfit for it by itself.
     """
-    broken, _ = _held_against(batch, scoring.on_features.rows, begin(scoring).features)
-    _, fit = _without(batch, None, [*unfit(batch, scoring), *broken])
+    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
+    _, fit = _without(batch, None, [*unfit_rows(batch, scoring), *broken])
     if fit.num_rows == 0:
         return None
 
@@ -263,7 +263,7 @@ def _predict(
             counters.isolation_calls += 1
             return ask(start, stop)
 
-        arrays, failures = _joined(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
+        arrays, failures = _join(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
     if failures:
         good = np.ones(batch.num_rows, dtype=bool)
         good[numbers_of(failures)] = False
@@ -272,7 +272,7 @@ def _predict(
     return arrays, failures
 
 
-def _joined(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> tuple[list[pa.Array], list[Broken]]:
+def _join(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> tuple[list[pa.Array], list[Broken]]:
     """Answers to the parts of a batch as one: an array an output, null where there is no value, and why not."""
     columns: list[list[pa.Array]] = [[] for _ in outputs]
     failures: list[Broken] = []
@@ -282,7 +282,7 @@ def _joined(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) ->
         if answer is NOT_TRIED or isinstance(answer, Exception):
             arrays = [pa.nulls(stop - start, output.type) for output in outputs]
             if isinstance(answer, Exception):
-                raised[start] = _said(answer)
+                raised[start] = _last_words(answer)
             else:
                 untried += range(start, stop)
         else:
@@ -297,7 +297,7 @@ def _joined(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) ->
     return [pa.concat_arrays(column) for column in columns], failures
 
 
-def _said(error: Exception) -> str:
+def _last_words(error: Exception) -> str:
     """An exception as a line beside a row: of a long one the end as well, where the cause is."""
     text = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
     return text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-(_SAID - _SAID // 3 - 3) :]}"
@@ -317,7 +317,7 @@ def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring) -> Any:
         return RuntimeError(f"the model ends the process: SystemExit({stop.code!r})").with_traceback(stop.__traceback__)
 
 
-def told(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """An exception of a model in a few lines: what it says, what caused it, and where in the model it came from."""
     lines: list[str] = []
     cause: BaseException | None = error

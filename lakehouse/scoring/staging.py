@@ -21,7 +21,7 @@ from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform  # fmt: skip
 from lakehouse.scoring.files import Files
-from lakehouse.scoring.score import Checked, Predict, Scoring, begin, score_batch
+from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_batch, start_counters
 from lakehouse.storage import Location
 
 JOINED_BYTES = 8 << 20
@@ -93,11 +93,11 @@ def stage(
     rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
     exception, so that no engine tries it again; what may pass is raised.
     """
-    counters = begin(staging.scoring, staging.input_schema)
+    counters = start_counters(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
     scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, staging.lineage)
     quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
-    keys = uniqueness.watched(staging, task, folder)
+    keys = uniqueness.watch_keys(staging, task, folder)
     started = time.perf_counter()
     try:
         for batch in batches:
@@ -115,7 +115,7 @@ def stage(
     except Unavailable:
         raise
     except LakehouseError as error:
-        return [failed(task, error)]
+        return [failure_row(task, error)]
     finally:
         scored.abandon()
         quarantined.abandon()
@@ -127,9 +127,7 @@ def stage(
         "isolation_calls": counters.isolation_calls,
         "hopeless": counters.hopeless,
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
-        "checks": {
-            suite: _dumped(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c
-        },
+        "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
         "keys": keys and keys.close(),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -144,7 +142,7 @@ def stage(
     return [*scored.done, *quarantined.done, counts]
 
 
-def _dumped(checked: Checked) -> dict[str, Any]:
+def _dump(checked: SuiteCounts) -> dict[str, Any]:
     return {"rows": [count.to_dict() for count in checked.rows], "tables": rules.dump(checked.tables)}
 
 
@@ -166,7 +164,7 @@ def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Pre
             told[0] = now
             tell(staging.progress, worker, done[0], read[0])
 
-    manifest = stage(task, joined(batches(), staging.batch_rows), staging, predict, on_batch)
+    manifest = stage(task, join_batches(batches(), staging.batch_rows), staging, predict, on_batch)
     for row in manifest:
         if row["kind"] == FAILED:
             tell_failed(staging.progress, row)
@@ -174,7 +172,7 @@ def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Pre
     return manifest
 
 
-def joined(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+def join_batches(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
     """The rows of batches of one schema in their order, in batches of at most `most` rows where they were smaller.
 
     A call of the model costs about the same for ten rows as for a thousand. What is joined stays below JOINED_BYTES,
@@ -215,7 +213,7 @@ def stage_frame(
     return stage_units(task, [Partition()], staging, predict)
 
 
-def failed(task: int, error: LakehouseError) -> dict[str, Any]:
+def failure_row(task: int, error: LakehouseError) -> dict[str, Any]:
     """A manifest row that tells the driver of an error that trying again would not mend."""
     detail = json.dumps({"kind": type(error).__name__, "message": str(error)})
     return {"task": task, "kind": FAILED, "path": None, "rows": 0, "bytes": 0, "detail": detail}

@@ -56,8 +56,14 @@ def filterable(schema: pa.Schema) -> list[str]:
 
 def _orders(kind: pa.DataType) -> bool:
     """Whether the log's statistics carry bounds for this type: those of Delta's that have an order, less binary."""
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_string,
-             pa.types.is_date32)  # fmt: skip
+    tests = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_decimal,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_date32,
+    )
     return kind in _TIMES or any(test(kind) for test in tests)
 
 
@@ -83,8 +89,8 @@ def _exact(bound: pa.Scalar) -> Any:
 
 def statistics(rows: int, columns: Mapping[str, Column]) -> str:
     """Delta's statistics of a file as strict JSON: exact counts, and bounds that hold every value."""
-    least = {name: text for name, c in columns.items() if (text := _written(c, c.least, up=False)) is not None}
-    greatest = {name: text for name, c in columns.items() if (text := _written(c, c.greatest, up=True)) is not None}
+    least = {name: text for name, c in columns.items() if (text := _text_of(c, c.least, up=False)) is not None}
+    greatest = {name: text for name, c in columns.items() if (text := _text_of(c, c.greatest, up=True)) is not None}
     nulls = {name: str(c.nulls) for name, c in columns.items()}
     parts = {"minValues": least, "maxValues": greatest, "nullCount": nulls}
     return _object({"numRecords": str(rows), **{name: _object(members) for name, members in parts.items()}})
@@ -95,7 +101,7 @@ def _object(members: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"{_json(name)}: {text}" for name, text in members.items()) + "}"
 
 
-def _written(column: Column, bound: Any, up: bool) -> str | None:
+def _text_of(column: Column, bound: Any, up: bool) -> str | None:
     """A bound as JSON, raised (`up`) or lowered where it can't be written exactly; None where it can't be at all."""
     if not column.bounded or bound is None:
         return None

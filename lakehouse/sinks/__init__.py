@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lakehouse import config
     from lakehouse.connectors.digest import Digest
-    from lakehouse.sinks.target import Asked, Room, Standing, Target
+    from lakehouse.sinks.target import InspectedTarget, QuarantineFit, SliceRequest, Target
     from lakehouse.storage import Location
 
 
@@ -51,7 +51,7 @@ class Sink(Protocol):
     QUARANTINE_SUFFIX: str
     """What is appended to the name of a scored table for that of its quarantine."""
 
-    def qualified(self, table: Any) -> Any:
+    def qualify(self, table: Any) -> Any:
         """The sink with its table named in full, where a shorter name depends on who asks; else as it is."""
 
     def uri_of(self, table: Any) -> str:
@@ -63,20 +63,22 @@ class Sink(Protocol):
     def exists(self, uri: str) -> bool:
         """Whether the table is there."""
 
-    def name_in(self, shown: str) -> str:
-        """The last part of a table's name, as `shown` gave it."""
+    def name_in(self, display_name: str) -> str:
+        """The last part of a table's name, as `display_name` gave it."""
 
-    def stand(self, target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+    def inspect_table(
+        self, target: Target, types: Mapping[str, pa.DataType] | None, asked: SliceRequest
+    ) -> InspectedTarget:
         """The target with its slice and generation, and how its table stands to it.
 
         `types` are those that another table of the job has for the slice's columns, None where none is known.
         Raises Blocked where a person's change, another job's rows or an earlier append stand against the run.
         """
 
-    def lacks(self, standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+    def missing_columns(self, standing: InspectedTarget, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
         """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
 
-    def room(self, target: Target, wanted: pa.Schema) -> Room:
+    def fit_quarantine(self, target: Target, wanted: pa.Schema) -> QuarantineFit:
         """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
 
     def has_quarantine(self, uri: str) -> bool | None:
@@ -94,7 +96,7 @@ class Sink(Protocol):
     def published(self, target: Target, run: str) -> bool:
         """Whether this run's commit is made."""
 
-    def shown(self, uri: str) -> str:
+    def display_name(self, uri: str) -> str:
         """The table as people write it."""
 
     def generation(self, uri: str, identity: str) -> tuple[int, int | None]:
@@ -117,8 +119,8 @@ class Sink(Protocol):
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         """The names of columns and a few rows, for people, of what `run` published; the slice's own otherwise.
 
-        `table` is the table as `shown` gives it, `values` the slice as text, `chosen` picks among the table's columns.
-        Without rows the names may be lacking too.
+        `table` is the table as `display_name` gives it, `values` the slice as text, `chosen` picks among the table's
+        columns. Without rows the names may be lacking too.
         """
 
     def set_aside(self, section: Any, job: str) -> pa.Table | None:

@@ -15,11 +15,13 @@ from lakehouse.errors import ConfigError
 
 def slice_types(values: Mapping[str, Any], existing: pa.Schema | None) -> dict[str, pa.DataType]:
     """The types of the slice columns: the table's own, else by the values (an ISO date is a date)."""
-    return {name: existing.field(name).type if existing is not None and name in existing.names else _type_of(value)
-            for name, value in values.items()}  # fmt: skip
+    return {
+        name: existing.field(name).type if existing is not None and name in existing.names else _slice_type(value)
+        for name, value in values.items()
+    }
 
 
-def _type_of(value: Any) -> pa.DataType:
+def _slice_type(value: Any) -> pa.DataType:
     if isinstance(value, bool):
         return pa.bool_()
     if isinstance(value, int):

@@ -25,11 +25,11 @@ DIRECT = "direct"
 COPIED = "copied"
 
 
-class Gone(Unavailable):
+class StagedFilesMissing(Unavailable):
     """Staged files of a run are not there."""
 
 
-class Unfit(ConfigError):
+class UnfitForQuarantine(ConfigError):
     """A table that can't take a run's quarantined rows."""
 
 
@@ -37,7 +37,7 @@ class Overtaken(Unavailable):
     """Another run published the same slice meanwhile, or the table got other rules."""
 
 
-class Unseen(Unavailable):
+class CommitNotVerified(Unavailable):
     """A commit is made, as the given version, but the storage can't be reached to read it back."""
 
     def __init__(self, message: str, version: int) -> None:
@@ -84,8 +84,8 @@ class Target:
     @staticmethod
     def from_json(parsed: Mapping[str, Any]) -> Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on")}
-        files = tuple(delta.Add(**formats.known(delta.Add, f)) for f in parsed["files"])
-        return Target(**{**formats.known(Target, parsed), **tuples, "files": files})
+        files = tuple(delta.Add(**formats.known_fields(delta.Add, f)) for f in parsed["files"])
+        return Target(**{**formats.known_fields(Target, parsed), **tuples, "files": files})
 
     @property
     def root(self) -> Location:
@@ -101,9 +101,9 @@ class Target:
 
     def with_files(self, files: Iterable[Mapping[str, Any]], rows: int, metadata: Mapping[str, Any]) -> Target:
         """The target with the files that a manifest lists, their rows, and what the commit says of the run."""
-        return replace(self, files=delta.added(files), rows=rows, metadata=metadata)
+        return replace(self, files=delta.adds_of(files), rows=rows, metadata=metadata)
 
-    def said(self, run: str) -> dict[str, Any]:
+    def commit_metadata(self, run: str) -> dict[str, Any]:
         """What the run's commit says of itself, as `version_of` finds it again."""
         return {"lakehouse_run": run, **self.metadata}
 
@@ -124,22 +124,23 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SliceRequest:
     """What a run is asked to do: to fill a slice, on an engine, anew though nothing has changed (`rescore`).
 
-    `replays` is the record of the run whose quarantined rows are the input, where that is asked for. `alike` gives the
-    other fingerprints under which the very same content may have been published, from an input of this version.
+    `replays` is the record of the run whose quarantined rows are the input, where that is asked for.
+    `same_fingerprints` gives the other fingerprints under which the very same content may have been published, from an
+    input of this version.
     """
 
     slice: Mapping[str, Any]
     engine: str
     rescore: bool = False
     replays: Mapping[str, Any] | None = None
-    alike: Callable[[int], Sequence[str]] = lambda version: ()
+    same_fingerprints: Callable[[int], Sequence[str]] = lambda version: ()
 
 
 @dataclass(frozen=True)
-class State:
+class SliceState:
     """What a target holds for a slice: the last generation, and whether it is this fingerprint's."""
 
     generation: int
@@ -148,15 +149,15 @@ class State:
 
 
 @dataclass(frozen=True)
-class Room:
+class QuarantineFit:
     """How a quarantine table takes rows: their schema in its types, and the columns that it lacks; None: all of it."""
 
     schema: pa.Schema
-    lacks: tuple[pa.Field, ...] | None
+    missing_columns: tuple[pa.Field, ...] | None
 
 
 @dataclass(frozen=True)
-class Standing:
+class InspectedTarget:
     """A target as planned, with its generation, and how its table stands to it before the run.
 
     `types`: those of the slice's columns. Every staged row is held against the `constraints`; `why` it is COPIED.
@@ -165,7 +166,7 @@ class Standing:
     """
 
     target: Target
-    state: State
+    state: SliceState
     types: Mapping[str, pa.DataType]
     constraints: tuple[Constraint, ...] = ()
     why: tuple[str, ...] = ()
@@ -174,7 +175,7 @@ class Standing:
     held: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
-def next_generation(target: Target, state: State, name: str, asked: Asked) -> int:
+def next_generation(target: Target, state: SliceState, name: str, asked: SliceRequest) -> int:
     """The generation that a run would be: the last one where it is this very run's content already, else the next.
 
     Raises Blocked for an append of which other rows of the date are there.
@@ -190,7 +191,7 @@ def next_generation(target: Target, state: State, name: str, asked: Asked) -> in
     return state.generation + 1
 
 
-def place(section: Sink) -> str:
+def uri_of(section: Sink) -> str:
     """The URI of a sink's table, as `Target.uri` has it. Raises ConfigError where the table isn't named in full."""
     return sinks.of(section.type).uri_of(section)
 
@@ -225,7 +226,7 @@ def refuse_foreign(target: Target, name: str, alive: Iterable[tuple[str | None, 
         )
 
 
-def overtaken(target: Target, name: str, generation: int) -> Overtaken:
+def overtaken_error(target: Target, name: str, generation: int) -> Overtaken:
     """What is raised where the slice has another generation than the one before the target's."""
     return Overtaken(
         f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
@@ -237,10 +238,12 @@ def require_staged(target: Target, name: str) -> None:
     there = sizes(target.root, [f.path for f in target.files])
     missing = [f.path for f in target.files if there[f.path] != f.size]
     if missing:
-        raise Gone(f"{name}: {len(missing)} staged files are missing or have another size, such as {missing[0]}")
+        raise StagedFilesMissing(
+            f"{name}: {len(missing)} staged files are missing or have another size, such as {missing[0]}"
+        )
 
 
-def no_scores(target: Target, record: Mapping[str, Any]) -> Blocked:
+def not_replayable_error(target: Target, record: Mapping[str, Any]) -> Blocked:
     """What is raised where a run that shall be replayed isn't the slice's last one."""
     why = "was blocked: nothing of it was published" if record["status"] == "blocked" else "was superseded"
     return Blocked(
@@ -249,7 +252,7 @@ def no_scores(target: Target, record: Mapping[str, Any]) -> Blocked:
     )
 
 
-def going_on(target: Target, run: str, generation: int, last: Sequence[str], held: int) -> Target:
+def replay_target(target: Target, run: str, generation: int, last: Sequence[str], held: int) -> Target:
     """The target of a replay of `run`: what it adds to the `held` rows that these `last` runs published."""
     write = "merge" if target.write == "merge" else "append"
     runs = (run, *(r for r in last if r != run))

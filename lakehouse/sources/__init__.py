@@ -60,7 +60,7 @@ class Pinned(Protocol):
         None where a row may have changed, where the system can't tell, and where it has no versions.
         """
 
-    def said(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """The input for people and programs: `table` and `version` at least."""
 
 
@@ -78,7 +78,7 @@ class Unit(Protocol):
 class Source(Protocol):
     """What a module of this package does."""
 
-    def qualified(self, source: Any) -> Any:
+    def qualify(self, source: Any) -> Any:
         """The source with its table named in full, where a shorter name depends on who asks; else as it is."""
 
     def uri_of(self, source: Any) -> str | None:
@@ -93,7 +93,7 @@ class Source(Protocol):
     def carrier(self, pinned: Any, columns: Sequence[str]) -> tuple[str, str]:
         """The carrier for these columns and the reason. Raises ConfigError for types that none hands on."""
 
-    def carried(self, pinned: Any) -> Sequence[str]:
+    def supported_columns(self, pinned: Any) -> Sequence[str]:
         """The columns of types that a carrier hands on."""
 
     def read(self, pinned: Any, columns: Sequence[str], limit: int | None = None) -> Any:

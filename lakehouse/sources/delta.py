@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from lakehouse.conditions import Comparison, Where, admits, may_admit, parse_where
 from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
-from lakehouse.connectors.parquet import FileUnit, cut, reading_of, uncarried
-from lakehouse.connectors.spark import lacking
+from lakehouse.connectors.parquet import FileUnit, read_settings, split_into_units, unsupported_types
+from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.schemas import RUN_ID
 from lakehouse.sources import FILES, FRAME
-from lakehouse.storage import Location, locate, shown, siblings
+from lakehouse.storage import Location, display_name, locate, siblings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -71,14 +71,14 @@ class Pinned:
         """The columns of `where`."""
         return self.where.columns if self.where else ()
 
-    def said(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Table and version."""
         return {"table": self.name, "version": self.version}
 
     @property
     def rows(self) -> int | None:
         """An upper bound of the rows to read, None where the log doesn't say."""
-        counts = [sum(f.kept) if f.kept is not None else f.rows for f in self.files]
+        counts = [sum(f.live_mask) if f.live_mask is not None else f.rows for f in self.files]
         return None if None in counts else sum(c for c in counts if c is not None)
 
     def fingerprint(self) -> list[tuple[str, int, str]]:
@@ -102,10 +102,10 @@ class Pinned:
             then = open_table(self.snapshot.location, version)
         except ConfigError:  # a file of the log that is needed for it is gone
             return None
-        return sorted(f.fingerprint() for f in _surviving(then, self.where)) if then is not None else None
+        return sorted(f.fingerprint() for f in _surviving_files(then, self.where)) if then is not None else None
 
 
-def qualified(source: DeltaSource) -> DeltaSource:
+def qualify(source: DeltaSource) -> DeltaSource:
     """The source as it is: a path or URI names a table in full."""
     return source
 
@@ -128,12 +128,14 @@ def pin(source: DeltaSource, names: Sequence[str] = ()) -> Pinned:
     if snapshot is None:
         name = location.path.rsplit("/", 1)[-1]
         hint = nearest(name, [s for s in siblings(location) if s != name])
-        raise ConfigError(f"source.table: there is no Delta table at {shown(location)} ({location.path}); {hint}")
+        raise ConfigError(
+            f"source.table: there is no Delta table at {display_name(location)} ({location.path}); {hint}"
+        )
     where = parse_where(source.where, snapshot.schema) if source.where else None
-    return Pinned(shown(location), snapshot, where, _surviving(snapshot, where))
+    return Pinned(display_name(location), snapshot, where, _surviving_files(snapshot, where))
 
 
-def _surviving(snapshot: Snapshot, where: Where | None) -> tuple[DataFile, ...]:
+def _surviving_files(snapshot: Snapshot, where: Where | None) -> tuple[DataFile, ...]:
     """The live files that can hold rows of `where`, by partition values and statistics."""
     comparisons = where.comparisons if where else ()
     inside = set(snapshot.partition_columns)
@@ -168,16 +170,17 @@ def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_colum
 
 def _has_blank(files: Sequence[DataFile], column: str) -> bool:
     """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
-    return any(column in f.partition and f.partition[column] is None and f"{column}=" in f.relative.split("/")
-               for f in files)  # fmt: skip
+    return any(
+        column in f.partition and f.partition[column] is None and f"{column}=" in f.relative.split("/") for f in files
+    )
 
 
 def _has_char(snapshot: Snapshot, column: str) -> bool:
     """Whether a column is, or has within it, a CHAR."""
-    return re.search(r"\bchar\(", _declared(snapshot, column), re.IGNORECASE) is not None
+    return re.search(r"\bchar\(", _declared_type(snapshot, column), re.IGNORECASE) is not None
 
 
-def _declared(snapshot: Snapshot, column: str) -> str:
+def _declared_type(snapshot: Snapshot, column: str) -> str:
     """The type in SQL where it has CHAR or VARCHAR in it, which the log keeps as strings."""
     return str(snapshot.metadata[column].get("__CHAR_VARCHAR_TYPE_STRING", ""))
 
@@ -199,7 +202,7 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
         reasons.append("files outside the table's folder (a shallow clone)")
     for name in columns:
         if _has_char(snapshot, name):
-            reasons.append(f"column {name!r} is {_declared(snapshot, name)}, padded by Spark only")
+            reasons.append(f"column {name!r} is {_declared_type(snapshot, name)}, padded by Spark only")
         if name not in snapshot.partition_columns:
             continue
         if pa.types.is_timestamp(snapshot.schema.field(name).type):
@@ -211,10 +214,10 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return FILES, "Arrow reads this table's files as they are"
 
 
-def carried(pinned: Pinned) -> list[str]:
+def supported_columns(pinned: Pinned) -> list[str]:
     """The columns of types that a carrier hands on."""
     declared = _declared_types(pinned)
-    return [name for name in pinned.schema.names if not uncarried(declared[name])]
+    return [name for name in pinned.schema.names if not unsupported_types(declared[name])]
 
 
 def _declared_types(pinned: Pinned) -> dict[str, Any]:
@@ -224,7 +227,7 @@ def _declared_types(pinned: Pinned) -> dict[str, Any]:
 def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
     declared = _declared_types(pinned)
     for name in columns:
-        for kind in uncarried(declared[name]):
+        for kind in unsupported_types(declared[name]):
             within = "is" if kind == declared[name] else "has within it"
             raise ConfigError(
                 f"column {name!r} of {pinned.name} {within} {kind.upper()}, which can be neither handed to a model "
@@ -236,16 +239,21 @@ def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
 def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
     """The input as units, small files whole, large ones cut by row groups where there are few files."""
     snapshot = pinned.snapshot
-    reading = reading_of(
-        snapshot.location, snapshot.schema, columns, snapshot.partition_columns, pinned.where, batch_rows,
+    reading = read_settings(
+        snapshot.location,
+        snapshot.schema,
+        columns,
+        snapshot.partition_columns,
+        pinned.where,
+        batch_rows,
         remedy=" (VACUUM?): the next run reads the table's newest version",
-    )  # fmt: skip
+    )
     inside = reading.partition_columns
     wholes = []
     for file in pinned.files:
-        kept = None if file.kept is None else np.packbits(np.array(file.kept, dtype=bool)).tobytes()
+        kept = None if file.live_mask is None else np.packbits(np.array(file.live_mask, dtype=bool)).tobytes()
         wholes.append(FileUnit(reading, file.relative, file.size, tuple(file.partition[c] for c in inside), None, kept))
-    return cut(wholes, tasks)
+    return split_into_units(wholes, tasks)
 
 
 _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFiles")
@@ -280,7 +288,7 @@ def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], reason: s
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
-        refusal = lacking(error, needs, location.remote)
+        refusal = missing_support(error, needs, location.remote)
         if refusal is not None:
             raise refusal from error
         text = str(error)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.connectors import snowflake
-from lakehouse.connectors.snowflake import folded, quoted
+from lakehouse.connectors.snowflake import fold, quote
 from lakehouse.connectors.snowflake.changes import last_changes, tables_beside, tables_in
-from lakehouse.connectors.snowflake.types import as_read, name_of, read_type, typed
+from lakehouse.connectors.snowflake.types import cast_rows, name_of, read_expression, read_type
 from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.schemas import RUN_ID
 from lakehouse.sources import CHUNKS
@@ -94,7 +94,7 @@ class Pinned:
     def rewritten_since(self, version: int) -> None:
         """Nothing: a table has no versions here, and its last change is none where rows are only moved."""
 
-    def said(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What was read and when, and the query's id."""
         asked = {"query_id": self.result.query_id} if self.result else {}
         return {"table": self.name, "version": self.version, **asked}
@@ -117,21 +117,21 @@ class ChunkUnit:
 
         Raises Unavailable where they can't be fetched, nor the result be asked for again.
         """
-        rows = self._fetched()
+        rows = self._fetch()
         for batch in rows.to_batches(max_chunksize=self.batch_rows):
             if batch.num_rows:
-                yield typed(batch, self.schema)
+                yield cast_rows(batch, self.schema)
 
-    def _fetched(self) -> pa.Table:
+    def _fetch(self) -> pa.Table:
         try:
-            return snowflake.fetched(pickle.loads(self.batch))
+            return snowflake.fetch_rows(pickle.loads(self.batch))
         except ImportError as error:
             raise ConfigError(
                 f"a worker has no snowflake-connector-python: install it where workers run ({error})"
             ) from error
         except snowflake.Expired as error:
             try:
-                return self._fetched_again()
+                return self._fetch_again()
             except (ConfigError, Unavailable) as why:
                 raise Unavailable(
                     f"part {self.number} of query {self.query_id} can't be fetched ({error}), nor be asked for again "
@@ -139,22 +139,22 @@ class ChunkUnit:
                     f"parts, or let workers have the connection {self.connection!r} in their connections.toml"
                 ) from error
 
-    def _fetched_again(self) -> pa.Table:
+    def _fetch_again(self) -> pa.Table:
         try:
-            return snowflake.fetched(_again(self.connection, self.query_id)[self.number])
+            return snowflake.fetch_rows(_read_again(self.connection, self.query_id)[self.number])
         except snowflake.Expired:
-            _again.cache_clear()  # they may be hours old, too
-            return snowflake.fetched(_again(self.connection, self.query_id)[self.number])
+            _read_again.cache_clear()  # they may be hours old, too
+            return snowflake.fetch_rows(_read_again(self.connection, self.query_id)[self.number])
 
 
 @lru_cache(maxsize=1)
-def _again(connection: str, query_id: str) -> list[Any]:
+def _read_again(connection: str, query_id: str) -> list[Any]:
     """A result's batches with new URLs, asked for once a process."""
     with snowflake.session(connection, f"lakehouse query={query_id}") as session:
         return session.results(query_id)
 
 
-def qualified(source: SnowflakeSource) -> SnowflakeSource:
+def qualify(source: SnowflakeSource) -> SnowflakeSource:
     """The source with its table named in full, by the connection's own database and schema."""
     if source.table is None or source.connection is None:
         return source
@@ -170,7 +170,7 @@ def uri_of(source: SnowflakeSource) -> str | None:
 
 def rows_of_run(run: str) -> str:
     """The condition that selects the rows of one run in a table of the product's own."""
-    return f"{folded(RUN_ID)} = '{run}'"
+    return f"{fold(RUN_ID)} = '{run}'"
 
 
 def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> Pinned:
@@ -183,23 +183,23 @@ def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> Pinned:
     with snowflake.session(source.connection) as session:
         table = session.table(source.table) if source.table is not None else None
         if table is not None:
-            name, origin = table.shown, table.sql
+            name, origin = table.display_name, table.sql
         else:
             name, origin = source.name, f"(\n{_query(source)}\n)"
-        pinned_at = origin if at is None else f"{origin} AT(TIMESTAMP => {snowflake.text(at)}::TIMESTAMP_TZ)"
+        pinned_at = origin if at is None else f"{origin} AT(TIMESTAMP => {snowflake.text_literal(at)}::TIMESTAMP_TZ)"
         try:
-            described = session.described(f"SELECT * FROM {pinned_at}{_condition(source.where)}")
+            described = session.describe(f"SELECT * FROM {pinned_at}{_condition(source.where)}")
         except ConfigError as error:
-            raise _explained(error, session, source, origin, pinned_at) from error
-        columns = _chosen(described, source.columns, name)
-        seen = _seen(session, source, table, at)
-    spelled = _spelled([c.name for c in columns], list(names))
+            raise _explain(error, session, source, origin, pinned_at) from error
+        columns = _choose_columns(described, source.columns, name)
+        seen = _observed_range(session, source, table, at)
+    spelled = _spell([c.name for c in columns], list(names))
     types = {s: read_type(c) for s, c in zip(spelled, columns, strict=True)}
     schema = pa.schema([pa.field(s, kind or pa.null()) for s, kind in types.items()])
     refused = {s: _UNREADABLE.format(name_of(c)) for s, c in zip(spelled, columns, strict=True) if types[s] is None}
     given = [c.name for c in described]
     refused |= {s: _TWICE for s, c in zip(spelled, columns, strict=True) if given.count(c.name) > 1}
-    stored = tuple((s, as_read(c)) for s, c in zip(spelled, columns, strict=True))
+    stored = tuple((s, read_expression(c)) for s, c in zip(spelled, columns, strict=True))
     return Pinned(
         name, source.connection, pinned_at, source.where, schema, stored, tuple(refused.items()), tuple(seen.items())
     )
@@ -237,14 +237,14 @@ _MISSING = re.compile(
 )
 
 
-def _explained(
+def _explain(
     error: ConfigError, session: snowflake.Session, source: SnowflakeSource, origin: str, at: str
 ) -> ConfigError:
     """What Snowflake refuses, with the key of the job file that is wrong, and what comes nearest to what is missing."""
     key, columns = "table" if source.table is not None else "query", []
     for tried, named in ((at, "where"), (origin, "timestamp")):
         try:
-            columns = [c.name for c in session.described(f"SELECT * FROM {tried}")]
+            columns = [c.name for c in session.describe(f"SELECT * FROM {tried}")]
         except ConfigError as earlier:
             error = earlier
         else:
@@ -254,8 +254,8 @@ def _explained(
     if missing and missing["table"]:
         table = session.table(missing["table"])
         return ConfigError(
-            f"source.{key}: there is no table or view {table.shown} on connection {source.connection!r} that its role "
-            f"may read, {nearest(table.name, tables_beside(session, table))}"
+            f"source.{key}: there is no table or view {table.display_name} on connection "
+            f"{source.connection!r} that its role may read, {nearest(table.name, tables_beside(session, table))}"
         )
     if missing and missing["place"]:
         return ConfigError(
@@ -267,39 +267,39 @@ def _explained(
     return ConfigError(f"source.{key}: {error}")
 
 
-def _chosen(described: Sequence[Any], wanted: Sequence[str], name: str) -> list[Any]:
+def _choose_columns(described: Sequence[Any], wanted: Sequence[str], name: str) -> list[Any]:
     """The columns that may be read, each once. Raises ConfigError for one that isn't there."""
     known = {c.name: c for c in reversed(described)}
     if not wanted:
         return list(reversed(known.values()))
     found = {}
     for column in wanted:
-        match = snowflake.stored((column, snowflake.folded(column)), known)
+        match = snowflake.stored_name((column, snowflake.fold(column)), known)
         if match is None:
-            hint = nearest(snowflake.folded(column), known)
+            hint = nearest(snowflake.fold(column), known)
             raise ConfigError(f"source.columns: {name} has no column {column!r}, {hint}")
         found[match] = known[match]
     return list(found.values())
 
 
-def _spelled(columns: Sequence[str], used: list[str]) -> list[str]:
+def _spell(columns: Sequence[str], used: list[str]) -> list[str]:
     """Each column's name for the job; as Snowflake has it where two would be the same."""
-    names = [snowflake.spelled(column, used) for column in columns]
+    names = [snowflake.spelling_of(column, used) for column in columns]
     return [c if names.count(n) > 1 else n for n, c in zip(names, columns, strict=True)]
 
 
-def _seen(
+def _observed_range(
     session: snowflake.Session, source: SnowflakeSource, table: snowflake.Table | None, at: str | None
 ) -> dict[str, str]:
     """What tells the same rows from others: a moment of the past, else each table's last change; once where unknown."""
 
     def named(parts: list[str]) -> snowflake.Table:
-        return session.table(".".join(map(quoted, parts)))
+        return session.table(".".join(map(quote, parts)))
 
     tables = [table] if table is not None else tables_in(_query(source), named)
     inside = tables_in(f"SELECT 1{_condition(source.where)}", named)
     if at is not None:
-        ((past,),) = session.run(f"SELECT {snowflake.text(at)}::TIMESTAMP_TZ < CURRENT_TIMESTAMP()")
+        ((past,),) = session.run(f"SELECT {snowflake.text_literal(at)}::TIMESTAMP_TZ < CURRENT_TIMESTAMP()")
         tables = tables if past else None
     known = last_changes(session, [*tables, *inside], at) if tables is not None and inside is not None else None
     return known if known is not None else {"once": str(uuid.uuid4())}
@@ -313,7 +313,7 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return CHUNKS, "the query runs once, workers fetch its result"
 
 
-def carried(pinned: Pinned) -> list[str]:
+def supported_columns(pinned: Pinned) -> list[str]:
     """The columns of types that are handed on."""
     refused = dict(pinned.refused)
     return [name for name in pinned.schema.names if name not in refused]
@@ -322,7 +322,7 @@ def carried(pinned: Pinned) -> list[str]:
 def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
     """Run the query for these columns. Raises ConfigError for what Snowflake refuses, such as a wrong `where`."""
     stored = dict(pinned.stored)
-    chosen = ", ".join(f"{stored[c]} AS {quoted(c)}" for c in columns)
+    chosen = ", ".join(f"{stored[c]} AS {quote(c)}" for c in columns)
     sql = f"SELECT {chosen} FROM {pinned.origin}{_condition(pinned.where)}"
     if limit is not None:
         sql += f" LIMIT {limit}"
@@ -331,9 +331,13 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
         query_id, batches = session.query(sql)
     rows = tuple(int(batch.rowcount) for batch in batches)
     result = Result(
-        query_id, int(at_ms), tuple(pickle.dumps(batch) for batch in batches), rows,
-        tuple(int(batch.uncompressed_size or _UNKNOWN_SIZE) for batch in batches), sum(rows) == limit,
-    )  # fmt: skip
+        query_id,
+        int(at_ms),
+        tuple(pickle.dumps(batch) for batch in batches),
+        rows,
+        tuple(int(batch.uncompressed_size or _UNKNOWN_SIZE) for batch in batches),
+        sum(rows) == limit,
+    )
     return replace(pinned, result=result)
 
 

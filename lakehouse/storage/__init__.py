@@ -18,6 +18,7 @@ from lakehouse.storage.files import (
     clock,
     content,
     create_file,
+    display_name,
     entries,
     folders,
     modified,
@@ -26,7 +27,6 @@ from lakehouse.storage.files import (
     read_all,
     remove,
     remove_empty,
-    shown,
     siblings,
     sizes,
     stamp,
@@ -38,9 +38,29 @@ from lakehouse.storage.location import Location
 from lakehouse.storage.writing import foreign, require_own, require_writable
 
 __all__ = [
-    "Location", "clock", "content", "create_file", "entries", "folders", "foreign", "locate", "modified", "names",
-    "reaching", "read_all", "remove", "remove_empty", "require_own", "require_writable", "shown", "siblings", "sizes",
-    "stamp", "told", "tree", "write_durably",
+    "Location",
+    "clock",
+    "content",
+    "create_file",
+    "display_name",
+    "entries",
+    "folders",
+    "foreign",
+    "locate",
+    "modified",
+    "names",
+    "reaching",
+    "read_all",
+    "remove",
+    "remove_empty",
+    "require_own",
+    "require_writable",
+    "siblings",
+    "sizes",
+    "stamp",
+    "told",
+    "tree",
+    "write_durably",
 ]  # fmt: skip
 
 

@@ -53,8 +53,9 @@ def located(table: str) -> Azure:
         raise ConfigError(f"{table}: {host} is not supported yet, only abfss://container@account{_HOST}/folder is")
     account = host.removesuffix(_HOST) or own
     if not account:
-        raise ConfigError(f"{table}: of which account? Write abfss://{container}@account{_HOST}/{folder} or set "
-                          "AZURE_STORAGE_ACCOUNT")  # fmt: skip
+        raise ConfigError(
+            f"{table}: of which account? Write abfss://{container}@account{_HOST}/{folder} or set AZURE_STORAGE_ACCOUNT"
+        )
     if os.environ.get("AZURE_STORAGE_SAS_TOKEN") and not _key():
         # deltalake would take it, Arrow would go on with somebody else's identity
         raise ConfigError(f"{table}: AZURE_STORAGE_SAS_TOKEN is not supported yet: set AZURE_STORAGE_KEY, or unset it")
@@ -65,6 +66,9 @@ def located(table: str) -> Azure:
 @functools.lru_cache(maxsize=8)
 def _filesystem(account: str, endpoint: str, account_key: str | None = None) -> pa_fs.FileSystem:
     host = urlsplit(endpoint)
-    places = {f"{service}_storage_{part}": value for service in ("blob", "dfs")
-              for part, value in (("authority", host.netloc), ("scheme", host.scheme))}  # fmt: skip
+    places = {
+        f"{service}_storage_{part}": value
+        for service in ("blob", "dfs")
+        for part, value in (("authority", host.netloc), ("scheme", host.scheme))
+    }
     return pa_fs.AzureFileSystem(account, account_key=account_key, **(places if endpoint else {}))

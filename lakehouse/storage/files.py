@@ -22,7 +22,7 @@ _LIBRARY_DETAIL = re.compile(r"error_info=\{|RequestId:")
 """Where the cloud libraries' messages go on with what only their makers understand, or say it all again."""
 
 
-def shown(location: Location) -> str:
+def display_name(location: Location) -> str:
     """The location as a person would type it: relative to the working directory where that is shorter."""
     if location.remote:
         return location.uri
@@ -83,7 +83,7 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _listed(folder: Location, recursive: bool = False) -> list[pa_fs.FileInfo]:
+def _list(folder: Location, recursive: bool = False) -> list[pa_fs.FileInfo]:
     with reaching(folder):
         selector = pa_fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
         try:
@@ -98,7 +98,7 @@ def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
     One that somebody takes away meanwhile is left out.
     """
     found = {}
-    for info in sorted(_listed(folder), key=lambda i: str(i.base_name)):
+    for info in sorted(_list(folder), key=lambda i: str(i.base_name)):
         if info.is_file and info.base_name.endswith(suffix) and not info.base_name.startswith("."):
             held = content(folder.join(str(info.base_name)))
             if held is not None:
@@ -118,7 +118,7 @@ def content(file: Location) -> bytes | None:
             if found == pa_fs.FileType.NotFound:
                 return None
             if found == pa_fs.FileType.Directory:
-                raise ConfigError(f"{shown(file)} is a folder: name a file") from error
+                raise ConfigError(f"{display_name(file)} is a folder: name a file") from error
             raise
 
 
@@ -153,7 +153,7 @@ def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
     there: Mapping[str, int] = {
         info.path: info.size
         for folder in sorted({path.split("/", 1)[0] for path in paths})
-        for info in _listed(root.join(folder), recursive=True)
+        for info in _list(root.join(folder), recursive=True)
         if info.is_file
     }
     return {path: there.get(f"{root.path}/{path}") for path in paths}
@@ -162,7 +162,7 @@ def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
 def entries(folder: Location) -> dict[str, pa_fs.FileInfo]:
     """What the storage lists of the files below a folder, by their paths relative to it."""
     head = f"{folder.path}/"
-    return {i.path.removeprefix(head): i for i in _listed(folder, recursive=True) if i.is_file}
+    return {i.path.removeprefix(head): i for i in _list(folder, recursive=True) if i.is_file}
 
 
 def tree(folder: Location) -> dict[str, int]:
@@ -194,7 +194,7 @@ def folders(folder: Location) -> list[str]:
     """The names of the folders in this one."""
     if not folder.lists_folders:
         return sorted({path.split("/", 1)[0] for path in tree(folder) if "/" in path})
-    return sorted(str(i.base_name) for i in _listed(folder) if i.type == pa_fs.FileType.Directory)
+    return sorted(str(i.base_name) for i in _list(folder) if i.type == pa_fs.FileType.Directory)
 
 
 def remove_empty(folder: Location) -> None:
@@ -209,7 +209,7 @@ def remove_empty(folder: Location) -> None:
 def names(file: Location) -> list[str]:
     """The names of the files beside this one."""
     beside = replace(file, path=posixpath.dirname(file.path), uri=posixpath.dirname(file.uri))
-    return sorted(str(i.base_name) for i in _listed(beside) if i.is_file)
+    return sorted(str(i.base_name) for i in _list(beside) if i.is_file)
 
 
 def siblings(location: Location) -> list[str]:

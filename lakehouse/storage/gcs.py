@@ -53,4 +53,4 @@ def _filesystem(endpoint: str) -> pa_fs.FileSystem:
     host = urlsplit(endpoint)
     return pa_fs.GcsFileSystem(
         anonymous=True, scheme=host.scheme, endpoint_override=host.netloc, retry_time_limit=limit
-    )  # fmt: skip
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.storage.files import create_file, folders, names, remove, shown, told
+from lakehouse.storage.files import create_file, display_name, folders, names, remove, told
 from lakehouse.storage.location import Location
 
 _MISTAKEN = re.compile(
@@ -35,7 +35,7 @@ def require_writable(folder: Location, what: str) -> None:
         else:
             _require_on_disk(Path(folder.path))
     except (OSError, ValueError, pa.ArrowException) as error:
-        said = f"{what}: nothing can be written to {shown(folder)}: {told(error)}"
+        said = f"{what}: nothing can be written to {display_name(folder)}: {told(error)}"
         kind = Unavailable if folder.remote and not _MISTAKEN.search(str(error)) else ConfigError
         raise kind(said) from error
 
@@ -51,7 +51,9 @@ def require_own(folder: Location, what: str, but: Sequence[Location]) -> None:
     within = {place.path.removeprefix(root).partition("/")[0] for place in but if place.path.startswith(root)}
     if others := [name for name in foreign(folder) if name not in within]:
         some = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        raise ConfigError(f"{what}: {shown(folder)} is no table and holds other things ({some}): name a new folder")
+        raise ConfigError(
+            f"{what}: {display_name(folder)} is no table and holds other things ({some}): name a new folder"
+        )
 
 
 def foreign(folder: Location) -> list[str]:

@@ -58,9 +58,13 @@ def _broken(name: str, value: str, width: int | None) -> list[str]:
     if width is None:
         return [head + value]
     return textwrap.wrap(
-        value, max(width, 40), initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False,
+        value,
+        max(width, 40),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
         break_long_words=False,
-    ) or [head]  # fmt: skip
+    ) or [head]
 
 
 def terminal_width() -> int | None:

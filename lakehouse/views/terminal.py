@@ -99,17 +99,35 @@ def table_text(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 
 def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The ledger's records, newest first."""
-    names = ["started (UTC)", "date", "status", "read", "scored", "quarantined", "rows/s", "model", "input", "seconds",
-             "run"]  # fmt: skip
+    names = [
+        "started (UTC)",
+        "date",
+        "status",
+        "read",
+        "scored",
+        "quarantined",
+        "rows/s",
+        "model",
+        "input",
+        "seconds",
+        "run",
+    ]
     cells = [
         [
-            f"{r['started_at']:%Y-%m-%d %H:%M:%S}", r["date"] or "", r["status"], f"{r['rows_read']:,}",
-            f"{r['rows_scored']:,}", f"{r['rows_quarantined']:,}", f"{r['rows_per_second']:,.0f}",
-            f"{r['model_name']} v{r['model_version']}", f"{r['input_table']} v{r['input_version']}",
-            " ".join(f"{stage} {value:.1f}" for stage, value in (r["seconds"] or {}).items()), r["run_id"],
+            f"{r['started_at']:%Y-%m-%d %H:%M:%S}",
+            r["date"] or "",
+            r["status"],
+            f"{r['rows_read']:,}",
+            f"{r['rows_scored']:,}",
+            f"{r['rows_quarantined']:,}",
+            f"{r['rows_per_second']:,.0f}",
+            f"{r['model_name']} v{r['model_version']}",
+            f"{r['input_table']} v{r['input_version']}",
+            " ".join(f"{stage} {value:.1f}" for stage, value in (r["seconds"] or {}).items()),
+            r["run_id"],
         ]
         for r in rows
-    ]  # fmt: skip
+    ]
     return "\n".join(table_text(names, cells)) if rows else "no runs yet"
 
 
@@ -117,8 +135,11 @@ def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
     """Quarantined rows by run and reason, as a table."""
     names = ["run_id", "date", "status", "rule", "column", "rows", "superseded"]
     said = {True: "yes", False: "", None: "unknown"}
-    cells = [[str(row[name] if row[name] is not None else "") for name in names[:5]] + [f"{row['rows']:,}",
-             said[row["superseded"]]] for row in found]  # fmt: skip
+    cells = [
+        [str(row[name] if row[name] is not None else "") for name in names[:5]]
+        + [f"{row['rows']:,}", said[row["superseded"]]]
+        for row in found
+    ]
     return "\n".join(table_text(names, cells)) if found else "no rows are in quarantine"
 
 
@@ -186,9 +207,13 @@ def _bar() -> Iterator[tuple[Say, Watch]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("planning", total=None, rate="")
         started = [time.monotonic()]

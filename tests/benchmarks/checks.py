@@ -37,7 +37,7 @@ SCORES = [
 def validate() -> None:
     """The same ten rules by Great Expectations on Spark, over the features and the scores that the job published."""
     from lakehouse import checks
-    from lakehouse.checks.rules import Other, read_suite
+    from lakehouse.checks.rules import Delegated, read_suite
     from lakehouse.engines import spark as engine
 
     with engine.session(delta=True) as spark:
@@ -45,7 +45,7 @@ def validate() -> None:
             ("features", f"event_date = '{DATE}'", "lake/features/games"),
             ("scores", f"score_date = '{DATE}'", "lake/scores/games"),
         ):
-            suite = [Other(e, (), "") for e in read_suite(Path(f"{name}.yaml").read_bytes(), name)]
+            suite = [Delegated(e, (), "") for e in read_suite(Path(f"{name}.yaml").read_bytes(), name)]
             rows = spark.read.format("delta").load(path).where(where)
             print(name, [finding.outcome.success for finding in checks.validate(name, suite, rows)])
 

@@ -166,7 +166,7 @@ def server_share(rows: int) -> None:
         _, batches = session.query(QUERY)
         made = time.perf_counter() - started
         started = time.perf_counter()
-        fetched = sum(snowflake.fetched(batch).num_rows for batch in batches)
+        fetched = sum(snowflake.fetch_rows(batch).num_rows for batch in batches)
         seconds = time.perf_counter() - started
     assert fetched == rows
     print(

@@ -253,7 +253,7 @@ def test_a_blocked_day_keeps_the_last_scores_and_publishes_once_it_is_mended(che
     ]
     assert (version("lake/scores"), kept()[4]) == (at, 40.0)
     job = checked(features, **sections)
-    [before] = evidence.quarantined(job, every=False)
+    [before] = evidence.quarantine_counts(job, every=False)
     assert (before["rule"], before["rows"], before["superseded"], before["status"]) == (
         "expect_column_values_to_be_between", 1, False, "blocked"
     )  # fmt: skip
@@ -261,8 +261,8 @@ def test_a_blocked_day_keeps_the_last_scores_and_publishes_once_it_is_mended(che
     assert score(checked(features, **sections)).status == "published"
     assert kept()[4] == 5.0
     assert read("lake/scores_quarantine").num_rows == 1
-    assert evidence.quarantined(job, every=False) == []
-    assert [row["superseded"] for row in evidence.quarantined(job, every=True)] == [True]
+    assert evidence.quarantine_counts(job, every=False) == []
+    assert [row["superseded"] for row in evidence.quarantine_counts(job, every=True)] == [True]
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a_replay_adds_the_rows_that_pass_now_once(checked):
     assert kept() == {1: 10.0, 2: 50.0}
     assert again(first.run_id).status == "unchanged"
     assert kept() == {1: 10.0, 2: 50.0}
-    assert [row["run_id"] for row in evidence.quarantined(fixed, every=False)] == [second.run_id]
+    assert [row["run_id"] for row in evidence.quarantine_counts(fixed, every=False)] == [second.run_id]
     assert set(read("lake/scores")["_input_version"].to_pylist()) == {0}
     # The first job, as it was: what it read is still what is published, with the rows that were added.
     assert score(checked([wide], checks={"quarantine": {"max_fraction": 1.0}})).status == "unchanged"

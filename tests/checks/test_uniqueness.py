@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from lakehouse import pipeline
 from lakehouse.checks import hashes, uniqueness
-from lakehouse.checks.hashes import hashed, normalised
-from lakehouse.checks.uniqueness import Keys, Repeated, repeated
+from lakehouse.checks.hashes import hash_rows, normalise
+from lakehouse.checks.uniqueness import Keys, RepeatedKeys, find_repeated
 from lakehouse.config import settings as settings_of
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
@@ -35,7 +35,7 @@ NAN, MOMENT = float("nan"), datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
 
 @dataclass(frozen=True)
 class Asked:
-    """What `repeated` reads of a run's staging."""
+    """What `find_repeated` reads of a run's staging."""
 
     scored_root: object
     scoring: object
@@ -49,7 +49,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Staged:
-    """What `repeated` reads of a run's tally."""
+    """What `find_repeated` reads of a run's tally."""
 
     keys: list
     scored_files: list
@@ -59,7 +59,7 @@ class Staged:
 def keys_of(tmp_path):
     """keys_of(one worker's batches, another's, …) → the keys of all that occur more than once."""
 
-    def find(*workers: list[pa.RecordBatch], shown: int = 3) -> Repeated:
+    def find(*workers: list[pa.RecordBatch], shown: int = 3) -> RepeatedKeys:
         root, told, files = locate(str(tmp_path / "scores")), [], []
         for task, batches in enumerate(workers):
             names = tuple(batches[0].schema.names)
@@ -71,7 +71,7 @@ def keys_of(tmp_path):
             staged.close()
             files += staged.done
             told.append(keys.close())
-        return repeated(Asked(root, Names(names)), Staged([t for t in told if t], files), shown)  # type: ignore[arg-type]
+        return find_repeated(Asked(root, Names(names)), Staged([t for t in told if t], files), shown)  # type: ignore[arg-type]
 
     return find
 
@@ -88,7 +88,7 @@ def left(tmp_path) -> list[Path]:
 
 def test_a_key_in_two_workers_rows_is_found_and_its_rows_are_counted(keys_of, tmp_path):
     found = keys_of([batch([3, 1]), batch([7, 2])], [batch([9, 7, 7])])
-    assert found == Repeated(1, False, (({"k": 7}, 3),))
+    assert found == RepeatedKeys(1, False, (({"k": 7}, 3),))
     assert str(found) == "1 key occurs more than once in this run, such as k=7 ×3"
     assert left(tmp_path) == []
 
@@ -111,7 +111,7 @@ def test_keys_of_every_type_are_told_apart_and_found_again(keys_of, kind):
     type_, values = VALUES[kind]
     once = pa.array(values, type_)
     assert keys_of([batch(once)]).keys == 0
-    found = keys_of([batch(once)], [batch(once.slice(1))], shown=99)
+    found = keys_of([batch(once)], [batch(once.slice(1))], display_name=99)
     assert found.keys == len(values) - 1
     assert {count for _, count in found.examples} == {2}
 
@@ -128,7 +128,7 @@ def test_of_several_keys_only_the_same_together_are_one(keys_of):
 
 
 def test_keys_whose_hashes_collide_are_no_duplicates(keys_of, monkeypatch):
-    monkeypatch.setattr(uniqueness, "hashed", lambda columns: hashed(columns) % np.uint64(3))
+    monkeypatch.setattr(uniqueness, "hash_rows", lambda columns: hash_rows(columns) % np.uint64(3))
     assert keys_of([batch(range(100))], [batch(range(200, 98, -1))]).keys == 1
     assert keys_of([batch(range(100))], [batch(range(200, 99, -1))]).keys == 0
 
@@ -166,8 +166,8 @@ def test_equal_keys_have_equal_hashes_wherever_they_stand(texts, numbers, skippe
     """A slice of an array, as an Arrow batch may be, hashes as a copy of it does."""
     for values in (pa.array(texts, pa.string()), pa.array(numbers, pa.int64())):
         part = values.slice(min(skipped, len(values)))
-        alone = [hashed([normalised(pa.array([v], values.type))])[0] for v in part.to_pylist()]
-        assert hashed([normalised(part)]).tolist() == alone
+        alone = [hash_rows([normalise(pa.array([v], values.type))])[0] for v in part.to_pylist()]
+        assert hash_rows([normalise(part)]).tolist() == alone
         assert len(set(alone)) == len(set(part.to_pylist()))
 
 
@@ -176,7 +176,7 @@ def test_equal_keys_have_equal_hashes_wherever_they_stand(texts, numbers, skippe
 def test_ordered_numbers_rise_as_the_values_do(floats, numbers):
     for values, kind in ((floats, pa.float64()), (numbers, pa.int32()), (numbers, pa.timestamp("us"))):
         inorder = sorted(values)
-        found = hashes.ordered(pa.array(inorder, kind)).tolist()
+        found = hashes.order_as_int64(pa.array(inorder, kind)).tolist()
         assert [a == b for a, b in pairwise(found)] == [a == b for a, b in pairwise(inorder)]
         assert found == sorted(found)
 

@@ -524,7 +524,7 @@ def test_init_fetches_the_model_into_the_folder_that_goes_with_the_process(
     monkeypatch.setattr(models, "fetch", watched)
     monkeypatch.chdir(workspace / "lake")
     done = run(capfd, "init", uri, "lake/games", "--tracking-uri", tracking_uri, "--project-dir", "..")
-    assert ([folder.parent for folder in seen], seen[0].exists()) == ([scratch.home()], False)
+    assert ([folder.parent for folder in seen], seen[0].exists()) == ([scratch.process_folder()], False)
     assert done.out.endswith(" --dry-run --project-dir ..\n")
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from snowflake.connector.errors import ProgrammingError
 
 from lakehouse.connectors import canonical, digest
-from lakehouse.connectors.snowflake import folded, quoted
+from lakehouse.connectors.snowflake import fold, quote
 
 LEAST, MOST = 5e-324, 1.7976931348623157e308
 LONG = (-(2**63), 2**63 - 1)
@@ -122,11 +122,9 @@ def load(run, tmp_path_factory):
 
     def make(rows: pa.Table, types: dict[str, str]) -> str:
         name = f"t{next(numbers)}"
-        columns = ", ".join(f"{quoted(folded(column))} {type_}" for column, type_ in types.items())
+        columns = ", ".join(f"{quote(fold(column))} {type_}" for column, type_ in types.items())
         run(f"CREATE TABLE {name} ({columns})")
-        pq.write_table(
-            rows.rename_columns([folded(column) for column in rows.column_names]), folder / f"{name}.parquet"
-        )
+        pq.write_table(rows.rename_columns([fold(column) for column in rows.column_names]), folder / f"{name}.parquet")
         run(f"PUT file://{folder / name}.parquet @st AUTO_COMPRESS = FALSE OVERWRITE = TRUE")
         run(f"COPY INTO {name} FROM @st FILES = ('{name}.parquet') MATCH_BY_COLUMN_NAME = CASE_SENSITIVE "
             "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE)")  # fmt: skip
@@ -192,7 +190,7 @@ def test_the_scale_of_a_number_does_not_matter(in_snowflake):
 def test_a_part_of_a_table_with_any_names(run):
     names = ["t0", "a b", 'quo"te', "Score", "n0", "f0", "ä"]
     table = pa.table({name: [float(i), 1.0, 2.0] for i, name in enumerate(names)})
-    run(f"CREATE TABLE named ({', '.join(f'{quoted(folded(name))} FLOAT' for name in names)})")
+    run(f"CREATE TABLE named ({', '.join(f'{quote(fold(name))} FLOAT' for name in names)})")
     run("INSERT INTO named VALUES (0, 1, 2, 3, 4, 5, 6), (1, 1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2, 2)")
     (row,) = run(digest.sql(types_of(table), "named", 'T0 < 1.5 AND "a b" >= 1'))
     assert digest.from_row(row, types_of(table)) == of(table.slice(0, 2))

@@ -96,8 +96,8 @@ def test_the_next_run_removes_what_a_killed_one_left_in_the_temporary_directory(
     with asleep(job, "scoring") as run:
         run.kill()
     (left,) = folder.glob("lakehouse-*")
-    boot, _, _, started = processes.me().split("/")
-    others = {"lakehouse-of-nobody": None, "lakehouse-alive": processes.me(), "spark-x": None,
+    boot, _, _, started = processes.own_name().split("/")
+    others = {"lakehouse-of-nobody": None, "lakehouse-alive": processes.own_name(), "spark-x": None,
               "lakehouse-elsewhere": f"{boot}/1/{2**22 + 1}/{started}"}  # fmt: skip
     for name, owner in others.items():
         (folder / name).mkdir()

@@ -37,7 +37,7 @@ def job(make_job, uri, monkeypatch):
     return make_job(uri, predictions={"p": 0}, model={"batch_rows": 10})
 
 
-ROW = staging.failed(0, ModelRefused("no such column"))
+ROW = staging.failure_row(0, ModelRefused("no such column"))
 
 
 def settled(heard: list[object], count: int) -> list[object]:
@@ -146,7 +146,7 @@ def test_a_process_leaves_its_unit_once_another_one_has_failed():
     turns = local.Turns(None, Flag(), Flag())
     done: Future[list[dict[str, object]]] = Future()
     done.set_result([ROW])
-    batches = local._Lasting(Long(), turns.lost).batches()
+    batches = local._UntilTurnsEnd(Long(), turns.lost).batches()
     assert next(batches)["n"].to_pylist() == [0]
     turns.stop(done)
     assert (list(batches), turns.over.value) == ([], True)
@@ -157,4 +157,4 @@ def test_a_process_that_found_nothing_left_stops_no_other():
     done: Future[list[dict[str, object]]] = Future()
     done.set_result([])
     turns.stop(done)
-    assert (len(list(local._Lasting(Long(), turns.lost).batches())), turns.over.value) == (1000, True)
+    assert (len(list(local._UntilTurnsEnd(Long(), turns.lost).batches())), turns.over.value) == (1000, True)

@@ -139,9 +139,9 @@ def test_old_and_new_records_are_in_one_table(job):
 def test_an_old_lease_that_is_renewed_is_alive_and_one_of_long_ago_is_not(job):
     table, path = locate("lake/scores"), one("scores/run-*/_lease.json")
     run = path.parent.name.removeprefix("run-")
-    assert lease.alive(table, {run: lease.read(table, run)}) == {}
+    assert lease.alive_runs(table, {run: lease.read(table, run)}) == {}
     path.touch()
-    assert lease.alive(table, {run: lease.read(table, run)}) == {run: "in progress on elsewhere, process 1"}
+    assert lease.alive_runs(table, {run: lease.read(table, run)}) == {run: "in progress on elsewhere, process 1"}
 
 
 NEWER = "written by a newer lakehouse; this one reads formats up to"

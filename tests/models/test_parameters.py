@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lakehouse.errors import ConfigError
 from lakehouse.models import Predictor, require_params
-from lakehouse.models.parameters import frozen, require_arguments
+from lakehouse.models.parameters import freeze, require_arguments
 from lakehouse.planning.trial import _require_probabilities
 
 SPECS = infer_signature([1.0], params={"factor": 1.0, "q": [0.5, 0.9]}).params.to_dict()
@@ -45,7 +45,7 @@ def test_a_method_is_asked_what_it_takes():
 
 
 def test_lists_can_be_looked_up():
-    assert hash(frozen({"q": [1, 2], "a": 1})) == hash((("a", 1), ("q", (1, 2))))
+    assert hash(freeze({"q": [1, 2], "a": 1})) == hash((("a", 1), ("q", (1, 2))))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression
 from lakehouse import models
 from lakehouse.config import Model
 from lakehouse.errors import ConfigError, LakehouseError, Unavailable
-from lakehouse.models.connection import told
+from lakehouse.models.connection import translate_error
 
 
 @contextmanager
@@ -118,12 +118,12 @@ NoCredentialsError.__module__ = ClientError.__module__ = "botocore.exceptions"
     ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_what_a_store_says_is_told_apart(error, kind, said):
-    ours = told(error, "m")
+    ours = translate_error(error, "m")
     assert (type(ours), str(ours).startswith(said)) == (kind, True), ours
 
 
 def test_a_defect_of_our_own_is_not_a_stores():
-    assert told(KeyError("x"), "m") is None
+    assert translate_error(KeyError("x"), "m") is None
 
 
 @pytest.fixture

@@ -96,19 +96,19 @@ def test_a_run_in_progress_keeps_its_files_and_has_a_lease_while_it_works(job, l
     assert swept(job) == []
 
 
-BOOT, NAMESPACE, PID, STARTED = processes.me().split("/")
+BOOT, NAMESPACE, PID, STARTED = processes.own_name().split("/")
 
 
 @pytest.mark.parametrize(
     ("said", "age", "kept"),
     [
-        ({"process": processes.me()}, 0, "in"),
+        ({"process": processes.own_name()}, 0, "in"),
         ({"process": f"{BOOT}/{NAMESPACE}/{2**22 + 1}/{STARTED}"}, 0, None),  # no such process
         ({"process": f"{BOOT}/{NAMESPACE}/{PID}/1"}, 0, None),  # another one has its number now
         ({"process": f"{BOOT}/1/{2**22 + 1}/{STARTED}"}, 0, "in"),
         ({"process": f"other/{NAMESPACE}/{2**22 + 1}/{STARTED}"}, 0, "in"),
         ({}, 0, "in"),
-        ({"process": processes.me()}, 11, None),
+        ({"process": processes.own_name()}, 11, None),
         ({"host": "elsewhere"}, 0, "in"),
         ({"host": "elsewhere"}, 11, None),
         ({"host": "elsewhere", "at": "2999-01-01T00:00:00+00:00"}, 11, None),

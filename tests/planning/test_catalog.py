@@ -64,7 +64,7 @@ def test_a_job_from_name_to_name_creates_a_table_that_sql_finds(prefix, job, spa
     spark.sql("INSERT INTO lab.features VALUES (5, 0.5)")
     assert score(named, "spark").status == "published"
     assert rows(spark) == [(1, 1.0), (2, 2.0), (5, 5.0)]
-    with catalog.placed(named) as at_places:
+    with catalog.resolve_names(named) as at_places:
         assert status(at_places)[0].status == "published"
         assert len(ledger.runs(naming.state_of(at_places), "scores")) == 2
         assert sweep(at_places, take_away=False) == []

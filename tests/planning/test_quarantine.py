@@ -22,7 +22,7 @@ from lakehouse.operations.replay import replay
 from lakehouse.operations.sweep import sweep
 from lakehouse.planning import naming
 from lakehouse.planning.naming import quarantine_of
-from lakehouse.planning.quarantine import numbered, tables
+from lakehouse.planning.quarantine import numbered_table, tables
 from lakehouse.runs import evidence, ledger
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
@@ -187,7 +187,7 @@ def test_what_else_lies_at_the_quarantines_place_stops_no_run(daily, make, why):
     assert (result.status, aside_of(result), len(said)) == ("published", [f"{ASIDE}_2"], 1)
     assert why in said[0]
     assert {p: p.read_bytes() for p in files} == files
-    assert [row["rows"] for row in evidence.quarantined(daily(), every=False)] == [1]
+    assert [row["rows"] for row in evidence.quarantine_counts(daily(), every=False)] == [1]
 
 
 def test_a_new_table_may_hold_the_jobs_own_state_and_quarantine(daily):
@@ -261,12 +261,12 @@ def test_rows_in_all_numbers_are_counted_and_those_of_a_run_that_ended_after_the
             score(daily())
     for intent in Path("lake/scores_state/intents").rglob("*.json"):
         intent.unlink()
-    rows = {row["run_id"]: row for row in evidence.quarantined(daily(), every=True)}
+    rows = {row["run_id"]: row for row in evidence.quarantine_counts(daily(), every=True)}
     lost = next(run for run in rows if run != first.run_id)
     assert [rows[run][k] for run in (first.run_id, lost) for k in ("status", "superseded", "rows")] == [
         "published", False, 1, status, None, 2
     ]  # fmt: skip
-    assert [row["run_id"] for row in evidence.quarantined(daily(), every=False)] == [first.run_id]
+    assert [row["run_id"] for row in evidence.quarantine_counts(daily(), every=False)] == [first.run_id]
     assert status in terminal.quarantine_text(list(rows.values()))
 
 
@@ -275,9 +275,9 @@ def test_a_run_that_waits_to_be_finished_is_still_of_interest(daily, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(pipeline.ledger, "record", lambda *_: (_ for _ in ()).throw(Unavailable("the disk is full")))
         score(daily())
-    assert [row["status"] for row in evidence.quarantined(daily(), every=False)] == ["unfinished"]
+    assert [row["status"] for row in evidence.quarantine_counts(daily(), every=False)] == ["unfinished"]
     score(daily())
-    assert [row["status"] for row in evidence.quarantined(daily(), every=False)] == ["published"]
+    assert [row["status"] for row in evidence.quarantine_counts(daily(), every=False)] == ["published"]
 
 
 def test_sweep_looks_into_every_number(daily, monkeypatch, workspace):
@@ -307,10 +307,10 @@ def test_the_page_shows_rows_of_the_table_that_was_used(daily):
 
 def test_names_are_numbered_in_every_system(make_job, workspace):
     table = quarantine_of(make_job("models:/m/1"))
-    assert [numbered(table, n).table for n in (1, 2)] == [table.table, locate(f"{ASIDE}_2").uri]
+    assert [numbered_table(table, n).table for n in (1, 2)] == [table.table, locate(f"{ASIDE}_2").uri]
     there = {"type": "snowflake", "connection": "c", "table": 'D.S."my scores"'}
     snow = quarantine_of(make_job("models:/m/1", sinks=[there], state="lake/state"))
-    assert numbered(snow, 3).table == '"D"."S"."my scores_QUARANTINE_3"'
+    assert numbered_table(snow, 3).table == '"D"."S"."my scores_QUARANTINE_3"'
 
 
 def test_the_end_of_a_run_shows_keys_predictions_and_then_what_was_kept(daily):

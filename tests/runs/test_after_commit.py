@@ -180,7 +180,7 @@ def test_a_run_into_another_dates_table_is_finished_too(daily, monkeypatch):
 
 
 def test_another_dates_run_that_is_still_at_it_is_left_alone(daily, monkeypatch):
-    other = in_the_middle(monkeypatch, ledger, "declare", lambda: score(daily("2026-01-02")), late=True)
+    other = in_the_middle(monkeypatch, ledger, "save_intent", lambda: score(daily("2026-01-02")), late=True)
     said = []
     result = score(daily(), say=lambda event, values: said.append(event))
     assert (result.status, other[0].status, "resumed" in said) == ("published", "published", False)
@@ -218,4 +218,4 @@ def test_a_run_overtaken_after_its_quarantine_commit_is_recorded_and_superseded(
     assert unfinished(daily()) == 0
     assert score(daily(), rescore=True).status == "published"
     found = ledger.runs(naming.state_of(daily()), "scores")
-    assert ledger.superseded(found) == {mine}
+    assert ledger.superseded_runs(found) == {mine}

@@ -28,7 +28,7 @@ from lakehouse.errors import Blocked, ConfigError, NotReady, Partial, Unavailabl
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.sinks import delta as sink
-from lakehouse.sinks.target import Gone, Overtaken
+from lakehouse.sinks.target import Overtaken, StagedFilesMissing
 from lakehouse.storage import locate
 from tests.conftest import opened, read, score, version, write
 from tests.tables import assert_tables_equal
@@ -565,7 +565,7 @@ def test_rescoring_an_append_that_a_person_restored_leaves_no_row_twice(appendin
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["no table yet", "table there"])
-@pytest.mark.parametrize("point", [(checks, "tally"), (checks, "judge"), (ledger, "declare"), (delta, "commit")],
+@pytest.mark.parametrize("point", [(checks, "tally"), (checks, "judge"), (ledger, "save_intent"), (delta, "commit")],
                          ids=lambda p: p[1])  # fmt: skip
 def test_a_run_that_another_one_overtook_publishes_nothing(daily, monkeypatch, point, there):
     write("lake/features", features(DAY), ["day"])
@@ -590,11 +590,11 @@ def test_a_run_that_another_one_overtook_publishes_nothing(daily, monkeypatch, p
     assert (unfinished(daily()), score(daily()).status) == (0, "unchanged")
 
 
-@pytest.mark.parametrize("point", [(ledger, "declare"), (delta, "commit")], ids=lambda p: p[1])
+@pytest.mark.parametrize("point", [(ledger, "save_intent"), (delta, "commit")], ids=lambda p: p[1])
 def test_a_run_that_another_one_finishes_for_it_is_published_once(daily, monkeypatch, point):
     write("lake/features", features(DAY, keyless=4), ["day"])
     job = daily(checks={"quarantine": {"max_fraction": 0.2}})
-    helper = in_the_middle(monkeypatch, *point, lambda: score(job), late=point[1] == "declare")
+    helper = in_the_middle(monkeypatch, *point, lambda: score(job), late=point[1] == "save_intent")
     result = score(job)
     assert (result.status, helper[0].run_id) == ("published", result.run_id)
     assert [c["lakehouse_run"] for c in publishes("lake/scores")] == [result.run_id]
@@ -642,10 +642,10 @@ def _truncate(path: Path) -> None:
 def test_a_staged_file_that_is_not_whole_is_never_published(daily, monkeypatch, harm, table):
     write("lake/features", features(DAY, keyless=4), ["day"])
     job = daily(checks={"quarantine": {"max_fraction": 0.2}})
-    in_the_middle(monkeypatch, ledger, "declare", lambda: [harm(f) for f in staged(table)], late=True)
+    in_the_middle(monkeypatch, ledger, "save_intent", lambda: [harm(f) for f in staged(table)], late=True)
     with pytest.raises(Unavailable, match="1 staged files are missing or have another size") as raised:
         score(job)
-    assert (type(raised.value), raised.value.exit_code, publishes("lake/scores")) == (Gone, 5, [])
+    assert (type(raised.value), raised.value.exit_code, publishes("lake/scores")) == (StagedFilesMissing, 5, [])
     assert (read("lake/scores").num_rows, unfinished(job)) == (0, 0)
     assert score(job).status == "published"
     holds("lake/scores", features(DAY, keyless=4))
@@ -669,7 +669,9 @@ def test_a_run_that_cannot_be_published_any_more_leaves_nothing_in_quarantine(da
     if why == "overtaken":
         in_the_middle(monkeypatch, checks, "judge", lambda: score(daily(checks=section, state="lake/elsewhere")))
     else:
-        in_the_middle(monkeypatch, ledger, "declare", lambda: [f.unlink() for f in staged("lake/scores")], late=True)
+        in_the_middle(
+            monkeypatch, ledger, "save_intent", lambda: [f.unlink() for f in staged("lake/scores")], late=True
+        )
     with pytest.raises(Unavailable):
         score(daily(checks=section))
     score(daily(checks=section))
@@ -687,7 +689,7 @@ def test_a_run_that_cannot_be_published_any_more_leaves_nothing_in_quarantine(da
 )
 def test_a_rule_that_the_table_got_meanwhile_is_not_broken(daily, monkeypatch, rule, named):
     write("lake/features", features(DAY), ["day"])
-    in_the_middle(monkeypatch, ledger, "declare", lambda: rule(DeltaTable("lake/scores")), late=True)
+    in_the_middle(monkeypatch, ledger, "save_intent", lambda: rule(DeltaTable("lake/scores")), late=True)
     with pytest.raises(Overtaken, match=rf"rules changed since the run was planned.*{named}"):
         score(daily())
     assert (publishes("lake/scores"), unfinished(daily())) == ([], 0)

@@ -32,4 +32,4 @@ def runs(*said: tuple[str, str, int, int]) -> list[dict[str, object]]:
     ],
 )
 def test_runs_are_superseded_by_generation(said, over):
-    assert ledger.superseded(runs(*said)) == over
+    assert ledger.superseded_runs(runs(*said)) == over

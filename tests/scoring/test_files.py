@@ -19,7 +19,7 @@ from lakehouse.connectors import parquet
 from lakehouse.schemas import LINEAGE
 from lakehouse.scoring import files, staging
 from lakehouse.scoring.files import Files
-from lakehouse.scoring.staging import joined
+from lakehouse.scoring.staging import join_batches
 from lakehouse.sources import delta
 from lakehouse.storage import locate
 from tests.conftest import opened, read, score, write
@@ -114,17 +114,17 @@ def test_what_waits_does_not_keep_the_batch_that_it_is_of(out):
 
 def test_small_batches_are_joined_in_their_order():
     given = [rows(10 * i, 10) for i in range(100)]
-    found = list(joined(given, 300))
+    found = list(join_batches(given, 300))
     assert pa.Table.from_batches(found).equals(pa.Table.from_batches(given))
     assert [batch.num_rows for batch in found] == [160] * 6 + [40]
 
 
 def test_joined_batches_keep_to_the_rows_and_bytes_asked_for(monkeypatch):
     sizes = [150, 140, 149, 3, 300, 1, 290]
-    found = [batch.num_rows for batch in joined([rows(0, n) for n in sizes], 300)]
+    found = [batch.num_rows for batch in join_batches([rows(0, n) for n in sizes], 300)]
     assert (sum(found), max(found)) == (sum(sizes), 300)
     monkeypatch.setattr("lakehouse.scoring.staging.JOINED_BYTES", 20 * rows(0, 1).nbytes)
-    assert [batch.num_rows for batch in joined([rows(0, 4) for _ in range(6)], 300)] == [12, 12]
+    assert [batch.num_rows for batch in join_batches([rows(0, 4) for _ in range(6)], 300)] == [12, 12]
 
 
 def test_a_batch_of_its_full_size_is_handed_on_before_the_next_is_read():
@@ -135,7 +135,7 @@ def test_a_batch_of_its_full_size_is_handed_on_before_the_next_is_read():
             read.append(i)
             yield rows(0, 100)
 
-    found = joined(reading(), 100)
+    found = join_batches(reading(), 100)
     next(found)
     assert read == [0]
 

@@ -22,10 +22,10 @@ from lakehouse.config import Features
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models import Model, features_of
 from lakehouse.models.categories import as_trained, categories_of
-from lakehouse.models.conversions import NAMES, asked_way, can_lose, converted, way
+from lakehouse.models.conversions import NAMES, can_lose, conversion_of, convert, requested_conversion
 from lakehouse.models.loading import digest_of, load
 from lakehouse.schemas import Feature
-from lakehouse.scoring.inputs import model_input, unfit
+from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.score import Scoring
 
 DOUBLE, FLOAT, LONG, INTEGER, TEXT = pa.float64(), pa.float32(), pa.int64(), pa.int32(), pa.string()
@@ -81,7 +81,7 @@ IF_ASKED: list[tuple[pa.DataType, pa.DataType, list[Any], list[Any], list[int]]]
 def test_values_become_another_type_as_they_are_or_are_told(given, wanted, values, expected, lost):
     # behind other rows, as in a batch that was cut
     column = pa.array([*values[:1], *values], given)[1:]
-    made, mask = converted(column, wanted)
+    made, mask = convert(column, wanted)
     assert made.to_pylist() == expected
     assert ([] if mask is None else np.flatnonzero(mask).tolist()) == lost
     assert can_lose(given, wanted) or not lost
@@ -109,7 +109,7 @@ def test_many_values_that_do_not_fit_cost_no_more_calls_than_one(good, bad, want
 
         sys.setprofile(count)
         try:
-            _, lost = converted(column, wanted)
+            _, lost = convert(column, wanted)
         finally:
             sys.setprofile(None)
         assert lost is not None
@@ -121,18 +121,18 @@ def test_many_values_that_do_not_fit_cost_no_more_calls_than_one(good, bad, want
 
 @pytest.mark.parametrize(("given", "wanted"), [case[:2] for case in BY_ITSELF], ids=str)
 def test_what_spark_udf_takes_needs_no_word(given, wanted):
-    assert way(given, wanted) is not None
+    assert conversion_of(given, wanted) is not None
 
 
 @pytest.mark.parametrize(("given", "wanted"), [case[:2] for case in IF_ASKED], ids=str)
 def test_what_changes_a_value_or_its_meaning_needs_a_word(given, wanted):
-    assert way(given, wanted) is None
-    assert asked_way(given, wanted) is not None
+    assert conversion_of(given, wanted) is None
+    assert requested_conversion(given, wanted) is not None
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(pa.binary(), DOUBLE), (DOUBLE, TEXT), (pa.list_(TEXT), TEXT)], ids=str)
 def test_what_has_no_way_is_refused_even_if_asked(given, wanted):
-    assert asked_way(given, wanted) is None
+    assert requested_conversion(given, wanted) is None
 
 
 # --- a signature against a table --------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_a_value_that_would_change_sets_its_row_aside_with_it():
         Feature("t", "t", DOUBLE, True, DOUBLE),
         Feature("v", "v", pa.list_(DOUBLE, 2), True),
     )
-    found = [(b.rule, b.column, b.rows.tolist(), b.observed.to_pylist()) for b in unfit(batch, wanted)]
+    found = [(b.rule, b.column, b.rows.tolist(), b.observed.to_pylist()) for b in unfit_rows(batch, wanted)]
     assert found == [
         ("exact", "n", [2], [str(2**53 + 1)]), ("cast", "t", [1], ["x"]), ("length", "v", [0], ["1"])
     ]  # fmt: skip
@@ -197,9 +197,9 @@ def test_a_value_that_would_change_sets_its_row_aside_with_it():
 def test_lists_that_the_type_can_not_hold_are_set_aside():
     batch = pa.record_batch({"v": pa.array([[1, None], None, [2]]), "f": pa.array([[1.0], [NAN, None], [2.0]])})
     wanted = scoring(Feature("v", "v", pa.list_(LONG), True), Feature("f", "f", pa.list_(DOUBLE), True))
-    assert [(b.rule, b.rows.tolist()) for b in unfit(batch, wanted)] == [("required", [1]), ("required", [0])]
+    assert [(b.rule, b.rows.tolist()) for b in unfit_rows(batch, wanted)] == [("required", [1]), ("required", [0])]
     strict = scoring(Feature("f", "f", pa.list_(DOUBLE), True), nulls="quarantine")
-    assert {(b.rule, *b.rows.tolist()) for b in unfit(batch, strict)} == {("required", 1), ("finite", 1)}
+    assert {(b.rule, *b.rows.tolist()) for b in unfit_rows(batch, strict)} == {("required", 1), ("finite", 1)}
 
 
 EVERYTHING = pa.record_batch(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.errors import ModelRefused
-from lakehouse.scoring.outputs import Output, read_outputs, settle
+from lakehouse.scoring.outputs import Output, read_outputs, settle_type
 from tests.tables import assert_tables_equal
 
 
@@ -234,7 +234,7 @@ def test_a_list_of_matrices_is_refused_whatever_the_number_of_rows(rows, part):
     ],
 )
 def test_the_declared_type_counts_unless_the_sample_contradicts_it(declared, sample, kind, contradicts):
-    assert settle(declared, sample) == (kind, contradicts)
+    assert settle_type(declared, sample) == (kind, contradicts)
 
 
 def test_whole_numbers_beside_fractions_do_not_change_in_the_whole_of_a_frame():

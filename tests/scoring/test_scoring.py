@@ -81,7 +81,7 @@ def test_a_model_that_always_raises_is_found_out_in_few_calls_on_a_sample():
     error = try_on(numbered(1_024), PLAIN, hopeless)
     assert str(error) == "no licence"
     assert len(calls) <= 2 * 64 + 2 * 9
-    said = scoring.told(error)
+    said = scoring.describe_exception(error)
     assert said.startswith("RuntimeError: no licence\n  at ")
     assert "in hopeless: raise RuntimeError" in said
 

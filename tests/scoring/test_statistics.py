@@ -33,7 +33,7 @@ from lakehouse.config import load_job
 from lakehouse.connectors import delta
 from lakehouse.schemas import JOB, RUN_ID
 from lakehouse.scoring.statistics import columns_of, observe, statistics
-from lakehouse.sinks.delta.publishing import living
+from lakehouse.sinks.delta.history import live_owners
 from lakehouse.storage import locate
 from tests.conftest import score, spark_settings
 
@@ -514,4 +514,4 @@ def test_the_log_alone_tells_whose_the_files_are(folder, rows, monkeypatch):
     monkeypatch.setattr(delta, "rows_of", lambda *_: pytest.fail("files were read"))
     snapshot = delta.open_table(locate(folder))
     assert snapshot is not None
-    assert living(snapshot, snapshot.files([JOB, RUN_ID])) == {("j" * 100, rows[RUN_ID][0].as_py()): FILES * BATCH}
+    assert live_owners(snapshot, snapshot.files([JOB, RUN_ID])) == {("j" * 100, rows[RUN_ID][0].as_py()): FILES * BATCH}

@@ -31,7 +31,7 @@ from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unav
 from lakehouse.operations import sweep
 from lakehouse.operations.lookup import record_of, status
 from lakehouse.operations.replay import replay
-from lakehouse.operations.verification import verified
+from lakehouse.operations.verification import digests_of_sinks
 from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger, publication
 from lakehouse.scoring import files
@@ -234,7 +234,7 @@ def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_agai
         assert held() == expected
         if missed:
             break
-    ledger.close(state, declared)
+    ledger.remove_intent(state, declared)
     assert_published_once(account, job, runs)
     assert number > 35
     assert failed > {"error": 10, "crash": 30, "lost reply": -step}[action] // step
@@ -256,7 +256,7 @@ def crash_at(monkeypatch, number: int) -> list[int]:
 
         return acting
 
-    for name in ("run", "put", "described"):
+    for name in ("run", "put", "describe"):
         monkeypatch.setattr(sessions.Session, name, dying(getattr(sessions.Session, name)))
     return left
 
@@ -412,7 +412,7 @@ def test_quarantined_rows_are_counted_replayed_once_and_added_to_their_run(daily
     write("lake/features", features(), ["day"])
     first = score(daily(checks=checks))
     assert (first.rows_scored, first.rows_quarantined) == (27, 13)
-    (counted,) = evidence.quarantined(daily(checks=checks), every=False)
+    (counted,) = evidence.quarantine_counts(daily(checks=checks), every=False)
     assert (counted["run_id"], counted["rows"], counted["column"]) == (first.run_id, 13, "country")
     allow("c0", "c1", "c2")
     record = record_of(daily(checks=checks), first.run_id)
@@ -461,7 +461,7 @@ def test_a_quarantine_table_that_cannot_take_the_rows_stops_no_run(daily, accoun
     (warned,) = said
     assert re.search(f"go to {aside}, since {account.table('scores_quarantine')} {why}", warned, re.IGNORECASE)
     assert account.run("SELECT COUNT(*) FROM scores_quarantine_2") == [(2,)]
-    assert [row["rows"] for row in evidence.quarantined(job, every=False)] == [2]
+    assert [row["rows"] for row in evidence.quarantine_counts(job, every=False)] == [2]
     assert [one for one in sweep.sweep(job, take_away=False) if one.kept is None] == []
     record = record_of(job, done.run_id)
     with pytest.raises(Blocked, match="not one could be scored"):  # they have no key now either
@@ -730,7 +730,7 @@ def test_both_tables_of_a_job_get_the_same_rows_of_one_run(both, account, held):
     assert sorted(mine) == held() == scores(features(), features(NEXT, start=100))
     assert set(read("lake/scores")["_run_id"].to_pylist()) == held(runs=True)
     assert score(both()).status == "unchanged"
-    one, other = verified(both()).values()
+    one, other = digests_of_sinks(both()).values()
     assert one == other
     assert (one.rows, one.uncompared) == (40, ())
 
@@ -749,7 +749,7 @@ def test_rows_that_differ_between_the_tables_are_found(both, account, change, sa
     score(both())
     account.run(change)
     with pytest.raises(Blocked, match=said):
-        verified(both())
+        digests_of_sinks(both())
 
 
 def test_on_request_a_run_proves_that_its_tables_are_equal(both, daily, account, capfd):

@@ -15,7 +15,7 @@ import pytest
 from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.connectors import parquet
 from lakehouse.errors import ConfigError
-from lakehouse.schemas import conform, widens
+from lakehouse.schemas import conform, is_widened_by
 from lakehouse.scoring import files
 from lakehouse.sources.delta import FILES, FRAME, carrier, frame, pin, units
 from lakehouse.storage import locate
@@ -265,7 +265,7 @@ def test_deletion_vectors(spark, sql, monkeypatch):
     sql("DELETE FROM {t} WHERE id IN (0, 1, 999, 500) OR id BETWEEN 300 AND 420 OR p = 1 OR id = 2000")
     sql("DELETE FROM {t} WHERE id = 2 OR id = 2001")
     pinned = pin(DeltaSource(type="delta", table=TABLE))
-    assert sum(f.kept is not None for f in pinned.files) == 2
+    assert sum(f.live_mask is not None for f in pinned.files) == 2
     assert pinned.rows == 2872
     wheres = [None, "id < 600 AND id > 250 AND p < 3"]
     expected = {where: by_spark(spark, where=where) for where in wheres}
@@ -284,7 +284,7 @@ def test_deletion_vectors_in_partitions_with_odd_characters(spark, sql):
     )
     sql(f"INSERT INTO {{t}} SELECT /*+ COALESCE(1) */ * FROM VALUES {rows}")
     sql("DELETE FROM {t} WHERE id % 10 = 1")
-    assert all(f.kept is not None for f in pin(DeltaSource(type="delta", table=TABLE)).files)
+    assert all(f.live_mask is not None for f in pin(DeltaSource(type="delta", table=TABLE)).files)
     assert_tables_equal(by_files(), by_spark(spark))
 
 
@@ -472,7 +472,7 @@ def test_lossy_casts_are_refused_whatever_the_values(stored, declared):
     with pytest.raises(ConfigError) as refused:
         conform(batch, pa.schema([("x", declared)]))
     assert str(refused.value) == f"column 'x' is stored as {stored}, the table declares {declared}: no lossless cast"
-    assert not widens(stored, declared)
+    assert not is_widened_by(stored, declared)
 
 
 def test_a_file_of_another_type_is_refused(workspace):

@@ -188,7 +188,7 @@ def test_types_that_conflict_are_refused_by_name(workspace, one, other, types):
 def test_types_that_are_not_handed_on_are_refused_where_they_are_asked_for(workspace, values, kind):
     put("a.parquet", {"id": [1], "v": values})
     assert f"column 'v' of lake/exports is, or has within it, {kind}, which" in refusal()
-    assert source.carried(pinned()) == ["id"]
+    assert source.supported_columns(pinned()) == ["id"]
     assert rows(columns=["id"]).to_pydict() == {"id": [1]}
 
 

@@ -252,7 +252,7 @@ def described(monkeypatch):
     """described(*columns): so any query is described, as the stand-in can't."""
 
     def make(*columns):
-        monkeypatch.setattr(Session, "described", lambda *_: list(columns))
+        monkeypatch.setattr(Session, "describe", lambda *_: list(columns))
 
     return make
 
@@ -366,7 +366,7 @@ def test_another_definition_of_a_view_is_seen(account, tables, pin):
 def test_what_may_differ_at_any_time_is_never_the_same(account, tables, pin, source, monkeypatch):
     account.run("CREATE SEQUENCE sq")
     if "own_function" in str(source):
-        monkeypatch.setattr(Session, "described", lambda *_: [column("I")])
+        monkeypatch.setattr(Session, "describe", lambda *_: [column("I")])
     assert pin(**source).fingerprint() != pin(**source).fingerprint()
 
 

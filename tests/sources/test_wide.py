@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.checks import profile, sketch
 from lakehouse.config import Drift
-from lakehouse.connectors.parquet import FileUnit, Reading
+from lakehouse.connectors.parquet import FileUnit, ReadSettings
 from lakehouse.runs import drift
 from lakehouse.schemas import conform, finder
 from lakehouse.storage import locate
@@ -31,7 +31,7 @@ def test_a_file_is_asked_for_its_names_once_however_many_columns_are_read(tmp_pa
     pq.write_table(table, tmp_path / "wide.parquet")
     asked, plain = [], pq.ParquetFile.schema_arrow
     monkeypatch.setattr(pq.ParquetFile, "schema_arrow", property(lambda file: asked.append(1) or plain.fget(file)))
-    unit = FileUnit(Reading(locate(str(tmp_path)), table.schema, (), (), 100), "wide.parquet", 1, ())
+    unit = FileUnit(ReadSettings(locate(str(tmp_path)), table.schema, (), (), 100), "wide.parquet", 1, ())
     assert pa.Table.from_batches(unit.batches()).equals(table)
     assert len(asked) == 1
 
@@ -50,12 +50,12 @@ def test_each_column_of_a_wide_file_in_another_case_is_found():
     assert conform(given, schema).to_pylist() == [{f"f{i}": i for i in range(WIDE)}]
 
 
-def _moved(columns: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> drift.Moved:
+def _moved(columns: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> drift.DriftResult:
     """How these features stand to those of an earlier run."""
     seen, baseline = (_profile(pa.table(side)) for side in (columns, before))
     frozen = profile.baseline_of(baseline)
     held = tuple(("feature", column) for column in profile.drift(seen, frozen))
-    return drift.Moved({"features": seen}, {"features": frozen}, "an earlier run", held)
+    return drift.DriftResult({"features": seen}, {"features": frozen}, "an earlier run", held)
 
 
 def _profile(table: pa.Table) -> profile.Profile:

@@ -135,9 +135,9 @@ def test_a_file_that_is_taken_away_while_a_folder_is_read_is_left_out(place, req
     folder = locate("state" if place == "disk" else request.getfixturevalue("bucket"))
     for name in ("a.json", "b.json"):
         storage.write_durably(folder.join(name), b"{}")
-    listed = storage.files._listed(folder)
+    listed = storage.files._list(folder)
     storage.remove(folder.join("a.json"))
-    monkeypatch.setattr(storage.files, "_listed", lambda *_: listed)
+    monkeypatch.setattr(storage.files, "_list", lambda *_: listed)
     assert storage.read_all(folder, ".json") == {"b.json": b"{}"}
 
 

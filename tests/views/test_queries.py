@@ -24,7 +24,7 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
 from lakehouse.config import load_job
-from lakehouse.connectors.snowflake import folded, quoted
+from lakehouse.connectors.snowflake import fold, quote
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning import naming
 from lakehouse.planning.naming import quarantine_of
@@ -197,7 +197,7 @@ def test_the_views_in_duckdb_over_the_tables_of_real_runs(runs, job_of, capfd):
         for table in ("lake/scores", "lake/scores_quarantine", "lake/scores_state/runs"):
             rows = read(table)
             db.register("rows", rows)
-            db.sql(f"CREATE TABLE {quoted(locate(table).uri)} AS SELECT * FROM rows")
+            db.sql(f"CREATE TABLE {quote(locate(table).uri)} AS SELECT * FROM rows")
         first, second, *views = statements(done.out)
         assert (first, second) == ("INSTALL delta", "LOAD delta")
         for statement in views:
@@ -208,7 +208,7 @@ def test_the_views_in_duckdb_over_the_tables_of_real_runs(runs, job_of, capfd):
             (row["run_id"], row["status"]) for row in ask("SELECT * FROM scores_ledger ORDER BY finished_at DESC")
         ] == [(record["run_id"], record["status"]) for record in records]
         reasons = alike(ask("SELECT * FROM scores_quarantine_reasons"))
-        ledger_table = quoted(locate("lake/scores_state/runs").uri)
+        ledger_table = quote(locate("lake/scores_state/runs").uri)
         db.sql(f"UPDATE {ledger_table} SET finished_at = TIMESTAMPTZ '2030-01-01' - (finished_at - started_at)")
         assert alike(ask("SELECT * FROM scores_quarantine_reasons")) == reasons  # clocks of two machines differ
 
@@ -227,7 +227,7 @@ def test_rows_of_a_run_without_a_record_are_not_taken_for_current(runs, job_of, 
             if table.endswith("runs"):
                 rows = rows.filter(pc.not_equal(rows["run_id"], runs["worst"]))
             db.register("rows", rows)
-            db.sql(f"CREATE TABLE {quoted(locate(table).uri)} AS SELECT * FROM rows")
+            db.sql(f"CREATE TABLE {quote(locate(table).uri)} AS SELECT * FROM rows")
         for statement in statements(done.out)[2:]:
             db.sql(statement)
         found = db.sql("SELECT DISTINCT _run_id FROM scores_quarantine_reasons").fetchall()
@@ -285,7 +285,7 @@ def fill(ask: Ask, table: str, rows: pa.Table) -> None:
     It is a view, since the stand-in can't create a table that has a column with an apostrophe.
     """
     kinds = [TYPES.get(str(f.type), "ARRAY" if pa.types.is_list(f.type) else "TIMESTAMP_LTZ") for f in rows.schema]
-    names = [quoted(folded(name)) for name in rows.column_names]
+    names = [quote(fold(name)) for name in rows.column_names]
     store = f'{table[:-1]} rows"'
     ask(f"CREATE TABLE {store} ({', '.join(f'C{n} {kind}' for n, kind in enumerate(kinds))})")
     ask(f"CREATE VIEW {table} AS SELECT {', '.join(f'C{n} AS {name}' for n, name in enumerate(names))} FROM {store}")

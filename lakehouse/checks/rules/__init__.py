@@ -6,26 +6,34 @@ Nothing here decides whether a run may be published: that is `checks.verdict`.
 
 from lakehouse.checks.rules.catalogue import how_evaluated
 from lakehouse.checks.rules.checks import RowRule
-from lakehouse.checks.rules.compiling import Compiled, Other, compile_suite, overflowing, require_engine, spelled
-from lakehouse.checks.rules.counters import State, dump, merge, observe, start
+from lakehouse.checks.rules.compiling import (
+    Compiled,
+    Delegated,
+    columns_as_spelled,
+    compile_suite,
+    delegate_overflowed,
+    require_engine,
+)
+from lakehouse.checks.rules.counters import CounterState, dump, merge, observe, start
 from lakehouse.checks.rules.evaluation import observed, unexpected
 from lakehouse.checks.rules.outcomes import Outcome, RowCount, row_outcome, table_outcome
-from lakehouse.checks.rules.row_conditions import Condition, as_given, engine_text, mask
+from lakehouse.checks.rules.row_conditions import Condition, engine_text, mask, to_gx_condition
 from lakehouse.checks.rules.suite import Expectation, read_suite
 from lakehouse.checks.rules.tables import TableRule
 
 __all__ = [
     "Compiled",
     "Condition",
+    "CounterState",
+    "Delegated",
     "Expectation",
-    "Other",
     "Outcome",
     "RowCount",
     "RowRule",
-    "State",
     "TableRule",
-    "as_given",
+    "columns_as_spelled",
     "compile_suite",
+    "delegate_overflowed",
     "dump",
     "engine_text",
     "how_evaluated",
@@ -33,12 +41,11 @@ __all__ = [
     "merge",
     "observe",
     "observed",
-    "overflowing",
     "read_suite",
     "require_engine",
     "row_outcome",
-    "spelled",
     "start",
     "table_outcome",
+    "to_gx_condition",
     "unexpected",
 ]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.checks.rules.bounds import moment
+from lakehouse.checks.rules.bounds import parse_moment
 from lakehouse.checks.rules.catalogue import CATALOGUE
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 from lakehouse.checks.rules.suite import Expectation
 from lakehouse.errors import nearest
 
@@ -27,21 +27,21 @@ def arguments(expectation: Expectation) -> Mapping[str, Any]:
     known = (*kind.required, *kind.optional, *_SILENT)
     for key, value in expectation.kwargs.items():
         if key not in known:
-            raise Wrong(f"unknown argument {key!r}, {nearest(str(key), known)}")
+            raise InvalidExpectation(f"unknown argument {key!r}, {nearest(str(key), known)}")
         if isinstance(value, Mapping) and "$PARAMETER" in value:
-            raise Wrong(f"{key}: suite parameters are not supported: write the value itself")
+            raise InvalidExpectation(f"{key}: suite parameters are not supported: write the value itself")
     given = {k: v for k, v in expectation.kwargs.items() if v is not None and k not in _SILENT}
     if "exact_match" in expectation.kwargs and "exact_match" not in given:
-        raise Wrong("exact_match is true or false, not null, which GX takes for false")
+        raise InvalidExpectation("exact_match is true or false, not null, which GX takes for false")
     missing = [key for key in kind.required if key not in given]
     if missing:
-        raise Wrong(f"{', '.join(missing)} is missing (arguments: {', '.join(known[:-2])})")
+        raise InvalidExpectation(f"{', '.join(missing)} is missing (arguments: {', '.join(known[:-2])})")
     for key, value in given.items():
-        _typed(key, value)
+        _require_type(key, value)
     return given
 
 
-def _typed(key: str, value: Any) -> None:
+def _require_type(key: str, value: Any) -> None:
     wanted: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         (_FLAGS, lambda v: isinstance(v, bool), "true or false"),
         (_LISTS, lambda v: isinstance(v, list), "a list"),
@@ -51,7 +51,7 @@ def _typed(key: str, value: Any) -> None:
     )
     for keys, fine, what in wanted:
         if key in keys and not fine(value):
-            raise Wrong(f"{key} is {what}, not {value!r}")
+            raise InvalidExpectation(f"{key} is {what}, not {value!r}")
 
 
 def is_number(value: Any) -> bool:
@@ -59,11 +59,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def whole(given: Mapping[str, Any], key: str) -> int | None:
+def whole_number(given: Mapping[str, Any], key: str) -> int | None:
     """A whole number, None where it isn't given. GX would cut 1.5 down to 1."""
     value = given.get(key)
     if value is not None and (not is_number(value) or value != int(value)):
-        raise Wrong(f"{key} is a whole number, not {value!r}")
+        raise InvalidExpectation(f"{key} is a whole number, not {value!r}")
     return None if value is None else int(value)
 
 
@@ -76,13 +76,13 @@ def bound(given: Mapping[str, Any], key: str) -> Any:
         try:
             number = float(value)
         except OverflowError as error:
-            raise Wrong(f"{key}: {value} is beyond doubles") from error
+            raise InvalidExpectation(f"{key}: {value} is beyond doubles") from error
         if math.isnan(number):
-            raise Wrong(f"{key}: nan is no bound")
+            raise InvalidExpectation(f"{key}: nan is no bound")
         return number
-    value = moment(value)
+    value = parse_moment(value)
     if not isinstance(value, date):
-        raise Wrong(f"{key} is a number (without quotes), a date or a time in ISO form, not {value!r}")
+        raise InvalidExpectation(f"{key} is a number (without quotes), a date or a time in ISO form, not {value!r}")
     return value
 
 
@@ -90,7 +90,7 @@ def bounds(given: Mapping[str, Any], read: Callable[[Mapping[str, Any], str], An
     """Both bounds, in order where both are given."""
     low, high = read(given, "min_value"), read(given, "max_value")
     if type(low) is type(high) and low is not None and low > high:
-        raise Wrong(f"min_value {low} is greater than max_value {high}")
+        raise InvalidExpectation(f"min_value {low} is greater than max_value {high}")
     return low, high
 
 
@@ -102,10 +102,10 @@ def strictness(given: Mapping[str, Any]) -> tuple[bool, bool]:
 def column(name: Any, schema: pa.Schema) -> str:
     """A column of the table. Raises Wrong with the nearest one, OnlyGX for a field of a struct."""
     if not isinstance(name, str):
-        raise Wrong(f"a column's name is a text, not {name!r}")
+        raise InvalidExpectation(f"a column's name is a text, not {name!r}")
     if name not in schema.names:
         top = name.partition(".")[0]
         if top != name and top in schema.names and pa.types.is_struct(schema.field(top).type):
-            raise OnlyGX(f"{name!r} is a field within a column")
-        raise Wrong(f"no column {name!r}, {nearest(name, schema.names)}")
+            raise NeedsGX(f"{name!r} is a field within a column")
+        raise InvalidExpectation(f"no column {name!r}, {nearest(name, schema.names)}")
     return name

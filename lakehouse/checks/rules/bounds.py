@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400_000_000
@@ -31,16 +31,22 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d
 def family(kind: pa.DataType) -> str:
     """integer, decimal, float, text, boolean, date, time, binary or nested: values of a family can be compared."""
     for name, is_of in (
-        ("integer", pa.types.is_integer), ("decimal", pa.types.is_decimal), ("float", pa.types.is_floating),
-        ("text", pa.types.is_string), ("text", pa.types.is_large_string), ("boolean", pa.types.is_boolean),
-        ("date", pa.types.is_date32), ("time", pa.types.is_timestamp), ("binary", pa.types.is_binary),
-    ):  # fmt: skip
+        ("integer", pa.types.is_integer),
+        ("decimal", pa.types.is_decimal),
+        ("float", pa.types.is_floating),
+        ("text", pa.types.is_string),
+        ("text", pa.types.is_large_string),
+        ("boolean", pa.types.is_boolean),
+        ("date", pa.types.is_date32),
+        ("time", pa.types.is_timestamp),
+        ("binary", pa.types.is_binary),
+    ):
         if is_of(kind):
             return name
     return "nested"
 
 
-def moment(value: Any) -> Any:
+def parse_moment(value: Any) -> Any:
     """A text in ISO form as the date or time it names; anything else as it is."""
     if isinstance(value, str):
         try:
@@ -49,7 +55,7 @@ def moment(value: Any) -> Any:
             if _TIME.fullmatch(value):
                 return datetime.fromisoformat(value)
         except ValueError as error:
-            raise Wrong(f"{value!r} is no date or time: {error}") from error
+            raise InvalidExpectation(f"{value!r} is no date or time: {error}") from error
     return value
 
 
@@ -72,10 +78,10 @@ class Span:
     def __reduce__(self) -> tuple[Any, ...]:
         """Bounds as arrays: pyarrow pickles a scalar as Python's own, which has no date beyond 9999."""
         ends = (None if end is None else pa.repeat(end, 1) for end in (self.low, self.high))
-        return _unpickled, (self.column, *ends, self.empty)
+        return _unpickle, (self.column, *ends, self.empty)
 
 
-def _unpickled(column: str, low: pa.Array | None, high: pa.Array | None, empty: bool) -> Span:
+def _unpickle(column: str, low: pa.Array | None, high: pa.Array | None, empty: bool) -> Span:
     return Span(column, low if low is None else low[0], high if high is None else high[0], empty)
 
 
@@ -90,7 +96,7 @@ def span(column: str, kind: pa.DataType, low: Any, high: Any, strict: tuple[bool
     if family(kind) in ("text", "boolean"):
         least, most = (None if value is None else pa.scalar(value, kind) for value in (low, high))
         if any(strict):
-            raise OnlyGX(f"the order of {column!r} ({kind})")
+            raise NeedsGX(f"the order of {column!r} ({kind})")
         return Span(column, least, most)
     if family(kind) == "float":
         return Span(column, _float(kind, low, strict[0], math.inf), _float(kind, high, strict[1], -math.inf))
@@ -114,18 +120,25 @@ def span(column: str, kind: pa.DataType, low: Any, high: Any, strict: tuple[bool
 def _comparable(column: str, kind: pa.DataType, value: Any) -> None:
     numeric = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
     dated = isinstance(value, date)
-    wanted = {"integer": numeric, "float": numeric, "decimal": numeric, "text": isinstance(value, str),
-              "boolean": isinstance(value, bool), "date": dated, "time": dated}  # fmt: skip
+    wanted = {
+        "integer": numeric,
+        "float": numeric,
+        "decimal": numeric,
+        "text": isinstance(value, str),
+        "boolean": isinstance(value, bool),
+        "date": dated,
+        "time": dated,
+    }
     if numeric and isinstance(value, float) and math.isnan(value):
-        raise Wrong("nan is no bound")
+        raise InvalidExpectation("nan is no bound")
     if not wanted.get(family(kind), False):
-        raise Wrong(f"column {column!r} ({kind}) can't be compared with {value!r}{_hint(kind, value)}")
+        raise InvalidExpectation(f"column {column!r} ({kind}) can't be compared with {value!r}{_hint(kind, value)}")
     if isinstance(value, date) and (value.year, value.month, value.day) < (1582, 10, 15):
-        raise OnlyGX(f"{value} is before the Gregorian calendar, where GX' literals are days off")
+        raise NeedsGX(f"{value} is before the Gregorian calendar, where GX' literals are days off")
     if family(kind) == "time" and kind.unit != "us":
-        raise OnlyGX(f"times of column {column!r} are not in microseconds ({kind})")
+        raise NeedsGX(f"times of column {column!r} are not in microseconds ({kind})")
     if family(kind) == "integer" and not pa.types.is_signed_integer(kind):
-        raise OnlyGX(f"Spark has no unsigned whole numbers (column {column!r})")
+        raise NeedsGX(f"Spark has no unsigned whole numbers (column {column!r})")
 
 
 def _hint(kind: pa.DataType, value: Any) -> str:
@@ -195,9 +208,9 @@ def _float(kind: pa.DataType, value: Any, strict: bool, inwards: float) -> pa.Sc
         return None
     exact = float(value)
     if strict and exact == inwards:
-        raise OnlyGX("only NaN is beyond an infinity")
+        raise NeedsGX("only NaN is beyond an infinity")
     if kind == pa.float16():
-        raise OnlyGX(f"Spark has no {kind}")
+        raise NeedsGX(f"Spark has no {kind}")
     narrow: Any = np.float64 if kind == pa.float64() else np.float32
     with np.errstate(all="ignore"):
         found = narrow(exact)
@@ -246,14 +259,17 @@ def members(column: str, kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
 
     Raises Wrong where the column's type can't be compared with them, OnlyGX where the answer could differ here.
     """
-    given = [_as_date(column, v) if family(kind) == "date" else moment(v) if family(kind) == "time" else v
-             for v in values if v is not None]  # fmt: skip
+    given = [
+        _as_date(column, v) if family(kind) == "date" else parse_moment(v) if family(kind) == "time" else v
+        for v in values
+        if v is not None
+    ]
     for value in given:
         _comparable(column, kind, value)
     doubles = family(kind) in ("integer", "decimal") and any(isinstance(v, float) for v in given)
     if doubles and (any(abs(v) >= 2**53 for v in given) or getattr(kind, "precision", 0) > 15):
-        raise OnlyGX(f"Spark compares column {column!r} ({kind}) with these values as doubles")
-    found = [held for value in given if (held := _held(kind, value)) is not None]
+        raise NeedsGX(f"Spark compares column {column!r} ({kind}) with these values as doubles")
+    found = [held for value in given if (held := _equal_value(kind, value)) is not None]
     if family(kind) == "float" and any(v.as_py() == 0 for v in found):
         found += [pa.scalar(0.0, kind), pa.scalar(-0.0, kind)]  # equal to Spark, not to Arrow's hashes
     return pa.array([v.as_py() for v in found], kind) if family(kind) != "time" else _times(found, kind)
@@ -261,10 +277,10 @@ def members(column: str, kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
 
 def _as_date(column: str, value: Any) -> Any:
     """A text as the date that it names; one of a midnight names a date, too."""
-    found = moment(value)
+    found = parse_moment(value)
     if isinstance(value, str) and isinstance(found, datetime):
         if found.time() != time(0):
-            raise OnlyGX(f"the text {value!r} for the dates of column {column!r}, of which Spark drops the time")
+            raise NeedsGX(f"the text {value!r} for the dates of column {column!r}, of which Spark drops the time")
         return found.date()
     return found
 
@@ -273,14 +289,14 @@ def _times(found: list[pa.Scalar], kind: pa.DataType) -> pa.Array:
     return pa.array([v.cast(pa.int64()).as_py() for v in found], pa.int64()).cast(kind)
 
 
-def _held(kind: pa.DataType, value: Any) -> pa.Scalar | None:
+def _equal_value(kind: pa.DataType, value: Any) -> pa.Scalar | None:
     """The value of the column's type that equals a literal, None where it has none."""
     if family(kind) in ("text", "boolean"):
         return pa.scalar(value, kind)
     if family(kind) == "float":
         near = float(np.float32(value)) if kind == pa.float32() else float(value)
         if near != value and isinstance(value, int):
-            raise OnlyGX(f"{value} has no exact floating-point value")
+            raise NeedsGX(f"{value} has no exact floating-point value")
         return pa.scalar(near, kind) if near == value else None
     view, least, most = _ladder(kind)
     bound = _literal(kind, value)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakehouse.checks.rules.arguments import arguments
 from lakehouse.checks.rules.catalogue import CATALOGUE
 from lakehouse.checks.rules.checks import RowRule
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 from lakehouse.checks.rules.row_conditions import PANDAS, Condition, columns_named, engine_text, parse_condition
 from lakehouse.checks.rules.rows import row_rule
 from lakehouse.checks.rules.suite import Expectation
@@ -21,7 +21,7 @@ from lakehouse.schemas import column_of
 
 
 @dataclass(frozen=True)
-class Other:
+class Delegated:
     """An expectation that only Great Expectations can run, and why.
 
     `columns`: what it looks at, all where none is named; `condition`: its row condition, `untold` where that is
@@ -41,7 +41,7 @@ class Compiled:
 
     rows: tuple[RowRule, ...]
     tables: tuple[TableRule, ...]
-    others: tuple[Other, ...]
+    others: tuple[Delegated, ...]
 
 
 def compile_suite(expectations: Iterable[Expectation], schema: pa.Schema) -> Compiled:
@@ -50,54 +50,54 @@ def compile_suite(expectations: Iterable[Expectation], schema: pa.Schema) -> Com
     Raises ConfigError, with the expectation's place, for arguments that are unknown, missing or not allowed, for
     columns that the table doesn't have, and for values that a column's type can't be compared with.
     """
-    made = [_compiled(expectation, schema) for expectation in expectations]
+    made = [_compile(expectation, schema) for expectation in expectations]
     return Compiled(
         tuple(one for one in made if isinstance(one, RowRule)),
         tuple(one for one in made if isinstance(one, TableRule)),
-        tuple(one for one in made if isinstance(one, Other)),
+        tuple(one for one in made if isinstance(one, Delegated)),
     )
 
 
-def _compiled(expectation: Expectation, schema: pa.Schema) -> RowRule | TableRule | Other:
+def _compile(expectation: Expectation, schema: pa.Schema) -> RowRule | TableRule | Delegated:
     kind = CATALOGUE[expectation.type]
     given: Mapping[str, Any] = {}
     try:
         given = arguments(expectation)
         if kind.way == "GX":
-            raise OnlyGX(kind.note)
+            raise NeedsGX(kind.note)
         return row_rule(expectation, given, schema) if kind.way == "row" else table_rule(expectation, given, schema)
-    except Wrong as wrong:
-        raise _placed(expectation, wrong) from wrong
-    except OnlyGX as reason:
-        return _other(expectation, given, schema, str(reason))
+    except InvalidExpectation as wrong:
+        raise _sort_in(expectation, wrong) from wrong
+    except NeedsGX as reason:
+        return _delegate(expectation, given, schema, str(reason))
 
 
-def _placed(expectation: Expectation, wrong: Wrong) -> ConfigError:
+def _sort_in(expectation: Expectation, wrong: InvalidExpectation) -> ConfigError:
     return ConfigError(f"{expectation.where}: {expectation.type}: {wrong}")
 
 
-def _other(expectation: Expectation, given: Mapping[str, Any], schema: pa.Schema, reason: str) -> Other:
+def _delegate(expectation: Expectation, given: Mapping[str, Any], schema: pa.Schema, reason: str) -> Delegated:
     """What only Great Expectations can run, with all the columns that it will look at."""
     stated, parser, untold = given.get("row_condition"), given.get("condition_parser"), ""
     try:
         condition = parse_condition(stated, parser, schema)
-    except Wrong as wrong:
-        raise _placed(expectation, wrong) from wrong
-    except OnlyGX as hard:
+    except InvalidExpectation as wrong:
+        raise _sort_in(expectation, wrong) from wrong
+    except NeedsGX as hard:
         condition, untold = None, str(hard)
-    own = _named(expectation, given, schema)
+    own = _named_columns(expectation, given, schema)
     read: tuple[str, ...] | None = condition.columns if condition else ()
     if untold:
         spelled = columns_named(stated, parser)
         found = None if spelled is None else [column_of(schema, name, case_insensitive=True) for name in spelled]
         read = None if found is None else tuple(name for name in found if name is not None)
     columns = () if not own or read is None else tuple(dict.fromkeys((*own, *read)))
-    return Other(expectation, columns, untold or reason, condition, bool(untold))
+    return Delegated(expectation, columns, untold or reason, condition, bool(untold))
 
 
-def overflowing(rule: TableRule) -> Other:
+def delegate_overflowed(rule: TableRule) -> Delegated:
     """A table rule that met more distinct values than are counted in the pass."""
-    return Other(rule.expectation, rule.columns, "too many distinct values to count in the pass", rule.condition)
+    return Delegated(rule.expectation, rule.columns, "too many distinct values to count in the pass", rule.condition)
 
 
 def require_engine(compiled: Compiled, engine: str) -> None:
@@ -113,7 +113,7 @@ def require_engine(compiled: Compiled, engine: str) -> None:
             )
 
 
-def spelled(expectation: Expectation) -> list[str]:
+def columns_as_spelled(expectation: Expectation) -> list[str]:
     """The columns that an expectation names, those of its condition included, as it spells them."""
     kwargs = expectation.kwargs
     given = [kwargs.get(key) for key in ("column", "column_A", "column_B")]
@@ -122,7 +122,7 @@ def spelled(expectation: Expectation) -> list[str]:
     return [name for name in (*given, *(inner or ())) if isinstance(name, str)]
 
 
-def _named(expectation: Expectation, given: Mapping[str, Any], schema: pa.Schema) -> tuple[str, ...]:
+def _named_columns(expectation: Expectation, given: Mapping[str, Any], schema: pa.Schema) -> tuple[str, ...]:
     """The table's columns that an expectation is about, those of struct fields included."""
     names = [given.get(key) for key in ("column", "column_A", "column_B")]
     names += [name for key in ("column_list", "column_set") for name in given.get(key) or ()]

@@ -26,24 +26,24 @@ DISTINCT = 10_000
 
 
 @dataclass
-class State:
+class CounterState:
     """Running counters by key; `plan`: what to count, by condition."""
 
     plan: Mapping[str, tuple[Condition | None, Mapping[str, tuple[str, str | None]]]]
     counters: dict[str, Any] = field(default_factory=dict)
 
 
-def start(rules: Sequence[TableRule]) -> State:
+def start(rules: Sequence[TableRule]) -> CounterState:
     """Nothing counted yet, of all that the rules need."""
     plan: dict[str, tuple[Condition | None, dict[str, tuple[str, str | None]]]] = {}
     for rule in rules:
         for metric in rule.metrics:
             text = "" if rule.condition is None else rule.condition.text
             plan.setdefault(text, (rule.condition, {}))[1][rule.key(metric)] = (metric, rule.column)
-    return State(plan)
+    return CounterState(plan)
 
 
-def observe(state: State, batch: pa.RecordBatch) -> None:
+def observe(state: CounterState, batch: pa.RecordBatch) -> None:
     """Count one batch that has the rules' columns."""
     for condition, counted in state.plan.values():
         names = list(dict.fromkeys(name for _, name in counted.values() if name is not None))
@@ -59,9 +59,9 @@ def observe(state: State, batch: pa.RecordBatch) -> None:
             state.counters[key] = _MERGE[metric](before, new)
 
 
-def dump(state: State) -> dict[str, Any]:
+def dump(state: CounterState) -> dict[str, Any]:
     """The counters as plain values that JSON can hold."""
-    return {key: _plain(value) for key, value in state.counters.items()}
+    return {key: _to_json(value) for key, value in state.counters.items()}
 
 
 def merge(dumps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -70,11 +70,11 @@ def merge(dumps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for one in dumps:
         for key, value in one.items():
             metric = key.partition("\n")[0]
-            merged[key] = _MERGE[metric](merged.get(key, _EMPTY[metric]), _read(value))
+            merged[key] = _MERGE[metric](merged.get(key, _EMPTY[metric]), _from_json(value))
     return merged
 
 
-def counted(rule: TableRule, merged: Mapping[str, Any], metric: str) -> Any:
+def counter_of(rule: TableRule, merged: Mapping[str, Any], metric: str) -> Any:
     """One counter of a rule; that of an empty table where nothing was counted."""
     return merged.get(rule.key(metric), _EMPTY[metric])
 
@@ -88,42 +88,42 @@ class Moments:
     squares: float = 0.0
 
 
-class _Many:
+class _TooManyValues:
     """More distinct values than are counted."""
 
 
-_MANY = _Many()
+_MANY = _TooManyValues()
 
 
 def overflowed(values: Any) -> bool:
     """Whether there were too many distinct values to count."""
-    return isinstance(values, _Many)
+    return isinstance(values, _TooManyValues)
 
 
-def encode(value: Any, name: str) -> Any:
+def encode_value(value: Any, name: str) -> Any:
     """A value as a key: a float as hexadecimal, where NaN is one value and -0.0 is 0.0; a decimal as text."""
     if name == "float":
         return (value + 0.0).hex()
     return value if name in ("integer", "text", "boolean") else str(value)
 
 
-def encoded(array: pa.Array) -> list[Any]:
+def encode_values(array: pa.Array) -> list[Any]:
     """The values of an array as keys."""
     name = family(array.type)
     if name in ("date", "time"):
         array, name = array.cast(pa.int32() if name == "date" else pa.int64()), "integer"
-    return [encode(value, name) for value in array.to_pylist()]
+    return [encode_value(value, name) for value in array.to_pylist()]
 
 
-def decoded(key: Any, kind: pa.DataType) -> Any:
+def decode_value(key: Any, kind: pa.DataType) -> Any:
     """The value that a key stands for, of a column of this type."""
     name = family(kind)
     if name in ("date", "time"):
-        return moment(key, name, UTC if name == "time" and kind.tz else None)
+        return moment_of(key, name, UTC if name == "time" and kind.tz else None)
     return float.fromhex(key) if name == "float" else key
 
 
-def moment(number: int, name: str, zone: tzinfo | None) -> date | datetime | int:
+def moment_of(number: int, name: str, zone: tzinfo | None) -> date | datetime | int:
     """The date or time of so many days or microseconds since 1970; the number where Python's years end before it."""
     try:
         if name == "date":
@@ -141,7 +141,7 @@ def _values(array: pa.Array) -> Any:
     if len(counts) > DISTINCT:
         return _MANY
     found: dict[Any, int] = {}
-    for key, count in zip(encoded(counts.field("values")), counts.field("counts").to_pylist(), strict=True):
+    for key, count in zip(encode_values(counts.field("values")), counts.field("counts").to_pylist(), strict=True):
         found[key] = found.get(key, 0) + count
     return found
 
@@ -225,8 +225,15 @@ def _pick(a: Any, b: Any, least: bool) -> Any:
     return min(a, b) if least else max(a, b)
 
 
-_EMPTY: Mapping[str, Any] = {"rows": 0, "filled": 0, "least": None, "greatest": None, "sum": 0, "moments": Moments(),
-                             "values": {}}  # fmt: skip
+_EMPTY: Mapping[str, Any] = {
+    "rows": 0,
+    "filled": 0,
+    "least": None,
+    "greatest": None,
+    "sum": 0,
+    "moments": Moments(),
+    "values": {},
+}
 _COUNT: Mapping[str, Callable[[pa.Array], Any]] = {
     "filled": lambda array: len(array) - array.null_count,
     "least": _least,
@@ -246,7 +253,7 @@ _MERGE: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A counter with a tag that says what it is, as JSON has neither NaN nor decimals."""
     if isinstance(value, float):
         return ["float", value.hex()]
@@ -259,7 +266,7 @@ def _plain(value: Any) -> Any:
     return ["many"] if value is _MANY else ["plain", value]
 
 
-def _read(content: Any) -> Any:
+def _from_json(content: Any) -> Any:
     match content:
         case ["float", text]:
             return float.fromhex(text)

@@ -31,7 +31,7 @@ from lakehouse.checks.rules.checks import (
     RowRule,
     Sum,
 )
-from lakehouse.checks.rules.matching import by_value, found
+from lakehouse.checks.rules.matching import ask_once_a_value, matches
 from lakehouse.checks.rules.row_conditions import mask
 
 
@@ -41,7 +41,7 @@ def unexpected(rule: RowRule, batch: pa.RecordBatch) -> tuple[int, pa.BooleanArr
     Returns how many rows count, and which rows fail: as many booleans as the batch has rows, none of them null, or
     None when no row fails.
     """
-    counting = _counting(rule, batch)
+    counting = _rows_that_count(rule, batch)
     evaluated = batch.num_rows if counting is None else counting.true_count
     if not evaluated:
         return 0, None
@@ -55,7 +55,7 @@ def unexpected(rule: RowRule, batch: pa.RecordBatch) -> tuple[int, pa.BooleanArr
     return evaluated, failing if failing.true_count else None
 
 
-def _counting(rule: RowRule, batch: pa.RecordBatch) -> pa.Array | None:
+def _rows_that_count(rule: RowRule, batch: pa.RecordBatch) -> pa.Array | None:
     """The rows that count, None for all."""
     parts = [] if rule.condition is None else [mask(rule.condition, batch)]
     arrays = [batch.column(name) for name in rule.own]
@@ -105,7 +105,7 @@ def _members(check: Members, batch: pa.RecordBatch) -> pa.Array | None:
 def _matches(check: Matches, batch: pa.RecordBatch) -> pa.Array | None:
     array = batch.column(check.column)
     join = pc.and_ if check.every else pc.or_
-    met = reduce(join, [found(pattern, array) for pattern in check.patterns])
+    met = reduce(join, [matches(pattern, array) for pattern in check.patterns])
     return pc.invert(met) if check.wanted else met
 
 
@@ -113,9 +113,9 @@ def _lengths(check: Lengths, batch: pa.RecordBatch) -> pa.Array | None:
     return outside(check.span, pc.utf8_length(batch.column(check.span.column)).cast(pa.int64()))
 
 
-def _parsed(check: Parsed, batch: pa.RecordBatch) -> pa.Array | None:
+def _parses(check: Parsed, batch: pa.RecordBatch) -> pa.Array | None:
     holds = _is_json if check.form is None else _is_time(check.form)
-    return pc.invert(by_value(batch.column(check.column), holds))
+    return pc.invert(ask_once_a_value(batch.column(check.column), holds))
 
 
 def _is_json(text: str) -> bool:
@@ -205,7 +205,7 @@ _FAILING: Mapping[type, Callable[[Any, pa.RecordBatch], pa.Array | None]] = {
     Members: _members,
     Matches: _matches,
     Lengths: _lengths,
-    Parsed: _parsed,
+    Parsed: _parses,
     Equal: _equal,
     Differ: _differ,
     Greater: _greater,

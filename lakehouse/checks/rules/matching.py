@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 from lakehouse.checks.rules.patterns import Pattern
 
 
-def found(pattern: Pattern, array: pa.Array) -> pa.Array:
+def matches(pattern: Pattern, array: pa.Array) -> pa.Array:
     """Which texts the pattern finds; null for null."""
     if pattern.re2 is None:
-        return _by_value(pattern, array)
+        return _ask_once_a_value(pattern, array)
     result = pc.match_substring_regex(array, pattern.re2)
     if not pattern.ends or not _has_ends(array):
         return result
     odd = pc.fill_null(pc.match_substring_regex(array, r"[\r\x{85}\x{2028}\x{2029}]"), False)
-    return pc.replace_with_mask(result, odd, _by_value(pattern, array.filter(odd)))
+    return pc.replace_with_mask(result, odd, _ask_once_a_value(pattern, array.filter(odd)))
 
 
 def _has_ends(array: pa.Array) -> bool:
@@ -31,12 +31,12 @@ def _has_ends(array: pa.Array) -> bool:
     return b"\r" in text or b"\xc2\x85" in text or b"\xe2\x80\xa8" in text or b"\xe2\x80\xa9" in text
 
 
-def _by_value(pattern: Pattern, array: pa.Array) -> pa.Array:
+def _ask_once_a_value(pattern: Pattern, array: pa.Array) -> pa.Array:
     search = re.compile(pattern.python).search
-    return by_value(array, lambda text: search(text) is not None)
+    return ask_once_a_value(array, lambda text: search(text) is not None)
 
 
-def by_value(array: pa.Array, holds: Callable[[str], bool]) -> pa.Array:
+def ask_once_a_value(array: pa.Array, holds: Callable[[str], bool]) -> pa.Array:
     """The answer for each text, asked once for each distinct one; null for null."""
     coded = array.dictionary_encode()
     verdicts = pa.array([holds(text) for text in coded.dictionary.to_pylist()], pa.bool_())

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from lakehouse.checks.rules.checks import RowRule
-from lakehouse.checks.rules.counters import Moments, counted, decoded, encoded, moment, overflowed
+from lakehouse.checks.rules.counters import Moments, counter_of, decode_value, encode_values, moment_of, overflowed
 from lakehouse.checks.rules.suite import Expectation
 from lakehouse.checks.rules.tables import TableRule
 
@@ -90,16 +90,16 @@ def table_outcome(rule: TableRule, merged: Mapping[str, Any]) -> Outcome:
     """Success as GX decides it, from the counters that `counters.merge` has summed up."""
     if rule.settled is not None:
         return Outcome(rule.expectation, *rule.settled)
-    found = {metric: counted(rule, merged, metric) for metric in rule.metrics}
+    found = {metric: counter_of(rule, merged, metric) for metric in rule.metrics}
     if overflowed(found.get("values")):
         return Outcome(rule.expectation, None)
     if rule.values is not None:
-        return _compared(rule, found["values"])
-    value = _measured(rule, found)
+        return _compare_distinct(rule, found["values"])
+    value = _measure(rule, found)
     return Outcome(rule.expectation, _between(rule, value), value)
 
 
-def _measured(rule: TableRule, found: Mapping[str, Any]) -> Any:
+def _measure(rule: TableRule, found: Mapping[str, Any]) -> Any:
     """The number, date or time that is held against the bounds; None where there is none, such as NaN."""
     match rule.metrics:
         case ("rows",) | ("least",) | ("greatest",):
@@ -116,7 +116,7 @@ def _measured(rule: TableRule, found: Mapping[str, Any]) -> Any:
             mean = "_mean_" in rule.expectation.type
             value = _total(found["sum"], found["filled"], mean)
     if value is not None and rule.unit:
-        return moment(value, rule.unit, UTC)
+        return moment_of(value, rule.unit, UTC)
     if isinstance(value, Decimal):
         value = float(value)
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -143,13 +143,13 @@ def _between(rule: TableRule, value: Any) -> bool:
         return False
     if rule.unit and isinstance(value, int):  # of a date or time that is beyond all years, and so all bounds
         return rule.high is None if value > 0 else rule.low is None
-    low, high = (_alike(bound, value) for bound in (rule.low, rule.high))
+    low, high = (_comparable(bound, value) for bound in (rule.low, rule.high))
     above = low is None or (_of(low, value) > low if rule.strict[0] else _of(low, value) >= low)
     below = high is None or (_of(high, value) < high if rule.strict[1] else _of(high, value) <= high)
     return bool(above and below)
 
 
-def _alike(bound: Any, value: Any) -> Any:
+def _comparable(bound: Any, value: Any) -> Any:
     """A bound as it is compared: a time without a zone is UTC."""
     naive = isinstance(bound, datetime) and bound.tzinfo is None
     return bound.replace(tzinfo=UTC) if naive else bound
@@ -164,17 +164,17 @@ def _of(bound: Any, value: Any) -> Any:
     return value
 
 
-def _compared(rule: TableRule, values: Mapping[Any, int]) -> Outcome:
+def _compare_distinct(rule: TableRule, values: Mapping[Any, int]) -> Outcome:
     """The distinct values against a set."""
     assert rule.values is not None  # whoever asks has looked
     given, kind = rule.expectation.kwargs["value_set"], rule.values.type
-    wanted = set(encoded(rule.values))
+    wanted = set(encode_values(rule.values))
     if rule.expectation.type == "expect_column_most_common_value_to_be_in_set":
         most = max(values.values(), default=0)
         common = [value for value, count in values.items() if count == most]
         known = len(wanted.intersection(common))
         fine = known > 0 if rule.expectation.kwargs.get("ties_okay") else len(common) == 1 and known == 1
-        return Outcome(rule.expectation, fine, [decoded(value, kind) for value in common])
+        return Outcome(rule.expectation, fine, [decode_value(value, kind) for value in common])
     # A null in the set makes "not in it" undecidable for every value, as in SQL; it is never found itself.
     strange = [] if None in given else [value for value in values if value not in wanted]
     missing = len(given) - len(wanted.intersection(values))  # a value given twice counts twice, as in GX
@@ -183,6 +183,12 @@ def _compared(rule: TableRule, values: Mapping[Any, int]) -> Outcome:
     fine = (contain or not strange) and (not (contain or equal) or missing <= 0)
     count = len(strange)
     return Outcome(
-        rule.expectation, fine, None, len(values), len(values), count, count / len(values) if values else 0.0,
-        tuple(str(decoded(value, kind)) for value in strange[:EXAMPLES]),
-    )  # fmt: skip
+        rule.expectation,
+        fine,
+        None,
+        len(values),
+        len(values),
+        count,
+        count / len(values) if values else 0.0,
+        tuple(str(decode_value(value, kind)) for value in strange[:EXAMPLES]),
+    )

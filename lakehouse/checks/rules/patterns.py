@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 
 _sre: Any = importlib.import_module("re._parser")
 _DIGIT, _SPACE, _WORD = ((48, 57),), ((9, 13), (32, 32)), ((48, 57), (65, 90), (95, 95), (97, 122))
@@ -50,11 +50,11 @@ def translate(source: str) -> Pattern:
             warnings.simplefilter("error")
             tree = _sre.parse(re.sub(r"(?<!\\)\(\?<([A-Za-z])", r"(?P<\1", source))
     except FutureWarning as error:
-        raise OnlyGX(f"the pattern {source!r}: {error}") from error
+        raise NeedsGX(f"the pattern {source!r}: {error}") from error
     except (re.error, OverflowError) as error:
         if re.match(r"look-behind|global flags|bad character range \\|.* \\", str(error)):
-            raise OnlyGX(f"the pattern {source!r}: {error}") from error
-        raise Wrong(f"{source!r} is no regular expression: {error}") from error
+            raise NeedsGX(f"the pattern {source!r}: {error}") from error
+        raise InvalidExpectation(f"{source!r} is no regular expression: {error}") from error
     writer = _Writer("py", tree.state.flags)
     python = writer.sequence(tree, True)
     try:
@@ -62,7 +62,7 @@ def translate(source: str) -> Pattern:
         fast: str | None = _Writer("re2", tree.state.flags).sequence(tree, True)
         pc.match_substring_regex(pa.array([""]), fast)
     except re.error as error:
-        raise OnlyGX(f"the pattern {source!r}: {error}") from error
+        raise NeedsGX(f"the pattern {source!r}: {error}") from error
     except (_NotRE2, pa.ArrowInvalid):
         fast = None
     return Pattern(source, fast, python, writer.ends)
@@ -76,16 +76,16 @@ def _scan(source: str) -> None:
         if char == "\\":
             following = source[at + 1 : at + 2]
             if following.isascii() and following.isalnum() and following not in _ESCAPES:
-                raise OnlyGX(f"\\{following} in the pattern {source!r}")
+                raise NeedsGX(f"\\{following} in the pattern {source!r}")
             at += 1
         elif inside and (char == "[" or rest.startswith("&&")):
-            raise OnlyGX(f"a class within a class in the pattern {source!r}")
+            raise NeedsGX(f"a class within a class in the pattern {source!r}")
         elif not inside and re.match(r"\[\^?\]", rest):
-            raise OnlyGX(f"a class that begins with ] in the pattern {source!r}")
+            raise NeedsGX(f"a class that begins with ] in the pattern {source!r}")
         elif not inside and rest.startswith("(?") and not _GROUPS.match(rest):
-            raise OnlyGX(f"{rest[:4]!r} in the pattern {source!r}")
+            raise NeedsGX(f"{rest[:4]!r} in the pattern {source!r}")
         elif not inside and char == "{" and not _REPEAT.match(rest):
-            raise OnlyGX(f"{{ in the pattern {source!r}: Java wants \\{{")
+            raise NeedsGX(f"{{ in the pattern {source!r}: Java wants \\{{")
         elif char in "[]":
             inside = char == "["
         at += 1
@@ -133,7 +133,7 @@ class _Writer:
             return f"(?:\\{value})"
         if op == "FAILURE":
             return "(?!)"
-        raise OnlyGX(f"{op.lower()} in a pattern")
+        raise NeedsGX(f"{op.lower()} in a pattern")
 
     def _repeat(self, op: str, value: Any) -> str:
         least, most, inner = value
@@ -166,7 +166,7 @@ class _Writer:
     def _set(self, op: str, value: Any) -> str:
         """One character out of a set, as a class of ranges."""
         if op == "ANY":
-            return "(?s:.)" if self.flags & re.DOTALL else self._written(_LINES, True)
+            return "(?s:.)" if self.flags & re.DOTALL else self._rewrite(_LINES, True)
         nodes = value if op == "IN" else [("LITERAL", value)]
         negated = op == "NOT_LITERAL"
         ranges: list[tuple[int, int]] = []
@@ -182,7 +182,7 @@ class _Writer:
                     ranges += self._category(str(item))
         if self.flags & re.IGNORECASE:
             ranges += [other for pair in tuple(ranges) for other in _other_case(*pair)]
-        return self._written(ranges, negated)
+        return self._rewrite(ranges, negated)
 
     @staticmethod
     def _category(name: str) -> list[tuple[int, int]]:
@@ -192,7 +192,7 @@ class _Writer:
         starts = [0, *(high + 1 for _, high in ranges)]
         return list(zip(starts, [*(low - 1 for low, _ in ranges), _LAST], strict=True))
 
-    def _written(self, ranges: Any, negated: bool) -> str:
+    def _rewrite(self, ranges: Any, negated: bool) -> str:
         if not negated and len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
             return self._char(ranges[0][0])
         inner = "".join(
@@ -225,7 +225,7 @@ def like(source: str, escape: str = "\\") -> Pattern:
         if char == escape:
             at += 1
             if source[at : at + 1] not in ("%", "_", escape):
-                raise Wrong(f"like pattern {source!r}: {escape!r} escapes only %, _ and itself")
+                raise InvalidExpectation(f"like pattern {source!r}: {escape!r} escapes only %, _ and itself")
             char, wild = source[at], None
         else:
             wild = {"%": "(?s:.*)", "_": "(?s:.)"}.get(char)

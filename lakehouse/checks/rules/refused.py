@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 
-class Wrong(Exception):
+class InvalidExpectation(Exception):
     """The expectation is wrong; the message says which argument, and what is allowed."""
 
 
-class OnlyGX(Exception):
+class NeedsGX(Exception):
     """The expectation is fine, but its answer could differ here, so that Great Expectations has to run it."""

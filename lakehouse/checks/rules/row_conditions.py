@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.checks.rules.bounds import Span, family, inside, members, moment, span
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.bounds import Span, family, inside, members, parse_moment, span
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 from lakehouse.checks.rules.texts import as_object, columns_of
 from lakehouse.errors import nearest
 
@@ -68,19 +68,19 @@ def parse_condition(given: Any, parser: Any, schema: pa.Schema) -> Condition | N
     Raises Wrong for what GX refuses too or what names no column, OnlyGX where only its engine can tell.
     """
     if parser is not None and parser not in _PARSERS:
-        raise Wrong(f"condition_parser {parser!r}, {nearest(str(parser), _PARSERS)}")
+        raise InvalidExpectation(f"condition_parser {parser!r}, {nearest(str(parser), _PARSERS)}")
     if given is None or given == "":
         return None
     text = engine_text(given, parser)
     if text is not None:
         try:
             term = _term(as_object(text, schema, parser == PANDAS), schema)
-        except Wrong as wrong:  # an engine converts what it compares
-            raise OnlyGX(str(wrong)) from wrong
+        except InvalidExpectation as wrong:  # an engine converts what it compares
+            raise NeedsGX(str(wrong)) from wrong
     elif isinstance(given, str):
-        term = _term(_written(given), schema)
+        term = _term(_literal(given), schema)
     elif not isinstance(given, Mapping):
-        raise Wrong(f"row_condition is a text or a mapping, not {given!r}")
+        raise InvalidExpectation(f"row_condition is a text or a mapping, not {given!r}")
     else:
         _require_flat(given)
         term = _term(given, schema)
@@ -112,7 +112,7 @@ def columns_named(given: Any, parser: Any) -> list[str] | None:
     return [*own, *(name for names in inner for name in names or ())]
 
 
-def as_given(given: Any, parser: Any, names: Mapping[str, str]) -> Any:
+def to_gx_condition(given: Any, parser: Any, names: Mapping[str, str]) -> Any:
     """A condition as the object that today's GX wants, with other names for some columns; a text of GX' own dialect
     that can't be read stays one.
     """
@@ -121,23 +121,23 @@ def as_given(given: Any, parser: Any, names: Mapping[str, str]) -> Any:
         return {"type": "pass_through", "pass_through_filter": text}
     if isinstance(given, str):
         try:
-            given = _written(given)
-        except OnlyGX:
+            given = _literal(given)
+        except NeedsGX:
             return given
     made = dict(given)
     if isinstance(given.get("column"), Mapping):
         name = given["column"].get("name")
         made["column"] = {**given["column"], "name": names.get(name, name)}
     if "conditions" in given:
-        made["conditions"] = [as_given(one, parser, names) for one in given["conditions"]]
+        made["conditions"] = [to_gx_condition(one, parser, names) for one in given["conditions"]]
     return made
 
 
-def _written(text: str) -> dict[str, Any]:
+def _literal(text: str) -> dict[str, Any]:
     """GX's own dialect as an object: col("a") > 5, col("a") == "x", col("a").notnull()."""
     found = _TEXT.fullmatch(text.strip())
     if found is None:
-        raise OnlyGX(f'row_condition {text!r} is more than col("name") compared with one value')
+        raise NeedsGX(f'row_condition {text!r} is more than col("name") compared with one value')
     column = {"name": found["column"]}
     if found["notnull"]:
         return {"type": "nullity", "column": column, "is_null": False}
@@ -156,7 +156,7 @@ def _require_flat(given: Any) -> None:
         return
     inner = given.get("conditions")
     if not inner or any(isinstance(one, Mapping) and one.get("type") == "or" for one in inner):
-        raise Wrong("row_condition: GX allows AND within OR, not OR within AND or OR, nor an empty list")
+        raise InvalidExpectation("row_condition: GX allows AND within OR, not OR within AND or OR, nor an empty list")
     for one in inner:
         _require_flat(one)
 
@@ -164,17 +164,19 @@ def _require_flat(given: Any) -> None:
 def _term(given: Any, schema: pa.Schema) -> Condition | Leaf:
     kind = given.get("type") if isinstance(given, Mapping) else None
     if kind not in _KEYS:
-        raise Wrong(f"row_condition {given!r}: its `type` is one of {', '.join(_KEYS)}")
+        raise InvalidExpectation(f"row_condition {given!r}: its `type` is one of {', '.join(_KEYS)}")
     unknown = set(given) - _KEYS[kind]
     if unknown or set(_KEYS[kind]) - set(given):
-        raise Wrong(f"row_condition {given!r}: a condition of type {kind!r} has {', '.join(sorted(_KEYS[kind]))}")
+        raise InvalidExpectation(
+            f"row_condition {given!r}: a condition of type {kind!r} has {', '.join(sorted(_KEYS[kind]))}"
+        )
     if kind == "pass_through":
-        raise OnlyGX("row_condition has a text of SQL within")
+        raise NeedsGX("row_condition has a text of SQL within")
     if kind in ("and", "or"):
         return Condition(repr(given), kind == "and", tuple(_term(one, schema) for one in given["conditions"]))
     named = given["column"]
     if not isinstance(named, Mapping) or set(named) != {"name"}:
-        raise Wrong(f"row_condition: column {named!r} is written as {{name: …}}")
+        raise InvalidExpectation(f"row_condition: column {named!r} is written as {{name: …}}")
     column = _column(named["name"], schema)
     if kind == "nullity":
         return Leaf(column, negated=not given["is_null"])
@@ -183,7 +185,7 @@ def _term(given: Any, schema: pa.Schema) -> Condition | Leaf:
 
 def _column(name: Any, schema: pa.Schema) -> str:
     if name not in schema.names:
-        raise Wrong(f"row_condition: no column {name!r}, {nearest(str(name), schema.names)}")
+        raise InvalidExpectation(f"row_condition: no column {name!r}, {nearest(str(name), schema.names)}")
     return str(name)
 
 
@@ -191,22 +193,22 @@ def _compare(column: str, op: str, value: Any, schema: pa.Schema) -> Leaf:
     kind = schema.field(column).type
     if op in ("IN", "NOT_IN"):
         if not isinstance(value, list):
-            raise Wrong(f"row_condition: {op} takes a list, not {value!r}")
+            raise InvalidExpectation(f"row_condition: {op} takes a list, not {value!r}")
         if not value:
-            raise OnlyGX("row_condition compares with an empty list")
+            raise NeedsGX("row_condition compares with an empty list")
         if len({isinstance(v, str) for v in value}) > 1 or not all(type(v) in (int, float, str) for v in value):
-            raise Wrong(f"row_condition: {op} takes a list of numbers or a list of texts")
+            raise InvalidExpectation(f"row_condition: {op} takes a list of numbers or a list of texts")
         if family(kind) not in ("integer", "text", "date") or any(isinstance(v, float) for v in value):
-            raise OnlyGX(f"row_condition compares {column!r} ({kind}) with a list")
+            raise NeedsGX(f"row_condition compares {column!r} ({kind}) with a list")
         return Leaf(column, None, members(column, kind, [_sql(v, kind) for v in value]), op == "NOT_IN")
     if op not in _OPERATORS:
-        raise Wrong(f"row_condition: operator {op!r}, {nearest(str(op), _OPERATORS)}")
+        raise InvalidExpectation(f"row_condition: operator {op!r}, {nearest(str(op), _OPERATORS)}")
     literal = _sql(value, kind)
     if op in ("==", "!="):
         return Leaf(column, span(column, kind, literal, literal), None, op == "!=")
     strict = "=" not in op
     if family(kind) == "text":
-        raise OnlyGX(f"row_condition orders the texts of {column!r}")
+        raise NeedsGX(f"row_condition orders the texts of {column!r}")
     if op.startswith(">"):
         return Leaf(column, span(column, kind, literal, None, (strict, False)))
     return Leaf(column, span(column, kind, None, literal, (False, strict)))
@@ -216,16 +218,16 @@ def _sql(value: Any, kind: pa.DataType) -> Any:
     """The parameter as the literal that GX writes into SQL: a number with a point is a decimal there."""
     if isinstance(value, str):
         if not value.isprintable() or "\\" in value or "'" in value:
-            raise OnlyGX(f"row_condition: {value!r} needs escapes in SQL")
-        return moment(value) if family(kind) in ("date", "time") else value
+            raise NeedsGX(f"row_condition: {value!r} needs escapes in SQL")
+        return parse_moment(value) if family(kind) in ("date", "time") else value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise Wrong(f"row_condition: {value!r} is no literal of SQL")
+            raise InvalidExpectation(f"row_condition: {value!r} is no literal of SQL")
         exact = "e" not in repr(value) and family(kind) in ("integer", "decimal")
         return Decimal(repr(value)) if exact else value
     if isinstance(value, (bool, int)):
         return value
-    raise Wrong(f"row_condition: {value!r} is no number or text (write dates as texts, '2024-01-31')")
+    raise InvalidExpectation(f"row_condition: {value!r} is no number or text (write dates as texts, '2024-01-31')")
 
 
 def mask(condition: Condition, batch: pa.RecordBatch) -> pa.Array:

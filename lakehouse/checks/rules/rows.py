@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.checks.rules.arguments import bound, bounds, column, is_number, strictness, whole
+from lakehouse.checks.rules.arguments import bound, bounds, column, is_number, strictness, whole_number
 from lakehouse.checks.rules.bounds import family, members, span
 from lakehouse.checks.rules.checks import (
     Check,
@@ -26,7 +26,7 @@ from lakehouse.checks.rules.checks import (
     Sum,
 )
 from lakehouse.checks.rules.patterns import like, translate
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 from lakehouse.checks.rules.row_conditions import parse_condition
 from lakehouse.checks.rules.suite import Expectation
 from lakehouse.errors import nearest
@@ -56,36 +56,36 @@ def _own(given: Given, schema: pa.Schema) -> tuple[tuple[str, ...], str]:
     names = [given["column_A"], given["column_B"]] if pair else given["column_list"]
     own = tuple(column(name, schema) for name in names)
     if len(own) < 2:
-        raise Wrong("column_list has at least two columns")
+        raise InvalidExpectation("column_list has at least two columns")
     choices = _PAIRS if pair else _SEVERAL
     ignore = given.get("ignore_row_if", next(iter(choices)))
     if ignore not in choices:
-        raise Wrong(f"ignore_row_if {ignore!r}, {nearest(str(ignore), choices)}")
+        raise InvalidExpectation(f"ignore_row_if {ignore!r}, {nearest(str(ignore), choices)}")
     return own, choices[ignore]
 
 
 def _text(own: Sequence[str], schema: pa.Schema) -> str:
     kind = schema.field(own[0]).type
     if family(kind) != "text":
-        raise OnlyGX(f"column {own[0]!r} ({kind}) is no text")
+        raise NeedsGX(f"column {own[0]!r} ({kind}) is no text")
     return own[0]
 
 
 def _between(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
     low, high = bounds(given, bound)
     if low is None and high is None:
-        raise Wrong("min_value and max_value can't both be missing")
+        raise InvalidExpectation("min_value and max_value can't both be missing")
     kind = schema.field(own[0]).type
     if family(kind) == "text":
-        raise Wrong(f"column {own[0]!r} ({kind}) has no numbers, dates or times to be between bounds")
+        raise InvalidExpectation(f"column {own[0]!r} ({kind}) has no numbers, dates or times to be between bounds")
     return span(own[0], kind, low, high, strictness(given))
 
 
 def _lengths(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
     name = _text(own, schema)
-    low, high = bounds(given, whole) if "value" not in given else (whole(given, "value"),) * 2
+    low, high = bounds(given, whole_number) if "value" not in given else (whole_number(given, "value"),) * 2
     if low is None and high is None:
-        raise Wrong("min_value and max_value can't both be missing")
+        raise InvalidExpectation("min_value and max_value can't both be missing")
     return Lengths(span(name, pa.int64(), low, high, strictness(given)))
 
 
@@ -116,7 +116,7 @@ def _like(key: str, wanted: bool) -> Callable[[Given, Sequence[str], pa.Schema],
     def compiled(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
         name, escape = _text(own, schema), given.get("escape", "\\")
         if len(escape) != 1:
-            raise Wrong(f"escape is a single character, not {escape!r}")
+            raise InvalidExpectation(f"escape is a single character, not {escape!r}")
         sources = [given[key]] if key == "like_pattern" else _texts(given, key)
         every = wanted and given.get("match_on", "any") == "all"
         return Matches(name, tuple(like(source, escape) for source in sources), every, wanted)
@@ -126,7 +126,7 @@ def _like(key: str, wanted: bool) -> Callable[[Given, Sequence[str], pa.Schema],
 
 def _texts(given: Given, key: str) -> list[str]:
     if not given[key] or not all(isinstance(one, str) for one in given[key]):
-        raise Wrong(f"{key} is a list of one or more texts, not {given[key]!r}")
+        raise InvalidExpectation(f"{key} is a list of one or more texts, not {given[key]!r}")
     return list(given[key])
 
 
@@ -135,7 +135,7 @@ def _strptime(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
     try:
         datetime.strptime(datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC).strftime(form), form)  # noqa: DTZ007
     except (ValueError, re.error) as error:  # the latter where a directive is there twice
-        raise Wrong(f"strftime_format {form!r} can't be read back: {error}") from error
+        raise InvalidExpectation(f"strftime_format {form!r} can't be read back: {error}") from error
     return Parsed(_text(own, schema), form)
 
 
@@ -148,24 +148,24 @@ def _common(own: Sequence[str], schema: pa.Schema) -> pa.DataType:
     kinds = [schema.field(name).type for name in own]
     families = {family(kind) for kind in kinds}
     if len(families) > 1 and not families <= {"integer", "float", "decimal"} and not families <= {"date", "time"}:
-        raise Wrong(f"columns {', '.join(map(repr, own))} can't be compared: {', '.join(map(str, kinds))}")
+        raise InvalidExpectation(f"columns {', '.join(map(repr, own))} can't be compared: {', '.join(map(str, kinds))}")
     if families & {"nested", "binary"}:
-        raise OnlyGX(f"columns of {', '.join(map(str, kinds))}")
+        raise NeedsGX(f"columns of {', '.join(map(str, kinds))}")
     if len(set(kinds)) == 1:
         return kinds[0]
     if families == {"integer"}:
         return pa.int64()
     if families == {"float"} or (families == {"integer", "float"} and pa.float32() not in kinds):
         return pa.float64()
-    raise OnlyGX(f"columns of {', '.join(map(str, kinds))} are compared in a type of Spark's choosing")
+    raise NeedsGX(f"columns of {', '.join(map(str, kinds))} are compared in a type of Spark's choosing")
 
 
 def _pair_in(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
     pairs = given["value_pairs_set"]
     if not pairs or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
-        raise Wrong(f"value_pairs_set is a list of one or more pairs, not {pairs!r}")
+        raise InvalidExpectation(f"value_pairs_set is a list of one or more pairs, not {pairs!r}")
     if given.get("row_condition") is not None:
-        raise OnlyGX("GX leaves row_condition out of some of this expectation's counts")
+        raise NeedsGX("GX leaves row_condition out of some of this expectation's counts")
     kinds = [schema.field(name).type for name in own]
     compiled = tuple(
         tuple(_side(name, kind, value) for name, kind, value in zip(own, kinds, pair, strict=True)) for pair in pairs
@@ -180,18 +180,18 @@ def _side(name: str, kind: pa.DataType, value: Any) -> pa.Array | None:
 def _sum(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:
     total = given["sum_total"]
     if not is_number(total):
-        raise Wrong(f"sum_total is a number, not {total!r}")
+        raise InvalidExpectation(f"sum_total is a number, not {total!r}")
     kinds = [schema.field(name).type for name in own]
     families = {family(kind) for kind in kinds}
     if not families <= {"integer", "float", "decimal"}:
-        raise Wrong(f"columns of {', '.join(map(str, kinds))} have no sum")
+        raise InvalidExpectation(f"columns of {', '.join(map(str, kinds))} have no sum")
     exact = float(total)
     if families == {"integer"}:
         short = span(own[0], pa.int64(), exact, exact)
         return Sum(tuple(own), _SUMS, span(own[0], _SUMS, exact, exact), short)
     if set(kinds) == {pa.float64()}:
         return Sum(tuple(own), pa.float64(), span(own[0], pa.float64(), exact, exact), None)
-    raise OnlyGX(f"columns of {', '.join(map(str, kinds))} are summed in a type of Spark's choosing")
+    raise NeedsGX(f"columns of {', '.join(map(str, kinds))} are summed in a type of Spark's choosing")
 
 
 def _equal(given: Given, own: Sequence[str], schema: pa.Schema) -> Check:

@@ -40,17 +40,17 @@ def read_suite(content: str | bytes, path: str) -> tuple[Expectation, ...]:
     Raises ConfigError, with the place, for anything but Great Expectations' own layout, that of before 1.0 included:
     unknown keys, types of expectations it doesn't have, severities other than critical, warning and info.
     """
-    suite = _parsed(content, path)
+    suite = _parse(content, path)
     if not isinstance(suite, Mapping) or not isinstance(suite.get("expectations"), list):
         raise ConfigError(f"{path}: a suite is a mapping with a `name` and a list of `expectations`")
-    suite = _as_today(suite, _OLDER_SUITE, path)
-    _known(suite, _SUITE_KEYS, path)
+    suite = _modernise(suite, _OLDER_SUITE, path)
+    _require_known(suite, _SUITE_KEYS, path)
     if suite.get("suite_parameters"):
         raise ConfigError(f"{path}: suite_parameters are not supported: write the values themselves")
     return tuple(_expectation(entry, f"{path}: expectations[{i}]") for i, entry in enumerate(suite["expectations"]))
 
 
-def _parsed(content: str | bytes, path: str) -> Any:
+def _parse(content: str | bytes, path: str) -> Any:
     try:
         # JSON first: YAML's own reader is slower, and takes 1e5 for a text.
         return json.loads(content)
@@ -62,7 +62,7 @@ def _parsed(content: str | bytes, path: str) -> Any:
         raise ConfigError(f"{path}: neither YAML nor JSON: {error}") from error
 
 
-def _as_today(given: Mapping[Any, Any], older: Mapping[str, str], where: str) -> dict[Any, Any]:
+def _modernise(given: Mapping[Any, Any], older: Mapping[str, str], where: str) -> dict[Any, Any]:
     """The mapping with the keys of today in place of those before 1.0."""
     for key in given:
         if older.get(key) in given:
@@ -70,7 +70,7 @@ def _as_today(given: Mapping[Any, Any], older: Mapping[str, str], where: str) ->
     return {older.get(key, key): value for key, value in given.items() if key not in _DROPPED}
 
 
-def _known(given: Mapping[Any, Any], known: set[str], where: str) -> None:
+def _require_known(given: Mapping[Any, Any], known: set[str], where: str) -> None:
     for key in given:
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}, {nearest(str(key), known)}")
@@ -79,8 +79,8 @@ def _known(given: Mapping[Any, Any], known: set[str], where: str) -> None:
 def _expectation(entry: Any, where: str) -> Expectation:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where}: an expectation is a mapping with `type` and `kwargs`, not {entry!r}")
-    entry = _as_today(entry, _OLDER, where)
-    _known(entry, _KEYS, where)
+    entry = _modernise(entry, _OLDER, where)
+    _require_known(entry, _KEYS, where)
     kind, kwargs, meta = entry.get("type"), entry.get("kwargs") or {}, entry.get("meta") or {}
     if not isinstance(kind, str):
         raise ConfigError(f"{where}: no `type`, such as expect_column_values_to_not_be_null")

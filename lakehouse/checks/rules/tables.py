@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.checks.rules.arguments import bound, bounds, column, is_number, strictness, whole
+from lakehouse.checks.rules.arguments import bound, bounds, column, is_number, strictness, whole_number
 from lakehouse.checks.rules.bounds import family, members
-from lakehouse.checks.rules.refused import OnlyGX, Wrong
+from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 from lakehouse.checks.rules.row_conditions import Condition, parse_condition
 from lakehouse.checks.rules.suite import Expectation
 from lakehouse.errors import nearest
@@ -77,14 +77,14 @@ def table_rule(expectation: Expectation, given: Given, schema: pa.Schema) -> Tab
         values = _set(expectation.type, given["value_set"], name or "", kind)
         return TableRule(expectation, reads, metrics, name, condition, values=values)
     if expectation.type == "expect_table_row_count_to_equal":
-        exact = whole(given, "value")
+        exact = whole_number(given, "value")
         return TableRule(expectation, reads, metrics, name, condition, exact, exact)
     counts = metrics in (("rows",), ("values",))
-    low, high = bounds(given, whole if counts else bound)
+    low, high = bounds(given, whole_number if counts else bound)
     unit = family(kind) if metrics[0] in ("least", "greatest") and _is_time(kind) else ""
     for value in (low, high):
         if value is not None and is_number(value) == bool(unit):
-            raise Wrong(f"{value!r} can't be compared with column {name!r} ({kind})")
+            raise InvalidExpectation(f"{value!r} can't be compared with column {name!r} ({kind})")
     return TableRule(expectation, reads, metrics, name, condition, low, high, strictness(given), unit=unit)
 
 
@@ -96,22 +96,22 @@ def _countable(type_: str, metrics: Sequence[str], name: str | None, kind: pa.Da
     """Refuse columns of which the metrics have no plain meaning."""
     if metrics[0] in ("sum", "moments"):
         if family(kind) not in _NUMBERS:
-            raise Wrong(f"column {name!r} ({kind}) has no numbers")
+            raise InvalidExpectation(f"column {name!r} ({kind}) has no numbers")
         if family(kind) == "decimal" and kind.precision > 24:
-            raise OnlyGX(f"Spark rounds sums of {kind}")
+            raise NeedsGX(f"Spark rounds sums of {kind}")
     if metrics[0] in ("least", "greatest") and family(kind) not in (*_NUMBERS, "date", "time"):
-        raise OnlyGX(f"the order of column {name!r} ({kind})")
+        raise NeedsGX(f"the order of column {name!r} ({kind})")
     if metrics[0] == "values":
         if family(kind) in ("nested", "binary"):
-            raise OnlyGX(f"distinct values of column {name!r} ({kind})")
+            raise NeedsGX(f"distinct values of column {name!r} ({kind})")
         comparable = ("integer", "text", "boolean", "date")
         if type_.startswith("expect_column_most_common") and family(kind) not in comparable:
-            raise OnlyGX(f"GX compares the most common values of {kind} in Python")
+            raise NeedsGX(f"GX compares the most common values of {kind} in Python")
 
 
 def _set(type_: str, values: Sequence[Any], name: str, kind: pa.DataType) -> pa.Array:
     if not values and type_ == "expect_column_distinct_values_to_be_in_set":
-        raise Wrong("value_set has at least one value")
+        raise InvalidExpectation("value_set has at least one value")
     return members(name, kind, values)
 
 
@@ -124,10 +124,10 @@ def _by_schema(type_: str, given: Given, schema: pa.Schema) -> tuple[bool, Any]:
     """Success and what was observed."""
     names = [name for field in schema for name in _paths(field)]
     if type_ == "expect_column_to_exist":
-        at = whole(given, "column_index") or 0  # GX takes 0 for "not given"
+        at = whole_number(given, "column_index") or 0  # GX takes 0 for "not given"
         return (names[at : at + 1] == [given["column"]] if at else given["column"] in names), None
     if type_ == "expect_table_column_count_to_equal":
-        return len(names) == whole(given, "value"), len(names)
+        return len(names) == whole_number(given, "value"), len(names)
     if type_ == "expect_table_column_count_to_be_between":
         low, high = bounds(given, bound)
         return (low is None or len(names) >= low) and (high is None or len(names) <= high), len(names)
@@ -156,18 +156,38 @@ _SPARK = {
     "integer": {8: "ByteType", 16: "ShortType", 32: "IntegerType", 64: "LongType"},
     "float": {32: "FloatType", 64: "DoubleType"},
 }
-_NAMES = {"decimal": "DecimalType", "text": "StringType", "boolean": "BooleanType", "date": "DateType",
-          "binary": "BinaryType"}  # fmt: skip
+_NAMES = {
+    "decimal": "DecimalType",
+    "text": "StringType",
+    "boolean": "BooleanType",
+    "date": "DateType",
+    "binary": "BinaryType",
+}
 _ABOVE = {
     "NumericType": ("ByteType", "ShortType", "IntegerType", "LongType", "FloatType", "DoubleType", "DecimalType"),
     "IntegralType": ("ByteType", "ShortType", "IntegerType", "LongType"),
     "FractionalType": ("FloatType", "DoubleType", "DecimalType"),
     "DatetimeType": ("DateType", "TimestampType", "TimestampNTZType"),
 }
-_KNOWN = {*(n for group in _SPARK.values() for n in group.values()), *_NAMES.values(), *_ABOVE, "AtomicType",
-          "DataType", "TimestampType", "TimestampNTZType", "ArrayType", "MapType", "StructType", "NullType",
-          "CharType", "VarcharType", "DayTimeIntervalType", "YearMonthIntervalType", "CalendarIntervalType",
-          "VariantType"}  # fmt: skip
+_KNOWN = {
+    *(n for group in _SPARK.values() for n in group.values()),
+    *_NAMES.values(),
+    *_ABOVE,
+    "AtomicType",
+    "DataType",
+    "TimestampType",
+    "TimestampNTZType",
+    "ArrayType",
+    "MapType",
+    "StructType",
+    "NullType",
+    "CharType",
+    "VarcharType",
+    "DayTimeIntervalType",
+    "YearMonthIntervalType",
+    "CalendarIntervalType",
+    "VariantType",
+}
 
 
 def spark_type(kind: pa.DataType) -> str:
@@ -186,13 +206,13 @@ def spark_type(kind: pa.DataType) -> str:
 def _type_is(given: Given, kind: pa.DataType) -> tuple[bool, Any]:
     actual = spark_type(kind)
     if not actual:
-        raise OnlyGX(f"Spark's type for {kind}")
+        raise NeedsGX(f"Spark's type for {kind}")
     wanted = [given["type_"]] if "type_" in given else given.get("type_list")
     for name in wanted or ():
         if name not in _KNOWN:
-            raise Wrong(f"Spark has no type {name!r}, {nearest(str(name), _KNOWN)}")
+            raise InvalidExpectation(f"Spark has no type {name!r}, {nearest(str(name), _KNOWN)}")
         if name == "AtomicType":
-            raise OnlyGX("which types are atomic depends on the version of Spark")
+            raise NeedsGX("which types are atomic depends on the version of Spark")
     if wanted is None:
         return True, actual
     return any(n in (actual, "DataType") or actual in _ABOVE.get(n, ()) for n in wanted), actual

@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from lakehouse.checks.rules.refused import OnlyGX
+from lakehouse.checks.rules.refused import NeedsGX
 from lakehouse.errors import nearest
 from lakehouse.schemas import column_of
 
@@ -28,7 +28,7 @@ _DIGITS = re.compile(r"\d{1,15}(\.\d{1,15})?")
 
 def columns_of(text: str) -> list[str] | None:
     """The columns that a text names, as it spells them; None where it can't be read."""
-    tree = _parsed(text)
+    tree = _parse(text)
     return None if tree is None else list(dict.fromkeys(c.parts[0].name for c in tree.find_all(exp.Column)))
 
 
@@ -37,13 +37,13 @@ def as_object(text: str, schema: pa.Schema, pandas: bool) -> dict[str, Any]:
 
     `pandas`: it is a query of pandas; taken where that means what SQL means, which tells null and NaN apart.
     """
-    tree = _parsed(text)
+    tree = _parse(text)
     if tree is None:
-        raise OnlyGX(f"row_condition {text!r} can't be read as SQL")
+        raise NeedsGX(f"row_condition {text!r} can't be read as SQL")
     return _term(tree, schema, pandas)
 
 
-def _parsed(text: str) -> exp.Expr | None:
+def _parse(text: str) -> exp.Expr | None:
     try:
         statements = sqlglot.parse(text, read="spark")
     except SqlglotError:
@@ -72,7 +72,7 @@ def _term(node: exp.Expr, schema: pa.Schema, pandas: bool) -> dict[str, Any]:
         return {"type": "comparison", "column": column, "operator": "NOT_IN" if negated else "IN", "parameter": values}
     if type(node) in _COMPARE:
         return _comparison(node, schema, pandas)
-    raise OnlyGX(f"row_condition: {node.sql('spark')!r} is not a plain comparison")
+    raise NeedsGX(f"row_condition: {node.sql('spark')!r} is not a plain comparison")
 
 
 def _comparison(node: exp.Expr, schema: pa.Schema, pandas: bool) -> dict[str, Any]:
@@ -81,16 +81,16 @@ def _comparison(node: exp.Expr, schema: pa.Schema, pandas: bool) -> dict[str, An
         op, left, right = _MIRRORED.get(op, op), right, left
     column = _column(left, schema, pandas)
     if pandas and (op == "!=" or (op[0] == ">" and pa.types.is_floating(schema.field(column["name"]).type))):
-        raise OnlyGX(f"row_condition: {node.sql('spark')!r} is another thing to pandas where values are missing")
+        raise NeedsGX(f"row_condition: {node.sql('spark')!r} is another thing to pandas where values are missing")
     return {"type": "comparison", "column": column, "operator": op, "parameter": _value(right)}
 
 
 def _column(node: exp.Expr, schema: pa.Schema, pandas: bool) -> dict[str, Any]:
     if not isinstance(node, exp.Column) or len(node.parts) != 1:
-        raise OnlyGX(f"row_condition: {node.sql('spark')!r} is not a column")
+        raise NeedsGX(f"row_condition: {node.sql('spark')!r} is not a column")
     found = column_of(schema, node.name, case_insensitive=not pandas)
     if found is None:  # left to the engine: it may know names by rules of its own, and says what it doesn't know
-        raise OnlyGX(f"row_condition: there is no column {node.name!r}, {nearest(node.name, schema.names)}")
+        raise NeedsGX(f"row_condition: there is no column {node.name!r}, {nearest(node.name, schema.names)}")
     return {"name": found}
 
 
@@ -109,4 +109,4 @@ def _value(node: exp.Expr) -> Any:
             return text
         if _DIGITS.fullmatch(text):
             return sign * (float(text) if "." in text else int(text))
-    raise OnlyGX(f"row_condition: {node.sql('spark')!r} is no plain value")
+    raise NeedsGX(f"row_condition: {node.sql('spark')!r} is no plain value")

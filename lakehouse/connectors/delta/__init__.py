@@ -14,9 +14,18 @@ from lakehouse.connectors.delta.snapshot import (
     read_files,
     rows_of,
 )
-from lakehouse.connectors.delta.writing import ATTEMPTS, Add, Conflict, add_columns, added, commit, create_table, pause
+from lakehouse.connectors.delta.writing import (
+    ATTEMPTS,
+    Add,
+    Conflict,
+    add_columns,
+    adds_of,
+    commit,
+    create_table,
+    pause,
+)
 
 __all__ = [
-    "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "added", "batches_of", "commit",
+    "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "adds_of", "batches_of", "commit",
     "create_table", "data_changes", "open_table", "partition_text", "partition_value", "pause", "read_files", "rows_of",
 ]  # fmt: skip

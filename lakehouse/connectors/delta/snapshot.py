@@ -23,7 +23,7 @@ from deltalake.exceptions import (
 
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
-from lakehouse.storage import Location, shown
+from lakehouse.storage import Location, display_name
 
 _LINE = 400
 """Characters of what the library says that are enough; it can go on with its own stack."""
@@ -35,7 +35,7 @@ class DataFile:
     """One live file of a table. `path` is as the log spells it (URL-encoded); `rows` None where unknown.
 
     `bounds`: column → (least, greatest, nulls), for the columns asked for that have statistics.
-    `kept`: True a row that is not deleted, where a deletion vector applies.
+    `live_mask`: True a row that is not deleted, where a deletion vector applies.
     """
 
     path: str
@@ -43,7 +43,7 @@ class DataFile:
     rows: int | None
     partition: Mapping[str, Any]
     bounds: Mapping[str, tuple[Any, Any, int | None]] = field(default_factory=dict)
-    kept: tuple[bool, ...] | None = None
+    live_mask: tuple[bool, ...] | None = None
 
     @property
     def relative(self) -> str:
@@ -52,7 +52,7 @@ class DataFile:
 
     def fingerprint(self) -> tuple[str, int, str]:
         """What tells this content from any other: path, size, and the rows that are deleted."""
-        deleted = hashlib.sha256(bytes(self.kept)).hexdigest() if self.kept is not None else ""
+        deleted = hashlib.sha256(bytes(self.live_mask)).hexdigest() if self.live_mask is not None else ""
         return self.path, self.size, deleted
 
 
@@ -84,7 +84,7 @@ class Snapshot:
                 rows=columns["num_records"][i],
                 partition={c: values[i] for c, values in partitions.items()},
                 bounds={c: values[i] for c, values in bounds.items()},
-                kept=kept.get(unquote(path)),
+                live_mask=kept.get(unquote(path)),
             )
             for i, path in enumerate(columns["path"])
         ]
@@ -103,7 +103,7 @@ class Snapshot:
             rows = pa.table(self.table.deletion_vectors()).to_pylist()
         except DeltaError as error:
             raise ConfigError(
-                f"{shown(self.location)}: its deletion vectors can't be read: {one_line(error)}; "
+                f"{display_name(self.location)}: its deletion vectors can't be read: {one_line(error)}; "
                 "REORG TABLE … APPLY (PURGE) does away with them"
             ) from error
         return {unquote(r["filepath"]).split(root, 1)[-1]: tuple(r["selection_vector"]) for r in rows}
@@ -154,16 +154,20 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
             return None
         refuse_unreachable(location, error)
         if not location.remote and Path(location.path).is_file():
-            raise ConfigError(f"{shown(location)} is a file: a Delta table is a folder, name that") from error
+            raise ConfigError(f"{display_name(location)} is a file: a Delta table is a folder, name that") from error
         if "catalog-managed" in str(error):
             raise ConfigError(
-                f"{shown(location)}: a catalog manages the table's commits (catalogManaged), which is not supported "
-                "yet: name a table whose own log is the truth"
+                f"{display_name(location)}: a catalog manages the table's commits (catalogManaged), which is "
+                "not supported yet: name a table whose own log is the truth"
             ) from error
         if version is not None and (newest := open_table(location)) is not None and newest.version < version:
-            raise ConfigError(f"{shown(location)} has no version {version}, the newest is {newest.version}") from error
+            raise ConfigError(
+                f"{display_name(location)} has no version {version}, the newest is {newest.version}"
+            ) from error
         which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
-        raise ConfigError(f"{shown(location)}{which}: the Delta table can't be read: {one_line(error)}") from error
+        raise ConfigError(
+            f"{display_name(location)}{which}: the Delta table can't be read: {one_line(error)}"
+        ) from error
 
 
 def _has_no_log(location: Location) -> bool:
@@ -227,7 +231,7 @@ def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> It
     root = snapshot.location
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
     spelled = {snapshot.physical(c): c for c in columns}
-    kept, position = None if file.kept is None else np.array(file.kept, dtype=bool), 0
+    kept, position = None if file.live_mask is None else np.array(file.live_mask, dtype=bool), 0
     with pq.ParquetFile(
         f"{root.path}/{file.relative}", filesystem=root.filesystem(), coerce_int96_timestamp_unit="us"
     ) as stored:

@@ -27,7 +27,7 @@ from lakehouse.connectors.delta.snapshot import (
     snapshot_of,
 )
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.storage import Location, shown
+from lakehouse.storage import Location, display_name
 
 ATTEMPTS = 20
 """Tries of one commit while other writers come first."""
@@ -48,21 +48,27 @@ def create_table(
     """Create an empty table whose columns carry comments. Raises Conflict if another process created it first."""
     try:
         table = DeltaTable.create(
-            location.uri, Schema(_described(schema, comments)), mode="error", partition_by=list(partition_by),
-            description=description, storage_options=location.delta_options(),
+            location.uri,
+            Schema(_with_comments(schema, comments)),
+            mode="error",
+            partition_by=list(partition_by),
+            description=description,
+            storage_options=location.delta_options(),
             configuration=dict(properties or {}),
             # A retry would put this table's description over the one that another process has just created.
             commit_properties=CommitProperties(max_commit_retries=0),
-        )  # fmt: skip
+        )
     except (CommitFailedError, DeltaError, OSError) as error:
         refuse_unreachable(location, error)
         if isinstance(error, CommitFailedError) or "exist" in str(error):
-            raise Conflict(f"{shown(location)}: another process created the table first: {one_line(error)}") from error
-        raise ConfigError(f"{shown(location)}: the table can't be created: {one_line(error)}") from error
+            raise Conflict(
+                f"{display_name(location)}: another process created the table first: {one_line(error)}"
+            ) from error
+        raise ConfigError(f"{display_name(location)}: the table can't be created: {one_line(error)}") from error
     return snapshot_of(location, table)
 
 
-def _described(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field]:
+def _with_comments(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field]:
     """Nullable columns with their comments, which Arrow's schemas don't hold."""
     return [
         Field(f.name, f.type, nullable=True, metadata={"comment": comments[f.name]} if f.name in comments else {})
@@ -72,7 +78,7 @@ def _described(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field]:
 
 def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field], comments: Mapping[str, str]) -> Snapshot:
     """Add nullable columns in a commit of their own."""
-    snapshot.table.alter.add_columns(_described(pa.schema(fields), comments))
+    snapshot.table.alter.add_columns(_with_comments(pa.schema(fields), comments))
     fresh = open_table(snapshot.location)
     assert fresh is not None
     return fresh
@@ -87,7 +93,7 @@ class Add:
     stats: str
 
 
-def added(staged: Iterable[Mapping[str, Any]]) -> tuple[Add, ...]:
+def adds_of(staged: Iterable[Mapping[str, Any]]) -> tuple[Add, ...]:
     """Files as they are committed, of what a writer or a manifest says of each: path, bytes, detail."""
     return tuple(Add(file["path"], file["bytes"], file["detail"]) for file in staged)
 
@@ -116,7 +122,7 @@ def commit(
     ]
     # The library encodes the path of a removal itself, so it is given the decoded one.
     actions += [
-        RemoveAction(f.relative, True, now, size=f.size, partition_values=_logged(f.partition)) for f in removes
+        RemoveAction(f.relative, True, now, size=f.size, partition_values=_log_value(f.partition)) for f in removes
     ]
     properties = CommitProperties(
         custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
@@ -134,11 +140,13 @@ def commit(
         )
     except (CommitFailedError, OSError) as error:
         # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
-        raise Conflict(f"{shown(snapshot.location)}: another writer committed first: {one_line(error)}") from error
+        raise Conflict(
+            f"{display_name(snapshot.location)}: another writer committed first: {one_line(error)}"
+        ) from error
     return snapshot.version + 1
 
 
-def _logged(partition: Mapping[str, Any]) -> dict[str, str | None]:
+def _log_value(partition: Mapping[str, Any]) -> dict[str, str | None]:
     """Partition values as the log writes them: strings."""
     return {c: partition_text(v) for c, v in partition.items()}
 

@@ -4,20 +4,44 @@ The only importer of the connector, which is heavy and is imported when a sessio
 of jobs or runs; README.md in this folder is for people who use Snowflake.
 """
 
-from lakehouse.connectors.snowflake.names import Table, folded, having, names_in, quoted, spelled, stored, text
+from lakehouse.connectors.snowflake.names import (
+    Table,
+    equality_condition,
+    fold,
+    names_in,
+    quote,
+    spelling_of,
+    stored_name,
+    text_literal,
+)
 from lakehouse.connectors.snowflake.sessions import (
     Absent,
     Expired,
     Locked,
     Session,
     Unknown,
-    fetched,
+    fetch_rows,
     qualified,
     reuse_sessions,
     session,
 )
 
 __all__ = [
-    "Absent", "Expired", "Locked", "Session", "Table", "Unknown", "fetched", "folded", "having", "names_in",
-    "qualified", "quoted", "reuse_sessions", "session", "spelled", "stored", "text",
+    "Absent",
+    "Expired",
+    "Locked",
+    "Session",
+    "Table",
+    "Unknown",
+    "equality_condition",
+    "fetch_rows",
+    "fold",
+    "names_in",
+    "qualified",
+    "quote",
+    "reuse_sessions",
+    "session",
+    "spelling_of",
+    "stored_name",
+    "text_literal",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.optimizer.scope import traverse_scope
 
 from lakehouse.conditions import is_fickle
-from lakehouse.connectors.snowflake.names import Table, quoted, text
+from lakehouse.connectors.snowflake.names import Table, quote, text_literal
 from lakehouse.connectors.snowflake.sessions import Session
 from lakehouse.errors import ConfigError
 
@@ -68,7 +68,9 @@ def last_changes(session: Session, tables: Sequence[Table], at: str | None = Non
     for table in tables:
         try:
             definition = _definition(session, table)
-            ((change,),) = [(at,)] if at else session.run(f"SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME({text(table.sql)})")
+            ((change,),) = (
+                [(at,)] if at else session.run(f"SELECT SYSTEM$LAST_CHANGE_COMMIT_TIME({text_literal(table.sql)})")
+            )
         except ConfigError:  # a kind of table that doesn't tell
             return None
         if definition is None or change is None:
@@ -79,12 +81,12 @@ def last_changes(session: Session, tables: Sequence[Table], at: str | None = Non
 
 def _definition(session: Session, table: Table) -> str | None:
     """What a view is made of, all the way down; empty for a table, None where it can't be told."""
-    schema = ".".join(map(quoted, table.parts[:2]))
-    listed = session.run(f"SHOW TERSE OBJECTS LIKE {text(table.name)} IN SCHEMA {schema}")
+    schema = ".".join(map(quote, table.parts[:2]))
+    listed = session.run(f"SHOW TERSE OBJECTS LIKE {text_literal(table.name)} IN SCHEMA {schema}")
     kind = next((str(row[2]) for row in listed if row[1] == table.name), None)
     if kind is None or "VIEW" not in kind:
         return None if kind is None else ""
-    listed = session.run(f"SHOW VIEWS LIKE {text(table.name)} IN SCHEMA {schema}")
+    listed = session.run(f"SHOW VIEWS LIKE {text_literal(table.name)} IN SCHEMA {schema}")
     own = next((str(row[7] or "") for row in listed if row[1] == table.name), "")
     inner = tables_in(own, lambda parts: Table(table.connection, *[*table.parts[:2], *parts][-3:]))
     if inner is None:
@@ -96,7 +98,7 @@ def _definition(session: Session, table: Table) -> str | None:
 def tables_beside(session: Session, table: Table) -> list[str]:
     """The names of tables and views in a table's schema, as far as the role may see them."""
     try:
-        listed = session.run(f"SHOW TERSE OBJECTS IN SCHEMA {'.'.join(map(quoted, table.parts[:2]))}")
+        listed = session.run(f"SHOW TERSE OBJECTS IN SCHEMA {'.'.join(map(quote, table.parts[:2]))}")
     except ConfigError:
         return []
     return [str(row[1]) for row in listed]

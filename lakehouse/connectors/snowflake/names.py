@@ -27,7 +27,7 @@ class Table:
     @property
     def sql(self) -> str:
         """The table in SQL, every part quoted."""
-        return ".".join(map(quoted, self.parts))
+        return ".".join(map(quote, self.parts))
 
     @property
     def uri(self) -> str:
@@ -35,18 +35,18 @@ class Table:
         return "snowflake://" + "/".join(re.sub(r"[%/]", _escape, p) for p in (self.connection, *self.parts))
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The table as people write it."""
-        return ".".join(p if p == folded(p) and _PLAIN.fullmatch(p) else quoted(p) for p in self.parts)
+        return ".".join(p if p == fold(p) and _PLAIN.fullmatch(p) else quote(p) for p in self.parts)
 
     def beside(self, suffix: str) -> Table:
         """The table, or stage, in the same schema with `suffix` appended to its name."""
         return Table(self.connection, self.database, self.schema, self.name + suffix)
 
-    def staged(self, run: str | None = None) -> str:
+    def stage_path(self, run: str | None = None) -> str:
         """Where this stage has a run's files, by default those of all, in SQL."""
         place = f"@{self.sql}" if run is None else f"@{self.sql}/run-{run}/"
-        return place if all(map(_PLAIN.fullmatch, self.parts)) else text(place)
+        return place if all(map(_PLAIN.fullmatch, self.parts)) else text_literal(place)
 
     @staticmethod
     def named(connection: str, name: str) -> Table:
@@ -66,12 +66,12 @@ def _escape(match: re.Match[str]) -> str:
     return "%2F" if match[0] == "/" else "%25"
 
 
-def folded(name: str) -> str:
+def fold(name: str) -> str:
     """A name as Snowflake keeps it when it stands unquoted: plain ones in upper case, others as they are."""
     return name.upper() if _PLAIN.fullmatch(name) else name
 
 
-def spelled(column: str, used: Sequence[str]) -> str:
+def spelling_of(column: str, used: Sequence[str]) -> str:
     """A column of Snowflake as a job spells it: as the first of `used` that is the same but for case does.
 
     Of others, plain upper-case names are in lower case.
@@ -79,28 +79,28 @@ def spelled(column: str, used: Sequence[str]) -> str:
     for name in used:
         if name.upper() == column.upper():
             return name
-    return column.lower() if column == folded(column) and _PLAIN.fullmatch(column) else column
+    return column.lower() if column == fold(column) and _PLAIN.fullmatch(column) else column
 
 
-def stored(spellings: Sequence[str], there: Collection[str]) -> str | None:
+def stored_name(spellings: Sequence[str], there: Collection[str]) -> str | None:
     """The first of a name's spellings that is there, else the only name that is the same but for case, None else."""
     alike = [name for name in there if name.upper() == spellings[0].upper()]
     return next((name for name in spellings if name in there), alike[0] if len(alike) == 1 else None)
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     """An identifier in SQL, exactly as given."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def text(value: str) -> str:
+def text_literal(value: str) -> str:
     """A string literal in SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def having(values: Mapping[str, str]) -> str:
+def equality_condition(values: Mapping[str, str]) -> str:
     """The SQL condition that columns, by their stored names, have these values; empty where there are none."""
-    return " AND ".join(f"{quoted(column)} = {text(value)}" for column, value in values.items())
+    return " AND ".join(f"{quote(column)} = {text_literal(value)}" for column, value in values.items())
 
 
 def names_in(table: str) -> list[str]:
@@ -109,8 +109,10 @@ def names_in(table: str) -> list[str]:
     Raises ConfigError for anything else.
     """
     parts = re.findall(r'(?:^|\.)(?:"((?:[^"]|"")+)"|([^".]+))(?=\.|$)', table)
-    names = [quoted_part.replace('""', '"') or folded(plain) for quoted_part, plain in parts]
+    names = [quoted_part.replace('""', '"') or fold(plain) for quoted_part, plain in parts]
     if not 1 <= len(names) <= 3 or sum(len(a or b) + 2 * bool(a) for a, b in parts) + len(names) - 1 != len(table):
-        raise ConfigError(f'{table!r} is no name of a table: write table, schema.table or database.schema.table, '
-                          'parts with other characters as "part"')  # fmt: skip
+        raise ConfigError(
+            f"{table!r} is no name of a table: write table, schema.table or database.schema.table, "
+            'parts with other characters as "part"'
+        )
     return names

@@ -52,14 +52,14 @@ class Absent(ConfigError):
 
 
 @dataclass
-class _Kept:
+class _ReusedSessions:
     """Sessions that wait to be used again, by connection, and since when."""
 
     tag: str
     idle: dict[str, list[tuple[float, SnowflakeConnection]]] = field(default_factory=dict)
 
 
-_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+_KEPT: ContextVar[_ReusedSessions | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def reuse_sessions(tag: str) -> Iterator[None]:
     if _KEPT.get() is not None:
         yield
         return
-    here = _Kept(tag)
+    here = _ReusedSessions(tag)
     token = _KEPT.set(here)
     try:
         yield
@@ -95,7 +95,7 @@ def session(connection: str, tag: str = "lakehouse") -> Iterator[Session]:
             opened = candidate
         else:
             candidate.close()
-    opened = opened or _connected(connection, here.tag if here else tag)
+    opened = opened or _connect(connection, here.tag if here else tag)
     try:
         yield Session(opened, connection)
     except BaseException:
@@ -107,22 +107,29 @@ def session(connection: str, tag: str = "lakehouse") -> Iterator[Session]:
         opened.close()
 
 
-def _connected(connection: str, tag: str) -> SnowflakeConnection:
+def _connect(connection: str, tag: str) -> SnowflakeConnection:
     import snowflake.connector as driver
     from snowflake.connector.errors import Error
 
     # Where nobody has set logging up, its warnings (of proxies, say) would go to people's terminals.
     logging.getLogger("snowflake").addHandler(logging.NullHandler())
     settings = {
-        "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_TIMEOUT_S, "LOCK_TIMEOUT": LOCK_TIMEOUT_S, "JSON_INDENT": 0,
-        "CLIENT_TELEMETRY_ENABLED": False, "AUTOCOMMIT": True,
-    }  # fmt: skip
+        "STATEMENT_TIMEOUT_IN_SECONDS": STATEMENT_TIMEOUT_S,
+        "LOCK_TIMEOUT": LOCK_TIMEOUT_S,
+        "JSON_INDENT": 0,
+        "CLIENT_TELEMETRY_ENABLED": False,
+        "AUTOCOMMIT": True,
+    }
     try:
         return driver.connect(
-            connection_name=connection, timezone="UTC", query_tag=tag[:2000], application="lakehouse",
-            session_parameters=settings, client_out_of_band_telemetry_enabled=False,
+            connection_name=connection,
+            timezone="UTC",
+            query_tag=tag[:2000],
+            application="lakehouse",
+            session_parameters=settings,
+            client_out_of_band_telemetry_enabled=False,
             enable_server_session_keep_alive_auto_detection=False,
-        )  # fmt: skip
+        )
     except Error as error:
         message, where = _first_line(error), f"Snowflake, connection {connection!r}"
         if "not found in config" in message:
@@ -185,7 +192,7 @@ class Session:
         try:
             yield cursor
         except Error as error:
-            raise spoken(error, self.connection, sql) from error
+            raise translate_error(error, self.connection, sql) from error
         finally:
             cursor.close()
 
@@ -206,11 +213,11 @@ class Session:
     def columns(self, table: Table) -> list[Any] | None:
         """The columns' descriptions of a table or view; None: there is none."""
         try:
-            return self.described(f"SELECT * FROM {table.sql}")
+            return self.describe(f"SELECT * FROM {table.sql}")
         except Absent:
             return None
 
-    def described(self, sql: str) -> list[Any]:
+    def describe(self, sql: str) -> list[Any]:
         """The columns of a query that isn't run: name, type_code, precision, scale, is_nullable. Raises as `run`."""
         with self._cursor(sql) as cursor:
             return list(cursor.describe(sql) or ())
@@ -230,7 +237,7 @@ def qualified(connection: str, table: str) -> str:
         return asked.table(table).sql
 
 
-def fetched(batch: Any) -> pa.Table:
+def fetch_rows(batch: Any) -> pa.Table:
     """A result batch's rows, exact: decimals stay decimals, times are cut to microseconds.
 
     Raises Expired where its URL isn't taken any more, or the rows can't be fetched.
@@ -243,7 +250,7 @@ def fetched(batch: Any) -> pa.Table:
         raise Expired(_first_line(error)) from error
 
 
-def spoken(error: Any, connection: str, sql: str) -> LakehouseError:
+def translate_error(error: Any, connection: str, sql: str) -> LakehouseError:
     """The connector's error as ours; nothing of the statement's values is in it."""
     message, where = _first_line(error), f"Snowflake, connection {connection!r}"
     verb = sql.split(None, 1)[0]

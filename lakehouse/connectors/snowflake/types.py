@@ -7,12 +7,30 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.connectors.snowflake.names import folded, quoted
+from lakehouse.connectors.snowflake.names import fold, quote
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import TIMESTAMP, conform
 
-_NAMES = ("FIXED", "REAL", "TEXT", "DATE", "TIMESTAMP", "VARIANT", "TIMESTAMP_LTZ", "TIMESTAMP_TZ", "TIMESTAMP_NTZ",
-          "OBJECT", "ARRAY", "BINARY", "TIME", "BOOLEAN", "GEOGRAPHY", "GEOMETRY", "VECTOR", "MAP")  # fmt: skip
+_NAMES = (
+    "FIXED",
+    "REAL",
+    "TEXT",
+    "DATE",
+    "TIMESTAMP",
+    "VARIANT",
+    "TIMESTAMP_LTZ",
+    "TIMESTAMP_TZ",
+    "TIMESTAMP_NTZ",
+    "OBJECT",
+    "ARRAY",
+    "BINARY",
+    "TIME",
+    "BOOLEAN",
+    "GEOGRAPHY",
+    "GEOMETRY",
+    "VECTOR",
+    "MAP",
+)
 """The connector's type codes by their number."""
 _READ = {
     "REAL": pa.float64(), "TEXT": pa.string(), "DATE": pa.date32(), "TIMESTAMP": pa.timestamp("us"),
@@ -53,10 +71,10 @@ def read_type(column: Any) -> pa.DataType | None:
     return pa.decimal128(precision, scale)
 
 
-def as_read(column: Any) -> str:
+def read_expression(column: Any) -> str:
     """A described column in a query's SELECT: times to the microsecond, for the connector scales finer ones wrongly."""
     finer = name_of(column) in _TIMES and (column.scale or 0) > _MICROSECONDS
-    return quoted(column.name) + (f"::{name_of(column)}({_MICROSECONDS})" if finer else "")
+    return quote(column.name) + (f"::{name_of(column)}({_MICROSECONDS})" if finer else "")
 
 
 def written_type(kind: pa.DataType) -> str:
@@ -74,12 +92,12 @@ def written_type(kind: pa.DataType) -> str:
     raise ConfigError(f"a column of type {kind} has no type in Snowflake that holds it")
 
 
-def declared(field: pa.Field) -> str:
+def declare_column(field: pa.Field) -> str:
     """A column of a table that is created, in SQL: its name as it is folded, and its type."""
-    return f"{quoted(folded(field.name))} {written_type(field.type)}"
+    return f"{quote(fold(field.name))} {written_type(field.type)}"
 
 
-def takes(column: Any, kind: pa.DataType) -> bool:
+def can_hold(column: Any, kind: pa.DataType) -> bool:
     """Whether a described column holds every value of `kind`, as far as its type says; a text's length it doesn't."""
     name = name_of(column)
     if kind in _INTEGERS or pa.types.is_decimal(kind):
@@ -99,7 +117,7 @@ def takes(column: Any, kind: pa.DataType) -> bool:
 _JSON = ("TIME", "VARIANT", "OBJECT", "ARRAY", "MAP")
 
 
-def typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def cast_rows(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Rows as the connector gives them in the declared types, its names in its order.
 
     Raises ConfigError for an integer beyond 64 bits in a column that is declared INTEGER.

@@ -10,10 +10,10 @@ import pyarrow as pa
 from lakehouse.conditions import Comparison, admits, parse_where
 from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
-from lakehouse.schemas import JOB, LINEAGE, REASON, REASONS, RUN_ID, loose, widens
+from lakehouse.schemas import JOB, LINEAGE, REASON, REASONS, RUN_ID, is_widened_by, nullable_type
 from lakehouse.scoring.score import Constraint
-from lakehouse.sinks.target import COPIED, DIRECT, Room, Unfit
-from lakehouse.storage import shown
+from lakehouse.sinks.target import COPIED, DIRECT, QuarantineFit, UnfitForQuarantine
+from lakehouse.storage import display_name
 
 _DIRECT = frozenset(
     ["appendOnly", "invariants", "changeDataFeed", "deletionVectors", "v2Checkpoint", "timestampNtz",
@@ -47,7 +47,7 @@ def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]
 
     Raises ConfigError, by name, for what neither can honour, and where the slice itself breaks a constraint.
     """
-    name, settings = shown(snapshot.location), snapshot.configuration
+    name, settings = display_name(snapshot.location), snapshot.configuration
     refused = [f"table feature {f}" for f in sorted(snapshot.features - _DIRECT - _COPIED)]
     if settings.get("delta.universalFormat.enabledFormats"):
         refused.append("delta.universalFormat.enabledFormats")
@@ -78,7 +78,7 @@ def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]
     for key, text in sorted(settings.items()):
         if key.startswith("delta.constraints."):
             constraint = key.removeprefix("delta.constraints.")
-            rule = _compiled(constraint, text, snapshot, slice_values)
+            rule = _compile(constraint, text, snapshot, slice_values)
             if rule is None:
                 copied.append(f"CHECK constraint {constraint} ({text}), which only Spark evaluates")
             else:
@@ -87,11 +87,14 @@ def decide(snapshot: delta.Snapshot, write: str, slice_values: Mapping[str, str]
 
 
 def _has_required_part(kind: pa.DataType) -> bool:
-    return any(not kind.field(i).nullable or _has_required_part(kind.field(i).type)
-               for i in range(kind.num_fields) if not pa.types.is_map(kind))  # fmt: skip
+    return any(
+        not kind.field(i).nullable or _has_required_part(kind.field(i).type)
+        for i in range(kind.num_fields)
+        if not pa.types.is_map(kind)
+    )
 
 
-def _compiled(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapping[str, str]) -> Constraint | None:
+def _compile(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapping[str, str]) -> Constraint | None:
     """A CHECK constraint as comparisons on what the job writes; None where only Spark can evaluate it."""
     try:
         parsed = parse_where(text, snapshot.schema)
@@ -105,7 +108,7 @@ def _compiled(name: str, text: str, snapshot: delta.Snapshot, slice_values: Mapp
             if not admits(c, value):
                 raise ConfigError(
                     f"slice.{c.column}: {value} breaks the CHECK constraint {name} ({text}) of "
-                    f"{shown(snapshot.location)}"
+                    f"{display_name(snapshot.location)}"
                 )
     comparisons = tuple(c for c in parsed.comparisons if c.column not in slice_values)
     columns = dict.fromkeys(c.column for c in comparisons)
@@ -116,8 +119,9 @@ def check_partitions(snapshot: delta.Snapshot, slice_columns: Sequence[str]) -> 
     """Raise ConfigError where the table's partition columns are not the slice's."""
     if list(snapshot.partition_columns) != list(slice_columns):
         raise ConfigError(
-            f"{shown(snapshot.location)} is partitioned by {list(snapshot.partition_columns) or 'nothing'}, the job's "
-            f"slice is {list(slice_columns) or 'the whole table'}: they must be the same"
+            f"{display_name(snapshot.location)} is partitioned by "
+            f"{list(snapshot.partition_columns) or 'nothing'}, the job's slice is "
+            f"{list(slice_columns) or 'the whole table'}: they must be the same"
         )
 
 
@@ -125,9 +129,9 @@ def check_schema(
     snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str], how: str = DIRECT
 ) -> list[pa.Field]:
     """The columns that the table lacks and may be given. Raises ConfigError, both schemas side by side, otherwise."""
-    name = shown(snapshot.location)
+    name = display_name(snapshot.location)
     check_partitions(snapshot, slice_columns)
-    have = {f.name: loose(f.type) for f in snapshot.schema}
+    have = {f.name: nullable_type(f.type) for f in snapshot.schema}
     want = {f.name: f.type for f in wanted}
     filled = {c for c, metadata in snapshot.metadata.items() if any(k.startswith(_FILLED) for k in metadata)}
     missing = [f for f in wanted if f.name not in have]
@@ -147,35 +151,35 @@ def check_schema(
     )
 
 
-def room(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> Room:
+def fit_quarantine(snapshot: delta.Snapshot, wanted: pa.Schema, slice_columns: Sequence[str]) -> QuarantineFit:
     """How a quarantine table takes rows: a column that its type holds without loss in that type, absent ones added.
 
     Columns of earlier inputs may stay. Raises Unfit for another kind of table, one that can't be committed to directly,
     has constraints, or has columns that can't hold the rows'.
     """
-    name, have = shown(snapshot.location), {f.name: loose(f.type) for f in snapshot.schema}
+    name, have = display_name(snapshot.location), {f.name: nullable_type(f.type) for f in snapshot.schema}
     if not is_quarantine(snapshot):
-        raise Unfit(f"{name} is no quarantine table")
+        raise UnfitForQuarantine(f"{name} is no quarantine table")
     try:
         decision = decide(snapshot, "append", {})
         check_partitions(snapshot, slice_columns)
     except ConfigError as error:
-        raise Unfit(str(error)) from error
+        raise UnfitForQuarantine(str(error)) from error
     if decision.how != DIRECT or decision.constraints:
-        raise Unfit(f"{name} can't take every row: it has {', '.join(decision.why or decision.enforced)}")
+        raise UnfitForQuarantine(f"{name} can't take every row: it has {', '.join(decision.why or decision.enforced)}")
     folded, wrong = {c.lower(): c for c in have}, list[str]()
     for field in wanted:
-        if field.name in have and not widens(field.type, have[field.name]):
+        if field.name in have and not is_widened_by(field.type, have[field.name]):
             wrong.append(f"{field.name} is {have[field.name]} there and {field.type} here")
         elif field.name not in have and field.name.lower() in folded:
             wrong.append(f"{field.name} is {folded[field.name.lower()]} there")
     if wrong:
-        raise Unfit(f"{name} can't hold these rows ({', '.join(wrong)})")
+        raise UnfitForQuarantine(f"{name} can't hold these rows ({', '.join(wrong)})")
     held = pa.schema([f.with_type(have.get(f.name, f.type)) for f in wanted])
-    return Room(held, tuple(f for f in held if f.name not in have))
+    return QuarantineFit(held, tuple(f for f in held if f.name not in have))
 
 
 def is_quarantine(snapshot: delta.Snapshot) -> bool:
     """Whether a table has what every quarantine table has."""
-    have = {f.name: loose(f.type) for f in snapshot.schema}
+    have = {f.name: nullable_type(f.type) for f in snapshot.schema}
     return (have.get(REASONS), have.get(RUN_ID), have.get(JOB)) == (pa.list_(REASON), pa.string(), pa.string())

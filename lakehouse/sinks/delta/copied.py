@@ -14,17 +14,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.connectors import delta
-from lakehouse.connectors.spark import lacking
+from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import Blocked, Unavailable
-from lakehouse.sinks.delta.history import inside, living
+from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
 from lakehouse.sinks.target import Overtaken, Target, slice_name, version_of
-from lakehouse.storage import remove, shown
+from lakehouse.storage import display_name, remove
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_REFUSED = ("DELTA_VIOLATE_CONSTRAINT", "DELTA_NOT_NULL_CONSTRAINT", "DELTA_EXCEED_CHAR_VARCHAR_LIMIT",
-            "DELTA_REPLACE_WHERE_MISMATCH")  # fmt: skip
+_REFUSED = (
+    "DELTA_VIOLATE_CONSTRAINT",
+    "DELTA_NOT_NULL_CONSTRAINT",
+    "DELTA_EXCEED_CHAR_VARCHAR_LIMIT",
+    "DELTA_REPLACE_WHERE_MISMATCH",
+)
 _OVERTAKEN = ("Concurrent", "DELTA_CONCURRENT")
 
 
@@ -36,14 +40,14 @@ def publish(spark: SparkSession, snapshot: delta.Snapshot, target: Target, run: 
     """
     version = snapshot.version
     if (snapshot.transaction(target.identity) or 0) < target.generation:
-        with _spoken(target, snapshot):
+        with _translate_error(target, snapshot):
             _write(spark, snapshot, target, run)
         fresh = delta.open_table(snapshot.location)
         assert fresh is not None
         snapshot, version = fresh, version_of(fresh, run)
     _verify(snapshot, target, run)
     rest = {i: v for i, v in target.transactions(run).items() if i != target.identity}
-    with _spoken(target, snapshot):
+    with _translate_error(target, snapshot):
         nothing = _rows(spark, snapshot, target).limit(0)
         for app_id, value in rest.items():
             _writer(nothing, snapshot, target, run, app_id, value).mode("append").save(snapshot.location.hadoop_uri)
@@ -78,7 +82,7 @@ def _write(spark: SparkSession, snapshot: delta.Snapshot, target: Target, run: s
 def _writer(
     rows: DataFrame, snapshot: delta.Snapshot, target: Target, run: str, app_id: str, version: int
 ) -> Any:  # a DataFrameWriter
-    said = json.dumps(target.said(run), sort_keys=True)
+    said = json.dumps(target.commit_metadata(run), sort_keys=True)
     transaction = {"txnAppId": app_id, "txnVersion": str(version), "userMetadata": said}
     return rows.write.format("delta").options(**snapshot.location.hadoop_options(), **transaction)
 
@@ -89,7 +93,7 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
     keys = [f"t.{_quoted(k)} = s.{_quoted(k)}" for k in target.keys]
     within = [f"t.{_quoted(c)} = s.{_quoted(c)}" for c in target.slice]
     names = [_quoted(c) for c in rows.columns]
-    said = json.dumps(target.said(run), sort_keys=True)
+    said = json.dumps(target.commit_metadata(run), sort_keys=True)
     settings = {
         "spark.databricks.delta.write.txnAppId": target.identity,
         "spark.databricks.delta.write.txnVersion": str(target.generation),
@@ -137,19 +141,19 @@ def _text(value: str) -> str:
 
 
 @contextmanager
-def _spoken(target: Target, snapshot: delta.Snapshot) -> Iterator[None]:
+def _translate_error(target: Target, snapshot: delta.Snapshot) -> Iterator[None]:
     """Spark's errors as ours: what the table's rules refuse, and what another writer was faster with."""
     try:
         yield
     except Exception as error:
-        text, name = str(error), shown(snapshot.location)
+        text, name = str(error), display_name(snapshot.location)
         lines = text.splitlines() or [type(error).__name__]
         first = " ".join(dict.fromkeys(line.strip() for line in lines if "[DELTA_" in line)) or lines[0]
         if any(sign in text for sign in _REFUSED):
             raise Blocked(f"{name}: a rule of the table stands against {slice_name(target.slice)}: {first}") from error
         if any(sign in text for sign in _OVERTAKEN):
             raise delta.Conflict(f"{name}: another writer committed first: {first}") from error
-        refusal = lacking(error, f"{name} has to be written by Spark itself", snapshot.location.remote)
+        refusal = missing_support(error, f"{name} has to be written by Spark itself", snapshot.location.remote)
         if refusal is not None:  # whoever finishes the run may have what is lacking
             raise Unavailable(str(refusal)) from error
         raise
@@ -157,10 +161,10 @@ def _spoken(target: Target, snapshot: delta.Snapshot) -> Iterator[None]:
 
 def _verify(snapshot: delta.Snapshot, target: Target, run: str) -> None:
     """Spark skips a transaction id that is there already without a word, so what lives is looked at."""
-    alive = living(snapshot, inside(snapshot, target.slice))
+    alive = live_owners(snapshot, live_files_of_slice(snapshot, target.slice))
     mine = alive.get((target.job, run), 0)
     if mine != target.rows or (target.write == "replace" and sum(alive.values()) != mine):
         raise Overtaken(
-            f"{shown(snapshot.location)}: another run published {slice_name(target.slice)} meanwhile "
+            f"{display_name(snapshot.location)}: another run published {slice_name(target.slice)} meanwhile "
             f"({mine:,} of {target.rows:,} rows live); run again"
         )

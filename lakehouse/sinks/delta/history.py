@@ -11,18 +11,18 @@ from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.schemas import INPUT_VERSION, JOB, RUN_ID
 from lakehouse.sinks.target import (
-    Asked,
-    State,
+    SliceRequest,
+    SliceState,
     Target,
-    going_on,
-    no_scores,
+    not_replayable_error,
     refuse_foreign,
     replay_id,
+    replay_target,
     rows_id,
     run_id,
     slice_name,
 )
-from lakehouse.storage import shown
+from lakehouse.storage import display_name
 
 Owners = Mapping[tuple[str, str], int]
 """(job, run) → rows."""
@@ -30,7 +30,7 @@ _VERSIONS = 3
 """Versions of the input, of those that rows of one slice name, for which a fingerprint is looked for."""
 
 
-def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tuple[str, str], int]:
+def live_owners(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tuple[str, str], int]:
     """Whose rows are live in these files. Reads files only where the log can't tell."""
     found: dict[tuple[str, str], int] = {}
     unclear = []
@@ -38,7 +38,7 @@ def living(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tu
         job, run = _constant(file, JOB), _constant(file, RUN_ID)
         if job is None or run is None or file.rows is None:
             unclear.append(file)
-        elif rows := sum(file.kept) if file.kept is not None else file.rows:
+        elif rows := sum(file.live_mask) if file.live_mask is not None else file.rows:
             found[(job, run)] = found.get((job, run), 0) + rows
     if unclear:
         counted = delta.rows_of(snapshot, [JOB, RUN_ID], unclear).group_by([JOB, RUN_ID]).aggregate([([], "count_all")])
@@ -53,19 +53,19 @@ def _constant(file: delta.DataFile, column: str) -> Any:
     return least if least is not None and least == greatest and nulls == 0 else None
 
 
-def inside(
+def live_files_of_slice(
     snapshot: delta.Snapshot, slice_texts: Mapping[str, str], bounds_of: Sequence[str] = ()
 ) -> list[delta.DataFile]:
     """The live files of a slice, with bounds for job, run and the columns named."""
-    return of_slice(snapshot.files([JOB, RUN_ID, *bounds_of]), slice_texts)
+    return files_of_slice(snapshot.files([JOB, RUN_ID, *bounds_of]), slice_texts)
 
 
-def of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
+def files_of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
     """Those of the files that lie in a slice."""
     return [f for f in files if all(delta.partition_text(f.partition[c]) == v for c, v in slice_texts.items())]
 
 
-def look(snapshot: delta.Snapshot | None, target: Target, asked: Asked) -> State:
+def slice_state(snapshot: delta.Snapshot | None, target: Target, asked: SliceRequest) -> SliceState:
     """What the table says of this identity: where it stands, and whether this fingerprint is what lives there.
 
     The fingerprint, or one that stands for the same content read from the version that the live rows name.
@@ -74,24 +74,26 @@ def look(snapshot: delta.Snapshot | None, target: Target, asked: Asked) -> State
     fingerprint but a person has changed its rows since.
     """
     if snapshot is None:
-        return State(0, False, None)
+        return SliceState(0, False, None)
     generation = snapshot.transaction(target.identity) or 0
     same = _is_last(snapshot, target, target.fingerprint, generation)
     if target.write == "append" and not generation:
-        return State(0, False, snapshot.version)
+        return SliceState(0, False, snapshot.version)
     if not {JOB, RUN_ID} <= set(snapshot.schema.names):
-        return State(0, False, snapshot.version)  # no table of ours; its schema will be refused
-    files = inside(snapshot, target.slice, [INPUT_VERSION] if INPUT_VERSION in snapshot.schema.names else [])
-    alive = living(snapshot, files)
-    refuse_foreign(target, shown(snapshot.location), alive)
+        return SliceState(0, False, snapshot.version)  # no table of ours; its schema will be refused
+    files = live_files_of_slice(
+        snapshot, target.slice, [INPUT_VERSION] if INPUT_VERSION in snapshot.schema.names else []
+    )
+    alive = live_owners(snapshot, files)
+    refuse_foreign(target, display_name(snapshot.location), alive)
     last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]
     if generation and not same and not asked.rescore:
         read = {version for f in files if (version := _constant(f, INPUT_VERSION)) is not None}
-        alike = (other for version in sorted(read)[-_VERSIONS:] for other in asked.alike(version))
+        alike = (other for version in sorted(read)[-_VERSIONS:] for other in asked.same_fingerprints(version))
         same = any(_is_last(snapshot, target, fingerprint, generation) for fingerprint in alike)
     if same and not asked.rescore:
         _refuse_touched(snapshot, target, alive, last, generation)
-    return State(generation, same, snapshot.version)
+    return SliceState(generation, same, snapshot.version)
 
 
 def _is_last(snapshot: delta.Snapshot, target: Target, fingerprint: str, generation: int) -> bool:
@@ -99,7 +101,9 @@ def _is_last(snapshot: delta.Snapshot, target: Target, fingerprint: str, generat
     return generation > 0 and snapshot.transaction(f"{target.identity}/{fingerprint}") == generation
 
 
-def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[str, Any]) -> tuple[Target, State]:
+def replay_state(
+    snapshot: delta.Snapshot | None, target: Target, record: Mapping[str, Any]
+) -> tuple[Target, SliceState]:
     """What adding rows that a run had set aside does to the table: the run's own generation goes on as the next one.
 
     Once: a run that was replayed is unchanged. Raises Blocked where the run's rows are not what lives in the slice.
@@ -107,16 +111,16 @@ def replayed(snapshot: delta.Snapshot | None, target: Target, record: Mapping[st
     run = str(record["run_id"])
     generation = (snapshot.transaction(target.identity) or 0) if snapshot else 0
     if snapshot is None or snapshot.transaction(run_id(target.identity, run)) != generation:
-        raise no_scores(target, record)
+        raise not_replayable_error(target, record)
     target = replace(target, fingerprint=str(record["fingerprint"]))
     if snapshot.transaction(replay_id(target.identity, run)) is not None:
-        return replace(target, generation=generation), State(generation, True, snapshot.version)
-    alive = living(snapshot, inside(snapshot, target.slice))
-    refuse_foreign(target, shown(snapshot.location), alive)
+        return replace(target, generation=generation), SliceState(generation, True, snapshot.version)
+    alive = live_owners(snapshot, live_files_of_slice(snapshot, target.slice))
+    refuse_foreign(target, display_name(snapshot.location), alive)
     last = tuple(r for _, r in alive if snapshot.transaction(run_id(target.identity, r)) == generation)
     _refuse_touched(snapshot, target, alive, last, generation)
     held = snapshot.transaction(rows_id(target.identity, generation)) or 0
-    return going_on(target, run, generation, last, held), State(generation, False, snapshot.version)
+    return replay_target(target, run, generation, last, held), SliceState(generation, False, snapshot.version)
 
 
 def _refuse_touched(
@@ -126,24 +130,27 @@ def _refuse_touched(
     ours = sum(rows for (_, run), rows in alive.items() if run in last)
     total = sum(alive.values()) if target.write == "replace" else ours
     # Spark names its own files; those of a copied publish are the run's nevertheless.
-    rewritten = any(not f.path.startswith("run-") for f in inside(snapshot, target.slice))
+    rewritten = any(not f.path.startswith("run-") for f in live_files_of_slice(snapshot, target.slice))
     if ours == expected == total and not rewritten:
         return
     since = takewhile(
         lambda commit: not any(run in str(commit.get("userMetadata")) for run in last), snapshot.history(1000)
     )
-    foreign = [commit for commit in since if _is_foreign(commit) and _changed(snapshot, target, commit["version"])]
+    foreign = [
+        commit for commit in since if _is_foreign(commit) and _changed_since(snapshot, target, commit["version"])
+    ]
     if ours == expected == total and not any(c["operation"] in ("UPDATE", "MERGE") for c in foreign):
         return  # rewritten by OPTIMIZE: the same rows in other files
     by = f"commit {foreign[0]['version']} ({foreign[0]['operation']})" if foreign else "a commit the log has dropped"
     raise Blocked(
-        f"{shown(snapshot.location)}: {slice_name(target.slice)} was scored with this very input, model and settings, "
+        f"{display_name(snapshot.location)}: {slice_name(target.slice)} was scored with this very input, "
+        "model and settings, "
         f"but its rows were changed since by {by}: {total:,} rows live, {expected:,} were published. "
         "Use --rescore to score and publish it again"
     )
 
 
-def _changed(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
+def _changed_since(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
     """Whether a commit changed the slice's files; taken for granted where the log can't tell any more."""
     held = []
     for v in (version - 1, version):
@@ -151,7 +158,7 @@ def _changed(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
             then = delta.open_table(snapshot.location, version=v)
         except ConfigError:
             return True
-        held.append({f.fingerprint() for f in inside(then, target.slice)} if then else None)
+        held.append({f.fingerprint() for f in live_files_of_slice(then, target.slice)} if then else None)
     return held[0] != held[1]
 
 

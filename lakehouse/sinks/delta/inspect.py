@@ -12,20 +12,20 @@ from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
 from lakehouse.sinks import slices
 from lakehouse.sinks.delta import compatibility
-from lakehouse.sinks.delta.history import look, replayed
+from lakehouse.sinks.delta.history import replay_state, slice_state
 from lakehouse.sinks.target import (
     COPIED,
-    Asked,
-    Room,
-    Standing,
+    InspectedTarget,
+    QuarantineFit,
+    SliceRequest,
     Target,
-    Unfit,
+    UnfitForQuarantine,
     next_generation,
 )
 from lakehouse.storage import Location, locate
 
 
-def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked) -> Standing:
+def inspect_table(target: Target, types: Mapping[str, pa.DataType] | None, asked: SliceRequest) -> InspectedTarget:
     """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
     location = locate(target.uri)
     snapshot = delta.open_table(location)
@@ -39,22 +39,22 @@ def stand(target: Target, types: Mapping[str, pa.DataType] | None, asked: Asked)
         _refuse_copying(decision, target, location, asked)
         if snapshot.written_by_spark and location.spark_may_overwrite:
             doubt = (
-                f"{shown(target.uri)}: Spark writes to this table too, and its own log store on {location.system} "
-                "can't exclude another process: let it not write while a run publishes"
+                f"{display_name(target.uri)}: Spark writes to this table too, and its own log store on "
+                f"{location.system} can't exclude another process: let it not write while a run publishes"
             )
     if asked.replays is not None:
-        target, state = replayed(snapshot, target, asked.replays)
+        target, state = replay_state(snapshot, target, asked.replays)
     else:
-        state = look(snapshot, target, asked)
-        target = replace(target, generation=next_generation(target, state, shown(target.uri), asked))
+        state = slice_state(snapshot, target, asked)
+        target = replace(target, generation=next_generation(target, state, display_name(target.uri), asked))
     held = {f.name: f.type for f in snapshot.schema} if snapshot else {}
-    return Standing(target, state, types, decision.constraints, decision.why, snapshot, doubt, held)
+    return InspectedTarget(target, state, types, decision.constraints, decision.why, snapshot, doubt, held)
 
 
-def _refuse_copying(decision: compatibility.Decision, target: Target, location: Location, asked: Asked) -> None:
+def _refuse_copying(decision: compatibility.Decision, target: Target, location: Location, asked: SliceRequest) -> None:
     if decision.how != COPIED:
         return
-    name, why = shown(target.uri), "; ".join(decision.why)
+    name, why = display_name(target.uri), "; ".join(decision.why)
     location.spark_needs_s3(why)
     if asked.engine == "local":
         raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
@@ -62,7 +62,7 @@ def _refuse_copying(decision: compatibility.Decision, target: Target, location: 
         raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
 
 
-def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
+def missing_columns(standing: InspectedTarget, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
     """The columns that the table lacks, None where there is no table; ConfigError for another schema."""
     target, snapshot = standing.target, standing.existing
     if snapshot is None:
@@ -70,17 +70,17 @@ def lacks(standing: Standing, wanted: pa.Schema) -> tuple[pa.Field, ...] | None:
     return tuple(compatibility.check_schema(snapshot, wanted, list(target.slice), target.how))
 
 
-def room(target: Target, wanted: pa.Schema) -> Room:
+def fit_quarantine(target: Target, wanted: pa.Schema) -> QuarantineFit:
     """How the quarantine table takes rows of this schema, which has the slice. Raises Unfit where it can't."""
     try:
         snapshot = delta.open_table(locate(target.uri))
     except ConfigError as error:
-        raise Unfit(str(error)) from error
+        raise UnfitForQuarantine(str(error)) from error
     if snapshot is not None:
-        return compatibility.room(snapshot, wanted, list(target.slice))
+        return compatibility.fit_quarantine(snapshot, wanted, list(target.slice))
     if other := storage.foreign(locate(target.uri)):
-        raise Unfit(f"{shown(target.uri)} is no table and holds other files ({other[0]})")
-    return Room(wanted, None)
+        raise UnfitForQuarantine(f"{display_name(target.uri)} is no table and holds other files ({other[0]})")
+    return QuarantineFit(wanted, None)
 
 
 def has_quarantine(uri: str) -> bool | None:
@@ -94,9 +94,9 @@ def has_quarantine(uri: str) -> bool | None:
     return compatibility.is_quarantine(snapshot)
 
 
-def shown(uri: str) -> str:
+def display_name(uri: str) -> str:
     """The table as people write it."""
-    return storage.shown(locate(uri))
+    return storage.display_name(locate(uri))
 
 
 def generation(uri: str, identity: str) -> tuple[int, int | None]:

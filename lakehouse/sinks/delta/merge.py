@@ -19,7 +19,7 @@ from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.staging import folder_of
-from lakehouse.sinks.delta.history import inside
+from lakehouse.sinks.delta.history import live_files_of_slice
 from lakehouse.sinks.target import Target
 
 Rewritten = dict[tuple[str, int, str], tuple[delta.Add, ...] | None]
@@ -41,7 +41,7 @@ def rewrite(
         k for k in target.keys if not (pa.types.is_nested(staged[k].type) or pa.types.is_timestamp(staged[k].type))
     ]
     bounds = {k: pc.min_max(staged[k]).as_py() for k in ruled}
-    files = [f for f in inside(snapshot, target.slice, target.keys) if _may_hold(f, bounds)]
+    files = [f for f in live_files_of_slice(snapshot, target.slice, target.keys) if _may_hold(f, bounds)]
     new = [f for f in files if f.fingerprint() not in known]
     with ThreadPoolExecutor(local.cores()) as pool:
         for file, adds in zip(new, pool.map(lambda f: _others(snapshot, f, staged, target, run), new), strict=True):
@@ -83,7 +83,7 @@ def _others(
         writer.close()
     finally:
         writer.abandon()
-    return delta.added(writer.done)
+    return delta.adds_of(writer.done)
 
 
 def _without(keys: pa.Table, staged: pa.Table) -> Any:

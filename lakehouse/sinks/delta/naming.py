@@ -14,7 +14,7 @@ QUARANTINE_SUFFIX = "_quarantine"
 """What is appended to the name of a scored table for that of its quarantine."""
 
 
-def qualified(table: DeltaSink) -> DeltaSink:
+def qualify(table: DeltaSink) -> DeltaSink:
     """The sink as it is: a path or URI names a table in full."""
     return table
 
@@ -34,6 +34,6 @@ def exists(uri: str) -> bool:
     return delta.open_table(locate(uri)) is not None
 
 
-def name_in(shown: str) -> str:
+def name_in(display_name: str) -> str:
     """The last part of a path or URI."""
-    return shown.rstrip("/").rsplit("/", 1)[-1]
+    return display_name.rstrip("/").rsplit("/", 1)[-1]

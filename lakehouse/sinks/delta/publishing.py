@@ -11,19 +11,19 @@ import pyarrow as pa
 from lakehouse.config.systems.delta import DeltaSink
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
-from lakehouse.schemas import JOB, RUN_ID, loose
+from lakehouse.schemas import JOB, RUN_ID, nullable_type
 from lakehouse.sinks.delta import compatibility, copied, merge
-from lakehouse.sinks.delta.history import inside, living, of_slice
-from lakehouse.sinks.delta.inspect import shown
+from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners
+from lakehouse.sinks.delta.inspect import display_name
 from lakehouse.sinks.target import (
     COPIED,
     QUARANTINE,
-    Gone,
+    CommitNotVerified,
     Overtaken,
+    StagedFilesMissing,
     Target,
-    Unseen,
     committed,
-    overtaken,
+    overtaken_error,
     refuse_foreign,
     require_staged,
     version_of,
@@ -61,23 +61,25 @@ def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], 
 
 
 @dataclass(frozen=True)
-class Checked:
+class CommitBase:
     """A snapshot against which the promises of a commit hold, and the files that an append would take away."""
 
     snapshot: delta.Snapshot
     removes: tuple[delta.DataFile, ...]
 
 
-def check(target: Target, run: str) -> Checked:
+def check(target: Target, run: str) -> CommitBase:
     """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
     snapshot = delta.open_table(locate(target.uri))
     if snapshot is None:
-        raise Gone(f"{shown(target.uri)}: the table was there when the run was planned, and is not any more")
+        raise StagedFilesMissing(
+            f"{display_name(target.uri)}: the table was there when the run was planned, and is not any more"
+        )
     done = committed(snapshot, target, run)
-    return Checked(snapshot, () if done else tuple(_check(snapshot, target)))
+    return CommitBase(snapshot, () if done else tuple(_check(snapshot, target)))
 
 
-def publish(target: Target, run: str, checked: Checked, spark: SparkSession | None = None) -> int:
+def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession | None = None) -> int:
     """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
 
     Each attempt stands on a snapshot of which all was checked, `checked` at first and a fresh one after a conflict:
@@ -108,7 +110,7 @@ def publish(target: Target, run: str, checked: Checked, spark: SparkSession | No
                 removes=removes,
                 blind=target.write == "append" and not removes,
                 transactions=target.transactions(run),
-                metadata=target.said(run),
+                metadata=target.commit_metadata(run),
             )
         except delta.Conflict as error:
             attempt += 1
@@ -120,13 +122,13 @@ def publish(target: Target, run: str, checked: Checked, spark: SparkSession | No
         try:
             _verify(snapshot.location, target, adds, removes, version)
         except (Unavailable, OSError) as error:
-            raise Unseen(str(error), version) from error
+            raise CommitNotVerified(str(error), version) from error
         return version
 
 
 def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
     """The promises of a commit, checked against this snapshot; the files that an append takes away."""
-    name = shown(target.uri)
+    name = display_name(target.uri)
     _check_schema(snapshot, target, name)
     _check_rules(snapshot, target, name)
     require_staged(target, name)
@@ -139,15 +141,15 @@ def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
     generation = snapshot.transaction(target.identity) or 0
     half = target.how == COPIED and generation == target.generation  # Spark's first commit may be this run's
     if generation != target.generation - 1 and not half:
-        raise overtaken(target, name, generation)
+        raise overtaken_error(target, name, generation)
     if target.write != "append":
-        refuse_foreign(target, name, living(snapshot, of_slice(live, target.slice)))
+        refuse_foreign(target, name, live_owners(snapshot, files_of_slice(live, target.slice)))
         return []
-    return _earlier(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
+    return _earlier_files(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
 
 
 def _check_schema(snapshot: delta.Snapshot, target: Target, name: str) -> None:
-    have = {f.name: loose(f.type) for f in snapshot.schema}
+    have = {f.name: nullable_type(f.type) for f in snapshot.schema}
     other = [f.name for f in target.schema if have.get(f.name) != f.type]
     if other or list(snapshot.partition_columns) != list(target.slice):
         what = f"columns {', '.join(other)}" if other else f"partitioned by {list(snapshot.partition_columns)}"
@@ -164,14 +166,14 @@ def _check_rules(snapshot: delta.Snapshot, target: Target, name: str) -> None:
         raise Overtaken(f"{name}: the table's rules changed since the run was planned ({', '.join(more)}); run again")
 
 
-def _earlier(
+def _earlier_files(
     live: Sequence[delta.DataFile], target: Target, snapshot: delta.Snapshot, name: str
 ) -> list[delta.DataFile]:
     """The files of all runs of this date that live: a person may have restored an earlier one."""
-    alive = living(snapshot, live)
+    alive = live_owners(snapshot, live)
     runs = {run for _, run in alive if committed(snapshot, target, run)}
     mine = [f for f in live if any(f.relative.startswith(f"run-{run}/") for run in runs)]
-    if living(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
+    if live_owners(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
         raise Blocked(
             f"{name}: the rows of run {', '.join(sorted(runs))} no longer stand in files of their own (OPTIMIZE has "
             "merged them, or rows were deleted), so they can't be replaced in one commit; delete them, then append"
@@ -184,13 +186,13 @@ def _verify(
 ) -> None:
     """Read the commit back: exactly the files that were to live in the slice do, and are still there."""
     snapshot = delta.open_table(location, version=version)
-    live = {f.relative for f in inside(snapshot, target.slice)} if snapshot else set()
+    live = {f.relative for f in live_files_of_slice(snapshot, target.slice)} if snapshot else set()
     wanted, gone = {a.path for a in adds}, {f.relative for f in removes}
     if not wanted <= live or live & gone or (target.write == "replace" and live != wanted):
-        raise RuntimeError(f"{shown(target.uri)} version {version} does not hold exactly what was committed")
+        raise RuntimeError(f"{display_name(target.uri)} version {version} does not hold exactly what was committed")
     lost = [path for path, size in sizes(location, sorted(wanted)).items() if size is None]
     if lost:
         raise Blocked(
-            f"{shown(target.uri)}: {len(lost)} files of version {version} were deleted while they were committed (a "
-            f"VACUUM that retains nothing?), such as {lost[0]}: score again with --rescore"
+            f"{display_name(target.uri)}: {len(lost)} files of version {version} were deleted while they were "
+            f"committed (a VACUUM that retains nothing?), such as {lost[0]}: score again with --rescore"
         )

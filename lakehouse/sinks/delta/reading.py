@@ -13,7 +13,7 @@ from lakehouse.connectors.digest import Digest, of_batches
 from lakehouse.connectors.spark import is_catalog_name
 from lakehouse.schemas import JOB, REASONS, RUN_ID
 from lakehouse.scoring import files
-from lakehouse.sinks.delta.history import inside
+from lakehouse.sinks.delta.history import live_files_of_slice
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def set_aside(section: Sink, job: str) -> pa.Table | None:
 def digest(section: Sink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
     """The digest of the slice's rows, made here from the live files."""
     snapshot = delta.open_table(locate(section.table))
-    live = inside(snapshot, values) if snapshot else []
+    live = live_files_of_slice(snapshot, values) if snapshot else []
     batches = (b for file in live if snapshot for b in delta.batches_of(snapshot, list(types), file))
     return of_batches(batches, list(types))
 

@@ -4,8 +4,15 @@ The ledger beside the table is here too, since the table itself remembers no run
 of `connectors.snowflake`.
 """
 
-from lakehouse.sinks.snowflake.inspect import generation, has_quarantine, lacks, room, shown, stand
-from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualified, uri_of
+from lakehouse.sinks.snowflake.inspect import (
+    display_name,
+    fit_quarantine,
+    generation,
+    has_quarantine,
+    inspect_table,
+    missing_columns,
+)
+from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
 from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
@@ -21,7 +28,31 @@ from lakehouse.sinks.snowflake.reading import (
 )
 
 __all__ = [
-    "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "ensure", "exists",
-    "folder", "generation", "has_quarantine", "lacks", "name_in", "preview", "publish", "published", "qualified",
-    "remove_uploaded", "room", "set_aside", "shown", "stand", "unknown_files", "uploaded", "uri_of",
+    "IN_PLACE",
+    "NATIVE",
+    "QUARANTINE_SUFFIX",
+    "SYSTEM",
+    "beside",
+    "check",
+    "columns",
+    "digest",
+    "display_name",
+    "ensure",
+    "exists",
+    "fit_quarantine",
+    "folder",
+    "generation",
+    "has_quarantine",
+    "inspect_table",
+    "missing_columns",
+    "name_in",
+    "preview",
+    "publish",
+    "published",
+    "qualify",
+    "remove_uploaded",
+    "set_aside",
+    "unknown_files",
+    "uploaded",
+    "uri_of",
 ]  # fmt: skip

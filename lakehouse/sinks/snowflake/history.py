@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lakehouse.connectors.snowflake import Absent, Session, Table, having, quoted
+from lakehouse.connectors.snowflake import Absent, Session, Table, equality_condition, quote
 from lakehouse.schemas import JOB, RUN_ID
-from lakehouse.sinks.target import QUARANTINE, Target, overtaken, refuse_foreign
+from lakehouse.sinks.target import QUARANTINE, Target, overtaken_error, refuse_foreign
 
 Owners = Mapping[tuple[str | None, str | None], int]
 """(job, run) → rows."""
@@ -62,9 +62,10 @@ def ledger(session: Session, table: Table, identity: str) -> Ledger:
 
 def owners(session: Session, target: Target, stored: Mapping[str, str]) -> Owners:
     """Whose rows live in the target's slice."""
-    job, run = quoted(stored[JOB]), quoted(stored[RUN_ID])
+    job, run = quote(stored[JOB]), quote(stored[RUN_ID])
     rows = session.run(
-        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{within(target, stored)} GROUP BY 1, 2"
+        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{slice_condition(target, stored)} "
+        "GROUP BY 1, 2"
     )
     return {(j, r): int(count) for j, r, count in rows}
 
@@ -73,13 +74,13 @@ def require_turn(session: Session, target: Target, stored: Mapping[str, str], kn
     """Raise Overtaken where another run published since the plan, Blocked where rows of another job would go."""
     if target.kind == QUARANTINE:
         return
-    name, generation = Table.parse(target.uri).shown, known.last.generation if known.last else 0
+    name, generation = Table.parse(target.uri).display_name, known.last.generation if known.last else 0
     if generation != target.generation - 1:
-        raise overtaken(target, name, generation)
+        raise overtaken_error(target, name, generation)
     refuse_foreign(target, name, owners(session, target, stored) if target.write != "append" else {})
 
 
-def within(target: Target, stored: Mapping[str, str]) -> str:
+def slice_condition(target: Target, stored: Mapping[str, str]) -> str:
     """The condition that a row is in the target's slice; none for the whole table."""
-    same = having({stored[c]: value for c, value in target.slice.items()})
+    same = equality_condition({stored[c]: value for c, value in target.slice.items()})
     return f" WHERE {same}" if same else ""

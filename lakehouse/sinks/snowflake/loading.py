@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse.connectors import delta, snowflake
-from lakehouse.connectors.snowflake import Absent, Locked, Session, Table, Unknown, quoted, text
-from lakehouse.connectors.snowflake.types import declared, written_type
+from lakehouse.connectors.snowflake import Absent, Locked, Session, Table, Unknown, quote, text_literal
+from lakehouse.connectors.snowflake.types import declare_column, written_type
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import RUN_ID
-from lakehouse.sinks.snowflake.history import RUNS, ledger, require_turn, within
+from lakehouse.sinks.snowflake.history import RUNS, ledger, require_turn, slice_condition
 from lakehouse.sinks.snowflake.upload import upload
 from lakehouse.sinks.target import QUARANTINE, Target
 
@@ -68,7 +68,7 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
             return target.generation
         except (Locked, Unknown) as error:
             if attempt == (WAITS if isinstance(error, Locked) else ATTEMPTS):
-                raise Unavailable(f"{table.shown}: {error} ({attempt} times in a row)") from error
+                raise Unavailable(f"{table.display_name}: {error} ({attempt} times in a row)") from error
             delta.pause(attempt)
     raise AssertionError("unreachable")
 
@@ -82,7 +82,7 @@ def _prepare(session: Session, table: Table, target: Target, run: str) -> Table:
         f"WHERE NOT EXISTS (SELECT 1 FROM {runs} WHERE RUN_ID = '')"
     )
     session.run(f"CREATE STAGE IF NOT EXISTS {table.beside(STAGE).sql}")
-    columns = ", ".join(map(declared, _in_files(target)))
+    columns = ", ".join(map(declare_column, _in_files(target)))
     taken = table.beside(f"{LOAD}{run}_{uuid.uuid4().hex[:8]}".replace("-", "").upper())  # another process may finish
     session.run(f"CREATE TRANSIENT TABLE {taken.sql} ({columns})")
     return taken
@@ -116,24 +116,24 @@ def _copy(session: Session, table: Table, target: Target, run: str, taken: Table
     """Load the very files of the manifest, each once, and count their rows."""
     names, loaded = [f.path.rsplit("/", 1)[-1] for f in target.files], 0
     for start in range(0, len(names), MOST_FILES):
-        files = ", ".join(map(text, names[start : start + MOST_FILES]))
+        files = ", ".join(map(text_literal, names[start : start + MOST_FILES]))
         done = session.run(
-            f"COPY INTO {taken.sql} FROM {table.beside(STAGE).staged(run)} FILES = ({files}) "
+            f"COPY INTO {taken.sql} FROM {table.beside(STAGE).stage_path(run)} FILES = ({files}) "
             f"{_FORMAT} MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE ON_ERROR = ABORT_STATEMENT"
         )
         loaded += sum(int(row[3]) for row in done)
     if loaded != target.rows:
-        raise Unavailable(f"{table.shown}: {loaded:,} rows were loaded where the manifest has {target.rows:,}")
+        raise Unavailable(f"{table.display_name}: {loaded:,} rows were loaded where the manifest has {target.rows:,}")
 
 
 def _write(session: Session, table: Table, target: Target, stored: Mapping[str, str], taken: Table) -> None:
     """Take away what the run replaces, and write its rows."""
     source, fields = taken.sql, _in_files(target)
-    names = [quoted(stored[f.name]) for f in fields] + [quoted(stored[c]) for c in target.slice]
-    values = [f"s.{quoted(snowflake.folded(f.name))}" for f in fields] + list(_constants(target).values())
+    names = [quote(stored[f.name]) for f in fields] + [quote(stored[c]) for c in target.slice]
+    values = [f"s.{quote(snowflake.fold(f.name))}" for f in fields] + list(_constants(target).values())
     if target.write == "merge":
-        same = [f"t.{quoted(stored[k])} = s.{quoted(snowflake.folded(k))}" for k in target.keys]
-        same += [f"t.{quoted(stored[c])} = {value}" for c, value in _constants(target).items()]
+        same = [f"t.{quote(stored[k])} = s.{quote(snowflake.fold(k))}" for k in target.keys]
+        same += [f"t.{quote(stored[c])} = {value}" for c, value in _constants(target).items()]
         changed = ", ".join(f"t.{n} = {v}" for n, v in zip(names, values, strict=True))
         counts = session.run(
             f"MERGE INTO {table.sql} t USING {source} s ON {' AND '.join(same)} "
@@ -142,28 +142,36 @@ def _write(session: Session, table: Table, target: Target, stored: Mapping[str, 
         )
     else:
         if target.write == "replace":
-            session.run(f"DELETE FROM {table.sql}{within(target, stored)}")
+            session.run(f"DELETE FROM {table.sql}{slice_condition(target, stored)}")
         elif target.kind != QUARANTINE and target.generation > 1 and not target.goes_on:
             session.run(
-                f"DELETE FROM {table.sql} WHERE {quoted(stored[RUN_ID])} IN "
-                f"(SELECT RUN_ID FROM {table.beside(RUNS).sql} WHERE IDENTITY = {text(target.identity)})"
+                f"DELETE FROM {table.sql} WHERE {quote(stored[RUN_ID])} IN "
+                f"(SELECT RUN_ID FROM {table.beside(RUNS).sql} WHERE IDENTITY = {text_literal(target.identity)})"
             )
         counts = session.run(f"INSERT INTO {table.sql} ({', '.join(names)}) SELECT {', '.join(values)} FROM {source} s")
     written = sum(int(count) for count in counts[0])
     if written != target.rows:
-        raise Unavailable(f"{table.shown}: {written:,} rows were written where the manifest has {target.rows:,}")
+        raise Unavailable(f"{table.display_name}: {written:,} rows were written where the manifest has {target.rows:,}")
 
 
 def _enter(session: Session, table: Table, target: Target, run: str) -> None:
     said = target.metadata
     values = {
-        "RUN_ID": run, "JOB": target.job, "IDENTITY": target.identity, "GENERATION": target.generation,
-        "FINGERPRINT": target.fingerprint, "ROW_COUNT": target.held + target.rows,
-        "SLICE": json.dumps(dict(target.slice), sort_keys=True), "WRITE_MODE": target.write,
-        "MODEL_NAME": said["model"], "MODEL_VERSION": said["model_version"], "MODEL_DIGEST": said["model_digest"],
-        "INPUT_TABLE": said["input"], "INPUT_VERSION": said["input_version"],
+        "RUN_ID": run,
+        "JOB": target.job,
+        "IDENTITY": target.identity,
+        "GENERATION": target.generation,
+        "FINGERPRINT": target.fingerprint,
+        "ROW_COUNT": target.held + target.rows,
+        "SLICE": json.dumps(dict(target.slice), sort_keys=True),
+        "WRITE_MODE": target.write,
+        "MODEL_NAME": said["model"],
+        "MODEL_VERSION": said["model_version"],
+        "MODEL_DIGEST": said["model_digest"],
+        "INPUT_TABLE": said["input"],
+        "INPUT_VERSION": said["input_version"],
         "GOES_ON": json.dumps(list(target.goes_on)),
-    }  # fmt: skip
+    }
     places = ", ".join(["%s"] * len(values))
     session.run(
         f"INSERT INTO {table.beside(RUNS).sql} ({', '.join(values)}, PUBLISHED_AT) "
@@ -181,7 +189,7 @@ def _tidy(session: Session, table: Table, run: str, taken: Sequence[Table]) -> N
 def _remove(session: Session, table: Table, run: str, taken: Sequence[Table]) -> None:
     for one in taken:
         session.run(f"DROP TABLE IF EXISTS {one.sql}")
-    session.run(f"REMOVE {table.beside(STAGE).staged(run)}")
+    session.run(f"REMOVE {table.beside(STAGE).stage_path(run)}")
 
 
 def left_over(table: Table) -> dict[str, tuple[int, int]]:
@@ -189,7 +197,7 @@ def left_over(table: Table) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     with snowflake.session(table.connection) as session:
         try:
-            listed = session.run(f"LIST {table.beside(STAGE).staged()}")
+            listed = session.run(f"LIST {table.beside(STAGE).stage_path()}")
         except Absent:
             listed = []  # nothing was ever uploaded
         tables = _load_tables(session, table)
@@ -211,10 +219,11 @@ def _load_tables(session: Session, table: Table, run: str = "") -> list[Table]:
     """The tables that took a run's rows, of all runs where none is named; a person's may begin like them."""
     head = table.name + LOAD + run.replace("-", "").upper()
     rows = session.run(
-        f"SELECT TABLE_NAME FROM {quoted(table.database)}.INFORMATION_SCHEMA.TABLES "
+        f"SELECT TABLE_NAME FROM {quote(table.database)}.INFORMATION_SCHEMA.TABLES "
         "WHERE TABLE_SCHEMA = %s AND STARTSWITH(TABLE_NAME, %s)",
-        table.schema, head,
-    )  # fmt: skip
+        table.schema,
+        head,
+    )
     names = [str(name) for (name,) in rows]
     return [replace(table, name=n) for n in names if _TAKES.fullmatch(n.removeprefix(table.name + LOAD))]
 
@@ -227,4 +236,4 @@ def _in_files(target: Target) -> Sequence[pa.Field]:
 def _constants(target: Target) -> dict[str, str]:
     """The slice's values in SQL."""
     schema = target.schema
-    return {c: f"{text(value)}::{written_type(schema.field(c).type)}" for c, value in target.slice.items()}
+    return {c: f"{text_literal(value)}::{written_type(schema.field(c).type)}" for c, value in target.slice.items()}

@@ -14,7 +14,7 @@ QUARANTINE_SUFFIX = "_QUARANTINE"
 """What is appended to the name of a scored table for that of its quarantine."""
 
 
-def qualified(table: SnowflakeSink) -> SnowflakeSink:
+def qualify(table: SnowflakeSink) -> SnowflakeSink:
     """The sink with its table named in full, by the connection's own database and schema."""
     assert table.connection is not None  # as its model demands
     return table.model_copy(update={"table": snowflake.qualified(table.connection, table.table)})
@@ -38,6 +38,6 @@ def exists(uri: str) -> bool:
         return session.columns(table) is not None
 
 
-def name_in(shown: str) -> str:
+def name_in(display_name: str) -> str:
     """The name without database and schema."""
-    return names_in(shown)[-1]
+    return names_in(display_name)[-1]

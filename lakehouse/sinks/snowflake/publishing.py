@@ -15,12 +15,12 @@ import pyarrow as pa
 from lakehouse.config.systems.snowflake import SnowflakeSink
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Table
-from lakehouse.connectors.snowflake.types import declared
+from lakehouse.connectors.snowflake.types import declare_column
 from lakehouse.sinks.snowflake import history as published_to
 from lakehouse.sinks.snowflake import loading
-from lakehouse.sinks.snowflake.inspect import _stored, _stored_name
+from lakehouse.sinks.snowflake.inspect import _columns_by_stored_name, _stored_name
 from lakehouse.sinks.target import (
-    Gone,
+    StagedFilesMissing,
     Target,
     require_staged,
 )
@@ -37,45 +37,49 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
     with snowflake.session(table.connection) as session:
         columns = session.columns(table)
         if columns is None:
-            declared = ", ".join(_declared(field, comments) for field in target.schema)
+            declared = ", ".join(_declare_columns(field, comments) for field in target.schema)
             session.run(f"CREATE TABLE IF NOT EXISTS {table.sql} ({declared}) COMMENT = 'Written by lakehouse score'")
             return
         there = [c.name for c in columns]
         for field in target.schema:
             if _stored_name(field.name, there) is None:
-                session.run(f"ALTER TABLE {table.sql} ADD COLUMN {_declared(field, comments)}")
+                session.run(f"ALTER TABLE {table.sql} ADD COLUMN {_declare_columns(field, comments)}")
 
 
-def _declared(field: pa.Field, comments: Mapping[str, str]) -> str:
-    comment = f" COMMENT {snowflake.text(comments[field.name])}" if comments.get(field.name) else ""
-    return declared(field) + comment
+def _declare_columns(field: pa.Field, comments: Mapping[str, str]) -> str:
+    comment = f" COMMENT {snowflake.text_literal(comments[field.name])}" if comments.get(field.name) else ""
+    return declare_column(field) + comment
 
 
 @dataclass(frozen=True)
-class Checked:
+class ColumnNames:
     """The table's own names of the columns that are written."""
 
     stored: Mapping[str, str]
 
 
-def check(target: Target, run: str) -> Checked:
+def check(target: Target, run: str) -> ColumnNames:
     """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
         columns = session.columns(table)
         if columns is None:
-            raise Gone(f"{table.shown}: the table was there when the run was planned, and is not any more")
-        stored = _stored(target.schema.names, columns)
+            raise StagedFilesMissing(
+                f"{table.display_name}: the table was there when the run was planned, and is not any more"
+            )
+        stored = _columns_by_stored_name(target.schema.names, columns)
         if stored is None:
-            raise Gone(f"{table.shown}: the table is another one than when the run was planned; run again")
+            raise StagedFilesMissing(
+                f"{table.display_name}: the table is another one than when the run was planned; run again"
+            )
         known = published_to.ledger(session, table, target.identity)
         if not known.has(run):
-            require_staged(target, table.shown)
+            require_staged(target, table.display_name)
             published_to.require_turn(session, target, stored, known)
-    return Checked(stored)
+    return ColumnNames(stored)
 
 
-def publish(target: Target, run: str, checked: Checked, spark: SparkSession | None = None) -> int:
+def publish(target: Target, run: str, checked: ColumnNames, spark: SparkSession | None = None) -> int:
     """Load the run's staged files, once; the table's generation then. `spark` shares the uploads out.
 
     Raises Overtaken when another run published meanwhile, Unavailable when Snowflake can't be reached or stays locked.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakehouse.connectors import digest as digests
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.digest import Digest
-from lakehouse.connectors.snowflake import Table, folded, having, names_in, quoted, spelled
+from lakehouse.connectors.snowflake import Table, equality_condition, fold, names_in, quote, spelling_of
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
 from lakehouse.sinks import Native
 from lakehouse.sinks.snowflake.history import RUNS
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 SYSTEM = "Snowflake"
 
 
-def _lacking(section: SnowflakeSink) -> str:
+def _missing_parts(section: SnowflakeSink) -> str:
     lacks = {1: "database and schema", 2: "database"}.get(len(names_in(section.table)))
     return f"{lacks} of the connection {section.connection}" if lacks else ""
 
 
-NATIVE = Native("snowflake", names_in, _lacking, RUNS, "published_at")
+NATIVE = Native("snowflake", names_in, _missing_parts, RUNS, "published_at")
 
 
 def columns(section: Sink) -> pa.Schema | None:
@@ -52,17 +52,17 @@ def preview(
     with snowflake.session(section.connection) as session:
         found = session.table(table)
         names = chosen([c.name for c in session.columns(found) or ()])
-        where = having({folded(name): value for name, value in values.items()})
-        query = f"SELECT {', '.join(map(quoted, names))} FROM {found.sql}"
+        where = equality_condition({fold(name): value for name, value in values.items()})
+        query = f"SELECT {', '.join(map(quote, names))} FROM {found.sql}"
         rows = session.run(f"{query}{' WHERE ' + where if where else ''} LIMIT {limit}")
-    return [spelled(name, ()) for name in names], [list(row) for row in rows]
+    return [spelling_of(name, ()) for name in names], [list(row) for row in rows]
 
 
 def set_aside(section: SnowflakeSink, job: str) -> pa.Table | None:
     """Run and reasons of a job's quarantined rows; None where there is no such table."""
     aside = Table.parse(uri_of(section))
     with snowflake.session(aside.connection) as session:
-        names, owner = ", ".join(quoted(folded(name)) for name in (RUN_ID, REASONS)), quoted(folded(JOB))
+        names, owner = ", ".join(quote(fold(name)) for name in (RUN_ID, REASONS)), quote(fold(JOB))
         try:
             found = session.run(f"SELECT {names} FROM {aside.sql} WHERE {owner} = %s", job)
         except snowflake.Absent:
@@ -74,7 +74,7 @@ def set_aside(section: SnowflakeSink, job: str) -> pa.Table | None:
 def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
     """The digest of the slice's rows, made by Snowflake."""
     table = Table.parse(uri_of(section))
-    where = having({folded(name): value for name, value in values.items()})
+    where = equality_condition({fold(name): value for name, value in values.items()})
     with snowflake.session(table.connection) as session:
         (row,) = session.run(digests.sql(types, table.sql, where))
     return digests.from_row(row, types)

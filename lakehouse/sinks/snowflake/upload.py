@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.connectors import snowflake
-from lakehouse.connectors.snowflake import Session, Table, text
+from lakehouse.connectors.snowflake import Session, Table, text_literal
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def put(session: Session, share: Share) -> None:
         with file.filesystem().open_input_file(file.path) as stream:
             name = file.path.rsplit("/", 1)[-1]
             session.put(
-                f"PUT {text('file:///' + name)} {share.stage.staged(share.run)} "
+                f"PUT {text_literal('file:///' + name)} {share.stage.stage_path(share.run)} "
                 "AUTO_COMPRESS = FALSE SOURCE_COMPRESSION = NONE OVERWRITE = TRUE",
                 stream,
             )

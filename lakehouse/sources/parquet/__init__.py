@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.connectors.parquet import FileUnit, Reading, cut, reading_of
+from lakehouse.connectors.parquet import FileUnit, ReadSettings, read_settings, split_into_units
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import RUN_ID
 from lakehouse.sources import FILES
@@ -22,11 +22,21 @@ if TYPE_CHECKING:
     from lakehouse.config.systems.parquet import ParquetSource
 
 __all__ = [
-    "carried", "carrier", "first_file", "folder", "frame", "pin", "qualified", "read", "rows_of_run", "units", "uri_of"
+    "carrier",
+    "first_file",
+    "folder",
+    "frame",
+    "pin",
+    "qualify",
+    "read",
+    "rows_of_run",
+    "supported_columns",
+    "units",
+    "uri_of"
 ]  # fmt: skip
 
 
-def qualified(source: ParquetSource) -> ParquetSource:
+def qualify(source: ParquetSource) -> ParquetSource:
     """The source as it is: a path or URI names a folder in full."""
     return source
 
@@ -59,7 +69,7 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return FILES, "Arrow reads these files as they are"
 
 
-def carried(pinned: Pinned) -> list[str]:
+def supported_columns(pinned: Pinned) -> list[str]:
     """The columns of types that are handed on."""
     return [name for name in pinned.schema.names if name not in pinned.refused]
 
@@ -71,16 +81,21 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
 
 def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
     """The input as units, small files whole, large ones cut by row groups where there are few files."""
-    reading = reading_of(
-        pinned.root, pinned.schema, columns, pinned.partition_columns, pinned.where, batch_rows,
+    reading = read_settings(
+        pinned.root,
+        pinned.schema,
+        columns,
+        pinned.partition_columns,
+        pinned.where,
+        batch_rows,
         remedy=": run again, which reads what is there then",
-    )  # fmt: skip
+    )
     wholes = [_unit(reading, file) for file in pinned.files if file.row_groups]
     sizes = {file.path: file.sizes for file in pinned.files}
-    return cut(wholes, tasks, lambda unit: sizes[unit.path])
+    return split_into_units(wholes, tasks, lambda unit: sizes[unit.path])
 
 
-def _unit(reading: Reading, file: PinnedFile) -> FileUnit:
+def _unit(reading: ReadSettings, file: PinnedFile) -> FileUnit:
     groups = file.row_groups if len(file.row_groups) < len(file.sizes) else None
     values = tuple(file.partition[c] for c in reading.partition_columns)
     return FileUnit(reading, file.path, file.size, values, groups, stamp=file.stamp)

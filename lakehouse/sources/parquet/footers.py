@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.conditions import Comparison, may_admit
-from lakehouse.connectors.parquet import uncarried
+from lakehouse.connectors.parquet import unsupported_types
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.schemas import finder, loose, stored_names, widens
-from lakehouse.storage import Location, reaching, shown, stamp
+from lakehouse.schemas import finder, is_widened_by, nullable_type, stored_names
+from lakehouse.storage import Location, display_name, reaching, stamp
 
 _AT_ONCE = 16
 """Files whose footers are asked for at one time."""
@@ -25,7 +25,7 @@ _SIMPLE = (
     pa.types.is_boolean, pa.types.is_signed_integer, pa.types.is_float32, pa.types.is_float64,
     pa.types.is_decimal128, pa.types.is_string, pa.types.is_binary, pa.types.is_date32, pa.types.is_timestamp,
 )  # fmt: skip
-"""The types, as `_declared` gives them, that Arrow and Spark read alike."""
+"""The types, as `_declared_type` gives them, that Arrow and Spark read alike."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ def read_footers(root: Location, paths: Sequence[str]) -> dict[str, Footer]:
 
 
 def _read(root: Location, path: str) -> Footer:
-    file, gone = root.join(path), Unavailable(f"{path} of {shown(root)} is gone since the folder was listed: run again")
+    file, gone = (
+        root.join(path),
+        Unavailable(f"{path} of {display_name(root)} is gone since the folder was listed: run again"),
+    )
     seen = stamp(file)
     if seen is None:
         raise gone
@@ -100,38 +103,38 @@ def _read(root: Location, path: str) -> Footer:
 
 def _not_parquet(root: Location, path: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"source.table: {path} of {shown(root)} can't be read as Parquet: {error}; what is not of the input goes to "
-        "another folder, or gets a name that begins with '_' or '.'"
+        f"source.table: {path} of {display_name(root)} can't be read as Parquet: {error}; what is not of the "
+        "input goes to another folder, or gets a name that begins with '_' or '.'"
     )
 
 
 def _footer(root: Location, path: str, seen: str, schema: pa.Schema, metadata: pq.FileMetaData) -> Footer:
     if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
-        raise ConfigError(f"source.table: {path} of {shown(root)} has two columns {twice[0]!r}")
-    instants = _instants(schema.names, metadata)
-    declared = pa.schema([pa.field(f.name, loose(_declared(f.type, f.name in instants))) for f in schema])
+        raise ConfigError(f"source.table: {path} of {display_name(root)} has two columns {twice[0]!r}")
+    instants = _int96_columns(schema.names, metadata)
+    declared = pa.schema([pa.field(f.name, nullable_type(_declared_type(f.type, f.name in instants))) for f in schema])
     spark = json.loads((metadata.metadata or {}).get(_SPARKS_SCHEMA, b'{"fields": []}'))
-    refused = {f["name"]: kinds[0].upper() for f in spark["fields"] if (kinds := uncarried(f["type"]))}
+    refused = {f["name"]: kinds[0].upper() for f in spark["fields"] if (kinds := unsupported_types(f["type"]))}
     return Footer(seen, declared, refused, metadata)
 
 
-def _instants(names: Sequence[str], metadata: pq.FileMetaData) -> set[str]:
+def _int96_columns(names: Sequence[str], metadata: pq.FileMetaData) -> set[str]:
     """The columns of INT96, in which Spark and Hive keep instants; Arrow gives them no zone."""
     columns = [metadata.schema.column(i) for i in range(metadata.num_columns)]
     paths = [column.path for column in columns if column.physical_type == "INT96"]
     return {name for name in names if any(path == name or path.startswith(f"{name}.") for path in paths)}
 
 
-def _declared(kind: pa.DataType, instant: bool) -> pa.DataType:
+def _declared_type(kind: pa.DataType, instant: bool) -> pa.DataType:
     """The type that a table declares for values stored so: one for all widths of offsets and units of time."""
     if pa.types.is_dictionary(kind):
-        return _declared(kind.value_type, instant)
+        return _declared_type(kind.value_type, instant)
     if pa.types.is_struct(kind):
-        return pa.struct([f.with_type(_declared(f.type, instant)) for f in kind])
+        return pa.struct([f.with_type(_declared_type(f.type, instant)) for f in kind])
     if pa.types.is_map(kind):
-        return pa.map_(_declared(kind.key_type, instant), _declared(kind.item_type, instant))
+        return pa.map_(_declared_type(kind.key_type, instant), _declared_type(kind.item_type, instant))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_declared(kind.value_type, instant))
+        return pa.list_(_declared_type(kind.value_type, instant))
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", "UTC" if kind.tz or instant else None)
     if pa.types.is_decimal(kind) and kind.precision <= 38:
@@ -166,7 +169,7 @@ def merge(footers: Mapping[str, Footer], others: Sequence[Footer], folder: str) 
         if before is not None and footer.schema.equals(before):
             continue
         before = footer.schema
-        for name, kind in _named(footer.schema, list(kinds)):
+        for name, kind in _name_columns(footer.schema, list(kinds)):
             both = _wider(kinds.get(name, kind), kind)
             if both is None:
                 raise ConfigError(
@@ -176,13 +179,13 @@ def merge(footers: Mapping[str, Footer], others: Sequence[Footer], folder: str) 
             if both != kinds.get(name):
                 kinds[name], origin[name] = both, path
     for footer in others:
-        for name, kind in _named(footer.schema, list(kinds)):
+        for name, kind in _name_columns(footer.schema, list(kinds)):
             if pa.types.is_null(kinds.get(name, pa.null())):
                 kinds[name] = kind
     return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
 
 
-def _named(schema: pa.Schema, known: Sequence[str]) -> Iterator[tuple[str, pa.DataType]]:
+def _name_columns(schema: pa.Schema, known: Sequence[str]) -> Iterator[tuple[str, pa.DataType]]:
     """The columns by the names that other files have given them; those of one file are never the same."""
     alike, find = Counter(map(str.lower, schema.names)), finder(known, case_insensitive=True)
     for field in schema:
@@ -192,9 +195,9 @@ def _named(schema: pa.Schema, known: Sequence[str]) -> Iterator[tuple[str, pa.Da
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     """Which of two types holds every value of both; None where neither does."""
-    if widens(other, one):
+    if is_widened_by(other, one):
         return one
-    if widens(one, other):
+    if is_widened_by(one, other):
         return other
     if pa.types.is_list(one) and pa.types.is_list(other):
         item = _wider(one.value_type, other.value_type)

@@ -23,7 +23,7 @@ def partitions_of(paths: Sequence[str], folder: str) -> tuple[pa.Schema, list[di
 
     Raises ConfigError where files lie under different columns, or a folder names no column or no value.
     """
-    named = [_named(path, folder) for path in paths]
+    named = [_partition_texts(path, folder) for path in paths]
     first = list(named[0]) if named else []
     for path, values in zip(paths, named, strict=True):
         if list(values) != first:
@@ -31,18 +31,18 @@ def partitions_of(paths: Sequence[str], folder: str) -> tuple[pa.Schema, list[di
                 f"source.table: the files of {folder} lie under different partitions: {paths[0]} under {_list(first)}, "
                 f"{path} under {_list(list(values))}: name a folder in which all lie under the same"
             )
-    typed = {name: _typed({values[name] for values in named}) for name in first}
+    typed = {name: _choose_type({values[name] for values in named}) for name in first}
     schema = pa.schema([pa.field(name, kind) for name, (kind, _) in typed.items()])
     return schema, [{name: typed[name][1](text) for name, text in values.items()} for values in named]
 
 
-def _named(path: str, folder: str) -> dict[str, str | None]:
+def _partition_texts(path: str, folder: str) -> dict[str, str | None]:
     """The text of each partition in a path, None for the null."""
     values = dict[str, str | None]()
     for part in path.split("/")[:-1]:
         if "=" not in part:
             continue
-        name, value = (_decoded(text, path, folder) for text in part.split("=", 1))
+        name, value = (_decode(text, path, folder) for text in part.split("=", 1))
         if not name or not value:
             raise ConfigError(f"source.table: {path} of {folder}: the folder {part} names no column, or no value of it")
         if name.lower() in map(str.lower, values):
@@ -51,14 +51,14 @@ def _named(path: str, folder: str) -> dict[str, str | None]:
     return values
 
 
-def _decoded(text: str, path: str, folder: str) -> str:
+def _decode(text: str, path: str, folder: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:
         raise ConfigError(f"source.table: {path} of {folder}: {text} is not text in UTF-8") from error
 
 
-def _typed(texts: set[str | None]) -> tuple[pa.DataType, Callable[[str | None], Any]]:
+def _choose_type(texts: set[str | None]) -> tuple[pa.DataType, Callable[[str | None], Any]]:
     """The type that holds all values of a column, and what makes one of its text."""
     given = [text for text in texts if text is not None]
     if given and all(map(_is_integer, given)):

@@ -14,7 +14,7 @@ from lakehouse.errors import ConfigError, NotReady, nearest
 from lakehouse.schemas import finder
 from lakehouse.sources.parquet.footers import Footer, merge, read_footers, unreadable
 from lakehouse.sources.parquet.partitions import partitions_of
-from lakehouse.storage import Location, entries, locate, reaching, shown, siblings
+from lakehouse.storage import Location, display_name, entries, locate, reaching, siblings
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.parquet import ParquetSource
@@ -80,7 +80,7 @@ class Pinned:
     def rewritten_since(self, version: int) -> None:
         """None: a folder has no versions."""
 
-    def said(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """The folder, and when the last of the files was written."""
         return {"table": self.name, "version": self.version}
 
@@ -92,7 +92,7 @@ def pin(source: ParquetSource, names: Sequence[str] = ()) -> Pinned:
     """
     assert source.table is not None  # as the job file's own checks demand
     root = locate(source.table)
-    name, listed = shown(root), _listed(root)
+    name, listed = display_name(root), _list(root)
     partitions, values = partitions_of(list(listed), name)
     where, seen = _first_look(source.where, root, list(listed), partitions)
     inside, _ = _comparisons(where, partitions)
@@ -102,11 +102,11 @@ def pin(source: ParquetSource, names: Sequence[str] = ()) -> Pinned:
     seen |= read_footers(root, [path for path in partition if path not in seen])
     footers, others = {path: seen[path] for path in partition}, [f for path, f in seen.items() if path not in partition]
     schema = _schema(footers, others, partitions, name)
-    where = _parsed(source.where, schema)
+    where = _parse(source.where, schema)
     _, outside = _comparisons(where, partitions)
     files = tuple(_file(path, listed[path], own, footers[path], outside) for path, own in partition.items())
     changed = max((listed[file.path].mtime_ns // 1_000_000 for file in files), default=None)
-    refused = _refused(schema, footers, partitions)
+    refused = _refuse_types(schema, footers, partitions)
     return Pinned(name, root, schema, tuple(partitions.names), where, files, changed, refused)
 
 
@@ -118,14 +118,14 @@ def _first_look(
     Those are of the newest file by its name; of all where the condition has a column that only older ones have, or can
     be told only by their types.
     """
-    name, footers = shown(root), read_footers(root, paths[-1:])
+    name, footers = display_name(root), read_footers(root, paths[-1:])
     try:
-        return _parsed(text, _schema({}, list(footers.values()), partitions, name)), footers
+        return _parse(text, _schema({}, list(footers.values()), partitions, name)), footers
     except ConfigError:
         if len(paths) == 1:
             raise
     footers |= read_footers(root, paths[:-1])
-    return _parsed(text, _schema({}, list(footers.values()), partitions, name)), footers
+    return _parse(text, _schema({}, list(footers.values()), partitions, name)), footers
 
 
 def _comparisons(where: Where | None, partitions: pa.Schema) -> tuple[list[Comparison], list[Comparison]]:
@@ -134,24 +134,25 @@ def _comparisons(where: Where | None, partitions: pa.Schema) -> tuple[list[Compa
     return [c for c in both if c.column in partitions.names], [c for c in both if c.column not in partitions.names]
 
 
-def _listed(root: Location) -> dict[str, pa_fs.FileInfo]:
+def _list(root: Location) -> dict[str, pa_fs.FileInfo]:
     """The files of the folder by path, in order, without those that are hidden. There is one at least."""
     found = entries(root)
     if any(path.startswith("_delta_log/") for path in found):
         raise ConfigError(
-            f"source.table: {shown(root)} is a Delta table, some of whose files may be old: read it with type: delta"
+            f"source.table: {display_name(root)} is a Delta table, some of whose files may be old: "
+            "read it with type: delta"
         )
     if files := {path: found[path] for path in sorted(found) if not _is_hidden(path)}:
         return files
     with reaching(root):
         kind = root.filesystem().get_file_info(root.path).type
     if kind == pa_fs.FileType.File:
-        raise ConfigError(f"source.table: {shown(root)} is a file: name the folder that it is in")
+        raise ConfigError(f"source.table: {display_name(root)} is a file: name the folder that it is in")
     if kind == pa_fs.FileType.NotFound:
         name = root.path.rsplit("/", 1)[-1]
         hint = nearest(name, [s for s in siblings(root) if s != name])
-        raise ConfigError(f"source.table: there is no folder {shown(root)} ({root.path}); {hint}")
-    raise NotReady(f"{shown(root)} has no Parquet file yet: nothing to score, nothing was replaced")
+        raise ConfigError(f"source.table: there is no folder {display_name(root)} ({root.path}); {hint}")
+    raise NotReady(f"{display_name(root)} has no Parquet file yet: nothing to score, nothing was replaced")
 
 
 def _is_hidden(path: str) -> bool:
@@ -165,7 +166,7 @@ def _schema(read: Mapping[str, Footer], others: Sequence[Footer], partitions: pa
     return pa.schema([*(f for f in merge(read, others, name) if f.name.lower() not in inside), *partitions])
 
 
-def _parsed(text: str | None, schema: pa.Schema) -> Where | None:
+def _parse(text: str | None, schema: pa.Schema) -> Where | None:
     """The condition. Raises ConfigError for more than comparisons."""
     where = parse_where(text, schema) if text else None
     if where and where.reason:
@@ -183,7 +184,7 @@ def _file(
     return PinnedFile(path, info.size, footer.stamp, partition, rows, footer.sizes, footer.row_groups(comparisons))
 
 
-def _refused(schema: pa.Schema, footers: Mapping[str, Footer], partitions: pa.Schema) -> dict[str, str]:
+def _refuse_types(schema: pa.Schema, footers: Mapping[str, Footer], partitions: pa.Schema) -> dict[str, str]:
     """The columns of types that aren't handed on, by what Arrow says of them and by what Spark noted in the files."""
     find = finder(schema.names, case_insensitive=True)
     noted = {find(name): kind for footer in footers.values() for name, kind in footer.refused.items()}

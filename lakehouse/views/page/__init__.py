@@ -41,8 +41,17 @@ def render(run: Mapping[str, Any]) -> str:
 def _template() -> Template:
     """The template, with what it calls. Missing names are empty, so that old records make a page, too."""
     environment = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    named = (wording.value, wording.count, wording.share, wording.number, wording.decimal, wording.arguments,
-             wording.duration, wording.instant, wording.statistic)  # fmt: skip
+    named = (
+        wording.value,
+        wording.count,
+        wording.share,
+        wording.number,
+        wording.decimal,
+        wording.arguments,
+        wording.duration,
+        wording.instant,
+        wording.statistic,
+    )
     environment.filters |= {function.__name__: function for function in named}
     environment.globals |= {"took": wording.took}
     return environment.from_string(files(__name__).joinpath("page.html.j2").read_text(encoding="utf-8"))
@@ -75,16 +84,21 @@ def _histogram(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         return None
     edges = [[wording.decimal(b.get(side)) for side in ("lower", "upper")] for b in bins]
     labels = [str(b.get("label") or f"{low} – {high}") for b, (low, high) in zip(bins, edges, strict=True)]
-    told = [f"{label}: {wording.share(n)}" + (f" (baseline {wording.share(b)})" if b is not None else "")
-            for label, n, b in zip(labels, now, base, strict=True)]  # fmt: skip
+    told = [
+        f"{label}: {wording.share(n)}" + (f" (baseline {wording.share(b)})" if b is not None else "")
+        for label, n, b in zip(labels, now, base, strict=True)
+    ]
     heights = [100 - 97 * (b or 0.0) / top for b in base]
     line = " ".join(f"{'M' if not i else 'L'}{10 * i} {y:.1f} H{10 * i + 10}" for i, y in enumerate(heights))
     return {
         "bars": [(10 * i, 97 * n / top, text) for i, (n, text) in enumerate(zip(now, told, strict=True))],
         "line": line if any(b is not None for b in base) else "",
-        "width": 10 * len(bins), "top": top, "ticks": _ticks(bins, labels), "words": "; ".join(told),
+        "width": 10 * len(bins),
+        "top": top,
+        "ticks": _ticks(bins, labels),
+        "words": "; ".join(told),
         "table": list(zip(labels, now, base, strict=True)),
-    }  # fmt: skip
+    }
 
 
 def _ticks(bins: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[tuple[float, str]]:

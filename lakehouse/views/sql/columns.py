@@ -31,10 +31,16 @@ def scored(job: Job) -> Scored:
         }
     dated = [name for name, kind in slice_types(job.slice, None).items() if pa.types.is_date(kind)]
     return Scored(
-        job.job, job.keys, job.keep, known, tuple(job.slice), dated[0] if len(dated) == 1 else None,
+        job.job,
+        job.keys,
+        job.keep,
+        known,
+        tuple(job.slice),
+        dated[0] if len(dated) == 1 else None,
         frozenset(name for name, value in job.slice.items() if isinstance(value, bool)),
-        job.sinks[0].write == "append", job.sinks[0].write == "replace",
-    )  # fmt: skip
+        job.sinks[0].write == "append",
+        job.sinks[0].write == "replace",
+    )
 
 
 def _schema(job: Job, *, needed: bool) -> pa.Schema:

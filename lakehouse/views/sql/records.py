@@ -17,10 +17,10 @@ def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
     if not place.dialect.ZONES:
         moments = runs.columns.items()
         columns = [place.named(place.instant(n), n) if is_moment else place.column(n) for n, is_moment in moments]
-    return chosen(runs.table, columns).where(*_recorded(scored, place))
+    return chosen(runs.table, columns).where(*_is_recorded(scored, place))
 
 
-def _recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:
+def _is_recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:
     mine = exp.EQ(this=place.column("job"), expression=exp.Literal.string(scored.job))
     return mine, exp.NEQ(this=place.column("run_id"), expression=exp.Literal.string(""))
 
@@ -33,25 +33,26 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
     """
     recorded = only_recorded(scored, runs)
     owned = ["run_id", "identity", "generation", runs.at, *(["status"] if runs.every else [])]
-    own = chosen(runs.table, [place.column(name) for name in owned]).where(*_recorded(scored, place))
+    own = chosen(runs.table, [place.column(name) for name in owned]).where(*_is_recorded(scored, place))
     if runs.every:  # it was overtaken after its quarantine commit
         own = own.where(exp.NEQ(this=place.column("status"), expression=exp.Literal.string("failed")))
     identity = place.column("identity", "own")
     of = identity if recorded else exp.Coalesce(this=identity, expressions=[_identity(scored, place)])
     by = [place.column(RUN_ID, "aside"), *(place.column(name, "aside") for name in (_RULE, _COLUMN))]
     query = chosen(
-        _exploded(scored, place, aside).subquery(copy=False),
+        _explode(scored, place, aside).subquery(copy=False),
         [*by, place.named(exp.Count(this=exp.Star()), "rows")],
         "aside",
     )
     query = query.join(
-        exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True), join_type="inner" if recorded else "left",
+        exp.alias_(own.subquery(copy=False), "own", table=True, quoted=True),
+        join_type="inner" if recorded else "left",
         on=exp.EQ(this=place.column("run_id", "own"), expression=place.column(RUN_ID, "aside")),
     ).join(
         exp.alias_(_newest(scored, place, runs).subquery(copy=False), "later", table=True, quoted=True),
         join_type="left",
         on=exp.EQ(this=place.column("identity", "later"), expression=of),
-    )  # fmt: skip
+    )
     return query.where(_stands(place, runs)).group_by(*(column.copy() for column in by))
 
 
@@ -65,8 +66,10 @@ def _newest(scored: Scored, place: Place, runs: Runs) -> exp.Select:
         return place.column(name, table)
 
     def published(table: str) -> list[exp.Expr]:
-        found = [exp.EQ(this=column("job", table), expression=exp.Literal.string(scored.job)),
-                 exp.NEQ(this=column("run_id", table), expression=exp.Literal.string(""))]  # fmt: skip
+        found = [
+            exp.EQ(this=column("job", table), expression=exp.Literal.string(scored.job)),
+            exp.NEQ(this=column("run_id", table), expression=exp.Literal.string("")),
+        ]
         if runs.every:
             found.append(exp.EQ(this=column("status", table), expression=exp.Literal.string("published")))
         return list(found)
@@ -81,12 +84,16 @@ def _newest(scored: Scored, place: Place, runs: Runs) -> exp.Select:
         exp.Is(this=since, expression=exp.Null()), exp.GTE(this=column(runs.at, "run"), expression=since.copy())
     )
     newest = exp.Max(this=exp.case().when(counts, column("generation", "run")))
-    columns = [place.named(newest, "newest"), place.named(exp.Max(this=column(runs.at, "run")), "ended"),
-               place.named(exp.Max(this=since.copy()), "begun")]  # fmt: skip
+    columns = [
+        place.named(newest, "newest"),
+        place.named(exp.Max(this=column(runs.at, "run")), "ended"),
+        place.named(exp.Max(this=since.copy()), "begun"),
+    ]
     query = chosen(runs.table, [column("identity", "run"), *columns], "run").join(
-        exp.alias_(first.subquery(copy=False), "first", table=True, quoted=True), join_type="left",
+        exp.alias_(first.subquery(copy=False), "first", table=True, quoted=True),
+        join_type="left",
         on=exp.EQ(this=column("identity", "first"), expression=column("identity", "run")),
-    )  # fmt: skip
+    )
     return query.where(*published("run")).group_by(column("identity", "run"))
 
 
@@ -127,7 +134,7 @@ def _identity(scored: Scored, place: Place) -> exp.Expr:
     return text
 
 
-def _exploded(scored: Scored, place: Place, aside: exp.Table) -> exp.Select:
+def _explode(scored: Scored, place: Place, aside: exp.Table) -> exp.Select:
     """A row a reason of each of the job's quarantined rows."""
     join, values = place.dialect.exploded(place.column(REASONS, "q"), _FIELDS)
     kept = [place.column(name, "q") for name in (RUN_ID, SCORED_AT, *scored.slice)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from lakehouse.connectors.snowflake.names import folded, quoted, text
+from lakehouse.connectors.snowflake.names import fold, quote, text_literal
 from lakehouse.errors import ConfigError
 from lakehouse.views.sql.dialects import Statement
 
@@ -26,7 +26,7 @@ def cased(name: str) -> str:
 
 def column(name: str) -> str:
     """Plain names are in upper case."""
-    return folded(name)
+    return fold(name)
 
 
 def reading(name: str, uris: Mapping[str, str]) -> tuple[Mapping[str, exp.Table], Mapping[str, Sequence[Statement]]]:
@@ -69,12 +69,15 @@ class _Volume:
     def created(self) -> Statement:
         """The statement, with placeholders for what only the account knows."""
         provider = {"s3": "S3", "gcs": "GCS", "azure": "AZURE"}[self.base.split(":")[0]]
-        needs = {"S3": f"STORAGE_AWS_ROLE_ARN = {text(_ROLE)}", "AZURE": f"AZURE_TENANT_ID = {text(_TENANT)}"}
-        lines = ["NAME = 'lake'", f"STORAGE_PROVIDER = '{provider}'", f"STORAGE_BASE_URL = {text(self.base)}"]
+        needs = {
+            "S3": f"STORAGE_AWS_ROLE_ARN = {text_literal(_ROLE)}",
+            "AZURE": f"AZURE_TENANT_ID = {text_literal(_TENANT)}",
+        }
+        lines = ["NAME = 'lake'", f"STORAGE_PROVIDER = '{provider}'", f"STORAGE_BASE_URL = {text_literal(self.base)}"]
         lines += [needs[provider]] if provider in needs else []
         inside = "\n".join(f"    {line}" for line in lines)
-        sql = f"CREATE EXTERNAL VOLUME IF NOT EXISTS {quoted(self.name)}\n  STORAGE_LOCATIONS = ((\n{inside}\n  ))\n"
-        fill = f"Put in what stands in <...>. DESC EXTERNAL VOLUME {quoted(self.name)} then says whom to let in"
+        sql = f"CREATE EXTERNAL VOLUME IF NOT EXISTS {quote(self.name)}\n  STORAGE_LOCATIONS = ((\n{inside}\n  ))\n"
+        fill = f"Put in what stands in <...>. DESC EXTERNAL VOLUME {quote(self.name)} then says whom to let in"
         return Statement(f"Needs CREATE EXTERNAL VOLUME. {fill}", sql + "  ALLOW_WRITES = FALSE")
 
 
@@ -89,8 +92,10 @@ def _bucket(uri: str) -> tuple[str, str]:
     if scheme == "abfss":
         container, _, host = bucket.partition("@")
         return f"azure://{host.replace('.dfs.', '.blob.')}/{container}", folder
-    raise ConfigError(f"{uri}: Snowflake reads tables on S3, Google Cloud Storage and Azure only: keep it there, or "
-                      "add a sink of type snowflake")  # fmt: skip
+    raise ConfigError(
+        f"{uri}: Snowflake reads tables on S3, Google Cloud Storage and Azure only: keep it there, or "
+        "add a sink of type snowflake"
+    )
 
 
 def _volumes(name: str, uris: Sequence[str]) -> Mapping[str, tuple[_Volume, str]]:
@@ -112,17 +117,19 @@ def _volumes(name: str, uris: Sequence[str]) -> Mapping[str, tuple[_Volume, str]
 
 
 def _integration(name: str) -> Statement:
-    sql = f"CREATE CATALOG INTEGRATION IF NOT EXISTS {quoted(name)}\n  CATALOG_SOURCE = OBJECT_STORE\n"
+    sql = f"CREATE CATALOG INTEGRATION IF NOT EXISTS {quote(name)}\n  CATALOG_SOURCE = OBJECT_STORE\n"
     return Statement("Needs CREATE INTEGRATION", sql + "  TABLE_FORMAT = DELTA\n  ENABLED = TRUE")
 
 
 def _iceberg(name: str, volume: _Volume, folder: str, catalog: str) -> list[Statement]:
     """An Iceberg table of this name over the Delta table."""
-    sql = f"CREATE ICEBERG TABLE IF NOT EXISTS {quoted(name)}\n  EXTERNAL_VOLUME = {text(volume.name)}\n"
-    sql += f"  CATALOG = {text(catalog)}\n  BASE_LOCATION = {text(folder)}\n  AUTO_REFRESH = TRUE"
+    sql = f"CREATE ICEBERG TABLE IF NOT EXISTS {quote(name)}\n  EXTERNAL_VOLUME = {text_literal(volume.name)}\n"
+    sql += f"  CATALOG = {text_literal(catalog)}\n  BASE_LOCATION = {text_literal(folder)}\n  AUTO_REFRESH = TRUE"
     gone = "Once the folder is made anew the table is another one: DROP it and create it again"
     return [
         Statement(f"Reads the Delta table where it lies. {gone}", sql),
-        Statement("It shows the commits that it was refreshed with: by itself soon after, or at once by",
-                  f"ALTER ICEBERG TABLE {quoted(name)} REFRESH"),
-    ]  # fmt: skip
+        Statement(
+            "It shows the commits that it was refreshed with: by itself soon after, or at once by",
+            f"ALTER ICEBERG TABLE {quote(name)} REFRESH",
+        ),
+    ]
