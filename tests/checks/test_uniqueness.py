@@ -111,7 +111,7 @@ def test_keys_of_every_type_are_told_apart_and_found_again(keys_of, kind):
     type_, values = VALUES[kind]
     once = pa.array(values, type_)
     assert keys_of([batch(once)]).keys == 0
-    found = keys_of([batch(once)], [batch(once.slice(1))], display_name=99)
+    found = keys_of([batch(once)], [batch(once.slice(1))], shown=99)
     assert found.keys == len(values) - 1
     assert {count for _, count in found.examples} == {2}
 
