@@ -16,7 +16,8 @@ import pytest
 import threadpoolctl
 from sklearn.linear_model import LinearRegression
 
-from lakehouse.engines import local, spark
+from lakehouse.engines import local
+from lakehouse.engines.spark import sessions
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.sources import Unit
 from tests.conftest import read, score, write
@@ -106,7 +107,7 @@ def test_the_number_of_cores_is_that_of_this_process_and_not_of_the_machine(by, 
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(3 if by == "affinity" else 64)))
     monkeypatch.setattr(context, "_cpu_count_cgroup", lambda count: count if by == "affinity" else 3)
-    assert (local.cores(), spark._local_settings(False, False)["spark.sql.shuffle.partitions"]) == (3, "3")
+    assert (local.cores(), sessions._local_settings(False, False)["spark.sql.shuffle.partitions"]) == (3, "3")
 
 
 def test_the_number_of_cores_is_asked_for_in_one_place():

@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
+from lakehouse.engines.spark import running
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.progress import listen, tell, tell_failed
 from lakehouse.schemas import FAILED
@@ -108,7 +109,7 @@ def test_sparks_other_tasks_stop_once_one_has_failed_for_good(spark, tmp_path):
                 (tmp_path / f"{number} done").touch()
                 yield staging.manifest_batch([])
 
-        frame = spark.range(0, 2, 1, 2).mapInArrow(task, engine.MANIFEST_DDL)
+        frame = spark.range(0, 2, 1, 2).mapInArrow(task, running.MANIFEST_DDL)
         assert work.collect(frame) == [ROW]
     assert [path.name for path in tmp_path.iterdir() if "done" in path.name] == []
 
@@ -120,7 +121,7 @@ def test_what_did_not_pass_in_a_task_on_spark_is_told_as_it_was(spark, tmp_path)
         yield ids
 
     with pytest.raises(Unavailable, match=r"^s3://lake/x: the storage can't be used: 503$"):
-        engine.Job(spark).collect(spark.range(0, 1, 1, 1).mapInArrow(task, engine.MANIFEST_DDL))
+        engine.Job(spark).collect(spark.range(0, 1, 1, 1).mapInArrow(task, running.MANIFEST_DDL))
     assert len(list(tmp_path.iterdir())) > 1  # tried again
 
 

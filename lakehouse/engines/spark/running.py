@@ -1,0 +1,138 @@
+"""What the driver calls: workers over units or over a DataFrame, and what is made of Spark's own errors."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import pickle
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from lakehouse import models
+from lakehouse.engines.spark import tasks
+from lakehouse.engines.spark.sessions import is_ours
+from lakehouse.engines.spark.shipping import pack_package, ship
+from lakehouse.errors import Unavailable
+from lakehouse.scoring.staging import Staging, Unit
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_UNREADABLE = re.compile(
+    r"^(?:OSError|FileNotFoundError|PermissionError|ConnectionError): .*|\[FAILED_READ_FILE.*", re.MULTILINE
+)
+_PASSING = re.compile(r"^lakehouse\.errors\.Unavailable: (.*)", re.MULTILINE)
+T = TypeVar("T")
+MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
+
+
+@dataclass
+class Job:
+    """A run's work on Spark, which ends as soon as a worker is known to have failed for good: `failure` is its row."""
+
+    spark: SparkSession
+    failure: dict[str, Any] | None = None
+
+    def fail(self, row: dict[str, Any]) -> None:
+        """Keep the first failure, and stop the other tasks in a session of our own; another's may have other work.
+
+        Interrupting what has a tag would be narrower, but finds nothing of Python's on Spark 4.2.
+        """
+        if self.failure is not None:
+            return
+        self.failure = row
+        if is_ours():
+            with suppress(Exception):  # then the others go on, and the manifest tells of the failure at their end
+                self.spark.interruptAll()
+
+    def collect(self, frame: DataFrame) -> list[dict[str, Any]]:
+        """The manifest rows of all tasks, or only that of the failure."""
+        try:
+            return _collect(frame)
+        except Exception:
+            if self.failure is None:
+                raise
+            return [self.failure]
+
+
+def run_units(
+    job: Job, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: models.Model
+) -> list[dict[str, Any]]:
+    """Run the worker with one Spark task a share; the manifest rows of all."""
+    if not shares:
+        return []
+    with ship(job.spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
+        count = len(shares)
+        frame = job.spark.range(0, count, 1, count)
+        return job.collect(frame.mapInArrow(functools.partial(tasks.unit_tasks, plan, archive), MANIFEST_DDL))
+
+
+def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: models.Model) -> list[dict[str, Any]]:
+    """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
+    rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
+    with ship(job.spark, staging, fetched, []) as (plan, archive):
+        return job.collect(rows.mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL))
+
+
+def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T]) -> list[T]:
+    """Do work on executors, a task an item; the items of which it returned False.
+
+    `work` is a function of a module of this package, the items are picklable.
+    """
+    spark.addArtifact(str(pack_package()), pyfile=True)
+    packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
+    frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
+        functools.partial(tasks.each, packed), "id long, done boolean"
+    )
+    done = {row["id"]: row["done"] for row in _collect(frame)}
+    return [item for number, item in enumerate(items) if not done[number]]
+
+
+def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.Schema) -> DataFrame:
+    """The rows of units as a DataFrame, a partition a share; its tasks read them whenever it is evaluated."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    spark.addArtifact(str(pack_package()), pyfile=True)
+    packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
+    numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
+    return numbers.mapInArrow(
+        functools.partial(tasks.rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True)
+    )
+
+
+def _collect(frame: DataFrame) -> list[dict[str, Any]]:
+    from pyspark.errors import PySparkException
+
+    try:
+        rows: list[dict[str, Any]] = frame.toArrow().to_pylist()
+        return rows
+    except Exception as error:
+        _refuse_unreadable(error)
+        text = str(error)
+        if not isinstance(error, PySparkException) or "Traceback" in text or "PythonException" in type(error).__name__:
+            raise
+        raise Unavailable(f"Spark gave up: {text.splitlines()[0] if text else type(error).__name__}") from error
+
+
+def _refuse_unreadable(error: Exception) -> None:
+    """Raise Unavailable where a file is the cause, which Java's own exceptions tell as well as Spark's."""
+    if found := _PASSING.search(str(error)):
+        raise Unavailable(found[1]) from error
+    if found := _UNREADABLE.search(str(error)):
+        raise Unavailable(f"a file can't be read or written: {found[0]}") from error
+
+
+def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
+    """A few rows of a DataFrame, for a look at them."""
+    for count in (256, 100_000):  # the second look only where the first rows have no key or lack features
+        try:
+            found = rows.limit(count).toArrow()
+        except Exception as error:
+            _refuse_unreadable(error)
+            raise
+        yield from found.to_batches()

@@ -1,0 +1,69 @@
+"""What executors get: this package as a zip, the model as an archive, the plan as a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import uuid
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse import models
+from lakehouse.engines import scratch
+from lakehouse.scoring.staging import Staging, Unit
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_DRIVER_ONLY = ("cli", "demo", "views", "engines/runtime.py")
+"""Parts of the package that no worker calls: commands, the example, pages, what fetches Java and jars."""
+
+
+@contextmanager
+def ship(
+    spark: SparkSession, staging: Staging, fetched: models.Model, shares: list[list[Unit]]
+) -> Iterator[tuple[str, str]]:
+    """Ship the plan and the model to the executors; the names they are found by."""
+    with scratch.folder() as folder:
+        archive = models.pack(fetched.path, fetched.digest, folder)
+        named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
+        plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
+        plan.write_bytes(pickle.dumps((staging, shares)))
+        spark.addArtifact(str(pack_package()), pyfile=True)
+        spark.addArtifact(str(plan), file=True)
+        spark.addArtifact(str(named), archive=True)
+        yield plan.name, named.name
+
+
+def pack_package() -> Path:
+    """This very package, less what only the driver calls, as a zip named by its content.
+
+    Executors run the driver's code, installed there or not.
+
+    It stays in one place as long as this process: Spark takes no file of one name from two.
+    """
+    package = resources.files("lakehouse")
+    sources = sorted(_sources(package, "lakehouse"))
+    digest = hashlib.sha256(b"".join(name.encode() + content for name, content in sources)).hexdigest()
+    target = scratch.process_folder() / f"lakehouse-{digest[:16]}.zip"
+    if target.exists():
+        return target
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sources:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return target
+
+
+def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        if f"{path}/{entry.name}".partition("/")[2] in _DRIVER_ONLY:
+            continue
+        if entry.is_dir():
+            yield from _sources(entry, f"{path}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{path}/{entry.name}", entry.read_bytes()

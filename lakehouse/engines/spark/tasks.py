@@ -1,0 +1,77 @@
+"""What runs on executors: the functions that Spark calls inside `mapInArrow`, over numbers of shares or over rows."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from lakehouse import models
+from lakehouse.engines.local import one_thread
+from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.scoring.staging import Staging, Unit, failure_row, manifest_batch, stage_frame, stage_units
+
+
+@functools.lru_cache(maxsize=2)
+def _plan(path: str) -> tuple[Staging, list[list[Unit]]]:
+    one_thread()
+    with open(path, "rb") as stream:
+        staging, shares = pickle.load(stream)
+    return staging, shares
+
+
+def _open(plan: str, archive: str) -> tuple[Staging, list[list[Unit]], Any]:
+    from pyspark import SparkFiles
+
+    staging, shares = _plan(SparkFiles.get(plan))
+    predictor = models.load(SparkFiles.get(archive), staging.digest, staging.method, staging.params)
+    return staging, shares, predictor.predict
+
+
+def unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for units: each row is the number of a share."""
+    for task in (task for batch in ids for task in batch.column(0).to_pylist()):
+        try:
+            staging, shares, predict = _open(plan, archive)
+        except Unavailable:
+            raise  # Spark tries again
+        except LakehouseError as error:
+            yield manifest_batch([failure_row(task, error)])
+            continue
+        yield manifest_batch(stage_units(task, shares[task], staging, predict))
+
+
+def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for the frame carrier: the rows themselves."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    task = context.partitionId() if context else 0
+    try:
+        staging, _, predict = _open(plan, archive)
+    except Unavailable:
+        raise  # Spark tries again
+    except LakehouseError as error:
+        yield manifest_batch([failure_row(task, error)])
+        return
+    named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
+    yield manifest_batch(stage_frame(task, named, staging, predict))
+
+
+def each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for `run_each`: each row is the number of an item."""
+    work, items = pickle.loads(base64.b64decode(packed))
+    for number in (number for batch in ids for number in batch.column(0).to_pylist()):
+        yield pa.RecordBatch.from_pylist([{"id": number, "done": work(items[number])}])
+
+
+def rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for `frame_of`: each row is the number of a share."""
+    shares = pickle.loads(base64.b64decode(packed))
+    for number in (number for batch in numbers for number in batch.column(0).to_pylist()):
+        for unit in shares[number]:
+            yield from unit.batches()

@@ -1,0 +1,33 @@
+"""What executors get of this package is enough for a worker, and has nothing that only the driver calls."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+from lakehouse.engines.spark import shipping
+
+PROBE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import lakehouse.engines.probing, lakehouse.engines.spark.tasks, lakehouse.sinks.snowflake.upload
+import lakehouse.sources.delta, lakehouse.sources.parquet, lakehouse.sources.snowflake
+print(json.dumps(sorted({m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] == "lakehouse"})))
+"""
+
+
+def test_a_worker_runs_from_the_package_as_it_is_shipped(tmp_path):
+    packed = shipping.pack_package()
+    found = subprocess.run([sys.executable, "-c", PROBE, str(packed)], capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    loaded = json.loads(found.stdout)
+    assert len(loaded) > 50
+    assert [file for file in loaded if not file.startswith(str(packed))] == []
+
+
+def test_what_only_the_driver_calls_stays_there():
+    with zipfile.ZipFile(shipping.pack_package()) as archive:
+        names = archive.namelist()
+    assert "lakehouse/engines/spark/tasks.py" in names
+    left = ("lakehouse/cli/", "lakehouse/demo/", "lakehouse/views/", "lakehouse/engines/runtime.py")
+    assert [name for name in names if name.startswith(left)] == []
