@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lakehouse.checks.hashes import Hashes, hash_rows, normalise, order_as_int64
 from lakehouse.errors import LakehouseError
 from lakehouse.storage import Location, create_file, remove
+from lakehouse.storage.parquet import open_parquet
 
 if TYPE_CHECKING:
     from lakehouse.checks import Tally
@@ -197,9 +197,9 @@ def _look_up(
     root: Location, paths: Sequence[str], names: Sequence[str], suspects: Hashes, more: bool, shown: int
 ) -> RepeatedKeys:
     """The keys with these hashes that staged rows really have several times."""
-    filesystem, keys, counted = root.filesystem(), list(names), list[pa.Table]()
+    keys, counted = list(names), list[pa.Table]()
     for path in paths:
-        with pq.ParquetFile(f"{root.path}/{path}", filesystem=filesystem) as file:
+        with open_parquet(root, path) as file:
             for batch in file.iter_batches(columns=keys, use_threads=False):
                 columns = [normalise(batch.column(name)) for name in keys]
                 found = hash_rows(columns)

@@ -19,6 +19,7 @@ from lakehouse.conditions import Comparison, Where, mask
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
 from lakehouse.storage import Location, display_name, stamp
+from lakehouse.storage.parquet import open_parquet
 
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
 """Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
@@ -149,12 +150,9 @@ class FileUnit:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
 
     def _open(self) -> pq.ParquetFile:
-        """The file; a small one is read whole at once, which is one request instead of three."""
-        path, filesystem = f"{self.reading.root.path}/{self.path}", self.reading.root.filesystem()
-        if self.row_groups is not None or self.size > SMALL_BYTES:
-            return pq.ParquetFile(path, filesystem=filesystem, coerce_int96_timestamp_unit="us", pre_buffer=True)
-        with filesystem.open_input_stream(path) as stream:
-            return pq.ParquetFile(pa.BufferReader(stream.read_buffer()), coerce_int96_timestamp_unit="us")
+        """The file; a small one is read whole."""
+        whole = self.row_groups is None and self.size <= SMALL_BYTES
+        return open_parquet(self.reading.root, self.path, whole=whole, pre_buffer=True)
 
     def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, value in zip(self.reading.partition_columns, self.partition, strict=True):
@@ -241,7 +239,7 @@ def _from_footer(unit: FileUnit) -> Sequence[int]:
 @lru_cache(maxsize=4_096)
 def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
     """The sizes of a file's row groups. A run asks several times; a file of a table is never written to again."""
-    with pq.ParquetFile(f"{root.path}/{path}", filesystem=root.filesystem()) as file:
+    with open_parquet(root, path) as file:
         return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
 
 

@@ -67,3 +67,18 @@ def may_have_delta(given: Any) -> bool:
     elsewhere = given.get("spark.driver.extraClassPath", "") or os.environ.get("SPARK_DIST_CLASSPATH", "")
     home = Path(os.environ.get("SPARK_HOME", "")) / "jars"
     return bool(elsewhere) or any("delta" in text for text in named) or any(home.glob("delta-spark*.jar"))
+
+
+def quote(name: str) -> str:
+    """An identifier in SQL, exactly as given."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def quote_name(table: str) -> str:
+    """A catalog's name of a table or schema in SQL, each part quoted."""
+    return ".".join(map(quote, table.split(".")))
+
+
+def text_literal(value: str) -> str:
+    """A string literal in SQL."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakehouse import connectors, sinks, sources
-from lakehouse.connectors.spark import is_catalog_name, missing_support
+from lakehouse.connectors.spark import is_catalog_name, missing_support, quote_name, text_literal
 from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.storage import locate
 
@@ -98,8 +98,8 @@ def resolve_names(job: Job, engine: str = "spark", warn: Callable[[str], None] |
 def _enter(spark: SparkSession, named: CatalogTable, uri: str) -> None:
     """Enter the table at a place into the catalog, unless there is none or the name is taken."""
     if not spark.catalog.tableExists(named.name) and sinks.of(named.system).exists(uri):
-        literal = locate(uri).hadoop_uri.replace("\\", "\\\\").replace("'", "\\'")
-        spark.sql(f"CREATE TABLE {_quote(named.name)} USING {named.format.upper()} LOCATION '{literal}'")
+        place = text_literal(locate(uri).hadoop_uri)
+        spark.sql(f"CREATE TABLE {quote_name(named.name)} USING {named.format.upper()} LOCATION {place}")
 
 
 def _enter_numbered(spark: SparkSession, named: CatalogTable, uri: str) -> None:
@@ -142,16 +142,12 @@ def _qualify(job: Job) -> Job:
     return job.model_copy(update=moved)
 
 
-def _quote(name: str) -> str:
-    return ".".join(f"`{part}`" for part in name.split("."))
-
-
 def _place(spark: SparkSession, named: CatalogTable, key: str) -> str:
     """Where a table lies, or would by its schema's location if it isn't there yet."""
     name = named.name
     if spark.catalog.tableExists(name):
         try:
-            detail = spark.sql(f"DESCRIBE DETAIL {_quote(name)}").first()
+            detail = spark.sql(f"DESCRIBE DETAIL {quote_name(name)}").first()
         except Exception as error:
             raise ConfigError(f"{key}: {name} is no {named.kind}: {str(error).splitlines()[0]}") from error
         if detail is None or detail["format"] != named.format:
@@ -161,9 +157,9 @@ def _place(spark: SparkSession, named: CatalogTable, key: str) -> str:
     if not spark.catalog.databaseExists(schema):
         raise ConfigError(f"{key}: the catalog has no schema {schema!r} for {name}")
     if key == "source.table":
-        known = [row["tableName"] for row in spark.sql(f"SHOW TABLES IN {_quote(schema)}").collect()]
+        known = [row["tableName"] for row in spark.sql(f"SHOW TABLES IN {quote_name(schema)}").collect()]
         raise ConfigError(f"{key}: the catalog has no table {name}, {nearest(table, known)}")
-    rows = spark.sql(f"DESCRIBE SCHEMA EXTENDED {_quote(schema)}").collect()
+    rows = spark.sql(f"DESCRIBE SCHEMA EXTENDED {quote_name(schema)}").collect()
     home = next(str(row["info_value"]) for row in rows if row["info_name"] == "Location")
     return locate(home).join(table).uri
 

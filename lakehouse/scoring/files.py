@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from lakehouse.schemas import WARNINGS
 from lakehouse.scoring.statistics import Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
+from lakehouse.storage.parquet import open_parquet
 
 TARGET_BYTES = 128 << 20
 """Files are closed at about this size."""
@@ -157,9 +158,7 @@ def _repeated(kind: pa.DataType, value: Any, rows: int) -> pa.Array:
 
 def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
     """The first rows of one Parquet file, as mappings by column."""
-    with pq.ParquetFile(
-        f"{location.path}/{path}", filesystem=location.filesystem(), coerce_int96_timestamp_unit="us"
-    ) as file:
+    with open_parquet(location, path) as file:
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             return list(batch.to_pylist())
     return []

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse.checks import profile, rules, uniqueness
 from lakehouse.errors import LakehouseError, Unavailable
@@ -23,6 +22,7 @@ from lakehouse.schemas import COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, con
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_batch, start_counters
 from lakehouse.storage import Location
+from lakehouse.storage.parquet import open_parquet
 
 JOINED_BYTES = 8 << 20
 """Small batches are joined up to this size in memory."""
@@ -70,7 +70,7 @@ class StagedFile:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Its rows, in batches."""
-        with pq.ParquetFile(f"{self.root.path}/{self.path}", filesystem=self.root.filesystem()) as file:
+        with open_parquet(self.root, self.path) as file:
             for batch in file.iter_batches(columns=self.schema.names, use_threads=False):
                 yield conform(batch, self.schema)
 

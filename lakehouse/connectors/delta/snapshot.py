@@ -24,6 +24,7 @@ from deltalake.exceptions import (
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
 from lakehouse.storage import Location, display_name
+from lakehouse.storage.parquet import open_parquet
 
 _LINE = 400
 """Characters of what the library says that are enough; it can go on with its own stack."""
@@ -232,9 +233,7 @@ def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> It
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
     spelled = {snapshot.physical(c): c for c in columns}
     kept, position = None if file.live_mask is None else np.array(file.live_mask, dtype=bool), 0
-    with pq.ParquetFile(
-        f"{root.path}/{file.relative}", filesystem=root.filesystem(), coerce_int96_timestamp_unit="us"
-    ) as stored:
+    with open_parquet(root, file.relative) as stored:
         present = [name for name in stored.schema_arrow.names if name in spelled]
         for group in range(stored.num_row_groups):
             table = stored.read_row_group(group, columns=present).rename_columns([spelled[n] for n in present])

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.connectors import delta
-from lakehouse.connectors.spark import missing_support
+from lakehouse.connectors.spark import missing_support, quote, text_literal
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
 from lakehouse.sinks.target import Overtaken, Target, slice_name, version_of
@@ -63,8 +63,8 @@ def _rows(spark: SparkSession, snapshot: delta.Snapshot, target: Target) -> Data
     types = {f.name: f.dataType.simpleString() for f in table.schema.fields}
     paths = [f"{location.hadoop_uri}/{f.path}" for f in target.files]
     staged = spark.read.options(**location.hadoop_options()).parquet(*paths)
-    columns = [_quoted(c) for c in table.columns if c in staged.columns]
-    constants = [f"CAST({_text(v)} AS {types[c]}) AS {_quoted(c)}" for c, v in target.slice.items()]
+    columns = [quote(c) for c in table.columns if c in staged.columns]
+    constants = [f"CAST({text_literal(v)} AS {types[c]}) AS {quote(c)}" for c, v in target.slice.items()]
     return staged.selectExpr(*columns, *constants)
 
 
@@ -90,9 +90,9 @@ def _writer(
 def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, target: Target, run: str) -> None:
     view = f"staged_{uuid.uuid4().hex}"
     rows.createOrReplaceTempView(view)
-    keys = [f"t.{_quoted(k)} = s.{_quoted(k)}" for k in target.keys]
-    within = [f"t.{_quoted(c)} = s.{_quoted(c)}" for c in target.slice]
-    names = [_quoted(c) for c in rows.columns]
+    keys = [f"t.{quote(k)} = s.{quote(k)}" for k in target.keys]
+    within = [f"t.{quote(c)} = s.{quote(c)}" for c in target.slice]
+    names = [quote(c) for c in rows.columns]
     said = json.dumps(target.commit_metadata(run), sort_keys=True)
     settings = {
         "spark.databricks.delta.write.txnAppId": target.identity,
@@ -102,7 +102,7 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
     try:
         with _set(spark, settings):
             spark.sql(
-                f"MERGE INTO delta.{_quoted(snapshot.location.hadoop_uri)} AS t USING {view} AS s "
+                f"MERGE INTO delta.{quote(snapshot.location.hadoop_uri)} AS t USING {view} AS s "
                 f"ON {' AND '.join([*within, *keys])} "
                 f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{n} = s.{n}' for n in names)} "
                 f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ({', '.join(f's.{n}' for n in names)})"
@@ -129,15 +129,7 @@ def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
 
 def _where(rows: DataFrame, slice_texts: Mapping[str, str]) -> str:
     types = {f.name: f.dataType.simpleString() for f in rows.schema.fields}
-    return " AND ".join(f"{_quoted(c)} = CAST({_text(v)} AS {types[c]})" for c, v in slice_texts.items())
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return " AND ".join(f"{quote(c)} = CAST({text_literal(v)} AS {types[c]})" for c, v in slice_texts.items())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from lakehouse.connectors.parquet import unsupported_types
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import finder, is_widened_by, nullable_type, stored_names
 from lakehouse.storage import Location, display_name, reaching, stamp
+from lakehouse.storage.parquet import open_parquet
 
 _AT_ONCE = 16
 """Files whose footers are asked for at one time."""
@@ -85,10 +86,7 @@ def _read(root: Location, path: str) -> Footer:
     if seen is None:
         raise gone
     try:
-        with (
-            reaching(file),
-            pq.ParquetFile(file.path, filesystem=root.filesystem(), coerce_int96_timestamp_unit="us") as opened,
-        ):
+        with reaching(file), open_parquet(root, path) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
     except FileNotFoundError as error:
         raise gone from error
