@@ -25,7 +25,7 @@ test: setup ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not long'
 
 test-long: setup ## run the tests that take long
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
+	@LAKEHOUSE_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "long or seeds"
 
 check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check

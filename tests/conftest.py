@@ -34,9 +34,30 @@ from lakehouse.storage import locate
 from tests import s3_server as s3_server_py
 from tests import warehouse
 
+LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
 
+
+def turns(quick: int, long: int) -> int:
+    """How often a test of random inputs tries: a few times, or many in `make test-long`, which runs those marked `seeds`."""
+    return long if LONG else quick
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long runs come last; where processes share the files, those that have long runs first: no tail of one."""
+    """Of a test marked `quick` the cases that it doesn't name are left to `make test-long`.
+
+    The long runs come last; where processes share the files, those that have long runs first: no tail of one.
+    """
+    whole = not any("::" in argument for argument in config.args)
+    asked: dict[str, set[str]] = {}
+    for item in items:
+        if quick := item.get_closest_marker("quick"):
+            name, case = item.nodeid.partition("[")[0], item.callspec.id  # type: ignore[attr-defined]  # it is a function
+            asked.setdefault(name, set(quick.args)).discard(case)
+            if case not in quick.args:
+                item.add_marker("long")
+    if whole and (unknown := {name: cases for name, cases in asked.items() if cases}):
+        raise pytest.UsageError(f"marked quick, but no such case is there: {unknown}")
     items.sort(key=_is_long)
     if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
         long = {item.path for item in items if _is_long(item)}

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_job_is_run_on_the_stand_in_and_what_it_holds_is_shown(workspace):
     shutil.copytree(PROJECT / "conf", "conf")
     command = [sys.executable, "-m", "lakehouse.cli", "demo", "--snowflake", "--rows", "3000"]

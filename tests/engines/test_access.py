@@ -67,6 +67,7 @@ def test_a_submitted_session_without_delta_that_has_to_read_the_table(job, works
     assert tree(workspace / "lake") == before
 
 
+@pytest.mark.long
 def test_a_submitted_session_without_delta_that_has_to_write_the_table(job, workspace):
     score(job())
     DeltaTable("lake/scores").alter.add_constraint({"odd": "p * 2 >= 0"})

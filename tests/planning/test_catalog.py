@@ -53,6 +53,7 @@ def rows(spark, table: str = "lab.scores"):
 
 
 @pytest.mark.parametrize("prefix", ["", "spark_catalog."])
+@pytest.mark.quick("")
 def test_a_job_from_name_to_name_creates_a_table_that_sql_finds(prefix, job, spark, workspace):
     named = job(f"{prefix}lab.features", f"{prefix}lab.scores")
     assert score(named, "spark", dry_run=True).status == "planned"

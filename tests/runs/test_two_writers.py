@@ -72,6 +72,7 @@ def at_once(work: list[list[object]]) -> list[dict[str, int]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["disk", pytest.param("S3", marks=pytest.mark.long)])
 @pytest.mark.parametrize("slices", ["different slices", "the same slice"])
+@pytest.mark.quick("the same slice-disk")
 def test_processes_that_publish_at_once(slices, storage, daily, request):
     """4 processes that publish to different slices, 2 to the same one."""
     lake = "lake" if storage == "disk" else request.getfixturevalue("bucket")
@@ -104,7 +105,7 @@ from lakehouse.runs import lease
 from lakehouse.storage import locate
 table, me, times = locate(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for run in (f"{me}-{n}" for n in range(times)):
-    with lease.held([table], run, table, sys.exit):
+    with lease.hold([table], run, table, sys.exit):
         assert lease.read(table, run), run
 """
 
@@ -142,6 +143,13 @@ OTHERS = {
 
 @pytest.mark.parametrize("when", ["while it scores", "right before its commit"])
 @pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.quick(
+    "append to another slice-while it scores",
+    "DELETE in another slice-right before its commit",
+    "UPDATE in this slice-right before its commit",
+    "OPTIMIZE-while it scores",
+    "RESTORE of an earlier generation-right before its commit",
+)
 def test_a_commit_of_spark_in_the_middle_of_a_run(what, when, daily, spark, monkeypatch):
     """The run's own slice ends as the run publishes it, every other slice as the other writer left it."""
     write("lake/features", features(), ["day"])

@@ -12,6 +12,7 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LinearRegression
 
 from lakehouse.errors import Blocked, ModelRefused
 from tests.conftest import read, score, write
@@ -143,3 +144,22 @@ def test_a_model_that_would_end_the_process_sets_that_row_aside(job_of):
     result, _ = said_by(job_of("exit", x, None, checks={"quarantine": {"max_fraction": 0.5}}))
     assert (result.rows_scored, result.rows_quarantined) == (3, 1)
     assert aside() == {2: [("model_raised", "", "RuntimeError: the model ends the process: SystemExit(0)")]}
+
+
+def test_a_model_that_would_end_a_spark_worker_sets_that_row_aside(job_of, spark):
+    job = job_of("exit", [1.0, 2.0, -1.0, 4.0], None, checks={"quarantine": {"max_fraction": 0.5}})
+    result = score(job, "spark")
+    assert (result.status, result.rows_scored, result.rows_quarantined) == ("published", 3, 1)
+    assert aside() == {2: [("model_raised", "", "RuntimeError: the model ends the process: SystemExit(0)")]}
+
+
+def test_nulls_where_the_signature_allows_none_are_explained_where_they_block_a_run(register, make_job):
+    x = pd.DataFrame({"x": [1, 2]})
+    uri = register(LinearRegression().fit(x, x["x"]), x)
+    write("lake/features", pa.table({"id": [1, 2, 3], "x": pa.array([1, None, None], pa.int64())}))
+    with pytest.raises(Blocked) as blocked:
+        score(make_job(uri, predictions={"p": "*"}))
+    assert (
+        "The model's signature requires x, where the table has nulls: fill them in there, or log the model with a "
+        "signature that has them optional"
+    ) in str(blocked.value).splitlines()

@@ -16,6 +16,7 @@ from lakehouse.schemas import Feature
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output
 from lakehouse.scoring.score import Counters, Scoring, score_batch
+from tests.conftest import turns
 
 ROWS = pa.schema([("id", pa.int64()), ("x", pa.float64()), ("city", pa.string())])
 DOUBLES = Scoring(("id",), (), (Feature("x", "x", pa.float64(), True),), (Output("p", "*", pa.float64()),))
@@ -64,7 +65,8 @@ def rows_of(bad: np.ndarray[Any, Any]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(np.arange(len(bad))), pa.array(x), pa.array(cities)], schema=ROWS)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.seeds
+@settings(max_examples=turns(60, 400), deadline=None)
 @given(
     rows=st.integers(1, 700),
     share=st.sampled_from([0.0, 0.002, 0.01, 0.1, 0.5, 0.97, 1.0]),

@@ -18,7 +18,7 @@ from lakehouse.errors import Blocked, Partial
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import RUN_ID
-from tests.conftest import read, score, spark_settings, version, write
+from tests.conftest import read, score, spark_settings, turns, version, write
 from tests.runs.test_exactly_once import in_the_middle, publishes, runs_in, unfinished
 from tests.tables import assert_tables_equal
 
@@ -195,11 +195,12 @@ def test_a_merge_that_was_stopped_is_made_once(upsert, monkeypatch):
     assert result.run_id in runs_in("lake/scores")
 
 
+@pytest.mark.seeds
 def test_sparks_own_merge_gives_the_same_table(upsert, spark, workspace):
     """Random upserts one after the other, by us and by MERGE INTO."""
     path = f"{workspace}/lake/scores"
 
-    @settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=turns(1, 5), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.dictionaries(st.integers(0, 30), st.floats(-5, 5), min_size=1), min_size=2, max_size=3))
     def check(upserts: list[dict[int, float]]) -> None:
         import shutil

@@ -169,6 +169,7 @@ def assert_published_once(account, job, runs: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "action"), [(0, "drop"), (3, "503"), (20, "drop"), (36, "lost reply")])
+@pytest.mark.quick("0-drop", "20-drop")
 def test_a_fault_anywhere_in_a_run_is_mended_by_the_next(halfway, account, held, number, action):
     job, expected = halfway
     account.server.fail((REQUESTS, action, 1, number))
@@ -207,6 +208,7 @@ def carried_out(intent: Any, state: Any, request: Any) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("action", ["error", "lost reply", "crash"])
+@pytest.mark.quick("crash-7")
 def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_again(
     halfway, intent, account, held, monkeypatch, action, step
 ):
@@ -450,6 +452,7 @@ def an_older_type(run: Any) -> str:
 
 
 @pytest.mark.parametrize("make", [a_view, a_table, a_required_column, an_older_type])
+@pytest.mark.quick("a_table", "an_older_type")
 def test_a_quarantine_table_that_cannot_take_the_rows_stops_no_run(daily, account, held, make):
     """The next number takes them, and is counted, swept and replayed as the first one is."""
     why, said = make(account.run), list[str]()

@@ -112,6 +112,16 @@ def rows(spark, path: str, columns: str = "id, code, p") -> list[tuple[Any, ...]
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.quick(
+    "no features",
+    "deletion vectors",
+    "NOT NULL",
+    "CHECK, simple comparisons",
+    "CHECK, any other",
+    "column mapping",
+    "appendOnly",
+    "VARIANT column",
+)
 def test_a_table_with_rules(name, create, daily, spark):
     outcome, case = CASES[name]
     path, clustered = create(case), "CLUSTER" in case[3]
@@ -234,6 +244,7 @@ def test_a_writer_that_comes_in_between_sparks_copy_is_tried_again(create, daily
 
 
 @pytest.mark.parametrize("name", ["column mapping", "change data feed", "deletion vectors"])
+@pytest.mark.quick("deletion vectors")
 def test_spark_merges_where_a_direct_commit_can_not(name, create, daily, spark):
     path = create(CASES[name][1])
     write("lake/features", features([1, 2], [0.1, 0.2]))

@@ -78,6 +78,7 @@ def test_a_large_row_group_is_read_in_bounded_memory(workspace):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_result_of_snowflake_is_scored_in_bounded_memory(make_job, register, account):
     """200,000 rows × 12 columns, 192 MB of text, in 40 parts: a worker needs 190 MB on top of the imports at most, however
     many rows there are (measured: 156 to 162 MB; when it was written 106 to 117 MB, at 100,000, 200,000 and 400,000)."""

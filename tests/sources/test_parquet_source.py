@@ -414,6 +414,7 @@ def test_a_job_is_unchanged_until_a_file_of_its_day_changes(lake, daily):
 
 
 @pytest.mark.parametrize("engine", ["local", "spark"])
+@pytest.mark.quick("disk-local", "S3-local")
 def test_a_file_that_changes_between_pin_and_read_publishes_nothing(request, engine, lake, daily):
     if engine == "spark":
         request.getfixturevalue("spark")

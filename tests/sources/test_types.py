@@ -32,7 +32,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.schemas import conform
 from lakehouse.sources.delta import FILES, FRAME, carrier, pin, units
 from lakehouse.sources.delta import frame as frame_of
-from tests.conftest import score, write
+from tests.conftest import score, turns, write
 from tests.tables import assert_tables_equal
 
 EVERY_ROW = "id >= 0 OR id < 0"  # an OR is left to Spark: the frame carrier
@@ -431,8 +431,13 @@ def conformed(schema: pa.Schema) -> Callable[[Iterator[pa.RecordBatch]], Iterato
 
 
 # No shrinking: each example is a table that Spark has to write and to read.
+@pytest.mark.seeds
 @settings(
-    max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+    max_examples=turns(6, 15),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
 )
 @given(generated=tables(), by_delta_rs=st.booleans())
 def test_generated_tables_are_what_spark_reads(spark, workspace, generated, by_delta_rs):

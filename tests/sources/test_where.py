@@ -19,7 +19,7 @@ from lakehouse.conditions import Comparison, parse_where
 from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.errors import ConfigError
 from lakehouse.sources.delta import pin, units
-from tests.conftest import write
+from tests.conftest import turns, write
 
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("n", pa.int64()), ("i", pa.int32()), ("x", pa.float64()), ("f", pa.float32()),
@@ -215,7 +215,8 @@ def files(rnd: Random, partition: str | None) -> list[list[dict[str, Any]]]:
 
 
 # Hypothesis' own strategies keep to small and equal values. No shrinking: each example is a table Spark has to read.
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@pytest.mark.seeds
+@settings(max_examples=turns(12, 60), deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(rnd=st.randoms(use_true_random=True), partition=st.sampled_from([None, None, "n", "i", "s", "d", "t"]))
 def test_the_rows_are_those_of_spark(spark, workspace, rnd, partition):
     """Several files, of which statistics or partitions may rule some out.
