@@ -12,8 +12,8 @@ from lakehouse.config.systems import Sink, Source, models_of
 from lakehouse.views.sql import dialects
 
 FOUND = [
-    *((sources.Source, sources.of(name)) for name in models_of(Source)),
-    *((sinks.Sink, sinks.of(name)) for name in models_of(Sink)),
+    *((sources.SourceModule, sources.of(name)) for name in models_of(Source)),
+    *((sinks.SinkModule, sinks.of(name)) for name in models_of(Sink)),
     *((dialects.Dialect, dialects.of(name)) for name in dialects.names()),
 ]
 

@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _classes(found: models.Model) -> tuple[Any, ...]:
+def _classes(found: models.FetchedModel) -> tuple[Any, ...]:
     """The labels of a classifier that gives probabilities; none for other models, and where it can't be loaded."""
     try:
         return models.load(found.path, found.digest, "predict_proba", ()).classes or ()
@@ -102,7 +102,7 @@ def _classes(found: models.Model) -> tuple[Any, ...]:
 
 
 def _text(
-    found: models.Model, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str],
+    found: models.FetchedModel, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str],
     classes: tuple[Any, ...], job: str, scored: str,
 ) -> str:  # fmt: skip
     inputs = models.inputs_of(found)

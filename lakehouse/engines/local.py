@@ -19,7 +19,7 @@ from lakehouse import models
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import FAILED
 from lakehouse.scoring.score import score_batch, start_counters
-from lakehouse.scoring.staging import Staging, Unit, failure_row, stage_units
+from lakehouse.scoring.staging import BatchSource, Staging, failure_row, stage_units
 
 START_SECONDS = 4.0
 """About what a fresh process needs until it has imported MLflow and loaded a model."""
@@ -37,7 +37,7 @@ class Turns:
     over: Any
     lost: Any
 
-    def of(self, work: Sequence[Unit]) -> Iterator[Unit]:
+    def of(self, work: Sequence[BatchSource]) -> Iterator[BatchSource]:
         """The units that no other process has taken, each taken when it is asked for."""
         while not self.over.value:
             if not self.number.acquire(timeout=_TURN_SECONDS):
@@ -72,7 +72,7 @@ class Turns:
 class _UntilTurnsEnd:
     """A unit that ends early once the run has failed: no more of it is needed."""
 
-    unit: Unit
+    unit: BatchSource
     lost: Any
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -109,7 +109,7 @@ def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging
     return 1 if (time.perf_counter() - started) * rows / sample.num_rows < START_SECONDS else cores
 
 
-def run(work: Sequence[Unit], workers: int, staging: Staging, model_path: str) -> list[dict[str, Any]]:
+def run(work: Sequence[BatchSource], workers: int, staging: Staging, model_path: str) -> list[dict[str, Any]]:
     """Run the worker over the units in so many processes, of which this is one; the manifest rows of all.
 
     Each takes the next unit when it is done with one, so that this one, which has the model loaded already, works while
@@ -183,11 +183,11 @@ def _join(turns: Turns) -> None:
     _joined[:] = [turns]
 
 
-def _beside(task: int, work: Sequence[Unit], staging: Staging, model_path: str) -> list[dict[str, Any]]:
+def _beside(task: int, work: Sequence[BatchSource], staging: Staging, model_path: str) -> list[dict[str, Any]]:
     return _task(task, _joined[0].of(work), staging, model_path)
 
 
-def _task(task: int, units: Iterable[Unit], staging: Staging, model_path: str) -> list[dict[str, Any]]:
+def _task(task: int, units: Iterable[BatchSource], staging: Staging, model_path: str) -> list[dict[str, Any]]:
     try:
         predictor = models.load(model_path, staging.digest, staging.method, staging.params)
     except LakehouseError as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class ProbedPlace:
     """A file that the driver sees, what it stands for, and where an executor shall write beside it, if at all."""
 
     file: Location
@@ -40,8 +40,8 @@ def require_shared(spark: SparkSession, run: str, read: Location | None, roots: 
     try:
         for file in written.values():
             write_durably(file, b"by the driver")
-        places = [Place(file, root, file.beside("-answered")) for root, file in written.items()]
-        failing = run_each(spark, _reach, [*([Place(read, read)] if read is not None else []), *places])
+        places = [ProbedPlace(file, root, file.beside("-answered")) for root, file in written.items()]
+        failing = run_each(spark, _reach, [*([ProbedPlace(read, read)] if read is not None else []), *places])
     finally:
         for file in written.values():
             remove(file)
@@ -54,7 +54,7 @@ def require_shared(spark: SparkSession, run: str, read: Location | None, roots: 
         )
 
 
-def _reach(place: Place) -> bool:
+def _reach(place: ProbedPlace) -> bool:
     """On an executor: whether it sees the driver's file, and can write beside it."""
     try:
         if place.beside is None:

@@ -10,11 +10,29 @@ from lakehouse.models.baselines import log_baseline, store_baseline, stored_base
 from lakehouse.models.loading import Predictor, digest_of, load, pack
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
-from lakehouse.models.registry import Model, Resolved, fetch, log_run, needs_of, resolve
+from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, needs_of, resolve
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 
 __all__ = [
-    "Inputs", "Model", "Predictor", "Resolved", "baselines_as_text", "baselines_from_text", "digest_of",
-    "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline", "log_run", "needs_of", "output_type",
-    "pack", "require_params", "resolve", "store_baseline", "stored_baseline",
+    "FetchedModel",
+    "Inputs",
+    "Predictor",
+    "Resolved",
+    "baselines_as_text",
+    "baselines_from_text",
+    "digest_of",
+    "features_of",
+    "fetch",
+    "freeze",
+    "inputs_of",
+    "load",
+    "log_baseline",
+    "log_run",
+    "needs_of",
+    "output_type",
+    "pack",
+    "require_params",
+    "resolve",
+    "store_baseline",
+    "stored_baseline",
 ]  # fmt: skip

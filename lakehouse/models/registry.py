@@ -26,7 +26,7 @@ _META = "registered_model_meta"  # written by MLflow's download, not part of the
 
 
 @dataclass(frozen=True)
-class Model:
+class FetchedModel:
     """A model version on local disk. `signature`, `outputs`, `params`: of its signature, in MLflow's own JSON form."""
 
     uri: str
@@ -94,7 +94,7 @@ def _is_local(uri: str) -> bool:
     return uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+.-]+:", uri)
 
 
-def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
+def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> FetchedModel:
     """Download the version into `folder`, take its digest and judge it; nothing of it is loaded.
 
     Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
@@ -120,7 +120,9 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> Model:
     sides = ("inputs", "outputs", "params")
     inputs, outputs, params = (_parse(signature.get(side), side, resolved.uri) for side in sides)
     flavors = tuple(sorted(mlmodel["flavors"]))
-    return Model(resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params)
+    return FetchedModel(
+        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params
+    )
 
 
 def _copy(resolved: Resolved, folder: Path) -> Path:
@@ -167,7 +169,7 @@ _SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times faster where it is built in, which tells in a signature of thousands of features."""
 
 
-def needs_of(model: Model) -> list[tuple[str, str]]:
+def needs_of(model: FetchedModel) -> list[tuple[str, str]]:
     """(trust, reason) for everything in a fetched model that is more than data."""
     return list(needs(_description(Path(model.path), model.uri)))
 

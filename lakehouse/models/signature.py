@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.models.conversions import NAMES, conversion_of, is_list, requested_conversion, type_name
-from lakehouse.models.registry import Model
+from lakehouse.models.registry import FetchedModel
 from lakehouse.schemas import Feature, column_of, finder, is_widened_by
 
 if TYPE_CHECKING:
@@ -36,14 +36,16 @@ class _Wanted:
     required: bool
 
 
-def inputs_of(model: Model) -> list[tuple[str, pa.DataType, bool]]:
+def inputs_of(model: FetchedModel) -> list[tuple[str, pa.DataType, bool]]:
     """Name, type and required of the features in the model's signature; none for a model that takes a tensor."""
     if model.signature[0].get("type") == "tensor":
         return []
     return [(str(w.name), w.type, w.required) for w in (_column_spec(spec, model.uri) for spec in model.signature)]
 
 
-def features_of(model: Model, config: Features, schema: pa.Schema, table: str, *, set_aside: bool = False) -> Inputs:
+def features_of(
+    model: FetchedModel, config: Features, schema: pa.Schema, table: str, *, set_aside: bool = False
+) -> Inputs:
     """The model's inputs against the table's columns, and how each becomes what the model is given.
 
     An optional feature without a column is left out, as pyfunc does. `set_aside`: the table is one of quarantine, where

@@ -48,7 +48,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
     Raises Unavailable where the storage can't be reached.
     """
     named, state = [*job.sinks, *quarantine.tables(job)], naming.state_of(job)
-    folders_of: list[tuple[Location, sinks.Sink | None]] = [
+    folders_of: list[tuple[Location, sinks.SinkModule | None]] = [
         (folder, sinks.of(one.type)) for one in named if (folder := sinks.of(one.type).folder(one))
     ]
     folders_of += [(folder, None) for folder in staging_folders(job)]
@@ -80,7 +80,9 @@ def _sweep_uploads(
             sink.remove_uploaded(section, run)
 
 
-def _sweep_folder(table: Location, sink: sinks.Sink | None, state: Location, take_away: bool) -> Iterator[Leftover]:
+def _sweep_folder(
+    table: Location, sink: sinks.SinkModule | None, state: Location, take_away: bool
+) -> Iterator[Leftover]:
     found = _look(table, sink, state)
     if take_away and any(seen.kept is None for seen in found.values()):
         # One that was taken for dead may have woken up, and published.
@@ -105,7 +107,7 @@ def _agree(first: Mapping[str, _FolderContent], then: Mapping[str, _FolderConten
     }
 
 
-def _look(table: Location, sink: sinks.Sink | None, state: Location) -> dict[str, _FolderContent]:
+def _look(table: Location, sink: sinks.SinkModule | None, state: Location) -> dict[str, _FolderContent]:
     runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
     leases = {run: lease.read(table, run) for run in runs}

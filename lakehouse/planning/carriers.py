@@ -105,7 +105,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
-            job = engine.Job(spark)
+            job = engine.SparkWork(spark)
             with listen(engine.driver_host(spark), request.watch, job.fail) as address:
                 return engine.run_units(job, shares, replace(staging, progress=address), plan.model)
 
@@ -116,7 +116,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
-        job = engine.Job(spark)
+        job = engine.SparkWork(spark)
         _require_shared(spark, plan, staging)
         with listen(engine.driver_host(spark), request.watch, job.fail) as address:
             return engine.run_frame(job, rows, replace(staging, progress=address), plan.model)

@@ -34,7 +34,7 @@ from lakehouse.sinks.target import (
     slice_name,
     uri_of,
 )
-from lakehouse.sources import CHUNKS, FRAME, Pinned
+from lakehouse.sources import CHUNKS, FRAME, PinnedInput
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class Plan:
     job: Job
     run_id: str
     started_at: datetime
-    pinned: Pinned
+    pinned: PinnedInput
     columns: tuple[str, ...]
     carrier: str
     reason: str
-    model: models.Model
+    model: models.FetchedModel
     inputs: Inputs
     sinks: tuple[InspectedTarget, ...]
     quarantine: Target
@@ -246,7 +246,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     )
 
 
-def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> None:
+def _require_same_model(fetched: models.FetchedModel, record: Mapping[str, Any]) -> None:
     """A version's bytes don't change by themselves; another version may be asked for."""
     same = (fetched.name, fetched.version) == (record["model_name"], record["model_version"])
     if same and fetched.digest != record["model_digest"]:
@@ -256,8 +256,9 @@ def _require_same_model(fetched: models.Model, record: Mapping[str, Any]) -> Non
         )
 
 
-def _fingerprint(job: Job, files: Any, fetched: models.Model, suites: checks.Suites) -> str:
-    """The digest of all that can change a score or a verdict; `files`: what is read, as `Pinned.fingerprint` has it.
+def _fingerprint(job: Job, files: Any, fetched: models.FetchedModel, suites: checks.Suites) -> str:
+    """The digest of all that can change a score or a verdict; `files`: what is read
+    (`PinnedInput.fingerprint`).
 
     This is format 1. Another one is written `<format>:<digest>`, and slices published under this one are recognised by
     `SliceRequest.same_fingerprints`.
@@ -269,7 +270,7 @@ def _fingerprint(job: Job, files: Any, fetched: models.Model, suites: checks.Sui
 
 
 def _inspect_sink(
-    job: Job, request: Request, fingerprint_of: Callable[[Any], str], pinned: Pinned
+    job: Job, request: Request, fingerprint_of: Callable[[Any], str], pinned: PinnedInput
 ) -> tuple[InspectedTarget, ...]:
     """How the job's tables stand to this run, and what it would do to each."""
     fingerprint = fingerprint_of(pinned.fingerprint())

@@ -41,7 +41,7 @@ class Trial:
     untried: bool = False
 
 
-def scoring_for(job: Job, model: models.Model, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
+def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
     """What `score_batch` needs to score batches of this schema as the job says, with no plan and no table.
 
     `model`: as `models.fetch` gives it, judged already; it is loaded here. `sample`: a few batches of the schema, on
@@ -59,7 +59,7 @@ def scoring_for(job: Job, model: models.Model, schema: pa.Schema, sample: Iterab
 
 def try_model(
     job: Job,
-    model: models.Model,
+    model: models.FetchedModel,
     inputs: models.Inputs,
     on_features: Compiled,
     suites: checks.Suites,
@@ -141,7 +141,7 @@ def _inspect_answer(number: int) -> bool:
 
 
 def _outputs(
-    job: Job, model: models.Model, predictor: models.Predictor, answer: tuple[Any, int] | None, held: Held
+    job: Job, model: models.FetchedModel, predictor: models.Predictor, answer: tuple[Any, int] | None, held: Held
 ) -> tuple[tuple[Output, ...], list[str]]:
     """The job's predictions as parts of the model's output, with their types; and what there is to say of these.
 

@@ -29,7 +29,7 @@ JOINED_BYTES = 8 << 20
 _TELL_EVERY = 0.2  # seconds
 
 
-class Unit(Protocol):
+class BatchSource(Protocol):
     """A picklable piece of the input."""
 
     def batches(self) -> Iterator[pa.RecordBatch]: ...
@@ -146,7 +146,7 @@ def _dump(checked: SuiteCounts) -> dict[str, Any]:
     return {"rows": [count.to_dict() for count in checked.rows], "tables": rules.dump(checked.tables)}
 
 
-def stage_units(task: int, units: Iterable[Unit], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
+def stage_units(task: int, units: Iterable[BatchSource], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
     """Stage the batches of several units one after the other, small ones joined, telling the driver how far it is."""
     worker, told, done, read = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0], [0]
 

@@ -1,4 +1,4 @@
-"""Where scored files are published: one folder a system, all with the functions of `Sink`.
+"""Where scored files are published: one folder a system, all with the functions of `SinkModule`.
 
 A sink says how its table stands to a run, makes staged files its rows by one commit, and remembers which runs it has
 published. `target` is what a run will do to one table, whatever its system. Nothing here decides whether to publish.
@@ -36,7 +36,7 @@ class Native:
     published_at: str
 
 
-class Sink(Protocol):
+class SinkModule(Protocol):
     """What a module of this package does."""
 
     IN_PLACE: bool
@@ -142,6 +142,6 @@ class Sink(Protocol):
         """Remove what `uploaded` lists of a run."""
 
 
-def of(system: str) -> Sink:
+def of(system: str) -> SinkModule:
     """The module for a system, by the `type` that names it in a job file."""
-    return cast(Sink, import_module(f"lakehouse.sinks.{system}"))
+    return cast(SinkModule, import_module(f"lakehouse.sinks.{system}"))

@@ -1,4 +1,4 @@
-"""Where features are read: one module a system, all with the functions of `Source`.
+"""Where features are read: one module a system, all with the functions of `SourceModule`.
 
 A source pins its input at one moment, says which carrier can bring it to the worker, and cuts it into units that read
 themselves. Nothing here knows the model or where the scores go.
@@ -20,7 +20,7 @@ CHUNKS = "chunks"
 FRAME = "frame"
 
 
-class Pinned(Protocol):
+class PinnedInput(Protocol):
     """The input of a run, as it was at one moment. `pieces`: how many files or chunks it is in, where that is known."""
 
     @property
@@ -75,7 +75,7 @@ class Unit(Protocol):
         """Its rows, conformed to the pinned schema."""
 
 
-class Source(Protocol):
+class SourceModule(Protocol):
     """What a module of this package does."""
 
     def qualify(self, source: Any) -> Any:
@@ -112,6 +112,6 @@ class Source(Protocol):
         """The pinned input as a Spark DataFrame, for the carrier `frame`, which this input has for that reason."""
 
 
-def of(system: str) -> Source:
+def of(system: str) -> SourceModule:
     """The module for a system, by the `type` that names it in a job file."""
-    return cast(Source, import_module(f"lakehouse.sources.{system}"))
+    return cast(SourceModule, import_module(f"lakehouse.sources.{system}"))

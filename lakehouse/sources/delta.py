@@ -38,7 +38,7 @@ _ELSEWHERE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedTable:
     """The input of a run: one version of one table, and the files of it that can hold rows of `where`."""
 
     name: str
@@ -120,7 +120,7 @@ def rows_of_run(run: str) -> str:
     return f"{RUN_ID} = '{run}'"
 
 
-def pin(source: DeltaSource, names: Sequence[str] = ()) -> Pinned:
+def pin(source: DeltaSource, names: Sequence[str] = ()) -> PinnedTable:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
     assert source.table is not None  # as the job file's own checks demand of a Delta source
     location = locate(source.table)
@@ -132,7 +132,7 @@ def pin(source: DeltaSource, names: Sequence[str] = ()) -> Pinned:
             f"source.table: there is no Delta table at {display_name(location)} ({location.path}); {hint}"
         )
     where = parse_where(source.where, snapshot.schema) if source.where else None
-    return Pinned(display_name(location), snapshot, where, _surviving_files(snapshot, where))
+    return PinnedTable(display_name(location), snapshot, where, _surviving_files(snapshot, where))
 
 
 def _surviving_files(snapshot: Snapshot, where: Where | None) -> tuple[DataFile, ...]:
@@ -153,7 +153,7 @@ def _may_hold(snapshot: Snapshot, action: Mapping[str, Any], comparisons: Sequen
     return all(admits(c, values[c.column]) for c in sure)
 
 
-def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
+def read(pinned: PinnedTable, columns: Sequence[str], limit: int | None = None) -> PinnedTable:
     """The input as it is: files are read by whoever scores them."""
     return pinned
 
@@ -185,7 +185,7 @@ def _declared_type(snapshot: Snapshot, column: str) -> str:
     return str(snapshot.metadata[column].get("__CHAR_VARCHAR_TYPE_STRING", ""))
 
 
-def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
+def carrier(pinned: PinnedTable, columns: Sequence[str]) -> tuple[str, str]:
     """The carrier for these columns of the input, and the reason for it.
 
     Raises ConfigError for a column of a type that no carrier hands on, such as VARIANT.
@@ -214,17 +214,17 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return FILES, "Arrow reads this table's files as they are"
 
 
-def supported_columns(pinned: Pinned) -> list[str]:
+def supported_columns(pinned: PinnedTable) -> list[str]:
     """The columns of types that a carrier hands on."""
     declared = _declared_types(pinned)
     return [name for name in pinned.schema.names if not unsupported_types(declared[name])]
 
 
-def _declared_types(pinned: Pinned) -> dict[str, Any]:
+def _declared_types(pinned: PinnedTable) -> dict[str, Any]:
     return {f["name"]: f["type"] for f in json.loads(pinned.snapshot.table.schema().to_json())["fields"]}
 
 
-def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
+def _refuse_types(pinned: PinnedTable, columns: Sequence[str]) -> None:
     declared = _declared_types(pinned)
     for name in columns:
         for kind in unsupported_types(declared[name]):
@@ -236,7 +236,7 @@ def _refuse_types(pinned: Pinned, columns: Sequence[str]) -> None:
             )
 
 
-def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
+def units(pinned: PinnedTable, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
     """The input as units, small files whole, large ones cut by row groups where there are few files."""
     snapshot = pinned.snapshot
     reading = read_settings(
@@ -260,17 +260,17 @@ _LOSSY = ("spark.sql.files.ignoreMissingFiles", "spark.sql.files.ignoreCorruptFi
 """Settings of a session by which files that can't be read are left out without a word; reads of Delta can't differ."""
 
 
-def folder(pinned: Pinned) -> Location:
+def folder(pinned: PinnedTable) -> Location:
     """The table's folder."""
     return pinned.snapshot.location
 
 
-def first_file(pinned: Pinned) -> Location | None:
+def first_file(pinned: PinnedTable) -> Location | None:
     """The first of the files that are read."""
     return pinned.snapshot.location.join(pinned.files[0].relative) if pinned.files else None
 
 
-def frame(spark: SparkSession, pinned: Pinned, columns: Sequence[str], reason: str = "") -> DataFrame:
+def frame(spark: SparkSession, pinned: PinnedTable, columns: Sequence[str], reason: str = "") -> DataFrame:
     """The pinned rows as a Spark DataFrame, which has to read them itself because of `reason`.
 
     Raises ConfigError where Spark has no Delta or would leave files out.

@@ -33,7 +33,7 @@ _UNKNOWN_SIZE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Result:
+class QueryResult:
     """A query that was run: its id, the server's time before it in ms since 1970, its pickled batches and their rows.
 
     `cut`: there may be more rows than were asked for.
@@ -48,7 +48,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedQuery:
     """The input of a run: a table or query in Snowflake, and once it was read, its result.
 
     `stored`: each column in SQL. `refused`: those that can't be handed on, and why. `seen`: what
@@ -63,7 +63,7 @@ class Pinned:
     stored: tuple[tuple[str, str], ...]
     refused: tuple[tuple[str, str], ...]
     seen: tuple[tuple[str, str], ...]
-    result: Result | None = None
+    result: QueryResult | None = None
 
     where_columns: tuple[str, ...] = ()
 
@@ -173,7 +173,7 @@ def rows_of_run(run: str) -> str:
     return f"{fold(RUN_ID)} = '{run}'"
 
 
-def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> Pinned:
+def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
     """See what a table or query would give, and when its tables last changed; nothing is read yet.
 
     Plain upper-case names become lower case, or what `names` spells them like. Raises ConfigError for what isn't there.
@@ -200,7 +200,7 @@ def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> Pinned:
     given = [c.name for c in described]
     refused |= {s: _TWICE for s, c in zip(spelled, columns, strict=True) if given.count(c.name) > 1}
     stored = tuple((s, read_expression(c)) for s, c in zip(spelled, columns, strict=True))
-    return Pinned(
+    return PinnedQuery(
         name, source.connection, pinned_at, source.where, schema, stored, tuple(refused.items()), tuple(seen.items())
     )
 
@@ -305,7 +305,7 @@ def _observed_range(
     return known if known is not None else {"once": str(uuid.uuid4())}
 
 
-def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
+def carrier(pinned: PinnedQuery, columns: Sequence[str]) -> tuple[str, str]:
     """Always the chunks of one result. Raises ConfigError for a column of a type that isn't handed on."""
     for column, why in pinned.refused:
         if column in columns:
@@ -313,13 +313,13 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return CHUNKS, "the query runs once, workers fetch its result"
 
 
-def supported_columns(pinned: Pinned) -> list[str]:
+def supported_columns(pinned: PinnedQuery) -> list[str]:
     """The columns of types that are handed on."""
     refused = dict(pinned.refused)
     return [name for name in pinned.schema.names if name not in refused]
 
 
-def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
+def read(pinned: PinnedQuery, columns: Sequence[str], limit: int | None = None) -> PinnedQuery:
     """Run the query for these columns. Raises ConfigError for what Snowflake refuses, such as a wrong `where`."""
     stored = dict(pinned.stored)
     chosen = ", ".join(f"{stored[c]} AS {quote(c)}" for c in columns)
@@ -330,7 +330,7 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
         ((at_ms,),) = session.run("SELECT DATE_PART(EPOCH_MILLISECOND, CURRENT_TIMESTAMP())")
         query_id, batches = session.query(sql)
     rows = tuple(int(batch.rowcount) for batch in batches)
-    result = Result(
+    result = QueryResult(
         query_id,
         int(at_ms),
         tuple(pickle.dumps(batch) for batch in batches),
@@ -341,7 +341,7 @@ def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pi
     return replace(pinned, result=result)
 
 
-def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[ChunkUnit]:
+def units(pinned: PinnedQuery, columns: Sequence[str], batch_rows: int, tasks: int) -> list[ChunkUnit]:
     """The result's batches, in its order."""
     result = pinned.result
     assert result is not None  # whoever cuts it has read it

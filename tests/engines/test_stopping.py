@@ -97,7 +97,7 @@ def test_what_may_pass_is_raised_and_the_rest_returned_and_files_are_closed(job,
 
 
 def test_sparks_other_tasks_stop_once_one_has_failed_for_good(spark, tmp_path):
-    work = engine.Job(spark)
+    work = engine.SparkWork(spark)
     with listen("127.0.0.1", None, work.fail) as address:
 
         def task(ids):
@@ -121,7 +121,7 @@ def test_what_did_not_pass_in_a_task_on_spark_is_told_as_it_was(spark, tmp_path)
         yield ids
 
     with pytest.raises(Unavailable, match=r"^s3://lake/x: the storage can't be used: 503$"):
-        engine.Job(spark).collect(spark.range(0, 1, 1, 1).mapInArrow(task, running.MANIFEST_DDL))
+        engine.SparkWork(spark).collect(spark.range(0, 1, 1, 1).mapInArrow(task, running.MANIFEST_DDL))
     assert len(list(tmp_path.iterdir())) > 1  # tried again
 
 

@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 
 from lakehouse.config import Features
 from lakehouse.errors import ConfigError, ModelRefused
-from lakehouse.models import Model, features_of
+from lakehouse.models import FetchedModel, features_of
 from lakehouse.models.categories import as_trained, categories_of
 from lakehouse.models.conversions import NAMES, can_lose, conversion_of, convert, requested_conversion
 from lakehouse.models.loading import digest_of, load
@@ -138,9 +138,9 @@ def test_what_has_no_way_is_refused_even_if_asked(given, wanted):
 # --- a signature against a table --------------------------------------------------------------------------
 
 
-def model(*specs: ColSpec) -> Model:
+def model(*specs: ColSpec) -> FetchedModel:
     inputs = Schema(list(specs)).to_dict()
-    return Model("models:/m/1", "m", "1", "", "", inputs, [], (), ())
+    return FetchedModel("models:/m/1", "m", "1", "", "", inputs, [], (), ())
 
 
 def test_the_plan_tells_what_is_converted_and_what_is_left_out():

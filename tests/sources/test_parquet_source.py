@@ -23,7 +23,7 @@ from lakehouse.sources import FILES
 from lakehouse.sources import parquet as source
 from lakehouse.sources.parquet import pin, units
 from lakehouse.sources.parquet.partitions import partitions_of
-from lakehouse.sources.parquet.pinning import Pinned
+from lakehouse.sources.parquet.pinning import PinnedFolder
 from lakehouse.storage import locate, write_durably
 from tests.conftest import read, score, spark_settings, version, write
 from tests.tables import assert_tables_equal
@@ -41,7 +41,7 @@ def put(path: str, rows: pa.Table | Mapping[str, Any], table: str = TABLE, **opt
     write_durably(file, sink.getvalue().to_pybytes())
 
 
-def pinned(where: str | None = None, table: str = TABLE) -> Pinned:
+def pinned(where: str | None = None, table: str = TABLE) -> PinnedFolder:
     return pin(ParquetSource(type="parquet", table=table, where=where))
 
 

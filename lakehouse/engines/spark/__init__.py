@@ -4,10 +4,10 @@ Uses what Spark Connect has too: `range`, `mapInArrow`, `addArtifact`, `SparkFil
 is called by the driver, `tasks` by Spark on executors, which `shipping` sends everything that they need.
 """
 
-from lakehouse.engines.spark.running import Job, first_batches, frame_of, run_each, run_frame, run_units
+from lakehouse.engines.spark.running import SparkWork, first_batches, frame_of, run_each, run_frame, run_units
 from lakehouse.engines.spark.sessions import active_session, cores, driver_host, is_given, session
 
 __all__ = [
-    "Job", "active_session", "cores", "driver_host", "first_batches", "frame_of", "is_given", "run_each", "run_frame",
-    "run_units", "session",
+    "SparkWork", "active_session", "cores", "driver_host", "first_batches", "frame_of", "is_given", "run_each",
+    "run_frame", "run_units", "session",
 ]  # fmt: skip

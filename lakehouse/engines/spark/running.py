@@ -18,7 +18,7 @@ from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import is_ours
 from lakehouse.engines.spark.shipping import pack_package, ship
 from lakehouse.errors import Unavailable
-from lakehouse.scoring.staging import Staging, Unit
+from lakehouse.scoring.staging import BatchSource, Staging
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -32,7 +32,7 @@ MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, d
 
 
 @dataclass
-class Job:
+class SparkWork:
     """A run's work on Spark, which ends as soon as a worker is known to have failed for good: `failure` is its row."""
 
     spark: SparkSession
@@ -61,7 +61,7 @@ class Job:
 
 
 def run_units(
-    job: Job, shares: Sequence[Sequence[Unit]], staging: Staging, fetched: models.Model
+    job: SparkWork, shares: Sequence[Sequence[BatchSource]], staging: Staging, fetched: models.FetchedModel
 ) -> list[dict[str, Any]]:
     """Run the worker with one Spark task a share; the manifest rows of all."""
     if not shares:
@@ -72,7 +72,7 @@ def run_units(
         return job.collect(frame.mapInArrow(functools.partial(tasks.unit_tasks, plan, archive), MANIFEST_DDL))
 
 
-def run_frame(job: Job, rows: DataFrame, staging: Staging, fetched: models.Model) -> list[dict[str, Any]]:
+def run_frame(job: SparkWork, rows: DataFrame, staging: Staging, fetched: models.FetchedModel) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
     with ship(job.spark, staging, fetched, []) as (plan, archive):
@@ -93,7 +93,7 @@ def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T])
     return [item for number, item in enumerate(items) if not done[number]]
 
 
-def frame_of(spark: SparkSession, shares: Sequence[Sequence[Unit]], schema: pa.Schema) -> DataFrame:
+def frame_of(spark: SparkSession, shares: Sequence[Sequence[BatchSource]], schema: pa.Schema) -> DataFrame:
     """The rows of units as a DataFrame, a partition a share; its tasks read them whenever it is evaluated."""
     from pyspark.sql.pandas.types import from_arrow_schema
 

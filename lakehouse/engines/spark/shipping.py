@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse import models
 from lakehouse.engines import scratch
-from lakehouse.scoring.staging import Staging, Unit
+from lakehouse.scoring.staging import BatchSource, Staging
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,7 +26,7 @@ _DRIVER_ONLY = ("cli", "demo", "views", "engines/runtime.py")
 
 @contextmanager
 def ship(
-    spark: SparkSession, staging: Staging, fetched: models.Model, shares: list[list[Unit]]
+    spark: SparkSession, staging: Staging, fetched: models.FetchedModel, shares: list[list[BatchSource]]
 ) -> Iterator[tuple[str, str]]:
     """Ship the plan and the model to the executors; the names they are found by."""
     with scratch.folder() as folder:

@@ -13,18 +13,18 @@ import pyarrow as pa
 from lakehouse import models
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.scoring.staging import Staging, Unit, failure_row, manifest_batch, stage_frame, stage_units
+from lakehouse.scoring.staging import BatchSource, Staging, failure_row, manifest_batch, stage_frame, stage_units
 
 
 @functools.lru_cache(maxsize=2)
-def _plan(path: str) -> tuple[Staging, list[list[Unit]]]:
+def _plan(path: str) -> tuple[Staging, list[list[BatchSource]]]:
     one_thread()
     with open(path, "rb") as stream:
         staging, shares = pickle.load(stream)
     return staging, shares
 
 
-def _open(plan: str, archive: str) -> tuple[Staging, list[list[Unit]], Any]:
+def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any]:
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))

@@ -26,7 +26,7 @@ from lakehouse.storage import Location, locate
 
 
 def inspect_table(target: Target, types: Mapping[str, pa.DataType] | None, asked: SliceRequest) -> InspectedTarget:
-    """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
+    """How the table stands to what a run would do to it; `lakehouse.sinks.SinkModule` says what is given and raised."""
     location = locate(target.uri)
     snapshot = delta.open_table(location)
     types = types or slices.slice_types(asked.slice, snapshot.schema if snapshot else None)

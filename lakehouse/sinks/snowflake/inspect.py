@@ -34,7 +34,7 @@ from lakehouse.sinks.target import (
 
 
 def inspect_table(target: Target, types: Mapping[str, pa.DataType] | None, asked: SliceRequest) -> InspectedTarget:
-    """How the table stands to what a run would do to it; `lakehouse.sinks.Sink` says what is given and raised."""
+    """How the table stands to what a run would do to it; `lakehouse.sinks.SinkModule` says what is given and raised."""
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
         columns = session.columns(table)

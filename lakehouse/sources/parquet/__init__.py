@@ -15,7 +15,7 @@ from lakehouse.connectors.parquet import FileUnit, ReadSettings, read_settings, 
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import RUN_ID
 from lakehouse.sources import FILES
-from lakehouse.sources.parquet.pinning import Pinned, PinnedFile, pin
+from lakehouse.sources.parquet.pinning import PinnedFile, PinnedFolder, pin
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def rows_of_run(run: str) -> str:
     return f"{RUN_ID} = '{run}'"
 
 
-def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
+def carrier(pinned: PinnedFolder, columns: Sequence[str]) -> tuple[str, str]:
     """Always `files`. Raises ConfigError for a column of a type that isn't handed on."""
     for column in columns:
         kind = pinned.refused.get(column)
@@ -69,17 +69,17 @@ def carrier(pinned: Pinned, columns: Sequence[str]) -> tuple[str, str]:
     return FILES, "Arrow reads these files as they are"
 
 
-def supported_columns(pinned: Pinned) -> list[str]:
+def supported_columns(pinned: PinnedFolder) -> list[str]:
     """The columns of types that are handed on."""
     return [name for name in pinned.schema.names if name not in pinned.refused]
 
 
-def read(pinned: Pinned, columns: Sequence[str], limit: int | None = None) -> Pinned:
+def read(pinned: PinnedFolder, columns: Sequence[str], limit: int | None = None) -> PinnedFolder:
     """The input as it is: files are read by whoever scores them."""
     return pinned
 
 
-def units(pinned: Pinned, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
+def units(pinned: PinnedFolder, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
     """The input as units, small files whole, large ones cut by row groups where there are few files."""
     reading = read_settings(
         pinned.root,
@@ -101,12 +101,12 @@ def _unit(reading: ReadSettings, file: PinnedFile) -> FileUnit:
     return FileUnit(reading, file.path, file.size, values, groups, stamp=file.stamp)
 
 
-def folder(pinned: Pinned) -> Location:
+def folder(pinned: PinnedFolder) -> Location:
     """The folder of the files."""
     return pinned.root
 
 
-def first_file(pinned: Pinned) -> Location | None:
+def first_file(pinned: PinnedFolder) -> Location | None:
     """The first of the files that are read."""
     return pinned.root.join(pinned.files[0].path) if pinned.files else None
 

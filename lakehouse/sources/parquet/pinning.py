@@ -37,7 +37,7 @@ class PinnedFile:
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedFolder:
     """The input of a run: the files of a folder whose partitions can hold rows of `where`, as they are now.
 
     `version`: when the last of them was written, in ms since 1970; None where there is none. `refused`: the
@@ -85,7 +85,7 @@ class Pinned:
         return {"table": self.name, "version": self.version}
 
 
-def pin(source: ParquetSource, names: Sequence[str] = ()) -> Pinned:
+def pin(source: ParquetSource, names: Sequence[str] = ()) -> PinnedFolder:
     """List the folder, and read the footers of the files whose partitions can hold rows of `where`.
 
     Raises ConfigError where there is no such folder or its files don't make one table, NotReady where it has no file.
@@ -107,7 +107,7 @@ def pin(source: ParquetSource, names: Sequence[str] = ()) -> Pinned:
     files = tuple(_file(path, listed[path], own, footers[path], outside) for path, own in partition.items())
     changed = max((listed[file.path].mtime_ns // 1_000_000 for file in files), default=None)
     refused = _refuse_types(schema, footers, partitions)
-    return Pinned(name, root, schema, tuple(partitions.names), where, files, changed, refused)
+    return PinnedFolder(name, root, schema, tuple(partitions.names), where, files, changed, refused)
 
 
 def _first_look(

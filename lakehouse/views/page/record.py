@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 
-class Model(TypedDict, total=False):
+class ModelFacts(TypedDict, total=False):
     """The model version that scored."""
 
     name: str
@@ -23,7 +23,7 @@ class Input(TypedDict, total=False):
     where: str | None
 
 
-class Sink(TypedDict, total=False):
+class SinkFacts(TypedDict, total=False):
     """A table that was written: kind "sink" or "quarantine"."""
 
     type: str
@@ -103,7 +103,7 @@ class DriftColumn(TypedDict, total=False):
     bins: Sequence[Bin]
 
 
-class Drift(TypedDict, total=False):
+class DriftFacts(TypedDict, total=False):
     """Drift of the columns that moved most. action: "warn" or "block"; baseline: in words, null where there is none.
 
     left_out: how many columns are not among them; drifted: how many of all drifted; figures: those of all, in columns.
@@ -133,13 +133,13 @@ class Run(TypedDict, total=False):
     rows_quarantined: int
     carrier: str
     engine: str
-    model: Model
+    model: ModelFacts
     input: Input
-    sinks: Sequence[Sink]
+    sinks: Sequence[SinkFacts]
     seconds: Mapping[str, float]
     reasons: Sequence[Reason]
     samples: Sequence[Mapping[str, Any]]
     rules: Sequence[Rule]
     budget: Budget
     causes: Sequence[Cause]
-    drift: Drift
+    drift: DriftFacts

@@ -12,7 +12,7 @@ _LONGEST = 160  # characters of one value on the page
 STATES = ("failed", "warning", "set aside", "noted", "not evaluated", "passed")
 
 
-class Verdict(NamedTuple):
+class VerdictWords(NamedTuple):
     """The top of the page. tone: "good", "mixed", "bad" or "plain"; explained: the run's message adds little to it."""
 
     tone: str
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
     explained: bool = False
 
 
-def verdict(run: Mapping[str, Any]) -> Verdict:
+def verdict(run: Mapping[str, Any]) -> VerdictWords:
     """What became of the run, why, and what its reader does next."""
     bad = [rule for rule in run.get("rules", ()) if state(rule) in ("failed", "warning")]
     drifted = [str(c.get("column", "?")) for c in run.get("drift", {}).get("columns", ()) if c.get("drifted")]
@@ -31,11 +31,11 @@ def verdict(run: Mapping[str, Any]) -> Verdict:
         causes = _causes(run, [rule for rule in bad if rule.get("blocks")], drifted)
         why = ", and ".join(cause for cause, _ in causes) or "a check did not pass"
         then = causes[0][1] if causes else "See below what is wrong, mend it, then run the job again."
-        return Verdict(
+        return VerdictWords(
             "bad", "BLOCKED", f"Nothing was published: {why}. What was live before still is.", then, bool(causes)
         )
     if status != "published":
-        return Verdict("plain", status.upper(), "", "")
+        return VerdictWords("plain", status.upper(), "", "")
     table = next((s["table"] for s in run.get("sinks", ()) if s.get("kind") == "sink" and "table" in s), "")
     day = f" for {run['date']}" if run.get("date") else ""
     scored = run.get("rows_scored")
@@ -45,13 +45,13 @@ def verdict(run: Mapping[str, Any]) -> Verdict:
         found = [counted(len(bad), "rule") + " failed"] if bad else []
         found += [counted(len(drifted), "column") + " drifted"] if drifted else []
         look = f"Look at {'them' if len(bad + drifted) > 1 else 'it'} below before you rely on these scores."
-        return Verdict("mixed", "PUBLISHED WITH WARNINGS", f"{live}, but {' and '.join(found)}.", look)
+        return VerdictWords("mixed", "PUBLISHED WITH WARNINGS", f"{live}, but {' and '.join(found)}.", look)
     aside = number(run.get("rows_quarantined"))
     if not aside:
-        return Verdict("good", "PUBLISHED", f"{live}.", "Nothing to do.")
+        return VerdictWords("good", "PUBLISHED", f"{live}.", "Nothing to do.")
     within = ", within the budget" if "allowed" in run.get("budget", {}) else ""
     said = f"{live}; {counted(aside, 'row')} {'was' if aside == 1 else 'were'} set aside{within}."
-    return Verdict("good", "PUBLISHED", said, "Nothing has to be done; what was wrong with them is told below.")
+    return VerdictWords("good", "PUBLISHED", said, "Nothing has to be done; what was wrong with them is told below.")
 
 
 def _causes(run: Mapping[str, Any], rules: Sequence[Any], drifted: Sequence[str]) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from lakehouse.runs.ledger import RUNS
 from lakehouse.sinks import Native
 from lakehouse.views.sql import columns, dialects, places, records, views
 from lakehouse.views.sql.dialects import Dialect, Statement
-from lakehouse.views.sql.views import Place, Runs, Scored
+from lakehouse.views.sql.views import Runs, Scored, TablePlaces
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
@@ -92,7 +92,7 @@ def _section(job: Job, sink: Sink, dialect: Dialect) -> _Section:
     return _Section("\n".join(heading), shown, last)
 
 
-def _beside(job: Job, sink: Sink, native: Native, dialect: Dialect) -> Place:
+def _beside(job: Job, sink: Sink, native: Native, dialect: Dialect) -> TablePlaces:
     """The table in its own system, where its ledger and its views stand beside it."""
     parts = native.parts(sink.table)
 
@@ -103,7 +103,7 @@ def _beside(job: Job, sink: Sink, native: Native, dialect: Dialect) -> Place:
     if job.sinks[0] is sink:
         aside = table(sinks.of(sink.type).QUARANTINE_SUFFIX) if own is None else _table(native.parts(own))
     runs = Runs(table(native.runs), native.published_at, False, {})
-    return Place(dialect, table(), lambda suffix: table(dialect.cased(suffix)), runs, aside)
+    return TablePlaces(dialect, table(), lambda suffix: table(dialect.cased(suffix)), runs, aside)
 
 
 def _alone(scored: Scored) -> str:
@@ -141,7 +141,7 @@ def _in_place(job: Job, sink: Sink, dialect: Dialect) -> _Section:
 
     held = {field.name: pa.types.is_timestamp(field.type) for field in RUNS}
     runs = Runs(tables["_runs"], "finished_at", True, held) if "_runs" in tables else None
-    place = Place(dialect, tables[""], view, runs, tables.get("_quarantine"), in_catalog=named)
+    place = TablePlaces(dialect, tables[""], view, runs, tables.get("_quarantine"), in_catalog=named)
     shown, last = _views(scored, place, before)
     heading = f"== {sink.table}, a {sinks.of(sink.type).SYSTEM} table read where it lies =="
     return _Section("\n".join([heading, *notes]), shown, last)
@@ -157,7 +157,7 @@ def _free(job: Job, sink: Sink, dialect: Dialect, name: str) -> str:
 
 
 def _views(
-    scored: Scored, place: Place, before: Mapping[str, Sequence[Statement]]
+    scored: Scored, place: TablePlaces, before: Mapping[str, Sequence[Statement]]
 ) -> tuple[list[Statement], list[Statement]]:
     """The views, with what each table needs `before` by its suffix, and the one of the quarantine for itself."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from sqlglot import exp
 
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID, SCORED_AT
-from lakehouse.views.sql.views import Place, Runs, Scored, chosen
+from lakehouse.views.sql.views import Runs, Scored, TablePlaces, chosen
 
 _FIELDS = [field.name for field in REASON]
 _RULE, _COLUMN, _ = _FIELDS
 
 
-def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
+def ledger(scored: Scored, place: TablePlaces, runs: Runs) -> exp.Select:
     """The job's runs, in no order: a view has none. A row without a run is the lock that publishing takes."""
     columns: list[exp.Expr] = [exp.Star()]
     if not place.dialect.ZONES:
@@ -20,12 +20,12 @@ def ledger(scored: Scored, place: Place, runs: Runs) -> exp.Select:
     return chosen(runs.table, columns).where(*_is_recorded(scored, place))
 
 
-def _is_recorded(scored: Scored, place: Place) -> tuple[exp.Expr, exp.Expr]:
+def _is_recorded(scored: Scored, place: TablePlaces) -> tuple[exp.Expr, exp.Expr]:
     mine = exp.EQ(this=place.column("job"), expression=exp.Literal.string(scored.job))
     return mine, exp.NEQ(this=place.column("run_id"), expression=exp.Literal.string(""))
 
 
-def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.Select:
+def reasons(scored: Scored, place: TablePlaces, runs: Runs, aside: exp.Table) -> exp.Select:
     """Quarantined rows by run, rule and column, without runs that a later published one of their identity superseded.
 
     A run that left no record was overtaken, or died: nothing says that its rows are of what is live. But a ledger in
@@ -56,7 +56,7 @@ def reasons(scored: Scored, place: Place, runs: Runs, aside: exp.Table) -> exp.S
     return query.where(_stands(place, runs)).group_by(*(column.copy() for column in by))
 
 
-def _newest(scored: Scored, place: Place, runs: Runs) -> exp.Select:
+def _newest(scored: Scored, place: TablePlaces, runs: Runs) -> exp.Select:
     """By identity its newest published generation, when the last one was published, and since when generations count.
 
     They begin with 1 again where a table was made anew: then those from before it don't count.
@@ -97,7 +97,7 @@ def _newest(scored: Scored, place: Place, runs: Runs) -> exp.Select:
     return query.where(*published("run")).group_by(column("identity", "run"))
 
 
-def _stands(place: Place, runs: Runs) -> exp.Expr:
+def _stands(place: TablePlaces, runs: Runs) -> exp.Expr:
     """Whether no later run superseded a row's: by generation, and by time where the run has no record to tell it."""
     generation, newest = place.column("generation", "own"), place.column("newest", "later")
     begun = place.column("begun", "later")
@@ -122,7 +122,7 @@ def only_recorded(scored: Scored, runs: Runs) -> bool:
     return runs.every or scored.appended
 
 
-def _identity(scored: Scored, place: Place) -> exp.Expr:
+def _identity(scored: Scored, place: TablePlaces) -> exp.Expr:
     """`<job>/<slice>` of a row, as runs are named."""
     text: exp.Expr = exp.Literal.string(f"{scored.job}/")
     for number, name in enumerate(sorted(scored.slice)):
@@ -134,7 +134,7 @@ def _identity(scored: Scored, place: Place) -> exp.Expr:
     return text
 
 
-def _explode(scored: Scored, place: Place, aside: exp.Table) -> exp.Select:
+def _explode(scored: Scored, place: TablePlaces, aside: exp.Table) -> exp.Select:
     """A row a reason of each of the job's quarantined rows."""
     join, values = place.dialect.exploded(place.column(REASONS, "q"), _FIELDS)
     kept = [place.column(name, "q") for name in (RUN_ID, SCORED_AT, *scored.slice)]

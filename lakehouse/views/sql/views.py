@@ -1,7 +1,7 @@
 """The views over a scored table, each defined once as a syntax tree, and the two queries that come with them.
 
-Those over the ledger and the quarantine are in `records`. `Scored` says what the table holds, `Place` where it is and
-in which dialect it is asked. Pure: nothing is read here.
+Those over the ledger and the quarantine are in `records`. `Scored` says what the table holds, `TablePlaces` where it is
+and in which dialect it is asked. Pure: nothing is read here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Place:
+class TablePlaces:
     """Where the tables are: `view` gives the view with a suffix. `runs` and `aside` (quarantine) may be elsewhere.
 
     `in_catalog`: the scored table is named by a system, not by the folder that it lies in.
@@ -107,12 +107,12 @@ def free(name: str, taken: Iterable[str]) -> str:
     return name
 
 
-def _moment(scored: Scored, place: Place) -> exp.Expr:
+def _moment(scored: Scored, place: TablePlaces) -> exp.Expr:
     """Since when a row's scores hold: the slice's date, else when its run began."""
     return exp.cast(place.column(scored.dated), exp.DType.DATE) if scored.dated else place.instant(SCORED_AT)
 
 
-def _over(scored: Scored, place: Place, what: exp.Expr, *, newest_first: bool = False) -> exp.Window:
+def _over(scored: Scored, place: TablePlaces, what: exp.Expr, *, newest_first: bool = False) -> exp.Window:
     """Something about a row among those of its key, in the order of time. Jobs that share a table are told apart."""
     names = [name for name in scored.slice if name != scored.dated]
     order = [_moment(scored, place), *([place.column(SCORED_AT)] if scored.dated else []), *map(place.column, names)]
@@ -129,7 +129,7 @@ def chosen(table: exp.Expr, columns: Sequence[exp.Expr], alias: str | None = Non
     return exp.select(*columns).from_(source)
 
 
-def current(scored: Scored, place: Place) -> exp.Select:
+def current(scored: Scored, place: TablePlaces) -> exp.Select:
     """The newest row of each key."""
     rank = free("_row", scored.columns)
     number = place.named(_over(scored, place, exp.RowNumber(), newest_first=True), rank)
@@ -143,7 +143,7 @@ def validity(scored: Scored) -> tuple[str, str]:
     return free("valid_from", scored.columns), free("valid_to", scored.columns)
 
 
-def history(scored: Scored, place: Place) -> exp.Select:
+def history(scored: Scored, place: TablePlaces) -> exp.Select:
     """Every row, with the time from which and until which it was its key's newest; the end is null for that one."""
     start, end = validity(scored)
     following = _over(scored, place, exp.Lead(this=_moment(scored, place)))
@@ -151,7 +151,7 @@ def history(scored: Scored, place: Place) -> exp.Select:
     return chosen(place.scored, columns)
 
 
-def as_of(scored: Scored, place: Place) -> exp.Select:
+def as_of(scored: Scored, place: TablePlaces) -> exp.Select:
     """The history's rows as of a date, or as of its first moment (UTC)."""
     start, end = map(place.column, validity(scored))
     zone, kind = ("+00:00", exp.DType.TIMESTAMPTZ) if place.dialect.ZONES else ("", exp.DType.TIMESTAMP)
@@ -173,20 +173,20 @@ def _pairs(scored: Scored) -> tuple[dict[str, tuple[str, str]], str]:
     return pairs, free(f"_previous{RUN_ID}", taken)
 
 
-def _difference(number: bool | None, place: Place, now: exp.Expr, before: exp.Expr) -> exp.Expr | None:
+def _difference(number: bool | None, place: TablePlaces, now: exp.Expr, before: exp.Expr) -> exp.Expr | None:
     """By how much a value has risen; None where it is no number, or where that can't be told."""
     if number:
         return exp.Sub(this=now, expression=before)
     return place.dialect.rise(now, before) if number is None else None
 
 
-def untold(scored: Scored, place: Place) -> list[str]:
+def untold(scored: Scored, place: TablePlaces) -> list[str]:
     """The predictions of which nothing tells whether they are numbers: they have no difference."""
     unknown = [name for name, is_number in scored.predictions.items() if is_number is None]
     return [name for name in unknown if place.dialect.rise(place.column(name), place.column(name)) is None]
 
 
-def changes(scored: Scored, place: Place) -> exp.Select:
+def changes(scored: Scored, place: TablePlaces) -> exp.Select:
     """Each key's predictions beside those of the key's previous run, with the difference of numbers and both runs."""
     pairs, earlier = _pairs(scored)
     ids = (*scored.keys, *scored.slice)
@@ -202,7 +202,7 @@ def changes(scored: Scored, place: Place) -> exp.Select:
     return chosen(beside, [*columns, place.column(RUN_ID), place.column(earlier)])
 
 
-def two_runs(scored: Scored, place: Place) -> exp.Select:
+def two_runs(scored: Scored, place: TablePlaces) -> exp.Select:
     """The predictions of two runs side by side; a key that only one of them has shows too."""
     pairs, _ = _pairs(scored)
     columns: list[exp.Expr] = [
