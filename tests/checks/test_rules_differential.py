@@ -601,6 +601,7 @@ NAMES = [
 """Columns as people call them; of the first two one could be taken for a field of the other."""
 
 
+@pytest.mark.long
 def test_columns_of_any_name_are_evaluated_as_those_of_plain_names(gx, spark):
     """In the pass as Great Expectations evaluates plain names, and by it, over a frame of Spark and an Arrow table."""
     from lakehouse.checks import validate

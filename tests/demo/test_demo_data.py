@@ -141,6 +141,7 @@ def test_training_again_registers_the_next_version_and_moves_the_alias(tmp_path:
     assert (tmp_path / "mlartifacts").is_dir()
 
 
+@pytest.mark.long
 def test_training_is_quiet_and_leaves_mlflow_as_it_was(tmp_path: Path) -> None:
     """In a process of its own: MLflow's messages depend on what was imported before."""
     write_games(tmp_path, rows_per_date=10, training_rows=500)

@@ -153,6 +153,7 @@ def forget(place: Path) -> None:
 JOB = ("jobs/score.py", "conf/job.yaml", "--date", "2026-01-02")
 
 
+@pytest.mark.long
 def test_spark_submit_on_one_machine(place, wheel, python):
     forget(place)
     flags = ("--properties-file", "conf/spark/local.conf", "--py-files", str(wheel))
@@ -161,6 +162,7 @@ def test_spark_submit_on_one_machine(place, wheel, python):
     assert read(str(place / "lake/scores")).num_rows == ROWS
 
 
+@pytest.mark.long
 def test_frame_without_delta_jars_names_the_flag(place, wheel, python):
     forget(place)
     where = "source.where=day = '{date}' or day = '{date}'"
@@ -207,6 +209,7 @@ def test_a_target_that_spark_has_to_write_is_refused_before_scoring_without_delt
         assert "Traceback" not in printed
 
 
+@pytest.mark.long
 def test_frame_with_delta_jars(place, wheel, python):
     forget(place)
     where = "source.where=day = '{date}' or day = '{date}'"
@@ -242,6 +245,7 @@ def test_standalone_master_and_two_workers(place, wheel, python, tmp_path):
     assert read(str(place / "lake/scores"))["id"].to_pylist() == list(range(ROWS))
 
 
+@pytest.mark.long
 def test_spark_connect(place, python, tmp_path):
     forget(place)
     env, port = environment(python), free_port()

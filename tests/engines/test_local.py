@@ -139,6 +139,7 @@ def test_this_process_and_others_share_the_units(taken):
         (refuse, ModelRefused, "it answers with a riddle"),
     ],
 )
+@pytest.mark.quick("die-Unavailable-a worker process died \\(out of memory, or killed\\): nothing was published")
 def test_where_another_process_fails_nobody_takes_another_unit(taken, act, error, message):
     job, took = taken(act)
     with pytest.raises(error, match=message):

@@ -104,6 +104,7 @@ def test_where_on_a_plain_column_takes_any_new_rows_for_a_change(daily):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sparks_optimize_and_purge_leave_a_day_unchanged(daily, spark, forbid_scoring):
     place = f"delta.`{Path('lake/features').resolve()}`"
     spark.sql(f"ALTER TABLE {place} SET TBLPROPERTIES (delta.enableDeletionVectors = true)")

@@ -160,12 +160,10 @@ POINTS = {
 """Point of the run's death: whether its intent is there then, and whether its scores are."""
 
 
-ON_S3 = [pytest.param(p, "S3", marks=pytest.mark.long) for p in ("scoring", "declared", "recorded")]
+ON_S3 = [pytest.param(p, "S3", marks=pytest.mark.long) for p in ("scoring", "declared", "sink published", "recorded")]
 
 
-@pytest.mark.parametrize(
-    ("point", "lake"), [*((p, "disk") for p in POINTS), ("sink published", "S3"), *ON_S3], indirect=["lake"]
-)
+@pytest.mark.parametrize(("point", "lake"), [*((p, "disk") for p in POINTS), *ON_S3], indirect=["lake"])
 def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(
     point, halfway, daily, forbid_scoring, run_until, lake
 ):

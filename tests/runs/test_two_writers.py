@@ -110,6 +110,7 @@ for run in (f"{me}-{n}" for n in range(times)):
 """
 
 
+@pytest.mark.long
 def test_runs_that_come_and_go_while_a_table_is_yet_to_be_created(tmp_path):
     """The last to end takes the empty folder away: who begins meanwhile has its lease, who looks sees no table."""
     table = tmp_path / "scores"
@@ -148,7 +149,6 @@ OTHERS = {
     "DELETE in another slice-right before its commit",
     "UPDATE in this slice-right before its commit",
     "OPTIMIZE-while it scores",
-    "RESTORE of an earlier generation-right before its commit",
 )
 def test_a_commit_of_spark_in_the_middle_of_a_run(what, when, daily, spark, monkeypatch):
     """The run's own slice ends as the run publishes it, every other slice as the other writer left it."""

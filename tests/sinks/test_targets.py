@@ -117,7 +117,6 @@ def rows(spark, path: str, columns: str = "id, code, p") -> list[tuple[Any, ...]
     "deletion vectors",
     "NOT NULL",
     "CHECK, simple comparisons",
-    "CHECK, any other",
     "column mapping",
     "appendOnly",
     "VARIANT column",

@@ -390,6 +390,7 @@ def daily(make_job, imputing):
 
 
 @pytest.mark.parametrize("engine", ["local", "spark"])
+@pytest.mark.quick("disk-local", "disk-spark", "S3-local")
 def test_scores_are_those_of_the_same_rows_in_a_delta_table(request, engine, lake, daily):
     if engine == "spark":
         request.getfixturevalue("spark")

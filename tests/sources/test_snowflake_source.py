@@ -504,6 +504,7 @@ def test_another_process_asks_again_by_itself(account, games, pin):
     assert again == f"GET /queries/{work[0].query_id}/result"
 
 
+@pytest.mark.long
 def test_a_worker_without_the_connection_says_what_to_do(account, games, snow_job, spark, tmp_path, monkeypatch):
     """Spark's workers have the environment of their start, in which there is no such connection."""
     home = tmp_path / "connections.toml"

@@ -163,6 +163,11 @@ def test_a_large_file_goes_up_in_parts(daily, bucket, monkeypatch):
     ],
     ids=str,
 )
+@pytest.mark.quick(
+    "[('GET .*/features/', 'drop', 2)]",
+    "[('PUT .*/scores/_delta_log/', 'refuse', 2)]",
+    "[('PUT .*/scores/run-', 'drop', 1)]",
+)
 def test_what_the_storage_refuses_is_tried_again(faults, daily, bucket, s3):
     write(f"{bucket}/features", features())
     s3(*faults)
@@ -172,6 +177,7 @@ def test_what_the_storage_refuses_is_tried_again(faults, daily, bucket, s3):
 
 
 @pytest.mark.parametrize("table", ["scores", "scores_quarantine", "scores_state/runs"])
+@pytest.mark.quick("scores")
 def test_a_commit_whose_reply_is_lost_is_made_once(table, daily, bucket, s3):
     write(f"{bucket}/features", features())
     score(daily())
