@@ -56,6 +56,7 @@ def submitted(workspace: Path) -> tuple[int, str]:
     return done.returncode, message
 
 
+@pytest.mark.long
 def test_a_submitted_session_without_delta_that_has_to_read_the_table(job, workspace):
     job(source={"where": "country LIKE 'D%'"})
     before = tree(workspace / "lake")

@@ -153,7 +153,6 @@ def forget(place: Path) -> None:
 JOB = ("jobs/score.py", "conf/job.yaml", "--date", "2026-01-02")
 
 
-@pytest.mark.long
 def test_spark_submit_on_one_machine(place, wheel, python):
     forget(place)
     flags = ("--properties-file", "conf/spark/local.conf", "--py-files", str(wheel))
@@ -221,6 +220,7 @@ def test_frame_with_delta_jars(place, wheel, python):
     )
 
 
+@pytest.mark.long
 def test_standalone_master_and_two_workers(place, wheel, python, tmp_path):
     forget(place)
     env, port = environment(python), free_port()

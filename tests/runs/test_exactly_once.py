@@ -417,6 +417,7 @@ def test_a_delete_in_another_slice_is_no_concern_of_this_one(daily):
         score(daily(NEXT))
 
 
+@pytest.mark.long
 def test_the_persons_commit_is_named_however_many_runs_came_after_it(daily):
     write("lake/features", pa.concat_tables([features(DAY), features(NEXT, start=100)]), ["day"])
     score(daily())

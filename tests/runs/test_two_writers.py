@@ -179,6 +179,7 @@ def test_a_commit_of_spark_in_the_middle_of_a_run(what, when, daily, spark, monk
     assert again.status == "unchanged"
 
 
+@pytest.mark.long
 def test_a_restore_right_after_a_publish_is_never_called_unchanged(daily, spark):
     write("lake/features", features(), ["day"])
     score(daily())

@@ -461,7 +461,7 @@ NO_SKIPPING = {"spark.databricks.delta.stats.skipping": "false", "spark.sql.parq
 
 @pytest.mark.seeds
 def test_spark_loses_no_row_by_skipping(spark, folder, rows):
-    scores, asked, wrong = spark.read.format("delta").load(folder), some_conditions()[:: turns(3, 1)], {}
+    scores, asked, wrong = spark.read.format("delta").load(folder), some_conditions()[:: turns(6, 1)], {}
     flags = [f"coalesce({sql(c, rows, 'spark')}, false) AS c{n}" for n, c in enumerate(asked)]
     with spark_settings(spark, **NO_SKIPPING):
         scan = scores.selectExpr("id", *flags).toArrow().sort_by("id")

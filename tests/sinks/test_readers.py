@@ -305,6 +305,7 @@ def test_a_full_vacuum_removes_the_replaced_generation_only(spark, generations, 
     assert [run(day).status for day in (DAY, NEXT)] == ["unchanged", "unchanged"]
 
 
+@pytest.mark.long
 def test_an_optimized_table_is_scored_as_before(spark, generations, run):
     _, second, corrected = generations
     sql(spark, "OPTIMIZE {t}")

@@ -98,6 +98,7 @@ def test_the_first_rows_of_a_file_are_shown_with_the_years_they_have(workspace):
 
 
 @pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS"])
+@pytest.mark.quick("INT96")
 def test_old_days_in_the_calendar_of_spark_2_are_refused(spark, sql, stored):
     """Spark converts them when it reads: Arrow would move them by days."""
     legacy = {"spark.sql.parquet.datetimeRebaseModeInWrite": "LEGACY", "spark.sql.parquet.outputTimestampType": stored,
