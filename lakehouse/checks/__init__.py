@@ -12,21 +12,6 @@ from lakehouse.checks.validation import validate
 from lakehouse.checks.verdict import BudgetUse, Finding, Problem, Verdict, findings, judge
 
 __all__ = [
-    "SUITES",
-    "BudgetUse",
-    "Finding",
-    "Problem",
-    "Suites",
-    "Tally",
-    "Verdict",
-    "columns_named",
-    "columns_read",
-    "describe",
-    "findings",
-    "judge",
-    "render_page",
-    "suites_of",
-    "tally",
-    "validate",
-    "validation_result",
+    "SUITES", "BudgetUse", "Finding", "Problem", "Suites", "Tally", "Verdict", "columns_named", "columns_read",
+    "describe", "findings", "judge", "render_page", "suites_of", "tally", "validate", "validation_result",
 ]  # fmt: skip

@@ -14,25 +14,7 @@ from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, ne
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 
 __all__ = [
-    "FetchedModel",
-    "Inputs",
-    "Predictor",
-    "Resolved",
-    "baselines_as_text",
-    "baselines_from_text",
-    "digest_of",
-    "features_of",
-    "fetch",
-    "freeze",
-    "inputs_of",
-    "load",
-    "log_baseline",
-    "log_run",
-    "needs_of",
-    "output_type",
-    "pack",
-    "require_params",
-    "resolve",
-    "store_baseline",
-    "stored_baseline",
+    "FetchedModel", "Inputs", "Predictor", "Resolved", "baselines_as_text", "baselines_from_text", "digest_of",
+    "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline", "log_run", "needs_of", "output_type",
+    "pack", "require_params", "resolve", "store_baseline", "stored_baseline",
 ]  # fmt: skip

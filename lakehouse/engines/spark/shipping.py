@@ -20,7 +20,7 @@ from lakehouse.scoring.staging import BatchSource, Staging
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_DRIVER_ONLY = ("cli", "demo", "views", "engines/runtime.py")
+_DRIVER_ONLY = ("lakehouse/cli", "lakehouse/demo", "lakehouse/views", "lakehouse/engines/runtime.py")
 """Parts of the package that no worker calls: commands, the example, pages, what fetches Java and jars."""
 
 
@@ -43,9 +43,8 @@ def ship(
 def pack_package() -> Path:
     """This very package, less what only the driver calls, as a zip named by its content.
 
-    Executors run the driver's code, installed there or not.
-
-    It stays in one place as long as this process: Spark takes no file of one name from two.
+    Executors run the driver's code, installed there or not. It stays in one place as long as this process: Spark takes
+    no file of one name from two.
     """
     package = resources.files("lakehouse")
     sources = sorted(_sources(package, "lakehouse"))
@@ -61,9 +60,10 @@ def pack_package() -> Path:
 
 def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
-        if f"{path}/{entry.name}".partition("/")[2] in _DRIVER_ONLY:
+        name = f"{path}/{entry.name}"
+        if name in _DRIVER_ONLY:
             continue
         if entry.is_dir():
-            yield from _sources(entry, f"{path}/{entry.name}")
-        elif entry.name.endswith(".py"):
-            yield f"{path}/{entry.name}", entry.read_bytes()
+            yield from _sources(entry, name)
+        elif name.endswith(".py"):
+            yield name, entry.read_bytes()

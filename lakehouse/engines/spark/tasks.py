@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -32,17 +32,29 @@ def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], An
     return staging, shares, predictor.predict
 
 
+def _manifest(task: int, plan: str, archive: str, stage: Callable[..., list[dict[str, Any]]]) -> pa.RecordBatch:
+    """What `stage` gives for the staging, the shares and the model; the failure where they can't be had for good."""
+    try:
+        opened = _open(plan, archive)
+    except Unavailable:
+        raise  # Spark tries again
+    except LakehouseError as error:
+        return manifest_batch([failure_row(task, error)])
+    return manifest_batch(stage(*opened))
+
+
+def _numbers(batches: Iterator[pa.RecordBatch]) -> Iterator[int]:
+    return (number for batch in batches for number in batch.column(0).to_pylist())
+
+
 def unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for units: each row is the number of a share."""
-    for task in (task for batch in ids for task in batch.column(0).to_pylist()):
-        try:
-            staging, shares, predict = _open(plan, archive)
-        except Unavailable:
-            raise  # Spark tries again
-        except LakehouseError as error:
-            yield manifest_batch([failure_row(task, error)])
-            continue
-        yield manifest_batch(stage_units(task, shares[task], staging, predict))
+    for task in _numbers(ids):
+
+        def stage(staging: Staging, shares: Any, predict: Any, task: int = task) -> list[dict[str, Any]]:
+            return stage_units(task, shares[task], staging, predict)
+
+        yield _manifest(task, plan, archive, stage)
 
 
 def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -51,27 +63,24 @@ def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> It
 
     context = TaskContext.get()
     task = context.partitionId() if context else 0
-    try:
-        staging, _, predict = _open(plan, archive)
-    except Unavailable:
-        raise  # Spark tries again
-    except LakehouseError as error:
-        yield manifest_batch([failure_row(task, error)])
-        return
-    named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
-    yield manifest_batch(stage_frame(task, named, staging, predict))
+
+    def stage(staging: Staging, shares: Any, predict: Any) -> list[dict[str, Any]]:
+        named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
+        return stage_frame(task, named, staging, predict)
+
+    yield _manifest(task, plan, archive, stage)
 
 
 def each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for `run_each`: each row is the number of an item."""
     work, items = pickle.loads(base64.b64decode(packed))
-    for number in (number for batch in ids for number in batch.column(0).to_pylist()):
+    for number in _numbers(ids):
         yield pa.RecordBatch.from_pylist([{"id": number, "done": work(items[number])}])
 
 
 def rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for `frame_of`: each row is the number of a share."""
     shares = pickle.loads(base64.b64decode(packed))
-    for number in (number for batch in numbers for number in batch.column(0).to_pylist()):
+    for number in _numbers(numbers):
         for unit in shares[number]:
             yield from unit.batches()
