@@ -105,9 +105,9 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
-            job = engine.SparkWork(spark)
-            with listen(engine.driver_host(spark), request.watch, job.fail) as address:
-                return engine.run_units(job, shares, replace(staging, progress=address), plan.model)
+            work = engine.SparkWork(spark)
+            with listen(engine.driver_host(spark), request.watch, work.fail) as address:
+                return engine.run_units(work, shares, replace(staging, progress=address), plan.model)
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_units, features, scores)
 
@@ -116,10 +116,10 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
-        job = engine.SparkWork(spark)
+        work = engine.SparkWork(spark)
         _require_shared(spark, plan, staging)
-        with listen(engine.driver_host(spark), request.watch, job.fail) as address:
-            return engine.run_frame(job, rows, replace(staging, progress=address), plan.model)
+        with listen(engine.driver_host(spark), request.watch, work.fail) as address:
+            return engine.run_frame(work, rows, replace(staging, progress=address), plan.model)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
 
