@@ -7,7 +7,8 @@ become which features. How a model is called on rows, and what its answers mean,
 from lakehouse.models.baselines import as_text as baselines_as_text
 from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
-from lakehouse.models.loading import Predictor, digest_of, load, pack
+from lakehouse.models.flavors import Predictor
+from lakehouse.models.loading import digest_of, load, pack
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, needs_of, resolve

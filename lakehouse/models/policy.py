@@ -1,30 +1,27 @@
 """What may be loaded: a model is code, so its description is judged before a byte of it runs.
 
-Pure: takes the parsed MLmodel file and the digest, reads nothing and imports nothing of the model.
+Each flavour says what of its models could run code; files are read as data, and nothing of the model is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lakehouse.errors import ModelRefused
-
-LOADERS = {"mlflow.sklearn": "sklearn"}
-"""MLflow's own loader modules that this project knows to load nothing but the file they name."""
-
-HARMLESS_TYPES = frozenset(["numpy.dtype"])
-"""Types that skops asks about and that can do nothing but hold data."""
+from lakehouse.models.flavors import flavor_of, python
+from lakehouse.models.flavors.calling import is_plain_name
 
 
-def judge(mlmodel: Mapping[str, Any], digest: str, trust: Sequence[str]) -> None:
+def judge(mlmodel: Mapping[str, Any], path: Path, digest: str, trust: Sequence[str]) -> None:
     """Raise ModelRefused unless the job trusts everything in the model that could run code while loading.
 
     The message ends with the very line to add to the job file.
     """
     if f"sha256:{digest}" in trust:
         return
-    needed = dict(needs(mlmodel))
+    needed = dict(needs(mlmodel, path))
     missing = [what for what in needed if what not in trust]
     if not missing:
         return
@@ -38,34 +35,20 @@ def judge(mlmodel: Mapping[str, Any], digest: str, trust: Sequence[str]) -> None
     )
 
 
-def needs(mlmodel: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(trust, reason) for everything in the model that is more than data."""
-    flavors = mlmodel.get("flavors")
-    if not isinstance(flavors, Mapping) or not isinstance(flavors.get("python_function"), Mapping):
+def needs(mlmodel: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    """(trust, reason) for everything in the model in the folder `path` that is more than data."""
+    described = mlmodel.get("flavors")
+    if not isinstance(described, Mapping) or not isinstance(described.get("python_function"), Mapping):
         raise ModelRefused("the model has no python_function flavor, so it can't be used for scoring")
-    for name, flavor in flavors.items():
+    for name, flavor in described.items():
         if isinstance(flavor, Mapping) and flavor.get("code"):
             yield "code", f"it brings Python code of its own (flavor {name}, folder {flavor['code']!r})"
-    function = flavors["python_function"]
-    loader = function.get("loader_module")
-    if loader not in LOADERS:
-        yield "python_function", f"it is a custom Python model (loader {loader!r})"
-        if loader == "mlflow.pyfunc.model" and "model_code_path" not in function:
-            yield "pickle", "its Python object is stored as cloudpickle"
-        return
-    yield from _sklearn_needs(flavors.get("sklearn"), function)
-
-
-def _sklearn_needs(flavor: Any, function: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    flavor = flavor if isinstance(flavor, Mapping) else {}
-    stored = flavor.get("serialization_format", "pickle")
-    file = str(function.get("data", function.get("model_path", "")))
-    # MLflow prefers `data`, which may be a folder with a description of its own.
-    if stored != "skops" or "data" in function or "/" in file or "\\" in file or file in ("", ".", ".."):
-        # MLflow falls back to pickle where the description is incomplete or elsewhere.
-        yield "pickle", f"its file {file!r} is stored as {stored}, which can run any code when it is read"
-        return
-    types = flavor.get("skops_trusted_types") or ()
-    extra = sorted({str(t) for t in (types if isinstance(types, (list, tuple)) else [types])} - HARMLESS_TYPES)
-    if extra:
-        yield "pickle", f"it asks to be given types that are no plain data ({', '.join(extra)})"
+    function, flavor = described["python_function"], flavor_of(mlmodel)
+    if flavor is not python:
+        if "data" in function and not is_plain_name(str(function["data"])):
+            yield "python_function", f"its data lies at {function['data']!r}, not beside its description"
+        others = sorted(file.relative_to(path).as_posix() for file in path.rglob("MLmodel") if file.parent != path)
+        if others:
+            yield "python_function", f"it holds descriptions of other models ({', '.join(others)})"
+    own = described.get(flavor.NAME)
+    yield from flavor.needs(own if isinstance(own, Mapping) else {}, function, path)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import mlflow
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ from sklearn.base import BaseEstimator
 from lakehouse.config import Features
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models import FetchedModel, features_of
-from lakehouse.models.categories import as_trained, categories_of
 from lakehouse.models.conversions import NAMES, can_lose, conversion_of, convert, requested_conversion
+from lakehouse.models.flavors.calling import with_categories
+from lakehouse.models.flavors.lightgbm import categories_of
 from lakehouse.models.loading import digest_of, load
 from lakehouse.schemas import Feature
 from lakehouse.scoring.inputs import model_input, unfit_rows
@@ -373,7 +375,7 @@ class Booster:
 def test_columns_have_the_categories_of_training_whatever_a_batch_holds():
     native = Booster("[-3:3] -1:0:2:1 none", ["lima", "oslo", "rome"], [10, 20])
     seen: list[pd.DataFrame] = []
-    predict = as_trained(seen.append, categories_of(native))
+    predict = with_categories(seen.append, categories_of(native))
     given = pd.DataFrame({"a": [0.5, 1.5], "city": ["rome", "bonn"], "code": [20, 10]})
     predict(given)
     assert seen[0]["city"].cat.codes.tolist() == [2, -1]
@@ -388,10 +390,9 @@ def test_categories_of_which_the_columns_are_unknown_are_refused_by_name():
 
 
 def test_lightgbm_scores_text_by_the_categories_it_was_trained_on():
-    lightgbm = pytest.importorskip("lightgbm")
     r = np.random.default_rng(0)
     x = pd.DataFrame({"a": r.normal(size=300), "city": pd.Categorical(r.choice(["rome", "oslo", "lima"], 300))})
     fitted = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(x, (x["a"] > 0) ^ (x["city"] == "oslo"))
     texts = x.assign(city=x["city"].astype(str))
-    answer = as_trained(fitted.predict_proba, categories_of(fitted))(texts[:7])
+    answer = with_categories(fitted.predict_proba, categories_of(fitted))(texts[:7])
     np.testing.assert_array_equal(answer, fitted.predict_proba(x[:7]))

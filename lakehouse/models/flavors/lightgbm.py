@@ -1,20 +1,37 @@
-"""The pandas categories that a model was trained with, and frames that have them again.
+"""LightGBM: a Booster stored as text, which is data, or a model of its scikit-learn interface as skops or a pickle.
 
-LightGBM codes a category column by its dtype, so that text, or a batch's own categories, is not what it was trained on.
+It codes a category column by its dtype, so that text, or a batch's own categories, is not what it was trained on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from lakehouse.errors import ModelRefused
+from lakehouse.models.flavors import calling, sklearn
+from lakehouse.models.flavors.calling import Predictor
+
+NAME, LIBRARY = "lightgbm", ("lightgbm", "lgb_version")
+
+settings = calling.no_settings
 
 _CODES = re.compile(r"-?[0-9]+(:-?[0-9]+)*")
 """How LightGBM writes the codes that it saw of a category column; other columns have [least:greatest]."""
+
+
+def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    if description.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster":
+        yield from sklearn.needs_of_file(description, str(function.get("data")), True, "cloudpickle")
+
+
+def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+    opened = calling.open_native(loaded, method, params)
+    categories = categories_of(calling.native_of(loaded))
+    return replace(opened, predict=calling.with_categories(opened.predict, categories))
 
 
 def categories_of(native: Any) -> dict[int, list[Any]]:
@@ -40,19 +57,3 @@ def categories_of(native: Any) -> dict[int, list[Any]]:
             "log it in a pipeline that makes the categories itself"
         )
     return dict(zip(found, stored, strict=True))
-
-
-def as_trained(predict: Callable[[Any], Any], categories: Mapping[int, list[Any]]) -> Callable[[Any], Any]:
-    """`predict` with the columns in the categories they were trained in; a value that is none of them is missing."""
-    if not categories:
-        return predict
-
-    def with_categories(frame: Any) -> Any:
-        if isinstance(frame, pd.DataFrame):
-            frame = frame.copy(deep=False)
-            for place, known in categories.items():
-                name = frame.columns[place]
-                frame[name] = pd.Categorical(frame[name], categories=known)
-        return predict(frame)
-
-    return with_categories

@@ -1,0 +1,57 @@
+"""MLflow's flavours, one file each: what of a stored model could run code, and how the loaded one is called.
+
+Each module offers what `Flavor` lists; `calling` has what they share. A loader that none of them knows is a custom
+Python model: it is judged by `policy` and called through MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from lakehouse.models.flavors import catboost, keras, lightgbm, onnx, python, pytorch, sklearn, statsmodels, xgboost
+from lakehouse.models.flavors.calling import Predictor
+
+__all__ = ["FLAVORS", "Flavor", "Predictor", "flavor_of"]
+
+
+class Flavor(Protocol):
+    """What a module of this package offers; it imports its library only when a model is loaded.
+
+    `NAME`: as MLflow's `flavors` section has it. `LIBRARY`: the module of the library that it needs, and the key under
+    which MLflow writes the version that the model was logged with.
+    """
+
+    NAME: str
+    LIBRARY: tuple[str, str]
+
+    def needs(
+        self, description: Mapping[str, Any], function: Mapping[str, Any], path: Path
+    ) -> Iterator[tuple[str, str]]:
+        """(trust, reason) for everything in a model in the folder `path` that could run code when it is loaded.
+
+        `description`, `function`: what its MLmodel file says of this flavour and of `python_function`.
+        """
+
+    def settings(self, description: Mapping[str, Any]) -> Mapping[str, str]:
+        """The environment variables that must be set while the library is imported and the model loaded."""
+
+    def open_model(self, loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+        """What calls a loaded pyfunc model: as MLflow does for `method` None, else that method of the native model.
+
+        Raises ConfigError for a method or a parameter that it does not have, ModelRefused where it can't be called.
+        """
+
+
+FLAVORS: Mapping[str, Flavor] = {
+    f"mlflow.{flavor.NAME}": flavor
+    for flavor in (catboost, keras, lightgbm, onnx, pytorch, sklearn, statsmodels, xgboost)
+}
+"""By the loader module that MLflow writes for them: nothing else is loaded than what each of them has judged."""
+
+
+def flavor_of(mlmodel: Mapping[str, Any]) -> Flavor:
+    """The flavour that a model (its MLmodel file, parsed) is loaded by; `python` for a loader that is not known."""
+    function = (mlmodel.get("flavors") or {}).get("python_function") or {}
+    return FLAVORS.get(str(function.get("loader_module")), python)

@@ -1,0 +1,101 @@
+"""What flavours share: files that a description names, the native object behind a pyfunc model, and calls of both."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lakehouse.errors import ConfigError
+from lakehouse.models.parameters import require_arguments
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded model: `predict` takes a DataFrame or matrix; `classes` in the order of its probabilities.
+
+    `without_classes`: why there are none. `called`: what is called, in words; `library`: its name and version.
+    """
+
+    predict: Callable[[Any], Any]
+    classes: tuple[Any, ...] | None
+    without_classes: str = "it has no classes"
+    called: str = ""
+    library: str = ""
+
+
+def is_plain_name(file: str) -> bool:
+    """Whether a file that a description names lies in the model's own folder, beside its MLmodel file."""
+    return file not in ("", ".", "..") and "/" not in file and "\\" not in file
+
+
+def no_settings(description: Mapping[str, Any]) -> dict[str, str]:
+    """The environment variables of a library that needs none."""
+    return {}
+
+
+def open_native(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+    """What calls the pyfunc model, or a method of the native one that takes the same frame or matrix."""
+    native = native_of(loaded)
+    several = getattr(native, "n_outputs_", 1) != 1 or isinstance(getattr(native, "classes_", None), list)
+    why = "it classifies several targets at once, each with classes of its own" if several else "it has no classes"
+    if method is None:
+        return Predictor(call_pyfunc(loaded, params), classes_of(native), why, "pyfunc.predict")
+    return Predictor(call_method(native, method, params), classes_of(native), why, f"{type(native).__name__}.{method}")
+
+
+def native_of(loaded: Any) -> Any:
+    """The library's own object in a pyfunc model; None for one that does not give it away."""
+    try:
+        return loaded.get_raw_model()
+    except Exception:  # flavours without a native model say so in many ways
+        return None
+
+
+def call_pyfunc(loaded: Any, params: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """MLflow's own function of the model."""
+    predict: Callable[..., Any] = loaded.predict
+    return functools.partial(predict, params=dict(params)) if params else predict
+
+
+def call_method(native: Any, method: str, params: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """A method of the native model. Raises ConfigError where it has none of the name, or not these parameters."""
+    call = getattr(native, method, None)
+    if not callable(call):
+        raise ConfigError(f"model.method: {type(native).__name__} has no method {method!r}")
+    require_arguments(call, params, f"{type(native).__name__}.{method}")
+    return functools.partial(call, **params) if params else call
+
+
+def refuse_method(method: str | None, what: str) -> None:
+    """Raise ConfigError for any method: the model has only one way to be called."""
+    if method is not None:
+        raise ConfigError(f"model.method: {what} has no method {method!r}: leave model.method out")
+
+
+def classes_of(native: Any) -> tuple[Any, ...] | None:
+    """The labels of a classifier's one target; None for a model without, and for one of several targets."""
+    classes = getattr(native, "classes_", None)
+    if classes is None or any(np.ndim(c) for c in classes):
+        return None
+    return tuple(c.item() if hasattr(c, "item") else c for c in classes)
+
+
+def with_categories(predict: Callable[[Any], Any], categories: Mapping[int, list[Any]]) -> Callable[[Any], Any]:
+    """`predict` with columns, by their place, as pandas categories; a value that is none of these is missing."""
+    if not categories:
+        return predict
+
+    def categorized(frame: Any) -> Any:
+        if isinstance(frame, pd.DataFrame):
+            frame = frame.copy(deep=False)
+            for place, known in categories.items():
+                name = frame.columns[place]
+                frame[name] = pd.Categorical(frame[name], categories=known)
+        return predict(frame)
+
+    return categorized

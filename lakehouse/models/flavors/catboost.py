@@ -1,0 +1,18 @@
+"""CatBoost: a model of its own binary format or JSON, which is data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lakehouse.models.flavors import calling
+
+NAME, LIBRARY = "catboost", ("catboost", "catboost_version")
+
+settings, open_model = calling.no_settings, calling.open_native
+
+
+def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    """Nothing: MLflow takes only the names of CatBoost's own classes, and the file is read as data."""
+    yield from ()

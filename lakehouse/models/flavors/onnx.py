@@ -1,0 +1,84 @@
+"""ONNX: a graph of standard operators, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lakehouse.errors import ModelRefused
+from lakehouse.models.flavors import calling
+from lakehouse.models.flavors.calling import Predictor
+
+NAME, LIBRARY = "onnx", ("onnxruntime", "onnx_version")
+
+settings = calling.no_settings
+
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft")
+"""The sets of operators that ONNX Runtime brings itself."""
+_SESSION_OPTIONS = ("inter_op_num_threads", "intra_op_num_threads", "execution_mode", "graph_optimization_level")
+
+
+def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    """Options that name libraries or files, and what the graph itself takes from outside the model's folder."""
+    options = description.get("onnx_session_options") or {}
+    extra = sorted(set(options) - set(_SESSION_OPTIONS)) if isinstance(options, Mapping) else [str(options)]
+    if extra:
+        yield "python_function", f"its onnx_session_options set {', '.join(extra)}, which may name libraries to load"
+    providers = description.get("providers") or ()
+    if not isinstance(providers, str) and not all(isinstance(p, str) for p in providers):
+        yield "python_function", f"its providers have options of their own ({providers}), which may name libraries"
+    yield from _needs_of_graph(path / str(function.get("data")))
+
+
+def _needs_of_graph(file: Path) -> Iterator[tuple[str, str]]:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelRefused("it is an ONNX model: pip install onnx onnxruntime") from error
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    try:
+        graph = onnx.load(str(file), load_external_data=False)
+    except Exception as error:
+        raise ModelRefused(f"its graph {file.name!r} can't be read: {type(error).__name__}: {error}") from error
+    foreign = sorted({entry.domain for entry in graph.opset_import} - set(_DOMAINS))
+    if foreign:
+        yield "python_function", f"it has operators of {', '.join(foreign)}, which need a library of their own"
+    for tensor in _get_all_tensors(graph):
+        if uses_external_data(tensor):
+            named = next((e.value for e in tensor.external_data if e.key == "location"), "")
+            place = PurePosixPath(named)
+            if place.is_absolute() or ".." in place.parts or "\\" in named or not (file.parent / named).is_file():
+                raise ModelRefused(f"its graph takes {tensor.name!r} from {named!r}, which is no file of the model")
+
+
+def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+    """ONNX Runtime called as MLflow does, but for frames: MLflow makes one column of each output, which fails for
+    outputs that are matrices."""
+    calling.refuse_method(method, "an ONNX model")
+    session = calling.native_of(loaded)
+    return Predictor(functools.partial(_run, session), None, called="InferenceSession.run")
+
+
+def _run(session: Any, data: Any) -> Any:
+    """The outputs by their names. Float64 goes to float32 inputs rounded, as MLflow does."""
+    inputs = session.get_inputs()
+    if isinstance(data, pd.DataFrame) and len(inputs) > 1:
+        feeds = {given.name: _shaped(data[given.name].to_numpy(), given.shape) for given in inputs}
+    else:
+        feeds = {inputs[0].name: data.to_numpy() if isinstance(data, pd.DataFrame) else data}
+    for given in inputs:
+        if given.type == "tensor(float)" and feeds[given.name].dtype == np.float64:
+            feeds[given.name] = feeds[given.name].astype(np.float32)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def _shaped(column: Any, shape: Any) -> Any:
+    """A column as the input takes it: some converters make an input of each column, with a second dimension of 1."""
+    return column.reshape(-1, 1) if len(shape) == 2 else column

@@ -1,0 +1,70 @@
+"""XGBoost: a Booster or a model of its scikit-learn interface, stored as JSON or binary JSON, which is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lakehouse.errors import ModelRefused
+from lakehouse.models.flavors import calling
+from lakehouse.models.flavors.calling import Predictor
+
+NAME, LIBRARY = "xgboost", ("xgboost", "xgb_version")
+
+settings = calling.no_settings
+
+_CLASSES = ("Classifier", "Regressor", "Ranker", "RFClassifier", "RFRegressor")
+KNOWN_CLASSES = frozenset(["xgboost.core.Booster", *(f"xgboost.sklearn.XGB{name}" for name in _CLASSES)])
+
+
+def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
+    """MLflow imports whatever class the description names and calls it: only XGBoost's own are known to be harmless."""
+    named = description.get("model_class", "xgboost.core.Booster")
+    if named not in KNOWN_CLASSES:
+        yield "python_function", f"it is loaded by {named!r}, which is no model of XGBoost's own"
+
+
+def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+    native = calling.native_of(loaded)
+    booster = native if not hasattr(native, "get_booster") else native.get_booster()
+    if native is booster and method is not None:
+        if method != "predict":
+            calling.refuse_method(method, "a Booster of XGBoost, whose objective decides what predict gives,")
+        method = None  # its own takes XGBoost's matrix: MLflow makes one of the frame
+    opened = calling.open_native(loaded, method, params)
+    return replace(opened, predict=_categorized(opened.predict, _categories(booster)))
+
+
+def _categories(booster: Any) -> dict[int, list[Any]]:
+    """The categories of each column that was trained as one, by the column's place.
+
+    Raises ModelRefused where the model does not have them: XGBoost would take a value's place in a batch's own ones.
+    """
+    places = [place for place, kind in enumerate(booster.feature_types or ()) if kind == "c"]
+    if not places:
+        return {}
+    stored = booster.get_categories(export_to_arrow=True).to_arrow()
+    found = {place: stored[place][1] for place in places} if stored else {}
+    if any(found.get(place) is None for place in places):
+        raise ModelRefused(
+            "the model was trained on category columns by an XGBoost before 3.1, which did not store their values: "
+            "train it with a later one, or log it in a pipeline that makes numbers of them"
+        )
+    return {place: values.to_pylist() for place, values in found.items()}
+
+
+def _categorized(predict: Callable[[Any], Any], categories: Mapping[int, list[Any]]) -> Callable[[Any], Any]:
+    """`predict` with columns as the categories of training. Raises ValueError for another value, as XGBoost does."""
+    known = calling.with_categories(predict, categories)
+
+    def refusing(frame: Any) -> Any:
+        for place, values in categories.items():
+            column = frame.iloc[:, place]
+            strange = column[column.notna() & ~column.isin(values)]
+            if len(strange):
+                raise ValueError(f"{frame.columns[place]!r}: {strange.iloc[0]!r} is no category that was trained on")
+        return known(frame)
+
+    return refusing if categories else predict
