@@ -445,6 +445,7 @@ def test_what_only_great_expectations_can_run_is_run_by_it(checked, engine, requ
 
 
 @pytest.mark.parametrize(("where", "carrier"), [("id < 90", "files"), ("id < 90 OR id < 80", "frame")])
+@pytest.mark.quick("id < 90-files")
 def test_both_engines_and_carriers_give_the_same(checked, spark, where, carrier):
     give(id=list(range(50)), a=[float(i % 7) for i in range(50)])
     features = [rule("column_values_to_be_between", column="a", max_value=5, mostly=0.5)]

@@ -149,6 +149,7 @@ def test_where_another_process_fails_nobody_takes_another_unit(taken, act, error
     assert not Path("lake/scores/_delta_log").exists()
 
 
+@pytest.mark.long
 def test_where_this_process_fails_nobody_takes_another_unit(taken, monkeypatch):
     job, took = taken()
     monkeypatch.setattr(local.models, "load", fail_on_second_call(local.models.load))

@@ -90,6 +90,7 @@ def test_a_run_that_is_stopped_says_what_it_has_published(job, how, point, code)
     assert (version("lake/scores"), unfinished(job)) == (1, 0)
 
 
+@pytest.mark.long
 def test_the_next_run_removes_what_a_killed_one_left_in_the_temporary_directory(job, tmp_path, monkeypatch):
     folder = tmp_path / "tmp"
     folder.mkdir()

@@ -60,6 +60,7 @@ def lease_of(host: str = "", process: str = "", **more: Any) -> dict[str, Any]:
     return {**said, "process": process, **more}
 
 
+@pytest.mark.quick("disk")
 def test_published_rows_of_any_version_stay_and_a_dead_runs_go(job, lake):
     score(job)
     score(job, rescore=True)
@@ -172,6 +173,7 @@ def test_a_run_that_waits_to_be_finished_keeps_its_files(job, lake, monkeypatch)
     assert (swept(job), read(f"{lake}/scores").num_rows) == ([], 2)
 
 
+@pytest.mark.quick("disk")
 def test_a_run_that_waits_in_another_state_keeps_its_files(job, make_job, lake, monkeypatch):
     """Two jobs, one table, two states: what one left half way is not swept by the other, nor once it is finished."""
     slices = {"predictions": {"p": 0}, "checks": {"quarantine": {"max_fraction": 0.5}}, "lake": lake}

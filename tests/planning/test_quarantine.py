@@ -200,6 +200,7 @@ def test_a_new_table_may_hold_the_jobs_own_state_and_quarantine(daily):
     assert score(daily(**within)).status == "published"
 
 
+@pytest.mark.long
 def test_executors_are_asked_for_the_table_that_takes_the_rows(daily, spark, monkeypatch):
     monkeypatch.setattr(probing, "one_machine", lambda session: False)
     a_file()

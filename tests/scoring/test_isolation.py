@@ -110,6 +110,7 @@ def test_good_rows_have_the_score_that_they_have_alone_and_the_bad_ones_are_set_
     assert calls[0] <= batches * 66 + 1.2 * read
 
 
+@pytest.mark.long
 def test_a_few_bad_rows_cost_a_few_calls_each_for_as_long_as_the_run_lasts():
     """What 400 bad rows among a million did: once a worker had spent its calls, a batch went with each."""
     counters, aside = Counters(), 0

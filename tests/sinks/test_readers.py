@@ -320,6 +320,7 @@ def test_an_optimized_table_is_scored_as_before(spark, generations, run):
 
 
 @pytest.mark.parametrize("vectors", ["false", "true"], ids=["rewriting files", "deletion vectors"])
+@pytest.mark.quick("rewriting files")
 def test_rows_deleted_by_a_person_block_the_rerun(vectors, spark, generations, run):
     second = generations[1]
     sql(spark, f"ALTER TABLE {{t}} SET TBLPROPERTIES (delta.enableDeletionVectors = {vectors})")
@@ -333,6 +334,7 @@ def test_rows_deleted_by_a_person_block_the_rerun(vectors, spark, generations, r
     assert_holds(in_spark(spark), together(again, second))
 
 
+@pytest.mark.long
 def test_rows_appended_by_a_person_to_another_slice_disturb_no_rerun(spark, generations, run):
     second = generations[1]
     rows = spark.read.format("delta").load(path()).where("id < 4")

@@ -169,7 +169,7 @@ def assert_published_once(account, job, runs: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "action"), [(0, "drop"), (3, "503"), (20, "drop"), (36, "lost reply")])
-@pytest.mark.quick("0-drop", "20-drop")
+@pytest.mark.quick("20-drop")
 def test_a_fault_anywhere_in_a_run_is_mended_by_the_next(halfway, account, held, number, action):
     job, expected = halfway
     account.server.fail((REQUESTS, action, 1, number))
@@ -473,6 +473,7 @@ def test_a_quarantine_table_that_cannot_take_the_rows_stops_no_run(daily, accoun
 
 
 @pytest.mark.parametrize("engine", ["local", "spark"])
+@pytest.mark.quick("local")
 def test_from_snowflake_to_snowflake_with_checks_and_quarantine(daily, account, held, engine, request):
     if engine == "spark":
         request.getfixturevalue("spark")

@@ -112,15 +112,7 @@ def rows(spark, path: str, columns: str = "id, code, p") -> list[tuple[Any, ...]
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.quick(
-    "no features",
-    "deletion vectors",
-    "NOT NULL",
-    "CHECK, simple comparisons",
-    "column mapping",
-    "appendOnly",
-    "VARIANT column",
-)
+@pytest.mark.quick("column mapping", "deletion vectors", "CHECK, simple comparisons", "appendOnly", "VARIANT column")
 def test_a_table_with_rules(name, create, daily, spark):
     outcome, case = CASES[name]
     path, clustered = create(case), "CLUSTER" in case[3]
@@ -185,6 +177,7 @@ def test_a_null_prediction_that_a_table_does_not_take_is_set_aside(create, daily
     assert rows(spark, path) == [(1, "abc", 1.0)]
 
 
+@pytest.mark.long
 def test_a_copy_that_was_stopped_is_made_once(create, daily, spark, monkeypatch):
     """Killed after Spark's own commit, before the transaction ids that follow it."""
     path = create(CASES["column mapping"][1])
@@ -226,6 +219,7 @@ def test_a_copy_that_another_run_overtakes_is_told_although_spark_says_nothing(c
     assert score(daily(), "spark").status == "unchanged"
 
 
+@pytest.mark.long
 def test_a_writer_that_comes_in_between_sparks_copy_is_tried_again(create, daily, spark, monkeypatch):
     path = create(CASES["column mapping"][1])
     write("lake/features", features([1, 2], [0.1, 0.2]))
@@ -243,7 +237,7 @@ def test_a_writer_that_comes_in_between_sparks_copy_is_tried_again(create, daily
 
 
 @pytest.mark.parametrize("name", ["column mapping", "change data feed", "deletion vectors"])
-@pytest.mark.quick("deletion vectors")
+@pytest.mark.long
 def test_spark_merges_where_a_direct_commit_can_not(name, create, daily, spark):
     path = create(CASES[name][1])
     write("lake/features", features([1, 2], [0.1, 0.2]))

@@ -541,7 +541,8 @@ def test_a_query_whose_connection_is_lost_once_is_asked_again(account, games, sn
     assert_scored(np.arange(ROWS))
 
 
-@pytest.mark.parametrize(("pattern", "action"), [(OF_GAMES, "drop"), (OF_GAMES, "error")])
+@pytest.mark.parametrize(("pattern", "action"), [(OF_GAMES, "drop"), (OF_GAMES, "error")], ids=["drop", "error"])
+@pytest.mark.quick("error")
 def test_without_an_answer_nothing_is_published_and_the_next_run_does(account, games, snow_job, pattern, action):
     account.server.fail((pattern, action, 99))
     with pytest.raises(Unavailable, match=r"^Snowflake, connection 'tests': .*: try again$"):
