@@ -65,7 +65,7 @@ def _score(job: Job, request: Request) -> Result:
         clock.lap("plan")
         if request.dry_run:
             return _dry_run_result(plan, tables, request, clock, state)
-        stack.enter_context(lease.hold([plan.sink.root, plan.quarantine.root], plan.run_id, state, request.warn))
+        stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back
         clock.lap("score")
         if not tally.hopeless:

@@ -50,6 +50,7 @@ COMMENTS: Mapping[str, str] = {
 
 SCORED = "scored"
 QUARANTINED = "quarantined"
+COMPARED = "compared"
 COUNTS = "counts"
 FAILED = "failed"
 

@@ -11,7 +11,7 @@ from typing import Any
 from lakehouse import errors
 from lakehouse.checks import rules
 from lakehouse.checks.rules import RowCount
-from lakehouse.schemas import COUNTS, FAILED, QUARANTINED, SCORED
+from lakehouse.schemas import COMPARED, COUNTS, FAILED, QUARANTINED, SCORED
 
 SUITES = ("features", "scores")
 
@@ -20,7 +20,8 @@ SUITES = ("features", "scores")
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
     was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
-    keys. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside."""
+    keys; `compared` what each saw of the challengers, and `model_seconds` those of the model itself where there are
+    some. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -32,6 +33,9 @@ class Tally:
     profiles: Mapping[str, Sequence[Mapping[str, Any]]]
     hopeless: bool = False
     keys: Sequence[Mapping[str, Any]] = ()
+    compared_files: tuple[Mapping[str, Any], ...] = ()
+    compared: Sequence[Mapping[str, Any]] = ()
+    model_seconds: float = 0.0
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -44,7 +48,7 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
     reasons: Counter[tuple[str, str]] = Counter()
     for detail in details:
         reasons.update({(rule, column): count for rule, column, count in detail["reasons"]})
-    files = {kind: tuple(row for row in manifest if row["kind"] == kind) for kind in (SCORED, QUARANTINED)}
+    files = {kind: tuple(row for row in manifest if row["kind"] == kind) for kind in (SCORED, QUARANTINED, COMPARED)}
     read, scored, quarantined = (sum(d[k] for d in details) for k in ("read", "scored", "quarantined"))
     in_files = tuple(sum(row["rows"] for row in files[kind]) for kind in (SCORED, QUARANTINED))
     if read != scored + quarantined or in_files != (scored, quarantined):
@@ -67,6 +71,9 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         profiles,
         any(d["hopeless"] for d in details),
         [d["keys"] for d in details if d["keys"]],
+        files[COMPARED],
+        [d["beside"] for d in details if "beside" in d],
+        sum(d.get("model_seconds", 0.0) for d in details),
     )
 
 

@@ -30,6 +30,11 @@ def _name_problems(job: Job) -> Iterator[str]:
     for section, name in given:
         if name.startswith("_") and name.lower() in _lineage():
             yield f"{section}: {name!r} is the name of a lineage column: rename it in the input"
+    labels = [challenger.label for challenger in job.model.challengers]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        yield f"model.challengers: two are called {twice!r}: give one of them a name of its own (name: …)"
+    if job.comparison.by is not None and job.comparison.by not in (*job.keys, *job.keep):
+        yield f"comparison.by: {job.comparison.by!r} is none of keys and keep, whose values the scored rows have"
     if job.predictions == {}:
         yield "predictions: name at least one column, or leave the section out"
 

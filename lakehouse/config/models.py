@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,40 @@ from lakehouse.config.systems import OneOf, Sink, Source, models_of
 from lakehouse.config.values import Param, Scalar, Section, SliceValue, Text, Texts, Trust, of_type, tuple_of
 
 JOB_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+
+
+class Challenger(Section):
+    """Another model that is given the same rows, to be compared with the one whose scores are published."""
+
+    uri: Text = Field(description="the challenger, as `model.uri`", examples=["models:/churn@challenger"])
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] | None = Field(
+        None,
+        description="ends the names of its columns; default: its alias, else v and its version",
+        examples=["wider"],
+    )
+    method: Literal["predict", "predict_proba"] | None = Field(
+        None, description="as `model.method`; default: the model's own", examples=["predict_proba"]
+    )
+    params: dict[Text, Param] | None = Field(
+        None, description="as `model.params`; default: the model's own", examples=[{"num_beams": 4}]
+    )
+    trust: Annotated[tuple[Trust, ...], tuple_of()] | None = Field(
+        None, description="as `model.trust`; default: the model's own", examples=[["pickle"]]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"uri": value} if isinstance(value, str) else value
+
+    @property
+    def label(self) -> str:
+        """What its columns end in."""
+        if self.name is not None:
+            return self.name
+        place = self.uri.removeprefix("models:")
+        alias = re.sub(r"[^A-Za-z0-9]+", "_", place.rpartition("@")[2] if "@" in place else place.rpartition("/")[2])
+        return alias if alias[:1].isalpha() else f"v{alias}"
 
 
 class Model(Section):
@@ -35,6 +70,11 @@ class Model(Section):
         (),
         description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>",
         examples=[["pickle"]],
+    )
+    challengers: Annotated[tuple[Challenger, ...], tuple_of()] = Field(
+        (),
+        description="models that are given the same rows in the same pass, to be compared with it",
+        examples=[["models:/churn@challenger"]],
     )
     tracking_uri: Text | None = Field(
         None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]
@@ -168,6 +208,36 @@ class Tracking(Section):
     )
 
 
+class Comparison(Section):
+    """Where the scores of challengers go, and what they are compared by."""
+
+    table: Text | None = Field(
+        None,
+        description="the table of comparisons; default: beside the first sink's, with `_challengers` to its name",
+        examples=["lake/scores/games_challengers"],
+    )
+    by: Text | None = Field(
+        None, description="a key or kept column: figures are also given for each of its values", examples=["country"]
+    )
+
+
+class Promotion(Section):
+    """What `lakehouse promote` asks of the last comparison before it moves the alias."""
+
+    min_rows: int = Field(1, ge=1, description="rows that were compared", examples=[10000])
+    max_failed: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of the rows that the challenger could not score", examples=[0.001]
+    )
+    max_flips: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="share of the rows that get another label or decision", examples=[0.02]
+    )
+    max_shift: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="how far the mean of a numeric prediction may move, overall and in each segment",
+        examples=[0.05],
+    )
+
+
 class Job(Section):
     """One scoring job: what is read, which model scores it, and what is published where."""
 
@@ -208,6 +278,10 @@ class Job(Section):
     state: Text | None = Field(
         None, description="where run state lives; default: beside the Delta sink's table", examples=["lake/state"]
     )
+    comparison: Comparison = Field(
+        default_factory=Comparison, description="where the scores of challengers go, and what they are compared by"
+    )
+    promotion: Promotion | None = Field(None, description="what a challenger must show before it is promoted")
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
 
     _date: str | None = None

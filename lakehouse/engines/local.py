@@ -19,7 +19,7 @@ from lakehouse import models
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import FAILED
 from lakehouse.scoring.score import score_batch, start_counters
-from lakehouse.scoring.staging import BatchSource, Staging, failure_row, stage_units
+from lakehouse.scoring.staging import BatchSource, Staging, failure_row, open_models, stage_units
 
 START_SECONDS = 4.0
 """About what a fresh process needs until it has imported MLflow and loaded a model."""
@@ -93,23 +93,29 @@ def cores() -> int:
     return int(joblib.cpu_count())
 
 
-def workers(cores: int, rows: int | None, sample: pa.RecordBatch | None, staging: Staging, model_path: str) -> int:
+def workers(
+    cores: int, rows: int | None, sample: pa.RecordBatch | None, staging: Staging, folders: models.Folders
+) -> int:
     """How many processes are worth it: one where this one would be done sooner than others are up.
 
     Times the model on a sample of the input, from which nothing is kept.
     """
     if rows is None or sample is None:
         return cores
-    predictor = models.load(model_path, staging.digest, staging.method, staging.params)
+    predict, challengers = open_models(folders, staging)
     started = time.perf_counter()
     try:
-        score_batch(sample, staging.scoring, predictor.predict, start_counters(staging.scoring))
+        score_batch(sample, staging.scoring, predict, start_counters(staging.scoring))
     except LakehouseError:
         return 1  # the run itself will say the same, at once
-    return 1 if (time.perf_counter() - started) * rows / sample.num_rows < START_SECONDS else cores
+    return (
+        1
+        if (time.perf_counter() - started) * (1 + len(challengers)) * rows / sample.num_rows < START_SECONDS
+        else cores
+    )
 
 
-def run(work: Sequence[BatchSource], workers: int, staging: Staging, model_path: str) -> list[dict[str, Any]]:
+def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
     """Run the worker over the units in so many processes, of which this is one; the manifest rows of all.
 
     Each takes the next unit when it is done with one, so that this one, which has the model loaded already, works while
@@ -117,7 +123,7 @@ def run(work: Sequence[BatchSource], workers: int, staging: Staging, model_path:
     """
     try:
         if workers < 2:
-            return _task(0, work, staging, model_path) if work else []
+            return _task(0, work, staging, folders) if work else []
         context = multiprocessing.get_context("spawn")
         turns = Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
         with (
@@ -125,11 +131,11 @@ def run(work: Sequence[BatchSource], workers: int, staging: Staging, model_path:
             _one_thread_meanwhile(),
         ):
             with _uninterrupted():
-                tasks = [pool.submit(_beside, task, work, staging, model_path) for task in range(1, workers)]
+                tasks = [pool.submit(_beside, task, work, staging, folders) for task in range(1, workers)]
             with turns.led():
                 for task in tasks:
                     task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
-                rows = _task(0, turns.of(work), staging, model_path)
+                rows = _task(0, turns.of(work), staging, folders)
                 turns.lost.value |= _has_failed(rows)
             return [*rows, *(row for done in as_completed(tasks) for row in done.result())]
     except OSError as error:
@@ -183,13 +189,13 @@ def _join(turns: Turns) -> None:
     _joined[:] = [turns]
 
 
-def _beside(task: int, work: Sequence[BatchSource], staging: Staging, model_path: str) -> list[dict[str, Any]]:
-    return _task(task, _joined[0].of(work), staging, model_path)
+def _beside(task: int, work: Sequence[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
+    return _task(task, _joined[0].of(work), staging, folders)
 
 
-def _task(task: int, units: Iterable[BatchSource], staging: Staging, model_path: str) -> list[dict[str, Any]]:
+def _task(task: int, units: Iterable[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
     try:
-        predictor = models.load(model_path, staging.digest, staging.method, staging.params)
+        predict, challengers = open_models(folders, staging)
     except LakehouseError as error:
         return [failure_row(task, error)]
-    return stage_units(task, units, staging, predictor.predict)
+    return stage_units(task, units, staging, predict, challengers)

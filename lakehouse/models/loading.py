@@ -54,16 +54,24 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def pack(path: str, digest: str, folder: Path) -> Path:
-    """The model as one uncompressed zip file for shipping."""
-    target = folder / f"model-{digest[:16]}.zip"
+Folders = Mapping[str, str]
+"""By their digests, the folders that models lie in on a machine."""
+
+
+def pack(folders: Folders, target: Path) -> None:
+    """The models as one uncompressed zip file for shipping, each below its digest."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
-            archive.write(file, file.relative_to(path).as_posix())
-    return target
+        for digest, path in folders.items():
+            for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+                archive.write(file, f"{digest}/{file.relative_to(path).as_posix()}")
 
 
-@functools.lru_cache(maxsize=4)
+def unpacked(root: str) -> Folders:
+    """The models that lie in the folder which `pack`'s archive was unpacked to."""
+    return {folder.name: str(folder) for folder in Path(root).iterdir() if folder.is_dir()}
+
+
+@functools.lru_cache(maxsize=16)
 def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, Any], ...]) -> Predictor:
     """Load the model after checking its digest again; kept for as long as the process lives.
 

@@ -47,7 +47,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
 
     Raises Unavailable where the storage can't be reached.
     """
-    named, state = [*job.sinks, *quarantine.tables(job)], naming.state_of(job)
+    named, state = [*job.sinks, *naming.tables_beside(job), *quarantine.tables(job)], naming.state_of(job)
     folders_of: list[tuple[Location, sinks.SinkModule | None]] = [
         (folder, sinks.of(one.type)) for one in named if (folder := sinks.of(one.type).folder(one))
     ]

@@ -13,8 +13,10 @@ def require(plan: Plan, state: Location) -> None:
 
     What is tried leaves nothing behind. Raises Unavailable where an object storage does not answer.
     """
-    for number, standing in enumerate(plan.sinks):
-        target, what = standing.target, f"sinks.{number}.table"
+    named = [(f"sinks.{number}.table", standing) for number, standing in enumerate(plan.sinks)]
+    named += [("comparison.table", plan.beside)] if plan.beside is not None else []
+    for what, standing in named:
+        target = standing.target
         _require(target, what)
         if standing.existing is None and sinks.of(target.type).IN_PLACE:
             require_own(locate(target.uri), what, [state, plan.quarantine.root])

@@ -56,11 +56,11 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
     def run(staging: Staging) -> list[dict[str, Any]]:
         with listen("127.0.0.1", request.watch) as address:
             sample = next(join_batches(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
-            workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model.path)
+            workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model_folders)
             work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
             workers = min(workers, len(work))
             request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
-            return local.run(work, workers, replace(staging, progress=address), plan.model.path)
+            return local.run(work, workers, replace(staging, progress=address), plan.model_folders)
 
     def features(columns: Sequence[str]) -> pa.Table:
         return _table(*_all_of(plan, columns))
@@ -107,7 +107,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
             work = engine.SparkWork(spark)
             with listen(engine.driver_host(spark), request.watch, work.fail) as address:
-                return engine.run_units(work, shares, replace(staging, progress=address), plan.model)
+                return engine.run_units(work, shares, replace(staging, progress=address), plan.model_folders)
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_units, features, scores)
 
@@ -119,7 +119,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         work = engine.SparkWork(spark)
         _require_shared(spark, plan, staging)
         with listen(engine.driver_host(spark), request.watch, work.fail) as address:
-            return engine.run_frame(work, rows, replace(staging, progress=address), plan.model)
+            return engine.run_frame(work, rows, replace(staging, progress=address), plan.model_folders)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
 
@@ -139,7 +139,7 @@ def _require_shared(spark: SparkSession, plan: Plan, staging: Staging) -> None:
     if probing.one_machine(spark):
         return
     read = sources.of(plan.job.source.type).first_file(plan.pinned) if plan.carrier == FILES else None
-    probing.require_shared(spark, plan.run_id, read, [staging.scored_root, staging.quarantine_root])
+    probing.require_shared(spark, plan.run_id, read, staging.roots)
 
 
 def units(plan: Plan) -> int | None:

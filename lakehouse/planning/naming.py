@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse import sinks
-from lakehouse.sinks.target import QUARANTINE, SINK, uri_of
+from lakehouse.sinks.target import COMPARISON, QUARANTINE, SINK, uri_of
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -29,9 +29,24 @@ def quarantine_of(job: Job) -> Sink:
     return first.model_copy(update={"table": name, "write": "append"})
 
 
+def comparisons_of(job: Job) -> Sink:
+    """The table of the challengers' predictions, by default beside the first sink's table."""
+    first, name = job.sinks[0], job.comparison.table
+    if name is None:
+        sink = sinks.of(first.type)
+        name = sink.beside(uri_of(first), sink.COMPARISON_SUFFIX)
+    return first.model_copy(update={"table": name})
+
+
+def tables_beside(job: Job) -> list[Sink]:
+    """The table of comparisons of a job that names challengers."""
+    return [comparisons_of(job)] if job.model.challengers else []
+
+
 def staging_folders(job: Job) -> list[Location]:
     """Where a run's files are staged that are not in the folder of a Delta table."""
-    in_place = {SINK: job.delta_sink is not None, QUARANTINE: sinks.of(job.sinks[0].type).IN_PLACE}
+    own = sinks.of(job.sinks[0].type).IN_PLACE
+    in_place = {SINK: job.delta_sink is not None, QUARANTINE: own, COMPARISON: own or not job.model.challengers}
     return [staged_files(job, kind) for kind, there in in_place.items() if not there]
 
 

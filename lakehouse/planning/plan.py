@@ -19,11 +19,14 @@ from lakehouse.checks import rules
 from lakehouse.config import settings
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
-from lakehouse.planning.naming import identity_of, quarantine_of, staged_files
+from lakehouse.planning import challengers
+from lakehouse.planning.challengers import FetchedChallenger
+from lakehouse.planning.naming import identity_of, quarantine_of, staged_files, tables_beside
 from lakehouse.progress import Watch
 from lakehouse.schemas import Feature
 from lakehouse.scoring.score import Constraint
 from lakehouse.sinks.target import (
+    COMPARISON,
     COPIED,
     DIRECT,
     QUARANTINE,
@@ -82,7 +85,10 @@ def new_run_id() -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, decided. `columns`: those of the input that are read; `sinks`, `quarantine`: what it may commit."""
+    """A run, decided. `columns`: those of the input that are read; `sinks`, `quarantine`: what it may commit.
+
+    `beside`: the table of the challengers' predictions, None where there are no challengers.
+    """
 
     job: Job
     run_id: str
@@ -97,6 +103,13 @@ class Plan:
     quarantine: Target
     suites: checks.Suites
     on_features: rules.Compiled
+    challengers: tuple[FetchedChallenger, ...] = ()
+    beside: InspectedTarget | None = None
+
+    @property
+    def model_folders(self) -> models.Folders:
+        """The folders of the model and of its challengers."""
+        return {fetched.digest: fetched.path for fetched in (self.model, *(c.model for c in self.challengers))}
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -132,7 +145,7 @@ class Plan:
     @property
     def unchanged(self) -> bool:
         """Whether every table holds this very input, model and settings already."""
-        return all(_is_unchanged(standing) for standing in self.sinks)
+        return all(_is_unchanged(s) for s in (*self.sinks, *([self.beside] if self.beside else [])))
 
     def read(self, request: Request) -> Plan:
         """The plan with its input read as far as that is one act, such as a query; a few rows on a dry run."""
@@ -141,11 +154,12 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """The plan for people and programs."""
-        first = self.sinks[0]
+        first, *others = (*self.sinks, *([self.beside] if self.beside else []))
         return {
             "run_id": self.run_id,
             "input": self.pinned.describe(),
             "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
+            **({"challengers": [_named(c) for c in self.challengers]} if self.challengers else {}),
             "carrier": self.carrier,
             "reason": self.reason,
             "files": self.pinned.pieces,
@@ -160,8 +174,13 @@ class Plan:
             "table_version": first.state.version,
             "publish": _action(first),
             **({"needs_delta": list(self.needs_delta)} if self.needs_delta else {}),
-            **({"also": [_action(more, named=True) for more in self.sinks[1:]]} if self.sinks[1:] else {}),
+            **({"also": [_action(more, named=True) for more in others]} if others else {}),
         }
+
+
+def _named(challenger: FetchedChallenger) -> dict[str, str]:
+    model = challenger.model
+    return {"label": challenger.label, "name": model.name, "version": model.version, "digest": model.digest}
 
 
 def _action(standing: InspectedTarget, *, named: bool = False) -> str:
@@ -198,9 +217,11 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         models.require_params(fetched.params, job.model.params, fetched.uri)
+    rivals = challengers.fetch(job, request, schema, pinned.name, folder)
     features = inputs.features
     on_features = rules.compile_suite(suites.features, schema)
-    wanted = (*job.keys, *job.keep, *(f.column for f in features), *checks.columns_read(on_features))
+    theirs = (f.column for rival in rivals for f in rival.inputs.features)
+    wanted = (*job.keys, *job.keep, *(f.column for f in features), *theirs, *checks.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
     later = [
         c for other in on_features.others for c in other.columns or source.supported_columns(pinned)
@@ -215,7 +236,9 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None and not request.current_model:
         _require_same_model(fetched, request.replays)
-    standing = _inspect_sink(job, request, lambda read: _fingerprint(job, read, fetched, suites), pinned)
+    standing = _inspect_sink(
+        job, request, lambda read: _fingerprint(job, read, fetched, suites, rivals), pinned, rivals
+    )
     first, aside = standing[0].target, quarantine_of(job)
     quarantine = replace(
         first,
@@ -239,10 +262,12 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         reason,
         fetched,
         inputs,
-        standing,
+        standing[: len(job.sinks)],
         quarantine,
         suites,
         on_features,
+        rivals,
+        standing[-1] if rivals else None,
     )
 
 
@@ -256,7 +281,9 @@ def _require_same_model(fetched: models.FetchedModel, record: Mapping[str, Any])
         )
 
 
-def _fingerprint(job: Job, files: Any, fetched: models.FetchedModel, suites: checks.Suites) -> str:
+def _fingerprint(
+    job: Job, files: Any, fetched: models.FetchedModel, suites: checks.Suites, rivals: tuple[FetchedChallenger, ...]
+) -> str:
     """The digest of all that can change a score or a verdict; `files`: what is read
     (`PinnedInput.fingerprint`).
 
@@ -266,13 +293,21 @@ def _fingerprint(job: Job, files: Any, fetched: models.FetchedModel, suites: che
     read = {"files": files, "model": fetched.digest, "settings": settings(job)}
     if suites.digests:
         read["suites"] = suites.digests
+    if rivals:
+        read["challengers"] = [[r.label, r.model.digest, r.job.model.method, r.job.model.params] for r in rivals]
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _inspect_sink(
-    job: Job, request: Request, fingerprint_of: Callable[[Any], str], pinned: PinnedInput
+    job: Job,
+    request: Request,
+    fingerprint_of: Callable[[Any], str],
+    pinned: PinnedInput,
+    rivals: tuple[FetchedChallenger, ...],
 ) -> tuple[InspectedTarget, ...]:
-    """How the job's tables stand to this run, and what it would do to each."""
+    """How the job's tables stand to this run, and what it would do to each; that of the challengers comes last."""
+    beside = tables_beside(job) if rivals else []
+    named = [*job.sinks, *beside]
     fingerprint = fingerprint_of(pinned.fingerprint())
 
     @functools.cache
@@ -285,9 +320,11 @@ def _inspect_sink(
     folder = uri_of(job.delta_sink) if job.delta_sink else staged_files(job, SINK).uri
 
     def stand(sink: Sink, types: Mapping[str, pa.DataType] | None, asked: SliceRequest) -> InspectedTarget:
-        staged = "" if sinks.of(sink.type).IN_PLACE else folder
+        kind = COMPARISON if sink in beside else SINK
+        own = folder if kind == SINK else staged_files(job, COMPARISON).uri
+        staged = "" if sinks.of(sink.type).IN_PLACE else own
         target = Target(
-            SINK,
+            kind,
             uri_of(sink),
             write,
             identity_of(job),
@@ -305,14 +342,14 @@ def _inspect_sink(
         SliceRequest(job.slice, request.engine, request.rescore, request.replays, alike),
         list[InspectedTarget](),
     )
-    for sink in job.sinks:
+    for sink in named:
         known = next((s.types for s in found if s.existing is not None), None)
         found.append(stand(sink, known, asked))
         if found[-1].doubt:
             request.say("warning", {"message": found[-1].doubt})
     if any(not _is_unchanged(s) for s in found):  # then all are filled, so that they hold the same rows of one run
         types = next((s.types for s in found if s.existing is not None), found[0].types)
-        for number, (sink, standing) in enumerate(zip(job.sinks, found, strict=True)):
+        for number, (sink, standing) in enumerate(zip(named, found, strict=True)):
             if _is_unchanged(standing) or dict(standing.types) != dict(types):
                 found[number] = stand(sink, types, replace(asked, rescore=True) if _is_unchanged(standing) else asked)
     return tuple(found)

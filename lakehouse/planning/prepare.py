@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 
 from lakehouse import checks, models, schemas, sinks
+from lakehouse.planning import challengers
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
 from lakehouse.scoring.staging import Staging
+
+_FOR_CHALLENGERS = 4
+"""Batches of the sample that challengers are tried on."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     Raises ConfigError for predictions that the model doesn't give and for a target with another schema,
     ModelRefused when the model raises on every row of the sample.
     """
-    job, schema = plan.job, plan.pinned.schema
+    job, schema, notes = plan.job, plan.pinned.schema, list[str]()
+    sample = iter(sample)
+    looked_at = list(islice(sample, _FOR_CHALLENGERS)) if plan.challengers else []
     held = plan.sinks[0].held
     tried = try_model(
         job,
@@ -47,7 +54,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         plan.on_features,
         plan.suites,
         schema,
-        sample,
+        chain(looked_at, sample),
         name=plan.pinned.name,
         constraints=plan.constraints,
         held=held,
@@ -61,6 +68,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     set_aside.append(pa.field(schemas.REASONS, pa.list_(schemas.REASON)))
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
+    beside = challengers.side_by_side(plan, looked_at, tried.columns, notes) if not tried.untried else None
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
@@ -76,11 +84,13 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         params=models.freeze(job.model.params),
         batch_rows=job.model.batch_rows,
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
+        beside=beside,
     )
     scored_table = pa.schema([*staging.scored_schema, *slices])
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
     lacks[aside.target.uri] = aside.fit.missing_columns
-    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, tried.notes, tried.untried)
+    lacks |= challengers.missing_columns(plan, beside)
+    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, (*tried.notes, *notes), tried.untried)
 
 
 def comments(plan: Plan) -> dict[str, str]:

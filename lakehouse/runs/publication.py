@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import sinks
 from lakehouse.checks import Tally, Verdict
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
+from lakehouse.planning import challengers
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.prepare import Prepared, comments
@@ -37,6 +38,9 @@ def make_intent(
         aside = plan.quarantine.with_schema(tables.quarantine)
         targets.append(_with_files(aside, tally.quarantined_files, tally.quarantined, plan))
     if not verdict.problems:
+        if plan.beside is not None and tables.staging.beside is not None:
+            compared = plan.beside.target.with_schema(challengers.table_schema(plan, tables.staging.beside))
+            targets.append(_with_files(compared, tally.compared_files, tally.scored, plan))
         for standing in plan.sinks:
             scored = standing.target.with_schema(tables.scored)
             targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))

@@ -119,6 +119,13 @@ def score_batch(
     of `batch` is in exactly one of the two. Raises ModelRefused when the model answers with another number of rows than
     it was given.
     """
+    return score_rows(batch, scoring, predict, counters)[:2]
+
+
+def score_rows(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
+) -> tuple[pa.RecordBatch, pa.RecordBatch | None, Numbers | None]:
+    """What `score_batch` gives, and which of the batch's rows the scored ones are; None for all of them."""
     broken, warned = _check_constraints(batch, scoring.on_features.rows, counters.features)
     broken = [*unfit_rows(batch, scoring), *broken]
     rows, fit = _without(batch, None, broken)
@@ -146,7 +153,26 @@ def score_batch(
     counters.read += batch.num_rows
     counters.scored += scored.num_rows
     counters.quarantined += quarantined.num_rows if quarantined is not None else 0
-    return scored, quarantined
+    return scored, quarantined, rows
+
+
+def predict_fit(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int
+) -> tuple[list[pa.Array], list[Broken], Any | None]:
+    """The predictions of the rows that fit the model and that it scores, an array an output.
+
+    Also why others are left out, and a mask of those that are not; None where none is. With more than `room` rows left
+    out, no more calls are spent on finding them.
+    """
+    broken = unfit_rows(batch, scoring)
+    rows, fit = _without(batch, None, broken)
+    predictions, failures = _predict(fit, scoring, predict, counters, room)
+    broken += renumber(failures, rows)
+    if not broken:
+        return predictions, broken, None
+    good = np.ones(batch.num_rows, dtype=bool)
+    good[numbers_of(broken)] = False
+    return predictions, broken, good
 
 
 def _without(

@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
 
+from lakehouse import models
 from lakehouse.checks import profile, rules, uniqueness
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
-from lakehouse.schemas import COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform  # fmt: skip
+from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform
+from lakehouse.scoring.comparison import Challenger, Compared, compare, timed
 from lakehouse.scoring.files import Files
-from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_batch, start_counters
+from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
 
@@ -33,6 +35,21 @@ class BatchSource(Protocol):
     """A picklable piece of the input."""
 
     def batches(self) -> Iterator[pa.RecordBatch]: ...
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The challengers that score the same rows, and the files that their predictions are staged in.
+
+    `constants`: the columns that are the same in every row; `by`: the scored column whose values are also compared each
+    by itself.
+    """
+
+    challengers: tuple[Challenger, ...]
+    schema: pa.Schema
+    root: Location
+    constants: Mapping[str, Any]
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,12 @@ class Staging:
     batch_rows: int
     progress: Address | None = None
     unique_keys: bool = True
+    beside: SideBySide | None = None
+
+    @property
+    def roots(self) -> list[Location]:
+        """The folders that files are staged in."""
+        return [self.scored_root, self.quarantine_root, *([self.beside.root] if self.beside is not None else [])]
 
 
 @dataclass(frozen=True)
@@ -84,13 +107,42 @@ def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
     return "/".join([f"run-{run_id}", *values])
 
 
+def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
+    """What calls the run's model, and its challengers. Raises ModelRefused where one can't be loaded here."""
+    own = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
+    others = staging.beside.challengers if staging.beside is not None else ()
+    return own.predict, tuple(models.load(folders[c.digest], c.digest, c.method, c.params).predict for c in others)
+
+
+class _Comparing:
+    """The challengers of a run at work: what is staged of them and what was seen so far."""
+
+    def __init__(self, task: int, staging: Staging, folder: str, predicts: Sequence[Predict]) -> None:
+        beside = staging.beside
+        assert beside is not None
+        self.by = beside.by
+        self.models = [(c, p, Compared()) for c, p in zip(beside.challengers, predicts, strict=True)]
+        self.files = Files(COMPARED, task, beside.root, beside.schema, folder, beside.constants)
+
+    def add(self, batch: pa.RecordBatch, rows: Any, good: pa.RecordBatch) -> None:
+        self.files.write(compare(batch, rows, good, self.by, self.models))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {challenger.label: seen.to_dict() for challenger, _, seen in self.models}
+
+
 def stage(
-    task: int, batches: Iterable[pa.RecordBatch], staging: Staging, predict: Predict, on_batch: Callable[[int], None]
+    task: int,
+    batches: Iterable[pa.RecordBatch],
+    staging: Staging,
+    predict: Predict,
+    on_batch: Callable[[int], None],
+    challengers: Sequence[Predict] = (),
 ) -> list[dict[str, Any]]:
     """Score conformed batches and stage what comes out; the manifest rows of this worker.
 
-    `on_batch` is called with the rows read so far. Where the model fails on more rows than the run may set aside, the
-    rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
+    `challengers`: what calls those of `staging.beside`, in their order. `on_batch` is called with the rows read so far.
+    Where the model fails on more rows than the run may set aside, the rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
     exception, so that no engine tries it again; what may pass is raised.
     """
     counters = start_counters(staging.scoring, staging.input_schema)
@@ -98,11 +150,15 @@ def stage(
     scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, staging.lineage)
     quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
     keys = uniqueness.watch_keys(staging, task, folder)
-    started = time.perf_counter()
+    beside = _Comparing(task, staging, folder, challengers) if staging.beside is not None else None
+    started, spent = time.perf_counter(), [0.0]
+    predict = timed(predict, spent) if beside is not None else predict
     try:
         for batch in batches:
-            good, bad = score_batch(batch, staging.scoring, predict, counters)
+            good, bad, rows = score_rows(batch, staging.scoring, predict, counters)
             scored.write(good)
+            if beside is not None:
+                beside.add(batch, rows, good)
             if keys is not None:
                 keys.add(good)
             if bad is not None:
@@ -112,6 +168,8 @@ def stage(
                 break
         scored.close()
         quarantined.close()
+        if beside is not None:
+            beside.files.close()
     except Unavailable:
         raise
     except LakehouseError as error:
@@ -119,6 +177,8 @@ def stage(
     finally:
         scored.abandon()
         quarantined.abandon()
+        if beside is not None:
+            beside.files.abandon()
     detail = {
         "read": counters.read,
         "scored": counters.scored,
@@ -129,6 +189,7 @@ def stage(
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
         "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
         "keys": keys and keys.close(),
+        **({"beside": beside.to_dict(), "model_seconds": spent[0]} if beside is not None else {}),
         "seconds": round(time.perf_counter() - started, 3),
     }
     counts = {
@@ -139,14 +200,16 @@ def stage(
         "bytes": 0,
         "detail": json.dumps(detail),
     }
-    return [*scored.done, *quarantined.done, counts]
+    return [*scored.done, *quarantined.done, *(beside.files.done if beside is not None else ()), counts]
 
 
 def _dump(checked: SuiteCounts) -> dict[str, Any]:
     return {"rows": [count.to_dict() for count in checked.rows], "tables": rules.dump(checked.tables)}
 
 
-def stage_units(task: int, units: Iterable[BatchSource], staging: Staging, predict: Predict) -> list[dict[str, Any]]:
+def stage_units(
+    task: int, units: Iterable[BatchSource], staging: Staging, predict: Predict, challengers: Sequence[Predict] = ()
+) -> list[dict[str, Any]]:
     """Stage the batches of several units one after the other, small ones joined, telling the driver how far it is."""
     worker, told, done, read = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0], [0]
 
@@ -164,7 +227,7 @@ def stage_units(task: int, units: Iterable[BatchSource], staging: Staging, predi
             told[0] = now
             tell(staging.progress, worker, done[0], read[0])
 
-    manifest = stage(task, join_batches(batches(), staging.batch_rows), staging, predict, on_batch)
+    manifest = stage(task, join_batches(batches(), staging.batch_rows), staging, predict, on_batch, challengers)
     for row in manifest:
         if row["kind"] == FAILED:
             tell_failed(staging.progress, row)
@@ -201,7 +264,11 @@ def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def stage_frame(
-    task: int, batches: Iterable[pa.RecordBatch], staging: Staging, predict: Predict
+    task: int,
+    batches: Iterable[pa.RecordBatch],
+    staging: Staging,
+    predict: Predict,
+    challengers: Sequence[Predict] = (),
 ) -> list[dict[str, Any]]:
     """Stage the batches of a Spark partition, which come in Spark's own Arrow types."""
 
@@ -210,7 +277,7 @@ def stage_frame(
         def batches(self) -> Iterator[pa.RecordBatch]:
             return (conform(batch, staging.input_schema) for batch in batches if batch.num_rows)
 
-    return stage_units(task, [Partition()], staging, predict)
+    return stage_units(task, [Partition()], staging, predict, challengers)
 
 
 def failure_row(task: int, error: LakehouseError) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class SinkModule(Protocol):
     """How the table is named in its own system's SQL; None where any system reads its files where they lie."""
 
     QUARANTINE_SUFFIX: str
+    COMPARISON_SUFFIX: str
     """What is appended to the name of a scored table for that of its quarantine."""
 
     def qualify(self, table: Any) -> Any:

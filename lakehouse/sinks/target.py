@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 QUARANTINE = "quarantine"
 SINK = "sink"
+COMPARISON = "comparison"
 DIRECT = "direct"
 COPIED = "copied"
 

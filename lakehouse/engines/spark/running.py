@@ -61,21 +61,21 @@ class SparkWork:
 
 
 def run_units(
-    work: SparkWork, shares: Sequence[Sequence[BatchSource]], staging: Staging, fetched: models.FetchedModel
+    work: SparkWork, shares: Sequence[Sequence[BatchSource]], staging: Staging, folders: models.Folders
 ) -> list[dict[str, Any]]:
     """Run the worker with one Spark task a share; the manifest rows of all."""
     if not shares:
         return []
-    with ship(work.spark, staging, fetched, [list(s) for s in shares]) as (plan, archive):
+    with ship(work.spark, staging, folders, [list(s) for s in shares]) as (plan, archive):
         count = len(shares)
         frame = work.spark.range(0, count, 1, count)
         return work.collect(frame.mapInArrow(functools.partial(tasks.unit_tasks, plan, archive), MANIFEST_DDL))
 
 
-def run_frame(work: SparkWork, rows: DataFrame, staging: Staging, fetched: models.FetchedModel) -> list[dict[str, Any]]:
+def run_frame(work: SparkWork, rows: DataFrame, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
-    with ship(work.spark, staging, fetched, []) as (plan, archive):
+    with ship(work.spark, staging, folders, []) as (plan, archive):
         return work.collect(rows.mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL))
 
 

@@ -26,12 +26,12 @@ _DRIVER_ONLY = ("lakehouse/cli", "lakehouse/demo", "lakehouse/views", "lakehouse
 
 @contextmanager
 def ship(
-    spark: SparkSession, staging: Staging, fetched: models.FetchedModel, shares: list[list[BatchSource]]
+    spark: SparkSession, staging: Staging, folders: models.Folders, shares: list[list[BatchSource]]
 ) -> Iterator[tuple[str, str]]:
-    """Ship the plan and the model to the executors; the names they are found by."""
+    """Ship the plan and the models to the executors; the names they are found by."""
     with scratch.folder() as folder:
-        archive = models.pack(fetched.path, fetched.digest, folder)
-        named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
+        named = folder / f"models-{uuid.uuid4().hex}.zip"
+        models.pack(folders, named)
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
         spark.addArtifact(str(pack_package()), pyfile=True)

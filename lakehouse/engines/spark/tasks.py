@@ -13,7 +13,15 @@ import pyarrow as pa
 from lakehouse import models
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.scoring.staging import BatchSource, Staging, failure_row, manifest_batch, stage_frame, stage_units
+from lakehouse.scoring.staging import (
+    BatchSource,
+    Staging,
+    failure_row,
+    manifest_batch,
+    open_models,
+    stage_frame,
+    stage_units,
+)
 
 
 @functools.lru_cache(maxsize=2)
@@ -24,12 +32,11 @@ def _plan(path: str) -> tuple[Staging, list[list[BatchSource]]]:
     return staging, shares
 
 
-def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any]:
+def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))
-    predictor = models.load(SparkFiles.get(archive), staging.digest, staging.method, staging.params)
-    return staging, shares, predictor.predict
+    return staging, shares, *open_models(models.unpacked(SparkFiles.get(archive)), staging)
 
 
 def _manifest(task: int, plan: str, archive: str, stage: Callable[..., list[dict[str, Any]]]) -> pa.RecordBatch:
@@ -51,8 +58,8 @@ def unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Iterat
     """Spark's function for units: each row is the number of a share."""
     for task in _numbers(ids):
 
-        def stage(staging: Staging, shares: Any, predict: Any, task: int = task) -> list[dict[str, Any]]:
-            return stage_units(task, shares[task], staging, predict)
+        def stage(staging: Staging, shares: Any, *opened: Any, task: int = task) -> list[dict[str, Any]]:
+            return stage_units(task, shares[task], staging, *opened)
 
         yield _manifest(task, plan, archive, stage)
 
@@ -64,9 +71,9 @@ def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> It
     context = TaskContext.get()
     task = context.partitionId() if context else 0
 
-    def stage(staging: Staging, shares: Any, predict: Any) -> list[dict[str, Any]]:
+    def stage(staging: Staging, shares: Any, *opened: Any) -> list[dict[str, Any]]:
         named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
-        return stage_frame(task, named, staging, predict)
+        return stage_frame(task, named, staging, *opened)
 
     yield _manifest(task, plan, archive, stage)
 

@@ -12,7 +12,7 @@ from lakehouse.sinks.delta.inspect import (
     inspect_table,
     missing_columns,
 )
-from lakehouse.sinks.delta.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
+from lakehouse.sinks.delta.naming import COMPARISON_SUFFIX, QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
 from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, published
 from lakehouse.sinks.delta.reading import (
     NATIVE,
@@ -28,6 +28,7 @@ from lakehouse.sinks.delta.reading import (
 )
 
 __all__ = [
+    "COMPARISON_SUFFIX",
     "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "display_name",
     "ensure", "exists", "fit_quarantine", "folder", "generation", "has_quarantine", "inspect_table",
     "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "set_aside",

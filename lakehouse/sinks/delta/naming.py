@@ -10,8 +10,8 @@ from lakehouse.storage import locate
 if TYPE_CHECKING:
     from lakehouse.config.systems.delta import DeltaSink
 
-QUARANTINE_SUFFIX = "_quarantine"
-"""What is appended to the name of a scored table for that of its quarantine."""
+QUARANTINE_SUFFIX, COMPARISON_SUFFIX = "_quarantine", "_challengers"
+"""What is appended to the name of a scored table for those of its quarantine and of its challengers."""
 
 
 def qualify(table: DeltaSink) -> DeltaSink:

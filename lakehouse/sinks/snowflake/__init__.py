@@ -12,7 +12,15 @@ from lakehouse.sinks.snowflake.inspect import (
     inspect_table,
     missing_columns,
 )
-from lakehouse.sinks.snowflake.naming import QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
+from lakehouse.sinks.snowflake.naming import (
+    COMPARISON_SUFFIX,
+    QUARANTINE_SUFFIX,
+    beside,
+    exists,
+    name_in,
+    qualify,
+    uri_of,
+)
 from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
@@ -28,6 +36,7 @@ from lakehouse.sinks.snowflake.reading import (
 )
 
 __all__ = [
+    "COMPARISON_SUFFIX",
     "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "display_name",
     "ensure", "exists", "fit_quarantine", "folder", "generation", "has_quarantine", "inspect_table",
     "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "set_aside",

@@ -10,7 +10,7 @@ from lakehouse.connectors.snowflake import Table, names_in
 if TYPE_CHECKING:
     from lakehouse.config.systems.snowflake import SnowflakeSink
 
-QUARANTINE_SUFFIX = "_QUARANTINE"
+QUARANTINE_SUFFIX, COMPARISON_SUFFIX = "_QUARANTINE", "_CHALLENGERS"
 """What is appended to the name of a scored table for that of its quarantine."""
 
 

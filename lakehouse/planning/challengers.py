@@ -1,0 +1,147 @@
+"""A job's challengers: fetched, tried, and the table that their predictions go to beside the scored one.
+
+They are an experiment: one that can't be used is left out with a warning, and the run goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import checks, models, schemas, sinks
+from lakehouse.errors import ConfigError, ModelRefused
+from lakehouse.planning.trial import try_model
+from lakehouse.schemas import LINEAGE, MODEL_VERSION, WARNINGS
+from lakehouse.scoring.comparison import Challenger
+from lakehouse.scoring.score import NO_CHECKS
+from lakehouse.scoring.staging import SideBySide
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.planning.plan import Plan, Request
+
+
+@dataclass(frozen=True)
+class FetchedChallenger:
+    """A challenger on local disk. `job`: the run's job with this one as its model."""
+
+    label: str
+    job: Job
+    model: models.FetchedModel
+    inputs: models.Inputs
+
+
+def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Path) -> tuple[FetchedChallenger, ...]:
+    """Those of the job's challengers that can be used; of the others a warning is given. None where rows are replayed.
+
+    Raises Unavailable where the registry can't be reached.
+    """
+    found = []
+    for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
+        own = {"method": challenger.method, "params": challenger.params, "trust": challenger.trust}
+        given = {key: value for key, value in own.items() if value is not None}
+        model = job.model.model_copy(update={"uri": challenger.uri, "challengers": (), **given})
+        changed, place = job.model_copy(update={"model": model}), folder / f"challenger-{number}"
+        place.mkdir()
+        try:
+            fetched = models.fetch(model, models.resolve(model), place)
+            inputs = models.features_of(fetched, job.features, schema, table)
+            if model.method is None:
+                models.require_params(fetched.params, model.params, fetched.uri)
+        except (ConfigError, ModelRefused) as error:
+            request.warn(_left_out(challenger.label, error))
+            continue
+        found.append(FetchedChallenger(challenger.label, changed, fetched, inputs))
+    return tuple(found)
+
+
+def _left_out(label: str, error: Exception) -> str:
+    return f"model.challengers: {label} is left out: {error}"
+
+
+def side_by_side(
+    plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, request_warnings: list[str]
+) -> SideBySide | None:
+    """The challengers, each tried on the sample, and the schema of what is staged of them; None where none is left.
+
+    `columns`: what the scored rows have. What is said of those that are left out is added to `request_warnings`.
+    """
+    tried: list[tuple[Challenger, pa.Schema]] = []
+    for one in plan.challengers:
+        try:
+            trial = try_model(
+                one.job,
+                one.model,
+                one.inputs,
+                NO_CHECKS,
+                checks.Suites(),
+                plan.pinned.schema,
+                sample,
+            )
+        except (ConfigError, ModelRefused) as error:
+            request_warnings.append(_left_out(one.label, error))
+            continue
+        names = {output.name for output in trial.scoring.outputs}
+        if foreign := sorted(names ^ {name for name in columns.names if name not in (*plan.job.keys, *plan.job.keep)}):
+            request_warnings.append(
+                _left_out(one.label, ConfigError(f"its predictions differ from the model's by {', '.join(foreign)}"))
+            )
+            continue
+        model, config = one.model, one.job.model
+        challenger = Challenger(
+            one.label,
+            model.name,
+            model.version,
+            model.digest,
+            config.method,
+            models.freeze(config.params),
+            trial.scoring,
+        )
+        kinds = {field.name: field.type for field in trial.columns}
+        predictions = pa.schema([(challenger.column(n), kinds[n]) for n in kinds if n in names])
+        tried.append((challenger, predictions))
+    if not tried or plan.beside is None:
+        return None
+    lineage = [field for field in LINEAGE if field.name != WARNINGS]
+    versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
+    schema = pa.schema([*columns, *(field for _, kinds in tried for field in kinds), *lineage, *versions])
+    if len(set(schema.names)) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")
+    return SideBySide(
+        tuple(c for c, _ in tried), schema, plan.beside.target.root, _constants(plan, [c for c, _ in tried]),
+        plan.job.comparison.by,
+    )  # fmt: skip
+
+
+def _version_column(challenger: Challenger) -> str:
+    return f"{MODEL_VERSION}_{challenger.label}"
+
+
+def _constants(plan: Plan, challengers: Iterable[Challenger]) -> Mapping[str, Any]:
+    return {
+        schemas.MODEL_NAME: plan.model.name,
+        schemas.MODEL_VERSION: plan.model.version,
+        schemas.RUN_ID: plan.run_id,
+        schemas.INPUT_VERSION: plan.pinned.version,
+        schemas.SCORED_AT: plan.started_at,
+        schemas.JOB: plan.job.job,
+        **{_version_column(c): c.version for c in challengers},
+    }
+
+
+def missing_columns(plan: Plan, beside: SideBySide | None) -> Mapping[str, tuple[pa.Field, ...] | None]:
+    """What the table of comparisons lacks, by its URI; None: all of it."""
+    if beside is None or plan.beside is None:
+        return {}
+    target = plan.beside.target
+    return {target.uri: sinks.of(target.type).missing_columns(plan.beside, table_schema(plan, beside))}
+
+
+def table_schema(plan: Plan, beside: SideBySide) -> pa.Schema:
+    """The table of comparisons, with the slice."""
+    return pa.schema([*beside.schema, *(pa.field(name, kind) for name, kind in plan.slice_types.items())])
