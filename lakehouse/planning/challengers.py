@@ -63,12 +63,10 @@ def _left_out(label: str, error: Exception) -> str:
     return f"model.challengers: {label} is left out: {error}"
 
 
-def side_by_side(
-    plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, request_warnings: list[str]
-) -> SideBySide | None:
+def side_by_side(plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, notes: list[str]) -> SideBySide | None:
     """The challengers, each tried on the sample, and the schema of what is staged of them; None where none is left.
 
-    `columns`: what the scored rows have. What is said of those that are left out is added to `request_warnings`.
+    `columns`: what the scored rows have. What is said of those that are left out is added to `notes`.
     """
     tried: list[tuple[Challenger, pa.Schema]] = []
     for one in plan.challengers:
@@ -83,11 +81,11 @@ def side_by_side(
                 sample,
             )
         except (ConfigError, ModelRefused) as error:
-            request_warnings.append(_left_out(one.label, error))
+            notes.append(_left_out(one.label, error))
             continue
         names = {output.name for output in trial.scoring.outputs}
         if foreign := sorted(names ^ {name for name in columns.names if name not in (*plan.job.keys, *plan.job.keep)}):
-            request_warnings.append(
+            notes.append(
                 _left_out(one.label, ConfigError(f"its predictions differ from the model's by {', '.join(foreign)}"))
             )
             continue
@@ -108,12 +106,18 @@ def side_by_side(
         return None
     lineage = [field for field in LINEAGE if field.name != WARNINGS]
     versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
-    schema = pa.schema([*columns, *(field for _, kinds in tried for field in kinds), *lineage, *versions])
-    if len(set(schema.names)) < len(schema.names):
-        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+    fields = [*columns, *(field for _, kinds in tried for field in kinds), *lineage, *versions]
+    names = [field.name for field in fields]
+    if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")
+    earlier = [
+        pa.field(name, kind)  # of challengers that are no more
+        for name, kind in plan.beside.held.items()
+        if name not in names and name not in plan.slice_types
+    ]
+    constants = {**_constants(plan, [c for c, _ in tried]), **dict.fromkeys(field.name for field in earlier)}
     return SideBySide(
-        tuple(c for c, _ in tried), schema, plan.beside.target.root, _constants(plan, [c for c, _ in tried]),
+        tuple(c for c, _ in tried), pa.schema([*fields, *earlier]), plan.beside.target.root, constants,
         plan.job.comparison.by,
     )  # fmt: skip
 

@@ -94,7 +94,7 @@ def try_model(
         pa.field(c, _own(schemas.nullable_type(schema.field(c).type), (own or {}).get(c)))
         for c in (*job.keys, *job.keep)
     ]
-    made = [pa.field(o.name, pa.bool_() if o.threshold is not None else o.type) for o in outputs]
+    made = [pa.field(o.name, o.column_type) for o in outputs]
     columns = pa.schema([*kept, *made])
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)

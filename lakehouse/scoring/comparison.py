@@ -63,8 +63,7 @@ class Pairs:
         self.rows += len(own)
         if _is_number(own.type) and _is_number(theirs.type):
             a, b = (column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in (own, theirs))
-            distance = np.abs(a - b)
-            distance[a == b] = 0.0  # infinities of one sign
+            distance = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=a != b))  # infinities may be equal
             self.numeric = True
             self.own, self.theirs = self.own + float(a.sum()), self.theirs + float(b.sum())
             self.apart += float(distance.sum())

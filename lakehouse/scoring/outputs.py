@@ -31,6 +31,11 @@ class Output:
     type: pa.DataType | None = None  # None until the model was tried on a few rows
     threshold: float | None = None
 
+    @property
+    def column_type(self) -> pa.DataType | None:
+        """The type of its column: a boolean where there is a threshold."""
+        return self.type if self.threshold is None else pa.bool_()
+
 
 def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[list[pa.Array], list[Broken]]:
     """The model's answer as one Arrow array an output, each with `rows` values; and the rows with a value that

@@ -97,7 +97,7 @@ def start_counters(scoring: Scoring, schema: pa.Schema | None = None) -> Counter
     features, scores = (_checks(suite) for suite in (scoring.on_features, scoring.on_scores))
     profiles = {}
     if schema is not None:
-        given = pa.schema([(o.name, pa.bool_() if o.threshold is not None else o.type) for o in scoring.outputs])
+        given = pa.schema([(o.name, o.column_type) for o in scoring.outputs])
         profiles["features"] = profile.start(schema, dict.fromkeys(f.column for f in scoring.features))
         profiles["predictions"] = profile.start(given, given.names)
     return Counters(features=features, scores=scores, profiles=profiles)
@@ -272,7 +272,7 @@ def _predict(
     A model may change what it is called with, so that every call gets a frame of its own, made from the Arrow batch.
     """
     if batch.num_rows == 0:
-        return [pa.array([], type=o.type or pa.null()) for o in scoring.outputs], []
+        return [pa.array([], type=o.column_type or pa.null()) for o in scoring.outputs], []
 
     def ask(start: int, stop: int) -> Any:
         answer = _try(predict, batch.slice(start, stop - start), scoring)
@@ -306,7 +306,7 @@ def _join(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> t
     untried: list[int] = []
     for start, stop, answer in parts:
         if answer is NOT_TRIED or isinstance(answer, Exception):
-            arrays = [pa.nulls(stop - start, output.type) for output in outputs]
+            arrays = [pa.nulls(stop - start, output.column_type) for output in outputs]
             if isinstance(answer, Exception):
                 raised[start] = _last_words(answer)
             else:

@@ -142,8 +142,9 @@ def stage(
     """Score conformed batches and stage what comes out; the manifest rows of this worker.
 
     `challengers`: what calls those of `staging.beside`, in their order. `on_batch` is called with the rows read so far.
-    Where the model fails on more rows than the run may set aside, the rest is not read. What would fail again, such as a model that can't be used, ends as one FAILED row instead of an
-    exception, so that no engine tries it again; what may pass is raised.
+    Where the model fails on more rows than the run may set aside, the rest is not read. What would fail again, such as
+    a model that can't be used, ends as one FAILED row instead of an exception, so that no engine tries it again; what
+    may pass is raised.
     """
     counters = start_counters(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)

@@ -1,0 +1,154 @@
+"""Challengers: other models on the same rows in the same pass, and what is said of how they compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+from lakehouse.scoring.comparison import MOST_FAILURES, Compared, Pairs, merge
+from tests.conftest import read, score, version, write
+
+DAY = "2026-01-02"
+X = pd.DataFrame({"a": np.linspace(0, 4, 40), "b": np.cos(np.arange(40))})
+Y = (X["a"] > 2).astype(int)
+
+
+class Picky(LogisticRegression):
+    """Raises on rows whose a is beyond 3."""
+
+    def predict_proba(self, frame: Any) -> Any:
+        if (frame["a"] > 3).any():
+            raise ValueError("a is beyond me")
+        return super().predict_proba(frame)
+
+
+def features(rows: int = 40) -> pa.Table:
+    ids = np.arange(rows)
+    country = np.where(ids % 2 == 0, "DE", "FR")
+    return pa.table({"id": ids, "country": country, "a": ids * 0.1, "b": np.cos(ids), "day": pa.array([DAY] * rows)})
+
+
+@pytest.fixture(scope="module")
+def champion(register):
+    return register(LogisticRegression().fit(X, Y), X)
+
+
+@pytest.fixture(scope="module")
+def tree(register):
+    return register(DecisionTreeClassifier(max_depth=1).fit(X, Y), X, serialization_format="cloudpickle")
+
+
+@pytest.fixture
+def daily(make_job, champion):
+    def make(*challengers: Any, **more: Any) -> Any:
+        given = {
+            "date": DAY,
+            "source": {"where": "day = '{date}'"},
+            "keep": ["country"],
+            "predictions": {"p": {"class": 1}, "buys": {"class": 1, "threshold": 0.5}},
+            "slice": {"score_date": "{date}"},
+            "checks": {"quarantine": {"max_fraction": 0.5}},
+        }
+        model = {"method": "predict_proba", "challengers": list(challengers), "trust": ["pickle"]}
+        return make_job(champion, model=model, **{**given, **more})
+
+    write("lake/features", features(), ["day"])
+    return make
+
+
+def test_predictions_of_a_challenger_stand_beside_those_that_are_published(daily, tree):
+    job = daily({"uri": tree, "name": "tree"})
+    assert score(job).status == "published"
+    frame, beside = features().to_pandas(), read("lake/scores_challengers")
+    own, theirs = LogisticRegression().fit(X, Y), DecisionTreeClassifier(max_depth=1).fit(X, Y)
+    assert beside.column_names == [
+        "id", "country", "p", "buys", "p_tree", "buys_tree", "_model_name", "_model_version", "_run_id",
+        "_input_version", "_scored_at", "_job", "_model_version_tree", "score_date",
+    ]  # fmt: skip
+    np.testing.assert_allclose(beside["p"].to_numpy(), own.predict_proba(frame[["a", "b"]])[:, 1], rtol=1e-12)
+    np.testing.assert_array_equal(beside["p_tree"].to_numpy(), theirs.predict_proba(frame[["a", "b"]])[:, 1])
+    assert read("lake/scores").select(["id", "p", "buys"]).equals(beside.select(["id", "p", "buys"]))
+    assert score(job).status == "unchanged"
+    assert score(job, rescore=True).status == "published"
+    assert len(read("lake/scores_challengers")) == 40
+
+
+def test_another_challenger_is_another_run(daily, tree, champion):
+    score(daily({"uri": tree, "name": "tree"}))
+    assert score(daily({"uri": champion, "name": "same"})).status == "published"
+    beside = read("lake/scores_challengers")
+    assert beside["p_same"].to_pylist() == beside["p"].to_pylist()
+    assert beside["p_tree"].null_count == 40
+    before = version("lake/scores")
+    assert score(daily()).status == "published"  # no challengers any more: other settings
+    assert version("lake/scores") == before + 1
+
+
+def test_a_challenger_fails_alone(daily, register):
+    uri = register(Picky().fit(X, Y), X, serialization_format="cloudpickle")
+    told: list[str] = []
+    result = score(
+        daily({"uri": uri, "name": "picky", "trust": ["pickle"]}, {"uri": "models:/nowhere@gone"}),
+        say=lambda event, values: told.append(values["message"]) if event == "warning" else None,
+    )
+    beside = read("lake/scores_challengers")
+    assert (result.status, result.rows_scored, result.rows_quarantined) == ("published", 40, 0)
+    assert beside["p_picky"].null_count == sum(a > 3 for a in features()["a"].to_pylist())
+    assert beside["p"].null_count == 0
+    assert any("gone is left out" in line and "nowhere" in line for line in told), told
+
+
+def test_a_blocked_run_publishes_no_comparison(daily, tree):
+    from lakehouse.errors import Blocked
+
+    write("lake/features", features().set_column(2, "a", pa.array([None] * 40, pa.float64())), ["day"])
+    with pytest.raises(Blocked):
+        score(
+            daily(
+                {"uri": tree, "name": "tree"},
+                checks={"quarantine": {"max_fraction": 0.1}},
+                features={"nulls": "quarantine"},
+            )
+        )
+    assert version("lake/scores_challengers") == -1
+
+
+def pairs(own: list[Any], theirs: list[Any]) -> Pairs:
+    found = Pairs()
+    found.add(pa.array(own), pa.array(theirs))
+    return found
+
+
+def test_figures_of_pairs():
+    numbers = pairs([1.0, 2.0, float("inf")], [1.5, 1.0, float("inf")])
+    assert (numbers.rows, numbers.apart, numbers.furthest, numbers.flips) == (3, 1.5, 1.0, None)
+    labels = pairs([True, True, False], [True, False, False])
+    assert (labels.flips, labels.shift, dict(labels.labels or {})) == (
+        1, None, {("true", "true"): 1, ("true", "false"): 1, ("false", "false"): 1},
+    )  # fmt: skip
+    counts = pairs([1, 2], [1, 3])
+    assert (counts.flips, counts.shift) == (1, 0.5)
+
+
+def test_what_workers_saw_adds_up_in_any_order():
+    parts = [Compared(rows=2, failed=1, seconds=0.5, pairs={"p": {"DE": pairs([1.0], [2.0])}}),
+             Compared(rows=3, seconds=0.25, pairs={"p": {"DE": pairs([2.0], [2.0]), "FR": pairs([0.0], [1.0])}})]  # fmt: skip
+    for order in (parts, parts[::-1]):
+        found = merge({"c": part.to_dict()} for part in order)["c"]
+        assert (found.rows, found.failed, found.seconds) == (5, 1, 0.75)
+        assert (found.pairs["p"]["DE"].shift, found.pairs["p"]["FR"].rows) == (0.5, 1)
+
+
+def test_a_challenger_that_fails_on_everything_is_not_asked_row_by_row(daily, register):
+    uri = register(Picky().fit(X, Y), X, serialization_format="cloudpickle")
+    rows = 3 * MOST_FAILURES
+    table = features(rows).set_column(2, "a", pa.array(np.where(np.arange(rows) < 64, 1.0, 9.0)))
+    write("lake/features", table, ["day"])
+    assert score(daily({"uri": uri, "name": "picky"})).status == "published"
+    assert read("lake/scores_challengers")["p_picky"].null_count >= rows - 64
