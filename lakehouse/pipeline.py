@@ -16,7 +16,7 @@ from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, naming, quarantine
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
-from lakehouse.runs import drift, evidence, judging, lease, ledger, tracking
+from lakehouse.runs import comparing, drift, evidence, judging, lease, ledger, tracking
 from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
 from lakehouse.runs.results import Result, blocked_message, result_of
 
@@ -84,7 +84,7 @@ def _score(job: Job, request: Request) -> Result:
     if job.tracking is not None:
         warn_on_failure(request, "MLflow did not take its figures", lambda: tracking.track(job, plan, ended[0], state))
     _warn(request, [*verdict.warnings, tables.aside.notice if tally.quarantined else ""])
-    for line in verdict.summary_lines:
+    for line in [*verdict.summary_lines, *comparing.in_words(comparing.facts(tables.staging, tally))]:
         request.say("checks", {"message": line})
     if verdict.problems:
         raise Blocked(against, ended[0])

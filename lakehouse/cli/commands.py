@@ -13,7 +13,7 @@ from lakehouse.cli import inspection, maintenance, running, starting
 from lakehouse.cli.command import answering
 
 GROUPS = {
-    "Run a job": (running.score, running.replay),
+    "Run a job": (running.score, running.replay, running.promote),
     "Look at runs and tables": (
         inspection.status,
         inspection.runs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -76,6 +77,26 @@ def score(
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
     return Answer(result_as_json(outcome), text, notes)
+
+
+def promote(
+    conf: Conf,
+    version: Annotated[str, typer.Argument(help="the version of the model that was compared as a challenger")],
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Move the model's alias to a challenger's version, if the last comparison passes the job's promotion rules.
+
+    Exit code 3 where a rule stands against it, or somebody moved the alias meanwhile.
+    """
+    from lakehouse.operations import promotion
+
+    day = next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
+    done = promotion.promote(jobs.load(conf, day, target, overrides), version)
+    said = f"{done.name}@{done.alias}: version {done.before} → {done.version}, as compared by run {done.run_id}"
+    return Answer(asdict(done), lambda: said)
 
 
 def replay(

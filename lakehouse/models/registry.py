@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from lakehouse.errors import ConfigError, ModelRefused, nearest
+from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import connect, first_line, status_of, translated_errors
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.policy import judge, needs
@@ -217,6 +217,25 @@ def log_run(
         if resolved.uri.startswith("models:/") and resolved.version != "none":
             client.set_model_version_tag(resolved.name, resolved.version, f"last_run.{job.job}", run.info.run_id)
     return str(run.info.run_id)
+
+
+def move_alias(config: ModelConfig, name: str, alias: str, before: str, version: str) -> None:
+    """Move an alias from one version to another. Raises Blocked where it is at neither.
+
+    MLflow has no such act as one: the alias is looked at right before and right after.
+    """
+    with connect(config) as client:
+        now = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
+        if now == version:
+            return
+        if now == before:
+            client.set_registered_model_alias(name, alias, version)
+            now = str(client.get_model_version_by_alias(name, alias).version)
+        if now != version:
+            raise Blocked(
+                f"{name}@{alias} is version {now} by now, and was {before} when version {version} was compared with "
+                "it: score again, so that they are compared as they are"
+            )
 
 
 def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:

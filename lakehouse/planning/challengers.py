@@ -107,13 +107,13 @@ def side_by_side(plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, n
     lineage = [field for field in LINEAGE if field.name != WARNINGS]
     versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
     fields = [*columns, *(field for _, kinds in tried for field in kinds), *lineage, *versions]
-    names = [field.name for field in fields]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    written = [field.name for field in fields]
+    if twice := next((name for name in written if written.count(name) > 1), None):
         raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")
     earlier = [
         pa.field(name, kind)  # of challengers that are no more
         for name, kind in plan.beside.held.items()
-        if name not in names and name not in plan.slice_types
+        if name not in written and name not in plan.slice_types
     ]
     constants = {**_constants(plan, [c for c, _ in tried]), **dict.fromkeys(field.name for field in earlier)}
     return SideBySide(

@@ -22,7 +22,7 @@ from lakehouse.checks import Finding, Tally, Verdict, profile
 from lakehouse.errors import ConfigError
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
-from lakehouse.runs import drift, ledger, tables
+from lakehouse.runs import comparing, drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
@@ -87,6 +87,7 @@ def gather_facts(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, f
         "causes": [{"kind": p.kind, "said": p.message, "remedy": p.remedy} for p in verdict.problems],
         "warnings": list(verdict.warnings),
         "drift": drift.facts(found, bins, limit, ruled),
+        **({"challengers": compared} if (compared := comparing.facts(staging, tally)) else {}),
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
     return Facts(facts, pa.concat_tables(told) if told else None)

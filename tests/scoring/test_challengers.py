@@ -11,6 +11,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
+from lakehouse.errors import Blocked, ConfigError
+from lakehouse.operations.promotion import promote
+from lakehouse.planning.naming import state_of
+from lakehouse.runs import evidence
 from lakehouse.scoring.comparison import MOST_FAILURES, Compared, Pairs, merge
 from tests.conftest import read, score, version, write
 
@@ -105,8 +109,6 @@ def test_a_challenger_fails_alone(daily, register):
 
 
 def test_a_blocked_run_publishes_no_comparison(daily, tree):
-    from lakehouse.errors import Blocked
-
     write("lake/features", features().set_column(2, "a", pa.array([None] * 40, pa.float64())), ["day"])
     with pytest.raises(Blocked):
         score(
@@ -152,3 +154,61 @@ def test_a_challenger_that_fails_on_everything_is_not_asked_row_by_row(daily, re
     write("lake/features", table, ["day"])
     assert score(daily({"uri": uri, "name": "picky"})).status == "published"
     assert read("lake/scores_challengers")["p_picky"].null_count >= rows - 64
+
+
+@pytest.fixture
+def rivals(daily, champion, register, tracking_uri):
+    """A registered model with two versions, the first one at the alias; a job that compares the second one with it."""
+    uri = register(LogisticRegression().fit(X, Y), X, name="rivals")
+    register(LogisticRegression(C=0.01).fit(X, Y), X, name="rivals", alias="challenger")
+
+    def make(**promotion: Any) -> Any:
+        job = daily("models:/rivals@challenger", promotion=promotion, comparison={"by": "country"})
+        return job.model_copy(update={"model": job.model.model_copy(update={"uri": uri})})
+
+    return make
+
+
+def aliases(tracking_uri: str) -> dict[str, str]:
+    import mlflow
+
+    found = mlflow.MlflowClient(tracking_uri).get_registered_model("rivals").aliases
+    return {alias: str(version) for alias, version in found.items()}
+
+
+def test_a_challenger_is_promoted_by_the_rules_alone(rivals, tracking_uri):
+    told: list[str] = []
+    score(rivals(max_flips=0.5), say=lambda event, values: told.append(str(values.get("message"))))
+    assert any(line.startswith("challenger challenger (rivals v2): ") and "buys differs in" in line for line in told)
+    first = dict(aliases(tracking_uri))
+    with pytest.raises(Blocked, match=r"the mean of p moves by .* where country is (DE|FR)"):
+        promote(rivals(max_shift=1e-9), "2")
+    with pytest.raises(Blocked, match="only 40 rows were compared"):
+        promote(rivals(min_rows=41), "2")
+    with pytest.raises(ConfigError, match="'7' of rivals was not compared"):
+        promote(rivals(max_flips=1.0), "7")
+    assert aliases(tracking_uri) == first
+    done = promote(rivals(max_flips=1.0), "2")
+    assert (done.before, done.version, aliases(tracking_uri)["champion"]) == (first["champion"], "2", "2")
+
+
+def test_an_alias_that_moved_meanwhile_is_left_alone(rivals, register, tracking_uri):
+    import mlflow
+
+    score(rivals(max_flips=1.0))
+    compared = aliases(tracking_uri)
+    register(LogisticRegression().fit(X, Y), X, name="rivals", alias="other")
+    client = mlflow.MlflowClient(tracking_uri)
+    client.set_registered_model_alias("rivals", "champion", aliases(tracking_uri)["other"])
+    with pytest.raises(Blocked, match="by now"):
+        promote(rivals(max_flips=1.0), compared["challenger"])
+    assert aliases(tracking_uri)["champion"] != compared["challenger"]
+
+
+def test_the_page_shows_how_they_compare(rivals):
+    job = rivals(max_flips=1.0)
+    result = score(job)
+    page = (evidence.page_of(state_of(job), result.run_id) or b"").decode()
+    assert ">Challengers</h2>" in page
+    assert "published down, challenger across" in page
+    assert 'data-label="country">DE</td>' in page

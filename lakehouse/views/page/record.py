@@ -118,6 +118,40 @@ class DriftFacts(TypedDict, total=False):
     figures: Mapping[str, Sequence[Any]]
 
 
+class PredictionFacts(TypedDict, total=False):
+    """How a prediction of two models compares, over `rows` that both have a value for; flips: with another label.
+
+    matrix: how often each of the model's labels became which of the challenger's; segments: the same figures by value.
+    """
+
+    name: str
+    segment: str
+    rows: int
+    flips: int | None
+    own_mean: float | None
+    their_mean: float | None
+    shift: float | None
+    mean_distance: float | None
+    furthest: float | None
+    matrix: Mapping[str, Any] | None
+    segments: Sequence[PredictionFacts]
+
+
+class ChallengerFacts(TypedDict, total=False):
+    """A challenger on the rows that were scored. by: the column of the segments; seconds: of all workers together."""
+
+    label: str
+    name: str
+    version: str
+    rows: int
+    failed: int
+    seconds: float
+    model_seconds: float
+    by: str | None
+    examples: Sequence[str]
+    predictions: Sequence[PredictionFacts]
+
+
 class Run(TypedDict, total=False):
     """What a page tells. Times are ISO texts; samples are rows with their reasons under "_reasons"."""
 
@@ -143,3 +177,4 @@ class Run(TypedDict, total=False):
     budget: Budget
     causes: Sequence[Cause]
     drift: DriftFacts
+    challengers: Sequence[ChallengerFacts]
