@@ -81,7 +81,10 @@ def score(
 
 def promote(
     conf: Conf,
-    version: Annotated[str, typer.Argument(help="the version of the model that was compared as a challenger")],
+    version: Annotated[
+        str | None,
+        typer.Option("--version", metavar="N", help="required: the version that was compared as a challenger"),
+    ] = None,
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -93,6 +96,8 @@ def promote(
     """
     from lakehouse.operations import promotion
 
+    if version is None:
+        raise ConfigError("--version is missing: name the version that was compared as a challenger")
     day = next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
     done = promotion.promote(jobs.load(conf, day, target, overrides), version)
     said = f"{done.name}@{done.alias}: version {done.before} → {done.version}, as compared by run {done.run_id}"
