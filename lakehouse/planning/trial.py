@@ -84,7 +84,7 @@ def try_model(
         inputs.features,
         (),
         job.features.nulls,
-        inputs.matrix,
+        inputs.tensors,
         constraints,
         on_features,
     )

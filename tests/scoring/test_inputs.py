@@ -26,7 +26,7 @@ from lakehouse.models.conversions import NAMES, can_lose, conversion_of, convert
 from lakehouse.models.flavors.calling import with_categories
 from lakehouse.models.flavors.lightgbm import categories_of
 from lakehouse.models.loading import digest_of, load
-from lakehouse.schemas import Feature
+from lakehouse.schemas import Feature, Tensor
 from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.score import Scoring
 
@@ -232,8 +232,8 @@ def overwrite(given: Any) -> None:
     ("names", "more"),
     [
         (["double", "other"], {}),
-        (["double", "other"], {"matrix": True}),
-        (["emb"], {"matrix": True}),
+        (["double", "other"], {"tensors": (Tensor(None, "float64", (2,), 2),)}),
+        (["emb"], {"tensors": (Tensor(None, "float64", (2,), 1),)}),
         (["double"], {}),
         (["long"], {}),
         (EVERYTHING.schema.names, {}),
