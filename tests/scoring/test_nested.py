@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -23,6 +25,7 @@ from lakehouse.config import Features
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models import FetchedModel, features_of
 from lakehouse.models.conversions import convert
+from lakehouse.models.tensors import DTYPES
 from lakehouse.schemas import Feature
 from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.score import Scoring
@@ -305,3 +308,34 @@ def test_such_a_run_on_spark(make_job, summing, spark):
     assert_scored_as_pyfunc_does(make_job(summing, **JOB), summing, "spark")
     every_row = {"source": {"where": "id >= 0 OR id < 0"}}  # an OR is left to Spark: the frame carrier
     assert_scored_as_pyfunc_does(make_job(summing, **JOB, **every_row), summing, "spark")
+
+
+# The table of types in conf/README.md
+
+README = (Path(__file__).parents[2] / "conf/README.md").read_text()
+TYPES = README.partition("## Types")[2].partition("What the model answers")[0]
+GIVEN = {
+    "boolean": pa.array([True]), "integer": pa.array([1], pa.int32()), "long": pa.array([1]),
+    "float": pa.array([0.5], pa.float32()), "double": pa.array([0.5]), "string": pa.array(["a"]),
+    "binary": pa.array([b"a"]), "datetime": pa.array([dt.datetime(2026, 1, 1)], pa.timestamp("us")),
+    "array": pa.array([[0.5]]), "object": pa.array([{"p": 0.5}]), "map": pa.array([[("k", 0.5)]], pa.map_(pa.string(), pa.float64())),
+}  # fmt: skip
+SPECS = {"array": Array(DOUBLE), "object": Object([Property("p", DOUBLE)]), "map": Map(DOUBLE)}
+
+
+def test_the_table_of_types_is_what_a_model_is_given():
+    """Every type of MLflow's has its line, which names the dtype, or the class of values that are objects."""
+    lines = {}
+    for first, given_as in re.findall(r"^\| ([^|]*) \| [^|]* \| ([^|]*) \|$", TYPES, re.MULTILINE):
+        lines |= dict.fromkeys(re.findall(r"`(\w+)`", first), given_as)
+    assert {t.name for t in DataType} | {"array", "object", "map", "any"} == set(lines)
+    for name, column in GIVEN.items():
+        spec = ColSpec(SPECS.get(name, name), "x")
+        frame = model_input(pa.record_batch({"x": column}), Scoring((), (), features(spec, column), ()))
+        kind, value = str(frame["x"].dtype), frame["x"][0]
+        words = {"array": "an array of numpy's", "object": "a dict of", "map": "a dict,"}.get(name, f"`{kind}`")
+        words = f"`{type(value).__name__}`" if kind == "object" and name not in SPECS else words
+        assert words in lines[name]
+    listed = TYPES.partition("A tensor's dtype is one of ")[2].partition("(texts)")[0]
+    assert {"float16", "float64", "int8", "int64", "uint8", "uint64", "bool", "str", "object"} <= set(DTYPES)
+    assert set(re.findall(r"`([\w]+)`", listed)) <= set(DTYPES)

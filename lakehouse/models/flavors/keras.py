@@ -65,6 +65,8 @@ def _code_in(config: Any) -> Iterator[str]:
         named, module = config.get("class_name"), config.get("module")
         if named is not None:
             known = module in _MODULES or (module == "keras" and named in ("Sequential", "Functional", "DTypePolicy"))
+            # as which Keras stores models of several inputs
+            known = known or (module, named) == ("keras.src.models.functional", "Functional")
             known = known or (module == "builtins" and named in ("tuple", "slice"))
             known = known or named in ("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__keras_tensor__")
             if not known or named in _CODE or config.get("registered_name") not in (None, named):
