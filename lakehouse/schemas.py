@@ -80,6 +80,19 @@ class Feature:
     cast: pa.DataType | None = None
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """An array that a model is given: the next `columns` of its features, side by side, or the lists of one.
+
+    `name`: None for the only one, which is given as it is. `dtype`: numpy's. `shape`: that of a row, () for a scalar.
+    """
+
+    name: str | None
+    dtype: str
+    shape: tuple[int, ...]
+    columns: int
+
+
 def column_of(schema: pa.Schema, name: str, case_insensitive: bool = False) -> str | None:
     """The table's own spelling of a column's name, or None where it has no such column."""
     return finder(schema.names, case_insensitive)(name)

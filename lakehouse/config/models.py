@@ -11,7 +11,18 @@ from pydantic import Field, model_validator
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.messages import describe_value
 from lakehouse.config.systems import OneOf, Sink, Source, models_of
-from lakehouse.config.values import Param, Scalar, Section, SliceValue, Text, Texts, Trust, of_type, tuple_of
+from lakehouse.config.values import (
+    Param,
+    Scalar,
+    Section,
+    SliceValue,
+    Text,
+    Texts,
+    Trust,
+    columns_of_tensors,
+    of_type,
+    tuple_of,
+)
 
 JOB_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
@@ -130,10 +141,17 @@ class Features(Section):
         description="a null, NaN or infinity in a required feature: handed to the model, or its row set aside",
         examples=["quarantine"],
     )
-    tensor: Texts = Field(
+    tensor: Annotated[Texts | dict[Text, Text | Texts], columns_of_tensors()] = Field(
         (),
-        description="columns stacked, in this order, into the model's one tensor input, or one that holds lists",
+        description="columns stacked, in this order, into the model's tensor, or one that holds lists; for several "
+        "tensors: the name of each with its columns",
         examples=[["x0", "x1", "x2"]],
+    )
+    reshape: Texts = Field(
+        (),
+        description="columns of flat lists that are laid, the last dimension's values side by side, into the shape of "
+        "their tensor",
+        examples=[["pixels"]],
     )
     cast: dict[Text, Literal["boolean", "integer", "long", "float", "double", "string", "datetime"]] = Field(
         {},

@@ -44,6 +44,30 @@ def tuple_of(of: str = "") -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def columns_of_tensors() -> BeforeValidator:
+    """Take a list of columns, or names with a column or a list of columns each, as tuples; one line for one mistake."""
+
+    def columns(value: object, where: str = "") -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)):
+            hint = f": write [{value}]" if isinstance(value, str) else ""
+            wanted = "a column or a list of columns" if where else "a list of columns, or names with columns"
+            raise ValueError(f"{where}must be {wanted}, not {describe_value(value)}{hint}")
+        if wrong := [name for name in value if not isinstance(name, str) or not name]:
+            raise ValueError(f"{where}must be columns, not {describe_value(wrong[0])}")
+        if where and not value:
+            raise ValueError(f"{where}name at least one column")
+        return tuple(value)
+
+    def check(value: object) -> object:
+        if not isinstance(value, dict):
+            return columns(value)
+        if wrong := [name for name in value if not isinstance(name, str) or not name]:
+            raise ValueError(f"the key must be text, not {describe_value(wrong[0])}: put it in quotes")
+        return {name: columns([of] if isinstance(of, str) else of, f"{name}: ") for name, of in value.items()}
+
+    return BeforeValidator(check)
+
+
 def _param(value: object) -> object:
     for item in value if isinstance(value, list) else [value]:
         if type(item) not in (bool, int, float, str):

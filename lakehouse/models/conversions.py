@@ -6,6 +6,7 @@ clocks: what `mlflow.pyfunc.spark_udf` takes, where it would not change a value 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.models.nested import change_of_form, convert_nested, is_list, is_nested, pairs
 from lakehouse.schemas import is_widened_by
 
 NAMES = {
@@ -21,6 +23,8 @@ NAMES = {
 }  # fmt: skip
 """MLflow's names of types. A datetime is what pandas and MLflow make of it: a wall clock in nanoseconds."""
 
+_NO_COLUMNS = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+"""Integers of tensors, which no table or no job file has a type for."""
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(?i:[+-]?(inf|infinity)|nan)$"
 _WHOLE = r"^[+-]?0*[0-9]{1,38}$"  # as many digits as a decimal has, in which its bounds are looked at
 _LEAP = r"([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
@@ -42,25 +46,22 @@ def type_name(kind: pa.DataType) -> str:
     """A feature's type as MLflow says it, where it has a name there."""
     if is_list(kind):
         return f"array<{type_name(kind.value_type)}>"
+    if pa.types.is_map(kind):
+        return f"map<{type_name(kind.item_type)}>"
+    if pa.types.is_struct(kind):
+        return f"object<{', '.join(f'{f.name}: {type_name(f.type)}' + ' (optional)' * f.nullable for f in kind)}>"
     return next((name for name, known in NAMES.items() if known == kind), str(kind))
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether values are lists, of one length or of any."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def conversion_of(given: pa.DataType, wanted: pa.DataType) -> str | None:
     """How a column becomes a feature without being asked, in words; "" where nothing changes, None where it does not.
 
-    Of lists the items are looked at.
+    Of nested columns the parts are looked at.
     """
     if given == wanted or pa.types.is_null(given):
         return ""
-    if is_list(given) and is_list(wanted):
-        inner = conversion_of(given.value_type, wanted.value_type)
-        length = f"lists of {wanted.list_size}" if pa.types.is_fixed_size_list(wanted) else ""
-        return inner if inner is None else ", ".join(part for part in (length, inner) if part)
+    if is_nested(wanted):
+        return _conversion_of_parts(given, wanted, conversion_of)
     if pa.types.is_timestamp(given) and pa.types.is_timestamp(wanted) and wanted.tz is None:
         return "as UTC wall clock" if given.tz else ""
     if pa.types.is_date(given) and pa.types.is_timestamp(wanted):
@@ -71,7 +72,24 @@ def conversion_of(given: pa.DataType, wanted: pa.DataType) -> str | None:
         return "exactly, or the row is set aside"
     if pa.types.is_floating(wanted) and pa.types.is_decimal(given):
         return "to the nearest"
+    if wanted in _NO_COLUMNS and pa.types.is_integer(given):
+        return "exactly, or the row is set aside"
+    if pa.types.is_float16(wanted) and pa.types.is_floating(given):
+        return "to the nearest"
     return None
+
+
+def _conversion_of_parts(given: pa.DataType, wanted: pa.DataType, of: Callable[..., str | None]) -> str | None:
+    parts = pairs(given, wanted)
+    if parts is None:
+        return None
+    told = [change_of_form(given, wanted)]
+    for name, part, becomes in parts:
+        how = of(part, becomes)
+        if how is None:
+            return None
+        told.append(f"{name} {how}".strip() if how else "")
+    return ", ".join(words for words in told if words)
 
 
 def requested_conversion(given: pa.DataType, wanted: pa.DataType) -> str | None:
@@ -79,6 +97,8 @@ def requested_conversion(given: pa.DataType, wanted: pa.DataType) -> str | None:
     known = conversion_of(given, wanted)
     if known is not None:
         return known
+    if is_list(given) and is_list(wanted):
+        return _conversion_of_parts(given, wanted, requested_conversion)
     if pa.types.is_floating(wanted) and pa.types.is_floating(given):
         return "to the nearest"
     if _is_number(given) and _is_number(wanted) and not pa.types.is_decimal(wanted):
@@ -98,8 +118,9 @@ def can_lose(given: pa.DataType, wanted: pa.DataType, cast: pa.DataType | None =
         return can_lose(given, cast) or can_lose(cast, wanted)
     if given == wanted or pa.types.is_null(given):
         return False
-    if is_list(given) and is_list(wanted):
-        return pa.types.is_fixed_size_list(wanted) or can_lose(given.value_type, wanted.value_type)
+    if is_nested(wanted):
+        parts = pairs(given, wanted) or ()
+        return pa.types.is_fixed_size_list(wanted) or any(can_lose(part, becomes) for _, part, becomes in parts)
     nearest = pa.types.is_decimal(given) and pa.types.is_floating(wanted)
     return not nearest and (pa.types.is_timestamp(wanted) or not is_widened_by(given, wanted))
 
@@ -107,12 +128,12 @@ def can_lose(given: pa.DataType, wanted: pa.DataType, cast: pa.DataType | None =
 def convert(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
     """The column in a type that it has a way to, and a mask of the values that are lost in it, None: none are.
 
-    A value that is lost is null in the result. Lists of one length stay Arrow's lists of any.
+    A value that is lost is null in the result; so is a list, struct or map that loses a part.
     """
     if column.type == kind:
         return column, None
-    if is_list(column.type):
-        return _lists(column, kind)
+    if is_nested(kind) and is_nested(column.type):
+        return convert_nested(column, kind, convert)
     if _is_number(column.type) and _is_number(kind):
         made, lost = _numbers(column, kind)
     elif pa.types.is_timestamp(kind) and not pa.types.is_string(column.type):
@@ -218,20 +239,6 @@ def _between(column: pa.Array, least: Any, most: Any) -> pa.Array:
 
 def _kept(column: pa.Array, fits: pa.Array) -> pa.Array:
     return pc.if_else(fits, column, pa.scalar(None, column.type))
-
-
-def _lists(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
-    """Lists with their items in another type; one of another length than the type's, or that loses an item, is lost."""
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    items, lost_items = convert(pc.list_flatten(column), kind.value_type)
-    lost, nulls = np.zeros(len(column), bool), _mask(pc.is_null(column))
-    if lost_items is not None:
-        lost[np.repeat(np.arange(len(column)), lengths)[lost_items]] = True
-    if pa.types.is_fixed_size_list(kind):
-        lost |= (lengths != kind.list_size) & ~nulls
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    made = pa.ListArray.from_arrays(offsets, items, type=pa.list_(kind.value_type), mask=pa.array(nulls | lost))
-    return made, lost if lost.any() else None
 
 
 def _mask(found: pa.Array) -> Any:

@@ -35,7 +35,11 @@ def _tensor_part(spec: dict[str, Any], part: int | str) -> pa.DataType | None:
     single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
     if single or (len(shape) == 2 and isinstance(part, int)):
         return kind
-    return pa.list_(kind) if part == "*" else None
+    if part != "*":
+        return None
+    for _ in shape[1:]:
+        kind = pa.list_(kind)
+    return kind
 
 
 def _declared_type(spec: dict[str, Any]) -> pa.DataType | None:

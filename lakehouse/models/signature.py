@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakehouse.errors import ConfigError, ModelRefused, nearest
-from lakehouse.models.conversions import NAMES, conversion_of, is_list, requested_conversion, type_name
+from lakehouse.models.conversions import NAMES, conversion_of, requested_conversion, type_name
+from lakehouse.models.nested import lacking, leaf_of, with_leaf
 from lakehouse.models.registry import FetchedModel
-from lakehouse.schemas import Feature, column_of, finder, is_widened_by
+from lakehouse.models.tensors import tensors_of
+from lakehouse.schemas import Feature, Tensor, column_of, finder, is_widened_by
 
 if TYPE_CHECKING:
     from lakehouse.config import Features
 
-_DTYPES = {"float64": pa.float64(), "float32": pa.float32(), "int64": pa.int64(), "int32": pa.int32()}
-
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model is given. `matrix`: as one 2-D array; `converts`, `left_out`: what a person should know of it."""
+    """What a model is given: a frame of features, or arrays of them where there are `tensors`.
+
+    `converts`, `left_out`: what a person should know of it.
+    """
 
     features: tuple[Feature, ...]
-    matrix: bool
+    tensors: tuple[Tensor, ...] = ()
     converts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -53,10 +57,14 @@ def features_of(
     Raises ConfigError for a feature without a column, and for a column that does not become its type by itself.
     """
     inputs: Sequence[dict[str, Any]] = model.signature
-    matrix = inputs[0].get("type") == "tensor"
-    wanted = (
-        list(_tensor(inputs, config, schema, model.uri)) if matrix else [_column_spec(s, model.uri) for s in inputs]
-    )
+    tensors: list[Tensor] = []
+    if inputs[0].get("type") == "tensor":
+        wanted = []
+        for tensor, columns in tensors_of(inputs, config, schema, model.uri):
+            tensors.append(tensor)
+            wanted += [_Wanted(name, kind, True) for name, kind in columns]
+    else:
+        wanted = [_column_spec(spec, model.uri) for spec in inputs]
     names = [str(w.name) for w in wanted]
     if unknown := next((name for name in config.rename if name not in names), None):
         raise ConfigError(f"features.rename: the model has no feature {unknown!r}, {nearest(unknown, names)}")
@@ -83,7 +91,7 @@ def features_of(
     used = {*names, *(f.column for f in features)}
     if unused := next((name for name in config.cast if name not in used), None):
         raise ConfigError(f"features.cast: {unused!r} is no feature and no feature's column, {nearest(unused, used)}")
-    return Inputs(tuple(features), matrix, tuple(told), tuple(left_out))
+    return Inputs(tuple(features), tuple(tensors), tuple(told), tuple(left_out))
 
 
 def _feature(
@@ -92,7 +100,7 @@ def _feature(
     """The feature that a column is, and how it becomes it, in words; nothing where it is it already."""
     name, kind = str(wanted.name), wanted.type
     asked = casts.get(name, casts.get(column))
-    cast = NAMES[asked] if asked is not None else back
+    cast = with_leaf(given, NAMES[asked]) if asked is not None else back
     first, then = (None, given) if cast is None else (requested_conversion(given, cast), cast)
     if cast is not None and first is None:
         raise ConfigError(f"features.cast: column {column!r} of {table} is {given}, which does not become {asked}")
@@ -100,16 +108,19 @@ def _feature(
     if how is None:
         what = f"the model's feature {name!r} is {type_name(kind)}, column {column!r} of {table} is {given}"
         what += f", cast to {asked}" if asked else ""
-        raise ConfigError(f"{what}: {_remedy(name, given, kind)}")
+        raise ConfigError(f"{what}: {_remedy(name, then, kind)}")
     how = ", ".join(dict.fromkeys(part for part in (first, how) if part))
     told = f"{column} ({given}) to {type_name(kind)} {how}" if how else ""
     return Feature(wanted.name, column, kind, wanted.required, cast), told
 
 
 def _remedy(name: str, given: pa.DataType, kind: pa.DataType) -> str:
-    if not is_list(kind) and requested_conversion(given, kind) is not None:
+    if absent := next(lacking(given, kind), None):
+        return f"the column has no field {absent!r}, which the model requires"
+    wanted = leaf_of(kind)
+    if requested_conversion(given, kind) is not None and wanted in NAMES.values():
         return (
-            f"no lossless cast; if its values are meant so, add features: {{cast: {{{name}: {type_name(kind)}}}}} "
+            f"no lossless cast; if its values are meant so, add features: {{cast: {{{name}: {type_name(wanted)}}}}} "
             "(rows whose value does not become one are set aside)"
         )
     return "no lossless cast; cast it where the table is written, or log the model with that type"
@@ -122,42 +133,39 @@ def _left_out(wanted: _Wanted, schema: pa.Schema) -> str:
 
 
 def _column_spec(spec: dict[str, Any], uri: str) -> _Wanted:
-    kind = _type(spec)
-    name = spec.get("name")
+    kind, name = _type(spec), spec.get("name")
     if kind is None or name is None or name == "":
-        known = ", ".join(NAMES)
-        raise ModelRefused(
-            f"{uri}: the signature's input {spec} is not supported: named columns of {known} or arrays of them are"
-        )
+        raise ModelRefused(f"{uri}: the signature's input {spec} is not supported: {_why_not(spec, kind)}")
     return _Wanted(name if isinstance(name, int) else str(name), kind, bool(spec.get("required", True)))
 
 
-def _type(spec: Mapping[str, Any]) -> pa.DataType | None:
-    """The Arrow type of a column or of the items of an array, None for one that is not handed on."""
-    if spec.get("type") == "array" and isinstance(spec.get("items"), Mapping):
-        item = _type(spec["items"])
-        return item and pa.list_(item)
-    return NAMES.get(str(spec.get("type")))
-
-
-def _tensor(inputs: Sequence[dict[str, Any]], config: Features, schema: pa.Schema, uri: str) -> Iterator[_Wanted]:
-    """The columns of the model's one tensor: one each, or one that holds all of a row in a list."""
-    spec = inputs[0].get("tensor-spec", {})
-    shape, kind = spec.get("shape", []), _DTYPES.get(str(spec.get("dtype")))
-    if len(inputs) != 1 or len(shape) != 2 or kind is None:
-        raise ModelRefused(f"{uri}: the signature's tensor {inputs} is not supported: one of rows × columns is")
-    named = config.tensor
-    column = column_of(schema, named[0], config.match == "case_insensitive") if len(named) == 1 else None
-    if column is not None and is_list(schema.field(column).type):
-        if shape[1] < 1:
-            raise ConfigError(
-                f"features.tensor: {column!r} is a list, and the model does not say of how many values: log it "
-                "with a tensor of as many columns, or name a column a value"
-            )
-        kind, shape = pa.list_(kind, shape[1]), [-1, 1]
-    if len(named) != shape[1] and (shape[1] != -1 or not named):
-        raise ConfigError(
-            f"features.tensor: the model takes a tensor of {shape[1]} columns, {len(named)} are named: "
-            "list the table's columns in the tensor's order, or the one that holds them as a list"
+def _why_not(spec: Mapping[str, Any], kind: pa.DataType | None) -> str:
+    if '"any"' in json.dumps(spec):
+        return (
+            "MLflow writes any for what it could not tell, such as a null in the example: log the model with a "
+            "signature that says the type"
         )
-    yield from (_Wanted(name, kind, True) for name in named)
+    if kind is not None:
+        return "it has no name, so that it's not known which column it is: log the model with named columns"
+    return f"its columns are {', '.join(NAMES)}, and arrays, objects and maps of them"
+
+
+def _type(spec: Mapping[str, Any]) -> pa.DataType | None:
+    """The Arrow type of a column or of a part of one, None for one that is not handed on.
+
+    Objects are structs, whose optional properties are the fields that may be null.
+    """
+    match spec.get("type"):
+        case "array":
+            item = _type(spec.get("items") or {})
+            return item and pa.list_(item)
+        case "map":
+            value = _type(spec.get("values") or {})
+            return value and pa.map_(pa.string(), value)
+        case "object":
+            parts = {name: (_type(part), part) for name, part in (spec.get("properties") or {}).items()}
+            if not parts or any(kind is None for kind, _ in parts.values()):
+                return None
+            fields = [pa.field(name, kind, not part.get("required", True)) for name, (kind, part) in parts.items()]
+            return pa.struct(fields)
+    return NAMES.get(str(spec.get("type")))

@@ -14,6 +14,7 @@ from lakehouse.checks import rules
 from lakehouse.checks.rules import Compiled
 from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
+from lakehouse.scoring.maps import has_map
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
 from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, describe_exception, try_on
 
@@ -84,7 +85,7 @@ def try_model(
         inputs.features,
         (),
         job.features.nulls,
-        inputs.matrix,
+        inputs.tensors,
         constraints,
         on_features,
     )
@@ -169,7 +170,7 @@ def _outputs(
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
             _require_probabilities(output.name, values, predictor)
-    arrays, _ = read_outputs(values, rows, tuple(replace(o, threshold=None) for o in outputs))
+    arrays = [_seen(values, rows, o, says) for o, says in zip(outputs, declared, strict=True)]
     read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
     typed, notes = [], []
     for output, says, array in zip(outputs, declared, arrays, strict=True):
@@ -184,8 +185,28 @@ def _outputs(
                 f"predictions.{output.name}: the model's signature declares {says}, it answers with {array.type}, "
                 "which is the column's type"
             )
+        if _has_nanoseconds(array.type):
+            notes.append(
+                f"predictions.{output.name}: its times in nanoseconds are cut to microseconds, as tables store them"
+            )
         typed.append(replace(output, type=storable(kind, output.name)))
     return tuple(typed), notes
+
+
+def _seen(values: Any, rows: int, output: Output, declared: pa.DataType | None) -> pa.Array:
+    """The sample's values of an output as what they are by themselves; dicts as maps where they are declared so."""
+    plain = replace(output, threshold=None)
+    if has_map(declared):
+        [array], unfit = read_outputs(values, rows, (replace(plain, type=declared),))
+        if not unfit:
+            return array
+    return read_outputs(values, rows, (plain,))[0][0]
+
+
+def _has_nanoseconds(kind: pa.DataType) -> bool:
+    if pa.types.is_timestamp(kind):
+        return bool(kind.unit == "ns")
+    return any(_has_nanoseconds(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def _floating(held_types: Held, output: Output, seen: pa.Array) -> pa.DataType | None:

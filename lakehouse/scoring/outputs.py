@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import ModelRefused
 from lakehouse.scoring.isolation import isolate
+from lakehouse.scoring.maps import has_map, with_maps
 from lakehouse.scoring.reasons import Broken
 
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -192,12 +193,12 @@ def _fit_type(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
 
     def ask(start: int, stop: int) -> Any:
         try:
-            return _fit(_arrow(_slice(values, start, stop)), wanted)
+            return _fitted(_slice(values, start, stop), wanted)
         except _UNFIT as error:
             return error
 
     try:
-        whole = _fit(_arrow(values), wanted)
+        whole = _fitted(values, wanted)
     except _UNFIT as error:
         if wanted is None:
             raise ModelRefused(f"predictions.{output.name}: the model's values make no column: {error}") from error
@@ -208,6 +209,12 @@ def _fit_type(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
     texts = [_text(_slice(values, row, row + 1)) for row in rows]
     arrays = [pa.nulls(1, wanted) if isinstance(answer, Exception) else answer for _, _, answer in parts]
     return pa.concat_arrays(arrays), [Broken("output_type", output.name, rows, pa.array(texts, pa.string()))]
+
+
+def _fitted(values: Any, wanted: pa.DataType | None) -> pa.Array:
+    if wanted is not None and has_map(wanted):
+        return with_maps(values, wanted, lambda part, kind: _fit(_arrow(part), kind))
+    return _fit(_arrow(values), wanted)
 
 
 def _slice(values: Any, start: int, stop: int) -> Any:
@@ -228,10 +235,7 @@ def _arrow(values: Any) -> pa.Array:
     if isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
         return pa.array(values.data, mask=np.ma.getmaskarray(values))
     if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
-        flat = values.reshape(len(values), -1)
-        offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]
-        hidden = np.ma.getmaskarray(flat).ravel() if isinstance(flat, np.ma.MaskedArray) else None
-        return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(flat).ravel(), mask=hidden))
+        return _lists(values)
     if isinstance(values, (np.ndarray, list)):
         plain = values.tolist() if isinstance(values, np.ndarray) and values.dtype == object else values
         try:
@@ -245,6 +249,16 @@ def _arrow(values: Any) -> pa.Array:
     array = pa.array(values, from_pandas=False)
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _lists(values: Any) -> pa.Array:
+    """An array of several dimensions as lists, of lists where there are more than two."""
+    hidden = np.ma.getmaskarray(values).ravel() if isinstance(values, np.ma.MaskedArray) else None
+    made = pa.array(np.ascontiguousarray(values).ravel(), mask=hidden)
+    for axis in range(values.ndim - 1, 0, -1):
+        count, size = int(np.prod(values.shape[:axis])), values.shape[axis]
+        made = pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * size, made)
+    return made
 
 
 def _fit(array: pa.Array, wanted: pa.DataType | None) -> pa.Array:

@@ -20,7 +20,7 @@ from lakehouse.checks.profile import Sketches
 from lakehouse.checks.rules import Compiled, RowCount, RowRule
 from lakehouse.checks.rules.outcomes import EXAMPLES
 from lakehouse.conditions import Comparison, mask
-from lakehouse.schemas import REASONS, WARNINGS, Feature
+from lakehouse.schemas import REASONS, WARNINGS, Feature, Tensor
 from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
@@ -48,7 +48,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What `score_batch` needs to know of a job. `matrix`: the model takes one 2-D array, not a frame.
+    """What `score_batch` needs to know of a job. `tensors`: the arrays that the model takes, if it takes no frame.
 
     `allowed`: with more rows set aside the run is sure to be blocked, so no more calls are spent on finding them.
     """
@@ -58,7 +58,7 @@ class Scoring:
     features: tuple[Feature, ...]
     outputs: tuple[Output, ...]
     nulls: str = "model"  # or "quarantine"
-    matrix: bool = False
+    tensors: tuple[Tensor, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     on_features: Compiled = NO_CHECKS
     on_scores: Compiled = NO_CHECKS

@@ -114,7 +114,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "keep": (),
         "predictions": None,
         "slice": {},
-        "features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": (), "cast": {}},
+        "features": {"rename": {}, "match": "exact", "nulls": "model", "tensor": (), "reshape": (), "cast": {}},
         "checks": {
             "features": None,
             "scores": None,

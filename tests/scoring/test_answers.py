@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from typing import Any
 
@@ -10,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Map
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression
 
@@ -36,6 +38,10 @@ class Answering(BaseEstimator):
             return x
         if self.kind == "numbers":
             return [int(value) if value == int(value) else value for value in x.tolist()]
+        if self.kind == "maps":
+            return [{f"day {int(value)}": value, "all": 1} for value in x.tolist()]
+        if self.kind == "times":
+            return pd.Timestamp(2026, 1, 1, nanosecond=1) + pd.to_timedelta(x, unit="D")
         if self.kind == "records":
             return [{"half": value / 2, "label": f"{value:g}"} for value in x.tolist()]
         return [None] * len(x)
@@ -45,7 +51,7 @@ class Answering(BaseEstimator):
 def job_of(register: Any, make_job: Any) -> Any:
     """job_of(kind, x, declared) → a job over a table of x whose model answers so, its signature declaring that type."""
 
-    def make(kind: str, x: Any, declared: str | None, **sections: Any) -> Any:
+    def make(kind: str, x: Any, declared: Any, **sections: Any) -> Any:
         outputs = Schema([ColSpec(declared)]) if declared else None
         signature = ModelSignature(Schema([ColSpec("double", "x")]), outputs)
         uri = register(
@@ -100,6 +106,20 @@ def test_the_scored_table_s_own_doubles_stay_doubles_on_a_day_of_whole_numbers(j
 def test_records_are_a_struct(job_of):
     assert score(job_of("records", [1, 2], None)).rows_scored == 2
     assert read("lake/scores")["p"].to_pylist() == [{"half": 0.5, "label": "1"}, {"half": 1.0, "label": "2"}]
+
+
+def test_dicts_are_maps_where_the_signature_declares_them(job_of):
+    """Keys that no row of the sample had are no others than those that it had."""
+    result, said = said_by(job_of("maps", range(200), Map(DataType.double)))
+    assert (result.rows_scored, said) == (200, [])
+    assert read("lake/scores")["p"].type == pa.map_(pa.string(), pa.float64())
+    assert read("lake/scores")["p"].to_pylist()[199] == [("day 199", 199.0), ("all", 1.0)]
+
+
+def test_what_is_cut_of_times_is_said_once(job_of):
+    _, [said] = said_by(job_of("times", [1, 2], "datetime"))
+    assert said == "predictions.p: its times in nanoseconds are cut to microseconds, as tables store them"
+    assert read("lake/scores")["p"].to_pylist() == [dt.datetime(2026, 1, 2), dt.datetime(2026, 1, 3)]
 
 
 def test_nothing_but_nulls_is_refused_where_no_type_is_declared(job_of):

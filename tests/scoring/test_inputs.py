@@ -18,6 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from lakehouse.config import Features
 from lakehouse.errors import ConfigError, ModelRefused
@@ -26,7 +27,7 @@ from lakehouse.models.conversions import NAMES, can_lose, conversion_of, convert
 from lakehouse.models.flavors.calling import with_categories
 from lakehouse.models.flavors.lightgbm import categories_of
 from lakehouse.models.loading import digest_of, load
-from lakehouse.schemas import Feature
+from lakehouse.schemas import Feature, Tensor
 from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.score import Scoring
 
@@ -232,8 +233,8 @@ def overwrite(given: Any) -> None:
     ("names", "more"),
     [
         (["double", "other"], {}),
-        (["double", "other"], {"matrix": True}),
-        (["emb"], {"matrix": True}),
+        (["double", "other"], {"tensors": (Tensor(None, "float64", (2,), 2),)}),
+        (["emb"], {"tensors": (Tensor(None, "float64", (2,), 1),)}),
         (["double"], {}),
         (["long"], {}),
         (EVERYTHING.schema.names, {}),
@@ -354,6 +355,24 @@ def test_the_default_call_takes_optional_nulls_as_the_native_one_does(tmp_path, 
     path, digest = str(tmp_path / "m"), digest_of(tmp_path / "m")
     answers = [list(load(path, digest, method, ()).predict(model_input(batch, wanted))) for method in (None, "predict")]
     assert answers == [[0.0, -1.0, 0.0]] * 2
+
+
+@pytest.mark.parametrize("library", ["sklearn", "xgboost", "lightgbm"])
+def test_optional_integers_are_floats_with_nan_to_models_of_floats(library):
+    """`Int64` with nulls, which pyfunc's own look at a frame refuses, is what the same numbers as doubles are."""
+    x = pd.DataFrame({"n": np.arange(200.0), "m": np.arange(200.0)[::-1]})
+    x.loc[x["n"] % 5 == 0, "n"] = np.nan
+    made = {
+        "sklearn": lambda: HistGradientBoostingRegressor(max_iter=5),
+        "xgboost": lambda: pytest.importorskip("xgboost").XGBRegressor(n_estimators=5),
+        "lightgbm": lambda: lightgbm.LGBMRegressor(n_estimators=5, verbose=-1),
+    }[library]()
+    y = np.where(x["n"].isna(), -9.0, x["n"])
+    batch = pa.record_batch({"n": pa.array(x["n"], LONG, from_pandas=True), "m": pa.array(x["m"])})
+    frame = model_input(batch, scoring(Feature("n", "n", LONG, False), Feature("m", "m", DOUBLE, True)))
+    assert str(frame["n"].dtype) == "Int64"
+    fitted = made.fit(x, y)
+    np.testing.assert_array_equal(fitted.predict(frame), fitted.predict(x))
 
 
 # --- categories -------------------------------------------------------------------------------------------

@@ -190,6 +190,31 @@ def test_an_output_that_a_sample_had_is_null_where_none_of_the_rows_has_it(answe
     assert (array.to_pylist(), broken) == ([None], [])
 
 
+MAPS = pa.map_(pa.string(), pa.int64())
+
+
+def test_dicts_are_maps_where_that_is_declared():
+    """Keys are each row's own; a value that is none of the type's sets its row aside."""
+    answer = [{"a": 1}, {}, None, {"b": 2, "c": None}, {"a": 1.5}, {"a": "x"}, {1: 1}, "a"]
+    [array], broken = read_outputs(answer, 8, (Output("p", "*", MAPS),))
+    assert array.to_pylist() == [[("a", 1)], [], None, [("b", 2), ("c", None)], None, None, None, None]
+    assert [b.rows.tolist() for b in broken] == [[4, 5, 6, 7]]
+    inside = pa.list_(pa.struct({"m": MAPS, "n": pa.float64()}))
+    deep = [[{"m": {"k": 1}, "n": 1}], [], None, [{"m": None}], [{"m": {}, "more": 1}]]
+    [array], broken = read_outputs(pd.Series(deep), 5, (Output("p", "*", inside),))
+    assert array.to_pylist() == [[{"m": [("k", 1)], "n": 1.0}], [], None, [{"m": None, "n": None}], None]
+    assert [b.rows.tolist() for b in broken] == [[4]]
+
+
+def test_arrays_of_more_dimensions_are_lists_of_lists():
+    answer = np.arange(12, dtype=np.int32).reshape(2, 3, 2)
+    for given in (answer, np.asfortranarray(answer), answer[::-1][::-1]):
+        [array], _ = read_outputs(given, 2, (Output("p", "*"),))
+        assert array.to_pylist() == answer.tolist()
+    [array], _ = read_outputs(np.ma.array(answer, mask=answer == 3), 2, (Output("p", "*"),))
+    assert array.to_pylist()[0] == [[0, 1], [2, None], [4, 5]]
+
+
 def test_a_number_is_a_place_whatever_the_columns_are_called():
     answer = pd.DataFrame({1: [0.25, 0.5], 2: [0.75, 0.5]})  # as a classifier's probabilities of its classes 1 and 2
     [first, second], _ = read_outputs(answer, 2, (Output("one", 0), Output("two", 1)))

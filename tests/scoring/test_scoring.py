@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lakehouse.conditions import Comparison
 from lakehouse.errors import ModelRefused
-from lakehouse.schemas import Feature
+from lakehouse.schemas import Feature, Tensor
 from lakehouse.scoring import score as scoring
 from lakehouse.scoring.inputs import model_input
 from lakehouse.scoring.outputs import Output
@@ -271,7 +271,8 @@ def test_doubles_are_one_fortran_matrix_without_a_copy(monkeypatch):
 def test_a_tensor_is_a_bare_matrix_of_its_type(kind):
     features = tuple(Feature(n, n, kind, True) for n in "ab")
     batch = pa.record_batch({"b": pa.array([3, 4], kind), "a": pa.array([1, 2], kind)})
-    matrix = model_input(batch, Scoring((), (), features, (), matrix=True))
+    tensors = (Tensor(None, str(np.dtype(kind.to_pandas_dtype())), (2,), 2),)
+    matrix = model_input(batch, Scoring((), (), features, (), tensors=tensors))
     assert isinstance(matrix, np.ndarray)
     assert matrix.dtype == kind.to_pandas_dtype()
     assert matrix.flags.f_contiguous

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import operator
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def _code_in(config: Any) -> Iterator[str]:
         named, module = config.get("class_name"), config.get("module")
         if named is not None:
             known = module in _MODULES or (module == "keras" and named in ("Sequential", "Functional", "DTypePolicy"))
+            # as which Keras stores models of several inputs
+            known = known or (module, named) == ("keras.src.models.functional", "Functional")
             known = known or (module == "builtins" and named in ("tuple", "slice"))
             known = known or named in ("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__keras_tensor__")
             if not known or named in _CODE or config.get("registered_name") not in (None, named):
@@ -85,8 +88,10 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
 
 
 def _predict(native: Any, data: Any) -> Any:
-    matrix = data.to_numpy() if isinstance(data, pd.DataFrame) else data
-    answers = [_padded(native, matrix[start : start + _LARGEST]) for start in range(0, len(matrix), _LARGEST)]
+    given = data.to_numpy() if isinstance(data, pd.DataFrame) else data
+    rows = len(next(iter(given.values()))) if isinstance(given, Mapping) else len(given)
+    cuts = [slice(start, start + _LARGEST) for start in range(0, rows, _LARGEST)]
+    answers = [_padded(native, _each(given, operator.itemgetter(cut)), min(rows - cut.start, _LARGEST)) for cut in cuts]
     if isinstance(answers[0], Mapping):
         return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
     if isinstance(answers[0], (list, tuple)):
@@ -95,16 +100,18 @@ def _predict(native: Any, data: Any) -> Any:
     return np.concatenate(answers)
 
 
-def _padded(native: Any, matrix: Any) -> Any:
-    """The answer to a matrix that is filled up to a power of two with its last row, without the answers to those."""
-    rows = len(matrix)
-    size = max(1 << (rows - 1).bit_length(), 32)
-    answer = native.predict_on_batch(np.concatenate([matrix, np.repeat(matrix[-1:], size - rows, axis=0)]))
-    if isinstance(answer, Mapping):
-        return {name: np.asarray(part)[:rows] for name, part in answer.items()}
-    if isinstance(answer, (list, tuple)):
-        return [np.asarray(part)[:rows] for part in answer]
-    return np.asarray(answer)[:rows]
+def _padded(native: Any, given: Any, rows: int) -> Any:
+    """The answer to arrays that are filled up to a power of two with their last row, without the answers to those."""
+    more = max(1 << (rows - 1).bit_length(), 32) - rows
+    filled = _each(given, lambda array: np.concatenate([array, np.repeat(array[-1:], more, axis=0)]))
+    return _each(native.predict_on_batch(filled), lambda part: np.asarray(part)[:rows])
+
+
+def _each(arrays: Any, do: Callable[[Any], Any]) -> Any:
+    """What is done to an array, or to each of several that have names or an order."""
+    if isinstance(arrays, Mapping):
+        return {name: do(array) for name, array in arrays.items()}
+    return [do(array) for array in arrays] if isinstance(arrays, (list, tuple)) else do(arrays)
 
 
 def settings(description: Mapping[str, Any]) -> dict[str, str]:

@@ -68,7 +68,9 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
 def _run(session: Any, data: Any) -> Any:
     """The outputs by their names. Float64 goes to float32 inputs rounded, as MLflow does."""
     inputs = session.get_inputs()
-    if isinstance(data, pd.DataFrame) and len(inputs) > 1:
+    if isinstance(data, Mapping):
+        feeds = dict(data)
+    elif isinstance(data, pd.DataFrame) and len(inputs) > 1:
         feeds = {given.name: _shaped(data[given.name].to_numpy(), given.shape) for given in inputs}
     else:
         feeds = {inputs[0].name: data.to_numpy() if isinstance(data, pd.DataFrame) else data}

@@ -1,0 +1,123 @@
+"""Columns as the values that a model is given: pandas columns, dicts and arrays of nested ones, and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.models.nested import entries, is_list, is_nested
+from lakehouse.schemas import Tensor
+
+
+def pandas_column(column: pa.Array, required: bool) -> Any:
+    """A column as pandas takes it into a frame, which copies it; `required`: none of its parts may be null.
+
+    Lists are arrays, as Spark gives them to `mlflow.pyfunc.spark_udf`; structs and maps are dicts, as MLflow's look at
+    a frame leaves them.
+    """
+    if is_nested(column.type):
+        return _boxed(_objects(column, required))
+    nullable = None
+    if pa.types.is_integer(column.type) and column.null_count:
+        nullable = {column.type: pd.api.types.pandas_dtype(f"Int{column.type.bit_width}")}.get
+    return column.to_pandas(types_mapper=nullable)
+
+
+def _objects(column: pa.Array, required: bool) -> list[Any]:
+    """A value a row: an array for a list, a dict for a struct or a map, None for a null."""
+    if is_list(column.type):
+        return _arrays(column, required)
+    if pa.types.is_map(column.type):
+        starts, lengths, keys, items = entries(column)
+        pairs = list(zip(keys.to_pylist(), _values(items, required), strict=True))
+        made = [dict(pairs[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
+    else:
+        fields = zip(column.type, column.flatten(), strict=True)
+        parts = [_values(part, not field.nullable) for field, part in fields]
+        names = [field.name for field in column.type]
+        rows = zip(*parts, strict=True) if parts else ((),) * len(column)
+        made = [dict(zip(names, values, strict=True)) for values in rows]
+    return made if column.null_count == 0 else _where(made, column.is_valid())
+
+
+def _values(column: pa.Array, required: bool) -> list[Any]:
+    """The values of a part of a dict, as MLflow leaves them there: numpy's scalars, and None for what is missing.
+
+    That is a NaN, too, where it is optional.
+    """
+    if is_nested(column.type):
+        return _objects(column, required)
+    if pa.types.is_timestamp(column.type):
+        return [None if value is pd.NaT else value for value in column.to_pandas()]
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        return list(column.to_pylist())
+    there = column.is_valid()
+    if not required and pa.types.is_floating(column.type):
+        there = pc.and_(there, pc.invert(pc.fill_null(pc.is_nan(column), True)))
+    nothing = False if pa.types.is_boolean(column.type) else 0
+    found = list(pc.fill_null(column, nothing).to_numpy(zero_copy_only=False))
+    return found if pc.all(there).as_py() is not False else _where(found, there)
+
+
+def _where(values: Sequence[Any], there: pa.Array) -> list[Any]:
+    """The values, None for those that are not there."""
+    return [value if is_there else None for value, is_there in zip(values, there.to_pylist(), strict=True)]
+
+
+def _arrays(column: pa.Array, required: bool) -> list[Any]:
+    """Lists as arrays; lists of lists of one length as arrays of two dimensions."""
+    items = pc.list_flatten(column)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    if not is_nested(items.type):
+        inner: Any = np.array(items.to_numpy(zero_copy_only=False))
+    else:
+        inner = _boxed(_objects(items, required))
+    made: list[Any] = []
+    for stop, length, there in zip(np.cumsum(lengths), lengths, column.is_valid().to_pylist(), strict=True):
+        part = inner[stop - length : stop]
+        regular = is_list(items.type) and len({np.shape(v) for v in part}) == 1
+        made.append(None if not there else np.stack(part) if regular else part)
+    return made
+
+
+def _boxed(values: Sequence[Any]) -> Any:
+    """An array of objects, whatever they are."""
+    made = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        made[place] = value
+    return made
+
+
+def tensors(given: Sequence[Tensor], columns: Sequence[pa.Array], rows: int) -> Any:
+    """The arrays of the tensors by their names; the array itself of one without a name."""
+    made, at = {}, 0
+    for tensor in given:
+        made[tensor.name] = _tensor(tensor, columns[at : at + tensor.columns], rows)
+        at += tensor.columns
+    return made.get(None, made)
+
+
+def _tensor(tensor: Tensor, columns: Sequence[pa.Array], rows: int) -> Any:
+    """One array: of several columns in Fortran order, which scikit-learn reads as it is; a copy in any case."""
+    if len(columns) == 1:
+        items = columns[0]
+        while is_list(items.type):
+            items = pc.list_flatten(items)
+        return _array(items, tensor.dtype).reshape(rows, *tensor.shape)
+    if tensor.dtype in ("str", "object"):
+        return np.column_stack([_array(column, tensor.dtype) for column in columns])
+    matrix = np.empty((rows, len(columns)), dtype=tensor.dtype, order="F")
+    for i, column in enumerate(columns):
+        matrix[:, i] = column.to_numpy(zero_copy_only=False)
+    return matrix
+
+
+def _array(items: pa.Array, dtype: str) -> Any:
+    """Values as a new array; texts as numpy's own of one width, or as objects."""
+    values = items.to_numpy(zero_copy_only=False)
+    return np.array(values, str if dtype == "str" else dtype)
