@@ -166,6 +166,9 @@ class Tracking(Section):
     experiment: Text = Field(
         description="the MLflow experiment that gets a run with the figures", examples=["/Shared/churn"]
     )
+    tag_versions: bool = Field(
+        True, description="tag the model version with the job's last run of it: last_run.<job>", examples=[False]
+    )
 
 
 class Job(Section):

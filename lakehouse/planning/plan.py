@@ -7,7 +7,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class Request:
     """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
 
     `replays` is the record of the run whose quarantined rows are the input, where that is asked for; `current_model`
-    lets the model be another than that run's.
+    lets the model be another than that run's. `patience`: how long it waits for MLflow in all.
     """
 
     engine: str
@@ -63,6 +63,7 @@ class Request:
     watch: Watch | None = None
     replays: Mapping[str, Any] | None = None
     current_model: bool = False
+    patience: models.Patience = field(default_factory=models.Patience)
 
     def warn(self, message: str) -> None:
         """Tell of something that does not stop the run."""
@@ -194,7 +195,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     schema = pinned.schema
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
-    fetched = models.fetch(job.model, models.resolve(job.model), folder)
+    fetched = models.fetch(job.model, models.resolve(job.model, request.patience), folder, request.patience)
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         models.require_params(fetched.params, job.model.params, fetched.uri)
