@@ -42,6 +42,16 @@ class Model(Section):
     registry_uri: Text | None = Field(
         None, description="MLflow model registry; default: as MLflow finds it", examples=["databricks-uc"]
     )
+    offline: Literal["refused", "allowed"] = Field(
+        "refused",
+        description="where the registry does not answer: refuse, or use the version last fetched for this URI",
+        examples=["allowed"],
+    )
+    cache: Text | None = Field(
+        None,
+        description="folder on this machine of the versions that offline keeps; default: in the user's cache",
+        examples=["/var/cache/lakehouse/models"],
+    )
 
 
 class Prediction(Section):

@@ -9,6 +9,7 @@ from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
 from lakehouse.models.flavors import Predictor
 from lakehouse.models.loading import digest_of, load, pack
+from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.patience import Patience
@@ -18,5 +19,5 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 __all__ = [
     "FetchedModel", "Inputs", "Patience", "Predictor", "Resolved", "baselines_as_text", "baselines_from_text",
     "digest_of", "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline", "log_run", "needs_of",
-    "output_type", "pack", "require_params", "resolve", "store_baseline", "stored_baseline", "tag_version",
+    "obtain", "output_type", "pack", "require_params", "resolve", "store_baseline", "stored_baseline", "tag_version",
 ]  # fmt: skip

@@ -174,9 +174,25 @@ def _status_in(text: str) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
+def _status_of_answer(error: BaseException) -> int | None:
+    """The status of the answer that MLflow made an error of.
+
+    It forgets it where the answer is JSON without one of its own codes, as whatever stands before a server may send to
+    those who are not logged in; the answer itself is where the error was raised.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        status = getattr(trace.tb_frame.f_locals.get("response"), "status_code", None)
+        if isinstance(status, int) and status >= 400:
+            return status
+        trace = trace.tb_next
+    return None
+
+
 def status_of(error: Exception) -> int | None:
     """The HTTP status that an error stands for, as far as it says one."""
-    if getattr(error, "error_code", None) == "INTERNAL_ERROR" and (told := _status_in(str(error))):
+    vague = getattr(error, "error_code", None) == "INTERNAL_ERROR"
+    if vague and (told := _status_of_answer(error) or _status_in(str(error))):
         return told
     if hasattr(error, "get_http_status_code"):
         invalid = type(error).__name__.startswith("Unsupported") or type(error).__name__ == "InvalidUrlException"

@@ -113,7 +113,8 @@ def _look_up(client: Any, config: ModelConfig, name: str, alias: str) -> Resolve
     return Resolved(f"models:/{name}/{found.version}", name, str(found.version), origin)
 
 
-def _is_local(uri: str) -> bool:
+def is_local(uri: str) -> bool:
+    """Whether a model is a folder on this machine."""
     return uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+.-]+:", uri)
 
 
@@ -122,7 +123,7 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patie
 
     Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
     """
-    if _is_local(resolved.uri):
+    if is_local(resolved.uri):
         path = _copy(resolved, folder)
     else:
         patience = patience or Patience()
@@ -137,7 +138,7 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patie
     return judged(config, resolved, path)
 
 
-def judged(config: ModelConfig, resolved: Resolved, path: Path) -> FetchedModel:
+def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = "") -> FetchedModel:
     """The model whose files are in the folder, with its digest; nothing of it is loaded. Raises ModelRefused."""
     (path / _META).unlink(missing_ok=True)
     digest = digest_of(path)
@@ -153,7 +154,7 @@ def judged(config: ModelConfig, resolved: Resolved, path: Path) -> FetchedModel:
     inputs, outputs, params = (_parse(signature.get(side), side, resolved.uri) for side in sides)
     flavors = tuple(sorted(mlmodel["flavors"]))
     return FetchedModel(
-        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params
+        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params, notice
     )
 
 

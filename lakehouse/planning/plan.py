@@ -17,6 +17,7 @@ import pyarrow as pa
 from lakehouse import checks, models, schemas, sinks, sources
 from lakehouse.checks import rules
 from lakehouse.config import settings
+from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
 from lakehouse.planning.naming import identity_of, quarantine_of, staged_files
@@ -195,7 +196,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     schema = pinned.schema
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
-    fetched = models.fetch(job.model, models.resolve(job.model, request.patience), folder, request.patience)
+    kept = runtime.cache_dir() / "models"
+    fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
+    if fetched.notice:
+        request.warn(fetched.notice)
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         models.require_params(fetched.params, job.model.params, fetched.uri)

@@ -68,7 +68,7 @@ def make_intent(
         "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
-        "message": "; ".join(problem.message for problem in verdict.problems) or None,
+        "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 
