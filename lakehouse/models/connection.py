@@ -139,7 +139,7 @@ def translate_error(error: Exception, what: str) -> LakehouseError | None:
         return ConfigError(f"{what}: {said}; see {_KEYS}")
     if isinstance(error, NotADirectoryError | IsADirectoryError):
         return ConfigError(f"{what}: {said}")
-    if "timeout" in f"{type(error).__name__} {said}".lower() or "timed out" in said:
+    if "timeout" in type(error).__name__.lower() or re.search("timed out|timeout exception|TimeoutError", said):
         return Unavailable(f"{what}: no answer in time: {said}")
     login = _login_of(error)
     return Unavailable(
@@ -170,8 +170,8 @@ def _status_in(text: str) -> int | None:
     for status, names in _SAID.items():
         if re.search(names, text):
             return status
-    found = re.search(r"error occurred \((\d{3})\)|\b(\d{3}) (?:Client|Server) Error", text)
-    return int(found[1] or found[2]) if found else None
+    found = re.search(r"error occurred \((\d{3})\)|\b(\d{3}) (?:Client|Server) Error|^(\d{3}): ", text)
+    return int(found[1] or found[2] or found[3]) if found else None
 
 
 def _status_of_answer(error: BaseException) -> int | None:
@@ -209,7 +209,8 @@ def status_of(error: Exception) -> int | None:
 
 def first_line(error: BaseException) -> str:
     """The first line of a message, and the next where the first only announces it; no password is in it."""
-    lines = [line.strip(" #") for line in str(error).strip().splitlines()] or [type(error).__name__]
+    said = re.sub(r"\. Config: host=.*", "", str(error).strip())  # what Databricks' client adds of its settings
+    lines = [line.strip(" #") for line in said.splitlines()] or [type(error).__name__]
     if lines[1:] and lines[1].startswith("File "):  # MLflow lists what went wrong with each
         return without_secrets(f"{lines[1]}: {lines[2] if lines[2:] else ''}")
     return without_secrets(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))

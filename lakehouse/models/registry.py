@@ -169,7 +169,7 @@ def _copy(resolved: Resolved, folder: Path) -> Path:
 
 
 def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
-    """The files that lie at `source`, in a folder of their own."""
+    """The files that lie at `source`, in a folder of their own below this one, in which others may lie."""
     import mlflow
 
     if "://" not in source or source.startswith("file:"):  # MLflow's copy would follow the links
@@ -177,7 +177,9 @@ def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str,
         _refuse_links(Path(local), resolved.uri)
     try:
         with translated_errors(f"model.uri: {resolved.uri}"):
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder / "fetched"), **where)
+            )
     except ConfigError as error:
         missing = error.__cause__
         if not isinstance(missing, ImportError):
@@ -286,9 +288,14 @@ def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
 def _known_names(client: Any, uri: str) -> str:
     """What the registry has: the model's aliases and versions, or the names of other models."""
     name = uri.removeprefix("models:").strip("/").split("@")[0].split("/")[0]
-    models = {m.name: m for m in client.search_registered_models(max_results=200)}
-    if name not in models:
-        return f"no model {name!r}, {nearest(name, models)}"
-    aliases = ", ".join(sorted(models[name].aliases)) or "none"
-    versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = [m.name for m in client.search_registered_models()]
+        if name not in models:
+            return f"no model {name!r}, {nearest(name, models)}"
+        aliases = ", ".join(sorted(client.get_registered_model(name).aliases)) or "none"
+        versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
+    except (MlflowException, NotImplementedError):
+        return "what else there is can't be listed"
     return f"{name} has versions {versions} and aliases: {aliases}"

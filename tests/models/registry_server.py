@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 OF_MLFLOW = "/api/2.0/mlflow/"
 OF_DATABRICKS = "/api/2.0/mlflow/unity-catalog/"
-OPEN = re.compile(r"/api/2\.1/unity-catalog/models/([^/]+)/versions/(\d+)")
+OPEN = re.compile(r"/api/2\.1/unity-catalog/models/([^/]+)(?:/versions/(\d+))?")
 FILES = "get-download-uri"
 
 
@@ -36,8 +36,11 @@ class Registry:
 
     def answer(self, path: str, given: dict[str, str], token: str) -> tuple[int, dict[str, Any]]:
         """The status and the JSON that answer a request."""
+        if path == "/.well-known/databricks-config":
+            return 200, {}
         if self.status:
-            return self.status, {"error_code": "NONE", "message": "refused"}
+            code = str(self.status) if path.startswith(OF_DATABRICKS) else "NONE"
+            return self.status, {"error_code": code, "message": "refused"}
         if self.token and token != f"Bearer {self.token}":
             return 401, {"error_code": "UNAUTHENTICATED", "message": "no such token"}
         if found := OPEN.fullmatch(path):
@@ -46,6 +49,8 @@ class Registry:
         name, version = given.get("name", ""), given.get("version", "")
         if what == "registered-models/alias":
             version = self.aliases.get((name, given["alias"]), "")
+        if what.endswith("is-databricks-sdk-models-artifact-repository-enabled"):
+            return 200, {}
         if what == "registered-models/get" and name in {known for known, _ in self.sources}:
             return 200, {"registered_model": {"name": name}}
         if (name, version) not in self.sources:
@@ -59,10 +64,14 @@ class Registry:
         said = {"name": name, "version": version, "source": source, "creation_timestamp": self.created}
         return 200, {"model_version": said}
 
-    def _of_the_open_server(self, name: str, version: str) -> tuple[int, dict[str, Any]]:
-        if (name, version) not in self.sources:
+    def _of_the_open_server(self, name: str, version: str | None) -> tuple[int, dict[str, Any]]:
+        catalog, schema, model = name.split(".")
+        parts: dict[str, Any] = {"catalog_name": catalog, "schema_name": schema}
+        if version is None and name in {known for known, _ in self.sources}:
+            return 200, {**parts, "name": model}
+        if version is None or (name, version) not in self.sources:
             return 404, {"error_code": "NOT_FOUND", "message": f"no version {version} of {name}"}
-        parts = dict(zip(("catalog_name", "schema_name", "model_name"), name.split("."), strict=True))
+        parts["model_name"] = model
         source = self.sources[name, version]
         return 200, {**parts, "version": int(version), "source": source, "storage_location": source, "created_at": 1}
 

@@ -87,7 +87,7 @@ def test_a_version_that_was_used_is_used_while_the_registry_is_down_and_that_is_
 def test_what_a_registry_refuses_is_never_replaced(obtain, registry, status):
     obtain()
     registry.status = status
-    with pytest.raises(ConfigError, match=r"not logged in|no permission|not found"):
+    with pytest.raises(ConfigError, match=r"not logged in|no permission|not there"):
         obtain()
 
 

@@ -165,11 +165,11 @@ def test_files_of_a_version_that_are_not_there_are_named(on_s3, keys, s3, tmp_pa
         (503, Unavailable, "can't be reached: .*too many 503 error responses; if it is up"),
     ],
 )
-def test_a_proxy_of_artifacts_is_told_apart_likewise(tracking_uri, tmp_path, monkeypatch, way, kind, told):
+def test_a_proxy_of_artifacts_is_told_apart_likewise(on_s3, tmp_path, monkeypatch, way, kind, told):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with failing(way) as address:
         uri = f"{address}/api/2.0/mlflow-artifacts/artifacts/1/model"
-        error = refusal(Model(uri=uri, tracking_uri=tracking_uri), tmp_path, Patience(0.6))
+        error = refusal(Model(uri=uri, tracking_uri=on_s3), tmp_path, Patience(0.6))
     assert (type(error), bool(re.search(told, str(error)))) == (kind, True), error
 
 
