@@ -103,12 +103,13 @@ def test_the_model_is_in_the_ledger_the_commit_and_mlflow_alike(daily, tracking_
     (record,) = ledger.runs(naming.state_of(daily()), "scores")
     commit = json.loads(opened("lake/scores").history(1)[0]["userMetadata"])
     client = MlflowClient(tracking_uri)
-    tags = client.search_runs([client.get_experiment_by_name("lineage").experiment_id])[0].data.tags
+    run = client.search_runs([client.get_experiment_by_name("lineage").experiment_id])[0]
     named = ("name", "version", "digest", "signature")
     found = [record[f"model_{name}"] for name in named]
     assert [commit["model" if name == "name" else f"model_{name}"] for name in named] == found
-    assert [tags[f"lakehouse.model_{name}"] for name in named] == found
+    assert [run.data.tags[f"lakehouse.model_{name}"] for name in named] == found
     assert (found[0], len(found[3])) == (result.model["name"], 64)
+    assert client.get_model_version(*found[:2]).tags.get("last_run.scores") != run.info.run_id
 
 
 def test_a_version_that_can_not_be_tagged_costs_a_warning_only(daily, monkeypatch):

@@ -74,11 +74,15 @@ def ask(
 
 
 def addresses(config: ModelConfig) -> tuple[str, str]:
-    """Where the job's tracking server and its registry are, as MLflow itself finds what the job doesn't say."""
+    """Where the job's tracking server and its registry are, as MLflow itself finds what the job doesn't say.
+
+    With Databricks' tracking server goes its Unity Catalog.
+    """
     import mlflow
 
     tracking = config.tracking_uri or mlflow.get_tracking_uri()
-    return tracking, config.registry_uri or (tracking if config.tracking_uri else mlflow.get_registry_uri())
+    beside = re.sub(r"^databricks(?=$|://)", "databricks-uc", tracking)
+    return tracking, config.registry_uri or (beside if config.tracking_uri else mlflow.get_registry_uri())
 
 
 def _is_here(uri: str) -> bool:

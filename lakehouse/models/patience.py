@@ -18,7 +18,7 @@ LONGER = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 """MLflow's own setting for one request, in seconds; where it is more than `SECONDS`, a run waits that long in all."""
 _LOOK = 0.25
 _Answer = TypeVar("_Answer")
-_left_behind: list[threading.Thread] = []
+_asking: list[threading.Thread] = []
 
 
 def allowed() -> float:
@@ -66,6 +66,7 @@ def wait_for(ask: Callable[[], _Answer], patience: Patience, who: str, folder: P
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(run,), name=f"asks {who}", daemon=True)
+    _asking[:] = [*(other for other in _asking if other.is_alive()), thread]
     thread.start()
     waited = _wait(thread, patience.left, folder)
     patience.left = max(0.0, patience.left - waited)
@@ -74,7 +75,6 @@ def wait_for(ask: Callable[[], _Answer], patience: Patience, who: str, folder: P
     if answers:
         return answers[0]
     patience.left = 0.0
-    _left_behind.append(thread)
     raise Unavailable(
         f"{who}: no answer in time: {'nothing more came' if folder else 'nothing came'} in {waited:.0f} s; "
         f"if it is only slow, set {LONGER} to more"
@@ -107,4 +107,4 @@ def _written(folder: Path) -> tuple[int, int]:
 
 def still_waiting() -> bool:
     """Whether something that was left behind is at its work yet, and would keep this process from ending."""
-    return any(thread.is_alive() for thread in _left_behind)
+    return any(thread.is_alive() for thread in _asking)

@@ -281,8 +281,16 @@ def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
         if status_of(error) not in (400, 404) or error.error_code == "ENDPOINT_NOT_FOUND":
             raise
         raise ConfigError(
-            f"model.uri: {config.uri} is not there: {first_line(error)}; {_known_names(client, config.uri)}"
+            f"model.uri: {config.uri} is not there: {first_line(error)}; {_elsewhere(client, config.uri)}"
         ) from error
+
+
+def _elsewhere(client: Any, uri: str) -> str:
+    """Where else the model may be: a name of three levels is in no registry of a workspace's own."""
+    registry = client._registry_uri
+    if uri.count(".") >= 2 and re.match(r"databricks($|://)", registry):
+        return f"names of three levels are in Unity Catalog: set model.registry_uri: databricks-uc{registry[10:]}"
+    return _known_names(client, uri)
 
 
 def _known_names(client: Any, uri: str) -> str:

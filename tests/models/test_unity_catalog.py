@@ -131,6 +131,19 @@ def test_what_a_catalog_refuses_is_told_from_what_may_pass(catalog, tracking_uri
     assert (type(error), bool(re.search(told, str(error)))) == (kind, True), error
 
 
+def test_a_workspaces_own_registry_has_no_names_of_three_levels(catalog, tracking_uri):
+    error = refusal(Model(uri=f"models:/{NAME}/7", tracking_uri=tracking_uri, registry_uri="databricks://work"))
+    assert str(error).endswith(
+        "; names of three levels are in Unity Catalog: set model.registry_uri: databricks-uc://work"
+    )
+
+
+@pytest.mark.parametrize("profile", ["", "://work"])
+def test_beside_the_tracking_server_of_databricks_is_its_catalog(catalog, profile):
+    catalog.sources = {(NAME, "7"): "s3://nowhere/7"}
+    assert models.resolve(Model(uri=f"models:/{NAME}@champion", tracking_uri=f"databricks{profile}")).version == "7"
+
+
 def test_a_version_that_a_catalog_has_not_is_a_mistake(catalog, tracking_uri):
     catalog.sources = {(NAME, "7"): "file:///nowhere"}
     for registry_uri in ("databricks-uc", f"uc:{catalog.address}"):
