@@ -78,11 +78,12 @@ def _score(job: Job, request: Request) -> Result:
         warn_on_failure(request, "its report will be missing", lambda: evidence.save_facts(state, plan.run_id, facts()))
         ledger.save_intent(state, intent)  # from here on the run is finished by whoever comes next, if not by itself
         ended.append(carry_out(intent, state, request))
+        request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
-            warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved))
+            warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved, request.patience))
     if job.tracking is not None:
-        warn_on_failure(request, "MLflow did not take its figures", lambda: tracking.track(job, plan, ended[0], state))
+        tracking.track(job, plan, ended[0], state, request)
     _warn(request, [*verdict.warnings, tables.aside.notice if tally.quarantined else ""])
     for line in [*verdict.summary_lines, *comparing.in_words(comparing.facts(tables.staging, tally))]:
         request.say("checks", {"message": line})
@@ -98,7 +99,7 @@ def _dry_run_result(plan: Plan, tables: Prepared, request: Request, clock: _Cloc
         **plan.describe(),
         "units": carriers.units(plan),
         "adds_columns": added,
-        "checks": judging.describe_checks(plan, tables.staging, state),
+        "checks": judging.describe_checks(plan, tables.staging, state, request),
     }
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)
 

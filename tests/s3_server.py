@@ -1,7 +1,7 @@
 """An S3 server on loopback (moto) that can be told to fail: python s3_server.py. It prints its address.
 
 PUT /_faults with a JSON list of [pattern, action, times] says what goes wrong: `pattern` is a regular expression on
-"METHOD /bucket/key"; `action` is "refuse" (503, nothing done), "deny" (403, nothing done), "drop" (the connection ends, nothing done) or
+"METHOD /bucket/key"; `action` is "refuse" (503, nothing done), "deny" (403, nothing done), "hang" (no answer for two minutes), "drop" (the connection ends, nothing done) or
 "lost reply" (done, but the connection ends before the answer); GET /_faults gives what is left of the list.
 """
 
@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -50,6 +51,8 @@ def faulty(app: App) -> App:
         if fault is None:
             return app(environ, start)
         fault[2] -= 1
+        if fault[1] == "hang":
+            time.sleep(120)
         if fault[1] == "refuse":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return plain(start, "503 Slow Down")

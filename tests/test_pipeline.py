@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import models
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
-from tests.conftest import read, score, version, write
+from lakehouse.planning import naming
+from lakehouse.runs import ledger
+from tests.conftest import opened, read, score, version, write
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
 
@@ -90,6 +93,32 @@ def test_figures_go_to_mlflow_linked_to_the_model_version(daily, uri, tracking_u
     assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["report.html"]
     name = uri.removeprefix("models:/").split("@")[0]
     assert client.get_model_version(name, "1").tags["last_run.scores"] == run.info.run_id
+
+
+def test_the_model_is_in_the_ledger_the_commit_and_mlflow_alike(daily, tracking_uri):
+    from mlflow import MlflowClient
+
+    write("lake/features", features(DAY), ["day"])
+    result = score(daily(tracking={"experiment": "lineage", "tag_versions": False}))
+    (record,) = ledger.runs(naming.state_of(daily()), "scores")
+    commit = json.loads(opened("lake/scores").history(1)[0]["userMetadata"])
+    client = MlflowClient(tracking_uri)
+    run = client.search_runs([client.get_experiment_by_name("lineage").experiment_id])[0]
+    named = ("name", "version", "digest", "signature")
+    found = [record[f"model_{name}"] for name in named]
+    assert [commit["model" if name == "name" else f"model_{name}"] for name in named] == found
+    assert [run.data.tags[f"lakehouse.model_{name}"] for name in named] == found
+    assert (found[0], len(found[3])) == (result.model["name"], 64)
+    assert client.get_model_version(*found[:2]).tags.get("last_run.scores") != run.info.run_id
+
+
+def test_a_version_that_can_not_be_tagged_costs_a_warning_only(daily, monkeypatch):
+    write("lake/features", features(DAY), ["day"])
+    monkeypatch.setattr(models, "tag_version", lambda *_: 1 / 0)
+    told = []
+    result = score(daily(tracking={"experiment": "runs"}), say=lambda _, values: told.append(values.get("message", "")))
+    assert result.status == "published"
+    assert [text for text in told if "tag_versions: false leaves that out" in text]
 
 
 def test_a_blocked_run_is_told_to_mlflow_too(daily, tracking_uri):

@@ -11,6 +11,7 @@ import typer
 
 from lakehouse.cli import inspection, maintenance, running, starting
 from lakehouse.cli.command import answering
+from lakehouse.cli.stopping import leaving_at_once
 
 GROUPS = {
     "Run a job": (running.score, running.replay, running.promote),
@@ -65,4 +66,5 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the process ends with the command's exit code."""
-    app(args=arguments, prog_name="lakehouse")
+    with leaving_at_once():
+        app(args=arguments, prog_name="lakehouse")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from lakehouse.errors import LakehouseError
@@ -37,6 +42,24 @@ def handle_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """End the process where the block does, though something that a run no longer waits for is still at its work.
+
+    Python would wait for the threads in which an artifact store's library waits for its own time-out.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        patience = sys.modules.get("lakehouse.models.patience")
+        if patience is None or not patience.still_waiting():
+            raise
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
 
 
 def stop_error(stop: KeyboardInterrupt, stands: str) -> Stopped:

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 def problems_of(job: Job) -> list[str]:
     """One line a problem, each with its key; the sinks are not compared where two tables are the same."""
-    return [*_name_problems(job), *(list(_table_problems(job)) or _sink_problems(job))]
+    return [*_model_problems(job), *_name_problems(job), *(list(_table_problems(job)) or _sink_problems(job))]
+
+
+def _model_problems(job: Job) -> Iterator[str]:
+    """A place for model versions that nobody asked for, or that is on no machine."""
+    if job.model.cache is not None and "://" in job.model.cache:
+        yield f"model.cache: {job.model.cache!r} must be a folder on this machine"
+    if job.model.cache is not None and job.model.offline == "refused":
+        yield "model.cache: nothing is kept there without model.offline: allowed"
 
 
 def _name_problems(job: Job) -> Iterator[str]:

@@ -93,6 +93,16 @@ class Model(Section):
     registry_uri: Text | None = Field(
         None, description="MLflow model registry; default: as MLflow finds it", examples=["databricks-uc"]
     )
+    offline: Literal["refused", "allowed"] = Field(
+        "refused",
+        description="where the registry does not answer: refuse, or use the version last fetched for this URI",
+        examples=["allowed"],
+    )
+    cache: Text | None = Field(
+        None,
+        description="folder on this machine of the versions that offline keeps; default: in the user's cache",
+        examples=["/var/cache/lakehouse/models"],
+    )
 
 
 class Prediction(Section):
@@ -223,6 +233,9 @@ class Tracking(Section):
 
     experiment: Text = Field(
         description="the MLflow experiment that gets a run with the figures", examples=["/Shared/churn"]
+    )
+    tag_versions: bool = Field(
+        True, description="tag the model version with the job's last run of it: last_run.<job>", examples=[False]
     )
 
 

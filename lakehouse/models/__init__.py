@@ -9,13 +9,16 @@ from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
 from lakehouse.models.flavors import Predictor
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
+from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
-from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, move_alias, needs_of, resolve
+from lakehouse.models.patience import Patience
+from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, move_alias, needs_of, resolve, tag_version
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 
 __all__ = [
-    "FetchedModel", "Folders", "Inputs", "Predictor", "Resolved", "baselines_as_text", "baselines_from_text",
-    "digest_of", "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline", "log_run", "move_alias",
-    "needs_of", "output_type", "pack", "require_params", "resolve", "store_baseline", "stored_baseline", "unpacked",
+    "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Resolved", "baselines_as_text",
+    "baselines_from_text", "digest_of", "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline",
+    "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "require_params", "resolve",
+    "store_baseline", "stored_baseline", "tag_version", "unpacked",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from lakehouse.checks import profile
 from lakehouse.checks.profile import Baseline
-from lakehouse.models.connection import connect
+from lakehouse.models.connection import ask
+from lakehouse.models.patience import Patience
 from lakehouse.models.registry import Resolved
 
 if TYPE_CHECKING:
@@ -53,33 +54,40 @@ def from_text(text: str) -> dict[str, Baseline]:
     return {name: Baseline.from_json(json.dumps(part)) for name, part in json.loads(text).items()}
 
 
-def stored_baseline(config: ModelConfig, resolved: Resolved, job: str) -> tuple[str, str] | None:
+def stored_baseline(
+    config: ModelConfig, resolved: Resolved, job: str, patience: Patience | None = None
+) -> tuple[str, str] | None:
     """The text of the baseline kept with the model version, and where it is from: training or first published run."""
+    return ask(config, patience, lambda client: _read(client, resolved, job)) if _has_run(resolved) else None
+
+
+def _read(client: Any, resolved: Resolved, job: str) -> tuple[str, str] | None:
     import mlflow
 
-    if not _has_run(resolved):
-        return None
-    with connect(config) as client:
-        run = _run_of(client, resolved)
-        there = {Path(f.path).name for f in client.list_artifacts(run, FOLDER)} if run is not None else set()
-        for name, origin in ((TRAINING, "training"), (_own(job), "the first published run")):
-            if name in there:
-                with tempfile.TemporaryDirectory() as folder:
-                    path = mlflow.artifacts.download_artifacts(
-                        run_id=run, artifact_path=f"{FOLDER}/{name}", dst_path=folder, tracking_uri=client.tracking_uri
-                    )
-                    return Path(path).read_text(), origin
+    run = _run_of(client, resolved)
+    there = {Path(f.path).name for f in client.list_artifacts(run, FOLDER)} if run is not None else set()
+    for name, origin in ((TRAINING, "training"), (_own(job), "the first published run")):
+        if name in there:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                path = mlflow.artifacts.download_artifacts(
+                    run_id=run, artifact_path=f"{FOLDER}/{name}", dst_path=folder, tracking_uri=client.tracking_uri
+                )
+                return Path(path).read_text(), origin
     return None
 
 
-def store_baseline(config: ModelConfig, resolved: Resolved, job: str, text: str) -> None:
+def store_baseline(
+    config: ModelConfig, resolved: Resolved, job: str, text: str, patience: Patience | None = None
+) -> None:
     """Keep a job's first profile with the model version, where that has a run."""
-    if not _has_run(resolved):
-        return
-    with connect(config) as client:
+
+    def store(client: Any) -> None:
         run = _run_of(client, resolved)
         if run is not None:
             client.log_text(run, text, f"{FOLDER}/{_own(job)}")
+
+    if _has_run(resolved):
+        ask(config, patience, store)
 
 
 def _own(job: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import time
@@ -14,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
-from lakehouse.models.connection import connect, first_line, status_of, translated_errors
+from lakehouse.models.connection import ask, first_line, status_of, translated_errors
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
+from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
 
 if TYPE_CHECKING:
@@ -27,7 +30,10 @@ _META = "registered_model_meta"  # written by MLflow's download, not part of the
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A model version on local disk. `signature`, `outputs`, `params`: of its signature, in MLflow's own JSON form."""
+    """A model version on local disk. `signature`, `outputs`, `params`: of its signature, in MLflow's own JSON form.
+
+    `notice`: what a run must say of how it came by the model, "" where there is nothing.
+    """
 
     uri: str
     name: str
@@ -38,11 +44,18 @@ class FetchedModel:
     outputs: Any
     flavors: tuple[str, ...]
     params: Any = ()
+    notice: str = ""
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names in the output signature."""
         return tuple(str(o["name"]) for o in self.outputs if o.get("name"))
+
+    @property
+    def signature_digest(self) -> str:
+        """SHA-256 of what the model takes and gives: the same for two versions that can stand in for each other."""
+        sides = {"inputs": self.signature, "outputs": self.outputs, "params": self.params}
+        return hashlib.sha256(json.dumps(sides, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def resolved(self) -> Resolved:
@@ -52,14 +65,19 @@ class FetchedModel:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model URI with its alias resolved: `uri` names one version for good."""
+    """A model URI with its alias resolved: `uri` names one version for good.
+
+    `origin` is what a registry says of where the version's files are and when they were registered, "" where none was
+    asked: a name and number that were deleted and given again have another.
+    """
 
     uri: str
     name: str
     version: str
+    origin: str = ""
 
 
-def resolve(config: ModelConfig) -> Resolved:
+def resolve(config: ModelConfig, patience: Patience | None = None) -> Resolved:
     """Look the model's alias up, once. Raises ConfigError where there is no such model, alias or version.
 
     A folder on this machine, a logged model and an artifact's own address name one content by themselves.
@@ -75,38 +93,53 @@ def resolve(config: ModelConfig) -> Resolved:
     name, _, alias = uri.removeprefix("models:").strip("/").partition("@")
     if not alias and re.fullmatch(r"m-[0-9a-f]{32}", name):
         return Resolved(uri, name, "none")  # a logged model that is in no registry
-    with connect(config) as client:
-        if alias:
-            version = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
-            return Resolved(f"models:/{name}/{version}", name, version)
+    return ask(config, patience, lambda client: _look_up(client, config, name, alias))
+
+
+def _look_up(client: Any, config: ModelConfig, name: str, alias: str) -> Resolved:
+    """The version that the registry has under an alias, or under the number that follows the name."""
+    if alias:
+        found = _find(client, config, lambda: client.get_model_version_by_alias(name, alias))
+    else:
         name, _, version = name.partition("/")
         if not version.isdecimal():
             what = f"{version!r} moves from version to version" if version else "it names no version"
             raise ConfigError(
-                f"model.uri: {uri!r}: {what}: use models:/{name}@<alias> or models:/{name}/<n>; "
-                f"{_known_names(client, uri)}"
+                f"model.uri: {config.uri!r}: {what}: use models:/{name}@<alias> or models:/{name}/<n>; "
+                f"{_known_names(client, config.uri)}"
             )
-        _find(client, config, lambda: client.get_model_version(name, version))
-    return Resolved(uri, name, version)
+        found = _find(client, config, lambda: client.get_model_version(name, version))
+    origin = f"{found.source} {found.creation_timestamp}"
+    return Resolved(f"models:/{name}/{found.version}", name, str(found.version), origin)
 
 
-def _is_local(uri: str) -> bool:
+def is_local(uri: str) -> bool:
+    """Whether a model is a folder on this machine."""
     return uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+.-]+:", uri)
 
 
-def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> FetchedModel:
+def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patience | None = None) -> FetchedModel:
     """Download the version into `folder`, take its digest and judge it; nothing of it is loaded.
 
     Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
     """
-    if _is_local(resolved.uri):
+    if is_local(resolved.uri):
         path = _copy(resolved, folder)
     else:
-        with connect(config) as client:
-            where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
-            with translated_errors(f"model.uri: {resolved.uri}"):
-                source = _source(client, resolved.uri)
-            path = _download(resolved, source, folder, where)
+        patience = patience or Patience()
+        source, where = ask(config, patience, lambda client: _source(client, resolved.uri))
+        path = ask(
+            config,
+            patience,
+            lambda _: _download(resolved, source, folder, where),
+            folder,
+            f"model.uri: {resolved.uri} at {source}",
+        )
+    return judged(config, resolved, path)
+
+
+def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = "") -> FetchedModel:
+    """The model whose files are in the folder, with its digest; nothing of it is loaded. Raises ModelRefused."""
     (path / _META).unlink(missing_ok=True)
     digest = digest_of(path)
     mlmodel = _description(path, resolved.uri)
@@ -121,7 +154,7 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> FetchedModel
     inputs, outputs, params = (_parse(signature.get(side), side, resolved.uri) for side in sides)
     flavors = tuple(sorted(mlmodel["flavors"]))
     return FetchedModel(
-        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params
+        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params, notice
     )
 
 
@@ -136,7 +169,7 @@ def _copy(resolved: Resolved, folder: Path) -> Path:
 
 
 def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
-    """The files that lie at `source`, in a folder of their own."""
+    """The files that lie at `source`, in a folder of their own below this one, in which others may lie."""
     import mlflow
 
     if "://" not in source or source.startswith("file:"):  # MLflow's copy would follow the links
@@ -144,7 +177,9 @@ def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str,
         _refuse_links(Path(local), resolved.uri)
     try:
         with translated_errors(f"model.uri: {resolved.uri}"):
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder), **where))
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder / "fetched"), **where)
+            )
     except ConfigError as error:
         missing = error.__cause__
         if not isinstance(missing, ImportError):
@@ -155,14 +190,23 @@ def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str,
         ) from missing
 
 
-def _source(client: Any, uri: str) -> str:
-    """Where the version's files are. MLflow's own look-up asks its process-wide registry, whatever the job says."""
-    if uri.startswith("models:/") and not client._registry_uri.startswith(("databricks", "uc:")):
+def _source(client: Any, uri: str) -> tuple[str, dict[str, str]]:
+    """Where the version's files are, and which servers know of them.
+
+    MLflow's own look-up asks its process-wide registry, whatever the job says. That of Databricks' Unity Catalog gives
+    the credentials for the files too, so it is left to MLflow.
+    """
+    where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+    with translated_errors(f"model.uri: {uri}"):
         name, _, version = uri.removeprefix("models:/").partition("/")
-        uri = client.get_model_version_download_uri(name, version) if version else uri
-        if uri.startswith("models:/m-"):
-            uri = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
-    return uri
+        if not uri.startswith("models:/") or client._registry_uri.startswith("databricks"):
+            return uri, where
+        source = client.get_model_version_download_uri(name, version) if version else uri
+        if client._registry_uri.startswith("uc:") and not source.startswith(("file:", "/")):
+            return uri, where
+        if source.startswith("models:/m-"):
+            source = client.get_logged_model(source.removeprefix("models:/")).artifact_location
+    return str(source), where
 
 
 def needs_of(model: FetchedModel) -> list[tuple[str, str]]:
@@ -197,26 +241,31 @@ def _refuse_links(path: Path, uri: str) -> None:
 
 def log_run(
     job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str],
-    page: bytes | None = None,
+    page: bytes | None = None, patience: Patience | None = None,
 ) -> str:  # fmt: skip
-    """Log a run with these metrics, tags and page to MLflow, linked to the model version; its id."""
+    """Log a run with these metrics, tags and page to MLflow; its id."""
     from mlflow.entities import Metric, RunTag
 
-    with connect(job.model) as client:
+    def log(client: Any) -> str:
         found = client.get_experiment_by_name(experiment)
         home = found.experiment_id if found else client.create_experiment(experiment)
-        run = client.create_run(home, run_name=job.job)
+        run = str(client.create_run(home, run_name=job.job).info.run_id)
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
-        client.log_batch(
-            run.info.run_id, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()]
-        )
+        client.log_batch(run, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()])
         if page is not None:
-            client.log_text(run.info.run_id, page.decode(), "report.html")
-        client.set_terminated(run.info.run_id)
-        if resolved.uri.startswith("models:/") and resolved.version != "none":
-            client.set_model_version_tag(resolved.name, resolved.version, f"last_run.{job.job}", run.info.run_id)
-    return str(run.info.run_id)
+            client.log_text(run, page.decode(), "report.html")
+        client.set_terminated(run)
+        return run
+
+    return ask(job.model, patience, log)
+
+
+def tag_version(job: Job, resolved: Resolved, run: str, patience: Patience | None = None) -> None:
+    """Say at the model version, where a registry has it, which run in MLflow was the job's last one with it."""
+    if resolved.uri.startswith("models:/") and resolved.version != "none":
+        tag = f"last_run.{job.job}"
+        ask(job.model, patience, lambda client: client.set_model_version_tag(resolved.name, resolved.version, tag, run))
 
 
 def move_alias(config: ModelConfig, name: str, alias: str, before: str, version: str) -> None:
@@ -224,7 +273,8 @@ def move_alias(config: ModelConfig, name: str, alias: str, before: str, version:
 
     MLflow has no such act as one: the alias is looked at right before and right after.
     """
-    with connect(config) as client:
+
+    def move(client: Any) -> None:
         now = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
         if now == version:
             return
@@ -237,26 +287,45 @@ def move_alias(config: ModelConfig, name: str, alias: str, before: str, version:
                 "it: score again, so that they are compared as they are"
             )
 
+    ask(config, None, move)
+
 
 def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
         return look_up()
+    except NotImplementedError:  # Unity Catalog's open server
+        raise ConfigError(
+            f"model.uri: {config.uri}: this registry has no aliases: use models:/<name>/<version>"
+        ) from None
     except MlflowException as error:
         if status_of(error) not in (400, 404) or error.error_code == "ENDPOINT_NOT_FOUND":
             raise
         raise ConfigError(
-            f"model.uri: {config.uri} is not there: {first_line(error)}; {_known_names(client, config.uri)}"
+            f"model.uri: {config.uri} is not there: {first_line(error)}; {_elsewhere(client, config.uri)}"
         ) from error
+
+
+def _elsewhere(client: Any, uri: str) -> str:
+    """Where else the model may be: a name of three levels is in no registry of a workspace's own."""
+    registry = client._registry_uri
+    if uri.count(".") >= 2 and re.match(r"databricks($|://)", registry):
+        return f"names of three levels are in Unity Catalog: set model.registry_uri: databricks-uc{registry[10:]}"
+    return _known_names(client, uri)
 
 
 def _known_names(client: Any, uri: str) -> str:
     """What the registry has: the model's aliases and versions, or the names of other models."""
     name = uri.removeprefix("models:").strip("/").split("@")[0].split("/")[0]
-    models = {m.name: m for m in client.search_registered_models(max_results=200)}
-    if name not in models:
-        return f"no model {name!r}, {nearest(name, models)}"
-    aliases = ", ".join(sorted(models[name].aliases)) or "none"
-    versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = [m.name for m in client.search_registered_models()]
+        if name not in models:
+            return f"no model {name!r}, {nearest(name, models)}"
+        aliases = ", ".join(sorted(client.get_registered_model(name).aliases)) or "none"
+        versions = sorted(int(v.version) for v in client.search_model_versions(f"name = '{name}'"))
+    except (MlflowException, NotImplementedError):
+        return "what else there is can't be listed"
     return f"{name} has versions {versions} and aliases: {aliases}"

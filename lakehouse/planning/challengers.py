@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import checks, models, schemas, sinks
+from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.planning.trial import try_model
 from lakehouse.schemas import LINEAGE, MODEL_VERSION, WARNINGS
@@ -40,7 +41,7 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
 
     Raises Unavailable where the registry can't be reached.
     """
-    found = []
+    found, kept = [], runtime.cache_dir() / "models"
     for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
         own = {"method": challenger.method, "params": challenger.params, "trust": challenger.trust}
         given = {key: value for key, value in own.items() if value is not None}
@@ -48,7 +49,7 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
         changed, place = job.model_copy(update={"model": model}), folder / f"challenger-{number}"
         place.mkdir()
         try:
-            fetched = models.fetch(model, models.resolve(model), place)
+            fetched = models.obtain(model, place, request.patience, kept, request.now, request.warn)
             inputs = models.features_of(fetched, job.features, schema, table)
             if model.method is None:
                 models.require_params(fetched.params, model.params, fetched.uri)

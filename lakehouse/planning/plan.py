@@ -7,7 +7,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 from lakehouse import checks, models, schemas, sinks, sources
 from lakehouse.checks import rules
 from lakehouse.config import settings
+from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
 from lakehouse.planning import challengers
@@ -54,7 +55,7 @@ class Request:
     """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
 
     `replays` is the record of the run whose quarantined rows are the input, where that is asked for; `current_model`
-    lets the model be another than that run's.
+    lets the model be another than that run's. `patience`: how long it waits for MLflow in all.
     """
 
     engine: str
@@ -66,6 +67,7 @@ class Request:
     watch: Watch | None = None
     replays: Mapping[str, Any] | None = None
     current_model: bool = False
+    patience: models.Patience = field(default_factory=models.Patience)
 
     def warn(self, message: str) -> None:
         """Tell of something that does not stop the run."""
@@ -213,7 +215,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     schema = pinned.schema
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
-    fetched = models.fetch(job.model, models.resolve(job.model), folder)
+    kept = runtime.cache_dir() / "models"
+    fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
+    if fetched.notice:
+        request.warn(fetched.notice)
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         models.require_params(fetched.params, job.model.params, fetched.uri)

@@ -45,10 +45,10 @@ def has_drifted(column: ColumnDrift, limit: Drift) -> bool:
     return column.psi is not None and column.psi - 2 * (column.noise or 0.0) > limit.psi
 
 
-def compare_with_baseline(plan: Plan, tally: Tally, state: Location) -> DriftResult:
+def compare_with_baseline(plan: Plan, tally: Tally, state: Location, patience: models.Patience) -> DriftResult:
     """Hold the run's profiles against the baseline kept with the model version; there may be none yet."""
     profiles = _profiles(tally)
-    text, origin = _baseline(plan, state, keep=True)
+    text, origin = _baseline(plan, state, patience, keep=True)
     baselines = models.baselines_from_text(text) if text else {}
     columns = [
         (KINDS[name], column)
@@ -139,13 +139,13 @@ def _baseline_file(plan: Plan, state: Location) -> Location:
     return state.join("baselines", f"{plan.job.job}-{plan.model.digest[:16]}.json")
 
 
-def _baseline(plan: Plan, state: Location, *, keep: bool) -> tuple[str, str]:
+def _baseline(plan: Plan, state: Location, patience: models.Patience, *, keep: bool) -> tuple[str, str]:
     """The baseline's text and origin; a copy beside the ledger, made if `keep`, saves asking MLflow each time."""
     held = content(_baseline_file(plan, state))
     if held is not None:
         said = formats.without_version(formats.BASELINE, json.loads(held), display_name(_baseline_file(plan, state)))
         return json.dumps(said["baseline"]), said["origin"]
-    found = models.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job)
+    found = models.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job, patience)
     if found is None:
         return "", ""
     if keep:
@@ -153,9 +153,9 @@ def _baseline(plan: Plan, state: Location, *, keep: bool) -> tuple[str, str]:
     return found
 
 
-def origin(plan: Plan, state: Location) -> str:
+def origin(plan: Plan, state: Location, patience: models.Patience) -> str:
     """Where the baseline of the plan's model is from, "" where there is none yet. Writes nothing."""
-    return _baseline(plan, state, keep=False)[1]
+    return _baseline(plan, state, patience, keep=False)[1]
 
 
 def _save(plan: Plan, state: Location, text: str, origin: str) -> None:
@@ -163,10 +163,10 @@ def _save(plan: Plan, state: Location, text: str, origin: str) -> None:
     write_durably(_baseline_file(plan, state), json.dumps(said).encode())
 
 
-def save_first_baseline(plan: Plan, state: Location, found: DriftResult) -> None:
+def save_first_baseline(plan: Plan, state: Location, found: DriftResult, patience: models.Patience) -> None:
     """Keep the profile of a first published run, beside the ledger and with the model version."""
     if found.origin or not found.profiles:
         return
     text = models.baselines_as_text({name: profile.baseline_of(seen) for name, seen in found.profiles.items()})
     _save(plan, state, text, f"first published run {plan.run_id}")
-    models.store_baseline(plan.job.model, plan.model.resolved, plan.job.job, text)
+    models.store_baseline(plan.job.model, plan.model.resolved, plan.job.job, text, patience)

@@ -85,7 +85,7 @@ def gather_facts(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, f
             "allowed": verdict.budget.allowed,
         },
         "causes": [{"kind": p.kind, "said": p.message, "remedy": p.remedy} for p in verdict.problems],
-        "warnings": list(verdict.warnings),
+        "warnings": [*filter(None, [plan.model.notice]), *verdict.warnings],
         "drift": drift.facts(found, bins, limit, ruled),
         **({"challengers": compared} if (compared := comparing.facts(staging, tally)) else {}),
     }

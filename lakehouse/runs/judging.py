@@ -36,11 +36,11 @@ def judge(
     return checks.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
 
 
-def describe_checks(plan: Plan, staging: Staging, state: Location) -> list[str]:
+def describe_checks(plan: Plan, staging: Staging, state: Location, request: Request) -> list[str]:
     """What will be checked, and where, a line each."""
     asked, suites = plan.job.checks, {"features": plan.on_features, "scores": staging.scoring.on_scores}
     try:
-        baseline = drift.origin(plan, state) if asked.drift else ""
+        baseline = drift.origin(plan, state, request.patience) if asked.drift else ""
     except Exception as error:  # a run may do without it, see `_drift`
         baseline = f"can't be read: {error}"
     return checks.describe(suites, asked, plan.pinned.rows, baseline)
@@ -84,7 +84,7 @@ def _drift(plan: Plan, tally: Tally, state: Location, request: Request) -> tuple
     """How the run stands to its baseline, and what of that stands against publishing or is worth a warning."""
     limit = plan.job.checks.drift
     try:
-        found = drift.compare_with_baseline(plan, tally, state)
+        found = drift.compare_with_baseline(plan, tally, state, request.patience)
     except Exception as error:
         if limit is not None and limit.action == "block":
             raise

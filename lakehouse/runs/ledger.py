@@ -51,6 +51,7 @@ RUNS = pa.schema(
         ("seconds", pa.string()),
         ("message", pa.string()),
         ("input_query", pa.string()),  # the query's id where the input is one
+        ("model_signature", pa.string()),  # SHA-256 of what the model takes and gives
     ]
 )
 OTHERS = 50

@@ -63,6 +63,7 @@ def make_intent(
         "model_name": plan.model.name,
         "model_version": plan.model.version,
         "model_digest": plan.model.digest,
+        "model_signature": plan.model.signature_digest,
         "input_table": plan.pinned.name,
         "input_version": plan.pinned.version,
         "input_query": plan.pinned.describe().get("query_id"),
@@ -71,7 +72,7 @@ def make_intent(
         "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
-        "message": "; ".join(problem.message for problem in verdict.problems) or None,
+        "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
 
@@ -84,6 +85,7 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
         "model": plan.model.name,
         "model_version": plan.model.version,
         "model_digest": plan.model.digest,
+        "model_signature": plan.model.signature_digest,
         "input": plan.pinned.name,
         "input_version": plan.pinned.version,
         "fingerprint": target.fingerprint,

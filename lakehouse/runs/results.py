@@ -75,6 +75,7 @@ def result_of(plan: Plan, request: Request, ended: str, seconds: Mapping[str, fl
         seconds=seconds,
         carrier=plan.carrier,
         engine=request.engine,
+        message=plan.model.notice or None,
     )
 
 

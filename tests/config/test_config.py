@@ -108,6 +108,8 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
             "challengers": (),
             "tracking_uri": None,
             "registry_uri": None,
+            "offline": "refused",
+            "cache": None,
         },
         "keys": ("player_id",),
         "keys_unique": "warn",
