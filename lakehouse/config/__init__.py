@@ -7,6 +7,7 @@ overrides, `reference` and `schema` tell people and editors what there is. Nothi
 from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, Tracking
 from lakehouse.config.reading import load_job
 from lakehouse.config.schema import json_schema, settings
+from lakehouse.config.signature import Signature
 from lakehouse.config.systems import Sink, Source, build, source_of
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Quarantine",
+    "Signature",
     "Sink",
     "Source",
     "Tracking",

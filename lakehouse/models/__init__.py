@@ -7,15 +7,19 @@ become which features. How a model is called on rows, and what its answers mean,
 from lakehouse.models.baselines import as_text as baselines_as_text
 from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
-from lakehouse.models.flavors import Predictor
+from lakehouse.models.conversions import type_for
+from lakehouse.models.declared import specs_of
+from lakehouse.models.flavors import Predictor, Trained
 from lakehouse.models.loading import digest_of, load, pack
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, needs_of, resolve
 from lakehouse.models.signature import Inputs, features_of, inputs_of
+from lakehouse.models.trained import held_to
 
 __all__ = [
-    "FetchedModel", "Inputs", "Predictor", "Resolved", "baselines_as_text", "baselines_from_text", "digest_of",
-    "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline", "log_run", "needs_of", "output_type",
-    "pack", "require_params", "resolve", "store_baseline", "stored_baseline",
+    "FetchedModel", "Inputs", "Predictor", "Resolved", "Trained", "baselines_as_text", "baselines_from_text",
+    "digest_of", "features_of", "fetch", "freeze", "held_to", "inputs_of", "load", "log_baseline", "log_run",
+    "needs_of", "output_type", "pack", "require_params", "resolve", "specs_of", "store_baseline", "stored_baseline",
+    "type_for",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from lakehouse.config import settings
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
 from lakehouse.planning.naming import identity_of, quarantine_of, staged_files
+from lakehouse.planning.unsigned import require_signature
 from lakehouse.progress import Watch
 from lakehouse.schemas import Feature
 from lakehouse.scoring.score import Constraint
@@ -195,9 +196,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
     fetched = models.fetch(job.model, models.resolve(job.model), folder)
+    require_signature(job, fetched, schema, pinned.name)
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
-        models.require_params(fetched.params, job.model.params, fetched.uri)
+        models.require_params(fetched.params, job.model.params, fetched.uri, by_job=fetched.declared)
     features = inputs.features
     on_features = rules.compile_suite(suites.features, schema)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *checks.columns_read(on_features))
