@@ -67,9 +67,10 @@ def draft_signature(
         column = find(features.rename.get(name, name))
         kind = None if column is None else models.type_for(schema.field(column).type)
         if column is None:
-            notes.append(f"TODO: {table} has no column {name!r}, {nearest(name, schema.names)}")
+            near = nearest(name, schema.names)
+            notes.append(f"TODO: {table} has no column {name!r}" + (f", {near}" if near.startswith("did") else ""))
         elif kind is None:
-            notes.append(f"{column} is left out: a feature can't be {schema.field(column).type}")
+            notes.append(f"{column} is {schema.field(column).type}, which no feature can be")
         if kind is not None or trained.names:
             inputs[name] = kind or "double"
     if not trained.names:

@@ -22,10 +22,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from lakehouse.config import load_job
+from lakehouse.config import Features, load_job
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models import Trained
 from lakehouse.models.flavors import FLAVORS
+from lakehouse.planning.unsigned import draft_signature
 from tests.command import run
 from tests.conftest import read, score, write
 
@@ -265,6 +266,43 @@ def test_what_a_library_knows_of_its_columns(flavor):
 
 def test_a_formula_makes_columns_of_its_own():
     assert FLAVORS["mlflow.statsmodels"].trained_on(_formula(FLOATS)) == Trained()
+
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("yes", pa.int16()),
+        ("a: #b", pa.list_(pa.float32())),
+        ("day", pa.date32()),
+        ("price", pa.decimal128(9, 2)),
+        ("nested", pa.struct([("x", pa.int8())])),
+        ("Income", pa.float64()),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("trained", "inputs", "notes"),
+    [
+        (
+            Trained(("income", "cost", "const", "nested")),
+            {"income": "double", "cost": "double", "const": "double", "nested": "double"},
+            ["TODO: t has no column 'const'", "nested is struct<x: int8>, which no feature can be"],
+        ),
+        (
+            Trained((), 4),
+            {"yes": "integer", "a: #b": "array<float>", "day": "datetime", "cost": "double", "Income": "double"},
+            ["nested is struct<x: int8>, which no feature can be",
+             "the model does not name its columns: these are all of t but keys, keep and slice",
+             "TODO: the model takes 4 columns, these are 5"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_draft_is_yaml_that_says_what_to_look_at(trained, inputs, notes):
+    features = Features(rename={"cost": "price"}, match="case_insensitive")
+    draft = draft_signature(SCHEMA, trained, {"id"}, features, "t")
+    assert list(draft.notes) == notes
+    assert yaml.safe_load(f"model:\n  uri: m\n{draft}\n") == {"model": {"uri": "m", "signature": {"inputs": inputs}}}
 
 
 def test_init_writes_the_draft_into_the_job_file(table, capfd):
