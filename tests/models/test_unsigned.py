@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -17,14 +18,16 @@ import pyarrow as pa
 import pytest
 import yaml
 from mlflow.models import infer_signature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import Array
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from lakehouse.config import Features, load_job
+from lakehouse.config import Features, Signature, load_job
 from lakehouse.errors import ConfigError, ModelRefused
-from lakehouse.models import Trained
+from lakehouse.models import Trained, specs_of
 from lakehouse.models.flavors import FLAVORS
 from lakehouse.planning.unsigned import draft_signature
 from tests.command import run
@@ -212,6 +215,26 @@ def test_a_signature_beside_the_models_own_must_be_equal(table, make_job):
     other = make_job("own", model={"signature": {"inputs": {"income": "double", "age": "long"}}})
     with pytest.raises(ConfigError, match="has a signature of its own, which says otherwise: remove it"):
         score(other)
+
+
+def test_a_jobs_signature_is_what_mlflow_stores_of_the_same():
+    given = Signature(
+        inputs={"a": "long", "b": {"type": "string", "required": False}, "c": "array<array<double>>"},
+        outputs={"p": "double", "q": "array<string>"},
+        params={"k": "long"},
+    )
+    doubles = Array(DataType.double)
+    inputs = Schema(
+        [ColSpec("long", "a"), ColSpec("string", "b", required=False), ColSpec(Array(doubles), "c", required=True)]
+    )
+    outputs = Schema([ColSpec("double", "p"), ColSpec(Array(DataType.string), "q")])
+    sides = specs_of(given)
+    assert sides["inputs"] == json.loads(inputs.to_json())
+    assert [{**spec, "required": True} for spec in sides["outputs"]] == json.loads(outputs.to_json())
+    assert sides["params"] == [{"name": "k", "type": "long", "default": None, "shape": None}]
+    matrix = Schema([TensorSpec(np.dtype("float32"), (-1, 20))])
+    shape = Signature(inputs={"tensor": "float32", "shape": [-1, 20]})
+    assert specs_of(shape)["inputs"] == json.loads(matrix.to_json())
 
 
 def _catboost(rows: Any) -> Any:
