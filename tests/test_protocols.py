@@ -9,11 +9,13 @@ import pytest
 
 from lakehouse import sinks, sources
 from lakehouse.config.systems import Sink, Source, models_of
+from lakehouse.models import flavors
 from lakehouse.views.sql import dialects
 
 FOUND = [
     *((sources.SourceModule, sources.of(name)) for name in models_of(Source)),
     *((sinks.SinkModule, sinks.of(name)) for name in models_of(Sink)),
+    *((flavors.Flavor, flavor) for flavor in (*flavors.FLAVORS.values(), flavors.python)),
     *((dialects.Dialect, dialects.of(name)) for name in dialects.names()),
 ]
 

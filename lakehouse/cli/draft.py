@@ -6,6 +6,8 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import pyarrow as pa
 import yaml
 
 from lakehouse import models
+from lakehouse.config import Features, Signature, json_schema
 from lakehouse.config import Model as ModelConfig
-from lakehouse.config import json_schema
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.connectors.delta import Snapshot, open_table
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, nearest
 from lakehouse.models.conversions import conversion_of, requested_conversion, type_name
+from lakehouse.planning.unsigned import Draft, draft_signature
 from lakehouse.schemas import finder
 from lakehouse.storage import display_name, locate, siblings
 
@@ -48,12 +51,16 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     with scratch.folder() as folder:
         found = models.fetch(config, resolved, folder)
         needed = [what for what, _ in models.needs_of(found)]
+        drafted = None if found.signature else _draft(found, snapshot, needed, table)
+        if drafted is not None:
+            inputs = models.specs_of(Signature(inputs=drafted.inputs))["inputs"]
+            found = replace(found, signature=inputs, declared=True)
         classes = () if needed else _classes(found)
     target.parent.mkdir(parents=True, exist_ok=True)
     schema = target.with_name("job.schema.json")
     if not schema.exists():
         schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
-    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes, job, scored))
+    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes, job, scored, drafted))
     return target
 
 
@@ -93,6 +100,20 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _draft(found: models.FetchedModel, snapshot: Snapshot, needed: list[str], table: str) -> Draft:
+    """A signature for a model that has none: the columns that its library names, or all but the likeliest key.
+
+    A model that is not safe to load is not asked.
+    """
+    trained = None
+    if not needed:
+        with suppress(LakehouseError):  # the first run says why it can't be loaded
+            trained = models.load(found.path, found.digest, None, ()).trained
+    key, _ = _key(snapshot, set(trained.names if trained else ()))
+    left_out = {key, *snapshot.partition_columns}
+    return draft_signature(snapshot.schema, trained, left_out, Features(match="case_insensitive"), table)
+
+
 def _classes(found: models.FetchedModel) -> tuple[Any, ...]:
     """The labels of a classifier that gives probabilities; none for other models, and where it can't be loaded."""
     try:
@@ -103,7 +124,7 @@ def _classes(found: models.FetchedModel) -> tuple[Any, ...]:
 
 def _text(
     found: models.FetchedModel, snapshot: Snapshot, table: str, uri: str, tracking_uri: str | None, needed: list[str],
-    classes: tuple[Any, ...], job: str, scored: str,
+    classes: tuple[Any, ...], job: str, scored: str, drafted: Draft | None,
 ) -> str:  # fmt: skip
     inputs = models.inputs_of(found)
     renames, notes = _match(inputs, snapshot.schema)
@@ -115,6 +136,7 @@ def _text(
     if tracking_uri:
         chosen["tracking_uri"] = tracking_uri
     chosen |= {"method": "predict_proba"} if classes else {}
+    chosen |= drafted.section if drafted is not None else {}
     sections: list[tuple[str, Mapping[str, object]]] = [
         (f"scores {table} with {found.name} v{found.version}", {"job": job}),
         ("where the rows to score are read", {"source": source}),
@@ -142,7 +164,12 @@ def _text(
         ),
         ("the scored table", {"sinks": [{"type": "delta", "table": scored}]}),
     ]
-    head = ["# yaml-language-server: $schema=job.schema.json", "# The model's signature:"]
+    head = ["# yaml-language-server: $schema=job.schema.json"]
+    if drafted is None:
+        head.append("# The model's signature:")
+    else:
+        head += ["# The model has no signature: model.signature is a draft to look through. The features:"]
+        head += [f"# {note}" for note in drafted.notes]
     head += [f"#   {name}: {type_name(kind)}{'' if required else ', may be null'}" for name, kind, required in inputs]
     head += [f"# {note}" for note in notes]
     if needed:

@@ -7,6 +7,7 @@ overrides, `reference` and `schema` tell people and editors what there is. Nothi
 from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Promotion, Quarantine, Tracking
 from lakehouse.config.reading import load_job
 from lakehouse.config.schema import json_schema, settings
+from lakehouse.config.signature import Signature
 from lakehouse.config.systems import Sink, Source, build, source_of
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Prediction",
     "Promotion",
     "Quarantine",
+    "Signature",
     "Sink",
     "Source",
     "Tracking",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.messages import describe_value
+from lakehouse.config.signature import Signature
 from lakehouse.config.systems import OneOf, Sink, Source, models_of
 from lakehouse.config.values import (
     Param,
@@ -73,6 +74,9 @@ class Model(Section):
     )
     params: dict[Text, Param] = Field(
         {}, description="inference parameters handed to the model", examples=[{"num_beams": 4}]
+    )
+    signature: Signature | None = Field(
+        None, description="what a model takes and gives that was logged without a signature"
     )
     batch_rows: int = Field(
         65536, ge=1, le=10_000_000, description="at most this many rows a call of the model", examples=[4096]

@@ -89,7 +89,7 @@ def _table(section: Mapping[str, Any]) -> str:
 def _type(value: Mapping[str, Any]) -> str:
     if "const" in value or "enum" in value:
         return " or ".join(f"`{choice}`" for choice in value.get("enum", [value.get("const")]))
-    if "$ref" in value or "oneOf" in value:
+    if "$ref" in value or "oneOf" in value or "properties" in value:
         return "section"
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(_type(part) for part in value["anyOf"] if part.get("type") != "null"))

@@ -59,10 +59,19 @@ def settings(job: Job) -> dict[str, Any]:
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
         | job.source.model_dump(mode="json", exclude_defaults=True, exclude=set(job.source.NO_SETTINGS)),
-        "model": {key: whole["model"][key] for key in ("method", "params")},
+        "model": {key: whole["model"][key] for key in ("method", "params")} | _signature(job),
         "sinks": [sink["write"] for sink in whole["sinks"]],
         **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }
+
+
+def _signature(job: Job) -> dict[str, Any]:
+    """The signature that the job gives its model, if any: pairs, since the order of features can change a score."""
+    given = job.model.signature
+    if given is None:
+        return {}
+    parts = {name: part for name, part in _settings(given).items() if part}
+    return {"signature": {n: list(p.items()) if isinstance(p, dict) else p for n, p in parts.items()}}
 
 
 _ALWAYS = {

@@ -7,7 +7,9 @@ become which features. How a model is called on rows, and what its answers mean,
 from lakehouse.models.baselines import as_text as baselines_as_text
 from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
-from lakehouse.models.flavors import Predictor
+from lakehouse.models.conversions import type_for
+from lakehouse.models.declared import specs_of
+from lakehouse.models.flavors import Predictor, Trained
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
 from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
@@ -15,10 +17,11 @@ from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.patience import Patience
 from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, move_alias, needs_of, resolve, tag_version
 from lakehouse.models.signature import Inputs, features_of, inputs_of
+from lakehouse.models.trained import held_to
 
 __all__ = [
-    "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Resolved", "baselines_as_text",
-    "baselines_from_text", "digest_of", "features_of", "fetch", "freeze", "inputs_of", "load", "log_baseline",
-    "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "require_params", "resolve",
-    "store_baseline", "stored_baseline", "tag_version", "unpacked",
+    "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Resolved", "Trained", "baselines_as_text",
+    "baselines_from_text", "digest_of", "features_of", "fetch", "freeze", "held_to", "inputs_of", "load",
+    "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "require_params", "resolve",
+    "specs_of", "store_baseline", "stored_baseline", "tag_version", "type_for", "unpacked",
 ]  # fmt: skip

@@ -53,6 +53,21 @@ def type_name(kind: pa.DataType) -> str:
     return next((name for name, known in NAMES.items() if known == kind), str(kind))
 
 
+def type_for(kind: pa.DataType) -> str | None:
+    """The name of MLflow's type that a column of this type is as a feature; None for what no feature can be."""
+    if is_list(kind):
+        item = type_for(kind.value_type)
+        return item and f"array<{item}>"
+    if pa.types.is_integer(kind):
+        return "integer" if kind.bit_width < 32 or kind == pa.int32() else "long"
+    if pa.types.is_decimal(kind):
+        return "double"
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return "datetime"
+    plain = {pa.large_string(): "string", pa.large_binary(): "binary", pa.float16(): "float"}
+    return plain.get(kind) or next((name for name, known in NAMES.items() if known == kind), None)
+
+
 def conversion_of(given: pa.DataType, wanted: pa.DataType) -> str | None:
     """How a column becomes a feature without being asked, in words; "" where nothing changes, None where it does not.
 

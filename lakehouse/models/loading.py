@@ -17,6 +17,7 @@ import yaml
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import Flavor, Predictor, flavor_of
+from lakehouse.models.flavors.calling import native_of
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """MLflow's settings for a process that is nobody's notebook."""
@@ -83,6 +84,7 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
     if found != digest:
         raise ModelRefused(f"the model's bytes changed on the way: sha256:{found} instead of sha256:{digest}")
     import mlflow.pyfunc
+    from mlflow.models import infer_signature
 
     mlmodel = read_description(Path(path))
     flavor = flavor_of(mlmodel)
@@ -95,13 +97,21 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
             raise ModelRefused(_what_to_install(error, flavor, described)) from error
         except (Exception, SystemExit) as error:
             raise ModelRefused(f"the model can't be loaded here: {type(error).__name__}: {error}") from error
-    if loaded.metadata.signature is not None:
+    unsigned = loaded.metadata.get_input_schema() is None
+    if not unsigned:
         # The inputs are held to the signature already, exactly; MLflow's own look at them refuses nulls that it allows.
         loaded.metadata.signature.inputs = None
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in params}
+    if given and loaded.metadata.get_params_schema() is None:
+        # Judged by the job's signature; MLflow leaves out what the model's own does not list.
+        loaded.metadata.signature = infer_signature(params=given)
     opened = flavor.open_model(loaded, method, given)
     library = sys.modules.get(flavor.LIBRARY[0])
-    return replace(opened, library=f"{flavor.LIBRARY[0]} {getattr(library, '__version__', 'unknown')}")
+    return replace(
+        opened,
+        library=f"{flavor.LIBRARY[0]} {getattr(library, '__version__', 'unknown')}",
+        trained=flavor.trained_on(native_of(loaded)) if unsigned else opened.trained,
+    )
 
 
 def _what_to_install(error: ModuleNotFoundError, flavor: Flavor, described: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from lakehouse.errors import ConfigError, nearest
 
+_DECLARED = "model.signature.params"
+
 Frozen = tuple[tuple[str, Any], ...]
 
 
@@ -17,16 +19,21 @@ def freeze(params: Mapping[str, Any]) -> Frozen:
     return tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(params.items()))
 
 
-def require_params(specs: Any, params: Mapping[str, Any], uri: str) -> None:
+def require_params(specs: Any, params: Mapping[str, Any], uri: str, *, by_job: bool = False) -> None:
     """Raise ConfigError for a parameter of another type than the signature's, and for one that it does not have.
 
-    MLflow would leave such a one out and go on. `specs`: the signature's `params`, in MLflow's JSON form.
+    MLflow would leave such a one out and go on. `specs`: the signature's `params`, in MLflow's JSON form; `by_job`: it
+    is the job's signature.
     """
     if not params:
         return
     known = {str(spec["name"]): spec for spec in specs or ()}
     for name, value in params.items():
         if not known:
+            if by_job:
+                raise ConfigError(
+                    f"model.params: nothing says that the model takes {name!r}: declare it in {_DECLARED}"
+                )
             raise ConfigError(
                 f"model.params: {uri} declares no parameters, so MLflow would leave {name!r} out: log the model with "
                 f"signature=infer_signature(X, y, params={{{name!r}: …}}), or call its own method (model.method)"

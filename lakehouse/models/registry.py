@@ -17,6 +17,7 @@ import yaml
 
 from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import ask, first_line, status_of, translated_errors
+from lakehouse.models.declared import Specs, require_equal, specs_of
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
@@ -32,7 +33,8 @@ _META = "registered_model_meta"  # written by MLflow's download, not part of the
 class FetchedModel:
     """A model version on local disk. `signature`, `outputs`, `params`: of its signature, in MLflow's own JSON form.
 
-    `notice`: what a run must say of how it came by the model, "" where there is nothing.
+    `declared`: they are the job's, as the model has none. Without either, `signature` is empty. `notice`: what a run
+    must say of how it came by the model, "" where there is nothing.
     """
 
     uri: str
@@ -45,6 +47,7 @@ class FetchedModel:
     flavors: tuple[str, ...]
     params: Any = ()
     notice: str = ""
+    declared: bool = False
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -121,7 +124,8 @@ def is_local(uri: str) -> bool:
 def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patience | None = None) -> FetchedModel:
     """Download the version into `folder`, take its digest and judge it; nothing of it is loaded.
 
-    Raises ModelRefused by policy or for a missing signature, Unavailable if the store can't be reached.
+    The job's signature stands in for a missing one. Raises ModelRefused by policy, ConfigError where both are there
+    and differ, Unavailable if the store can't be reached.
     """
     if is_local(resolved.uri):
         path = _copy(resolved, folder)
@@ -144,18 +148,34 @@ def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = ""
     digest = digest_of(path)
     mlmodel = _description(path, resolved.uri)
     judge(mlmodel, path, digest, config.trust)
-    signature = mlmodel.get("signature")
-    if not isinstance(signature, Mapping) or not signature.get("inputs"):
-        raise ModelRefused(
-            f"{resolved.uri} has no signature, so its features are not known: log it again with "
-            "signature=infer_signature(X, model.predict(X))"
-        )
-    sides = ("inputs", "outputs", "params")
-    inputs, outputs, params = (_parse(signature.get(side), side, resolved.uri) for side in sides)
-    flavors = tuple(sorted(mlmodel["flavors"]))
+    sides, declared = _signature(mlmodel, config, resolved.uri)
     return FetchedModel(
-        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params, notice
+        resolved.uri,
+        resolved.name,
+        resolved.version,
+        str(path),
+        digest,
+        sides["inputs"],
+        sides["outputs"],
+        tuple(sorted(mlmodel["flavors"])),
+        sides["params"],
+        notice,
+        declared,
     )
+
+
+def _signature(mlmodel: Mapping[str, Any], config: ModelConfig, uri: str) -> tuple[dict[str, Specs], bool]:
+    """The sides of the model's signature in MLflow's form, and whether they are the job's."""
+    stored = mlmodel.get("signature")
+    found = stored if isinstance(stored, Mapping) else {}
+    own = {side: _parse(found.get(side), side, uri) for side in ("inputs", "outputs", "params")}
+    if config.signature is None:
+        return own, False
+    given = specs_of(config.signature)
+    if own["inputs"]:
+        require_equal(own, given, uri)
+        return own, False
+    return {side: specs or own[side] for side, specs in given.items()}, True
 
 
 def _copy(resolved: Resolved, folder: Path) -> Path:

@@ -19,6 +19,10 @@ from lakehouse.schemas import Feature, Tensor, column_of, finder, is_widened_by
 if TYPE_CHECKING:
     from lakehouse.config import Features
 
+UNSIGNED = (
+    " has no signature, so its features are not known: log it again with signature=infer_signature(X, model.predict(X))"
+)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -42,7 +46,7 @@ class _Wanted:
 
 def inputs_of(model: FetchedModel) -> list[tuple[str, pa.DataType, bool]]:
     """Name, type and required of the features in the model's signature; none for a model that takes a tensor."""
-    if model.signature[0].get("type") == "tensor":
+    if model.signature and model.signature[0].get("type") == "tensor":
         return []
     return [(str(w.name), w.type, w.required) for w in (_column_spec(spec, model.uri) for spec in model.signature)]
 
@@ -54,8 +58,11 @@ def features_of(
 
     An optional feature without a column is left out, as pyfunc does. `set_aside`: the table is one of quarantine, where
     a value may stand in a wider type than it came in, from which it goes back.
-    Raises ConfigError for a feature without a column, and for a column that does not become its type by itself.
+    Raises ConfigError for a feature without a column, and for a column that does not become its type by itself;
+    ModelRefused for a model without signature.
     """
+    if not model.signature:
+        raise ModelRefused(f"{model.uri}{UNSIGNED}, or say it in model.signature")
     inputs: Sequence[dict[str, Any]] = model.signature
     tensors: list[Tensor] = []
     if inputs[0].get("type") == "tensor":

@@ -45,7 +45,7 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
     for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
         own = {"method": challenger.method, "params": challenger.params, "trust": challenger.trust}
         given = {key: value for key, value in own.items() if value is not None}
-        model = job.model.model_copy(update={"uri": challenger.uri, "challengers": (), **given})
+        model = job.model.model_copy(update={"uri": challenger.uri, "challengers": (), "signature": None, **given})
         changed, place = job.model_copy(update={"model": model}), folder / f"challenger-{number}"
         place.mkdir()
         try:

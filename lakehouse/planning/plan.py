@@ -23,6 +23,7 @@ from lakehouse.models import Inputs
 from lakehouse.planning import challengers
 from lakehouse.planning.challengers import FetchedChallenger
 from lakehouse.planning.naming import identity_of, quarantine_of, staged_files, tables_beside
+from lakehouse.planning.unsigned import require_signature
 from lakehouse.progress import Watch
 from lakehouse.schemas import Feature
 from lakehouse.scoring.score import Constraint
@@ -219,9 +220,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
     if fetched.notice:
         request.warn(fetched.notice)
+    require_signature(job, fetched, schema, pinned.name)
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
-        models.require_params(fetched.params, job.model.params, fetched.uri)
+        models.require_params(fetched.params, job.model.params, fetched.uri, by_job=fetched.declared)
     rivals = challengers.fetch(job, request, schema, pinned.name, folder)
     features = inputs.features
     on_features = rules.compile_suite(suites.features, schema)

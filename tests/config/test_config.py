@@ -103,6 +103,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
             "uri": "models:/games@champion",
             "method": None,
             "params": {},
+            "signature": None,
             "batch_rows": 65536,
             "trust": (),
             "challengers": (),
@@ -1053,7 +1054,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 14 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
+    assert len(models) == 15 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)

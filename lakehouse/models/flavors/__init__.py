@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lakehouse.models.flavors import catboost, keras, lightgbm, onnx, python, pytorch, sklearn, statsmodels, xgboost
-from lakehouse.models.flavors.calling import Predictor
+from lakehouse.models.flavors.calling import Predictor, Trained
 
-__all__ = ["FLAVORS", "Flavor", "Predictor", "flavor_of"]
+__all__ = ["FLAVORS", "Flavor", "Predictor", "Trained", "flavor_of"]
 
 
 class Flavor(Protocol):
@@ -42,6 +42,9 @@ class Flavor(Protocol):
 
         Raises ConfigError for a method or a parameter that it does not have, ModelRefused where it can't be called.
         """
+
+    def trained_on(self, native: Any) -> Trained:
+        """What the library's own object knows of the columns that it takes; nothing where it does not say."""
 
 
 FLAVORS: Mapping[str, Flavor] = {

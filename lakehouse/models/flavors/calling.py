@@ -15,10 +15,23 @@ from lakehouse.models.parameters import require_arguments
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a model takes, as far as its library knows it: the columns' names in their order, or only how many.
+
+    `by_name`: the library itself finds or compares columns by these names; otherwise their order alone counts.
+    """
+
+    names: tuple[str, ...] = ()
+    count: int | None = None
+    by_name: bool = False
+
+
+@dataclass(frozen=True)
 class Predictor:
     """A loaded model: `predict` takes a DataFrame or matrix; `classes` in the order of its probabilities.
 
     `without_classes`: why there are none. `called`: what is called, in words; `library`: its name and version.
+    `trained`: what it takes, looked at only where the model has no signature that says so.
     """
 
     predict: Callable[[Any], Any]
@@ -26,6 +39,7 @@ class Predictor:
     without_classes: str = "it has no classes"
     called: str = ""
     library: str = ""
+    trained: Trained = Trained()
 
 
 def is_plain_name(file: str) -> bool:
@@ -46,6 +60,11 @@ def open_native(loaded: Any, method: str | None, params: Mapping[str, Any]) -> P
     if method is None:
         return Predictor(call_pyfunc(loaded, params), classes_of(native), why, "pyfunc.predict")
     return Predictor(call_method(native, method, params), classes_of(native), why, f"{type(native).__name__}.{method}")
+
+
+def unknown_features(native: Any) -> Trained:
+    """What a model takes whose library does not know it."""
+    return Trained()
 
 
 def native_of(loaded: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.models.flavors import calling
+from lakehouse.models.flavors.calling import Trained
 
 NAME, LIBRARY = "catboost", ("catboost", "catboost_version")
 
@@ -16,3 +17,10 @@ settings, open_model = calling.no_settings, calling.open_native
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
     """Nothing: MLflow takes only the names of CatBoost's own classes, and the file is read as data."""
     yield from ()
+
+
+def trained_on(native: Any) -> Trained:
+    """The names that it was trained with, which CatBoost compares with a frame's; it numbers columns without a name."""
+    names = tuple(map(str, native.feature_names_))
+    own = all(name == str(place) for place, name in enumerate(names))
+    return Trained(() if own else names, len(names), by_name=not own)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling
-from lakehouse.models.flavors.calling import Predictor
+from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "keras", ("keras", "keras_version")
 
@@ -85,6 +85,14 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
     if not hasattr(native, "predict_on_batch"):  # a graph of TensorFlow's
         return calling.open_native(loaded, None, params)
     return Predictor(functools.partial(_predict, native), None, called=f"{type(native).__name__}.predict_on_batch")
+
+
+def trained_on(native: Any) -> Trained:
+    """How many columns its matrix has; Keras knows no names."""
+    shape = getattr(native, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[1], int):
+        return Trained()
+    return Trained(count=shape[1])
 
 
 def _predict(native: Any, data: Any) -> Any:

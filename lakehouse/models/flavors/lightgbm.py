@@ -13,7 +13,7 @@ from typing import Any
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling, sklearn
-from lakehouse.models.flavors.calling import Predictor
+from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "lightgbm", ("lightgbm", "lgb_version")
 
@@ -34,12 +34,26 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
     return replace(opened, predict=calling.with_categories(opened.predict, categories))
 
 
+def trained_on(native: Any) -> Trained:
+    """The names that it was trained with, if they are not its own; LightGBM goes by the columns' order alone."""
+    booster = _booster_of(native)
+    if booster is None:
+        return Trained()
+    names = tuple(booster.feature_name())
+    own = all(name == f"Column_{place}" for place, name in enumerate(names))
+    return Trained(() if own else names, booster.num_feature())
+
+
+def _booster_of(native: Any) -> Any:
+    return native if hasattr(native, "pandas_categorical") else getattr(native, "booster_", None)
+
+
 def categories_of(native: Any) -> dict[int, list[Any]]:
     """The categories of each column that was trained as one, by the column's place; none for other models.
 
     Raises ModelRefused where the model does not tell which columns they are of.
     """
-    booster = native if hasattr(native, "pandas_categorical") else getattr(native, "booster_", None)
+    booster = _booster_of(native)
     stored = getattr(booster, "pandas_categorical", None)
     if booster is None or not stored:
         return {}

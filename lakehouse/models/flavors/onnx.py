@@ -12,7 +12,7 @@ import pandas as pd
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling
-from lakehouse.models.flavors.calling import Predictor
+from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "onnx", ("onnxruntime", "onnx_version")
 
@@ -63,6 +63,15 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
     calling.refuse_method(method, "an ONNX model")
     session = calling.native_of(loaded)
     return Predictor(functools.partial(_run, session), None, called="InferenceSession.run")
+
+
+def trained_on(native: Any) -> Trained:
+    """The names of a graph's inputs, to which columns go by name; of its one matrix how many columns it has."""
+    inputs = native.get_inputs()
+    if len(inputs) > 1:
+        return Trained(tuple(given.name for given in inputs), len(inputs), by_name=True)
+    shape = inputs[0].shape
+    return Trained(count=shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None)
 
 
 def _run(session: Any, data: Any) -> Any:

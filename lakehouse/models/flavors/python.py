@@ -11,6 +11,7 @@ from lakehouse.models.flavors import calling
 NAME, LIBRARY = "python_function", ("mlflow", "mlflow_version")
 
 settings, open_model = calling.no_settings, calling.open_native
+trained_on = calling.unknown_features
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:

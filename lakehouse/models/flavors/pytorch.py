@@ -11,7 +11,7 @@ from lakehouse.models.flavors.calling import Predictor
 
 NAME, LIBRARY = "pytorch", ("torch", "pytorch_version")
 
-settings = calling.no_settings
+settings, trained_on = calling.no_settings, calling.unknown_features
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:

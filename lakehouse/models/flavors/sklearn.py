@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.models.flavors import calling
+from lakehouse.models.flavors.calling import Trained
 
 NAME, LIBRARY = "sklearn", ("sklearn", "sklearn_version")
 
@@ -34,3 +35,17 @@ def needs_of_file(description: Mapping[str, Any], file: str, sound: bool, defaul
     extra = sorted({str(t) for t in (types if isinstance(types, (list, tuple)) else [types])} - HARMLESS_TYPES)
     if extra:
         yield "pickle", f"it asks to be given types that are no plain data ({', '.join(extra)})"
+
+
+def trained_on(native: Any) -> Trained:
+    """What an estimator was fitted on; of a pipeline what its first step was, since the others don't see the table.
+
+    scikit-learn refuses a frame whose columns have other names, or the same in another order.
+    """
+    steps = [step for _, step in getattr(native, "steps", ()) if step not in (None, "passthrough")]
+    if steps:
+        return trained_on(steps[0])
+    names, count = getattr(native, "feature_names_in_", None), getattr(native, "n_features_in_", None)
+    if names is not None:
+        return Trained(tuple(map(str, names)), len(names), by_name=True)
+    return Trained(count=None if count is None else int(count))

@@ -9,7 +9,7 @@ from typing import Any
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling
-from lakehouse.models.flavors.calling import Predictor
+from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "xgboost", ("xgboost", "xgb_version")
 
@@ -28,13 +28,23 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
     native = calling.native_of(loaded)
-    booster = native if not hasattr(native, "get_booster") else native.get_booster()
+    booster = _booster_of(native)
     if native is booster and method is not None:
         if method != "predict":
             calling.refuse_method(method, "a Booster of XGBoost, whose objective decides what predict gives,")
         method = None  # its own takes XGBoost's matrix: MLflow makes one of the frame
     opened = calling.open_native(loaded, method, params)
     return replace(opened, predict=_categorized(opened.predict, _categories(booster)))
+
+
+def trained_on(native: Any) -> Trained:
+    """The names that it was trained with, which XGBoost compares with a frame's, or how many columns."""
+    booster = _booster_of(native)
+    return Trained(tuple(booster.feature_names or ()), booster.num_features(), by_name=bool(booster.feature_names))
+
+
+def _booster_of(native: Any) -> Any:
+    return native.get_booster() if hasattr(native, "get_booster") else native
 
 
 def _categories(booster: Any) -> dict[int, list[Any]]:
