@@ -33,7 +33,7 @@ class Model(Section):
     )
     trust: Annotated[tuple[Trust, ...], tuple_of()] = Field(
         (),
-        description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>",
+        description="what is accepted beyond safe formats: pickle, code, python_function, type:<type>, sha256:<digest>",
         examples=[["pickle"]],
     )
     tracking_uri: Text | None = Field(
