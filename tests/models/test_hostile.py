@@ -440,6 +440,20 @@ def _load_as_mlflow_does(folder: Path) -> None:
             os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = before
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name", ["sklearn pickle", "skops declared", "custom python", "code", "onnx weights elsewhere"]
+)
+def test_no_executor_runs_a_hostile_model(
+    score: Callable[..., Outcome], folder: Path, ran: Path, spark: Any, name: str
+) -> None:
+    build, said, _ = HOSTILE[name]
+    build(folder, ran)
+    done = score(folder, engine="spark")
+    assert (done.code, said in done.json["message"]) == (4, True), done.json["message"]
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize("where", ["file", "folder"])
 def test_a_link_is_not_followed(score: Callable[..., Outcome], folder: Path, ran: Path, where: str) -> None:
     ran.parent.joinpath("inner").mkdir()

@@ -2,9 +2,9 @@
 
 skops rebuilds what a file names: a node says a type and in which way it is made. An object is made without a call of
 its class and given its attributes; other ways call the class with whatever the file holds. So each type stands here
-with the only ways in which it may be made, and what is not listed is no plain data. Not listed on purpose: other functions
-and what calls them (`functools.partial`, `operator.methodcaller`), bound methods, scorers, and classes whose C code
-trusts indices that nothing here checks (sparse matrices, splines).
+with the only ways in which it may be made, and what is not listed is no plain data. Not listed on purpose: other
+functions and what calls them (`functools.partial`, `operator.methodcaller`), bound methods, scorers, and classes whose
+C code trusts indices that nothing here checks (sparse matrices, splines).
 """
 
 from __future__ import annotations
