@@ -4,7 +4,7 @@
 overrides, `reference` and `schema` tell people and editors what there is. Nothing here opens a table or a model.
 """
 
-from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, Tracking
+from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Quarantine, SignedBy, Tracking
 from lakehouse.config.reading import load_job
 from lakehouse.config.schema import json_schema, settings
 from lakehouse.config.systems import Sink, Source, build, source_of
@@ -17,6 +17,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Quarantine",
+    "SignedBy",
     "Sink",
     "Source",
     "Tracking",

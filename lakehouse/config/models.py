@@ -15,6 +15,12 @@ from lakehouse.config.values import Param, Scalar, Section, SliceValue, Text, Te
 JOB_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
 
+class SignedBy(Section):
+    """Who must have signed the model's files, as OpenSSF Model Signing does, in a file model.sig among them."""
+
+    key: Text = Field(description="the signer's public key, on an elliptic curve, as PEM", examples=["keys/team.pub"])
+
+
 class Model(Section):
     """Which model scores the rows, and what about it is accepted."""
 
@@ -35,6 +41,9 @@ class Model(Section):
         (),
         description="what is accepted beyond safe formats: pickle, code, python_function, type:<type>, sha256:<digest>",
         examples=[["pickle"]],
+    )
+    signed_by: SignedBy | None = Field(
+        None, description="who must have signed the model's files; a file that differs is refused"
     )
     tracking_uri: Text | None = Field(
         None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]

@@ -17,6 +17,7 @@ from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import connect, first_line, status_of, translated_errors
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.policy import judge, needs
+from lakehouse.models.signed import require_signed
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -108,6 +109,9 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> FetchedModel
                 source = _source(client, resolved.uri)
             path = _download(resolved, source, folder, where)
     (path / _META).unlink(missing_ok=True)
+    _refuse_links(path, resolved.uri)
+    if config.signed_by is not None:
+        require_signed(path, config.signed_by, resolved.uri)
     digest = digest_of(path)
     mlmodel = _description(path, resolved.uri)
     judge(mlmodel, path, digest, config.trust)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from lakehouse import models
+from lakehouse.config import Model, SignedBy
+from lakehouse.errors import ConfigError
 from tests.command import Outcome, run, tree
 from tests.conftest import write
 
@@ -425,8 +429,6 @@ def test_a_hostile_model_is_refused_and_has_not_run(
 
 
 def _load_as_mlflow_does(folder: Path) -> None:
-    import sys
-
     path, before = list(sys.path), os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION")
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
     try:
@@ -497,6 +499,15 @@ def test_trusting_one_type_trusts_no_other(score: Callable[..., Outcome], folder
     assert (done.code, ran.exists()) == (4, False)
     lines = [line for line in done.json["message"].splitlines() if line.startswith("    model: ")]
     assert lines[0] == '    model: {trust: ["type:os.rmdir", "type:os.mkdir"]}'
+
+
+def test_a_signature_can_not_be_asked_for_without_its_library(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    skops(text(1))(folder, tmp_path)
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    config = Model(uri=str(folder), signed_by=SignedBy(key="team.pub"))
+    (tmp_path / "to").mkdir()
+    with pytest.raises(ConfigError, match=r"model\.signed_by needs model-signing: pip install 'lakehouse\[signing\]'"):
+        models.fetch(config, models.resolve(config), tmp_path / "to")
 
 
 @pytest.mark.long
