@@ -230,6 +230,16 @@ def narrower() -> Any:
     return model
 
 
+def disguised() -> Any:
+    """A decision tree whose tree is another model, which says of itself what a sound tree says."""
+    model, inside = fitted(TREE), with_attributes(LogisticRegression(), hidden=of_tree(fitted(TREE), feature=10**6))
+    sizes = {"node_count": 1, "capacity": 1, "max_depth": 0, "n_features": 3, "n_outputs": 1, "max_n_classes": 1}
+    arrays = {name: np.array([-1]) for name in ("children_left", "children_right", "feature")}
+    inside.__dict__.update(sizes | arrays)
+    model.tree_ = inside
+    return model
+
+
 def in_a_pipeline(model: Any) -> Any:
     pipeline = fitted(make_pipeline(StandardScaler(), VotingClassifier([("l", LogisticRegression())])))
     pipeline.steps[-1][1].estimators_.append(model)
@@ -255,6 +265,7 @@ TAMPERED: dict[str, tuple[Callable[[], Any], str]] = {
     "any width": (lambda: without(FOREST, "n_features_in_"), "its number of features is None"),
     "no tree": (lambda: without(TREE, "tree_"), ""),
     "hidden method": (lambda: with_attributes(FOREST, _validate_X_predict=np.positive), "'_validate_X_predict' hides a method"),
+    "disguised": (disguised, "it holds a LogisticRegression as its tree"),
     "bare": (bare_tree, "not where an estimator of scikit-learn's keeps one"),
     "boosting": (twice_as_wide, "it has trees for (2,) outputs and 1 to add them to"),
     "histogram, child": (lambda: of_histogram(left=10**6), OUT),
@@ -328,6 +339,13 @@ def _shadowed(tree: dict[str, Any]) -> None:
     tree["content"]["content"] = {"x": {**number, "content": "1000000"}, **tree["content"]["content"]}
 
 
+def _shadowed_otherwise(tree: dict[str, Any]) -> None:
+    """The same, by a number that is equal and is written otherwise."""
+    number = tree["__reduce__"]["args"]["content"][2]
+    first = {**number, "content": "1000000", "__id__": float(number["__id__"])}
+    tree["content"]["content"] = {"x": first, **tree["content"]["content"]}
+
+
 def _no_nodes(tree: dict[str, Any]) -> None:
     tree["content"]["content"] = {}
     tree["content"]["key_types"]["content"] = []
@@ -338,6 +356,7 @@ def _no_nodes(tree: dict[str, Any]) -> None:
     [
         (_outputs, "a tree is not made of its numbers of features, classes and outputs"),
         (_shadowed, "a tree's arguments are something else elsewhere"),
+        (_shadowed_otherwise, "a tree's arguments are something else elsewhere"),
         (_no_nodes, "its tree has no nodes"),
     ],
 )

@@ -72,15 +72,15 @@ def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
 
 def _require_tree_arguments(nodes: Iterable[Mapping[str, Any]], opened: zipfile.ZipFile) -> None:
     """Raise ValueError for a tree whose outputs aren't as many as its classes: making it reads past their end."""
-    by_id = defaultdict(list)
+    by_id = defaultdict(list)  # as skops does: 1 and 1.0 are one
     for node in nodes:
-        by_id[str(node.get("__id__"))].append(node)
+        by_id[node.get("__id__")].append(node)
     for node in nodes:
         if node["__loader__"] != "TreeNode":
             continue
         arguments = node["__reduce__"]["args"]
         for part in (arguments, *arguments["content"]):  # skops takes the first of an id for all of it
-            if any(other != part for other in by_id[str(part.get("__id__"))]):
+            if any(other != part for other in by_id[part.get("__id__")]):
                 raise ValueError("a tree's arguments are something else elsewhere")
         features, classes, outputs = arguments["content"]
         counts = np.load(io.BytesIO(opened.read(classes["file"])), allow_pickle=False)

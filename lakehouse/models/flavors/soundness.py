@@ -115,9 +115,13 @@ def _width(estimator: Any) -> int:
 
 
 def _require_tree(estimator: Any, width: int) -> None:
+    from sklearn.tree._tree import Tree
+
     tree = vars(estimator).get("tree_")
-    nodes = getattr(tree, "node_count", 0)
-    if tree is None or not 1 <= nodes <= tree.capacity or not 0 <= tree.max_depth <= nodes:
+    if not isinstance(tree, Tree):
+        _refuse(estimator, f"it holds a {type(tree).__name__} as its tree")
+    nodes = tree.node_count
+    if not 1 <= nodes <= tree.capacity or not 0 <= tree.max_depth <= nodes:
         _refuse(estimator, "its tree has no nodes, or says that it has more than there are")
     if tree.n_features > width or tree.n_outputs < 1 or tree.max_n_classes < 1:
         _refuse(estimator, f"its tree is for {tree.n_features} features, it is given {width}")
