@@ -174,7 +174,8 @@ def _text(
     head += [f"# {note}" for note in notes]
     if needed:
         head.append(
-            f"# TODO: not safe to load; if you trust whoever logged it, add model: {{trust: [{', '.join(needed)}]}}"
+            "# TODO: not safe to load; if you trust whoever logged it, add model: "
+            f"{{trust: {models.trust_list(needed)}}}"
         )
     body = [
         f"# {why}\n{yaml.safe_dump(content, sort_keys=False, default_flow_style=False)}" for why, content in sections

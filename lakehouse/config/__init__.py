@@ -4,7 +4,18 @@
 overrides, `reference` and `schema` tell people and editors what there is. Nothing here opens a table or a model.
 """
 
-from lakehouse.config.models import Checks, Drift, Features, Job, Model, Prediction, Promotion, Quarantine, Tracking
+from lakehouse.config.models import (
+    Checks,
+    Drift,
+    Features,
+    Job,
+    Model,
+    Prediction,
+    Promotion,
+    Quarantine,
+    SignedBy,
+    Tracking,
+)
 from lakehouse.config.reading import load_job
 from lakehouse.config.schema import json_schema, settings
 from lakehouse.config.signature import Signature
@@ -20,6 +31,7 @@ __all__ = [
     "Promotion",
     "Quarantine",
     "Signature",
+    "SignedBy",
     "Sink",
     "Source",
     "Tracking",

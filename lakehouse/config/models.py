@@ -62,6 +62,12 @@ class Challenger(Section):
         return alias if alias[:1].isalpha() else f"v{alias}"
 
 
+class SignedBy(Section):
+    """Who must have signed the model's files, as OpenSSF Model Signing does, in a file model.sig among them."""
+
+    key: Text = Field(description="the signer's public key, on an elliptic curve, as PEM", examples=["keys/team.pub"])
+
+
 class Model(Section):
     """Which model scores the rows, and what about it is accepted."""
 
@@ -83,13 +89,16 @@ class Model(Section):
     )
     trust: Annotated[tuple[Trust, ...], tuple_of()] = Field(
         (),
-        description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>",
+        description="what is accepted beyond safe formats: pickle, code, python_function, type:<type>, sha256:<digest>",
         examples=[["pickle"]],
     )
     challengers: Annotated[tuple[Challenger, ...], tuple_of()] = Field(
         (),
         description="models that are given the same rows in the same pass, to be compared with it",
         examples=[["models:/churn@challenger"]],
+    )
+    signed_by: SignedBy | None = Field(
+        None, description="who must have signed the model's files; a file that differs is refused"
     )
     tracking_uri: Text | None = Field(
         None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]

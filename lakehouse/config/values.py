@@ -14,6 +14,7 @@ from lakehouse.errors import nearest
 
 TRUST = ("pickle", "code", "python_function")
 _DIGEST = r"sha256:[0-9a-f]{64}"
+_TYPE = r"type:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+"
 
 
 def of_type(*types: type) -> BeforeValidator:
@@ -82,11 +83,13 @@ def _require_filled(value: object) -> object:
 
 
 def _require_trust(value: str) -> str:
-    if value in TRUST or re.fullmatch(_DIGEST, value):
+    if value in TRUST or re.fullmatch(_DIGEST, value) or re.fullmatch(_TYPE, value):
         return value
+    if value.startswith("type:"):
+        raise ValueError(f"must be type: and a type with its module, such as type:mylib.MyTransformer, not {value!r}")
     if value.startswith("sha256"):
         raise ValueError(f"must be sha256: and 64 lower-case hexadecimal digits, not {value!r}")
-    raise ValueError(f"{value!r} can't be trusted, {nearest(value, (*TRUST, 'sha256:<digest>'))}")
+    raise ValueError(f"{value!r} can't be trusted, {nearest(value, (*TRUST, 'type:<type>', 'sha256:<digest>'))}")
 
 
 Scalar = bool | int | float | str
@@ -102,7 +105,7 @@ Param = Annotated[Scalar | list[Scalar], BeforeValidator(_param)]
 Trust = Annotated[
     str,
     AfterValidator(_require_trust),
-    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TRUST)}|{_DIGEST})$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TRUST)}|{_TYPE}|{_DIGEST})$"}),
 ]
 
 

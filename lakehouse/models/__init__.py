@@ -15,6 +15,7 @@ from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.patience import Patience
+from lakehouse.models.policy import as_list as trust_list
 from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, move_alias, needs_of, resolve, tag_version
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
@@ -23,5 +24,5 @@ __all__ = [
     "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Resolved", "Trained", "baselines_as_text",
     "baselines_from_text", "digest_of", "features_of", "fetch", "freeze", "held_to", "inputs_of", "load",
     "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "require_params", "resolve",
-    "specs_of", "store_baseline", "stored_baseline", "tag_version", "type_for", "unpacked",
+    "specs_of", "store_baseline", "stored_baseline", "tag_version", "trust_list", "type_for", "unpacked",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from lakehouse.models.declared import Specs, require_equal, specs_of
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
+from lakehouse.models.signed import require_signed
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -145,6 +146,9 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patie
 def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = "") -> FetchedModel:
     """The model whose files are in the folder, with its digest; nothing of it is loaded. Raises ModelRefused."""
     (path / _META).unlink(missing_ok=True)
+    _refuse_links(path, resolved.uri)
+    if config.signed_by is not None:
+        require_signed(path, config.signed_by, resolved.uri)
     digest = digest_of(path)
     mlmodel = _description(path, resolved.uri)
     judge(mlmodel, path, digest, config.trust)

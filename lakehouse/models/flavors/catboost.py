@@ -15,8 +15,9 @@ settings, open_model = calling.no_settings, calling.open_native
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
-    """Nothing: MLflow takes only the names of CatBoost's own classes, and the file is read as data."""
-    yield from ()
+    """MLflow takes only the names of CatBoost's own classes, and the file is read as data."""
+    if "data" not in function:
+        yield "python_function", "it names no file, so MLflow reads a description beside its folder instead of its own"
 
 
 def trained_on(native: Any) -> Trained:

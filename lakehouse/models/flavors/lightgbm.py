@@ -24,11 +24,15 @@ _CODES = re.compile(r"-?[0-9]+(:-?[0-9]+)*")
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
-    if description.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster":
-        yield from sklearn.needs_of_file(description, str(function.get("data")), True, "cloudpickle")
+    file = str(description.get("data") or "")  # MLflow reads this one, not that of python_function
+    if not calling.is_plain_name(file):
+        yield "python_function", f"its file lies at {file!r}, not beside its description"
+    elif description.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster":
+        yield from sklearn.needs_of_file(description, path, file, True, "cloudpickle")
 
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+    sklearn.require_sound(loaded, NAME)
     opened = calling.open_native(loaded, method, params)
     categories = categories_of(calling.native_of(loaded))
     return replace(opened, predict=calling.with_categories(opened.predict, categories))

@@ -20,6 +20,8 @@ settings = calling.no_settings
 
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft")
 """The sets of operators that ONNX Runtime brings itself."""
+_OUTSIDE = ("EPContext", "PythonOp", "PythonOpGrad", "ATen", "ExternalOp")
+"""Operators of those sets that run something of their own, or read it from a file."""
 _SESSION_OPTIONS = ("inter_op_num_threads", "intra_op_num_threads", "execution_mode", "graph_optimization_level")
 
 
@@ -40,8 +42,8 @@ def _needs_of_graph(file: Path) -> Iterator[tuple[str, str]]:
         import onnx
     except ImportError as error:
         raise ModelRefused("it is an ONNX model: pip install onnx onnxruntime") from error
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
+    if file.suffix == ".ort":
+        raise ModelRefused(f"its graph {file.name!r} is of ONNX Runtime's own format, which can't be looked into")
     try:
         graph = onnx.load(str(file), load_external_data=False)
     except Exception as error:
@@ -49,12 +51,25 @@ def _needs_of_graph(file: Path) -> Iterator[tuple[str, str]]:
     foreign = sorted({entry.domain for entry in graph.opset_import} - set(_DOMAINS))
     if foreign:
         yield "python_function", f"it has operators of {', '.join(foreign)}, which need a library of their own"
-    for tensor in _get_all_tensors(graph):
-        if uses_external_data(tensor):
+    parts = list(_parts_of(graph))
+    outside = sorted({part.op_type for part in parts if isinstance(part, onnx.NodeProto)} & set(_OUTSIDE))
+    if outside:
+        yield "python_function", f"it has operators {', '.join(outside)}, which run what is not in the graph"
+    for tensor in parts:
+        if isinstance(tensor, onnx.TensorProto) and tensor.external_data:
             named = next((e.value for e in tensor.external_data if e.key == "location"), "")
             place = PurePosixPath(named)
             if place.is_absolute() or ".." in place.parts or "\\" in named or not (file.parent / named).is_file():
                 raise ModelRefused(f"its graph takes {tensor.name!r} from {named!r}, which is no file of the model")
+
+
+def _parts_of(message: Any) -> Iterator[Any]:
+    """A message and all those in it: tensors lie in graphs, in the attributes of nodes and in functions."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from _parts_of(part)
 
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:

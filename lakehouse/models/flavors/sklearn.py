@@ -6,15 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lakehouse.models.flavors import calling
-from lakehouse.models.flavors.calling import Trained
+from lakehouse.models.flavors import calling, skops_files, soundness
+from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "sklearn", ("sklearn", "sklearn_version")
 
-HARMLESS_TYPES = frozenset(["numpy.dtype"])
-"""Types that skops asks about and that can do nothing but hold data."""
-
-settings, open_model = calling.no_settings, calling.open_native
+settings = calling.no_settings
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
@@ -22,19 +19,33 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
     file = str(function.get("data", function.get("model_path", "")))
     # MLflow falls back to pickle where the description is incomplete or elsewhere.
     sound = "data" not in function and calling.is_plain_name(file)
-    yield from needs_of_file(description, file, sound, "pickle")
+    yield from needs_of_file(description, path, file, sound, "pickle")
 
 
-def needs_of_file(description: Mapping[str, Any], file: str, sound: bool, default: str) -> Iterator[tuple[str, str]]:
-    """What a file needs that is read as the description says; `sound`: it is sure that this description is read."""
+def needs_of_file(
+    description: Mapping[str, Any], path: Path, file: str, sound: bool, default: str
+) -> Iterator[tuple[str, str]]:
+    """What a file needs that is read as the description says; `sound`: it is sure that this description is read.
+
+    Raises ModelRefused for a file of skops that can't be read.
+    """
     stored = description.get("serialization_format", default)
     if stored != "skops" or not sound:
         yield "pickle", f"its file {file!r} is stored as {stored}, which can run any code when it is read"
         return
     types = description.get("skops_trusted_types") or ()
-    extra = sorted({str(t) for t in (types if isinstance(types, (list, tuple)) else [types])} - HARMLESS_TYPES)
-    if extra:
-        yield "pickle", f"it asks to be given types that are no plain data ({', '.join(extra)})"
+    yield from skops_files.needs_of(path / file, types if isinstance(types, (list, tuple)) else [types])
+
+
+def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
+    require_sound(loaded, NAME)
+    return calling.open_native(loaded, method, params)
+
+
+def require_sound(loaded: Any, flavor: str) -> None:
+    """Raise ModelRefused where a model from a file of skops, which checks types only, would be read out of bounds."""
+    if loaded.metadata.flavors.get(flavor, {}).get("serialization_format") == "skops":
+        soundness.require_sound(calling.native_of(loaded))
 
 
 def trained_on(native: Any) -> Trained:

@@ -21,6 +21,9 @@ KNOWN_CLASSES = frozenset(["xgboost.core.Booster", *(f"xgboost.sklearn.XGB{name}
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
     """MLflow imports whatever class the description names and calls it: only XGBoost's own are known to be harmless."""
+    file = str(description.get("data") or "")  # MLflow reads this one, not that of python_function
+    if not calling.is_plain_name(file):
+        yield "python_function", f"its file lies at {file!r}, not beside its description"
     named = description.get("model_class", "xgboost.core.Booster")
     if named not in KNOWN_CLASSES:
         yield "python_function", f"it is loaded by {named!r}, which is no model of XGBoost's own"
