@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -15,6 +15,7 @@ import yaml
 
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import connect, first_line, status_of, translated_errors
+from lakehouse.models.flavors import Predictor, flavor_of
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.policy import judge, needs
 
@@ -27,7 +28,10 @@ _META = "registered_model_meta"  # written by MLflow's download, not part of the
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A model version on local disk. `signature`, `outputs`, `params`: of its signature, in MLflow's own JSON form."""
+    """A model version on local disk. `signature`, `outputs`, `params`: of its signature, in MLflow's own JSON form.
+
+    `library`, `called`: the version of the flavour's library and what is called of it; None until it is loaded.
+    """
 
     uri: str
     name: str
@@ -38,11 +42,23 @@ class FetchedModel:
     outputs: Any
     flavors: tuple[str, ...]
     params: Any = ()
+    flavor: str = ""
+    library: str | None = None
+    called: str | None = None
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names in the output signature."""
         return tuple(str(o["name"]) for o in self.outputs if o.get("name"))
+
+    def loaded_as(self, predictor: Predictor) -> FetchedModel:
+        """The same once it is known how it is called."""
+        return replace(self, library=predictor.library, called=predictor.called)
+
+    def describe(self) -> dict[str, str | None]:
+        """The model for people and programs."""
+        names = ("name", "version", "digest", "flavor", "library", "called")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def resolved(self) -> Resolved:
@@ -121,7 +137,8 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path) -> FetchedModel
     inputs, outputs, params = (_parse(signature.get(side), side, resolved.uri) for side in sides)
     flavors = tuple(sorted(mlmodel["flavors"]))
     return FetchedModel(
-        resolved.uri, resolved.name, resolved.version, str(path), digest, inputs, outputs, flavors, params
+        *(resolved.uri, resolved.name, resolved.version, str(path), digest),
+        *(inputs, outputs, flavors, params, flavor_of(mlmodel).NAME),
     )
 
 

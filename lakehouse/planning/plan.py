@@ -145,7 +145,7 @@ class Plan:
         return {
             "run_id": self.run_id,
             "input": self.pinned.describe(),
-            "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
+            "model": self.model.describe(),
             "carrier": self.carrier,
             "reason": self.reason,
             "files": self.pinned.pieces,

@@ -19,13 +19,19 @@ NAME, LIBRARY = "lightgbm", ("lightgbm", "lgb_version")
 
 settings = calling.no_settings
 
+_OWN_TYPES = frozenset([
+    "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+])  # fmt: skip
+"""What MLflow has skops make of every model of its interface: a Booster's own state is the model's text."""
 _CODES = re.compile(r"-?[0-9]+(:-?[0-9]+)*")
 """How LightGBM writes the codes that it saw of a category column; other columns have [least:greatest]."""
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
     if description.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster":
-        yield from sklearn.needs_of_file(description, str(function.get("data")), True, "cloudpickle")
+        file = str(function.get("data"))
+        yield from sklearn.needs_of_file(description, file, True, "cloudpickle", sklearn.HARMLESS_TYPES | _OWN_TYPES)
 
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:

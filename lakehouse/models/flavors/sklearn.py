@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,18 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
     yield from needs_of_file(description, file, sound, "pickle")
 
 
-def needs_of_file(description: Mapping[str, Any], file: str, sound: bool, default: str) -> Iterator[tuple[str, str]]:
-    """What a file needs that is read as the description says; `sound`: it is sure that this description is read."""
+def needs_of_file(
+    description: Mapping[str, Any], file: str, sound: bool, default: str, harmless: Set[str] = HARMLESS_TYPES
+) -> Iterator[tuple[str, str]]:
+    """What a file needs that is read as the description says; `sound`: it is sure that this description is read.
+
+    `harmless`: the types that skops may be told to make.
+    """
     stored = description.get("serialization_format", default)
     if stored != "skops" or not sound:
         yield "pickle", f"its file {file!r} is stored as {stored}, which can run any code when it is read"
         return
     types = description.get("skops_trusted_types") or ()
-    extra = sorted({str(t) for t in (types if isinstance(types, (list, tuple)) else [types])} - HARMLESS_TYPES)
+    extra = sorted({str(t) for t in (types if isinstance(types, (list, tuple)) else [types])} - harmless)
     if extra:
         yield "pickle", f"it asks to be given types that are no plain data ({', '.join(extra)})"
