@@ -95,13 +95,15 @@ def _short(value: Any) -> str:
 
 def by_pyfunc(uri: str, case: Case) -> tuple[str, str]:
     """How `mlflow.pyfunc.load_model(uri).predict` answers: in a word or two, and what is wrong with it."""
+    if not case.predicts:
+        return PREDICTS, ""
     try:
         model = mlflow.pyfunc.load_model(uri)
         given = case.rows.copy() if case.given is None else case.given
         answer = model.predict(given, **({"params": case.params} if case.params else {}))
     except Exception as error:
         return "raises", said(error)
-    return _verdict(answer, case) if case.predicts else (PREDICTS, "")
+    return _verdict(answer, case)
 
 
 def by_udf(spark: Any, uri: str, case: Case) -> tuple[str, str]:

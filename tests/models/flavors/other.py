@@ -54,6 +54,13 @@ def as_python(model: Any, **logging: Any) -> Any:
     return mlflow.pyfunc.log_model(python_model=model, **logging)
 
 
+class Complaining(mlflow.pyfunc.PythonModel):
+    """A model that scores no row, and says something else of the first one."""
+
+    def predict(self, context, model_input, params=None):
+        raise ValueError("the first row" if 0.0 in model_input["a"].to_numpy() else "no row will do")
+
+
 class Row(pydantic.BaseModel):
     """What a typed model takes."""
 

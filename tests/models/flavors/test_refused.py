@@ -16,7 +16,7 @@ from lakehouse import models
 from lakehouse.config import Model
 from lakehouse.errors import ConfigError, ModelRefused
 from tests.conftest import read, score, write
-from tests.models.flavors import scikit
+from tests.models.flavors import other, scikit
 from tests.models.flavors.case import numbers
 from tests.models.flavors.comparing import connect
 
@@ -91,6 +91,26 @@ def test_categories_that_xgboost_did_not_store_are_refused():
     booster = xgboost.train({"max_depth": 2}, matrix, 2)
     with pytest.raises(ModelRefused, match=r"category columns by an XGBoost before 3\.1, which did not store their"):
         flavor._categories(booster)
+
+
+@pytest.mark.parametrize(("kind", "needed"), [("lightgbm.sklearn.LGBMClassifier", []), ("os.system", ["pickle"])])
+def test_skops_may_make_lightgbm_s_own_classes_and_no_others(tmp_path, kind, needed):
+    from lakehouse.models.flavors import lightgbm
+
+    description = {"model_class": "lightgbm.sklearn.LGBMClassifier", "serialization_format": "skops"}
+    asked = {**description, "skops_trusted_types": ["numpy.dtype", kind]}
+    assert [what for what, _ in lightgbm.needs(asked, {"data": "model.skops"}, tmp_path)] == needed
+
+
+def test_what_a_model_says_of_most_rows_is_told_where_it_scores_none(features, make_job, tmp_path):
+    """One row is of another category than the rest, whose trouble is what matters."""
+    connect(tmp_path)
+    model = other.Complaining()
+    info = other.logger(other.as_python, model, "mlflow", signature=infer_signature(X, X["a"]))("complaining")
+    said = refused(
+        make_job(info.model_uri, model={"tracking_uri": None, "uri": info.model_uri, **other.TRUST["model"]})
+    )
+    assert "ValueError: no row will do" in said
 
 
 @pytest.mark.parametrize("name", ["models:/{}/Production", "models:/{}/latest", "models:/{}"])
