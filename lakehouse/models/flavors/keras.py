@@ -31,6 +31,7 @@ _CLASSES = (
     "keras.Sequential", "keras.Functional", "keras.DTypePolicy", "keras.src.models.functional.Functional",
     "keras.src.models.sequential.Sequential",
 )  # fmt: skip
+"""Models that hold nothing but layers; where Keras names its own modules by their inner places, these too."""
 _CODE = ("Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "__lambda__")
 """What of these runs code that it brings or reads."""
 _READERS = ("vocabulary", "idf_weights", "filepath")

@@ -29,14 +29,15 @@ def xgboost_classifier(method: str) -> Case:
     return Case(log, x, native, {"model": {"method": "predict_proba"}, **job})
 
 
-def xgboost_booster() -> Case:
+def xgboost_booster(params: dict[str, Any] | None = None) -> Case:
     import xgboost
 
     x = with_nulls(numbers())
     matrix = xgboost.DMatrix(x, labels(numbers(), 0, 1))
     model = xgboost.train({"objective": "binary:logistic"}, matrix, 6)
-    log = logger(mlflow.xgboost.log_model, model, "xgboost", signature=infer_signature(x, model.predict(matrix)))
-    return Case(log, x, {"prediction": model.predict(matrix)})
+    native = model.predict(matrix, **(params or {}))
+    log = logger(mlflow.xgboost.log_model, model, "xgboost", signature=infer_signature(x, native, params))
+    return Case(log, x, {"prediction": native})
 
 
 def xgboost_categories(booster: bool) -> Case:

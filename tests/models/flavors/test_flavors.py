@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.flavors import boosted
 from tests.models.flavors.comparing import EQUAL, by_pyfunc, by_udf, connect, difference, run
 from tests.models.flavors.table import ENTRIES, HEAD, committed
 
@@ -70,6 +71,14 @@ def test_a_run_equals_the_library_and_pyfunc_does_what_the_table_says(name, logg
 def test_a_run_on_spark_equals_the_library(name, logged, spark):
     case, uri = logged(name)
     assert difference(run(uri, case, "spark")[1], case) == ""
+
+
+def test_a_booster_is_given_what_its_signature_declares(workspace, mlflow_left_alone, models_folder):
+    connect(models_folder)
+    case = boosted.xgboost_booster({"output_margin": True})
+    uri = case.log(next(NAMES)).model_uri
+    assert difference(run(uri, case)[1], case) == ""
+    assert by_pyfunc(uri, case)[0] == EQUAL
 
 
 @pytest.mark.long
