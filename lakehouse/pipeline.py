@@ -57,7 +57,7 @@ def _score(job: Job, request: Request) -> Result:
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)  # the model is tried, all schemas are fixed
-        plan = replace(plan, quarantine=tables.aside.target)
+        plan = replace(plan, model=tables.model, quarantine=tables.aside.target)
         access.require_quarantine(plan)
         _warn(request, tables.notes)
         rules.require_engine(plan.on_features, request.engine)

@@ -48,6 +48,7 @@ PUBLISHED: dict[str, Any] = {
     "model": {
         "name": "logit_games", "version": "3", "uri": "models:/logit_games@champion",
         "digest": "sha256:9f2c4e1b7a60d3c58e4f11b2a7c9d0e35b6f8a1c2d3e4f5061728394a5b6c7d8",
+        "flavor": "sklearn", "library": "sklearn 1.9.1", "called": "Pipeline.predict_proba",
     },
     "input": {"table": "lake/features/games", "version": 17, "where": "event_date = '2026-11-23'"},
     "sinks": [

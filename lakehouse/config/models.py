@@ -75,7 +75,7 @@ class Model(Section):
         description="the MLflow model: models:/name@alias, models:/name/3, runs:/id/path",
         examples=["models:/churn@champion"],
     )
-    method: Literal["predict", "predict_proba"] | None = Field(
+    method: Literal["predict", "predict_proba", "predict_log_proba", "decision_function"] | None = Field(
         None, description="the native method to call, for flavours that have several", examples=["predict_proba"]
     )
     params: dict[Text, Param] = Field(

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +18,7 @@ import yaml
 from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import ask, first_line, status_of, translated_errors
 from lakehouse.models.declared import Specs, require_equal, specs_of
+from lakehouse.models.flavors import Predictor, flavor_of
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
@@ -36,6 +37,7 @@ class FetchedModel:
 
     `declared`: they are the job's, as the model has none. Without either, `signature` is empty. `notice`: what a run
     must say of how it came by the model, "" where there is nothing.
+    `library`, `called`: the version of the flavour's library and what is called of it; None until it is loaded.
     """
 
     uri: str
@@ -49,11 +51,23 @@ class FetchedModel:
     params: Any = ()
     notice: str = ""
     declared: bool = False
+    flavor: str = ""
+    library: str | None = None
+    called: str | None = None
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names in the output signature."""
         return tuple(str(o["name"]) for o in self.outputs if o.get("name"))
+
+    def loaded_as(self, predictor: Predictor) -> FetchedModel:
+        """The same once it is known how it is called."""
+        return replace(self, library=predictor.library, called=predictor.called)
+
+    def describe(self) -> dict[str, str | None]:
+        """The model for people and programs."""
+        names = ("name", "version", "digest", "flavor", "library", "called")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def signature_digest(self) -> str:
@@ -154,17 +168,14 @@ def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = ""
     judge(mlmodel, path, digest, config.trust)
     sides, declared = _signature(mlmodel, config, resolved.uri)
     return FetchedModel(
-        resolved.uri,
-        resolved.name,
-        resolved.version,
-        str(path),
-        digest,
-        sides["inputs"],
-        sides["outputs"],
-        tuple(sorted(mlmodel["flavors"])),
-        sides["params"],
-        notice,
-        declared,
+        *(resolved.uri, resolved.name, resolved.version, str(path), digest),
+        signature=sides["inputs"],
+        outputs=sides["outputs"],
+        params=sides["params"],
+        flavors=tuple(sorted(mlmodel["flavors"])),
+        flavor=flavor_of(mlmodel).NAME,
+        notice=notice,
+        declared=declared,
     )
 
 

@@ -48,7 +48,8 @@ def inputs_of(model: FetchedModel) -> list[tuple[str, pa.DataType, bool]]:
     """Name, type and required of the features in the model's signature; none for a model that takes a tensor."""
     if model.signature and model.signature[0].get("type") == "tensor":
         return []
-    return [(str(w.name), w.type, w.required) for w in (_column_spec(spec, model.uri) for spec in model.signature)]
+    wanted = (_column_spec(spec, model.uri) for spec in _column_specs(model.signature))
+    return [(str(w.name), w.type, w.required) for w in wanted]
 
 
 def features_of(
@@ -71,7 +72,7 @@ def features_of(
             tensors.append(tensor)
             wanted += [_Wanted(name, kind, True) for name, kind in columns]
     else:
-        wanted = [_column_spec(spec, model.uri) for spec in inputs]
+        wanted = [_column_spec(spec, model.uri) for spec in _column_specs(inputs)]
     names = [str(w.name) for w in wanted]
     if unknown := next((name for name in config.rename if name not in names), None):
         raise ConfigError(f"features.rename: the model has no feature {unknown!r}, {nearest(unknown, names)}")
@@ -137,6 +138,14 @@ def _left_out(wanted: _Wanted, schema: pa.Schema) -> str:
     other = column_of(schema, str(wanted.name), case_insensitive=True)
     hint = f", though it has {other!r}: features: {{rename: {{{wanted.name}: {other}}}}}" if other else ""
     return f"{wanted.name} (optional, the table has no such column{hint})"
+
+
+def _column_specs(inputs: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The columns of a signature. Of a model that takes a list of records, by its type hints, these are the fields:
+    MLflow makes the records of a frame's rows."""
+    if len(inputs) == 1 and inputs[0].get("type") == "object" and not inputs[0].get("name"):
+        return [{"name": name, **spec} for name, spec in (inputs[0].get("properties") or {}).items()]
+    return inputs
 
 
 def _column_spec(spec: dict[str, Any], uri: str) -> _Wanted:

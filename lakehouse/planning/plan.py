@@ -161,7 +161,7 @@ class Plan:
         return {
             "run_id": self.run_id,
             "input": self.pinned.describe(),
-            "model": {"name": self.model.name, "version": self.model.version, "digest": self.model.digest},
+            "model": self.model.describe(),
             **({"challengers": [_named(c) for c in self.challengers]} if self.challengers else {}),
             "carrier": self.carrier,
             "reason": self.reason,

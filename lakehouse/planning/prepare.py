@@ -22,12 +22,14 @@ _FOR_CHALLENGERS = 4
 
 @dataclass(frozen=True)
 class Prepared:
-    """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
+    """The model as it is called, what workers are told, the schemas of the two kinds of table, and by URI what each
+    lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
     the sample could be given to the model.
     """
 
+    model: models.FetchedModel
     staging: Staging
     scored: pa.Schema
     quarantine: pa.Schema
@@ -90,7 +92,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
     lacks[aside.target.uri] = aside.fit.missing_columns
     lacks |= challengers.missing_columns(plan, beside)
-    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, (*tried.notes, *notes), tried.untried)
+    model, notes = plan.model.loaded_as(tried.predictor), [*tried.notes, *notes]
+    return Prepared(model, staging, scored_table, aside.fit.schema, lacks, aside, tuple(notes), tried.untried)
 
 
 def comments(plan: Plan) -> dict[str, str]:

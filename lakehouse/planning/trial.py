@@ -39,6 +39,7 @@ class Trial:
 
     scoring: Scoring
     columns: pa.Schema
+    predictor: models.Predictor
     notes: tuple[str, ...] = ()
     untried: bool = False
 
@@ -105,7 +106,7 @@ def try_model(
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
-    return Trial(scoring, columns, tuple(notes), answer is None)
+    return Trial(scoring, columns, predictor, tuple(notes), answer is None)
 
 
 def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:

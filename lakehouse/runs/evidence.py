@@ -171,7 +171,7 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
     )
     said = {name: record[name] for name in names}
     said |= {name: record[name].isoformat() for name in ("started_at", "finished_at")}
-    named = {"name": record["model_name"], "version": record["model_version"], "digest": record["model_digest"]}
+    named = ledger.model_of(record)
     read = {"table": record["input_table"], "version": record["input_version"]}
     return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}
 

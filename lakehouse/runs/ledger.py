@@ -52,6 +52,9 @@ RUNS = pa.schema(
         ("message", pa.string()),
         ("input_query", pa.string()),  # the query's id where the input is one
         ("model_signature", pa.string()),  # SHA-256 of what the model takes and gives
+        ("model_flavor", pa.string()),
+        ("model_library", pa.string()),  # its name and version, such as "xgboost 3.2.0"
+        ("model_called", pa.string()),  # such as "XGBClassifier.predict_proba"
     ]
 )
 OTHERS = 50
@@ -169,6 +172,12 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
     for row in mine:
         row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
     return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
+
+
+def model_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's model, as `FetchedModel.describe` has it; how it was called is not known of older records."""
+    columns = {name.removeprefix("model_"): name for name in RUNS.names if name.startswith("model_")}
+    return {name: record.get(column) for name, column in columns.items()}
 
 
 def record_of(state: Location, job: str, run: str | None = None) -> dict[str, Any]:

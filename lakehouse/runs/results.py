@@ -10,6 +10,7 @@ from typing import Any
 from lakehouse import sinks
 from lakehouse.checks import Tally, Verdict
 from lakehouse.planning.plan import Plan, Request
+from lakehouse.runs import ledger
 from lakehouse.schemas import REASONS
 from lakehouse.scoring import files
 from lakehouse.scoring.reasons import in_words
@@ -69,7 +70,7 @@ def result_of(plan: Plan, request: Request, ended: str, seconds: Mapping[str, fl
         run_id=plan.run_id,
         job=plan.job.job,
         date=plan.job.date,
-        model={"name": plan.model.name, "version": plan.model.version, "digest": plan.model.digest},
+        model=plan.model.describe(),
         input=plan.pinned.describe(),
         sinks=tuple(tables),
         seconds=seconds,
@@ -89,11 +90,7 @@ def from_record(record: Mapping[str, Any]) -> Result:
         rows_read=record["rows_read"],
         rows_scored=record["rows_scored"],
         rows_quarantined=record["rows_quarantined"],
-        model={
-            "name": record["model_name"],
-            "version": record["model_version"],
-            "digest": record["model_digest"],
-        },
+        model=ledger.model_of(record),
         input={"table": record["input_table"], "version": record["input_version"]}
         | ({"query_id": record["input_query"]} if record.get("input_query") else {}),
         sinks=tuple(record["sinks"]),

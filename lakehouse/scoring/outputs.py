@@ -120,8 +120,8 @@ def _part(answer: Any, output: Output, rows: int) -> Any:
         return answer.iloc[:, names.index(part)] if part in names else _absent(output, names, len(answer))
     if isinstance(answer, Mapping):
         if part == "*" and len(answer) == 1 and part not in answer:  # as of a frame with one column
-            return next(iter(answer.values()))
-        return answer[part] if part in answer else _absent(output, list(answer), rows)
+            return _unfolded(next(iter(answer.values())))
+        return _unfolded(answer[part]) if part in answer else _absent(output, list(answer), rows)
     if isinstance(answer, list) and answer:
         if isinstance(part, str) and part != "*" and all(isinstance(row, Mapping) for row in answer):
             return _field(answer, output)
@@ -131,13 +131,17 @@ def _part(answer: Any, output: Output, rows: int) -> Any:
                 "of several targets do: log a model that gives one matrix, or one for each target"
             )
     if part == "*" or (part == 0 and isinstance(answer, pd.Series)):
-        column = isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.shape[1] == 1
-        return answer[:, 0] if column else answer
+        return _unfolded(answer)
     if isinstance(part, str):
         raise ModelRefused(f"predictions.{output.name}: the model's output has no names, so no {part!r}")
     if answer is None or not isinstance(answer, Sized):
         return answer
     return _column(answer, part, output)
+
+
+def _unfolded(answer: Any) -> Any:
+    """An array of rows × 1, as of a net with one output or CatBoost's labels, as one of rows."""
+    return answer[:, 0] if isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.shape[1] == 1 else answer
 
 
 def _matrix(frame: pd.DataFrame) -> Any:

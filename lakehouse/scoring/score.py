@@ -250,8 +250,10 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
         stop = min(row + _TRIED, fit.num_rows)
         answers += [(stop - start, ask(start, stop)) for start, stop in ((row, stop), (row, row + 1))]
     good = [(rows, answer) for rows, answer in answers if not isinstance(answer, Exception)]
-    if not good:
-        return answer
+    if not good:  # told is what it says of most rows, each tried alone
+        errors: list[Exception] = [error for _, error in answers]
+        said = Counter(map(repr, errors))
+        return max(errors, key=lambda error: said[repr(error)])
     rows, answer = max(good, key=lambda found: found[0])
     return answer, rows
 

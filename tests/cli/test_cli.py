@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import sklearn
 import yaml
 from sklearn.linear_model import LogisticRegression
 
@@ -108,7 +109,8 @@ def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: R
     assert (len(told.pop("run_id")), len(digest), set(seconds)) == (36, 64, {"plan", "score", "checks", "publish"})
     assert told == {
         "status": "published", "job": "scores", "date": DAY, "rows_read": 40, "rows_scored": 40, "rows_quarantined": 0,
-        "model": {"name": "purchase", "version": "1"}, "input": {"table": "lake/features", "version": 1},
+        "model": {"name": "purchase", "version": "1", "flavor": "sklearn", "library": f"sklearn {sklearn.__version__}",
+                  "called": "LogisticRegression.predict_proba"}, "input": {"table": "lake/features", "version": 1},
         "sinks": [{"type": "delta", "table": "lake/scores", "version": 1, "kind": "sink"}],
         "checks": {"passed": 1, "failed": 0, "warned": 0}, "carrier": "files", "engine": "local", "message": None,
     }  # fmt: skip
@@ -137,7 +139,8 @@ def test_json_of_a_second_run_is_unchanged(lakehouse: Run) -> None:
     first = lakehouse("score", DAY, "--json").json
     done = lakehouse("score", DAY, "--json")
     assert (done.code, done.json["status"], done.err, set(done.json)) == (0, "unchanged", "", KEYS)
-    assert [done.json[k] for k in ("model", "input", "sinks")] == [first[k] for k in ("model", "input", "sinks")]
+    assert [done.json[k] for k in ("input", "sinks")] == [first[k] for k in ("input", "sinks")]
+    assert done.json["model"] == {**first["model"], "library": None, "called": None}  # it was not even loaded
 
 
 def test_json_of_a_blocked_run_has_its_counts_and_its_quarantine(lakehouse: Run) -> None:

@@ -505,7 +505,11 @@ def test_a_table_below_a_file(refused: Refused, workspace: Path) -> None:
             "predictions.p: class needs the probabilities of all 2 classes, the model gives something else: "
             "set model: {method: predict_proba}",
         ),
-        ({"model": {"method": "transform"}}, 2, f"{CONF}: model.method: must be 'predict' or 'predict_proba', not "),
+        (
+            {"model": {"method": "transform"}},
+            2,
+            f"{CONF}: model.method: must be 'predict', 'predict_proba', 'predict_log_proba' or ",
+        ),
     ],
 )
 def test_a_wrong_prediction(refused: Refused, changes: Any, code: int, said: str) -> None:

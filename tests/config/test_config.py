@@ -220,7 +220,7 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
             "source: version and timestamp exclude each other: give one of them",
         ),
         ({"source": "lake/games"}, "source: must be a section of keys, not 'lake/games' (text)"),
-        ({"model": {"method": "predit"}}, "model.method: must be 'predict' or 'predict_proba', not 'predit'"),
+        ({"model": {"method": "predit"}}, "model.method: must be 'predict', 'predict_proba', 'predict_log_proba' or 'decision_function', not 'predit'"),
         ({"model": {"batch_rows": 0}}, "model.batch_rows: must be at least 1, not 0"),
         ({"model": {"batch_rows": 10_000_001}}, "model.batch_rows: must be at most 10000000, not 10000001"),
         ({"model": {"trust": ["pickel"]}}, "model.trust.0: 'pickel' can't be trusted, did you mean 'pickle'"),

@@ -227,7 +227,10 @@ def test_keys_that_are_not_known_are_ignored(job):
 
 def test_each_stored_thing_names_its_format(job):
     score(job(BLOCKED, "checks.quarantine.max_fraction=0.3"))
-    run = records(job(BLOCKED))[0]["run_id"]
+    newest, *older = records(job(BLOCKED))
+    run = newest["run_id"]
+    assert newest["model_called"] == "pyfunc.predict"
+    assert {row["model_called"] for row in older} == {None}
     assert json.loads(Path(f"lake/scores_state/reports/{run}.json").read_text())["format"] == formats.FACTS.version
     for name, kind in (("runs", formats.RECORD), ("metrics", formats.METRICS), ("profiles", formats.PROFILES)):
         rows = tables.rows(locate(f"lake/scores_state/{name}"), ["run_id", "format"])

@@ -75,7 +75,7 @@ def read(run: dict[str, Any]) -> Page:
         "enough rows", "97,000 critical, blocks", "0.4471", "e.g. 417, -3, 999, 201",
         "baseline: training", "purchase_probability: share of rows by value", "0.4 – 0.5",
         "0 of 5 columns drifted; the threshold is PSI 0.2 and going over it warns.", "spend_30d 0.087", "0.13% was 0.1%",
-        "logit_games v3 models:/logit_games@champion sha256:9f2c4e1b7a60d3c5", "event_date = '2026-11-23'",
+        "logit_games v3 models:/logit_games@champion Pipeline.predict_proba, sklearn 1.9.1 sha256:9f2c4e1b7a60d3c5", "event_date = '2026-11-23'",
         "Run 01JD9ZK7Q4W8R2V5T6", "spark, files carrier", "18.4 s from 2026-11-24 01:00:03 UTC; 5,272 rows/s",
         "score 13.1 s", "record 50 ms",
     ],

@@ -10,7 +10,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from lakehouse.models.flavors import catboost, keras, lightgbm, onnx, python, pytorch, sklearn, statsmodels, xgboost
+from lakehouse.models.flavors import (
+    catboost,
+    keras,
+    lightgbm,
+    onnx,
+    python,
+    pytorch,
+    sklearn,
+    spark,
+    statsmodels,
+    xgboost,
+)
 from lakehouse.models.flavors.calling import Predictor, Trained
 
 __all__ = ["FLAVORS", "Flavor", "Predictor", "Trained", "flavor_of"]
@@ -49,7 +60,7 @@ class Flavor(Protocol):
 
 FLAVORS: Mapping[str, Flavor] = {
     f"mlflow.{flavor.NAME}": flavor
-    for flavor in (catboost, keras, lightgbm, onnx, pytorch, sklearn, statsmodels, xgboost)
+    for flavor in (catboost, keras, lightgbm, onnx, pytorch, sklearn, spark, statsmodels, xgboost)
 }
 """By the loader module that MLflow writes for them: nothing else is loaded than what each of them has judged."""
 

@@ -28,6 +28,11 @@ _MODULES = tuple(
     )
 )  # fmt: skip
 """What a configuration may name: each takes numbers, names and further such objects."""
+_CLASSES = (
+    "keras.Sequential", "keras.Functional", "keras.DTypePolicy", "keras.src.models.functional.Functional",
+    "keras.src.models.sequential.Sequential",
+)  # fmt: skip
+"""Models that hold nothing but layers; where Keras names its own modules by their inner places, these too."""
 _CODE = ("Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "__lambda__")
 """What of these runs code that it brings or reads."""
 _READERS = ("vocabulary", "idf_weights", "filepath")
@@ -64,9 +69,7 @@ def _code_in(config: Any) -> Iterator[str]:
     elif isinstance(config, Mapping):
         named, module = config.get("class_name"), config.get("module")
         if named is not None:
-            known = module in _MODULES or (module == "keras" and named in ("Sequential", "Functional", "DTypePolicy"))
-            # as which Keras stores models of several inputs
-            known = known or (module, named) == ("keras.src.models.functional", "Functional")
+            known = module in _MODULES or f"{module}.{named}" in _CLASSES
             known = known or (module == "builtins" and named in ("tuple", "slice"))
             known = known or named in ("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__keras_tensor__")
             if not known or named in _CODE or config.get("registered_name") not in (None, named):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling
@@ -102,7 +103,14 @@ def _run(session: Any, data: Any) -> Any:
         if given.type == "tensor(float)" and feeds[given.name].dtype == np.float64:
             feeds[given.name] = feeds[given.name].astype(np.float32)
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+    return {name: _maps(part) for name, part in zip(names, session.run(names, feeds), strict=True)}
+
+
+def _maps(part: Any) -> Any:
+    """An output as it is, but a map a row, as of a converter's zipmap, with keys that are numbers: an Arrow array."""
+    if isinstance(part, list) and part and isinstance(part[0], dict) and not any(isinstance(k, str) for k in part[0]):
+        return pa.array([list(row.items()) for row in part], pa.map_(pa.int64(), pa.float32()))
+    return part
 
 
 def _shaped(column: Any, shape: Any) -> Any:

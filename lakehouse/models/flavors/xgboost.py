@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling
 from lakehouse.models.flavors.calling import Predictor, Trained
+from lakehouse.models.parameters import require_arguments
 
 NAME, LIBRARY = "xgboost", ("xgboost", "xgb_version")
 
@@ -32,12 +34,24 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
     native = calling.native_of(loaded)
     booster = _booster_of(native)
-    if native is booster and method is not None:
-        if method != "predict":
-            calling.refuse_method(method, "a Booster of XGBoost, whose objective decides what predict gives,")
-        method = None  # its own takes XGBoost's matrix: MLflow makes one of the frame
-    opened = calling.open_native(loaded, method, params)
+    if native is booster and method not in (None, "predict"):
+        calling.refuse_method(method, "a Booster of XGBoost, whose objective decides what predict gives,")
+    if native is booster:
+        opened = Predictor(_call_booster(loaded, booster, params), None, called="Booster.predict")
+    else:
+        opened = calling.open_native(loaded, method, params)
     return replace(opened, predict=_categorized(opened.predict, _categories(booster)))
+
+
+def _call_booster(loaded: Any, booster: Any, params: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """A Booster called as MLflow does, with the signature's own parameters, but for categories, which it refuses."""
+    import xgboost
+
+    require_arguments(booster.predict, params, "Booster.predict")
+    takes = inspect.signature(booster.predict).parameters
+    declared = {spec.name: spec.default for spec in loaded.metadata.get_params_schema() or () if spec.name in takes}
+    given = {**declared, **params}
+    return lambda frame: booster.predict(xgboost.DMatrix(frame, enable_categorical=True), **given)
 
 
 def trained_on(native: Any) -> Trained:

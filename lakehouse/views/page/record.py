@@ -7,11 +7,14 @@ from typing import Any, TypedDict
 
 
 class ModelFacts(TypedDict, total=False):
-    """The model version that scored."""
+    """The model version that scored, with the flavour and the library that it was called by."""
 
     name: str
     version: str | int
     digest: str
+    flavor: str
+    library: str
+    called: str
     uri: str
 
 
