@@ -33,6 +33,7 @@ FACTS = Format("facts", 1)
 METRICS = Format("metrics", 1)
 PROFILES = Format("profiles", 1)
 BASELINE = Format("a baseline", 1)
+GOLDEN = Format("golden rows", 1)
 LEASE = Format("a lease", 1)
 FINGERPRINT = Format("a fingerprint", 1)
 """Of a digest only the number is stored: `<number>:<digest>`, the plain digest for 1."""

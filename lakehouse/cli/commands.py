@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import inspection, maintenance, running, starting
+from lakehouse.cli import check, inspection, maintenance, running, starting
 from lakehouse.cli.command import answering
 
 GROUPS = {
-    "Run a job": (running.score, running.replay),
+    "Run a job": (running.score, running.replay, check.check),
     "Look at runs and tables": (
         inspection.status,
         inspection.runs,

@@ -36,6 +36,11 @@ class Model(Section):
         description="what is accepted beyond safe formats: pickle, code, python_function, sha256:<digest>",
         examples=[["pickle"]],
     )
+    environment: Literal["strict", "warn"] = Field(
+        "strict",
+        description="another Python or library than the model was logged with: refused (exit 4), or a warning",
+        examples=["warn"],
+    )
     tracking_uri: Text | None = Field(
         None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]
     )

@@ -20,7 +20,8 @@ class Prepared:
     """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model.
+    the sample could be given to the model; `tried`: rows that it answered, in the input's columns. `doubts`: warnings
+    that belong into the run's record.
     """
 
     staging: Staging
@@ -30,6 +31,8 @@ class Prepared:
     aside: QuarantineChoice
     notes: tuple[str, ...] = ()
     untried: bool = False
+    tried: pa.RecordBatch | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
@@ -80,7 +83,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     scored_table = pa.schema([*staging.scored_schema, *slices])
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
     lacks[aside.target.uri] = aside.fit.missing_columns
-    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, tried.notes, tried.untried)
+    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, tried.notes, tried.untried, tried.rows)
 
 
 def comments(plan: Plan) -> dict[str, str]:

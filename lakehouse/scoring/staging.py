@@ -20,6 +20,7 @@ from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform  # fmt: skip
 from lakehouse.scoring.files import Files
+from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_batch, start_counters
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
@@ -39,7 +40,8 @@ class BatchSource(Protocol):
 class Staging:
     """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns).
 
-    `unique_keys`: whether it is asked if a key occurs twice.
+    `unique_keys`: whether it is asked if a key occurs twice. `expected`: what a worker on another machine is held
+    against.
     """
 
     run_id: str
@@ -57,6 +59,7 @@ class Staging:
     batch_rows: int
     progress: Address | None = None
     unique_keys: bool = True
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)

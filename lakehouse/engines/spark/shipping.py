@@ -25,19 +25,24 @@ _DRIVER_ONLY = ("lakehouse/cli", "lakehouse/demo", "lakehouse/views", "lakehouse
 
 
 @contextmanager
-def ship(
-    spark: SparkSession, staging: Staging, fetched: models.FetchedModel, shares: list[list[BatchSource]]
-) -> Iterator[tuple[str, str]]:
-    """Ship the plan and the model to the executors; the names they are found by."""
+def shipped(spark: SparkSession, fetched: models.FetchedModel) -> Iterator[str]:
+    """Ship this package and the model to the executors while the block runs; the name that the model is found by."""
     with scratch.folder() as folder:
         archive = models.pack(fetched.path, fetched.digest, folder)
         named = archive.rename(archive.with_name(f"{archive.stem}-{uuid.uuid4().hex[:8]}.zip"))
+        spark.addArtifact(str(pack_package()), pyfile=True)
+        spark.addArtifact(str(named), archive=True)
+        yield named.name
+
+
+@contextmanager
+def ship_plan(spark: SparkSession, staging: Staging, shares: list[list[BatchSource]]) -> Iterator[str]:
+    """Ship what the executors are to do; the name it is found by."""
+    with scratch.folder() as folder:
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
-        spark.addArtifact(str(pack_package()), pyfile=True)
         spark.addArtifact(str(plan), file=True)
-        spark.addArtifact(str(named), archive=True)
-        yield plan.name, named.name
+        yield plan.name
 
 
 def pack_package() -> Path:
