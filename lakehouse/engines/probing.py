@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from lakehouse.engines import likeness
 from lakehouse.engines.spark import ask_each, cores, driver_host, ship_plan
 from lakehouse.engines.spark.tasks import plan_of
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused
+from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.staging import Staging
 from lakehouse.storage import Location, content, display_name, remove, write_durably
 
@@ -41,8 +43,16 @@ class Probe:
     """What one task looks at: a place, and its own environment by the plan and the model that were shipped."""
 
     place: ProbedPlace | None
-    plan: str
+    worker: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A model that executors have under the name `archive`; `warn` is told of what the job lets pass."""
+
+    staging: Staging
     archive: str
+    warn: Callable[[str], None]
 
 
 def one_machine(spark: SparkSession) -> bool:
@@ -51,30 +61,31 @@ def one_machine(spark: SparkSession) -> bool:
 
 
 def require_fit(
-    spark: SparkSession, staging: Staging, archive: str, read: Location | None, warn: Callable[[str], None]
+    spark: SparkSession, run: str, read: Location | None, roots: Sequence[Location], shipped: Shipped | None = None
 ) -> None:
     """Ask all executors at once, a task a core. Leaves nothing behind.
 
-    Raises ConfigError where they can't read the file `read`, or what the driver writes beside the staged files, or
-    can't write there; ModelRefused where their environment is another than the model's, or they answer its golden rows
-    otherwise than the driver; where the job lets that pass `warn` is told.
+    Raises ConfigError where they can't read the file `read`, or what the driver writes below these roots, or can't
+    write there; ModelRefused where their environment is another than the model's, or they answer its golden rows
+    otherwise than the driver, unless the job lets that pass.
     """
-    roots = [staging.scored_root, staging.quarantine_root]
-    written = {root: root.join(f"run-{staging.run_id}", f"_probe-{uuid.uuid4().hex}") for root in roots}
+    written = {root: root.join(f"run-{run}", f"_probe-{uuid.uuid4().hex}") for root in roots}
     try:
         for file in written.values():
             write_durably(file, b"by the driver")
         places = [ProbedPlace(file, root, file.beside("-answered")) for root, file in written.items()]
         places = [*([ProbedPlace(read, read)] if read is not None else []), *places]
         tasks = max(min(cores(spark), _MOST_TASKS), len(places))
-        with ship_plan(spark, staging, []) as plan:
-            probes = [Probe(places[n] if n < len(places) else None, plan, archive) for n in range(tasks)]
+        with ship_plan(spark, shipped.staging, []) if shipped else nullcontext("") as plan:
+            worker = (plan, shipped.archive) if shipped else None
+            probes = [Probe(places[n] if n < len(places) else None, worker) for n in range(tasks)]
             found = ask_each(spark, _answer, probes)
     finally:
         for file in written.values():
             remove(file)
     _require_reached([place for place, answer in zip(places, found, strict=False) if not answer["reached"]])
-    _require_alike(staging, [answer["worker"] for answer in found], warn)
+    if shipped is not None and shipped.staging.expected is not None:
+        _require_alike(shipped.staging.expected, [answer["worker"] for answer in found], shipped.warn)
 
 
 def _require_reached(failing: Sequence[ProbedPlace]) -> None:
@@ -87,10 +98,7 @@ def _require_reached(failing: Sequence[ProbedPlace]) -> None:
         )
 
 
-def _require_alike(staging: Staging, workers: Sequence[dict[str, Any]], warn: Callable[[str], None]) -> None:
-    expected = staging.expected
-    if expected is None:
-        return
+def _require_alike(expected: Expected, workers: Sequence[dict[str, Any]], warn: Callable[[str], None]) -> None:
     several = {json.dumps([w["host"], w["versions"]]): w for w in workers}
     other = {d.package: d for w in several.values() for d in likeness.decisive(expected, w["versions"])}
     if other:
@@ -110,8 +118,10 @@ def _require_alike(staging: Staging, workers: Sequence[dict[str, Any]], warn: Ca
 
 def _answer(probe: Probe) -> dict[str, Any]:
     """On an executor: whether it reaches the place, and what it is like."""
-    staging, archive = plan_of(probe.plan, probe.archive)
-    worker = likeness.look(archive, staging) if staging.expected is not None else {}
+    worker: dict[str, Any] = {}
+    if probe.worker is not None:
+        staging, archive = plan_of(*probe.worker)
+        worker = likeness.look(archive, staging) if staging.expected is not None else {}
     return {"reached": probe.place is None or _reach(probe.place), "worker": worker}
 
 

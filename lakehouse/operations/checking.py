@@ -117,6 +117,7 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
             checked.said["environment"] = "the model doesn't say with which versions it was logged"
         else:
             checked.said["environment"] = _versions(found)
+        checked.enter("input", "")
         request = pipeline.Request(
             engine,
             ledger.now(),

@@ -155,7 +155,8 @@ def _require_fit(spark: SparkSession, plan: Plan, staging: Staging, archive: str
     if probing.one_machine(spark):
         return
     read = sources.of(plan.job.source.type).first_file(plan.pinned) if plan.carrier == FILES else None
-    probing.require_fit(spark, staging, archive, read, request.warn)
+    shipped = probing.Shipped(staging, archive, request.warn)
+    probing.require_fit(spark, plan.run_id, read, [staging.scored_root, staging.quarantine_root], shipped)
 
 
 def units(plan: Plan) -> int | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,14 +22,14 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
 from lakehouse import models
-from lakehouse.engines import likeness, probing
-from lakehouse.engines import spark as engine
-from lakehouse.errors import ModelRefused
+from lakehouse.engines import probing
+from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models.environment import PICKLE
-from lakehouse.runs import ledger
-from lakehouse.storage import locate
+from lakehouse.planning import environment
+from lakehouse.schemas import Feature
+from lakehouse.scoring import golden
 from tests.command import run, tree
-from tests.conftest import read, score, write
+from tests.conftest import score, write
 
 HERE = ".".join(map(str, sys.version_info[:2]))
 SKLEARN = ".".join(sklearn.__version__.split(".")[:2])
@@ -148,7 +148,9 @@ def test_what_was_logged_here_passes_without_a_word(job):
 
 def test_patch_levels_are_said_once_in_a_line(job, model):
     edit(model, lambda content: content["flavors"]["sklearn"].update(sklearn_version=f"{SKLEARN}.99"))
-    (model / "requirements.txt").write_text("requests==1.0\nnumpy\nnot a requirement==\nsix==0.1 ; sys_platform == 'x'\n")
+    (model / "requirements.txt").write_text(
+        "requests==1.0\nnumpy\nnot a requirement==\nsix==0.1 ; sys_platform == 'x'\n"
+    )
     warnings, request = said()
     assert score(job(), **request).status == "published"
     (line,) = warnings
@@ -159,15 +161,15 @@ def test_patch_levels_are_said_once_in_a_line(job, model):
 
 
 def test_a_library_that_is_missing_is_named_with_its_version(job, model):
-    def keras(content: dict[str, Any]) -> None:
-        content["flavors"]["python_function"]["loader_module"] = "mlflow.catboost"
-        content["flavors"]["catboost"] = {"catboost_version": "1.2.7"}
+    def pytorch(content: dict[str, Any]) -> None:
+        content["flavors"]["python_function"]["loader_module"] = "mlflow.pytorch"
+        content["flavors"]["pytorch"] = {"pytorch_version": "2.7.1"}
 
-    if "catboost" in sys.modules or models.environment_here(["catboost"])["catboost"]:
+    if models.environment_here(["torch"])["torch"]:
         pytest.skip("it is here")
-    edit(model, keras)
-    with pytest.raises(ModelRefused, match=r"catboost +1\.2\.7 +missing\npip install catboost==1\.2\.7, train it again"):
-        score(job())
+    edit(model, pytorch)
+    with pytest.raises(ModelRefused, match=r"torch +2\.7\.1 +missing\npip install torch==2\.7\.1, train it again"):
+        score(job(model={"trust": ["pickle"]}))
 
 
 def test_a_model_that_says_nothing_is_unknown_and_not_refused(job, model, capfd):
@@ -233,3 +235,290 @@ def test_a_pickle_of_a_protocol_that_is_not_known_here_is_refused(model):
     known = models.recorded_environment(model)
     found = models.differences(known, models.environment_here(known.packages))[0]
     assert (found.package, found.recorded, found.found, found.decides) == (PICKLE, "6", "5", True)
+
+
+# Golden rows.
+
+HOST = """
+import os
+import mlflow
+
+class ByHost(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        if os.environ.get("GOLDEN") == "random":
+            import random
+            return [random.random() for _ in range(len(model_input))]
+        return model_input["a"].to_numpy() * float(os.environ.get("GOLDEN", "1"))
+
+mlflow.models.set_model(ByHost())
+"""
+
+
+@pytest.fixture
+def by_host(job, model, monkeypatch) -> Callable[..., Any]:
+    """A job whose model answers as the environment variable GOLDEN says, as one does that is another elsewhere."""
+    monkeypatch.delenv("GOLDEN", raising=False)
+    Path("by_host.py").write_text(HOST)
+    shutil.rmtree(model)
+    mlflow.pyfunc.save_model(
+        model, python_model="by_host.py", signature=infer_signature(X, X["a"]), pip_requirements=["mlflow"]
+    )
+
+    def make(**section: Any) -> Any:
+        return job(model={"trust": ["python_function"], **section})
+
+    return make
+
+
+def stored() -> dict[str, Any]:
+    (file,) = Path("lake/scores_state/golden").iterdir()
+    assert file.name.startswith("scores-")
+    return dict(json.loads(file.read_text()))
+
+
+def test_the_input_example_is_what_is_scored(job, model):
+    score(job())
+    assert (stored()["format"], stored()["origin"]) == (1, "the model's input example")
+    kept = environment._batch(stored()["rows"])
+    assert kept.to_pydict() == X.head(3).to_dict("list")
+    (p,) = environment._batch(stored()["answers"]).columns
+    assert p.to_pylist() == pytest.approx((X["a"] * 2).head(3))
+
+
+def test_without_an_example_a_few_rows_of_the_input_are(job, model):
+    edit(model, lambda content: content.pop("saved_input_example_info"))
+    score(job())
+    assert stored()["origin"] == "a sample of lake/features"
+    kept = environment._batch(stored()["rows"])
+    assert (kept.schema.names, kept.num_rows) == (["a", "b"], 40)
+
+
+@pytest.mark.parametrize(
+    "content", ["[1, 2]", "{", '{"columns": ["a"], "data": [[1]]}', '{"inputs": [["x", "y"]]}', "9"]
+)
+def test_an_example_that_makes_no_features_is_passed_over(job, model, content):
+    (model / "input_example.json").write_text(content)
+    score(job())
+    assert stored()["origin"] == "a sample of lake/features"
+
+
+def test_an_example_outside_the_model_is_not_read(model):
+    edit(model, lambda content: content["saved_input_example_info"].update(artifact_path="../example.json"))
+    shutil.copy(model / "input_example.json", model.parent / "example.json")
+    features = [Feature(n, n, pa.float64(), True) for n in ("a", "b")]
+    assert models.input_example(model, features, 64) is None
+
+
+@pytest.mark.quick("local")
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_other_answers_than_the_first_time_are_refused_and_published_where_the_job_says_so(
+    by_host, monkeypatch, request, engine
+):
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    assert score(by_host()).status == "published"
+    monkeypatch.setenv("GOLDEN", "1.001")
+    with pytest.raises(
+        ModelRefused, match=r"golden rows differently than .*: p in 39 of 40 rows \(0\.1025.* and 0\.10"
+    ):
+        score(by_host(), engine, rescore=True)
+    if engine == "local":
+        warnings, told = said(rescore=True)
+        assert score(by_host(environment="warn"), **told).status == "published"
+        assert [w for w in warnings if "golden rows differently" in w] == warnings
+    monkeypatch.setenv("GOLDEN", "1.0000000000000002")  # the last place
+    assert score(by_host(), engine, rescore=True).status == "published"
+
+
+def test_a_dry_run_keeps_none(by_host):
+    score(by_host(), dry_run=True)
+    assert not Path("lake").joinpath("scores_state").exists()
+
+
+def test_a_random_model_is_said_to_be_one(by_host, monkeypatch):
+    monkeypatch.setenv("GOLDEN", "random")
+    warnings, told = said()
+    assert score(by_host(), **told).status == "published"
+    assert [w for w in warnings if "differ from call to call" in w] == warnings
+    assert len(warnings) == 1
+
+
+def test_a_model_that_became_random_is_not_refused(by_host, monkeypatch):
+    score(by_host())
+    monkeypatch.setenv("GOLDEN", "random")
+    warnings, told = said(rescore=True)
+    assert score(by_host(), **told).status == "published"
+    assert "differ from call to call" in warnings[0]
+
+
+def test_another_method_makes_others(job, model):
+    score(job())
+    first = stored()
+    score(job(model={"method": "predict"}))
+    assert (stored()["key"] != first["key"], stored()["answers"]) == (True, first["answers"])
+
+
+def test_golden_rows_of_a_newer_format_are_refused_by_name(job):
+    score(job())
+    (file,) = Path("lake/scores_state/golden").iterdir()
+    file.write_text(json.dumps({**stored(), "format": 2}))
+    with pytest.raises(ConfigError, match="holds golden rows of format 2, written by a newer lakehouse"):
+        score(job(), rescore=True)
+
+
+def batch(values: Any, kind: pa.DataType | None = None) -> pa.RecordBatch:
+    return pa.record_batch({"p": pa.array(values, kind)})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "rows"),
+    [
+        (batch([1.0, None, float("nan"), float("inf")]), batch([1.0 + 1e-13, None, float("nan"), float("inf")]), 0),
+        (batch([1.0, None, float("nan"), float("inf")]), batch([1.0 + 1e-11, 2.0, None, -float("inf")]), 4),
+        (batch([1.0, 1e-17]), batch([1.0, -1e-17]), 0),
+        (batch([1.0], pa.float32()), batch([1.000001], pa.float32()), 0),
+        (batch([1.0], pa.float32()), batch([1.0001], pa.float32()), 1),
+        (batch([2**60, 2]), batch([2**60 + 1, 2]), 1),
+        (batch(["a", None]), batch(["b", None]), 1),
+        (batch([True, False]), batch([True, True]), 1),
+        (batch([1]), batch(["1"]), 1),
+        (batch([[1.0, 2.0], None, []]), batch([[1.0, 2.0 + 1e-13], None, []]), 0),
+        (batch([[1.0, 2.0], None, []]), batch([[1.0], [], [1.0]]), 3),
+        (batch([{"a": 1.0}, {"a": float("nan")}]), batch([{"a": 2.0}, {"a": float("nan")}]), 1),
+    ],
+)
+def test_what_is_equal(one, other, rows):
+    said = golden.describe_differences(one, other)
+    assert said.partition(" (")[0] == (f"p in {rows} of {len(one)} rows" if rows else "")
+
+
+# Executors.
+
+
+@pytest.fixture(params=["probe", "task"])
+def executors(spark, request, workspace, monkeypatch) -> Callable[..., None]:
+    """Give Spark's Python workers variables of their own: a probe asks them, or the tasks that score find out."""
+    if request.param == "probe":
+        monkeypatch.setattr(probing, "one_machine", lambda session: False)
+
+    def give(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setitem(spark.sparkContext.environment, name, value)
+
+    return give
+
+
+def other_metadata() -> str:
+    """A folder that has another scikit-learn, as far as its metadata say, for a worker's PYTHONPATH."""
+    folder = Path("elsewhere/scikit_learn-0.24.2.dist-info").absolute()
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 0.24.2\n")
+    return str(folder.parent)
+
+
+@pytest.mark.quick("probe")
+def test_an_executor_with_another_library_is_shown(job, executors, request):
+    executors(PYTHONPATH=other_metadata())
+    with pytest.raises(ModelRefused) as refused:
+        score(job(), "spark")
+    columns = " +driver" if "probe" in request.node.name else ""
+    here = rf" +{sklearn.__version__}" if columns else ""
+    host = re.escape(f"executor {socket.gethostname()}")
+    assert re.search(
+        rf" +recorded{columns} +{host}\n +scikit-learn +{sklearn.__version__}{here} +0\.24\.2", str(refused.value)
+    )
+    assert not Path("lake/scores/_delta_log").exists()
+
+
+@pytest.mark.long
+def test_an_executor_with_another_library_may_score_where_the_job_says_so(job, executors, request):
+    executors(PYTHONPATH=other_metadata())
+    warnings, told = said()
+    assert score(job(model={"environment": "warn"}), "spark", **told).status == "published"
+    if "probe" in request.node.name:
+        assert warnings == [
+            f"environment of executors: scikit-learn {sklearn.__version__} (here 0.24.2)"
+        ]  # fmt: skip
+
+
+@pytest.mark.quick("task")
+def test_an_executor_that_answers_otherwise_than_the_driver_is_refused(by_host, executors):
+    executors(GOLDEN="1.5")
+    with pytest.raises(ModelRefused, match=r"differently than on the driver: executor .*: p in 39 of 40 rows \(0\.10"):
+        score(by_host(), "spark")
+    assert not Path("lake/scores/_delta_log").exists()
+
+
+def test_executors_that_are_alike_score(job, executors):
+    warnings, told = said()
+    assert score(job(), "spark", **told).status == "published"
+    assert warnings == []
+
+
+@pytest.mark.parametrize("executors", ["probe"], indirect=True)
+def test_a_dry_run_asks_executors_too(by_host, executors):
+    executors(GOLDEN="1.5")
+    before = tree(Path("lake"))
+    with pytest.raises(ModelRefused, match="differently than on the driver"):
+        score(by_host(), "spark", dry_run=True)
+    assert {k for k, v in tree(Path("lake")).items() if v} == {k for k, v in before.items() if v}
+
+
+# The command.
+
+
+def test_check_of_a_folder_goes_on_past_a_broken_job(job, model, capfd):
+    job()
+    Path("conf/lakehouse.yaml").write_text("defaults: {keep: []}")
+    Path("conf/broken.yaml").write_text("job: broken\nsuorce: {}\n")
+    good = yaml.safe_load(Path("conf/scores.yaml").read_text())
+    Path("conf/dated.yaml").write_text(yaml.safe_dump({**good, "job": "dated", "slice": {"day": "{date}"}}))
+    shutil.copytree(model, "other")
+    edit(Path("other"), other_python)
+    other = {**good, "job": "refused", "model": {"uri": "other"}}
+    Path("conf/refused.yaml").write_text(yaml.safe_dump(other))
+    before = tree(Path("lake"))
+    done = run(capfd, "check", "conf", "--engine", "local", "--json")
+    assert {found["job"]: found["code"] for found in done.json["jobs"]} == {
+        "broken": 2, "dated": 2, "refused": 4, "scores": 0
+    }  # fmt: skip
+    assert (done.code, done.json["code"], done.json["status"]) == (4, 4, "failed")
+    assert tree(Path("lake")) == before
+    with_date = run(capfd, "check", "conf/dated.yaml", "conf/scores.yaml", "--date", "2026-01-02", "--engine", "local")
+    assert with_date.code == 0
+    assert with_date.out.rstrip().endswith("2 jobs: all could be run")
+    assert re.search(r"environment +ok +python \S+, scikit-learn", with_date.out)
+
+
+@pytest.mark.parametrize(
+    ("sections", "step", "code"),
+    [
+        ({"model": {"uri": "models:/nothing_such/1"}}, "model", 2),
+        ({"features": {"rename": {"a": "nothing"}}}, "signature", 2),
+        ({"source": {"table": "lake/nothing"}}, "input", 2),
+        ({"predictions": {"p": "nothing"}}, "predictions", 4),
+        ({"state": "model/MLmodel"}, "sinks", 2),
+        ({"checks": {"features": "suite.yaml"}}, "suites", 2),
+    ],
+)
+def test_check_names_the_step_that_fails(job, capfd, sections, step, code):
+    Path("suite.yaml").write_text(
+        "name: s\nexpectations: [{type: expect_column_to_exist, kwargs: {column: x}}, {type: no}]"
+    )
+    job(**sections)
+    done = run(capfd, "check", "conf/scores.yaml", "--engine", "local", "--json")
+    (found,) = done.json["jobs"]
+    assert (done.code, [name for name, said in found["steps"].items() if said["status"] == "failed"]) == (code, [step])
+
+
+def test_check_names_trust_as_what_fails(by_host, capfd):
+    by_host(trust=[])
+    done = run(capfd, "check", "conf/scores.yaml", "--engine", "local", "--json")
+    assert (done.code, done.json["jobs"][0]["steps"]["trust"]["status"]) == (4, "failed")
+    assert done.json["jobs"][0]["steps"]["environment"]["status"] == "not looked at"
+
+
+def test_check_of_a_folder_without_jobs(workspace, capfd):
+    Path("empty").mkdir()
+    done = run(capfd, "check", "empty")
+    assert (done.code, done.err) == (2, "failed: empty: there is no job file (*.yaml) in this folder\n")
