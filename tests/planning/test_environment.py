@@ -309,6 +309,27 @@ def test_an_example_outside_the_model_is_not_read(model):
     assert models.input_example(model, features, 64) is None
 
 
+EXAMPLES = [
+    ({"inputs": [[1, 2.5], [3, None]]}, {"a": pa.float64(), "b": pa.float64()}, {"a": [1.0, 3.0], "b": [2.5, None]}),
+    ({"inputs": [[1, 2], [3, 4]]}, {"v": pa.list_(pa.float64(), 2)}, {"v": [[1.0, 2.0], [3.0, 4.0]]}),
+    ({"a": [1], "b": ["x"]}, {"b": pa.string(), "a": pa.int64()}, {"b": ["x"], "a": [1]}),
+    ({"columns": ["t"], "data": [["2026-01-02T03:04:05.000006"]]}, {"t": pa.timestamp("ns")},
+     {"t": [pd.Timestamp("2026-01-02 03:04:05.000006")]}),
+    ({"columns": ["a"], "data": [[1.5]]}, {"a": pa.int64()}, None),
+    ({"columns": ["a"], "data": [[1]]}, {"a": pa.string()}, {"a": ["1"]}),
+    ({"columns": ["a"], "data": [[None]]}, {"a": pa.string()}, None),
+    ({"columns": ["a"], "data": []}, {"a": pa.string()}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "kinds", "expected"), EXAMPLES)
+def test_an_example_is_read_as_json_in_the_features_types(model, content, kinds, expected):
+    (model / "input_example.json").write_text(json.dumps(content))
+    found = models.input_example(model, [Feature(name, name, kind, True) for name, kind in kinds.items()], 64)
+    assert (None if found is None else found.to_pydict()) == expected
+    assert found is None or found.schema.types == list(kinds.values())
+
+
 @pytest.mark.quick("local")
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_other_answers_than_the_first_time_are_refused_and_published_where_the_job_says_so(
