@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -84,13 +84,12 @@ def require(plan: Plan, found: Environment, tables: Prepared, state: Location, r
 
 def _golden(plan: Plan, tables: Prepared, state: Location, request: Request) -> tuple[Golden | None, str]:
     """The golden rows with today's answers, None where there are none to hold anything against; and a doubt."""
-    scoring, staging = tables.staging.scoring, tables.staging
-    predict = models.load(plan.model.path, plan.model.digest, staging.method, staging.params).predict
+    scoring, predict = tables.staging.scoring, tables.predict
     file = state.join("golden", f"{plan.job.job}-{plan.model.digest[:16]}.json")
     key = _key(plan, tables)
     stored = _stored(file, key)
     if stored is not None:
-        return _hold_against(stored, plan, tables, predict, display_name(file))
+        return _hold_against(stored, plan, tables, display_name(file))
     for rows, origin in _candidates(plan, tables):
         first, second = (golden.answer(rows, scoring, predict) for _ in range(2))
         if isinstance(first, str):  # an example that the model can't score: the rows on which it was tried are next
@@ -110,8 +109,8 @@ _RANDOM = (
 )
 
 
-def _hold_against(stored: Golden, plan: Plan, tables: Prepared, predict: Any, file: str) -> tuple[Golden | None, str]:
-    scoring = tables.staging.scoring
+def _hold_against(stored: Golden, plan: Plan, tables: Prepared, file: str) -> tuple[Golden | None, str]:
+    scoring, predict = tables.staging.scoring, tables.predict
     now = golden.answer(stored.rows, scoring, predict)
     differs = golden.describe_differences(stored.answers, now)
     if not differs:

@@ -12,6 +12,7 @@ from lakehouse import checks, models, schemas, sinks
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
+from lakehouse.scoring.score import Predict
 from lakehouse.scoring.staging import Staging
 
 
@@ -20,11 +21,12 @@ class Prepared:
     """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model; `tried`: rows that it answered, in the input's columns. `doubts`: warnings
+    the sample could be given to the model; `tried`: rows that it answered, in the input's columns; `predict` calls it. `doubts`: warnings
     that belong into the run's record.
     """
 
     staging: Staging
+    predict: Predict
     scored: pa.Schema
     quarantine: pa.Schema
     missing_columns: Mapping[str, tuple[pa.Field, ...] | None]
@@ -83,7 +85,9 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     scored_table = pa.schema([*staging.scored_schema, *slices])
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
     lacks[aside.target.uri] = aside.fit.missing_columns
-    return Prepared(staging, scored_table, aside.fit.schema, lacks, aside, tried.notes, tried.untried, tried.rows)
+    return Prepared(
+        staging, tried.predict, scored_table, aside.fit.schema, lacks, aside, tried.notes, tried.untried, tried.rows
+    )
 
 
 def comments(plan: Plan) -> dict[str, str]:

@@ -15,7 +15,7 @@ from lakehouse.checks.rules import Compiled
 from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
-from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, describe_exception, try_on
+from lakehouse.scoring.score import NO_CHECKS, Constraint, Predict, Scoring, describe_exception, try_on
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -31,13 +31,14 @@ _MOST_BATCHES = 4_096
 
 @dataclass(frozen=True)
 class Trial:
-    """What scores the rows, and the columns of the scored table that it makes: keys, kept ones, predictions.
+    """What scores the rows, how the model is called, and the columns of the scored table: keys, kept ones, predictions.
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
     the types are declared or guessed. `rows`: those of the sample, in the input's columns, that the model answered.
     """
 
     scoring: Scoring
+    predict: Predict
     columns: pa.Schema
     notes: tuple[str, ...] = ()
     untried: bool = False
@@ -102,7 +103,9 @@ def try_model(
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
-    return Trial(scoring, columns, tuple(notes), answer is None, None if answer is None else answer[1])
+    return Trial(
+        scoring, predictor.predict, columns, tuple(notes), answer is None, None if answer is None else answer[1]
+    )
 
 
 def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
