@@ -21,8 +21,8 @@ class Prepared:
     """What workers are told, the schemas of the two kinds of table, and by URI what each lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model; `tried`: rows that it answered, in the input's columns; `predict` calls it. `doubts`: warnings
-    that belong into the run's record.
+    the sample could be given to the model; `tried`: rows that it answered, in the input's columns; `predict` calls it.
+    `doubts`: warnings that belong into the run's record.
     """
 
     staging: Staging
