@@ -22,7 +22,7 @@ from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
-from lakehouse.planning import carriers, catalog
+from lakehouse.planning import carriers, catalog, environment
 from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import ledger
@@ -84,7 +84,9 @@ def preview(
 
 def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
     with scratch.folder() as folder, ExitStack() as stack:
-        plan = make_plan(job, request, folder).read(request)
+        plan = make_plan(job, request, folder)
+        environment.compare(job, plan.model)
+        plan = plan.read(request)
         sample = list(_enough(carriers.choose(plan, request, stack).sample(), rows))
         staging = prepare(plan, sample).staging
         predictor = models.load(plan.model.path, plan.model.digest, staging.method, staging.params)

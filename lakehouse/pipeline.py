@@ -13,7 +13,7 @@ from lakehouse import checks
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, catalog, naming, quarantine
+from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, judging, lease, ledger, tracking
@@ -52,18 +52,27 @@ def _score(job: Job, request: Request) -> Result:
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
+        request.enter("environment", "")
+        surroundings = environment.compare(job, plan.model)  # another Python or library is refused before a row is read
+        _warn(request, surroundings.notes)
+        request.enter("sinks", "")
         access.require(plan, state)
+        request.enter("predictions", "")
         plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
         tables = prepare(plan, carry.sample(), request.replays)  # the model is tried, all schemas are fixed
         plan = replace(plan, model=tables.model, quarantine=tables.aside.target)
         access.require_quarantine(plan)
+        request.enter("environment", "")
+        tables = environment.require(plan, surroundings, tables, state, request)  # the model answers as it did before
         _warn(request, tables.notes)
         rules.require_engine(plan.on_features, request.engine)
         rules.require_engine(tables.staging.scoring.on_scores, request.engine)
         clock.lap("plan")
         if request.dry_run:
+            carry.probe(tables.staging)
+            _warn(request, tables.doubts)
             return _dry_run_result(plan, tables, request, clock, state)
         stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import inspection, maintenance, running, starting
+from lakehouse.cli import check, inspection, maintenance, running, starting
 from lakehouse.cli.command import answering
 from lakehouse.cli.stopping import leaving_at_once
 
 GROUPS = {
-    "Run a job": (running.score, running.replay, running.promote),
+    "Run a job": (running.score, running.replay, running.promote, check.check),
     "Look at runs and tables": (
         inspection.status,
         inspection.runs,

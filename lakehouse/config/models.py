@@ -100,6 +100,11 @@ class Model(Section):
     signed_by: SignedBy | None = Field(
         None, description="who must have signed the model's files; a file that differs is refused"
     )
+    environment: Literal["strict", "warn"] = Field(
+        "strict",
+        description="another Python or library than the model was logged with: refused (exit 4), or a warning",
+        examples=["warn"],
+    )
     tracking_uri: Text | None = Field(
         None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]
     )

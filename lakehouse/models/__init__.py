@@ -9,6 +9,17 @@ from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
 from lakehouse.models.conversions import type_for
 from lakehouse.models.declared import specs_of
+from lakehouse.models.environment import (
+    Difference,
+    Recorded,
+    differences,
+    environment_here,
+    environment_refusal,
+    environment_summary,
+    expected_environment,
+    recorded_environment,
+)
+from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
 from lakehouse.models.obtaining import obtain
@@ -21,8 +32,10 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
-    "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Resolved", "Trained", "baselines_as_text",
-    "baselines_from_text", "digest_of", "features_of", "fetch", "freeze", "held_to", "inputs_of", "load",
-    "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "require_params", "resolve",
-    "specs_of", "store_baseline", "stored_baseline", "tag_version", "trust_list", "type_for", "unpacked",
+    "Difference", "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
+    "baselines_as_text", "baselines_from_text", "differences", "digest_of", "environment_here", "environment_refusal",
+    "environment_summary", "expected_environment", "features_of", "fetch", "freeze", "held_to", "input_example",
+    "inputs_of", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack",
+    "recorded_environment", "require_params", "resolve", "specs_of", "store_baseline", "stored_baseline",
+    "tag_version", "trust_list", "type_for", "unpacked",
 ]  # fmt: skip

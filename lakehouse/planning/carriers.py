@@ -33,12 +33,14 @@ _FEW = 64
 class Carrier:
     """How the plan's batches reach the worker: a few for a look, all for the run.
 
+    `probe` looks, before anything is scored, whether executors elsewhere are fit for it, where Spark is there already.
     `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows, as an
     Arrow table or a frame of Spark, for checks that need all rows at once.
     """
 
     sample: Callable[[], Iterator[pa.RecordBatch]]
     run: Callable[[Staging], list[dict[str, Any]]]
+    probe: Callable[[Staging], None]
     features: Callable[[Sequence[str]], Any]
     scores: Callable[[Sequence[str], Staging, Tally], Any]
 
@@ -68,10 +70,11 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> pa.Table:
         return _table(*_of_scores(columns, staging, tally))
 
-    return Carrier(lambda: _first_batches(plan, 1_024), run, features, scores)
+    return Carrier(lambda: _first_batches(plan, 1_024), run, lambda staging: None, features, scores)
 
 
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
+    from lakehouse.engines import probing
     from lakehouse.engines import spark as engine
 
     copied, source = any(s.target.how == COPIED for s in plan.sinks), sources.of(plan.job.source.type)
@@ -97,19 +100,27 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         spark, (work, schema) = session(), _of_scores(columns, staging, tally)
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
+    def probe(staging: Staging) -> None:
+        if engine.is_given() and not probing.one_machine(spark := session()):
+            with engine.shipped(spark, plan.model_folders) as archive:
+                _require_fit(spark, plan, staging, archive, request)
+
     if plan.carrier != FRAME:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session()
-            _require_shared(spark, plan, staging)
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
             work = engine.SparkWork(spark)
-            with listen(engine.driver_host(spark), request.watch, work.fail) as address:
-                return engine.run_units(work, shares, replace(staging, progress=address), plan.model_folders)
+            with (
+                engine.shipped(spark, plan.model_folders) as archive,
+                listen(engine.driver_host(spark), request.watch, work.fail) as address,
+            ):
+                _require_fit(spark, plan, staging, archive, request)
+                return engine.run_units(work, shares, replace(staging, progress=address), archive)
 
-        return Carrier(lambda: _first_batches(plan, 1_024), run_units, features, scores)
+        return Carrier(lambda: _first_batches(plan, 1_024), run_units, probe, features, scores)
 
     spark = session()
     rows = source.frame(spark, plan.pinned, plan.columns, plan.reason)
@@ -117,11 +128,14 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
         work = engine.SparkWork(spark)
-        _require_shared(spark, plan, staging)
-        with listen(engine.driver_host(spark), request.watch, work.fail) as address:
-            return engine.run_frame(work, rows, replace(staging, progress=address), plan.model_folders)
+        with (
+            engine.shipped(spark, plan.model_folders) as archive,
+            listen(engine.driver_host(spark), request.watch, work.fail) as address,
+        ):
+            _require_fit(spark, plan, staging, archive, request)
+            return engine.run_frame(work, rows, replace(staging, progress=address), archive)
 
-    return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, features, scores)
+    return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, probe, features, scores)
 
 
 def _require_delta(spark: SparkSession, plan: Plan) -> None:
@@ -132,14 +146,17 @@ def _require_delta(spark: SparkSession, plan: Plan) -> None:
         require_delta(spark, table, why)
 
 
-def _require_shared(spark: SparkSession, plan: Plan, staging: Staging) -> None:
-    """Raise ConfigError, before anything is scored, where executors don't reach what the driver does."""
+def _require_fit(spark: SparkSession, plan: Plan, staging: Staging, archive: str, request: Request) -> None:
+    """Raise, before anything is scored, where executors don't reach what the driver does (ConfigError), or have another
+    environment than the model's or answer otherwise than the driver (ModelRefused).
+    """
     from lakehouse.engines import probing
 
     if probing.one_machine(spark):
         return
     read = sources.of(plan.job.source.type).first_file(plan.pinned) if plan.carrier == FILES else None
-    probing.require_shared(spark, plan.run_id, read, staging.roots)
+    shipped = probing.Shipped(staging, archive, request.warn)
+    probing.require_fit(spark, plan.run_id, read, staging.roots, shipped)
 
 
 def units(plan: Plan) -> int | None:

@@ -56,7 +56,9 @@ class Request:
     """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
 
     `replays` is the record of the run whose quarantined rows are the input, where that is asked for; `current_model`
-    lets the model be another than that run's. `patience`: how long it waits for MLflow in all.
+    lets the model be another than that run's. `patience`: how long it waits for MLflow in all. `fetched`: the job's
+    model, where it is at hand already. `enter` is told which step of the planning begins, and what the one before it
+    found.
     """
 
     engine: str
@@ -69,6 +71,8 @@ class Request:
     replays: Mapping[str, Any] | None = None
     current_model: bool = False
     patience: models.Patience = field(default_factory=models.Patience)
+    fetched: models.FetchedModel | None = None
+    enter: Callable[[str, str], None] = lambda step, found: None
 
     def warn(self, message: str) -> None:
         """Tell of something that does not stop the run."""
@@ -209,23 +213,28 @@ def _is_unchanged(standing: InspectedTarget) -> bool:
 def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     """Pin the input, fetch and judge the model into `folder`, and see where the targets stand. Commits nothing."""
     source = sources.of(job.source.type)
+    request.enter("suites", "")
     suites = checks.suites_of(job.checks)
+    request.enter("input", "")
     pinned = source.pin(
         job.source, [*job.keys, *job.keep, *job.features.rename.values(), *checks.columns_named(suites.features)]
     )
     schema = pinned.schema
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
+    request.enter("model", f"{pinned.name}" + ("" if pinned.version is None else f" v{pinned.version}"))
     kept = runtime.cache_dir() / "models"
-    fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
+    fetched = request.fetched or models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
     if fetched.notice:
         request.warn(fetched.notice)
+    request.enter("signature", "")
     require_signature(job, fetched, schema, pinned.name)
     inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
     if job.model.method is None:
         models.require_params(fetched.params, job.model.params, fetched.uri, by_job=fetched.declared)
     rivals = challengers.fetch(job, request, schema, pinned.name, folder)
     features = inputs.features
+    request.enter("suites", "; ".join(inputs.converts))
     on_features = rules.compile_suite(suites.features, schema)
     theirs = (f.column for rival in rivals for f in rival.inputs.features)
     wanted = (*job.keys, *job.keep, *(f.column for f in features), *theirs, *checks.columns_read(on_features))
@@ -243,6 +252,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None and not request.current_model:
         _require_same_model(fetched, request.replays)
+    request.enter("sinks", "")
     standing = _inspect_sink(
         job, request, lambda read: _fingerprint(job, read, fetched, suites, rivals), pinned, rivals
     )

@@ -14,6 +14,7 @@ from lakehouse.planning import challengers
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
+from lakehouse.scoring.score import Predict
 from lakehouse.scoring.staging import Staging
 
 _FOR_CHALLENGERS = 4
@@ -26,17 +27,21 @@ class Prepared:
     lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model.
+    the sample could be given to the model; `tried`: rows that it answered, in the input's columns; `predict` calls it.
+    `doubts`: warnings that belong into the run's record.
     """
 
     model: models.FetchedModel
     staging: Staging
+    predict: Predict
     scored: pa.Schema
     quarantine: pa.Schema
     missing_columns: Mapping[str, tuple[pa.Field, ...] | None]
     aside: QuarantineChoice
     notes: tuple[str, ...] = ()
     untried: bool = False
+    tried: pa.RecordBatch | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
@@ -93,7 +98,18 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     lacks[aside.target.uri] = aside.fit.missing_columns
     lacks |= challengers.missing_columns(plan, beside)
     model, notes = plan.model.loaded_as(tried.predictor), [*tried.notes, *notes]
-    return Prepared(model, staging, scored_table, aside.fit.schema, lacks, aside, tuple(notes), tried.untried)
+    return Prepared(
+        model,
+        staging,
+        tried.predictor.predict,
+        scored_table,
+        aside.fit.schema,
+        lacks,
+        aside,
+        tuple(notes),
+        tried.untried,
+        tried.rows,
+    )
 
 
 def comments(plan: Plan) -> dict[str, str]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Held = Mapping[str, pa.DataType]
 """The types of the columns that the scored table has already."""
+_Answer = tuple[Any, pa.RecordBatch]
+"""What a model answers, and the rows that it was given."""
 _FEW = 1_024
 _MOST_BATCHES = 4_096
 """So many batches of the sample are looked through for rows on which the model does not raise."""
@@ -31,10 +33,10 @@ _MOST_BATCHES = 4_096
 
 @dataclass(frozen=True)
 class Trial:
-    """What scores the rows, and the columns of the scored table that it makes: keys, kept ones, predictions.
+    """What scores the rows, how the model is called, and the columns of the scored table: keys, kept ones, predictions.
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
-    the types are declared or guessed.
+    the types are declared or guessed. `rows`: those of the sample, in the input's columns, that the model answered.
     """
 
     scoring: Scoring
@@ -42,6 +44,7 @@ class Trial:
     predictor: models.Predictor
     notes: tuple[str, ...] = ()
     untried: bool = False
+    rows: pa.RecordBatch | None = None
 
 
 def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
@@ -106,7 +109,7 @@ def try_model(
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
-    return Trial(scoring, columns, predictor, tuple(notes), answer is None)
+    return Trial(scoring, columns, predictor, tuple(notes), answer is None, None if answer is None else answer[1])
 
 
 def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
@@ -116,8 +119,8 @@ def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
 
 def _answer(
     scoring: Scoring, sample: Iterable[pa.RecordBatch], predictor: models.Predictor, name: str
-) -> tuple[Any, int] | None:
-    """The model's answer to a few rows of the input; None where no row has a key and every required feature.
+) -> _Answer | None:
+    """The model's answer to a few rows of the input, and these; None where no row has a key and every required feature.
 
     Where the model raises on the first rows, others from further on are tried: bad rows may stand anywhere.
     Raises ModelRefused where it raises on all of them, NotReady where there are no rows.
@@ -148,7 +151,11 @@ def _inspect_answer(number: int) -> bool:
 
 
 def _outputs(
-    job: Job, model: models.FetchedModel, predictor: models.Predictor, answer: tuple[Any, int] | None, held: Held
+    job: Job,
+    model: models.FetchedModel,
+    predictor: models.Predictor,
+    answer: _Answer | None,
+    held: Held,
 ) -> tuple[tuple[Output, ...], list[str]]:
     """The job's predictions as parts of the model's output, with their types; and what there is to say of these.
 
@@ -171,7 +178,7 @@ def _outputs(
     declared = [models.output_type(declares, o.part) if declares else None for o in outputs]
     if answer is None:
         return _untried_warning(outputs, declared)
-    values, rows = answer
+    values, rows = answer[0], answer[1].num_rows
     outputs = [_place_columns(o, named, values) for o in outputs]
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:

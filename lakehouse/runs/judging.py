@@ -29,11 +29,12 @@ def judge(
     ]
     if request.replays is not None:  # what is asked of a whole run can't be asked of a few rows of it
         return checks.judge(
-            tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands, [repeated]
+            tally, [], Checks(quarantine=Quarantine(max_fraction=1.0)), stands, [repeated, *tables.doubts]
         ), drift.without_baseline(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    return checks.judge(tally, found, plan.job.checks, [*stands, against], [repeated, doubt]), moved
+    doubts = [repeated, doubt, *tables.doubts]
+    return checks.judge(tally, found, plan.job.checks, [*stands, against], doubts), moved
 
 
 def describe_checks(plan: Plan, staging: Staging, state: Location, request: Request) -> list[str]:

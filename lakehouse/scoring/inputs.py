@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,13 @@ def _as_feature(column: pa.Array, feature: Feature) -> tuple[pa.Array, Any | Non
     made, lost = convert(column, feature.cast)
     made, more = convert(made, feature.type)
     return made, more if lost is None else lost if more is None else lost | more
+
+
+def features_in(batch: pa.RecordBatch, features: Sequence[Feature]) -> pa.RecordBatch:
+    """The rows as the model is given them: one column a feature, by its name and in its type."""
+    at = _positions(batch)
+    arrays = [_as_feature(batch.column(at[f.column]), f)[0] for f in features]
+    return pa.RecordBatch.from_arrays(arrays, names=[str(f.name) for f in features])
 
 
 def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:

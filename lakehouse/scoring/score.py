@@ -228,8 +228,8 @@ def _broken_by(scored: pa.RecordBatch, constraints: tuple[Constraint, ...]) -> l
     return found
 
 
-def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, int] | Exception | None:
-    """The model's raw answer to rows of a sample, at most 64, and their number; the exception where it raises on all.
+def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[Any, pa.RecordBatch] | Exception | None:
+    """The model's raw answer to rows of a sample, at most 64, and these; the exception where it raises on all.
 
     None when every row is unfit for it by itself.
     """
@@ -244,18 +244,18 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
     first = min(_TRIED, fit.num_rows)
     answer = ask(0, first)
     if not isinstance(answer, Exception):
-        return answer, first
-    answers = [(stop - start, answer) for start, stop, answer in isolate(first, answer, ask)]
+        return answer, fit.slice(0, first)
+    answers = [(start, stop - start, answer) for start, stop, answer in isolate(first, answer, ask)]
     for row in range(first, fit.num_rows, max((fit.num_rows - first) // _PROBES, 1)):
         stop = min(row + _TRIED, fit.num_rows)
-        answers += [(stop - start, ask(start, stop)) for start, stop in ((row, stop), (row, row + 1))]
-    good = [(rows, answer) for rows, answer in answers if not isinstance(answer, Exception)]
+        answers += [(start, stop - start, ask(start, stop)) for start, stop in ((row, stop), (row, row + 1))]
+    good = [part for part in answers if not isinstance(part[2], Exception)]
     if not good:  # told is what it says of most rows, each tried alone
-        errors: list[Exception] = [error for _, error in answers]
+        errors: list[Exception] = [error for _, _, error in answers]
         said = Counter(map(repr, errors))
         return max(errors, key=lambda error: said[repr(error)])
-    rows, answer = max(good, key=lambda found: found[0])
-    return answer, rows
+    start, rows, answer = max(good, key=lambda part: part[1])
+    return answer, fit.slice(start, rows)
 
 
 def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counters) -> pa.RecordBatch:

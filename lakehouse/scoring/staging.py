@@ -22,6 +22,7 @@ from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform
 from lakehouse.scoring.comparison import Challenger, Compared, compare, timed
 from lakehouse.scoring.files import Files
+from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
@@ -56,7 +57,8 @@ class SideBySide:
 class Staging:
     """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns).
 
-    `unique_keys`: whether it is asked if a key occurs twice.
+    `unique_keys`: whether it is asked if a key occurs twice. `expected`: what a worker on another machine is held
+    against.
     """
 
     run_id: str
@@ -75,6 +77,7 @@ class Staging:
     progress: Address | None = None
     unique_keys: bool = True
     beside: SideBySide | None = None
+    expected: Expected | None = None
 
     @property
     def roots(self) -> list[Location]:

@@ -94,7 +94,7 @@ def test_executors_that_reach_what_the_driver_does(spark, workspace):
     write("lake/features", pa.table({"id": [1]}))
     (file,) = Path("lake/features").glob("*.parquet")
     roots = [locate("lake/scores"), locate("lake/aside")]
-    probing.require_shared(spark, str(uuid.uuid4()), locate(str(file)), roots)
+    probing.require_fit(spark, str(uuid.uuid4()), locate(str(file)), roots)
     assert not [p for p in Path("lake/scores").rglob("*") if p.is_file()]
 
 
@@ -104,7 +104,7 @@ def test_executors_that_do_not(spark, workspace):
         "the same paths and with rights of their own"
     )
     with pytest.raises(ConfigError, match=said):
-        probing.require_shared(spark, "1", locate("lake/features/gone.parquet"), [locate("lake/scores")])
+        probing.require_fit(spark, "1", locate("lake/features/gone.parquet"), [locate("lake/scores")])
 
 
 def test_nobody_is_asked_where_there_is_one_machine(spark):

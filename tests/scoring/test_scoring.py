@@ -171,7 +171,7 @@ def test_an_empty_batch_never_reaches_the_model():
 
 def test_a_sample_gives_the_answer_of_the_rows_the_model_takes():
     answer, rows = try_on(numbered(8), PLAIN, Doubling(2, 5))
-    assert len(answer) == rows >= 1
+    assert len(answer) == rows.num_rows >= 1
     nothing = pa.record_batch({"id": pa.array([None], pa.int64()), "x": [1.0]})
     assert try_on(nothing, PLAIN, Doubling()) is None
     assert "can't stand" in str(try_on(numbered(8), PLAIN, Doubling(*range(8))))

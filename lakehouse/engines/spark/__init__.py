@@ -4,10 +4,19 @@ Uses what Spark Connect has too: `range`, `mapInArrow`, `addArtifact`, `SparkFil
 is called by the driver, `tasks` by Spark on executors, which `shipping` sends everything that they need.
 """
 
-from lakehouse.engines.spark.running import SparkWork, first_batches, frame_of, run_each, run_frame, run_units
+from lakehouse.engines.spark.running import (
+    SparkWork,
+    ask_each,
+    first_batches,
+    frame_of,
+    run_each,
+    run_frame,
+    run_units,
+)
 from lakehouse.engines.spark.sessions import active_session, cores, driver_host, is_given, session
+from lakehouse.engines.spark.shipping import ship_plan, shipped
 
 __all__ = [
-    "SparkWork", "active_session", "cores", "driver_host", "first_batches", "frame_of", "is_given", "run_each",
-    "run_frame", "run_units", "session",
+    "SparkWork", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of", "is_given",
+    "run_each", "run_frame", "run_units", "session", "ship_plan", "shipped",
 ]  # fmt: skip

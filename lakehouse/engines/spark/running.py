@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from lakehouse import models
 from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import is_ours
-from lakehouse.engines.spark.shipping import pack_package, ship
+from lakehouse.engines.spark.shipping import pack_package, ship_plan
 from lakehouse.errors import Unavailable
 from lakehouse.scoring.staging import BatchSource, Staging
 
@@ -61,36 +61,41 @@ class SparkWork:
 
 
 def run_units(
-    work: SparkWork, shares: Sequence[Sequence[BatchSource]], staging: Staging, folders: models.Folders
+    work: SparkWork, shares: Sequence[Sequence[BatchSource]], staging: Staging, archive: str
 ) -> list[dict[str, Any]]:
-    """Run the worker with one Spark task a share; the manifest rows of all."""
+    """Run the worker with one Spark task a share; the manifest rows of all. `archive`: the model, as it was shipped."""
     if not shares:
         return []
-    with ship(work.spark, staging, folders, [list(s) for s in shares]) as (plan, archive):
+    with ship_plan(work.spark, staging, [list(s) for s in shares]) as plan:
         count = len(shares)
         frame = work.spark.range(0, count, 1, count)
         return work.collect(frame.mapInArrow(functools.partial(tasks.unit_tasks, plan, archive), MANIFEST_DDL))
 
 
-def run_frame(work: SparkWork, rows: DataFrame, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
+def run_frame(work: SparkWork, rows: DataFrame, staging: Staging, archive: str) -> list[dict[str, Any]]:
     """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
-    with ship(work.spark, staging, folders, []) as (plan, archive):
+    with ship_plan(work.spark, staging, []) as plan:
         return work.collect(rows.mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL))
 
 
 def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T]) -> list[T]:
-    """Do work on executors, a task an item; the items of which it returned False.
+    """Do work on executors, a task an item; the items of which it returned False. Else as `ask_each`."""
+    return [item for item, done in zip(items, ask_each(spark, work, items), strict=True) if not done]
+
+
+def ask_each(spark: SparkSession, work: Callable[[T], Any], items: Sequence[T]) -> list[Any]:
+    """Do work on executors, a task an item; what it returned for each, which JSON can hold.
 
     `work` is a function of a module of this package, the items are picklable.
     """
     spark.addArtifact(str(pack_package()), pyfile=True)
     packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
     frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
-        functools.partial(tasks.each, packed), "id long, done boolean"
+        functools.partial(tasks.each, packed), "id long, said string"
     )
-    done = {row["id"]: row["done"] for row in _collect(frame)}
-    return [item for number, item in enumerate(items) if not done[number]]
+    said = {row["id"]: row["said"] for row in _collect(frame)}
+    return [json.loads(said[number]) for number in range(len(items))]
 
 
 def frame_of(spark: SparkSession, shares: Sequence[Sequence[BatchSource]], schema: pa.Schema) -> DataFrame:

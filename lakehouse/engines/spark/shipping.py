@@ -25,19 +25,24 @@ _DRIVER_ONLY = ("lakehouse/cli", "lakehouse/demo", "lakehouse/views", "lakehouse
 
 
 @contextmanager
-def ship(
-    spark: SparkSession, staging: Staging, folders: models.Folders, shares: list[list[BatchSource]]
-) -> Iterator[tuple[str, str]]:
-    """Ship the plan and the models to the executors; the names they are found by."""
+def shipped(spark: SparkSession, folders: models.Folders) -> Iterator[str]:
+    """Ship this package and the models to the executors while the block runs; the name that the models are found by."""
     with scratch.folder() as folder:
         named = folder / f"models-{uuid.uuid4().hex}.zip"
         models.pack(folders, named)
+        spark.addArtifact(str(pack_package()), pyfile=True)
+        spark.addArtifact(str(named), archive=True)
+        yield named.name
+
+
+@contextmanager
+def ship_plan(spark: SparkSession, staging: Staging, shares: list[list[BatchSource]]) -> Iterator[str]:
+    """Ship what the executors are to do; the name it is found by."""
+    with scratch.folder() as folder:
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
         plan.write_bytes(pickle.dumps((staging, shares)))
-        spark.addArtifact(str(pack_package()), pyfile=True)
         spark.addArtifact(str(plan), file=True)
-        spark.addArtifact(str(named), archive=True)
-        yield plan.name, named.name
+        yield plan.name
 
 
 def pack_package() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import models
+from lakehouse.engines import likeness
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.scoring.staging import (
@@ -18,7 +20,6 @@ from lakehouse.scoring.staging import (
     Staging,
     failure_row,
     manifest_batch,
-    open_models,
     stage_frame,
     stage_units,
 )
@@ -32,11 +33,18 @@ def _plan(path: str) -> tuple[Staging, list[list[BatchSource]]]:
     return staging, shares
 
 
+def plan_of(plan: str, archive: str) -> tuple[Staging, models.Folders]:
+    """On an executor: what was shipped of the plan, and the models' folders."""
+    from pyspark import SparkFiles
+
+    return _plan(SparkFiles.get(plan))[0], models.unpacked(SparkFiles.get(archive))
+
+
 def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))
-    return staging, shares, *open_models(models.unpacked(SparkFiles.get(archive)), staging)
+    return staging, shares, *likeness.open_models(models.unpacked(SparkFiles.get(archive)), staging)
 
 
 def _manifest(task: int, plan: str, archive: str, stage: Callable[..., list[dict[str, Any]]]) -> pa.RecordBatch:
@@ -82,7 +90,7 @@ def each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
     """Spark's function for `run_each`: each row is the number of an item."""
     work, items = pickle.loads(base64.b64decode(packed))
     for number in _numbers(ids):
-        yield pa.RecordBatch.from_pylist([{"id": number, "done": work(items[number])}])
+        yield pa.RecordBatch.from_pylist([{"id": number, "said": json.dumps(work(items[number]))}])
 
 
 def rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

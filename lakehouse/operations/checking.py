@@ -1,0 +1,146 @@
+"""Whether jobs could be run here: each is planned as a dry run does, step by step, and the model's versions come first.
+
+Where versions alone decide, the input isn't looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import models, pipeline
+from lakehouse.config.messages import SHARED_FILE
+from lakehouse.engines import scratch
+from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, machine_message
+from lakehouse.planning import environment
+from lakehouse.runs import ledger
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+STEPS = ("config", "model", "trust", "environment", "input", "signature", "suites", "sinks", "predictions")
+"""What is looked at, as it is shown."""
+OK, FAILED, UNKNOWN, SKIPPED = "ok", "failed", "unknown", "not looked at"
+_WORST = (1, 4, 2, 3, 5, 6, 0)
+"""Exit codes by how much they ask of a person."""
+
+
+@dataclass
+class Checked:
+    """What was found out of a job: by step how it stands, and what there is to say of it."""
+
+    conf: str
+    job: str = ""
+    code: int = 0
+    status: str = OK
+    message: str = ""
+    steps: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STEPS, SKIPPED))
+    said: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STEPS, ""))
+    warnings: list[str] = field(default_factory=list)
+    _at: str = ""
+
+    def enter(self, step: str, found: str) -> None:
+        """The next step begins; `found`: what the one before it found."""
+        if self._at:
+            self.steps[self._at] = OK if self.steps[self._at] == SKIPPED else self.steps[self._at]
+            self.said[self._at] = found or self.said[self._at]
+        self._at = step
+
+    def hear(self, event: str, values: Mapping[str, Any]) -> None:
+        """Told of the planning's events, of which warnings are kept."""
+        if event == "warning" and values["message"] not in self.warnings:
+            self.warnings.append(values["message"])
+
+    def fail(self, error: Exception) -> None:
+        """The step that it is at has failed."""
+        ours = error if isinstance(error, LakehouseError) else machine_message(error)
+        step = "model" if self._at == "trust" and not isinstance(error, ModelRefused) else self._at
+        self.steps[step] = FAILED
+        self.code, self.status = (1, FAILED) if ours is None else (ours.exit_code, ours.status)
+        self.message = f"{type(error).__name__}: {error}" if ours is None else str(ours)
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object."""
+        steps = {name: {"status": self.steps[name], "found": self.said[name]} for name in STEPS}
+        return {
+            "conf": self.conf,
+            "job": self.job,
+            "status": self.status,
+            "code": self.code,
+            "message": self.message,
+            "warnings": self.warnings,
+            "steps": steps,
+        }
+
+
+def files(named: Sequence[str]) -> list[str]:
+    """The job files that are named, those of a folder in the order of their names, without what they share.
+
+    Raises ConfigError for a folder without any.
+    """
+    found: list[str] = []
+    for name in named:
+        if not Path(name).is_dir():
+            found.append(name)
+            continue
+        inside = sorted(p for p in Path(name).iterdir() if p.suffix in (".yaml", ".yml") and p.name != SHARED_FILE)
+        if not inside:
+            raise ConfigError(f"{name}: there is no job file (*.yaml) in this folder")
+        found += map(str, inside)
+    return list(dict.fromkeys(found))
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The exit code of several jobs."""
+    return min(codes, key=_WORST.index, default=0)
+
+
+def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
+    """Check one job; `load` reads its file. Raises nothing: what is wrong is part of what is returned."""
+    checked = Checked(conf, job=Path(conf).stem)
+    with _told(checked), scratch.folder() as folder:
+        checked.enter("config", "")
+        job = load()
+        checked.job = job.job
+        checked.enter("model", "")
+        resolved = models.resolve(job.model)
+        checked.enter("trust", f"{resolved.name} v{resolved.version}")
+        fetched = models.fetch(job.model, resolved, folder)
+        checked.said["model"] += f" sha256:{fetched.digest[:16]}…"
+        checked.enter("environment", ", ".join(job.model.trust))
+        found = environment.compare(job, fetched)
+        if not found.recorded.is_known:
+            checked.steps["environment"] = UNKNOWN
+            checked.said["environment"] = "the model doesn't say with which versions it was logged"
+        else:
+            checked.said["environment"] = _versions(found)
+        checked.enter("input", "")
+        request = pipeline.Request(
+            engine,
+            ledger.now(),
+            pipeline.new_run_id(),
+            dry_run=True,
+            say=checked.hear,
+            fetched=fetched,
+            enter=checked.enter,
+        )
+        pipeline.score(job, request)
+        checked.enter("", "")
+    return checked
+
+
+def _versions(found: environment.Environment) -> str:
+    """The versions that decide, as they are here."""
+    return ", ".join(f"{name} {found.here[name]}" for name in found.recorded.parts if name in found.recorded.versions)
+
+
+@contextmanager
+def _told(checked: Checked) -> Iterator[None]:
+    """One job that is broken, in whatever way, doesn't stop the others."""
+    try:
+        yield
+    except Exception as error:
+        checked.fail(error)
