@@ -42,6 +42,7 @@ PAGES = [
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(PAGES)}
 README = TEXTS["README.md"]
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]  # a group has commands
+BELOW = [below for command in COMMANDS.values() for below in getattr(command, "commands", {}).values()]
 INSIDE = TEXTS["lakehouse/README.md"]
 
 
@@ -76,13 +77,15 @@ LINES = sorted(
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_exists_with_its_options(line):
     name, *words = line.split()
-    known = {option for p in COMMANDS[name].params for option in p.opts}
+    command = COMMANDS[name]
+    command = command.commands[words[0]] if hasattr(command, "commands") else command
+    known = {option for p in command.params for option in p.opts}
     assert {word for word in words if re.fullmatch(r"--[a-z-]+", word)} <= known
 
 
 @pytest.mark.parametrize("page", TEXTS)
 def test_an_option_that_is_named_alone_is_one_of_some_command(page):
-    known = {option for command in COMMANDS.values() for p in command.params for option in p.opts}
+    known = {option for command in (*COMMANDS.values(), *BELOW) for p in command.params for option in p.opts}
     known |= {"--version", "--install-completion", "--help"}
     assert set(re.findall(r"`(--[a-z-]+)\b", TEXTS[page])) <= known
 

@@ -5,12 +5,13 @@ A command imports what is heavy only when it runs, so that help and completion c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from lakehouse.cli import check, inspection, maintenance, running, starting
-from lakehouse.cli.command import answering
+from lakehouse.cli import check, inspection, maintenance, model, running, starting
+from lakehouse.cli.command import Answer, answering
 from lakehouse.cli.stopping import leaving_at_once
 
 GROUPS = {
@@ -25,6 +26,8 @@ GROUPS = {
     "Keep tables in order": (maintenance.sweep,),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }
+MODEL: dict[str, Callable[..., Answer]] = {"inspect": model.inspect, "import": model.import_}
+"""The commands below `lakehouse model`."""
 _PACKAGES = ("pyspark", "delta-spark", "deltalake", "mlflow")
 
 app = typer.Typer(
@@ -36,6 +39,10 @@ app = typer.Typer(
 for _group, _functions in GROUPS.items():
     for _function in _functions:
         app.command(rich_help_panel=_group)(answering(_function))
+_models = typer.Typer(help="Models' files: look into one, register it in MLflow.", no_args_is_help=True)
+for _name, _command in MODEL.items():
+    _models.command(_name)(answering(_command))
+app.add_typer(_models, name="model", rich_help_panel="Get started")
 
 
 def _print_versions(asked: bool) -> None:
