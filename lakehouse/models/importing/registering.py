@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lakehouse.errors import ConfigError, ModelRefused
-from lakehouse.models.connection import connect
+from lakehouse.models.connection import ask
 from lakehouse.models.flavors import Predictor
-from lakehouse.models.flavors.sklearn import HARMLESS_TYPES
+from lakehouse.models.flavors.skops_types import TYPES
 from lakehouse.models.importing import features as features_
 from lakehouse.models.importing.features import Features
 from lakehouse.models.importing.inspected import Inspected
 from lakehouse.models.importing.opening import Opened, open_file, predictor_of, quiet
 from lakehouse.models.importing.versions import requirements
 from lakehouse.models.loading import digest_of, environment, load, read_description
+from lakehouse.models.patience import Patience
 from lakehouse.models.policy import needs
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
 
 EXPERIMENT = "imported-models"
+_UPLOAD_SECONDS = 900.0
+"""How long a file may take to its store."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def register(inspected: Inspected, wish: Wish, config: ModelConfig, folder: Path
     if not wish.name or set(wish.name) & set("/:@"):
         raise ConfigError(f"--name {wish.name!r}: a registered model's name has none of / : @")
     notes = _make_database(config.tracking_uri)
-    with _quiet_mlflow(), connect(config) as client:
-        client.search_registered_models(max_results=1)  # what is wrong there is said before anything is loaded
+    with _quiet_mlflow():  # what is wrong there is said before anything is loaded
+        ask(config, None, lambda client: client.search_registered_models(max_results=1))
     opened = open_file(inspected, wish.trust)
     features = features_.of_table(opened, wish.table, wish.excluded, wish.target)
     predictor = predictor_of(opened, wish.method)
@@ -209,7 +212,7 @@ def _types_for_skops(native: Any, tried: list[str]) -> list[str] | None:
     except Exception as error:
         tried.append(f"stored as cloudpickle: skops can't hold it: {type(error).__name__}: {error}")
         return None
-    if extra := sorted(found - HARMLESS_TYPES):
+    if extra := sorted(found - set(TYPES)):
         tried.append(f"stored as cloudpickle: skops can't vouch for {', '.join(extra)}")
         return None
     return sorted(found)
@@ -245,7 +248,8 @@ def _publish(saved: _Saved, inspected: Inspected, wish: Wish, config: ModelConfi
         "imported.python": python,
         **{f"imported.recorded.{name}": ", ".join(found) for name, found in inspected.versions.items() if found},
     }
-    with connect(config) as client:
+
+    def publish(client: Any) -> str:
         experiment = _experiment(client)
         run = client.create_run(experiment, run_name=wish.name, tags=tags).info.run_id
         try:
@@ -265,7 +269,9 @@ def _publish(saved: _Saved, inspected: Inspected, wish: Wish, config: ModelConfi
             client.set_terminated(run, "FAILED")
             raise
         client.set_terminated(run)
-    return str(made.version)
+        return str(made.version)
+
+    return ask(config, Patience(_UPLOAD_SECONDS), publish)
 
 
 def _experiment(client: Any) -> str:
