@@ -6,6 +6,7 @@ A command imports what is heavy only when it runs, so that help and completion c
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -72,6 +73,6 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; the process ends with the command's exit code."""
-    with leaving_at_once():
+    """Run the command line, the process's own by default; it ends with the command's exit code."""
+    with leaving_at_once() if arguments is None else nullcontext():
         app(args=arguments, prog_name="lakehouse")

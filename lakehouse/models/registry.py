@@ -67,7 +67,7 @@ class FetchedModel:
     def describe(self) -> dict[str, str | None]:
         """The model for people and programs."""
         names = ("name", "version", "digest", "flavor", "library", "called")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "signature": self.signature_digest}
 
     @property
     def signature_digest(self) -> str:

@@ -61,7 +61,6 @@ def make_intent(
         "rows_quarantined": tally.quarantined,
         "rows_per_second": round(tally.read / max(seconds["score"], 1e-3), 1),
         **{f"model_{name}": value for name, value in plan.model.describe().items()},
-        "model_signature": plan.model.signature_digest,
         "input_table": plan.pinned.name,
         "input_version": plan.pinned.version,
         "input_query": plan.pinned.describe().get("query_id"),

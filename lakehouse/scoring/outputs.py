@@ -216,7 +216,7 @@ def _fit_type(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
 
 
 def _fitted(values: Any, wanted: pa.DataType | None) -> pa.Array:
-    if wanted is not None and has_map(wanted):
+    if wanted is not None and has_map(wanted) and not isinstance(values, pa.Array):
         return with_maps(values, wanted, lambda part, kind: _fit(_arrow(part), kind))
     return _fit(_arrow(values), wanted)
 

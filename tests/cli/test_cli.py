@@ -107,6 +107,7 @@ def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: R
     seconds = told.pop("seconds")
     assert (done.code, done.err) == (0, "")
     assert (len(told.pop("run_id")), len(digest), set(seconds)) == (36, 64, {"plan", "score", "checks", "publish"})
+    assert len(told["model"].pop("signature")) == 64
     assert told == {
         "status": "published", "job": "scores", "date": DAY, "rows_read": 40, "rows_scored": 40, "rows_quarantined": 0,
         "model": {"name": "purchase", "version": "1", "flavor": "sklearn", "library": f"sklearn {sklearn.__version__}",

@@ -108,6 +108,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
             "trust": (),
             "challengers": (),
             "signed_by": None,
+            "environment": "strict",
             "tracking_uri": None,
             "registry_uri": None,
             "offline": "refused",
@@ -998,7 +999,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 12 + len(models_of(Source)) + len(models_of(Sink))
+    assert len(sections(schema)) == 15 + len(models_of(Source)) + len(models_of(Sink))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())

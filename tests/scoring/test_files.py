@@ -145,10 +145,8 @@ def test_the_rows_of_many_small_files_reach_the_model_together(make_job, registe
     uri = register(LinearRegression().fit(x, x["a"] * 10), x)
     for i in range(30):
         write("lake/features", pa.table({"id": [2 * i, 2 * i + 1], "a": [0.5 * i, 1.0 * i]}))
-    sizes, plain = [], staging.score_batch
-    monkeypatch.setattr(
-        staging, "score_batch", lambda batch, *more: sizes.append(batch.num_rows) or plain(batch, *more)
-    )
+    sizes, plain = [], staging.score_rows
+    monkeypatch.setattr(staging, "score_rows", lambda batch, *more: sizes.append(batch.num_rows) or plain(batch, *more))
     done = score(make_job(uri, predictions={"p": 0}))
     assert (done.rows_scored, sizes) == (60, [60])
     assert read("lake/scores")["id"].to_pylist() == list(range(60))

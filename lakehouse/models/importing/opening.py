@@ -26,6 +26,13 @@ class Opened:
     native: Any
     flavor: Flavor
 
+    @property
+    def metadata(self) -> Any:
+        """A description of a model that was never saved, which says nothing."""
+        from mlflow.models import Model
+
+        return Model()
+
     def predict(self, data: Any, params: Any = None) -> Any:
         """What MLflow's pyfunc would answer, for the flavours' own way of calling."""
         if type(self.native).__module__.startswith("xgboost.core"):
