@@ -65,7 +65,7 @@ def _score(job: Job, request: Request) -> Result:
         plan = replace(plan, model=tables.model, quarantine=tables.aside.target)
         access.require_quarantine(plan)
         request.enter("environment", "")
-        tables = environment.require(plan, surroundings, tables, state, request)  # the model answers as it did before
+        tables = environment.require(plan, surroundings, tables, state)  # the model answers as it did before
         _warn(request, tables.notes)
         rules.require_engine(plan.on_features, request.engine)
         rules.require_engine(tables.staging.scoring.on_scores, request.engine)
@@ -84,6 +84,8 @@ def _score(job: Job, request: Request) -> Result:
         intent = make_intent(plan, tables, tally, verdict, request, clock.seconds)
         against = blocked_message(plan, tables.staging, tally, verdict) if verdict.problems else ""
         facts = functools.partial(evidence.gather_facts, plan, tables.staging, tally, verdict, moved)
+        what = "the golden rows of its model could not be kept"
+        warn_on_failure(request, what, lambda: environment.keep_golden_rows(plan, tables, state))
         warn_on_failure(request, "its report will be missing", lambda: evidence.save_facts(state, plan.run_id, facts()))
         ledger.save_intent(state, intent)  # from here on the run is finished by whoever comes next, if not by itself
         ended.append(carry_out(intent, state, request))

@@ -22,6 +22,7 @@ if "SNOWFLAKE_TEST_CONNECTION" not in os.environ:  # likewise where the connecti
     _snowflake_home = tempfile.TemporaryDirectory(prefix="lakehouse-snowflake-")
     os.environ["SNOWFLAKE_HOME"] = _snowflake_home.name
 
+import hypothesis
 import pyarrow as pa
 import pytest
 import yaml
@@ -40,6 +41,11 @@ LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
 def turns(quick: int, long: int) -> int:
     """How often a test of random inputs tries: a few times, or many in `make test-long`, which runs those marked `seeds`."""
     return long if LONG else quick
+
+
+# A machine that is busy is no defect of what is tried.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -29,7 +29,7 @@ from lakehouse.storage import Location
 
 BEFORE, AFTER = "before", "after"
 CALLS: dict[str, tuple[Any, str, int, str]] = {
-    "scoring": (staging, "score_batch", 2, BEFORE),  # the first batch is staged
+    "scoring": (staging, "score_rows", 2, BEFORE),  # the first batch is staged
     "scored": (checks, "tally", 1, AFTER),
     "quarantine created": (publishing, "create", 1, AFTER),
     "sink created": (publishing, "create", 2, AFTER),

@@ -90,7 +90,7 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
     flavor = flavor_of(mlmodel)
     described = mlmodel["flavors"].get(flavor.NAME, {})
     allowed = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}  # the policy has decided
-    with environment({**allowed, **QUIET, **flavor.settings(described)}):
+    with environment({**allowed, **QUIET, **flavor.settings(described)}), _folder_left_as_it_is():
         try:
             loaded = mlflow.pyfunc.load_model(path)
         except ModuleNotFoundError as error:
@@ -112,6 +112,16 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
         library=f"{flavor.LIBRARY[0]} {getattr(library, '__version__', 'unknown')}",
         trained=flavor.trained_on(native_of(loaded)) if unsigned else opened.trained,
     )
+
+
+@contextmanager
+def _folder_left_as_it_is() -> Iterator[None]:
+    """While a model's own code is imported: Python writes no compiled file beside it, which would change the digest."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _what_to_install(error: ModuleNotFoundError, flavor: Flavor, described: Mapping[str, Any]) -> str:

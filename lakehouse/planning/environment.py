@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lakehouse import formats, models
 from lakehouse.errors import ModelRefused
-from lakehouse.planning.plan import Plan, Request
+from lakehouse.planning.plan import Plan
 from lakehouse.planning.prepare import Prepared
 from lakehouse.scoring import golden
 from lakehouse.scoring.golden import Expected, Golden
@@ -68,26 +68,25 @@ def compare(job: Job, fetched: models.FetchedModel) -> Environment:
     )
 
 
-def require(plan: Plan, found: Environment, tables: Prepared, state: Location, request: Request) -> Prepared:
+def require(plan: Plan, found: Environment, tables: Prepared, state: Location) -> Prepared:
     """Golden rows, scored here and held against what is stored; the tables with what workers are held against.
 
-    Stores them the first time, but on a dry run. Raises ModelRefused where the model answers differently now, unless
+    Raises ModelRefused where the model answers differently now, unless
     the job lets it pass. A model whose answers differ from call to call is only worth a warning.
     """
     doubts = [found.doubt] if found.doubt else []
     strict = plan.job.model.environment == "strict"
-    made, doubt = _golden(plan, tables, state, request)
+    made, doubt = _golden(plan, tables, state)
     doubts += [doubt] if doubt else []
     staging = replace(tables.staging, expected=Expected(found.expected, made, strict))
     return replace(tables, staging=staging, doubts=(*tables.doubts, *doubts))
 
 
-def _golden(plan: Plan, tables: Prepared, state: Location, request: Request) -> tuple[Golden | None, str]:
+def _golden(plan: Plan, tables: Prepared, state: Location) -> tuple[Golden | None, str]:
     """The golden rows with today's answers, None where there are none to hold anything against; and a doubt."""
     scoring, predict = tables.staging.scoring, tables.predict
-    file = state.join("golden", f"{plan.job.job}-{plan.model.digest[:16]}.json")
-    key = _key(plan, tables)
-    stored = _stored(file, key)
+    file = _file(plan, state)
+    stored = _stored(file, _key(plan, tables))
     if stored is not None:
         return _hold_against(stored, plan, tables, display_name(file))
     for rows, origin in _candidates(plan, tables):
@@ -96,11 +95,21 @@ def _golden(plan: Plan, tables: Prepared, state: Location, request: Request) -> 
             continue
         if golden.describe_differences(first, second):
             return None, _RANDOM
-        found = Golden(rows, first)
-        if not request.dry_run:
-            _store(file, key, found, origin)
-        return found, ""
+        return Golden(rows, first, origin), ""
     return None, ""
+
+
+def keep_golden_rows(plan: Plan, tables: Prepared, state: Location) -> None:
+    """Store the golden rows of a run that begins to publish, unless they are there."""
+    expected = tables.staging.expected
+    found = expected.golden if expected is not None else None
+    file, key = _file(plan, state), _key(plan, tables)
+    if found is not None and _stored(file, key) is None:
+        _store(file, key, found, found.origin)
+
+
+def _file(plan: Plan, state: Location) -> Location:
+    return state.join("golden", f"{plan.job.job}-{plan.model.digest[:16]}.json")
 
 
 _RANDOM = (

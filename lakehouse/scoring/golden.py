@@ -27,10 +27,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Golden:
-    """Rows of features (one column each, by its name and in its type) and what the model answers to them."""
+    """Rows of features (one column each, by its name and in its type) and what the model answers to them.
+
+    `origin`: where they are from, in words.
+    """
 
     rows: pa.RecordBatch
     answers: pa.RecordBatch
+    origin: str = ""
 
 
 @dataclass(frozen=True)

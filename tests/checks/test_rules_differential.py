@@ -548,6 +548,7 @@ LITERALS: dict[str, list[Any]] = {
 """What people write for a value of each column, in YAML or JSON."""
 
 
+@pytest.mark.long
 def test_every_types_literals_agree_with_great_expectations(gx):
     """In sets, pairs and conditions: as YAML's own values and as texts."""
     entries = []

@@ -146,6 +146,7 @@ def in_snowflake(run, load):
 
 @given(rows=ROWS)
 @settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])  # a column is named anyway
+@pytest.mark.long
 def test_arrow_and_snowflake_agree(in_snowflake, rows):
     table = table_of(rows)
     found = in_snowflake(table, IN_SNOWFLAKE)

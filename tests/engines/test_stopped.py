@@ -45,7 +45,7 @@ from lakehouse.cli import main
 main(["score", "{conf}", "--engine", "local", "--result", "result.json"])
 """
 POINTS = {
-    "scoring": ("lakehouse.scoring.staging", "score_batch", "True", "stopped: nothing of this run was published"),
+    "scoring": ("lakehouse.scoring.staging", "score_rows", "True", "stopped: nothing of this run was published"),
     "publishing": ("lakehouse.sinks.delta", "publish", "args[0].kind == 'sink'",
                    "stopped: lake/scores_quarantine is published; the next run of this job finishes run "),
     "published": ("lakehouse.runs.evidence", "finish", "True", "stopped: all commits of the run are made"),

@@ -66,13 +66,13 @@ def test_datagrams_of_others_are_ignored(noise):
     ("error", "ends"), [(Unavailable("503"), None), (OSError("reset"), None), (ModelRefused("no"), "ModelRefused")]
 )
 def test_what_may_pass_is_raised_and_the_rest_returned_and_files_are_closed(job, monkeypatch, error, ends):
-    score_batch, calls, seen = staging.score_batch, [], []
+    score_rows, calls, seen = staging.score_rows, [], []
 
     def broken(*args):
         calls.append(None)
         if len(calls) == 3:
             raise error
-        return score_batch(*args)
+        return score_rows(*args)
 
     def stage(*args):
         try:
@@ -88,7 +88,7 @@ def test_what_may_pass_is_raised_and_the_rest_returned_and_files_are_closed(job,
 
     original = staging.stage
     monkeypatch.setattr(files, "GROUP_ROWS", 1)  # a row group a batch: the file is open when it happens
-    monkeypatch.setattr(staging, "score_batch", broken)
+    monkeypatch.setattr(staging, "score_rows", broken)
     monkeypatch.setattr(staging, "stage", stage)
     with pytest.raises((Unavailable, ModelRefused)):
         score(job)

@@ -252,6 +252,7 @@ KINDS = [
 
 @pytest.mark.filterwarnings("ignore")  # what libraries say while they train is not ours
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.quick("model.joblib", "xgboost.ubj")
 def test_every_kind_is_registered_and_answers_as_its_file(
     lake: None, workspace: Path, tracking_uri: str, kind: str
 ) -> None:

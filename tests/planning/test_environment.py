@@ -470,6 +470,7 @@ def test_an_executor_that_answers_otherwise_than_the_driver_is_refused(by_host, 
     assert not Path("lake/scores/_delta_log").exists()
 
 
+@pytest.mark.long
 def test_executors_that_are_alike_score(job, executors):
     warnings, told = said()
     assert score(job(), "spark", **told).status == "published"

@@ -779,7 +779,7 @@ def test_a_publishing_commit_names_run_model_digest_input_and_fingerprint(daily,
     result = score(daily())
     said = publishes("lake/scores")[0]
     fingerprint = said.pop("fingerprint")
-    assert len(fingerprint) == 64
+    assert len(fingerprint) == len(said.pop("model_signature")) == 64
     assert said == {
         "lakehouse_run": result.run_id, "job": "scores", "slice": {"score_date": DAY}, "generation": 1, "rows": 40,
         "model": uri.removeprefix("models:/").split("@")[0], "model_version": "1",

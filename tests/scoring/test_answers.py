@@ -166,6 +166,7 @@ def test_a_model_that_would_end_the_process_sets_that_row_aside(job_of):
     assert aside() == {2: [("model_raised", "", "RuntimeError: the model ends the process: SystemExit(0)")]}
 
 
+@pytest.mark.long
 def test_a_model_that_would_end_a_spark_worker_sets_that_row_aside(job_of, spark):
     job = job_of("exit", [1.0, 2.0, -1.0, 4.0], None, checks={"quarantine": {"max_fraction": 0.5}})
     result = score(job, "spark")

@@ -175,6 +175,7 @@ def assert_scored(job: Any, expected: Any) -> None:
 
 
 @KERAS
+@pytest.mark.long
 def test_a_keras_model_of_two_named_tensors(keras, make_job, tmp_path):
     image, rest = keras.Input((4, 5), name="image"), keras.Input((2,), name="rest")
     flat = keras.layers.Flatten()(image)

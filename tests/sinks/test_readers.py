@@ -237,7 +237,7 @@ def test_history_says_what_was_published(spark, generations):
     assert [commit["operation"] for commit in told] == ["WRITE", "WRITE", "WRITE", "CREATE TABLE"]
     newest = json.loads(told[0]["userMetadata"])
     row = generations[2].slice(0, 1).to_pylist()[0]
-    assert len(newest.pop("fingerprint")) == len(newest.pop("model_digest")) == 64
+    assert len(newest.pop("fingerprint")) == len(newest.pop("model_digest")) == len(newest.pop("model_signature")) == 64
     assert newest == {
         "lakehouse_run": row["_run_id"], "job": "scores", "slice": {"score_date": DAY}, "generation": 2, "rows": ROWS,
         "model": row["_model_name"], "model_version": row["_model_version"],

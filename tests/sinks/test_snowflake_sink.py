@@ -208,7 +208,7 @@ def carried_out(intent: Any, state: Any, request: Any) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("action", ["error", "lost reply", "crash"])
-@pytest.mark.quick("crash-7")
+@pytest.mark.long
 def test_a_fault_at_any_statement_of_a_publish_is_mended_by_carrying_it_out_again(
     halfway, intent, account, held, monkeypatch, action, step
 ):
@@ -706,6 +706,7 @@ def test_a_column_that_the_job_adds_is_added_to_the_table(daily, account):
     assert 'ADD COLUMN "COUNTRY" VARCHAR COMMENT ' in added
 
 
+@pytest.mark.long
 def test_sparks_executors_upload_the_files(daily, account, held, spark, monkeypatch):
     monkeypatch.setattr(upload, "_put_here", lambda share: pytest.fail("uploaded by the driver"))
     write("lake/features", pa.concat_tables([features(), features(start=100)]), ["country"])

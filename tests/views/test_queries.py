@@ -234,6 +234,7 @@ def test_rows_of_a_run_without_a_record_are_not_taken_for_current(runs, job_of, 
     assert found == [(runs["second"],)]
 
 
+@pytest.mark.long
 def test_the_views_in_spark_over_the_tables_of_real_runs(spark, runs, capfd):
     text = run(capfd, "sql", "spark", CONF).out
 
