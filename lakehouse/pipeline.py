@@ -83,7 +83,8 @@ def _score(job: Job, request: Request) -> Result:
         clock.lap("checks")
         intent = make_intent(plan, tables, tally, verdict, request, clock.seconds)
         against = blocked_message(plan, tables.staging, tally, verdict) if verdict.problems else ""
-        facts = functools.partial(evidence.gather_facts, plan, tables.staging, tally, verdict, moved)
+        compared = comparing.facts(tables.staging, tally)
+        facts = functools.partial(evidence.gather_facts, plan, tables.staging, tally, verdict, moved, compared)
         what = "the golden rows of its model could not be kept"
         warn_on_failure(request, what, lambda: environment.keep_golden_rows(plan, tables, state))
         warn_on_failure(request, "its report will be missing", lambda: evidence.save_facts(state, plan.run_id, facts()))
@@ -96,7 +97,7 @@ def _score(job: Job, request: Request) -> Result:
     if job.tracking is not None:
         tracking.track(job, plan, ended[0], state, request)
     _warn(request, [*verdict.warnings, tables.aside.notice if tally.quarantined else ""])
-    for line in [*verdict.summary_lines, *comparing.in_words(comparing.facts(tables.staging, tally))]:
+    for line in [*verdict.summary_lines, *comparing.in_words(compared)]:
         request.say("checks", {"message": line})
     if verdict.problems:
         raise Blocked(against, ended[0])

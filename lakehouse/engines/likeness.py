@@ -10,11 +10,10 @@ from lakehouse.errors import LakehouseError, ModelRefused
 from lakehouse.scoring import golden
 from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.score import Predict
-from lakehouse.scoring.staging import Staging
-from lakehouse.scoring.staging import open_models as staging_models
+from lakehouse.scoring.staging import Staging, open_models
 
 
-def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
+def open_if_alike(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
     """Load the model and its challengers from their folders, in a worker on what may be another machine.
 
     Raises ModelRefused where it can't be loaded here, and where versions here, or its answers to the golden rows, are
@@ -25,7 +24,7 @@ def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tup
         here = models.environment_here(expected.environment.packages)
         if differing := decisive(expected, here):
             raise ModelRefused(models.environment_refusal(differing, {f"executor {socket.gethostname()}": here}))
-    predict, challengers = staging_models(folders, staging)
+    predict, challengers = open_models(folders, staging)
     if expected is not None and expected.strict and (said := _other_answers(staging, predict)):
         raise ModelRefused(other_answers_refusal([(socket.gethostname(), said)]))
     return predict, challengers

@@ -108,11 +108,8 @@ def workers(
         score_batch(sample, staging.scoring, predict, start_counters(staging.scoring))
     except LakehouseError:
         return 1  # the run itself will say the same, at once
-    return (
-        1
-        if (time.perf_counter() - started) * (1 + len(challengers)) * rows / sample.num_rows < START_SECONDS
-        else cores
-    )
+    seconds = (time.perf_counter() - started) * (1 + len(challengers))
+    return 1 if seconds * rows / sample.num_rows < START_SECONDS else cores
 
 
 def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:

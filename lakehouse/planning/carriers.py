@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from lakehouse.sources import FILES, FRAME, Unit
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from lakehouse.engines.spark import SparkWork
 
 _FEW = 64
 """Batches of a sample by which the local engine tells how long the whole will take, at most."""
@@ -112,13 +114,8 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             cores = engine.cores(spark)
             shares = balance(units_of(plan, cores), cores)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
-            work = engine.SparkWork(spark)
-            with (
-                engine.shipped(spark, plan.model_folders) as archive,
-                listen(engine.driver_host(spark), request.watch, work.fail) as address,
-            ):
-                _require_fit(spark, plan, staging, archive, request)
-                return engine.run_units(work, shares, replace(staging, progress=address), archive)
+            with _at_work(spark, plan, staging, request) as (work, staging, archive):
+                return engine.run_units(work, shares, staging, archive)
 
         return Carrier(lambda: _first_batches(plan, 1_024), run_units, probe, features, scores)
 
@@ -127,15 +124,26 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
-        work = engine.SparkWork(spark)
-        with (
-            engine.shipped(spark, plan.model_folders) as archive,
-            listen(engine.driver_host(spark), request.watch, work.fail) as address,
-        ):
-            _require_fit(spark, plan, staging, archive, request)
-            return engine.run_frame(work, rows, replace(staging, progress=address), archive)
+        with _at_work(spark, plan, staging, request) as (work, staging, archive):
+            return engine.run_frame(work, rows, staging, archive)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, probe, features, scores)
+
+
+@contextmanager
+def _at_work(
+    spark: SparkSession, plan: Plan, staging: Staging, request: Request
+) -> Iterator[tuple[SparkWork, Staging, str]]:
+    """Executors that are fit to score: the work on them, what they are told, and the name of their models."""
+    from lakehouse.engines import spark as engine
+
+    work = engine.SparkWork(spark)
+    with (
+        engine.shipped(spark, plan.model_folders) as archive,
+        listen(engine.driver_host(spark), request.watch, work.fail) as address,
+    ):
+        _require_fit(spark, plan, staging, archive, request)
+        yield work, replace(staging, progress=address), archive
 
 
 def _require_delta(spark: SparkSession, plan: Plan) -> None:

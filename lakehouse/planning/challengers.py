@@ -5,16 +5,16 @@ They are an experiment: one that can't be used is left out with a warning, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import checks, models, schemas, sinks
-from lakehouse.engines import runtime
+from lakehouse import checks, models, sinks
 from lakehouse.errors import ConfigError, ModelRefused
+from lakehouse.planning import fetching
 from lakehouse.planning.trial import try_model
 from lakehouse.schemas import LINEAGE, MODEL_VERSION, WARNINGS
 from lakehouse.scoring.comparison import Challenger
@@ -41,7 +41,7 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
 
     Raises Unavailable where the registry can't be reached.
     """
-    found, kept = [], runtime.cache_dir() / "models"
+    found = []
     for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
         own = {"method": challenger.method, "params": challenger.params, "trust": challenger.trust}
         given = {key: value for key, value in own.items() if value is not None}
@@ -49,10 +49,8 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
         changed, place = job.model_copy(update={"model": model}), folder / f"challenger-{number}"
         place.mkdir()
         try:
-            fetched = models.obtain(model, place, request.patience, kept, request.now, request.warn)
-            inputs = models.features_of(fetched, job.features, schema, table)
-            if model.method is None:
-                models.require_params(fetched.params, model.params, fetched.uri)
+            fetched = fetching.obtain(changed, request, place)
+            inputs = fetching.inputs_of(changed, fetched, request, schema, table)
         except (ConfigError, ModelRefused) as error:
             request.warn(_left_out(challenger.label, error))
             continue
@@ -64,10 +62,12 @@ def _left_out(label: str, error: Exception) -> str:
     return f"model.challengers: {label} is left out: {error}"
 
 
-def side_by_side(plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, notes: list[str]) -> SideBySide | None:
+def side_by_side(
+    plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, lineage: Mapping[str, Any], notes: list[str]
+) -> SideBySide | None:
     """The challengers, each tried on the sample, and the schema of what is staged of them; None where none is left.
 
-    `columns`: what the scored rows have. What is said of those that are left out is added to `notes`.
+    `columns`, `lineage`: what the scored rows have. What is said of those that are left out is added to `notes`.
     """
     tried: list[tuple[Challenger, pa.Schema]] = []
     for one in plan.challengers:
@@ -105,9 +105,9 @@ def side_by_side(plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, n
         tried.append((challenger, predictions))
     if not tried or plan.beside is None:
         return None
-    lineage = [field for field in LINEAGE if field.name != WARNINGS]
+    lineage_fields = [field for field in LINEAGE if field.name != WARNINGS]
     versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
-    fields = [*columns, *(field for _, kinds in tried for field in kinds), *lineage, *versions]
+    fields = [*columns, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
     written = [field.name for field in fields]
     if twice := next((name for name in written if written.count(name) > 1), None):
         raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")
@@ -116,7 +116,11 @@ def side_by_side(plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, n
         for name, kind in plan.beside.held.items()
         if name not in written and name not in plan.slice_types
     ]
-    constants = {**_constants(plan, [c for c, _ in tried]), **dict.fromkeys(field.name for field in earlier)}
+    constants = {
+        **lineage,
+        **{_version_column(c): c.version for c, _ in tried},
+        **dict.fromkeys(field.name for field in earlier),
+    }
     return SideBySide(
         tuple(c for c, _ in tried), pa.schema([*fields, *earlier]), plan.beside.target.root, constants,
         plan.job.comparison.by,
@@ -125,18 +129,6 @@ def side_by_side(plan: Plan, sample: list[pa.RecordBatch], columns: pa.Schema, n
 
 def _version_column(challenger: Challenger) -> str:
     return f"{MODEL_VERSION}_{challenger.label}"
-
-
-def _constants(plan: Plan, challengers: Iterable[Challenger]) -> Mapping[str, Any]:
-    return {
-        schemas.MODEL_NAME: plan.model.name,
-        schemas.MODEL_VERSION: plan.model.version,
-        schemas.RUN_ID: plan.run_id,
-        schemas.INPUT_VERSION: plan.pinned.version,
-        schemas.SCORED_AT: plan.started_at,
-        schemas.JOB: plan.job.job,
-        **{_version_column(c): c.version for c in challengers},
-    }
 
 
 def missing_columns(plan: Plan, beside: SideBySide | None) -> Mapping[str, tuple[pa.Field, ...] | None]:

@@ -103,9 +103,8 @@ def keep_golden_rows(plan: Plan, tables: Prepared, state: Location) -> None:
     """Store the golden rows of a run that begins to publish, unless they are there."""
     expected = tables.staging.expected
     found = expected.golden if expected is not None else None
-    file, key = _file(plan, state), _key(plan, tables)
-    if found is not None and _stored(file, key) is None:
-        _store(file, key, found, found.origin)
+    if found is not None and found.origin:
+        _store(_file(plan, state), _key(plan, tables), found)
 
 
 def _file(plan: Plan, state: Location) -> Location:
@@ -167,8 +166,8 @@ def _stored(file: Location, key: str) -> Golden | None:
     return Golden(_batch(said["rows"]), _batch(said["answers"])) if said["key"] == key else None
 
 
-def _store(file: Location, key: str, found: Golden, origin: str) -> None:
-    said = {"key": key, "origin": origin, "rows": _text(found.rows), "answers": _text(found.answers)}
+def _store(file: Location, key: str, found: Golden) -> None:
+    said = {"key": key, "origin": found.origin, "rows": _text(found.rows), "answers": _text(found.answers)}
     write_durably(file, json.dumps(formats.with_version(formats.GOLDEN, said)).encode())
 
 

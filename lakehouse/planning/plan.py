@@ -17,10 +17,9 @@ import pyarrow as pa
 from lakehouse import checks, models, schemas, sinks, sources
 from lakehouse.checks import rules
 from lakehouse.config import settings
-from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
-from lakehouse.planning import challengers
+from lakehouse.planning import challengers, fetching
 from lakehouse.planning.challengers import FetchedChallenger
 from lakehouse.planning.naming import identity_of, quarantine_of, staged_files, tables_beside
 from lakehouse.planning.unsigned import require_signature
@@ -223,15 +222,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
     request.enter("model", f"{pinned.name}" + ("" if pinned.version is None else f" v{pinned.version}"))
-    kept = runtime.cache_dir() / "models"
-    fetched = request.fetched or models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
-    if fetched.notice:
-        request.warn(fetched.notice)
+    fetched = request.fetched or fetching.obtain(job, request, folder)
     request.enter("signature", "")
     require_signature(job, fetched, schema, pinned.name)
-    inputs = models.features_of(fetched, job.features, schema, pinned.name, set_aside=request.replays is not None)
-    if job.model.method is None:
-        models.require_params(fetched.params, job.model.params, fetched.uri, by_job=fetched.declared)
+    inputs = fetching.inputs_of(job, fetched, request, schema, pinned.name)
     rivals = challengers.fetch(job, request, schema, pinned.name, folder)
     features = inputs.features
     request.enter("suites", "; ".join(inputs.converts))

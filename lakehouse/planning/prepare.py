@@ -75,7 +75,8 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
     set_aside.append(pa.field(schemas.REASONS, pa.list_(schemas.REASON)))
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
-    beside = challengers.side_by_side(plan, looked_at, tried.columns, notes) if not tried.untried else None
+    lineage = _lineage(plan, replays)
+    beside = None if tried.untried else challengers.side_by_side(plan, looked_at, tried.columns, lineage, notes)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
@@ -85,7 +86,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         quarantine_schema=pa.schema([f for f in aside.fit.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
         quarantine_root=aside.target.root,
-        lineage=_lineage(plan, replays),
+        lineage=lineage,
         digest=plan.model.digest,
         method=job.model.method,
         params=models.freeze(job.model.params),

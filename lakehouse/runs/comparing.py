@@ -14,9 +14,9 @@ _SHOWN_LABELS = 8
 
 
 def facts(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
-    """A mapping a challenger: who it is, `rows`, `failed`, `seconds` beside `model_seconds` of the model itself, and
+    """How each challenger compares: who it is, `rows`, `failed`, `seconds` beside `model_seconds` of the model itself.
 
-    for each prediction the figures of `_figures`, overall and by segment. Empty where there are none.
+    For each prediction there are the figures of `_figures`, overall and by segment. Empty where there are none.
     """
     if staging.beside is None:
         return []

@@ -22,7 +22,7 @@ from lakehouse.checks import Finding, Tally, Verdict, profile
 from lakehouse.errors import ConfigError
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
-from lakehouse.runs import comparing, drift, ledger, tables
+from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
@@ -66,8 +66,11 @@ class Facts:
     bins: pa.Table | None
 
 
-def gather_facts(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: DriftResult) -> Facts:
-    """The facts of a run that its record doesn't have, and its profiles."""
+def gather_facts(
+    plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, found: DriftResult,
+    compared: Sequence[Mapping[str, Any]] = (),
+) -> Facts:  # fmt: skip
+    """The facts of a run that its record doesn't have, and its profiles. `compared`: as `comparing.facts` gives it."""
     budget, limit = plan.job.checks.quarantine, plan.job.checks.drift
     bins = {name: profile.bins(seen, found.baselines.get(name)) for name, seen in found.profiles.items()}
     rules = [_rule(f) for f in verdict.findings]
@@ -87,7 +90,7 @@ def gather_facts(plan: Plan, staging: Staging, tally: Tally, verdict: Verdict, f
         "causes": [{"kind": p.kind, "said": p.message, "remedy": p.remedy} for p in verdict.problems],
         "warnings": [*filter(None, [plan.model.notice]), *verdict.warnings],
         "drift": drift.facts(found, bins, limit, ruled),
-        **({"challengers": compared} if (compared := comparing.facts(staging, tally)) else {}),
+        **({"challengers": list(compared)} if compared else {}),
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
     return Facts(facts, pa.concat_tables(told) if told else None)

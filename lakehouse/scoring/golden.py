@@ -29,7 +29,7 @@ _SHOWN = 3
 class Golden:
     """Rows of features (one column each, by its name and in its type) and what the model answers to them.
 
-    `origin`: where they are from, in words.
+    `origin`: where they are from, in words; empty for those that are stored already.
     """
 
     rows: pa.RecordBatch

@@ -44,7 +44,7 @@ def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], An
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))
-    return staging, shares, *likeness.open_models(models.unpacked(SparkFiles.get(archive)), staging)
+    return staging, shares, *likeness.open_if_alike(models.unpacked(SparkFiles.get(archive)), staging)
 
 
 def _manifest(task: int, plan: str, archive: str, stage: Callable[..., list[dict[str, Any]]]) -> pa.RecordBatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ from lakehouse.models.importing.opening import Opened
 
 ROWS = 10_000
 """So many rows at most are looked at."""
-_MADE_UP = re.compile(r"Column_\d+|\d+")
 """Names that LightGBM and CatBoost give to columns that had none."""
 
 
@@ -72,7 +70,8 @@ def _pin(table: str) -> tuple[Any, Any]:
 
 def _choose(opened: Opened, table: str, columns: list[str]) -> tuple[list[str], list[str]]:
     """The features' columns in the model's order, and what is assumed of them."""
-    names, count = names_of(opened.native), count_of(opened.native)
+    trained = opened.flavor.trained_on(opened.native)
+    names, count = list(trained.names), trained.count
     if names:
         for name in names:
             if name not in columns:
@@ -86,36 +85,6 @@ def _choose(opened: Opened, table: str, columns: list[str]) -> tuple[list[str], 
         )
     how = f"the model has {count} features without names" if count is not None else "the model names no features"
     return columns, [f"{how}: taken are, in the table's order, {listed}"]
-
-
-def names_of(native: Any) -> list[str] | None:
-    """The names that the features had when the model was trained; None where they had none."""
-    found: Any = None
-    for attribute in ("feature_names_in_", "feature_names_", "feature_names"):
-        try:
-            found = getattr(native, attribute)
-        except AttributeError:
-            continue
-        break
-    if found is None and callable(getattr(native, "feature_name", None)):
-        found = native.feature_name()
-    if found is None and hasattr(native, "get_inputs") and len(native.get_inputs()) > 1:
-        found = [given.name for given in native.get_inputs()]
-    names = [str(name) for name in found] if found is not None else []
-    return None if not names or all(_MADE_UP.fullmatch(name) for name in names) else names
-
-
-def count_of(native: Any) -> int | None:
-    """How many features the model takes, as far as it says."""
-    for attribute in ("n_features_in_", "num_features", "num_feature", "feature_names_"):
-        found = getattr(native, attribute, None)
-        found = found() if callable(found) else found
-        if found is not None:
-            return int(found) if not isinstance(found, list) else len(found)
-    shape = native.get_inputs()[0].shape if hasattr(native, "get_inputs") else getattr(native, "input_shape", None)
-    if isinstance(shape, list | tuple) and len(shape) == 2 and isinstance(shape[1], int):
-        return shape[1]
-    return None
 
 
 def _read(module: Any, pinned: Any, columns: list[str], table: str) -> pa.Table:

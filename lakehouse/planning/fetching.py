@@ -1,0 +1,32 @@
+"""A job's model, or a challenger of it: fetched once, and its inputs held against the table's columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse import models
+from lakehouse.engines import runtime
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.planning.plan import Request
+
+
+def obtain(job: Job, request: Request, folder: Path) -> models.FetchedModel:
+    """The version of the job's model in `folder`, judged; what there is to say of how it was come by is warned of."""
+    kept = runtime.cache_dir() / "models"
+    fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
+    if fetched.notice:
+        request.warn(fetched.notice)
+    return fetched
+
+
+def inputs_of(job: Job, fetched: models.FetchedModel, request: Request, schema: pa.Schema, table: str) -> models.Inputs:
+    """The model's inputs. Raises ConfigError where the table or the job's parameters don't fit them."""
+    inputs = models.features_of(fetched, job.features, schema, table, set_aside=request.replays is not None)
+    if job.model.method is None:
+        models.require_params(fetched.params, job.model.params, fetched.uri, by_job=fetched.declared)
+    return inputs
