@@ -612,11 +612,7 @@ def test_a_dry_run_tells_what_is_checked_where(checked):
      ("spark", "`Product.Id` <> 'x-1' OR `f.x` < 0", "frame")],
 )  # fmt: skip
 @pytest.mark.parametrize("write_as", ["replace", "merge"])
-@pytest.mark.quick(
-    "replace-local-`Product.Id` <> 'x-1'-files",
-    "replace-spark-`Product.Id` <> 'x-1'-files",
-    "merge-local-`Product.Id` <> 'x-1'-files",
-)
+@pytest.mark.quick("replace-local-`Product.Id` <> 'x-1'-files", "merge-local-`Product.Id` <> 'x-1'-files")
 def test_names_with_dots_go_through_every_carrier_and_check(
     make_job, register, request, engine, where, carrier, write_as
 ):

@@ -95,6 +95,7 @@ _SQL = {
 @pytest.mark.parametrize(
     ("written_by", "engine"), [(by_deltalake, "local"), (by_spark, "spark")], ids=["deltalake", "Spark"]
 )
+@pytest.mark.quick("deltalake")
 def test_churn_from_init_to_replay(written_by, engine, fitted, tracking_uri, workspace, capfd, spark):
     rows = customers()
     schema = pa.schema([("CustomerId", pa.int64()), ("Age", pa.int64()), ("Monthly Charges", pa.decimal128(10, 2)),

@@ -66,7 +66,7 @@ def asleep(job, point: str) -> subprocess.Popen[str]:
     [(signal.SIGINT, "scoring", 130), (signal.SIGINT, "publishing", 130), (signal.SIGTERM, "scoring", 143),
      (signal.SIGTERM, "published", 143)],
 )  # fmt: skip
-@pytest.mark.quick("2-scoring-130")
+@pytest.mark.long
 def test_a_run_that_is_stopped_says_what_it_has_published(job, how, point, code):
     run = asleep(job, point)
     run.send_signal(how)

@@ -60,7 +60,6 @@ def lease_of(host: str = "", process: str = "", **more: Any) -> dict[str, Any]:
     return {**said, "process": process, **more}
 
 
-@pytest.mark.quick("disk")
 def test_published_rows_of_any_version_stay_and_a_dead_runs_go(job, lake):
     score(job)
     score(job, rescore=True)
@@ -75,6 +74,7 @@ def test_published_rows_of_any_version_stay_and_a_dead_runs_go(job, lake):
     assert score(job).status == "unchanged"
 
 
+@pytest.mark.quick("disk")
 def test_what_a_second_attempt_of_a_finished_runs_task_left_goes(job, lake):
     result = score(job)
     leave(f"{lake}/scores", result.run_id)
@@ -119,6 +119,7 @@ BOOT, NAMESPACE, PID, STARTED = processes.own_name().split("/")
          "on another machine", "not renewed there", "its clock is ahead", "its run is over"],
 )  # fmt: skip
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)
+@pytest.mark.quick("disk-alive", "disk-process gone", "disk-another container", "disk-not renewed")
 def test_a_lease_tells_who_is_alive(job, lake, said, age, kept):
     """By the storage's clock: what the machine thought that it is plays no part."""
     score(job)
@@ -159,6 +160,7 @@ def test_a_run_that_wakes_up_while_it_is_swept_keeps_what_it_publishes(job, lake
     assert read(f"{lake}/scores").num_rows == 2
 
 
+@pytest.mark.quick("disk")
 def test_a_run_that_waits_to_be_finished_keeps_its_files(job, lake, monkeypatch):
     def broken(*_, **__):
         raise delta.Conflict("busy")

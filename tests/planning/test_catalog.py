@@ -71,6 +71,7 @@ def test_a_job_from_name_to_name_creates_a_table_that_sql_finds(prefix, job, spa
         assert sweep(at_places, take_away=False) == []
 
 
+@pytest.mark.long
 def test_a_table_that_is_there_is_used_where_it_lies(job, spark, workspace):
     """Managed ones with rules of their own, and external ones."""
     score(job(sink="lake/first"), "spark")
@@ -86,6 +87,7 @@ def test_a_named_quarantine_is_entered_too(job, spark):
     assert [r["a"] for r in spark.sql("SELECT a FROM lab.aside").collect()] == [0.3]
 
 
+@pytest.mark.long
 def test_a_quarantine_of_the_next_number_is_entered_too(job, spark):
     spark.sql("CREATE TABLE lab.aside (mine BIGINT) USING delta")
     done = score(job(checks={"quarantine": {"max_fraction": 0.5, "table": "lab.aside"}}), "spark")

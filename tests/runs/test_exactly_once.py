@@ -568,6 +568,7 @@ def test_rescoring_an_append_that_a_person_restored_leaves_no_row_twice(appendin
 @pytest.mark.parametrize("there", [False, True], ids=["no table yet", "table there"])
 @pytest.mark.parametrize("point", [(checks, "tally"), (checks, "judge"), (ledger, "save_intent"), (delta, "commit")],
                          ids=lambda p: p[1])  # fmt: skip
+@pytest.mark.quick("tally-no table yet", "commit-table there")
 def test_a_run_that_another_one_overtook_publishes_nothing(daily, monkeypatch, point, there):
     write("lake/features", features(DAY), ["day"])
     if there:

@@ -195,6 +195,7 @@ def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(
 
 
 @pytest.mark.quick("disk")
+@pytest.mark.long
 def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn(
     halfway, daily, forbid_scoring, run_until, lake
 ):
@@ -230,7 +231,7 @@ def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, da
     ],
     indirect=["lake"],
 )
-@pytest.mark.quick("quarantine created-disk", "sink's log appears-disk", "sink created-disk")
+@pytest.mark.quick("sink created-disk")
 def test_a_kill_around_the_tables_first_version_is_made_good(point, daily, run_until, lake):
     write(f"{lake}/features", features(DAY), ["day"])
     score(daily(table="expected"))

@@ -242,13 +242,7 @@ def assert_scores_equal(ways: dict[str, pa.Table], expected: pa.Table, **allowed
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.quick(
-    "probabilities of int classes",
-    "string labels over every kind",
-    "float32 in and out",
-    "outputs named by the signature",
-    "a forest's probabilities",
-)
+@pytest.mark.quick("probabilities of int classes", "string labels over every kind", "float32 in and out")
 def test_every_way_of_scoring_equals_spark_udf(name, spark, register, every_way):
     from pyspark.sql import functions as F
 

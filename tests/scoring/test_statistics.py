@@ -435,6 +435,7 @@ def test_no_condition_in_deltalakes_sql_loses_a_row(folder, rows):
 
 
 @pytest.mark.parametrize("reader", [in_duckdb, in_polars], ids=lambda reader: reader.__name__)
+@pytest.mark.quick("in_duckdb")
 def test_no_condition_loses_a_row(reader, folder, rows):
     find = reader(folder, rows)
     wrong = {c: (found, wanted) for c in conditions() if (found := find(c)) != (wanted := passing(rows, c))}
@@ -461,7 +462,7 @@ NO_SKIPPING = {"spark.databricks.delta.stats.skipping": "false", "spark.sql.parq
 
 @pytest.mark.seeds
 def test_spark_loses_no_row_by_skipping(spark, folder, rows):
-    scores, asked, wrong = spark.read.format("delta").load(folder), some_conditions()[:: turns(6, 1)], {}
+    scores, asked, wrong = spark.read.format("delta").load(folder), some_conditions()[:: turns(12, 1)], {}
     flags = [f"coalesce({sql(c, rows, 'spark')}, false) AS c{n}" for n, c in enumerate(asked)]
     with spark_settings(spark, **NO_SKIPPING):
         scan = scores.selectExpr("id", *flags).toArrow().sort_by("id")

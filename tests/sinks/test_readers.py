@@ -217,6 +217,7 @@ CONDITIONS = {
 
 
 @pytest.mark.parametrize("reader", [in_polars, in_duckdb, in_duckdb_through_arrow], ids=lambda reader: reader.__name__)
+@pytest.mark.quick("in_duckdb")
 def test_skipping_files_loses_no_row(reader, spark, live):
     found = {where: sorted(reader(spark, where)["id"].to_pylist()) for where in CONDITIONS}
     assert found == {where: sorted(ids) for where, ids in CONDITIONS.items()}
@@ -295,6 +296,7 @@ def test_vacuum_keeps_what_lives_and_by_default_what_was_replaced(spark, generat
     assert [run(day).status for day in (DAY, NEXT)] == ["unchanged", "unchanged"]
 
 
+@pytest.mark.long
 def test_a_full_vacuum_removes_the_replaced_generation_only(spark, generations, run):
     _, second, corrected = generations
     with spark_settings(spark, **{"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):

@@ -201,6 +201,7 @@ def test_a_copy_that_was_stopped_is_made_once(create, daily, spark, monkeypatch)
     assert score(daily(), "spark").status == "unchanged"
 
 
+@pytest.mark.long
 def test_a_copy_that_another_run_overtakes_is_told_although_spark_says_nothing(create, daily, spark, monkeypatch):
     """Spark skips a transaction id that is there already without a word."""
     path = create(CASES["column mapping"][1])

@@ -75,6 +75,7 @@ def left_to_spark(columns: Sequence[str]) -> str:
 
 
 @pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS"])
+@pytest.mark.quick("INT96")
 def test_timestamps_of_all_years(spark, sql, stored):
     texts = ["0001-01-01 00:00:00", "1582-10-04 23:59:59", "1582-10-10 12:00:00", "1582-10-15 00:00:00",
              "1677-09-21 00:12:43", "1969-12-31 23:59:59.999999", "1970-01-01 00:00:00", "2262-04-11 23:47:17",
@@ -278,6 +279,7 @@ def test_deletion_vectors(spark, sql, monkeypatch):
         assert_tables_equal(by_files(where=where, batch_rows=77), expected[where])
 
 
+@pytest.mark.long
 def test_deletion_vectors_in_partitions_with_odd_characters(spark, sql):
     sql(f"CREATE TABLE {{t}} (id BIGINT, p STRING) USING delta PARTITIONED BY (p) {DELETABLE}")
     rows = ", ".join(
@@ -289,6 +291,7 @@ def test_deletion_vectors_in_partitions_with_odd_characters(spark, sql):
     assert_tables_equal(by_files(), by_spark(spark))
 
 
+@pytest.mark.long
 def test_a_table_in_a_folder_with_odd_characters(spark, sql, workspace, monkeypatch):
     odd = workspace / "my lake ü+#"
     odd.mkdir()
@@ -321,6 +324,7 @@ def test_char_columns_are_left_to_spark_where_they_are_read(spark, sql):
 
 
 @pytest.mark.parametrize("kind", ["ARRAY<CHAR(4)>", "STRUCT<a: VARCHAR(4), b: CHAR(4)>", "MAP<CHAR(4), VARCHAR(4)>"])
+@pytest.mark.quick("STRUCT<a: VARCHAR(4), b: CHAR(4)>")
 def test_nested_char_is_left_to_spark(spark, sql, kind):
     values = {"A": "array('ab')", "S": "named_struct('a', 'ab', 'b', 'ab')", "M": "map('ab', 'ab')"}
     sql(f"CREATE TABLE {{t}} (id BIGINT, x {kind}, v ARRAY<VARCHAR(4)>) USING delta")

@@ -390,7 +390,6 @@ def daily(make_job, imputing):
 
 
 @pytest.mark.parametrize("engine", ["local", "spark"])
-@pytest.mark.quick("disk-local", "disk-spark", "S3-local")
 def test_scores_are_those_of_the_same_rows_in_a_delta_table(request, engine, lake, daily):
     if engine == "spark":
         request.getfixturevalue("spark")
@@ -404,6 +403,7 @@ def test_scores_are_those_of_the_same_rows_in_a_delta_table(request, engine, lak
     assert set(scored["_input_version"].to_pylist()) == {result.input["version"]}
 
 
+@pytest.mark.quick("disk")
 def test_a_job_is_unchanged_until_a_file_of_its_day_changes(lake, daily):
     export(f"{lake}/parquet", features())
     assert [score(daily(lake)).status for _ in range(2)] == ["published", "unchanged"]
@@ -415,7 +415,7 @@ def test_a_job_is_unchanged_until_a_file_of_its_day_changes(lake, daily):
 
 
 @pytest.mark.parametrize("engine", ["local", "spark"])
-@pytest.mark.quick("disk-local", "S3-local")
+@pytest.mark.quick("disk-local")
 def test_a_file_that_changes_between_pin_and_read_publishes_nothing(request, engine, lake, daily):
     if engine == "spark":
         request.getfixturevalue("spark")

@@ -180,6 +180,7 @@ def test_the_plan_of_a_dry_run_reads_a_few_rows(account, games, snow_job):
     ({"where": "player_id < 0"}, "0 rows to score"),
     ({"where": "player_id < 0", "min_rows": 0}, "no row passes source.where: nothing to score, nothing was replaced"),
 ])  # fmt: skip
+@pytest.mark.quick("source1-0 rows to score")
 def test_an_input_that_is_not_there_yet_replaces_nothing(games, snow_job, source, said):
     score(snow_job(games, source={"where": "player_id < 9"}))
     with pytest.raises(NotReady, match=said):
@@ -278,6 +279,7 @@ def test_a_name_that_a_query_gives_twice_is_refused_where_it_is_needed(described
 
 
 @pytest.mark.parametrize(("code", "said"), [(14, "GEOGRAPHY"), (15, "GEOMETRY"), (16, "VECTOR"), (99, "of type 99")])
+@pytest.mark.quick("14-GEOGRAPHY")
 def test_a_type_that_nobody_hands_on_is_refused_by_name(described, games, snow_job, code, said):
     described(column("PLAYER_ID"), column("A", 1), column("B", 1), column("COUNTRY", 2), column("SHAPE", code))
     job = snow_job(games, keep=["shape"])
@@ -303,6 +305,7 @@ def test_a_table_may_be_read_by_some_of_its_columns_only(games, snow_job):
 
 @pytest.mark.parametrize("change", ["INSERT INTO {games} (player_id, country, a, b) VALUES (-1, 'x', 1, 1)",
                                     "UPDATE {games} SET a = a + 1 WHERE player_id = 7", "DELETE FROM {games} WHERE a > 700"])  # fmt: skip
+@pytest.mark.quick("UPDATE {games} SET a = a + 1 WHERE player_id = 7")
 def test_a_table_is_scored_again_once_it_changed(account, games, snow_job, change):
     job = snow_job(games)
     first = score(job)
@@ -341,6 +344,7 @@ def tables(account):
 
 
 @pytest.mark.parametrize("case", READ)
+@pytest.mark.quick("a table", "a table that a CTE hides", "a table of a view of a view")
 def test_a_change_of_any_table_that_is_read_is_seen(account, tables, pin, case):
     source, table = READ[case]
     before = pin(**source).fingerprint()
@@ -363,6 +367,7 @@ def test_another_definition_of_a_view_is_seen(account, tables, pin):
     {"query": "SELECT sq.NEXTVAL AS x FROM t"}, {"query": "SELECT i, own_function(i) AS x FROM t"},
     {"table": "t", "where": "i < DATE_PART(YEAR, CURRENT_TIMESTAMP())"}, {"table": "today"}, {"query": "SELECT * FROM v3"},
 ], ids=str)  # fmt: skip
+@pytest.mark.quick("{'query': 'SELECT * FROM v3'}", "{'query': 'SELECT i, RANDOM() AS x FROM t'}", "{'table': 'today'}")
 def test_what_may_differ_at_any_time_is_never_the_same(account, tables, pin, source, monkeypatch):
     account.run("CREATE SEQUENCE sq")
     if "own_function" in str(source):
@@ -428,6 +433,7 @@ def plainly(value: Any, kind: pa.DataType) -> Any:
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 4, 1000])
+@pytest.mark.quick("4")
 def test_chunks_hold_the_rows_of_the_cursor(account, pin, chunk_rows):
     """Every type, with nulls and extremes; numbers come narrower in one chunk than in another."""
     account.server.set(chunk_rows=chunk_rows)
@@ -492,6 +498,7 @@ print(sorted(i for unit in pickle.load(sys.stdin.buffer) for batch in unit.batch
 """
 
 
+@pytest.mark.long
 def test_another_process_asks_again_by_itself(account, games, pin):
     work = reading.units(reading.read(pin(table="games"), ["player_id"]), ["player_id"], 10_000, 2)
     account.run("UPDATE games SET player_id = -player_id")  # the result stays that of then
@@ -526,6 +533,7 @@ def test_a_worker_without_the_connection_says_what_to_do(account, games, snow_jo
 
 
 @pytest.mark.parametrize("action", ["503", "drop", "slow 0.2"])
+@pytest.mark.quick("drop")
 def test_a_chunk_that_fails_once_is_fetched_again(account, games, snow_job, action):
     account.server.fail(("^GET /chunks/", action, 1, 1))
     assert score(snow_job(games)).rows_scored == ROWS
@@ -534,6 +542,7 @@ def test_a_chunk_that_fails_once_is_fetched_again(account, games, snow_job, acti
 
 
 @pytest.mark.parametrize("action", ["drop", "lost reply", "503"])
+@pytest.mark.quick("lost reply")
 def test_a_query_whose_connection_is_lost_once_is_asked_again(account, games, snow_job, action):
     account.server.fail((OF_GAMES, action, 1))
     assert score(snow_job(games)).rows_scored == ROWS
@@ -572,6 +581,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
+@pytest.mark.quick("connection", "table", "where's SQL", "a column in a query", "timestamp")
 def test_what_is_wrong_is_named_in_one_line(account, games, snow_job, capfd, case):
     changes, said = WRONG[case]
     snow_job(None if "query" in changes else games, source=changes)

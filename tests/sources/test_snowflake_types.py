@@ -184,6 +184,7 @@ SLICES: list[tuple[str | None, Any, Any, Any]] = [
     "VARCHAR(12)-7-8-7",
     "TIMESTAMP_LTZ(6)-2026-01-02 04:00:00+01:00-2026-01-03 00:00:00Z-2026-01-02 03:00:00+00:00",
 )
+@pytest.mark.quick("None-2026-01-02-2026-01-03-2026-01-02", "NUMBER(38,0)-7-8-7")
 def test_a_slice_of_every_type_is_replaced(account, job, declared, value, other, held):
     write("lake/features", table_of({}))
     there = {"type": "snowflake", "table": account.table("held")}

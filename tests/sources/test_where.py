@@ -216,7 +216,7 @@ def files(rnd: Random, partition: str | None) -> list[list[dict[str, Any]]]:
 
 # Hypothesis' own strategies keep to small and equal values. No shrinking: each example is a table Spark has to read.
 @pytest.mark.seeds
-@settings(max_examples=turns(6, 60), deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(max_examples=turns(4, 60), deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(rnd=st.randoms(use_true_random=True), partition=st.sampled_from([None, None, "n", "i", "s", "d", "t"]))
 def test_the_rows_are_those_of_spark(spark, workspace, rnd, partition):
     """Several files, of which statistics or partitions may rule some out.

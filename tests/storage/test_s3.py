@@ -78,6 +78,7 @@ def test_a_bucket_that_is_not_there_is_said_before_anything_is_scored(daily, buc
     ("table", "key"),
     [("scores", "sinks.0.table"), ("scores_quarantine", "checks.quarantine.table"), ("scores_state", "state")],
 )
+@pytest.mark.quick("scores-sinks.0.table")
 def test_a_folder_that_may_not_be_written_to_is_said_before_anything_is_scored(daily, bucket, s3, table, key):
     write(f"{bucket}/features", features())
     before = names(bucket)
@@ -168,6 +169,7 @@ def test_a_large_file_goes_up_in_parts(daily, bucket, monkeypatch):
     "[('PUT .*/scores/_delta_log/', 'refuse', 2)]",
     "[('PUT .*/scores/run-', 'drop', 1)]",
 )
+@pytest.mark.quick("[('PUT .*/scores/_delta_log/', 'refuse', 2)]")
 def test_what_the_storage_refuses_is_tried_again(faults, daily, bucket, s3):
     write(f"{bucket}/features", features())
     s3(*faults)
@@ -193,6 +195,7 @@ def test_a_commit_whose_reply_is_lost_is_made_once(table, daily, bucket, s3):
     assert score(daily()).status == "unchanged"
 
 
+@pytest.mark.long
 def test_a_created_table_whose_reply_is_lost_is_there(daily, bucket, s3):
     write(f"{bucket}/features", features())
     s3((r"PUT .*/scores/_delta_log/0+\.json", "lost reply", 1))
@@ -200,6 +203,7 @@ def test_a_created_table_whose_reply_is_lost_is_there(daily, bucket, s3):
     assert (s3(), read(f"{bucket}/scores").num_rows) == ([], 199)
 
 
+@pytest.mark.long
 def test_an_intent_whose_reply_is_lost_is_carried_out(daily, bucket, s3):
     write(f"{bucket}/features", features())
     s3(("PUT .*/intents/", "lost reply", 1))
@@ -217,6 +221,7 @@ def test_storage_that_stays_away_is_named_and_nothing_is_half_done(daily, bucket
     assert read(f"{bucket}/scores").num_rows == 199
 
 
+@pytest.mark.long
 def test_a_model_on_s3_without_boto3_says_what_to_install(daily, bucket):
     write(f"{bucket}/features", features())
     without = "import sys; sys.modules['boto3'] = None; from lakehouse.cli import main; main()"
