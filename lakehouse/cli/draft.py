@@ -31,6 +31,9 @@ _ANY = ("pickle", "code", "python_function")  # nothing is loaded here, only des
 
 def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> Path:
     """Write the job file; its path. Raises ConfigError where it exists already, or model or table don't."""
+    for what, given in (("MODEL", uri), ("TABLE", table), ("--tracking-uri", tracking_uri)):
+        if given == "":
+            raise ConfigError(f"{what} is empty: the command is lakehouse init models:/<name>@<alias> <table>")
     config = ModelConfig(uri=uri, tracking_uri=tracking_uri, trust=_ANY)
     if out is not None:
         _refuse_existing(out)

@@ -582,6 +582,12 @@ def test_init_gives_each_job_a_name_and_a_table_of_its_own(
     assert done.err.startswith("failed: conf/renamed.yaml is the job 'others' already: name another file with --out")
 
 
+@pytest.mark.parametrize("empty", [("", "lake/features"), ("models:/m/1", ""), ("m", "t", "--tracking-uri", "")])
+def test_init_with_nothing_says_what_it_is_called_with(capfd: Any, workspace: Path, empty: tuple[str, ...]) -> None:
+    done = run(capfd, "init", *empty)
+    assert (done.code, done.err.endswith("the command is lakehouse init models:/<name>@<alias> <table>\n")) == (2, True)
+
+
 @pytest.mark.usefixtures("dated")
 def test_init_names_the_nearest_table_and_model(uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
     before = tree(workspace)
