@@ -106,7 +106,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"known: {shown}" if known else "there are none"
 
 
-_PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|y|n|null)$)[a-z_][a-z0-9_.-]*", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|y|n|null)$)[a-z_](?:[a-z0-9_. -]*[a-z0-9_.-])?", re.IGNORECASE)
 
 
 def in_yaml(text: str) -> str:

@@ -89,7 +89,7 @@ def test_every_kind_of_answer_is_read(answer, part, expected):
             "*",
             'the model answers with 2 outputs, .* predictions: {"no": "no", "yes": "yes"}',
         ),
-        (pd.DataFrame({"a b": [1, 2], "c": ["x", None]}), "*", r'.* as in predictions: {"a b": "a b", c: c}'),
+        (pd.DataFrame({"a: b": [1, 2], "c": ["x", None]}), "*", r'.* as in predictions: {"a: b": "a: b", c: c}'),
         (pd.DataFrame([[1, 2]] * 2, columns=["a", "a"]), "a", "the model answers with 2 columns 'a'.*: .* 0 or 1"),
         (np.array([1j, 2]), "*", r"the model's values \(complex128\) make no column"),
         (["a", 1], "*", r"the model's values \(str, int\) make no column"),
