@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import json
+import re
 from collections.abc import Iterable
 
 
@@ -96,8 +98,17 @@ def machine_message(error: Exception) -> LakehouseError | None:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Say the closest valid choice, or list them all: the tail of an error message."""
     known = sorted(set(choices))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = [choice for choice in known if choice.lower() == name.lower()]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     return f"known: {shown}" if known else "there are none"
+
+
+_PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|y|n|null)$)[a-z_](?:[a-z0-9_. -]*[a-z0-9_.-])?", re.IGNORECASE)
+
+
+def in_yaml(text: str) -> str:
+    """A text as it may stand in a job file's braces and brackets: in quotes where it would be something else."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

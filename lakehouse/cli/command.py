@@ -7,8 +7,10 @@ import inspect
 import json
 import os
 import re
+import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -77,7 +79,8 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
         handle_sigterm()
         try:
             _enter(options.get("project_dir"))
-            answer = function(attempt, **options) if about_a_run else function(**options)
+            with _stdout_kept_for_the_object(as_json):
+                answer = function(attempt, **options) if about_a_run else function(**options)
         except Exception as error:
             _fail(error, attempt, as_json)
         except KeyboardInterrupt as stop:
@@ -91,6 +94,24 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
 def result_as_json(result: Result) -> dict[str, Any]:
     """A result as the JSON object; the plan is part of it only after a dry run."""
     return {name: value for name, value in asdict(result).items() if name != "plan" or value is not None}
+
+
+@contextmanager
+def _stdout_kept_for_the_object(as_json: bool) -> Iterator[None]:
+    """With --json what models and libraries print while a command works goes to stderr: from C and workers too."""
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _enter(folder: str | None) -> None:

@@ -20,7 +20,7 @@ from lakehouse.config import Model as ModelConfig
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.connectors.delta import Snapshot, open_table
 from lakehouse.engines import scratch
-from lakehouse.errors import ConfigError, LakehouseError, nearest
+from lakehouse.errors import ConfigError, LakehouseError, in_yaml, nearest
 from lakehouse.models.conversions import conversion_of, requested_conversion, type_name
 from lakehouse.planning.unsigned import Draft, draft_signature
 from lakehouse.schemas import finder
@@ -31,6 +31,9 @@ _ANY = ("pickle", "code", "python_function")  # nothing is loaded here, only des
 
 def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> Path:
     """Write the job file; its path. Raises ConfigError where it exists already, or model or table don't."""
+    for what, given in (("MODEL", uri), ("TABLE", table), ("--tracking-uri", tracking_uri)):
+        if given == "":
+            raise ConfigError(f"{what} is empty: the command is lakehouse init models:/<name>@<alias> <table>")
     config = ModelConfig(uri=uri, tracking_uri=tracking_uri, trust=_ANY)
     if out is not None:
         _refuse_existing(out)
@@ -171,7 +174,7 @@ def _text(
         head += ["# The model has no signature: model.signature is a draft to look through. The features:"]
         head += [f"# {note}" for note in drafted.notes]
     head += [f"#   {name}: {type_name(kind)}{'' if required else ', may be null'}" for name, kind, required in inputs]
-    head += [f"# {note}" for note in notes]
+    head += [f"# {note}" for note in [*notes, *_tensor_notes(found, snapshot.schema)]]
     if needed:
         head.append(
             "# TODO: not safe to load; if you trust whoever logged it, add model: "
@@ -198,7 +201,9 @@ def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tu
         if column is None:
             near = nearest(name, schema.names)
             near = f" ({near})" if near.startswith("did") else ""
-            notes.append(f"TODO: no column for the feature {name!r}{near}: add features: {{rename: {{{name}: …}}}}")
+            notes.append(
+                f"TODO: no column for the feature {name!r}{near}: add features: {{rename: {{{in_yaml(name)}: …}}}}"
+            )
             continue
         if column != name:
             renames[name] = column
@@ -207,11 +212,30 @@ def _match(inputs: list[tuple[str, pa.DataType, bool]], schema: pa.Schema) -> tu
         if how:
             notes.append(f"{column!r} ({given}) becomes {type_name(kind)} {how}")
         elif how is None and requested_conversion(given, kind) is not None:
-            word = f"features: {{cast: {{{name}: {type_name(kind)}}}}}"
+            word = f"features: {{cast: {{{in_yaml(name)}: {type_name(kind)}}}}}"
             notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}; if it is meant so: {word}")
         elif how is None:
             notes.append(f"TODO: {column!r} is {given}, the model wants {type_name(kind)}, which it does not become")
     return renames, notes
+
+
+def _tensor_notes(found: models.FetchedModel, schema: pa.Schema) -> list[str]:
+    """The arrays that a model takes instead of columns; what each is made of only a person can say."""
+    notes = []
+    for spec in found.signature:
+        told = spec.get("tensor-spec") or {}
+        if not told:
+            continue
+        name = spec.get("name")
+        notes.append(
+            f"  {f'{name}: ' if name else ''}an array of {told.get('dtype')}, shape {list(told.get('shape') or ())}"
+        )
+        if name is None or name not in schema.names:
+            columns = f"{{{in_yaml(str(name))}: […]}}" if name else "[…]"
+            notes.append(
+                f"TODO: say which columns it is made of, or the one that holds it: add features: {{tensor: {columns}}}"
+            )
+    return notes
 
 
 def _key(snapshot: Snapshot, used: set[str]) -> tuple[str, list[str]]:

@@ -73,6 +73,8 @@ def _param(value: object) -> object:
     for item in value if isinstance(value, list) else [value]:
         if type(item) not in (bool, int, float, str):
             raise ValueError(f"must be a single value or a list of single values, not {describe_value(item)}")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError(f"must be a finite number, not {item}")
     return value
 
 

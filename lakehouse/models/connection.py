@@ -32,6 +32,7 @@ _LOGINS = {
     "botocore": "AWS's own settings, such as AWS_PROFILE",
     "azure": "Azure's own settings, such as AZURE_STORAGE_CONNECTION_STRING",
     "google": "Google's own settings, such as GOOGLE_APPLICATION_CREDENTIALS",
+    "databricks": "Databricks' own settings, such as DATABRICKS_HOST and DATABRICKS_TOKEN",
 }
 """Where the credentials come from, by the package that asks for them."""
 _SAID = {
@@ -40,6 +41,14 @@ _SAID = {
     404: r"\bNoSuch(?:Key|Bucket)\b",
 }
 """How S3 says it, by the HTTP status that it means."""
+_NO_ADDRESS = re.compile(
+    r"Could not find a registered artifact repository|Not a proper runs:/ URI|must be a valid http or https URI"
+    r"|Setting the tracking URI to a Unity Catalog backend|file is not a database|int too large to convert"
+)
+"""What MLflow and its stores say of an address or a number that can't be one, as of faults of their own."""
+_NO_LOGIN = re.compile(r"Reading Databricks credential configuration failed|Failed to get credentials for DBFS")
+_LONGEST = 300
+"""Characters of a message of MLflow's: of a longer one the first sentences are shown."""
 
 
 def ask(
@@ -93,6 +102,8 @@ def _is_here(uri: str) -> bool:
 def _require_database(uri: str) -> None:
     """Raise ConfigError for a database that isn't there: MLflow would make an empty one."""
     file = uri.removeprefix("sqlite:///")
+    if uri.rstrip("/") == "sqlite:":
+        raise ConfigError(f"MLflow: {uri} names no database: write sqlite:///<file>; {_SET}")
     if uri.startswith("sqlite:///") and not Path(file).exists():
         near = nearest(Path(file).name, [found.name for found in Path(file).absolute().parent.glob("*.db")])
         near = f", {near}" if near.startswith("did") else ""
@@ -133,6 +144,9 @@ def translate_error(error: Exception, what: str) -> LakehouseError | None:
     if not known:
         return None
     said, status = first_line(error), status_of(error)
+    if unknown := re.search(r"Could not find a registered artifact repository for: (\w+):", said):
+        hint = nearest(unknown[1], ("models", "runs", "file", "s3", "gs", "wasbs", "abfss", "dbfs", "mlflow-artifacts"))
+        return ConfigError(f"{what}: MLflow knows no addresses that begin with {unknown[1]}:, {hint}")
     if status == 401 or "Credentials" in type(error).__name__:
         return ConfigError(f"{what}: not logged in: {said}; set {_login_of(error)}")
     if status == 403 or isinstance(error, PermissionError):
@@ -161,6 +175,8 @@ def _cause(said: str) -> str:
 def _login_of(error: BaseException) -> str:
     """Where the credentials come from that somebody did not take: MLflow hands errors of its stores' clients on."""
     package = type(error).__module__.partition(".")[0]
+    if _NO_LOGIN.search(str(error)):
+        return _LOGINS["databricks"]
     if package in _LOGINS and package != "mlflow":
         return _LOGINS[package]
     if " when calling the " in str(error):
@@ -195,6 +211,10 @@ def _status_of_answer(error: BaseException) -> int | None:
 
 def status_of(error: Exception) -> int | None:
     """The HTTP status that an error stands for, as far as it says one."""
+    if _NO_LOGIN.search(str(error)):
+        return 401
+    if _NO_ADDRESS.search(str(error)):
+        return 400
     vague = getattr(error, "error_code", None) == "INTERNAL_ERROR"
     if vague and (told := _status_of_answer(error) or _status_in(str(error))):
         return told
@@ -217,4 +237,7 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip(" #") for line in said.splitlines()] or [type(error).__name__]
     if lines[1:] and lines[1].startswith("File "):  # MLflow lists what went wrong with each
         return without_secrets(f"{lines[1]}: {lines[2] if lines[2:] else ''}")
-    return without_secrets(" ".join(lines[: 2 if lines[0].endswith(":") else 1]))
+    told = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    if len(told) > _LONGEST and (end := re.search(r"\. ", told)):
+        told = told[: end.start()]
+    return without_secrets(told)

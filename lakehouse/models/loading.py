@@ -36,6 +36,8 @@ def read_description(path: Path) -> dict[str, Any]:
     """A model's MLmodel file, parsed. Raises ModelRefused where it can't be read."""
     try:
         parsed = parse_yaml((path / "MLmodel").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelRefused("it has no MLmodel file, so it is no model of MLflow's") from error
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ModelRefused(f"its MLmodel file can't be read: {error}") from error
     if not isinstance(parsed, dict):

@@ -102,10 +102,8 @@ def resolve(config: ModelConfig, patience: Patience | None = None) -> Resolved:
     """
     uri = config.uri
     if not uri.startswith("models:"):
-        if not re.match(r"^[a-z][a-z0-9+.-]+:", uri) and not Path(uri).exists():
-            raise ConfigError(
-                f"model.uri: {uri!r} is no folder here and no URI of MLflow: write models:/{uri.strip('/')}@<alias>"
-            )
+        if is_local(uri) and not uri.startswith("file:") and not Path(uri).exists():
+            raise ConfigError(f"model.uri: {uri!r} is no folder here and no URI of MLflow{_meant(uri)}")
         name = uri.rstrip("/").rsplit("/", 1)[-1]
         return Resolved(uri, name, urlsplit(uri).path.strip("/").split("/")[0] if uri.startswith("runs:") else "none")
     name, _, alias = uri.removeprefix("models:").strip("/").partition("@")
@@ -114,21 +112,41 @@ def resolve(config: ModelConfig, patience: Patience | None = None) -> Resolved:
     return ask(config, patience, lambda client: _look_up(client, config, name, alias))
 
 
+def _meant(uri: str) -> str:
+    """What a URI that is none may have been meant as."""
+    name = uri.strip(" /")
+    if name.startswith(("models:", "runs:")):
+        return f": write {name}, without blanks"
+    if uri.startswith((".", "/")) or not name:
+        return ""
+    return f": write models:/{name}" + ("" if re.search(r"@|/[0-9]+$", name) else "@<alias>")
+
+
 def _look_up(client: Any, config: ModelConfig, name: str, alias: str) -> Resolved:
     """The version that the registry has under an alias, or under the number that follows the name."""
+    name, _, version = (name, "", "") if alias else name.partition("/")
+    what = "" if alias else _why_no_version(version)
+    what = what if name else "it names no model"
+    if what:
+        raise ConfigError(
+            f"model.uri: {config.uri!r}: {what}: use models:/{name or '<name>'}@<alias> or "
+            f"models:/{name or '<name>'}/<n>; {_known_names(client, config.uri)}"
+        )
     if alias:
         found = _find(client, config, lambda: client.get_model_version_by_alias(name, alias))
     else:
-        name, _, version = name.partition("/")
-        if not version.isdecimal():
-            what = f"{version!r} moves from version to version" if version else "it names no version"
-            raise ConfigError(
-                f"model.uri: {config.uri!r}: {what}: use models:/{name}@<alias> or models:/{name}/<n>; "
-                f"{_known_names(client, config.uri)}"
-            )
         found = _find(client, config, lambda: client.get_model_version(name, version))
     origin = f"{found.source} {found.creation_timestamp}"
     return Resolved(f"models:/{name}/{found.version}", name, str(found.version), origin)
+
+
+def _why_no_version(text: str) -> str:
+    """Why what follows a model's name is no version's number; nothing where it is one."""
+    if text.lower() in ("latest", "none", "staging", "production", "archived"):
+        return f"{text!r} moves from version to version"
+    if not text:
+        return "it names no version"
+    return "" if re.fullmatch(r"[0-9]+", text) else f"{text!r} is no version's number"
 
 
 def is_local(uri: str) -> bool:
@@ -198,6 +216,10 @@ def _copy(resolved: Resolved, folder: Path) -> Path:
     source = Path(unquote(urlsplit(resolved.uri).path) if resolved.uri.startswith("file:") else resolved.uri)
     if source.exists() and not source.is_dir():
         raise ConfigError(f"model.uri: {resolved.uri} is a file: name the model's folder, the one with MLmodel")
+    if source.is_dir() and not (source / "MLmodel").exists():
+        raise ConfigError(
+            f"model.uri: {resolved.uri} holds no model, as it has no MLmodel file: name the folder that has one"
+        )
     _refuse_links(source, resolved.uri)
     with translated_errors(f"model.uri: {resolved.uri}"):
         return Path(shutil.copytree(source, folder / "model"))
@@ -207,7 +229,7 @@ def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str,
     """The files that lie at `source`, in a folder of their own below this one, in which others may lie."""
     import mlflow
 
-    if "://" not in source or source.startswith("file:"):  # MLflow's copy would follow the links
+    if is_local(source):  # MLflow's copy would follow the links
         local = unquote(urlsplit(source).path) if source.startswith("file:") else source
         _refuse_links(Path(local), resolved.uri)
     try:
@@ -215,6 +237,8 @@ def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str,
             return Path(
                 mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(folder / "fetched"), **where)
             )
+    except ValueError as error:  # MLflow takes what such an address has to have for granted
+        raise ConfigError(f"model.uri: {resolved.uri} can't be fetched from {source}: {error}") from error
     except ConfigError as error:
         missing = error.__cause__
         if not isinstance(missing, ImportError):
@@ -357,6 +381,8 @@ def _known_names(client: Any, uri: str) -> str:
 
     try:
         models = [m.name for m in client.search_registered_models()]
+        if not name:
+            return f"known: {', '.join(sorted(models)[:20])}" if models else "there are none"
         if name not in models:
             return f"no model {name!r}, {nearest(name, models)}"
         aliases = ", ".join(sorted(client.get_registered_model(name).aliases)) or "none"

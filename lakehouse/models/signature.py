@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.errors import ConfigError, ModelRefused, nearest
+from lakehouse.errors import ConfigError, ModelRefused, in_yaml, nearest
 from lakehouse.models.conversions import NAMES, conversion_of, requested_conversion, type_name
 from lakehouse.models.nested import lacking, leaf_of, with_leaf
 from lakehouse.models.registry import FetchedModel
@@ -66,28 +66,29 @@ def features_of(
         raise ModelRefused(f"{model.uri}{UNSIGNED}, or say it in model.signature")
     inputs: Sequence[dict[str, Any]] = model.signature
     tensors: list[Tensor] = []
+    rename: Mapping[str, str] = config.rename
     if inputs[0].get("type") == "tensor":
-        wanted = []
+        wanted, rename = [], {}  # the tensors' own columns are named already
         for tensor, columns in tensors_of(inputs, config, schema, model.uri):
             tensors.append(tensor)
             wanted += [_Wanted(name, kind, True) for name, kind in columns]
     else:
         wanted = [_column_spec(spec, model.uri) for spec in _column_specs(inputs)]
     names = [str(w.name) for w in wanted]
-    if unknown := next((name for name in config.rename if name not in names), None):
+    if unknown := next((name for name in rename if name not in names), None):
         raise ConfigError(f"features.rename: the model has no feature {unknown!r}, {nearest(unknown, names)}")
     features, told, left_out = list[Feature](), list[str](), list[str]()
     find = finder(schema.names, config.match == "case_insensitive")
     for w in wanted:
-        named = config.rename.get(str(w.name), str(w.name))
+        named = rename.get(str(w.name), str(w.name))
         column = find(named)
-        if column is None and not w.required and str(w.name) not in config.rename:
+        if column is None and not w.required and str(w.name) not in rename:
             left_out.append(_left_out(w, schema))
             continue
         if column is None:
             raise ConfigError(
                 f"the model's feature {str(w.name)!r} has no column {named!r} in {table}, "
-                f"{nearest(named, schema.names)} (features.rename maps a feature to another column)"
+                f"{nearest(named, schema.names)} ({_named_elsewhere(tensors)})"
             )
         given = schema.field(column).type
         back = w.type if set_aside and is_widened_by(w.type, given) else None
@@ -115,8 +116,10 @@ def _feature(
     how = conversion_of(then, kind)
     if how is None:
         what = f"the model's feature {name!r} is {type_name(kind)}, column {column!r} of {table} is {given}"
+        if asked and conversion_of(given, kind) is not None:
+            raise ConfigError(f"{what}: it goes without features.cast, which makes {asked} of it: remove it there")
         what += f", cast to {asked}" if asked else ""
-        raise ConfigError(f"{what}: {_remedy(name, then, kind)}")
+        raise ConfigError(f"{what}: {_remedy(name, given, kind)}")
     how = ", ".join(dict.fromkeys(part for part in (first, how) if part))
     told = f"{column} ({given}) to {type_name(kind)} {how}" if how else ""
     return Feature(wanted.name, column, kind, wanted.required, cast), told
@@ -127,16 +130,28 @@ def _remedy(name: str, given: pa.DataType, kind: pa.DataType) -> str:
         return f"the column has no field {absent!r}, which the model requires"
     wanted = leaf_of(kind)
     if requested_conversion(given, kind) is not None and wanted in NAMES.values():
+        word = f"features: {{cast: {{{in_yaml(name)}: {type_name(wanted)}}}}}"
         return (
-            f"no lossless cast; if its values are meant so, add features: {{cast: {{{name}: {type_name(wanted)}}}}} "
-            "(rows whose value does not become one are set aside)"
+            f"no lossless cast; if its values are meant so, add {word} (rows whose value does not become one are set "
+            "aside)"
         )
     return "no lossless cast; cast it where the table is written, or log the model with that type"
 
 
+def _named_elsewhere(tensors: Sequence[Tensor]) -> str:
+    """Where the job file says which column a feature is."""
+    if not tensors:
+        return "features.rename maps a feature to another column"
+    return "features.tensor names the columns of a tensor"
+
+
 def _left_out(wanted: _Wanted, schema: pa.Schema) -> str:
     other = column_of(schema, str(wanted.name), case_insensitive=True)
-    hint = f", though it has {other!r}: features: {{rename: {{{wanted.name}: {other}}}}}" if other else ""
+    hint = (
+        f", though it has {other!r}: features: {{rename: {{{in_yaml(str(wanted.name))}: {in_yaml(other)}}}}}"
+        if other
+        else ""
+    )
     return f"{wanted.name} (optional, the table has no such column{hint})"
 
 

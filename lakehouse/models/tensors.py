@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.errors import ConfigError, ModelRefused, nearest
+from lakehouse.errors import ConfigError, ModelRefused, in_yaml, nearest
 from lakehouse.models.nested import is_list
 from lakehouse.schemas import Tensor, column_of
 
@@ -43,21 +43,27 @@ def tensors_of(
     elif said and len(inputs) > 1:
         raise ConfigError(
             f"features.tensor: the model takes {len(inputs)} tensors, {', '.join(known)}: say which columns each is "
-            f"made of, as in features: {{tensor: {{{known[0]}: [{', '.join(said)}]}}}}"
+            f"made of, as in features: {{tensor: {{{in_yaml(known[0])}: [{', '.join(map(in_yaml, said))}]}}}}"
+        )
+    named = [name for name in known if not said or (isinstance(said, Mapping) and name not in said)]
+    if unknown := next((name for name in config.rename if name not in named), None):
+        raise ConfigError(
+            f"features.rename: {unknown!r} is no tensor with a column of its name: say in features.tensor which "
+            "columns a tensor is made of"
         )
     used: list[str] = []
     for spec in inputs:
         name = None if spec.get("name") is None else str(spec["name"])
-        columns = _columns_of(name, said)
+        columns = _columns_of(name, said, config.rename)
         used += columns
         yield _tensor(spec, name, columns, config, schema, uri)
     if unused := next((column for column in config.reshape if column not in used), None):
         raise ConfigError(f"features.reshape: {unused!r} is no column of a tensor, {nearest(unused, used)}")
 
 
-def _columns_of(name: str | None, said: Any) -> tuple[str, ...]:
-    """The columns that the job names for a tensor, else the one of its name."""
-    own = (name,) if name else ()
+def _columns_of(name: str | None, said: Any, rename: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that the job names for a tensor, else the one of its name, or that this is renamed to."""
+    own = (rename.get(name, name),) if name else ()
     return tuple(said.get(name, own) if isinstance(said, Mapping) else said or own)
 
 
@@ -115,7 +121,7 @@ def _of_lists(
     if len(lengths) != len(row):
         flat = (
             f"; if each is a row of {math.prod(row)} values, the last dimension's side by side, add features: "
-            f"{{reshape: [{column}]}}"
+            f"{{reshape: [{in_yaml(column)}]}}"
         )
         raise ConfigError(
             f"{what} takes lists {len(row)} deep, {column!r} is {given}{flat if len(lengths) == 1 else ''}"

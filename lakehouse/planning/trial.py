@@ -316,4 +316,8 @@ def storable(kind: pa.DataType, name: str) -> pa.DataType:
     mapped = {pa.float16(): pa.float32(), pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
     if kind in mapped:
         return mapped[kind]
-    raise ConfigError(f"predictions.{name}: the model answers with {kind}, which a Delta table can't hold")
+    instead = "seconds, as numbers" if pa.types.is_duration(kind) else "int64" if pa.types.is_uint64(kind) else "text"
+    raise ConfigError(
+        f"predictions.{name}: the model answers with {kind}, which a Delta table can't hold: let it answer with "
+        f"{instead}, for instance"
+    )

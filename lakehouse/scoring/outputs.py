@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+import datetime as dt
+from collections.abc import Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.errors import ModelRefused
+from lakehouse.errors import ModelRefused, in_yaml
 from lakehouse.scoring.isolation import isolate
 from lakehouse.scoring.maps import has_map, with_maps
 from lakehouse.scoring.reasons import Broken
@@ -21,6 +22,8 @@ _EXACT = 2**53
 """Up to here every whole number is a double."""
 _SHOWN = 100
 """Characters of a value that doesn't fit."""
+_PARTS = 8
+"""Outputs of a model that are named in a message."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,12 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
             f"predictions.{output.name}: the model answered {rows} rows with {len(values)} values, so that it isn't "
             "known which is whose"
         )
-    array, unfit = _fit_type(values, output)
+    try:
+        array, unfit = _fit_type(values, output)
+    except ModelRefused as refused:
+        if output.part != "*" or not isinstance(answer, pd.DataFrame) or answer.shape[1] < 2:
+            raise
+        raise ModelRefused(f"predictions.{output.name}: {_several(list(answer.columns))}") from refused
     broken += unfit
     if output.threshold is None:
         return array
@@ -100,6 +108,8 @@ def _rows_of(answer: Any, rows: int) -> Any:
                 "with a dict of arrays, a name for each, or with one array"
             )
         return list(answer)
+    if isinstance(answer, Set):
+        raise ModelRefused("the model answers with a set, which has no order: let it answer with a list")
     if rows != 1 or isinstance(answer, Mapping):
         return answer
     if answer is None or isinstance(answer, (str, bytes)) or np.isscalar(answer):
@@ -114,7 +124,12 @@ def _part(answer: Any, output: Output, rows: int) -> Any:
     if isinstance(answer, pd.DataFrame):
         if part == "*":
             return answer.iloc[:, 0] if answer.shape[1] == 1 else _matrix(answer)
-        names = list(answer.columns)
+        names: list[Any] = list(answer.columns)
+        if names.count(part) > 1:
+            raise ModelRefused(
+                f"predictions.{output.name}: the model answers with {names.count(part)} columns {part!r}: name one of "
+                f"them by its place, {' or '.join(str(at) for at, name in enumerate(names) if name == part)}"
+            )
         if isinstance(part, int) and part < len(names):  # a place, whatever the columns are called
             return answer.iloc[:, part]
         return answer.iloc[:, names.index(part)] if part in names else _absent(output, names, len(answer))
@@ -161,9 +176,21 @@ def _field(records: Sequence[Mapping[Any, Any]], output: Output) -> list[Any]:
 
 def _absent(output: Output, known: Sequence[Any], rows: int) -> list[Any]:
     """Nulls for an output that none of these rows has, as of records that need not have it; refused on a sample."""
+    if output.part == "*":
+        raise ModelRefused(f"predictions.{output.name}: {_several(known)}")
     if output.type is None or not isinstance(output.part, str) or output.part == "*":
         raise ModelRefused(f"predictions.{output.name}: the model has no output {output.part!r}, it has {list(known)}")
     return [None] * rows
+
+
+def _several(known: Sequence[Any]) -> str:
+    """What there is to say of an answer whose parts make no column together."""
+    each = ", ".join(f"{in_yaml(str(name))}: {in_yaml(str(name))}" for name in known[:_PARTS])
+    more = ", …" if len(known) > _PARTS else ""
+    return (
+        f"the model answers with {len(known)} outputs, which make no column together: name those that you want, as in "
+        f"predictions: {{{each}{more}}}"
+    )
 
 
 def _column(answer: Any, part: int, output: Output) -> Any:
@@ -205,7 +232,8 @@ def _fit_type(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
         whole = _fitted(values, wanted)
     except _UNFIT as error:
         if wanted is None:
-            raise ModelRefused(f"predictions.{output.name}: the model's values make no column: {error}") from error
+            what = f"the model's values ({_types_of(values)}) make no column"
+            raise ModelRefused(f"predictions.{output.name}: {what}: {error}") from error
         parts = isolate(len(values), error, ask)
     else:
         return whole, []
@@ -213,6 +241,14 @@ def _fit_type(values: Any, output: Output) -> tuple[pa.Array, list[Broken]]:
     texts = [_text(_slice(values, row, row + 1)) for row in rows]
     arrays = [pa.nulls(1, wanted) if isinstance(answer, Exception) else answer for _, _, answer in parts]
     return pa.concat_arrays(arrays), [Broken("output_type", output.name, rows, pa.array(texts, pa.string()))]
+
+
+def _types_of(values: Any) -> str:
+    """What the values are, in Python's or numpy's words."""
+    dtype = getattr(values, "dtype", None)
+    if dtype is not None and str(dtype) != "object":
+        return str(dtype)
+    return ", ".join(dict.fromkeys(type(value).__name__ for value in values))
 
 
 def _fitted(values: Any, wanted: pa.DataType | None) -> pa.Array:
@@ -242,6 +278,7 @@ def _arrow(values: Any) -> pa.Array:
         return _lists(values)
     if isinstance(values, (np.ndarray, list)):
         plain = values.tolist() if isinstance(values, np.ndarray) and values.dtype == object else values
+        _require_one_clock(plain)
         try:
             return pa.array(plain, from_pandas=False)  # NaN is a value here, not a missing one
         except pa.ArrowException:
@@ -253,6 +290,13 @@ def _arrow(values: Any) -> pa.Array:
     array = pa.array(values, from_pandas=False)
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _require_one_clock(values: Any) -> None:
+    """Raise TypeError for times of which some have a zone and others none: nobody knows what zone these are of."""
+    times = [v for v in values if isinstance(v, dt.datetime)] if isinstance(values, list) else []
+    if len({time.tzinfo is None for time in times if not pd.isna(time)}) > 1:
+        raise TypeError("times with a zone and others without one")
 
 
 def _lists(values: Any) -> pa.Array:

@@ -15,12 +15,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import sklearn
 import yaml
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse import __version__, models, pipeline
@@ -115,6 +118,24 @@ def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: R
         "sinks": [{"type": "delta", "table": "lake/scores", "version": 1, "kind": "sink"}],
         "checks": {"passed": 1, "failed": 0, "warned": 0}, "carrier": "files", "engine": "local", "message": None,
     }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+def test_what_a_model_prints_is_not_on_stdout_with_json(make_job: Any, workspace: Path, capfd: Any) -> None:
+    class Talks(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            print("said by print")
+            os.write(1, b"said by C\n")
+            return model_input["b"]
+
+    signature = ModelSignature(Schema([ColSpec("double", "b")]))
+    mlflow.pyfunc.save_model("talks", python_model=Talks(), signature=signature, pip_requirements=["x"])
+    write("lake/features", features(DAY))
+    make_job("talks", model={"trust": ["pickle", "python_function"]})
+    done = run(capfd, "score", CONF, "--engine", "local", "--json")
+    assert done.json["status"] == "published"
+    assert "said by print" in done.err
+    assert "said by C" in done.err
 
 
 @pytest.mark.parametrize(
@@ -559,6 +580,12 @@ def test_init_gives_each_job_a_name_and_a_table_of_its_own(
     done = run(capfd, "init", uri, "lake/games", "--out", "conf/others.yaml")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("failed: conf/renamed.yaml is the job 'others' already: name another file with --out")
+
+
+@pytest.mark.parametrize("empty", [("", "lake/features"), ("models:/m/1", ""), ("m", "t", "--tracking-uri", "")])
+def test_init_with_nothing_says_what_it_is_called_with(capfd: Any, workspace: Path, empty: tuple[str, ...]) -> None:
+    done = run(capfd, "init", *empty)
+    assert (done.code, done.err.endswith("the command is lakehouse init models:/<name>@<alias> <table>\n")) == (2, True)
 
 
 @pytest.mark.usefixtures("dated")

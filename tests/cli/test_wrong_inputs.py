@@ -546,7 +546,33 @@ def test_a_method_and_a_class_that_the_model_lacks(
         ("models:/buyers/latest", "buyers has versions [1] and aliases: champion"),
         ("models:/buyers", "buyers has versions [1] and aliases: champion"),
         ("models:/buyers/Production", "buyers has versions [1] and aliases: champion"),
+        ("models:/BUYERS@champion", "no model 'BUYERS', did you mean 'buyers'?"),
+        ("models:/buyers@Champion", "buyers has versions [1] and aliases: champion"),
+        (
+            "models:/buyers/1/2",
+            "'1/2' is no version's number: use models:/buyers@<alias> or models:/buyers/<n>; "
+            "buyers has versions [1] and aliases: champion",
+        ),
+        ("models:/buyers/\u0663", "buyers has versions [1] and aliases: champion"),
+        ("models:/buyers/99999999999999999999", "buyers has versions [1] and aliases: champion"),
+        ("models:/", "it names no model: use models:/<name>@<alias> or models:/<name>/<n>; known: buyers"),
+        ("models:/@champion", "it names no model: use models:/<name>@<alias> or models:/<name>/<n>; known: buyers"),
+        ("model:/buyers@champion", "MLflow knows no addresses that begin with model:, did you mean 'models'?"),
+        (
+            "runs:/0123456789abcdef0123456789abcdef",
+            "must be of the form 'runs:/<run_id>/run-relative/path/to/artifact'; "
+            "see model.tracking_uri and model.registry_uri",
+        ),
+        ("mlflow-artifacts:/1/x", "see model.tracking_uri and model.registry_uri"),
+        (
+            "http://127.0.0.1:9/x",
+            "can't be fetched from http://127.0.0.1:9/x: not enough values to unpack (expected 2, got 1)",
+        ),
+        ("lake/features", "holds no model, as it has no MLmodel file: name the folder that has one"),
         ("buyers", "no folder here and no URI of MLflow: write models:/buyers@<alias>"),
+        ("buyers@champion", "no folder here and no URI of MLflow: write models:/buyers@champion"),
+        (" models:/buyers/1", "no folder here and no URI of MLflow: write models:/buyers/1, without blanks"),
+        ("/buyers", "'/buyers' is no folder here and no URI of MLflow"),
     ],
 )
 def test_a_model_that_is_not_there_lists_what_is(refused: Refused, wrong: str, said: str) -> None:
@@ -569,6 +595,16 @@ def test_a_database_named_by_its_path_is_told_how_it_is_written(refused: Refused
     assert said.startswith("MLflow: mlruns.db is a file: if it is MLflow's database write sqlite:///mlruns.db; ")
     said = refused({"model": {"tracking_uri": "sqlite:///mlrun.db"}})
     assert ", did you mean 'mlruns.db'?; " in said
+
+
+@pytest.mark.parametrize("database", ["sqlite://", "sqlite:///"])
+def test_a_database_without_a_name_is_none(refused: Refused, database: str) -> None:
+    assert f"MLflow: {database} names no database: write" in refused({"model": {"tracking_uri": database}})
+
+
+def test_a_file_that_is_no_database_is_a_mistake(refused: Refused, workspace: Path) -> None:
+    (workspace / "notes.txt").write_text("no database" * 100)
+    assert "file is not a database; see model.tr" in refused({"model": {"tracking_uri": "sqlite:///notes.txt"}})
 
 
 def test_a_version_that_is_not_there_names_the_newest(refused: Refused) -> None:

@@ -227,6 +227,8 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"model": {"trust": ["pickel"]}}, "model.trust.0: 'pickel' can't be trusted, did you mean 'pickle'"),
         ({"model": {"trust": ["sha256:12"]}}, "model.trust.0: must be sha256: and 64 lower-case hexadecimal"),
         ({"model": {"params": {"a": {"b": 1}}}}, "model.params.a: must be a single value or a list of singl"),
+        ({"model": {"params": {"a": float("nan")}}}, "model.params.a: must be a finite number, not nan"),
+        ({"model": {"params": {"a": [1.5, float("inf")]}}}, "model.params.a: must be a finite number, not inf"),
         ({"model": {"params": {"a": [None]}}}, "model.params.a: must be a single value or a list of single"),
         ({"predictions": {}}, "predictions: name at least one column, or leave the section out"),
         ({"predictions": {"p": True}}, f"predictions.p: {PREDICTION_FORMS}, not true (true or false)"),

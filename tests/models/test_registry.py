@@ -85,6 +85,23 @@ def test_an_address_that_is_none_is_a_mistake(workspace, address):
     assert isinstance(refusal("models:/m@champion", address), ConfigError)
 
 
+@pytest.mark.parametrize("address", ["databricks", "databricks://nobody"])
+def test_databricks_without_a_login_is_a_mistake(tmp_path, monkeypatch, address):
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
+    for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_CONFIG_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    error = refusal("models:/m@champion", address)
+    assert isinstance(error, ConfigError)
+    assert str(error).endswith("; set Databricks' own settings, such as DATABRICKS_HOST and DATABRICKS_TOKEN")
+    assert len(str(error)) < 300
+
+
+def test_the_open_catalog_is_a_registry_only():
+    error = refusal("models:/a.b.c/1", "uc:http://127.0.0.1:9")
+    assert isinstance(error, ConfigError)
+    assert str(error).endswith("see model.tracking_uri and model.registry_uri")
+
+
 def test_mlflows_file_store_is_told_in_one_line(workspace, monkeypatch):
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     assert isinstance(refusal("models:/m@champion", "mlruns"), ConfigError)

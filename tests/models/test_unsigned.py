@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 from sklearn.compose import make_column_transformer
@@ -348,6 +348,30 @@ def test_init_does_not_load_what_is_not_safe_to_load(table, capfd):
     assert yaml.safe_load(text)["model"]["signature"] == {"inputs": wanted}
     assert "# the model was not loaded: these are all of lake/features but" in text
     assert "model: {trust: [pickle]}" in text
+
+
+def test_init_tells_which_arrays_a_model_takes(table, capfd):
+    folder = "arrays"
+    signature = ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, 2))]))
+    fitted = LinearRegression().fit(FLOATS.to_numpy(), LABEL)
+    mlflow.sklearn.save_model(
+        fitted, folder, signature=signature, pip_requirements=["x"], skops_trusted_types=["numpy.dtype"]
+    )
+    assert run(capfd, "init", folder, "lake/features").code == 0
+    text = Path(f"conf/{folder}.yaml").read_text()
+    assert "#   an array of float32, shape [-1, 2]\n# TODO: say which columns it is made of" in text
+
+
+def test_init_offers_names_as_yaml_has_them(table, capfd):
+    numbered = pd.DataFrame(FLOATS.to_numpy())
+    folder = "numbered"
+    mlflow.sklearn.save_model(
+        LinearRegression().fit(numbered.to_numpy(), LABEL), folder, signature=infer_signature(numbered),
+        pip_requirements=["x"], skops_trusted_types=["numpy.dtype"],
+    )  # fmt: skip
+    assert run(capfd, "init", folder, "lake/features").code == 0
+    offered = [part.split("add ")[1] for part in Path(f"conf/{folder}.yaml").read_text().splitlines() if "add " in part]
+    assert [yaml.safe_load(part) for part in offered] == [{"features": {"rename": {n: "…"}}} for n in ("0", "1")]
 
 
 KERAS = """

@@ -170,6 +170,18 @@ def test_a_cast_is_offered_where_one_would_do_and_taken_where_it_is_asked_for():
         features_of(wanted, renamed.model_copy(update={"cast": {"x": "double", "y": "long"}}), table, "t")
 
 
+@pytest.mark.parametrize(
+    ("given", "cast", "said"),
+    [
+        (pa.float32(), "double", "it goes without features.cast, which makes double of it: remove it there"),
+        (TEXT, "datetime", r"cast to datetime: no lossless cast; .* add features: \{cast: \{\"0\": float\}\}"),
+    ],
+)
+def test_a_cast_to_another_type_than_the_feature_s_says_which_would_do(given, cast, said):
+    with pytest.raises(ConfigError, match=said):
+        features_of(model(ColSpec("float", "0")), Features(cast={"0": cast}), pa.schema([("0", given)]), "t")
+
+
 def test_a_table_without_any_of_the_features_is_refused():
     with pytest.raises(ConfigError, match="none of the model's features: a"):
         features_of(model(ColSpec("double", "a", required=False)), Features(), pa.schema([("b", LONG)]), "t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ def test_an_answer_without_rows_is_refused(answer, part):
 MATRIX = [[0.25, 0.75], [0.5, 0.5]]
 LISTS = pa.list_(pa.float64())
 STAMP = pa.timestamp("us")
+NAIVE = dt.datetime(2026, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +84,27 @@ def test_every_kind_of_answer_is_read(answer, part, expected):
         (pd.DataFrame({"no": [0.25, 0.5]}), "yes", r"the model has no output 'yes', it has \['no'\]"),
         ([[1.0], [1.0, 2.0]], 1, "no column 1, the model's rows differ in length"),
         ({"no": [0.25, 0.5]}, "yes", r"the model has no output 'yes', it has \['no'\]"),
-        ({"no": [0.25], "yes": [0.5]}, "*", r"the model has no output '\*', it has \['no', 'yes'\]"),
+        (
+            {"no": [0.25], "yes": [0.5]},
+            "*",
+            'the model answers with 2 outputs, .* predictions: {"no": "no", "yes": "yes"}',
+        ),
+        (pd.DataFrame({"a: b": [1, 2], "c": ["x", None]}), "*", r'.* as in predictions: {"a: b": "a: b", c: c}'),
+        (pd.DataFrame([[1, 2]] * 2, columns=["a", "a"]), "a", "the model answers with 2 columns 'a'.*: .* 0 or 1"),
+        (np.array([1j, 2]), "*", r"the model's values \(complex128\) make no column"),
+        (["a", 1], "*", r"the model's values \(str, int\) make no column"),
+        ([NAIVE.replace(tzinfo=dt.UTC), NAIVE], "*", ".*: times with a zone and others without one"),
     ],
 )
 def test_a_part_that_is_not_there_is_refused(answer, part, complaint):
     with pytest.raises(ModelRefused, match=rf"predictions\.p: {complaint}"):
         read_outputs(answer, 2, (Output("p", part),))
+
+
+@pytest.mark.parametrize("answer", [{0.25, 0.5}, frozenset([1, 2])])
+def test_a_set_is_refused_since_nobody_knows_whose_its_values_are(answer):
+    with pytest.raises(ModelRefused, match="answers with a set, which has no order"):
+        read_outputs(answer, 2, (Output("p", "*"),))
 
 
 def test_nan_is_a_value_and_none_is_not():
@@ -131,6 +148,8 @@ def unfit(answer: Any, kind: pa.DataType, rows: int) -> tuple[list[Any], dict[in
         (["\ud800", "b"], pa.string(), [None, "b"], {0: "? (str)"}),
         ([[0.5, 1], "x"], LISTS, [[0.5, 1.0], None], {1: "x (str)"}),
         ([True, 2], pa.bool_(), [True, None], {1: "2 (int)"}),
+        ([NAIVE, None, NAIVE.replace(tzinfo=dt.UTC)], STAMP, [NAIVE, None, None],
+         {2: "2026-01-02 00:00:00+00:00 (datetime)"}),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_sets_its_own_row_aside(answer, kind, column, aside):

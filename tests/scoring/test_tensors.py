@@ -74,6 +74,7 @@ TABLE = pa.record_batch({
         ([spec((), "float64", "a")], {}, {"a": np.array([1.5, 2.5])}),
         ([spec((), "float64", "x"), spec((1,), "int64", "n")], {"rename": {"x": "a"}},
          {"x": np.array([1.5, 2.5]), "n": np.array([[1], [2]])}),
+        ([spec((3, 4), name="image")], {"rename": {"image": "nested"}}, {"image": IMAGES}),
     ],
 )  # fmt: skip
 def test_columns_become_arrays_of_the_tensor_s_shape(specs, config, expected):
@@ -116,6 +117,10 @@ def test_a_named_tensor_is_what_mlflow_makes_of_a_frame(name):
         ([spec((2,), name="x")], {"tensor": {"z": ["a"]}}, "no tensor 'z', "),
         ([spec((1,), name="x")], {}, "feature 'x' has no column 'x' in t"),
         ([spec((2,))], {"tensor": ["pair"]}, r"cast: \{pair: float\}"),
+        ([spec((2,))], {"tensor": ["a", "b"], "rename": {"a": "b"}}, "features.rename: 'a' is no tensor with a column"),
+        ([spec((2,), name="x")], {"tensor": {"x": ["a", "b"]}, "rename": {"x": "a"}}, "features.rename: 'x' is no"),
+        ([spec((2,), name="x")], {"tensor": ["a", "b"], "rename": {"x": "a"}}, "features.rename: 'x' is no tensor"),
+        ([spec((1,))], {"tensor": ["z"]}, r"no column 'z' in t, .* \(features.tensor names the columns of a tensor\)"),
     ],
 )  # fmt: skip
 def test_columns_that_do_not_make_the_tensor_are_refused(specs, config, said):
