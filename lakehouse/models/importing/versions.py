@@ -26,10 +26,14 @@ class Compared:
 
 def installed(module: str) -> tuple[str, str]:
     """What is installed for a module, and its version; the version is "" where the module is not there."""
+    name = LIBRARIES.get(module, module)
     if util.find_spec(module) is None:
-        return LIBRARIES.get(module, module), ""
-    found = metadata.packages_distributions().get(module) or [LIBRARIES.get(module, module)]
-    return found[0], metadata.version(found[0])
+        return name, ""
+    try:
+        return name, metadata.version(name)
+    except metadata.PackageNotFoundError:  # builds such as xgboost-cpu; it takes most of a second to look through all
+        name = metadata.packages_distributions()[module][0]
+        return name, metadata.version(name)
 
 
 def compare(inspected: Inspected) -> list[Compared]:
