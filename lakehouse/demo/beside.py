@@ -96,5 +96,5 @@ def _apart(both: pa.Table, suffix: str) -> str:
     one, other = (both[name].to_numpy().astype(np.float64) for name in (PROBABILITY, PROBABILITY + suffix))
     gap = np.abs(one - other)
     if gap.max() < 1e-12:
-        return f"their probabilities are the same (the largest difference is {gap.max():.0e})"
+        return f"their probabilities are the {'same but for rounding' if gap.any() else 'very same'}"
     return f"their probabilities are {gap.mean():.4f} apart on average, {gap.max():.4f} at most"

@@ -292,3 +292,19 @@ def test_answers_that_differ_are_told() -> None:
     assert registering.differ(np.array([1.0, np.nan]), np.array([1.0, np.nan])) is None
     assert registering.differ(np.array(["a"]), np.array(["b"])) is not None
     assert registering.differ(np.zeros((2, 1)), np.zeros(2)) == "shape (2,) instead of (2, 1)"
+
+
+def test_answers_are_compared_by_their_columns() -> None:
+    one = pd.DataFrame({"label": ["a", "b"], "share": [0.1, 0.2]})
+    assert registering.differ(one, one.assign(share=[0.1, 0.2 + 1e-17])) is None
+    assert (
+        registering.differ(one, one.assign(share=[0.1, 0.3]))
+        == "share: at (1,) np.float64(0.3) instead of np.float64(0.2)"
+    )
+    assert registering.differ({"x": np.zeros(2)}, {"x": np.ones(2)}).startswith("x: at (0,)")  # type: ignore[union-attr]
+    gaps = np.array([None, np.nan, "a"], dtype=object)
+    assert registering.differ(gaps, gaps.copy()) is None
+    assert registering.differ(np.float32([1, 2]), np.array([1.0, 2 + 1e-6])) is None  # the narrower of the two decides
+    small = np.array([[1.0, 1e9], [1e-17, 0.0]])  # what is a last place in one column is not in another
+    assert registering.differ(small, small + np.array([[0.0, 0.0], [1e-17, 1e-8]])) is None
+    assert registering.differ(small, small + np.array([[0.0, 0.0], [1e-9, 0.0]])) is not None
