@@ -21,17 +21,13 @@ from lakehouse.models.importing import features as features_
 from lakehouse.models.importing.features import Features
 from lakehouse.models.importing.inspected import Inspected
 from lakehouse.models.importing.opening import Opened, open_file, predictor_of, quiet
+from lakehouse.models.importing.publishing import publish
 from lakehouse.models.importing.versions import requirements
 from lakehouse.models.loading import digest_of, environment, load, read_description
-from lakehouse.models.patience import Patience
 from lakehouse.models.policy import needs
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
-
-EXPERIMENT = "imported-models"
-_UPLOAD_SECONDS = 900.0
-"""How long a file may take to its store."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def register(inspected: Inspected, wish: Wish, config: ModelConfig, folder: Path
         expected = _answer(predictor, features, inspected.path)
         signature = _signature(opened, features, expected, wish.method)
         saved, tried = _save(inspected, opened, wish.method, signature, features, expected, folder)
-        version = _publish(saved, inspected, wish, config)
+        version = publish(saved.path, inspected, wish.name, wish.alias, config)
     notes += [*features.notes, *tried]
     if wish.method is None and predictor.classes:
         notes.append("predict gives labels; for probabilities import it with --method predict_proba")
@@ -246,52 +242,3 @@ def _named(answer: Any) -> Mapping[str, Any] | None:
     if isinstance(answer, pd.DataFrame):
         return {str(name): answer.iloc[:, at].to_numpy() for at, name in enumerate(answer.columns)}
     return answer if isinstance(answer, dict) else None
-
-
-def _publish(saved: _Saved, inspected: Inspected, wish: Wish, config: ModelConfig) -> str:
-    """Upload exactly the folder that was compared, register it as a version, and set the alias; the version."""
-    from mlflow.exceptions import MlflowException
-
-    python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-    tags = {
-        "imported.file": inspected.path.name,
-        "imported.sha256": inspected.digest,
-        "imported.kind": inspected.kind,
-        "imported.python": python,
-        **{f"imported.recorded.{name}": ", ".join(found) for name, found in inspected.versions.items() if found},
-    }
-
-    def publish(client: Any) -> str:
-        experiment = _experiment(client)
-        run = client.create_run(experiment, run_name=wish.name, tags=tags).info.run_id
-        try:
-            logged = client.create_logged_model(experiment, name=wish.name, source_run_id=run, tags=tags)
-            client.log_model_artifacts(logged.model_id, str(saved.path))
-            client.finalize_logged_model(logged.model_id, "READY")
-            try:
-                client.create_registered_model(wish.name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            where = logged.artifact_location
-            made = client.create_model_version(wish.name, where, run, tags, model_id=logged.model_id)
-            if wish.alias:
-                client.set_registered_model_alias(wish.name, wish.alias, made.version)
-        except BaseException:
-            client.set_terminated(run, "FAILED")
-            raise
-        client.set_terminated(run)
-        return str(made.version)
-
-    return ask(config, Patience(_UPLOAD_SECONDS), publish)
-
-
-def _experiment(client: Any) -> str:
-    """The experiment of imported models, made on first use; artifacts lie beside a SQLite database."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    location = None
-    if client.tracking_uri.startswith("sqlite:///"):
-        location = (Path(client.tracking_uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
-    return str(client.create_experiment(EXPERIMENT, location))
