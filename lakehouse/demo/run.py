@@ -1,26 +1,22 @@
-"""`lakehouse demo`: tables, a model, the job by spark-submit, a rerun, and the plain script beside it."""
+"""`lakehouse demo`: tables, a model, the job by spark-submit, a rerun, other models, and the plain script beside it."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from lakehouse.connectors.delta import open_table, rows_of
-from lakehouse.engines import quiet, runtime
-from lakehouse.errors import ConfigError, LakehouseError, nearest
+from lakehouse.connectors.delta import open_table
+from lakehouse.demo.commands import LAKE, TRACKING, answer, entry, step, submit
+from lakehouse.engines import runtime
+from lakehouse.errors import ConfigError, nearest
 from lakehouse.storage import locate
 
-LAKE = Path("lake")
-TRACKING = f"sqlite:///{LAKE}/mlflow.db"
 DATE = "2026-01-02"
 
 
@@ -62,7 +58,9 @@ def prepare(rows: int, conf: Path) -> None:
 
 
 def _games(rows: int, compare: bool) -> None:
-    conf = Path("conf/games.yaml")
+    from lakehouse.demo import beside
+
+    conf = beside.GAMES
     prepare(rows, conf)
     first = open_table(locate(str(LAKE / "scores/games"))) is None
     step(f"3  the job: spark-submit jobs/score.py {conf} --date {DATE}")
@@ -70,8 +68,10 @@ def _games(rows: int, compare: bool) -> None:
     if first:
         step("4  the same again: nothing changed, so nothing is done")
         submit(str(conf), DATE)
+    beside.network(DATE)
+    beside.imported(DATE)
     if first or compare:
-        step("5  the same rows by a plain mlflow.pyfunc.spark_udf script")
+        step("9  the rows of logit_games by a plain mlflow.pyfunc.spark_udf script")
         _compare(DATE)
     if not first and not compare:
         print("  (lakehouse demo --compare also runs the plain spark_udf script, as the first time)")
@@ -123,75 +123,10 @@ def _own(csv: Path, label: str) -> None:
   lakehouse score {conf} --date {today} --engine local --rescore     # again, without a JVM""")
 
 
-def step(text: str) -> None:
-    """Print the heading of a part of the demo."""
-    print(f"\n── {text}", flush=True)
-
-
-def submit(conf: str, day: str, *options: str) -> None:
-    """Run the entry point under the pip package's own spark-submit."""
-    _call([*spark_submit(), str(entry()), conf, "--date", day, *options])
-
-
-def entry() -> Path:
-    """The project's entry point, or one like it where there is no project."""
-    entry = Path("jobs/score.py")
-    if not entry.exists():
-        # A file of the package itself won't do: its folder would be on sys.path, with `delta` and `config` in it.
-        entry = LAKE / "score.py"
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        entry.write_text('import sys\n\nfrom lakehouse.cli import main\n\nmain(["score", *sys.argv[1:]])\n')
-    return entry
-
-
-def spark_submit() -> list[str]:
-    """The command that submits a job to Spark on this machine."""
-    command = [str(Path(sys.executable).with_name("spark-submit"))]
-    properties = Path("conf/spark/local.conf")
-    if properties.exists():
-        return [*command, "--properties-file", str(properties)]
-    settings = {
-        "spark.master": "local[*,4]",
-        "spark.ui.enabled": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        **quiet.settings(),
-    }
-    return [*command, *(part for name, value in settings.items() for part in ("--conf", f"{name}={value}"))]
-
-
-def _call(command: Sequence[str]) -> None:
-    """Run a command to its end and show what it says. Raises LakehouseError if it fails."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, env=_environment(), stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if quiet.shows_everything() or not quiet.is_noise(line.encode()):
-                print(line, end="", flush=True)
-    if process.returncode:
-        raise LakehouseError(f"{' '.join(command)} ended with exit code {process.returncode}")
-
-
-def _answer(command: Sequence[str]) -> str:
-    """What a command prints to stdout. Raises LakehouseError if it fails."""
-    done = subprocess.run(
-        command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1800, check=False
-    )
-    if done.returncode:
-        raise LakehouseError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    return environment
-
-
 def _compare(day: str) -> None:
     """Run the plain script on the same rows; print its time and the largest difference of a score."""
+    from lakehouse.demo import beside
+
     out = LAKE / "scores_by_plain_script"
     jars = ",".join(str(jar) for jar in runtime.jars())
     command = [
@@ -211,17 +146,9 @@ def _compare(day: str) -> None:
         "--jars",
         jars,
     ]
-    seconds = json.loads(_answer(command).strip().splitlines()[-1])
-    ours = _scores(str(LAKE / "scores/games"), day)
-    theirs = _scores(str(out), None)
+    seconds = json.loads(answer(command).strip().splitlines()[-1])
+    ours = beside.scores(str(LAKE / "scores/games"), day)
+    theirs = beside.scores(str(out), None)
     both = ours.join(theirs, "player_id", right_suffix="_plain")
     gap = np.abs(both["purchase_probability"].to_numpy() - both["purchase_probability_plain"].to_numpy()).max()
     print(f"  plain script: {seconds}\n  {both.num_rows:,} rows in both, largest difference of a probability {gap:.1e}")
-
-
-def _scores(table: str, day: str | None) -> pa.Table:
-    snapshot = open_table(locate(table))
-    if snapshot is None:
-        raise LakehouseError(f"{table} is not there")
-    files = [f for f in snapshot.files() if day is None or str(f.partition.get("score_date")) == day]
-    return rows_of(snapshot, ["player_id", "purchase_probability"], files)

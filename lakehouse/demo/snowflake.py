@@ -21,7 +21,8 @@ from lakehouse.config.systems.snowflake import SnowflakeSource
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Session
 from lakehouse.connectors.snowflake.types import declare_column
-from lakehouse.demo.run import DATE, LAKE, entry, prepare, step, submit
+from lakehouse.demo.commands import LAKE, entry, step, submit
+from lakehouse.demo.run import DATE, prepare
 from lakehouse.engines import runtime
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.sources import delta

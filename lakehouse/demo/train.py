@@ -68,8 +68,8 @@ def train(
     model.fit(x, y)
     method = "predict" if classes is None else "predict_proba"
 
-    with _mlflow_at(tracking_uri):
-        mlflow.set_experiment(experiment_id=_experiment(tracking_uri))
+    with at_mlflow(tracking_uri):
+        mlflow.set_experiment(experiment_id=experiment(tracking_uri))
         with mlflow.start_run(run_name=model_name):
             mlflow.log_params({"rows": len(x), "training_table": training_table_uri})
             mlflow.log_metric("training_score", model.score(x, y))
@@ -111,8 +111,16 @@ def table_model(schema: pa.Schema, features: Sequence[str], classes: bool) -> Pi
     return make_pipeline(columns, LogisticRegression(max_iter=1000) if classes else Ridge())
 
 
+def registered(tracking_uri: str, model_name: str, alias: str = "champion") -> int | None:
+    """The version that the alias of a model points at; None where there is none."""
+    with at_mlflow(tracking_uri):
+        found = mlflow.MlflowClient().search_registered_models(f"name = '{model_name}'")
+    version = found[0].aliases.get(alias) if found else None
+    return None if version is None else int(version)
+
+
 @contextmanager
-def _mlflow_at(tracking_uri: str) -> Iterator[None]:
+def at_mlflow(tracking_uri: str) -> Iterator[None]:
     """Point MLflow's process-wide settings at one server and keep it quiet; put both back afterwards."""
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     before = {name: os.environ.get(name) for name in names}
@@ -132,7 +140,7 @@ def _mlflow_at(tracking_uri: str) -> Iterator[None]:
         MLFLOW_LOGGING_STREAM.enabled = True
 
 
-def _experiment(tracking_uri: str) -> str:
+def experiment(tracking_uri: str) -> str:
     """Return the id of the demo's experiment, made on first use; artifacts lie beside a SQLite database."""
     found = mlflow.get_experiment_by_name(EXPERIMENT)
     if found is not None:

@@ -1,7 +1,6 @@
 """Golden rows: a few rows whose predictions are known, by which a process shows that it answers as the driver did.
 
-Equal means: identical for integers, texts, booleans and whatever else; of floats a relative difference of 1e-12 (64
-bits) or 1e-5 (32 bits) is rounding, and so are a few last places of the column's largest value.
+Equal means what `models.alike` says: identical, and for floats equal but for rounding.
 """
 
 from __future__ import annotations
@@ -13,15 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.models import Recorded
+from lakehouse import models
 from lakehouse.scoring.inputs import model_input
 from lakehouse.scoring.outputs import read_outputs
 from lakehouse.scoring.score import Predict, Scoring
 
 ROWS = 64
 """Rows, at most."""
-_TOLERANCE = {pa.float64(): 1e-12, pa.float32(): 1e-5}
-_LAST_PLACES = 8
 _SHOWN = 3
 
 
@@ -41,7 +38,7 @@ class Golden:
 class Expected:
     """What a worker is held against: versions, golden rows where there are any; `strict`: or it may not score."""
 
-    environment: Recorded
+    environment: models.Recorded
     golden: Golden | None
     strict: bool
 
@@ -87,12 +84,7 @@ def _differing(one: pa.Array, other: pa.Array) -> set[int]:
     if _is_list_of_floats(one.type):
         return set(_differing_lists(one, other))
     pairs = enumerate(zip(one.to_pylist(), other.to_pylist(), strict=True))
-    return {row for row, (a, b) in pairs if a != b and not _same_text(a, b)}
-
-
-def _same_text(one: Any, other: Any) -> bool:
-    """Of nested values NaN is equal to itself, which it is not for Python."""
-    return isinstance(one, (list, dict)) and repr(one) == repr(other)
+    return {row for row, (a, b) in pairs if not models.same(a, b)}
 
 
 def _is_list_of_floats(kind: pa.DataType) -> bool:
@@ -110,13 +102,6 @@ def _differing_lists(one: pa.Array, other: pa.Array) -> Iterator[int]:
 
 def _close(one: pa.Array, other: pa.Array) -> Any:
     """By row whether floats are equal but for rounding; a null is equal to a null, NaN to NaN."""
-    kind = one.type if one.type.bit_width <= other.type.bit_width else other.type
-    tolerance = _TOLERANCE.get(kind, 1e-2)
-    a, b = (column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in (one, other))
-    finite = np.abs(a[np.isfinite(a)])
-    places = float(np.finfo(kind.to_pandas_dtype()).eps) * _LAST_PLACES
-    with np.errstate(invalid="ignore"):
-        floor = places * (finite.max() if finite.size else 0.0)
-        near = np.isclose(b, a, rtol=tolerance, atol=floor, equal_nan=True)
+    near = models.alike(*(column.to_numpy(zero_copy_only=False) for column in (one, other)))
     nulls = one.is_null().to_numpy(zero_copy_only=False), other.is_null().to_numpy(zero_copy_only=False)
     return near & (nulls[0] == nulls[1])

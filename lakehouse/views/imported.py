@@ -19,7 +19,7 @@ def inspected_text(found: Inspected, versions: list[Compared], width: int | None
         holds.add_row(name, value)
     takes = Table("library", "recorded", "here", "")
     for row in versions:
-        takes.add_row(row.library, row.recorded or "not recorded", row.here or "none", row.wrong or "fits")
+        takes.add_row(row.library, ", ".join(row.recorded) or "not recorded", row.here or "none", row.wrong or "fits")
     out = io.StringIO()
     console = Console(file=out, width=width or 120, markup=False, highlight=False, emoji=False)
     console.print(holds)

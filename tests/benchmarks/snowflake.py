@@ -26,7 +26,7 @@ from lakehouse import pipeline
 from lakehouse.config import load_job
 from lakehouse.connectors import snowflake
 from lakehouse.demo import data, train
-from lakehouse.demo.run import TRACKING
+from lakehouse.demo.commands import TRACKING
 from lakehouse.demo.snowflake import load
 from lakehouse.engines import local, runtime
 from lakehouse.runs import ledger

@@ -6,17 +6,21 @@ import io
 import os
 import pickle
 import pickletools
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import joblib
+import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -25,6 +29,7 @@ from lakehouse.config import Model
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models.importing import files, opening, registering
 from lakehouse.models.importing.inspected import Inspected
+from lakehouse.models.importing.versions import require_fitting
 from tests.conftest import write
 
 X = pd.DataFrame({"a": np.linspace(-1, 1, 40), "b": np.cos(np.arange(40)), "c": np.sin(np.arange(40))})
@@ -154,20 +159,37 @@ def test_a_hostile_pickle_is_refused_by_name_and_place_and_nothing_runs(
 def test_an_old_pickle_is_refused_with_what_is_recorded_and_what_is_here(workspace: Path) -> None:
     import sklearn
 
-    old = _with_version(LogisticRegression, "0.24.2")
-    (workspace / "m.pkl").write_bytes(old)
+    (workspace / "m.pkl").write_bytes(pickle.dumps(Stand("0.24.2")))
     found = looked_into(workspace / "m.pkl")
     assert "0.24.2" in found.versions["scikit-learn"]
     with pytest.raises(ModelRefused, match=rf"(?s)0\.24\.2 +{sklearn.__version__}.*pip install 'scikit-learn==0\.24"):
         opening.open_file(found, ("pickle",))
 
 
-def _with_version(kind: type, version: str) -> bytes:
-    class Stand:
-        def __reduce__(self) -> Any:
-            return kind, (), {"C": 1.0, "_sklearn_version": version}
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        (("0.24.2", "0.24.10", "0.24.1"), r"pip install 'scikit-learn==0\.24\.10'; or train"),
+        (("0.24.2", "1.0.1"), r"\nno environment has scikit-learn 0\.24\.2 and 1\.0\.1 at once: train it again"),
+        (("0.24'; touch canary; '",), r"pip install scikit-learn; or"),
+    ],
+)  # fmt: skip
+def test_of_several_recorded_versions_what_pip_is_told_is_one_that_it_takes(
+    workspace: Path, versions: tuple[str, ...], said: str
+) -> None:
+    (workspace / "m.pkl").write_bytes(pickle.dumps([Stand(version) for version in versions]))
+    with pytest.raises(ModelRefused, match=said):
+        require_fitting(looked_into(workspace / "m.pkl"))
 
-    return pickle.dumps(Stand())
+
+class Stand:
+    """Its pickle is one of a logistic regression of another version."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+
+    def __reduce__(self) -> Any:
+        return LogisticRegression, (), {"C": 1.0, "_sklearn_version": self.version}
 
 
 @pytest.mark.parametrize(
@@ -225,8 +247,7 @@ def boosted(kind: str, path: Path) -> None:
 
 def bring_in(path: Path, tracking_uri: str, **wish: Any) -> registering.Imported:
     name = wish.pop("name", path.stem + "_" + path.suffix[1:])
-    folder = path.parent / "work"
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent))
     wanted = registering.Wish(name, wish.pop("table", "lake/features"), **wish)
     return registering.register(
         files.inspect(path, folder), wanted, Model(uri=f"models:/{name}", tracking_uri=tracking_uri), folder
@@ -287,8 +308,78 @@ def test_a_model_without_names_takes_all_columns_if_they_are_as_many(
     assert "in the table's order, a, b, c" in done.notes[0]
 
 
+def test_a_registration_that_fails_leaves_nothing_behind(
+    lake: None, workspace: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "m.pkl").write_bytes(pickle.dumps(logistic()))
+    client = mlflow.MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    wanted: dict[str, Any] = {"name": "taken_back", "trust": ("pickle",)}
+    with pytest.raises(ConfigError, match="alias name 'v1' is reserved"):  # the last step of all
+        bring_in(workspace / "m.pkl", tracking_uri, alias="v1", **wanted)
+    experiment = client.get_experiment_by_name("imported-models").experiment_id
+    ours = "name = 'taken_back'"
+    assert client.search_logged_models([experiment], filter_string=ours) == []
+    assert client.search_registered_models(ours) == []
+    assert [run.info.status for run in client.search_runs([experiment], "tags.`mlflow.runName` = 'taken_back'")] == [
+        "FAILED"
+    ]
+    assert bring_in(workspace / "m.pkl", tracking_uri, **wanted).version == "1"
+    with pytest.raises(ConfigError, match="reserved"):
+        bring_in(workspace / "m.pkl", tracking_uri, alias="v1", **wanted)
+    assert [found.version for found in client.search_model_versions(ours)] == [1]
+    assert len(client.search_logged_models([experiment], filter_string=ours)) == 1
+
+    monkeypatch.setattr(mlflow.MlflowClient, "delete_logged_model", lambda *_: exec("raise OSError"))
+    with pytest.raises(
+        ConfigError, match=r"reserved.*; what was made could not be taken back: logged model m-[0-9a-f]+$"
+    ):
+        bring_in(workspace / "m.pkl", tracking_uri, alias="v1", **wanted)
+
+
+def test_a_type_that_would_be_made_in_another_way_is_not_vouched_for(
+    lake: None, workspace: Path, tracking_uri: str
+) -> None:
+    """As a class, not as an object of it: what the job's policy would not take, the import does not store as skops."""
+    model = logistic().set_params(logisticregression__class_weight={"x": KFold})
+    (workspace / "m.pkl").write_bytes(pickle.dumps(model))
+    done = bring_in(workspace / "m.pkl", tracking_uri, name="other_way", trust=("pickle",))
+    assert (done.stored, done.trust) == ("cloudpickle", ("pickle",))
+    assert "stored as cloudpickle: skops can't vouch for sklearn.model_selection._split.KFold" in done.notes
+
+
+def test_features_may_lie_in_a_folder_of_parquet_files(workspace: Path, tracking_uri: str) -> None:
+    for part in range(2):
+        Path(f"lake/parquet/day={part}").mkdir(parents=True)
+        rows = pa.Table.from_pandas(X.assign(id=range(40)), preserve_index=False)
+        pq.write_table(rows.slice(20 * part, 20), f"lake/parquet/day={part}/part.parquet")
+    (workspace / "m.pkl").write_bytes(pickle.dumps(logistic()))
+    wanted: dict[str, Any] = {"name": "of_parquet", "trust": ("pickle",), "table": "lake/parquet"}
+    done = bring_in(workspace / "m.pkl", tracking_uri, **wanted)
+    assert (done.rows, done.features) == (40, ("a", "b", "c"))
+    with pytest.raises(ConfigError, match="lake/parquet has no column 'idd' to leave out, did you mean 'id'"):
+        bring_in(workspace / "m.pkl", tracking_uri, excluded=("idd",), **wanted)
+    with pytest.raises(ConfigError, match=r"^--features: .*lake/nothing"):
+        bring_in(workspace / "m.pkl", tracking_uri, **{**wanted, "table": "lake/nothing"})
+
+
 def test_answers_that_differ_are_told() -> None:
     assert registering.differ(np.array([1.0, 2.0]), np.array([1.0, 2.0 + 1e-9])) is not None
     assert registering.differ(np.array([1.0, np.nan]), np.array([1.0, np.nan])) is None
     assert registering.differ(np.array(["a"]), np.array(["b"])) is not None
     assert registering.differ(np.zeros((2, 1)), np.zeros(2)) == "shape (2,) instead of (2, 1)"
+
+
+def test_answers_are_compared_by_their_columns() -> None:
+    one = pd.DataFrame({"label": ["a", "b"], "share": [0.1, 0.2]})
+    assert registering.differ(one, one.assign(share=[0.1, 0.2 + 1e-17])) is None
+    assert (
+        registering.differ(one, one.assign(share=[0.1, 0.3]))
+        == "share: at (1,) np.float64(0.3) instead of np.float64(0.2)"
+    )
+    assert registering.differ({"x": np.zeros(2)}, {"x": np.ones(2)}).startswith("x: at (0,)")  # type: ignore[union-attr]
+    gaps = np.array([None, np.nan, "a"], dtype=object)
+    assert registering.differ(gaps, gaps.copy()) is None
+    assert registering.differ(np.float32([1, 2]), np.array([1.0, 2 + 1e-6])) is None  # the narrower of the two decides
+    small = np.array([[1.0, 1e9], [1e-17, 0.0]])  # what is a last place in one column is not in another
+    assert registering.differ(small, small + np.array([[0.0, 0.0], [1e-17, 1e-8]])) is None
+    assert registering.differ(small, small + np.array([[0.0, 0.0], [1e-9, 0.0]])) is not None

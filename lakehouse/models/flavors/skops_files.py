@@ -24,6 +24,16 @@ def needs_of(file: Path, declared: Iterable[Any]) -> Iterator[tuple[str, str]]:
 
     Raises ModelRefused for a file that can't be read.
     """
+    strange = unknown_types(file, declared)
+    for name in strange:
+        yield f"type:{name}", f"it is made of types that are no plain data ({', '.join(strange)})"
+
+
+def unknown_types(file: Path, declared: Iterable[Any] = ()) -> list[str]:
+    """The types that the file is made of in a way that is not known to be only data, and those `declared` besides.
+
+    Raises ModelRefused for a file that can't be read.
+    """
     try:
         found = set(_types_in(file))
     except ModelRefused:
@@ -36,8 +46,7 @@ def needs_of(file: Path, declared: Iterable[Any]) -> Iterator[tuple[str, str]]:
     strange = sorted(found | ({str(name) for name in declared} - TYPES.keys()))
     if odd := next((name for name in strange if not _NAME.fullmatch(name)), None):
         raise ModelRefused(f"its file {file.name!r} names {odd!r}, which is the name of no type")
-    for name in strange:
-        yield f"type:{name}", f"it is made of types that are no plain data ({', '.join(strange)})"
+    return strange
 
 
 def _types_in(file: Path) -> Iterator[str]:

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from lakehouse.errors import ConfigError, ModelRefused
+from lakehouse.models.answers import alike
 from lakehouse.models.connection import ask
-from lakehouse.models.flavors import Predictor
-from lakehouse.models.flavors.skops_types import TYPES
+from lakehouse.models.flavors import Predictor, skops_files
 from lakehouse.models.importing import features as features_
 from lakehouse.models.importing.features import Features
 from lakehouse.models.importing.inspected import Inspected
 from lakehouse.models.importing.opening import Opened, open_file, predictor_of, quiet
+from lakehouse.models.importing.publishing import publish
 from lakehouse.models.importing.versions import requirements
 from lakehouse.models.loading import digest_of, environment, load, read_description
-from lakehouse.models.patience import Patience
 from lakehouse.models.policy import needs
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
-
-EXPERIMENT = "imported-models"
-_UPLOAD_SECONDS = 900.0
-"""How long a file may take to its store."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def register(inspected: Inspected, wish: Wish, config: ModelConfig, folder: Path
         expected = _answer(predictor, features, inspected.path)
         signature = _signature(opened, features, expected, wish.method)
         saved, tried = _save(inspected, opened, wish.method, signature, features, expected, folder)
-        version = _publish(saved, inspected, wish, config)
+        version = publish(saved.path, inspected, wish.name, wish.alias, config)
     notes += [*features.notes, *tried]
     if wish.method is None and predictor.classes:
         notes.append("predict gives labels; for probabilities import it with --method predict_proba")
@@ -153,7 +150,7 @@ def _save(
     tried = list[str]()
     modules = tuple(dict.fromkeys((*inspected.needs, opened.flavor.LIBRARY[0])))
     common = {"signature": signature, "input_example": features.frame.head(5)}
-    for stored, write, more in _forms(inspected, opened, method, tried):
+    for stored, write, more in _forms(inspected, opened, method, folder, tried):
         path = folder / f"model-{stored}"
         pins = list(requirements((*modules, *more)))
         if opened.flavor.NAME == "keras":  # MLflow takes a tensor only, which does not name the features
@@ -177,7 +174,7 @@ Form = tuple[str, Callable[..., None], tuple[str, ...]]
 """A form in which a model is stored, what writes it, and the modules that it needs besides."""
 
 
-def _forms(inspected: Inspected, opened: Opened, method: str | None, tried: list[str]) -> Iterator[Form]:
+def _forms(inspected: Inspected, opened: Opened, method: str | None, folder: Path, tried: list[str]) -> Iterator[Form]:
     """The forms that a model may be stored in, the safest first; why one is not among them goes to `tried`."""
     import functools
     import importlib
@@ -186,7 +183,7 @@ def _forms(inspected: Inspected, opened: Opened, method: str | None, tried: list
     flavor = importlib.import_module(f"mlflow.{name}")
     if name == "sklearn" or (name == "lightgbm" and hasattr(native, "booster_")):
         how = {"pyfunc_predict_fn": method or "predict"} if name == "sklearn" else {}
-        types = _types_for_skops(native, tried)
+        types = _types_for_skops(native, folder, tried)
         if types is not None:
             trusted = {"serialization_format": "skops", "skops_trusted_types": types}
             yield "skops", functools.partial(flavor.save_model, native, **how, **trusted), ("skops",)
@@ -203,83 +200,45 @@ def _forms(inspected: Inspected, opened: Opened, method: str | None, tried: list
     yield name, functools.partial(flavor.save_model, native), more
 
 
-def _types_for_skops(native: Any, tried: list[str]) -> list[str] | None:
-    """The types that skops has to be allowed, all of them harmless; None where it can't hold the model so."""
+def _types_for_skops(native: Any, folder: Path, tried: list[str]) -> list[str] | None:
+    """The types that skops has to be allowed, all of them harmless; None where it can't hold the model so.
+
+    The very file is judged as that of a registered model is: by its types, and the way in which it makes each.
+    """
     import skops.io
 
+    file = folder / "tried.skops"
     try:
-        found = {str(name) for name in skops.io.get_untrusted_types(data=skops.io.dumps(native))}
+        skops.io.dump(native, file)
+        strange = skops_files.unknown_types(file)
     except Exception as error:
-        tried.append(f"stored as cloudpickle: skops can't hold it: {type(error).__name__}: {error}")
+        why = str(error) if isinstance(error, ModelRefused) else f"{type(error).__name__}: {error}"
+        tried.append(f"stored as cloudpickle: skops can't hold it: {why}")
         return None
-    if extra := sorted(found - set(TYPES)):
-        tried.append(f"stored as cloudpickle: skops can't vouch for {', '.join(extra)}")
+    if strange:
+        tried.append(f"stored as cloudpickle: skops can't vouch for {', '.join(strange)}")
         return None
-    return sorted(found)
+    return sorted(map(str, skops.io.get_untrusted_types(file=file)))
 
 
 def differ(expected: Any, answer: Any) -> str | None:
-    """Where two answers differ, in words; None where they are equal: floating values to 12 digits, 32 bits to 5."""
-    if isinstance(expected, dict) and isinstance(answer, dict) and list(expected) == list(answer):
-        return next(filter(None, (differ(expected[name], answer[name]) for name in expected)), None)
+    """Where two answers differ, in words; None where they are equal, as `answers.alike` says it."""
+    one, other = _named(expected), _named(answer)
+    if one is not None and other is not None and list(one) == list(other):
+        said = ((name, differ(one[name], other[name])) for name in one)
+        return next((f"{name}: {words}" for name, words in said if words), None)
     a, b = np.asarray(expected), np.asarray(answer)
     if a.shape != b.shape:
         return f"shape {b.shape} instead of {a.shape}"
-    if a.dtype.kind == "f" and b.dtype.kind == "f":
-        relative = 1e-5 if min(a.dtype.itemsize, b.dtype.itemsize) < 8 else 1e-12
-        same = np.isclose(a, b, rtol=relative, atol=0, equal_nan=True)
-    else:
-        same = a == b
-    if np.all(same):
+    equal = alike(a, b)
+    if np.all(equal):
         return None
-    at = tuple(int(n) for n in np.argwhere(~same)[0]) if a.ndim else ()
+    at = tuple(int(n) for n in np.argwhere(~equal)[0]) if a.ndim else ()
     return f"at {at} {b[at]!r} instead of {a[at]!r}"
 
 
-def _publish(saved: _Saved, inspected: Inspected, wish: Wish, config: ModelConfig) -> str:
-    """Upload exactly the folder that was compared, register it as a version, and set the alias; the version."""
-    from mlflow.exceptions import MlflowException
-
-    python = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-    tags = {
-        "imported.file": inspected.path.name,
-        "imported.sha256": inspected.digest,
-        "imported.kind": inspected.kind,
-        "imported.python": python,
-        **{f"imported.recorded.{name}": ", ".join(found) for name, found in inspected.versions.items() if found},
-    }
-
-    def publish(client: Any) -> str:
-        experiment = _experiment(client)
-        run = client.create_run(experiment, run_name=wish.name, tags=tags).info.run_id
-        try:
-            logged = client.create_logged_model(experiment, name=wish.name, source_run_id=run, tags=tags)
-            client.log_model_artifacts(logged.model_id, str(saved.path))
-            client.finalize_logged_model(logged.model_id, "READY")
-            try:
-                client.create_registered_model(wish.name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            where = logged.artifact_location
-            made = client.create_model_version(wish.name, where, run, tags, model_id=logged.model_id)
-            if wish.alias:
-                client.set_registered_model_alias(wish.name, wish.alias, made.version)
-        except BaseException:
-            client.set_terminated(run, "FAILED")
-            raise
-        client.set_terminated(run)
-        return str(made.version)
-
-    return ask(config, Patience(_UPLOAD_SECONDS), publish)
-
-
-def _experiment(client: Any) -> str:
-    """The experiment of imported models, made on first use; artifacts lie beside a SQLite database."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    location = None
-    if client.tracking_uri.startswith("sqlite:///"):
-        location = (Path(client.tracking_uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
-    return str(client.create_experiment(EXPERIMENT, location))
+def _named(answer: Any) -> Mapping[str, Any] | None:
+    """The parts of an answer that have names: of a dict, or the columns of a frame; None for another."""
+    if isinstance(answer, pd.DataFrame):
+        return {str(name): answer.iloc[:, at].to_numpy() for at, name in enumerate(answer.columns)}
+    return answer if isinstance(answer, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,24 +13,30 @@ from lakehouse.models.importing.inspected import PICKLED, Inspected
 from lakehouse.models.importing.known_modules import LIBRARIES
 
 _PYTHON = "Python"
+_VERSION = re.compile(r"[0-9][0-9A-Za-z]*([.+-][0-9A-Za-z]+)*")
+"""What may stand in a command that a person pastes: a file can record anything as its version."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A library's recorded version and the one here, "" where there is none; `wrong`: why they don't go together."""
+    """A library's recorded versions and the one here, "" where there is none; `wrong`: why they don't go together."""
 
     library: str
-    recorded: str
+    recorded: tuple[str, ...]
     here: str
     wrong: str = ""
 
 
 def installed(module: str) -> tuple[str, str]:
     """What is installed for a module, and its version; the version is "" where the module is not there."""
+    name = LIBRARIES.get(module, module)
     if util.find_spec(module) is None:
-        return LIBRARIES.get(module, module), ""
-    found = metadata.packages_distributions().get(module) or [LIBRARIES.get(module, module)]
-    return found[0], metadata.version(found[0])
+        return name, ""
+    try:
+        return name, metadata.version(name)
+    except metadata.PackageNotFoundError:  # builds such as xgboost-cpu; it takes most of a second to look through all
+        name = metadata.packages_distributions()[module][0]
+        return name, metadata.version(name)
 
 
 def compare(inspected: Inspected) -> list[Compared]:
@@ -40,11 +47,11 @@ def compare(inspected: Inspected) -> list[Compared]:
         here = installed(module)[1]
         recorded = inspected.versions.get(name, ())
         wrong = next(filter(None, (_wrong(name, one, here, inspected.format) for one in recorded or ("",))), "")
-        rows.append(Compared(name, ", ".join(recorded), here, wrong))
+        rows.append(Compared(name, recorded, here, wrong))
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     for compiled in inspected.code_of:
         wrong = "" if _admits(compiled, here) else "its functions are another Python's bytecode"
-        rows.append(Compared(_PYTHON, compiled, here, wrong))
+        rows.append(Compared(_PYTHON, (compiled,), here, wrong))
     return rows
 
 
@@ -76,7 +83,8 @@ def require_fitting(inspected: Inspected) -> None:
     if not wrong:
         return
     lines = [
-        f"{row.library:<16} {row.recorded or 'not recorded':<14} {row.here or '-':<10} {row.wrong}" for row in wrong
+        f"{row.library:<16} {', '.join(row.recorded) or 'not recorded':<14} {row.here or '-':<10} {row.wrong}"
+        for row in wrong
     ]
     head = f"{'library':<16} {'recorded':<14} {'here':<10}"
     raise ModelRefused(
@@ -87,13 +95,24 @@ def require_fitting(inspected: Inspected) -> None:
 
 
 def _remedy(wrong: list[Compared]) -> str:
-    pins = [
-        f"'{row.library}=={row.recorded}'" if row.recorded else row.library for row in wrong if row.library != _PYTHON
-    ]
-    python = next((row.recorded for row in wrong if row.library == _PYTHON), "")
+    otherwise = "train it again here; or export it {} as ONNX, XGBoost JSON or the like, and import that"
+    libraries = [row for row in wrong if row.library != _PYTHON]
+    for row in libraries:
+        if len({tuple(_minor(one)) for one in row.recorded}) > 1:
+            listed = " and ".join(row.recorded)
+            return f"no environment has {row.library} {listed} at once: {otherwise.format('where it is used')}"
+    pins = [_pin(row) for row in libraries]
+    python = next((row.recorded[0] for row in wrong if row.library == _PYTHON), "")
     first = f"import and score it in an environment of its own: {'Python ' + python if python else ''}"
     first += f"{' with ' if python and pins else ''}{'pip install ' + ' '.join(pins) if pins else ''}"
-    return f"{first}; or train it again here; or export it there as ONNX, XGBoost JSON or the like, and import that"
+    return f"{first}; or {otherwise.format('there')}"
+
+
+def _pin(row: Compared) -> str:
+    """What pip is told: the newest of versions that differ in their last places only, none where none is a version."""
+    known = [one for one in row.recorded if _VERSION.fullmatch(one)]
+    newest = max(known, key=lambda one: [int(number) for number in re.findall(r"[0-9]+", one)], default="")
+    return f"'{row.library}=={newest}'" if newest else row.library
 
 
 def requirements(modules: tuple[str, ...]) -> Iterator[str]:
