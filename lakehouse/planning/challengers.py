@@ -99,6 +99,7 @@ def side_by_side(
             config.method,
             models.freeze(config.params),
             trial.scoring,
+            _otherwise(plan.job, one.job),
         )
         kinds = {field.name: field.type for field in trial.columns}
         predictions = pa.schema([(challenger.column(n), kinds[n]) for n in kinds if n in names])
@@ -125,6 +126,12 @@ def side_by_side(
         tuple(c for c, _ in tried), pa.schema([*fields, *earlier]), plan.beside.target.root, constants,
         plan.job.comparison.by,
     )  # fmt: skip
+
+
+def _otherwise(job: Job, own: Job) -> tuple[str, ...]:
+    """The keys of `model` that the challenger has for itself, and that decide how it is called or whether it may be."""
+    differing = [key for key in ("method", "params") if getattr(own.model, key) != getattr(job.model, key)]
+    return (*differing, *(["trust"] if set(own.model.trust) - set(job.model.trust) else []))
 
 
 def _version_column(challenger: Challenger) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.schemas import WARNINGS
@@ -21,6 +22,8 @@ TARGET_BYTES = 128 << 20
 """Files are closed at about this size."""
 GROUP_ROWS, GROUP_BYTES = 1 << 20, 32 << 20
 """A row group is written when so many rows, or bytes of them in memory, have come together."""
+_LOOKED_AT = 4096
+"""Rows by which it is told whether a column of integers, such as a key, has a dictionary."""
 
 
 @dataclass
@@ -92,8 +95,8 @@ class Files:
     def _write_group(self) -> None:
         if not self.waiting:
             return
-        output = self.open = self.open or self._create()
         table, rows = pa.Table.from_batches(self.waiting), self.rows
+        output = self.open = self.open or self._create(table)
         self.waiting, self.rows, self.size = [], 0, 0
         for name in table.column_names:
             if name in output.columns:
@@ -105,7 +108,8 @@ class Files:
         if output.sink.tell() >= TARGET_BYTES:
             self._finish()
 
-    def _create(self) -> _Output:
+    def _create(self, first: pa.Table) -> _Output:
+        """A new file, whose first rows these are."""
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
         sink = create_file(self.root.join(self.folder, name))
         safe, columns = filterable(self.schema), columns_of(self.schema)
@@ -116,7 +120,7 @@ class Files:
             sink,
             pa.schema(given),
             compression="snappy",
-            use_dictionary=safe,
+            use_dictionary=[name for name in safe if name in self.constants or _repeats(first.column(name))],
             write_statistics=safe,
             store_schema=False,
             version="2.6",
@@ -143,6 +147,12 @@ class Files:
                 "detail": statistics(output.rows, output.columns),
             }
         )
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether a dictionary of its values may be smaller than they are, and isn't given up after all that work."""
+    some = column.slice(0, _LOOKED_AT)
+    return not pa.types.is_integer(column.type) or 2 * pc.count_distinct(some).as_py() < len(some)
 
 
 def _repeated_type(kind: pa.DataType) -> pa.DataType:
