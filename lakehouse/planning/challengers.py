@@ -108,7 +108,9 @@ def side_by_side(
         return None
     lineage_fields = [field for field in LINEAGE if field.name != WARNINGS]
     versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
-    fields = [*columns, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
+    passed_through = set(plan.job.keep) - {plan.job.comparison.by}  # the scored table has them, by the same keys
+    own = [field for field in columns if field.name not in passed_through]
+    fields = [*own, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
     written = [field.name for field in fields]
     if twice := next((name for name in written if written.count(name) > 1), None):
         raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")

@@ -101,7 +101,8 @@ class Files:
         for name in table.column_names:
             if name in output.columns:
                 observe(output.columns[name], table.column(name))
-        same = {name: _repeated(self.schema.field(name).type, value, rows) for name, value in self.constants.items()}
+        first = pa.array(np.zeros(rows, np.int32))
+        same = {name: _repeated(self.schema.field(name).type, value, first) for name, value in self.constants.items()}
         columns = [same[f.name] if f.name in same else table.column(f.name) for f in self.schema]
         output.writer.write_table(pa.table(columns, schema=output.writer.schema), GROUP_ROWS)
         output.rows += rows
@@ -160,9 +161,11 @@ def _repeated_type(kind: pa.DataType) -> pa.DataType:
     return pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind
 
 
-def _repeated(kind: pa.DataType, value: Any, rows: int) -> pa.Array:
+def _repeated(kind: pa.DataType, value: Any, first: pa.Array) -> pa.Array:
+    """The value in every row; `first`: a zero a row, as indices."""
     if pa.types.is_string(kind) and value is not None:
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], kind))
+        return pa.DictionaryArray.from_arrays(first, pa.array([value], kind))
+    rows = len(first)
     return pa.nulls(rows, _repeated_type(kind)) if value is None else pa.repeat(pa.scalar(value, kind), rows)
 
 

@@ -85,14 +85,19 @@ def pairs_of(own: pa.Array, theirs: pa.Array, codes: Any, segments: int) -> list
 
 def _measure(found: Sequence[Pairs], a: Any, b: Any, codes: Any) -> None:
     """Add sums, distances and the largest of these to each segment."""
-    distance = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=a != b))  # infinities may be equal
-    own, theirs, apart = (np.bincount(codes, values, minlength=len(found)) for values in (a, b, distance))
-    furthest = np.zeros(len(found))
-    np.maximum.at(furthest, codes, distance)
-    for number, pairs in enumerate(found):
-        pairs.numeric = pairs.rows > 0
-        pairs.own, pairs.theirs = float(own[number]), float(theirs[number])
-        pairs.apart, pairs.furthest = float(apart[number]), float(furthest[number])
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(a - b)
+    if np.isnan(distance.max(initial=0.0)):  # infinities that are equal are no distance apart
+        distance[a == b] = 0.0
+    sums: Any = [[float(values.sum())] for values in (a, b, distance)]
+    furthest = np.full(len(found), distance.max(initial=0.0))
+    if len(found) > 1:
+        sums = [np.bincount(codes, values, minlength=len(found)) for values in (a, b, distance)]
+        furthest = np.zeros(len(found))
+        np.maximum.at(furthest, codes, distance)
+    for pairs, own, theirs, apart, most in zip(found, *sums, furthest, strict=True):
+        pairs.numeric, pairs.own, pairs.theirs = pairs.rows > 0, float(own), float(theirs)
+        pairs.apart, pairs.furthest = float(apart), float(most)
 
 
 def _count(found: Sequence[Pairs], own: pa.Array, theirs: pa.Array, codes: Any) -> None:

@@ -39,6 +39,15 @@ def features(rows: int = 40) -> pa.Table:
     return pa.table({"id": ids, "country": country, "a": ids * 0.1, "b": np.cos(ids), "day": pa.array([DAY] * rows)})
 
 
+class Overwriting(LogisticRegression):
+    """Changes what it is given, in place, once it has answered."""
+
+    def predict_proba(self, frame: Any) -> Any:
+        answer = super().predict_proba(frame)
+        frame.iloc[:, 0] = -1.0
+        return answer
+
+
 @pytest.fixture(scope="module")
 def champion(register):
     return register(LogisticRegression().fit(X, Y), X)
@@ -73,7 +82,7 @@ def test_predictions_of_a_challenger_stand_beside_those_that_are_published(daily
     frame, beside = features().to_pandas(), read("lake/scores_challengers")
     own, theirs = LogisticRegression().fit(X, Y), DecisionTreeClassifier(max_depth=1).fit(X, Y)
     assert beside.column_names == [
-        "id", "country", "p", "buys", "p_tree", "buys_tree", "_model_name", "_model_version", "_run_id",
+        "id", "p", "buys", "p_tree", "buys_tree", "_model_name", "_model_version", "_run_id",
         "_input_version", "_scored_at", "_job", "_model_version_tree", "score_date",
     ]  # fmt: skip
     np.testing.assert_allclose(beside["p"].to_numpy(), own.predict_proba(frame[["a", "b"]])[:, 1], rtol=1e-12)
@@ -107,6 +116,41 @@ def test_a_challenger_fails_alone(daily, register):
     assert beside["p_picky"].null_count == sum(a > 3 for a in features()["a"].to_pylist())
     assert beside["p"].null_count == 0
     assert any("gone is left out" in line and "nowhere" in line for line in told), told
+
+
+@pytest.mark.parametrize("kinds", [["a", "b"], ["a", "b", "country"], ["a", "b", "seen"]])
+def test_models_that_change_what_they_are_given_change_nothing_for_others(make_job, register, kinds):
+    """The input is made once for all that take the same; each may do with its own what it likes."""
+    table = features().append_column("seen", pa.array([[float(n)] for n in range(40)]))
+    frame = table.to_pandas().assign(seen=[[float(n)] for n in range(40)])[kinds]
+    numbers = Overwriting().fit(X, Y)
+
+    class Spoiling:
+        """As a model of its kind, of the first two columns."""
+
+        def predict_proba(self, given: Any) -> Any:
+            answer = numbers.predict_proba(given[["a", "b"]].copy())
+            given.iloc[:, 0] = -1.0
+            for name in given.columns[2:]:
+                given[name] = [str(value)[::-1] for value in given[name]] if name == "country" else None
+            return answer
+
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, Schema
+
+    types = {"a": "double", "b": "double", "country": "string", "seen": Array("double")}
+    signature = ModelSignature(Schema([ColSpec(types[name], name) for name in kinds]), Schema([ColSpec("double", "p")]))
+    logged = {"signature": signature, "serialization_format": "cloudpickle"}
+    uri = register(Spoiling(), frame, method="predict_proba", **logged)
+    write("lake/features", table, ["day"])
+    rivals = [{"uri": uri, "name": name} for name in ("one", "two", "three")]
+    job = make_job(uri, date=DAY, source={"where": "day = '{date}'"}, predictions={"p": {"output": 1}},
+                   model={"method": "predict_proba", "challengers": rivals, "trust": ["pickle"]})  # fmt: skip
+    score(job)
+    beside = read("lake/scores_challengers")
+    expected = LogisticRegression().fit(X, Y).predict_proba(features().to_pandas()[["a", "b"]])[:, 1]
+    for name in ("p", "p_one", "p_two", "p_three"):
+        np.testing.assert_allclose(beside[name].to_numpy(), expected, rtol=1e-12)
 
 
 def test_a_blocked_run_publishes_no_comparison(daily, tree):
