@@ -136,7 +136,8 @@ def _fail(error: Exception, attempt: Attempt | None, as_json: bool) -> NoReturn:
     from lakehouse.engines.quiet import shows_everything
 
     ours, debug = _translate(error), shows_everything()
-    content = _exit_message(error, attempt) if attempt else {"status": "failed", "message": _message(error)}
+    status = ours.status if ours is not None else "failed"
+    content = _exit_message(error, attempt) if attempt else {"status": status, "message": _message(error)}
     if ours is None or debug:
         text = "".join(traceback.format_exception(error))
         typer.echo(text if debug else _JAVA_STACK.sub("", text), err=True, nl=False)

@@ -81,10 +81,7 @@ def score(
 
 def promote(
     conf: Conf,
-    version: Annotated[
-        str | None,
-        typer.Option("--version", metavar="N", help="required: the version that was compared as a challenger"),
-    ] = None,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="the version, compared as a challenger, such as 7")],
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -92,16 +89,17 @@ def promote(
 ) -> Answer:
     """Move the model's alias to a challenger's version, if the last comparison passes the job's promotion rules.
 
-    Exit code 3 where a rule stands against it, or somebody moved the alias meanwhile.
+    Exit codes: 0 the alias is at that version, 2 configuration or usage, such as a version that was not compared,
+    3 a rule stands against it, or somebody moved the alias since, 5 MLflow unavailable, or another promote is at work.
     """
     from lakehouse.operations import promotion
 
-    if version is None:
-        raise ConfigError("--version is missing: name the version that was compared as a challenger")
-    day = next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
-    done = promotion.promote(jobs.load(conf, day, target, overrides), version)
-    said = f"{done.name}@{done.alias}: version {done.before} → {done.version}, as compared by run {done.run_id}"
-    return Answer(asdict(done), lambda: said)
+    found = jobs.records(conf, target, overrides)
+    job = found[0][0] if found else jobs.without_date(conf, target, overrides)
+    done = promotion.promote(job, version, found)
+    moved = f"version {done.before} → {done.version}, as compared by run {done.run_id}"
+    said = moved if done.status == "promoted" else f"at version {done.version} already"
+    return Answer(asdict(done), lambda: f"{done.name}@{done.alias}: {said}")
 
 
 def replay(

@@ -60,6 +60,11 @@ def _table_problems(job: Job) -> Iterator[str]:
         taken[job.source.key_of(job.source.table)] = "source.table"
     if job.checks.quarantine.table is not None:
         taken[job.sinks[0].key_of(job.checks.quarantine.table)] = "checks.quarantine.table"
+    if job.comparison.table is not None:
+        key = job.sinks[0].key_of(job.comparison.table)
+        if key in taken:
+            yield f"comparison.table: {job.comparison.table!r} is also {taken[key]}"
+        taken.setdefault(key, "comparison.table")
     for number, sink in enumerate(job.sinks):
         key = sink.key_of(sink.table)
         if key in taken:

@@ -37,7 +37,7 @@ class Challenger(Section):
         description="ends the names of its columns; default: its alias, else v and its version",
         examples=["wider"],
     )
-    method: Literal["predict", "predict_proba"] | None = Field(
+    method: Literal["predict", "predict_proba", "predict_log_proba", "decision_function"] | None = Field(
         None, description="as `model.method`; default: the model's own", examples=["predict_proba"]
     )
     params: dict[Text, Param] | None = Field(

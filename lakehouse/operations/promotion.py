@@ -1,24 +1,54 @@
-"""Promote a challenger: the alias of a job's model moves to it, if the last comparison passes the job's rules."""
+"""Promote a challenger: the alias of a job's model moves to it, if the last comparison passes the job's rules.
+
+MLflow moves an alias whatever it names by then. Of several `promote` at once, of jobs with one state folder, only one
+moves it: each enters what it is about to do into the state folder's table `promotions` first, under a number that can
+be taken once. Whoever else moves an alias is noticed by a look right before and right after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import models
-from lakehouse.errors import Blocked, ConfigError, nearest
-from lakehouse.planning.naming import state_of
-from lakehouse.runs import evidence, ledger
+import pyarrow as pa
+
+from lakehouse import formats, models
+from lakehouse.errors import Blocked, ConfigError, Unavailable, nearest
+from lakehouse.planning import catalog, naming
+from lakehouse.runs import evidence, ledger, tables
+from lakehouse.schemas import TIMESTAMP
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Promotion
+    from lakehouse.storage import Location
+
+PROMOTIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("number", pa.int64()),
+        ("model_name", pa.string()),
+        ("alias", pa.string()),
+        ("before", pa.string()),
+        ("version", pa.string()),
+        ("run_id", pa.string()),
+        ("begun_at", TIMESTAMP),
+    ]
+)
+_AT_WORK = timedelta(minutes=1)
+"""A promotion that was begun longer ago has moved the alias, or never will."""
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """What was done: the alias of `name` moved from version `before` to `version`, by the comparison of `run_id`."""
+    """What was done: the alias of `name` moved from version `before` to `version`, by the comparison of `run_id`.
 
+    `status`: promoted, or unchanged where it was there already.
+    """
+
+    status: str
     name: str
     alias: str
     before: str
@@ -26,61 +56,135 @@ class Promoted:
     run_id: str
 
 
-def promote(job: Job, version: str) -> Promoted:
-    """Move the alias to the version, if the newest published run compared it and the job's `promotion` allows it.
+@dataclass(frozen=True)
+class _Comparison:
+    """A published run that compared challengers: its record, what it found, and where it is recorded."""
 
-    Raises Blocked where a rule stands against it, or the alias moved since that comparison; ConfigError where no
-    comparison is known.
+    record: Mapping[str, Any]
+    challengers: Sequence[Mapping[str, Any]]
+    state: Location
+
+
+def promote(job: Job, version: str, runs: Iterable[tuple[Job, Mapping[str, Any]]]) -> Promoted:
+    """Move the alias to the version, if the last comparison was of the two and passes the job's `promotion`.
+
+    `runs`: the job's recorded runs, the newest first, each with the job as its date fills it in. Raises Blocked where a
+    rule stands against it, or the alias has moved since that comparison; ConfigError where the version was not
+    compared; Unavailable where somebody else is promoting.
     """
     rules, (name, alias) = job.promotion, _alias_of(job)
     if rules is None:
         raise ConfigError("promotion: the job has no rules for it: add for example promotion: {max_flips: 0.02}")
-    record, challengers = _last_comparison(job)
-    versions = [c["version"] for c in challengers if c["name"] == name]
-    challenger = next((c for c in challengers if c["name"] == name and c["version"] == version), None)
-    if challenger is None:
+    last = _last_comparison(job, runs)
+    run, before = str(last.record["run_id"]), str(last.record["model_version"])
+    if last.record["model_name"] != name:
         raise ConfigError(
-            f"version {version!r} of {name} was not compared by run {record['run_id']}, "
-            f"{nearest(version, versions)}: name it in model.challengers and score"
+            f"model.uri: the last comparison (run {run}) was with {last.record['model_name']} v{before}, and the job "
+            f"names {name} now: score, so that they are compared"
         )
-    if against := list(problems(rules, challenger)):
-        raise Blocked(f"{name} v{version} is not promoted: {'; '.join(against)} (run {record['run_id']})")
-    before = str(record["model_version"])
+    compared = [c for c in last.challengers if c["name"] == name]
+    found = [c for c in compared if c["version"] == version]
+    if not found:
+        raise ConfigError(
+            f"version {version!r} of {name} was not compared by the last comparison (run {run}), "
+            f"{nearest(version, [c['version'] for c in compared])}: name it in model.challengers and score"
+        )
+    now = models.resolve(job.model).version
+    if now == version:
+        return Promoted("unchanged", name, alias, before, version, run)
+    if against := [problem for challenger in found for problem in problems(rules, challenger)]:
+        raise Blocked(f"{name} v{version} is not promoted: {'; '.join(against)} (run {run})")
+    if now == before:
+        _enter(last.state, name, alias, before, version, run)
     models.move_alias(job.model, name, alias, before, version)
-    return Promoted(name, alias, before, version, str(record["run_id"]))
+    return Promoted("promoted", name, alias, before, version, run)
 
 
 def _alias_of(job: Job) -> tuple[str, str]:
     name, found, alias = job.model.uri.removeprefix("models:").strip("/").partition("@")
-    if not found:
-        raise ConfigError(f"model.uri: {job.model.uri!r} names no alias that could move: use models:/{name}@<alias>")
+    if not found or not job.model.uri.startswith("models:"):
+        raise ConfigError(
+            f"model.uri: {job.model.uri!r} names no alias that could move: use models:/{name.split('/')[0]}@<alias>"
+        )
     return name, alias
 
 
-def _last_comparison(job: Job) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-    """The record of the newest published run that compared challengers, and what it found."""
-    state = state_of(job)
-    for record in ledger.runs(state, job.job):
+def _last_comparison(job: Job, runs: Iterable[tuple[Job, Mapping[str, Any]]]) -> _Comparison:
+    """The newest published run that compared challengers."""
+    for dated, record in runs:
         if record["status"] == "published":
+            with catalog.resolve_names(dated) as at_places:
+                state = naming.state_of(at_places)
             facts = evidence.facts_of(state, record)
             if facts and facts.get("challengers"):
-                return record, facts["challengers"]
+                return _Comparison(record, facts["challengers"], state)
     raise ConfigError(f"no published run of {job.job} compared a challenger: name some in model.challengers and score")
 
 
 def problems(rules: Promotion, challenger: Mapping[str, Any]) -> Iterator[str]:
     """What a job's rules have against a challenger, by the figures of `runs.comparing.facts`."""
-    rows, failed = challenger["rows"], challenger["failed"]
+    rows, failed, predictions = challenger["rows"], challenger["failed"], challenger["predictions"]
+    if otherwise := challenger.get("otherwise"):
+        keys = " and ".join(f"model.{key}" for key in otherwise)
+        yield f"it was compared with other {keys} than the job's, which it would have from then on"
     if rows < rules.min_rows:
         yield f"only {rows:,} rows were compared, min_rows asks for {rules.min_rows:,}"
     if failed > rules.max_failed * rows:
         yield f"it failed on {failed:,} of {rows:,} rows, max_failed allows {rules.max_failed:.2%}"
-    for prediction in challenger["predictions"]:
+    for prediction in predictions:
+        if (missing := prediction.get("missing", 0)) > max(failed, rules.max_failed * rows):
+            yield f"it gives no {prediction['name']} for {missing:,} of {rows:,} rows, max_failed allows as failures do"
+    if rules.max_flips is not None:
+        yield from _flips(rules.max_flips, predictions)
+    if rules.max_shift is not None:
+        yield from _shifts(rules.max_shift, predictions, str(challenger["by"]))
+
+
+def _flips(most: float, predictions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    told = [p for p in predictions if p["flips"] is not None]
+    if not told:
+        yield "no prediction is a label or a decision, as max_flips asks for: give one a threshold, or set max_shift"
+    for prediction in told:
         name, flips, many = prediction["name"], prediction["flips"], prediction["rows"]
-        if rules.max_flips is not None and flips is not None and flips > rules.max_flips * many:
-            yield f"{name} differs in {flips / many:.2%} of the rows, max_flips allows {rules.max_flips:.2%}"
+        if flips > most * many:
+            yield f"{name} differs in {flips / many:.2%} of the rows, max_flips allows {most:.2%}"
+
+
+def _shifts(most: float, predictions: Sequence[Mapping[str, Any]], by: str) -> Iterator[str]:
+    told = [p for p in predictions if p["shift"] is not None]
+    if not told:
+        yield "no prediction is a number, as max_shift asks for: set max_flips"
+    for prediction in told:
         for part in [prediction, *prediction["segments"]]:
-            shift, where = part["shift"], part.get("segment")
-            if rules.max_shift is not None and shift is not None and abs(shift) > rules.max_shift:
-                place = f" where {challenger['by']} is {where}" if where is not None else ""
-                yield f"the mean of {name} moves by {shift:+.4g}{place}, max_shift allows {rules.max_shift:g}"
+            shift = part["shift"]
+            if shift is not None and not abs(shift) <= most:  # a NaN is no small shift
+                where = f" where {by} is {part['segment']}" if "segment" in part else ""
+                yield f"the mean of {prediction['name']} moves by {shift:+.4g}{where}, max_shift allows {most:g}"
+
+
+def _enter(state: Location, name: str, alias: str, before: str, version: str, run: str) -> None:
+    """Take the alias's next number in the table of promotions. Raises Unavailable where somebody else is at it."""
+    place, mine, now = state.join("promotions"), str(uuid.uuid4()), ledger.now()
+    earlier = _entered(place, name, alias)
+    if earlier and earlier[-1]["before"] == before and now - earlier[-1]["begun_at"] < _AT_WORK:
+        raise Unavailable(_others(name, alias, earlier[-1]))
+    number = len(earlier) + 1
+    values = (mine, number, name, alias, before, version, run, now)
+    row = pa.RecordBatch.from_pylist([dict(zip(PROMOTIONS.names, values, strict=True))], schema=PROMOTIONS)
+    tables.append(place, row, f"promotion/{name}@{alias}/{number}", "Promotions", formats.PROMOTION)
+    taken = next(row for row in _entered(place, name, alias) if row["number"] == number)
+    if taken["id"] != mine:
+        raise Unavailable(_others(name, alias, taken))
+
+
+def _entered(place: Location, name: str, alias: str) -> list[dict[str, Any]]:
+    """The promotions of an alias, in their order."""
+    rows = [r for r in tables.rows(place, PROMOTIONS.names) if (r["model_name"], r["alias"]) == (name, alias)]
+    return sorted(rows, key=lambda row: row["number"])
+
+
+def _others(name: str, alias: str, row: Mapping[str, Any]) -> str:
+    return (
+        f"{name}@{alias} is being moved to version {row['version']} since {row['begun_at']:%H:%M:%S} UTC by another "
+        "promote: see where it is in a minute, then try again"
+    )

@@ -40,6 +40,7 @@ def _names(job: Job) -> dict[str, CatalogTable]:
     """Where the job names a table by the catalog, and the name."""
     tables: list[tuple[str, Source | Sink, str | None]] = [("source.table", job.source, job.source.table)]
     tables += [("checks.quarantine.table", job.sinks[0], job.checks.quarantine.table)]
+    tables += [("comparison.table", job.sinks[0], job.comparison.table)]
     tables += [(f"sinks.{number}.table", sink, sink.table) for number, sink in enumerate(job.sinks)]
     return {
         key: CatalogTable(table, section.type, section.CATALOG_FORMAT)
@@ -130,14 +131,19 @@ def _of_delta(names: Mapping[str, CatalogTable]) -> Iterator[None]:
 
 def _qualify(job: Job) -> Job:
     """The job with its tables named in full, where a shorter name depends on who asks."""
-    first, checks = job.sinks[0], job.checks
-    if checks.quarantine.table is not None:
-        table = sinks.of(first.type).qualify(first.model_copy(update={"table": checks.quarantine.table})).table
-        checks = checks.model_copy(update={"quarantine": checks.quarantine.model_copy(update={"table": table})})
+    first = job.sinks[0]
+
+    def named(section: Any) -> Any:
+        if section.table is None:
+            return section
+        whole = sinks.of(first.type).qualify(first.model_copy(update={"table": section.table}))
+        return section.model_copy(update={"table": whole.table})
+
     moved = {
         "source": sources.of(job.source.type).qualify(job.source),
         "sinks": tuple(sinks.of(sink.type).qualify(sink) for sink in job.sinks),
-        "checks": checks,
+        "checks": job.checks.model_copy(update={"quarantine": named(job.checks.quarantine)}),
+        "comparison": named(job.comparison),
     }
     return job.model_copy(update=moved)
 
@@ -170,7 +176,12 @@ def _with_places(job: Job, places: Mapping[str, str]) -> Job:
 
     scored = tuple(at(f"sinks.{number}.table", sink) for number, sink in enumerate(job.sinks))
     checks = job.checks.model_copy(update={"quarantine": at("checks.quarantine.table", job.checks.quarantine)})
-    moved = {"source": at("source.table", job.source), "sinks": scored, "checks": checks}
+    moved = {
+        "source": at("source.table", job.source),
+        "sinks": scored,
+        "checks": checks,
+        "comparison": at("comparison.table", job.comparison),
+    }
     for given, sink in zip(job.sinks, scored, strict=True):
         if sources.of(job.source.type).uri_of(moved["source"]) == sinks.of(sink.type).uri_of(sink):
             raise ConfigError(f"sinks: {given.table} is also source.table ({sink.table})")

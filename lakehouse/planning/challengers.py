@@ -99,6 +99,7 @@ def side_by_side(
             config.method,
             models.freeze(config.params),
             trial.scoring,
+            _otherwise(plan.job, one.job),
         )
         kinds = {field.name: field.type for field in trial.columns}
         predictions = pa.schema([(challenger.column(n), kinds[n]) for n in kinds if n in names])
@@ -107,7 +108,9 @@ def side_by_side(
         return None
     lineage_fields = [field for field in LINEAGE if field.name != WARNINGS]
     versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
-    fields = [*columns, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
+    passed_through = set(plan.job.keep) - {plan.job.comparison.by}  # the scored table has them, by the same keys
+    own = [field for field in columns if field.name not in passed_through]
+    fields = [*own, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
     written = [field.name for field in fields]
     if twice := next((name for name in written if written.count(name) > 1), None):
         raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")
@@ -125,6 +128,12 @@ def side_by_side(
         tuple(c for c, _ in tried), pa.schema([*fields, *earlier]), plan.beside.target.root, constants,
         plan.job.comparison.by,
     )  # fmt: skip
+
+
+def _otherwise(job: Job, own: Job) -> tuple[str, ...]:
+    """The keys of `model` that the challenger has for itself, and that decide how it is called or whether it may be."""
+    differing = [key for key in ("method", "params") if getattr(own.model, key) != getattr(job.model, key)]
+    return (*differing, *(["trust"] if set(own.model.trust) - set(job.model.trust) else []))
 
 
 def _version_column(challenger: Challenger) -> str:

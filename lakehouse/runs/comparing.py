@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakehouse.checks import Tally
-from lakehouse.scoring.comparison import Compared, Pairs, merge
+from lakehouse.scoring.comparison import Compared, merge
+from lakehouse.scoring.pairs import Pairs
 from lakehouse.scoring.staging import Staging
 
 _SHOWN_LABELS = 8
@@ -27,7 +28,8 @@ def facts(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
             "name": c.name,
             "version": c.version,
             "digest": c.digest,
-            **_counted(seen.get(c.label, Compared())),
+            **({"otherwise": list(c.otherwise)} if c.otherwise else {}),
+            **_counted(seen.get(c.label, Compared()), staging.beside.by),
             "model_seconds": round(tally.model_seconds, 3),
             "by": staging.beside.by,
         }
@@ -35,13 +37,13 @@ def facts(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
     ]
 
 
-def _counted(seen: Compared) -> dict[str, Any]:
+def _counted(seen: Compared, by: str | None) -> dict[str, Any]:
     predictions = []
     for name, segments in seen.pairs.items():
         whole = Pairs()
         for pairs in segments.values():
             whole.merge(pairs)
-        parts = [{"segment": segment, **_figures(pairs)} for segment, pairs in sorted(segments.items()) if segment]
+        parts = [{"segment": segment, **_figures(segments[segment])} for segment in sorted(segments if by else ())]
         predictions.append({"name": name, **_figures(whole), "matrix": _matrix(whole), "segments": parts})
     return {
         "rows": seen.rows,
@@ -53,10 +55,11 @@ def _counted(seen: Compared) -> dict[str, Any]:
 
 
 def _figures(pairs: Pairs) -> dict[str, Any]:
-    """Rows that both have a value for; rows with another label; the means, how far apart values are, and the shift."""
+    """Rows that both have a value for, that only the model has one for, and with another label; means and distances."""
     many = pairs.rows if pairs.numeric else 0
     return {
         "rows": pairs.rows,
+        "missing": pairs.missing,
         "flips": pairs.flips,
         "own_mean": pairs.own / many if many else None,
         "their_mean": pairs.theirs / many if many else None,

@@ -5,8 +5,8 @@ A challenger never decides anything of the run: where it fails its predictions a
 
 from __future__ import annotations
 
+import functools
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,19 +15,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.models.nested import is_nested
+from lakehouse.scoring.pairs import Pairs, pairs_of
 from lakehouse.scoring.reasons import Numbers
-from lakehouse.scoring.score import Counters, Predict, Scoring, predict_fit
+from lakehouse.scoring.score import Counters, Made, Predict, Scoring, predict_fit
 
 MOST_FAILURES = 1_000
 """Rows on which a challenger may fail in one worker before single rows are no longer looked for."""
-_MOST_SEGMENTS, _MOST_LABELS = 200, 64
+_MOST_SEGMENTS = 200
 _OTHERS = "…"
 """The segment of values beyond `_MOST_SEGMENTS`."""
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """A model to be compared. `label` ends the names of its columns; `scoring`: how it is given rows and answers."""
+    """A model to be compared. `label` ends the names of its columns; `scoring`: how it is given rows and answers.
+
+    `otherwise`: the keys of `model` by which it is called otherwise than the job's model is.
+    """
 
     label: str
     name: str
@@ -36,97 +41,11 @@ class Challenger:
     method: str | None
     params: tuple[tuple[str, Any], ...]
     scoring: Scoring
+    otherwise: tuple[str, ...] = ()
 
     def column(self, prediction: str) -> str:
         """Its column of a prediction in the table of comparisons."""
         return f"{prediction}_{self.label}"
-
-
-@dataclass
-class Pairs:
-    """How two models' values of one prediction compare, over rows that both have a value for.
-
-    Sums are of the first model's values, the second's, and absolute differences; `labels` counts pairs of labels, None
-    where there are too many or the values are no labels.
-    """
-
-    rows: int = 0
-    own: float = 0.0
-    theirs: float = 0.0
-    apart: float = 0.0
-    furthest: float = 0.0
-    labels: Counter[tuple[str, str]] | None = None
-    numeric: bool = False
-
-    def add(self, own: pa.Array, theirs: pa.Array) -> None:
-        """Add rows of both, which have no nulls."""
-        self.rows += len(own)
-        if _is_number(own.type) and _is_number(theirs.type):
-            a, b = (column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in (own, theirs))
-            distance = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=a != b))  # infinities may be equal
-            self.numeric = True
-            self.own, self.theirs = self.own + float(a.sum()), self.theirs + float(b.sum())
-            self.apart += float(distance.sum())
-            self.furthest = max(self.furthest, float(distance.max(initial=0.0)))
-        if _is_label(own.type) and _is_label(theirs.type):
-            self._count(own, theirs)
-
-    def _count(self, own: pa.Array, theirs: pa.Array) -> None:
-        first, second = (_texts(column).dictionary_encode() for column in (own, theirs))
-        width = max(len(second.dictionary), 1)
-        codes = first.indices.to_numpy().astype(np.int64) * width + second.indices.to_numpy()
-        found, counts = np.unique(codes, return_counts=True)
-        labels = Counter[tuple[str, str]]() if self.labels is None else self.labels
-        for code, count in zip(found, counts, strict=True):
-            labels[first.dictionary[code // width].as_py(), second.dictionary[code % width].as_py()] += int(count)
-        self.labels = labels
-
-    def merge(self, more: Pairs) -> None:
-        """Add what another worker or segment counted."""
-        self.rows, self.own, self.theirs = self.rows + more.rows, self.own + more.own, self.theirs + more.theirs
-        self.apart, self.furthest = self.apart + more.apart, max(self.furthest, more.furthest)
-        self.numeric |= more.numeric
-        if more.labels is not None:
-            self.labels = (self.labels or Counter()) + more.labels
-
-    def to_dict(self) -> dict[str, Any]:
-        labels = None
-        if self.labels is not None and len(self.labels) <= _MOST_LABELS**2:
-            labels = [[own, theirs, count] for (own, theirs), count in sorted(self.labels.items())]
-        return {
-            "rows": self.rows, "own": self.own, "theirs": self.theirs, "apart": self.apart, "furthest": self.furthest,
-            "labels": labels, "numeric": self.numeric,
-        }  # fmt: skip
-
-    @staticmethod
-    def from_dict(dumped: Mapping[str, Any]) -> Pairs:
-        labels = dumped["labels"]
-        counted = None if labels is None else Counter({(own, theirs): count for own, theirs, count in labels})
-        return Pairs(**{**dumped, "labels": counted})
-
-    @property
-    def flips(self) -> int | None:
-        """Rows with another label; None for values that are no labels."""
-        if self.labels is None:
-            return None
-        return sum(count for (own, theirs), count in self.labels.items() if own != theirs)
-
-    @property
-    def shift(self) -> float | None:
-        """The second model's mean less the first's; None for what is no number."""
-        return (self.theirs - self.own) / self.rows if self.numeric and self.rows else None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_integer(kind))
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    return column if pa.types.is_string(column.type) else column.cast(pa.string())
 
 
 @dataclass
@@ -145,10 +64,14 @@ class Compared:
         self.seconds += more.seconds
         self.examples = [*self.examples, *more.examples][:3]
         for name, segments in more.pairs.items():
-            mine = self.pairs.setdefault(name, {})
-            for segment, pairs in segments.items():
-                place = segment if segment in mine or len(mine) < _MOST_SEGMENTS else _OTHERS
-                mine.setdefault(place, Pairs()).merge(pairs)
+            self.add(name, segments)
+
+    def add(self, name: str, segments: Mapping[str, Pairs]) -> None:
+        """Add how a prediction's values compare, by segment."""
+        mine = self.pairs.setdefault(name, {})
+        for segment, pairs in segments.items():
+            place = segment if segment in mine or len(mine) < _MOST_SEGMENTS else _OTHERS
+            mine.setdefault(place, Pairs()).merge(pairs)
 
     def to_dict(self) -> dict[str, Any]:
         pairs = {name: {s: p.to_dict() for s, p in segments.items()} for name, segments in self.pairs.items()}
@@ -188,31 +111,86 @@ def timed(predict: Predict, seconds: list[float]) -> Predict:
     return measured
 
 
+@dataclass
+class KeptInput:
+    """What the model was called with for a batch, kept for challengers that take the same features.
+
+    A model may change what it is called with: each gets a copy of its own, which for texts is one of pointers. Values
+    that could be changed in place, such as lists, are not kept, and neither is anything once the model was asked again.
+    """
+
+    features: Any
+    calls: int = 0
+    made: Any = None
+
+    def keeping(self, predict: Predict) -> Predict:
+        """`predict` of the model, whose input is kept."""
+
+        def call(given: Any) -> Any:
+            self.calls += 1
+            self.made = _copy(given) if self.calls == 1 else None
+            return predict(given)
+
+        return call
+
+    def take(self, rows: int) -> list[Any]:
+        """What was kept for a batch of which so many rows were scored, if it was those; nothing is kept any more."""
+        made, self.made, self.calls = self.made, None, 0
+        return [made] if made is not None and _rows_of(made) == rows else []
+
+
+def keep_input(scoring: Scoring, challengers: Sequence[Challenger]) -> KeptInput | None:
+    """Where the model's input is kept; None where no challenger takes the same."""
+    taken = _features(scoring)
+    alike = any(_features(challenger.scoring) == taken for challenger in challengers)
+    return KeptInput(taken) if alike and not any(is_nested(f.type) for f in scoring.features) else None
+
+
+def _features(scoring: Scoring) -> Any:
+    return scoring.features, scoring.tensors
+
+
+def _copy(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {name: _copy(part) for name, part in given.items()}
+    return given.copy(order="K") if isinstance(given, np.ndarray) else given.copy()
+
+
+def _rows_of(given: Any) -> int:
+    return len(next(iter(given.values())) if isinstance(given, dict) else given)
+
+
 def compare(
     batch: pa.RecordBatch, rows: Numbers | None, scored: pa.RecordBatch, by: str | None,
-    challengers: Sequence[tuple[Challenger, Predict, Compared]],
+    challengers: Sequence[tuple[Challenger, Predict, Compared]], kept: KeptInput | None = None,
 ) -> pa.RecordBatch:  # fmt: skip
     """The scored rows with the challengers' predictions as further columns, null where one could give none.
 
     `rows`: which of the input batch's rows were scored, None for all of them; `by`: the scored column whose values are
-    the segments. Adds to what was seen of each challenger.
+    the segments; `kept`: of this batch. Adds to what was seen of each challenger.
     """
     given = batch if rows is None else batch.take(pa.array(rows))
-    segments = _segments(scored, by)
+    made = kept.take(given.num_rows) if kept is not None else []
+    alike = [c for c, _, _ in challengers if made and kept is not None and _features(c.scoring) == kept.features]
+    segments, codes = _segments(scored, by)
     for challenger, predict, seen in challengers:
-        for name, column in _predictions(given, challenger, predict, seen).items():
-            _add_pairs(seen.pairs.setdefault(name, {}), scored.column(name), column, segments)
+        shared: Made | None = None
+        if challenger in alike:
+            shared = made.pop if challenger is alike[-1] else functools.partial(_copy, made[0])
+        for name, column in _predictions(given, challenger, predict, seen, shared).items():
+            compared = pairs_of(scored.column(name), column, codes, len(segments))
+            seen.add(name, dict(zip(segments, compared, strict=True)))
             scored = scored.append_column(challenger.column(name), column)
     return scored
 
 
 def _predictions(
-    batch: pa.RecordBatch, challenger: Challenger, predict: Predict, seen: Compared
+    batch: pa.RecordBatch, challenger: Challenger, predict: Predict, seen: Compared, made: Made | None
 ) -> dict[str, pa.Array]:
-    """The challenger's predictions, a value for each row, by the prediction's name."""
+    """The challenger's predictions, a value for each row, by the prediction's name; `made`: gives its input."""
     counters, spent = Counters(), [0.0]
     room = max(MOST_FAILURES - seen.failed, 0)
-    arrays, broken, good = predict_fit(batch, challenger.scoring, timed(predict, spent), counters, room)
+    arrays, broken, good = predict_fit(batch, challenger.scoring, timed(predict, spent), counters, room, made)
     seen.rows += batch.num_rows
     seen.seconds += spent[0]
     if good is not None:
@@ -229,25 +207,9 @@ def _first(observed: pa.Array | None) -> str:
     return str(observed[0].as_py()) if observed is not None and len(observed) else "null"
 
 
-def _segments(scored: pa.RecordBatch, by: str | None) -> list[tuple[str, Any]]:
-    """The column's values as text, each with a mask of its rows; without a column one segment, which has no name."""
+def _segments(scored: pa.RecordBatch, by: str | None) -> tuple[list[str], Any]:
+    """The column's values as text, and the number of each row's; without a column one segment, which has no name."""
     if by is None or scored.num_rows == 0:
-        return [("", None)]
+        return [""], np.zeros(scored.num_rows, np.int64)
     column = pc.fill_null(scored.column(by).cast(pa.string()), "null").dictionary_encode()
-    codes = column.indices.to_numpy()
-    return [(value.as_py(), codes == code) for code, value in enumerate(column.dictionary)]
-
-
-def _add_pairs(found: dict[str, Pairs], own: pa.Array, theirs: pa.Array, segments: Sequence[tuple[str, Any]]) -> None:
-    both = np.logical_and(*(_present(column) for column in (own, theirs)))
-    for segment, mask in segments:
-        there = pa.array(both if mask is None else both & mask)
-        place = segment if segment in found or len(found) < _MOST_SEGMENTS else _OTHERS
-        found.setdefault(place, Pairs()).add(own.filter(there), theirs.filter(there))
-
-
-def _present(column: pa.Array) -> Any:
-    present = column.is_valid().to_numpy(zero_copy_only=False)
-    if pa.types.is_floating(column.type):
-        present = present & ~pc.fill_null(pc.is_nan(column), True).to_numpy(zero_copy_only=False)
-    return present
+    return column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.int64)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.schemas import WARNINGS
@@ -21,6 +22,8 @@ TARGET_BYTES = 128 << 20
 """Files are closed at about this size."""
 GROUP_ROWS, GROUP_BYTES = 1 << 20, 32 << 20
 """A row group is written when so many rows, or bytes of them in memory, have come together."""
+_LOOKED_AT = 4096
+"""Rows by which it is told whether a column of integers, such as a key, has a dictionary."""
 
 
 @dataclass
@@ -92,20 +95,22 @@ class Files:
     def _write_group(self) -> None:
         if not self.waiting:
             return
-        output = self.open = self.open or self._create()
         table, rows = pa.Table.from_batches(self.waiting), self.rows
+        output = self.open = self.open or self._create(table)
         self.waiting, self.rows, self.size = [], 0, 0
         for name in table.column_names:
             if name in output.columns:
                 observe(output.columns[name], table.column(name))
-        same = {name: _repeated(self.schema.field(name).type, value, rows) for name, value in self.constants.items()}
+        first = pa.array(np.zeros(rows, np.int32))
+        same = {name: _repeated(self.schema.field(name).type, value, first) for name, value in self.constants.items()}
         columns = [same[f.name] if f.name in same else table.column(f.name) for f in self.schema]
         output.writer.write_table(pa.table(columns, schema=output.writer.schema), GROUP_ROWS)
         output.rows += rows
         if output.sink.tell() >= TARGET_BYTES:
             self._finish()
 
-    def _create(self) -> _Output:
+    def _create(self, first: pa.Table) -> _Output:
+        """A new file, whose first rows these are."""
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
         sink = create_file(self.root.join(self.folder, name))
         safe, columns = filterable(self.schema), columns_of(self.schema)
@@ -116,7 +121,7 @@ class Files:
             sink,
             pa.schema(given),
             compression="snappy",
-            use_dictionary=safe,
+            use_dictionary=[name for name in safe if name in self.constants or _repeats(first.column(name))],
             write_statistics=safe,
             store_schema=False,
             version="2.6",
@@ -145,14 +150,22 @@ class Files:
         )
 
 
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether a dictionary of its values may be smaller than they are, and isn't given up after all that work."""
+    some = column.slice(0, _LOOKED_AT)
+    return not pa.types.is_integer(column.type) or 2 * pc.count_distinct(some).as_py() < len(some)
+
+
 def _repeated_type(kind: pa.DataType) -> pa.DataType:
     """The type in which a constant is handed to the writer: to Parquet, a dictionary's texts are texts."""
     return pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind
 
 
-def _repeated(kind: pa.DataType, value: Any, rows: int) -> pa.Array:
+def _repeated(kind: pa.DataType, value: Any, first: pa.Array) -> pa.Array:
+    """The value in every row; `first`: a zero a row, as indices."""
     if pa.types.is_string(kind) and value is not None:
-        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value], kind))
+        return pa.DictionaryArray.from_arrays(first, pa.array([value], kind))
+    rows = len(first)
     return pa.nulls(rows, _repeated_type(kind)) if value is None else pa.repeat(pa.scalar(value, kind), rows)
 
 

@@ -27,6 +27,8 @@ from lakehouse.scoring.outputs import Output, read_outputs
 from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
 
 Predict = Callable[[Any], Any]
+Made = Callable[[], Any]
+"""Gives the model's input of a whole batch, made already."""
 
 NO_CHECKS = Compiled((), (), ())
 _PROBES = 8
@@ -157,16 +159,16 @@ def score_rows(
 
 
 def predict_fit(
-    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int, made: Made | None = None
 ) -> tuple[list[pa.Array], list[Broken], Any | None]:
     """The predictions of the rows that fit the model and that it scores, an array an output.
 
     Also why others are left out, and a mask of those that are not; None where none is. With more than `room` rows left
-    out, no more calls are spent on finding them.
+    out, no more calls are spent on finding them. `made`: its input, if all rows fit.
     """
     broken = unfit_rows(batch, scoring)
     rows, fit = _without(batch, None, broken)
-    predictions, failures = _predict(fit, scoring, predict, counters, room)
+    predictions, failures = _predict(fit, scoring, predict, counters, room, None if broken else made)
     broken += renumber(failures, rows)
     if not broken:
         return predictions, broken, None
@@ -267,7 +269,12 @@ def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counte
 
 
 def _predict(
-    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None
+    batch: pa.RecordBatch,
+    scoring: Scoring,
+    predict: Predict,
+    counters: Counters,
+    room: int | None,
+    made: Made | None = None,
 ) -> tuple[list[pa.Array], list[Broken]]:
     """Predictions of the rows the model can score, an array an output, and the rows that it can't.
 
@@ -276,13 +283,13 @@ def _predict(
     if batch.num_rows == 0:
         return [pa.array([], type=o.column_type or pa.null()) for o in scoring.outputs], []
 
-    def ask(start: int, stop: int) -> Any:
-        answer = _try(predict, batch.slice(start, stop - start), scoring)
+    def ask(start: int, stop: int, made: Made | None = None) -> Any:
+        answer = _try(predict, batch.slice(start, stop - start), scoring, made)
         if isinstance(answer, Exception):
             return answer
         return read_outputs(answer, stop - start, scoring.outputs)
 
-    whole = ask(0, batch.num_rows)
+    whole = ask(0, batch.num_rows, made)
     if not isinstance(whole, Exception):
         arrays, failures = whole
     else:
@@ -331,12 +338,12 @@ def _last_words(error: Exception) -> str:
     return text if len(text) <= _SAID else f"{text[: _SAID // 3]} … {text[-(_SAID - _SAID // 3 - 3) :]}"
 
 
-def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring) -> Any:
+def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring, made: Made | None = None) -> Any:
     """The model's answer, or the exception it raises; returned, so that no later one is chained to it.
 
     A model that calls `sys.exit` would end the run without a word: that is an exception of its as any other.
     """
-    frame = model_input(batch, scoring)
+    frame = made() if made is not None else model_input(batch, scoring)
     try:
         return predict(frame)
     except Exception as error:

@@ -20,7 +20,7 @@ from lakehouse.checks import profile, rules, uniqueness
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform
-from lakehouse.scoring.comparison import Challenger, Compared, compare, timed
+from lakehouse.scoring.comparison import Challenger, Compared, compare, keep_input, timed
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
@@ -123,12 +123,12 @@ class _Comparing:
     def __init__(self, task: int, staging: Staging, folder: str, predicts: Sequence[Predict]) -> None:
         beside = staging.beside
         assert beside is not None
-        self.by = beside.by
+        self.by, self.kept = beside.by, keep_input(staging.scoring, beside.challengers)
         self.models = [(c, p, Compared()) for c, p in zip(beside.challengers, predicts, strict=True)]
         self.files = Files(COMPARED, task, beside.root, beside.schema, folder, beside.constants)
 
     def add(self, batch: pa.RecordBatch, rows: Any, good: pa.RecordBatch) -> None:
-        self.files.write(compare(batch, rows, good, self.by, self.models))
+        self.files.write(compare(batch, rows, good, self.by, self.models, self.kept))
 
     def to_dict(self) -> dict[str, Any]:
         return {challenger.label: seen.to_dict() for challenger, _, seen in self.models}
@@ -156,7 +156,8 @@ def stage(
     keys = uniqueness.watch_keys(staging, task, folder)
     beside = _Comparing(task, staging, folder, challengers) if staging.beside is not None else None
     started, spent = time.perf_counter(), [0.0]
-    predict = timed(predict, spent) if beside is not None else predict
+    predict = timed(predict, spent)
+    predict = beside.kept.keeping(predict) if beside is not None and beside.kept is not None else predict
     try:
         for batch in batches:
             good, bad, rows = score_rows(batch, staging.scoring, predict, counters)
@@ -193,7 +194,8 @@ def stage(
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
         "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
         "keys": keys and keys.close(),
-        **({"beside": beside.to_dict(), "model_seconds": spent[0]} if beside is not None else {}),
+        "model_seconds": spent[0],
+        **({"beside": beside.to_dict()} if beside is not None else {}),
         "seconds": round(time.perf_counter() - started, 3),
     }
     counts = {

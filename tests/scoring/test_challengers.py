@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from lakehouse.errors import Blocked, ConfigError
-from lakehouse.operations.promotion import promote
+from lakehouse.errors import Blocked
 from lakehouse.planning.naming import state_of
 from lakehouse.runs import evidence
-from lakehouse.scoring.comparison import MOST_FAILURES, Compared, Pairs, merge
+from lakehouse.scoring.comparison import MOST_FAILURES, Compared, merge
+from lakehouse.scoring.pairs import Pairs, pairs_of
 from tests.conftest import read, score, version, write
 
 DAY = "2026-01-02"
@@ -36,6 +37,15 @@ def features(rows: int = 40) -> pa.Table:
     ids = np.arange(rows)
     country = np.where(ids % 2 == 0, "DE", "FR")
     return pa.table({"id": ids, "country": country, "a": ids * 0.1, "b": np.cos(ids), "day": pa.array([DAY] * rows)})
+
+
+class Overwriting(LogisticRegression):
+    """Changes what it is given, in place, once it has answered."""
+
+    def predict_proba(self, frame: Any) -> Any:
+        answer = super().predict_proba(frame)
+        frame.iloc[:, 0] = -1.0
+        return answer
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,7 @@ def test_predictions_of_a_challenger_stand_beside_those_that_are_published(daily
     frame, beside = features().to_pandas(), read("lake/scores_challengers")
     own, theirs = LogisticRegression().fit(X, Y), DecisionTreeClassifier(max_depth=1).fit(X, Y)
     assert beside.column_names == [
-        "id", "country", "p", "buys", "p_tree", "buys_tree", "_model_name", "_model_version", "_run_id",
+        "id", "p", "buys", "p_tree", "buys_tree", "_model_name", "_model_version", "_run_id",
         "_input_version", "_scored_at", "_job", "_model_version_tree", "score_date",
     ]  # fmt: skip
     np.testing.assert_allclose(beside["p"].to_numpy(), own.predict_proba(frame[["a", "b"]])[:, 1], rtol=1e-12)
@@ -108,6 +118,41 @@ def test_a_challenger_fails_alone(daily, register):
     assert any("gone is left out" in line and "nowhere" in line for line in told), told
 
 
+@pytest.mark.parametrize("kinds", [["a", "b"], ["a", "b", "country"], ["a", "b", "seen"]])
+def test_models_that_change_what_they_are_given_change_nothing_for_others(make_job, register, kinds):
+    """The input is made once for all that take the same; each may do with its own what it likes."""
+    table = features().append_column("seen", pa.array([[float(n)] for n in range(40)]))
+    frame = table.to_pandas().assign(seen=[[float(n)] for n in range(40)])[kinds]
+    numbers = Overwriting().fit(X, Y)
+
+    class Spoiling:
+        """As a model of its kind, of the first two columns."""
+
+        def predict_proba(self, given: Any) -> Any:
+            answer = numbers.predict_proba(given[["a", "b"]].copy())
+            given.iloc[:, 0] = -1.0
+            for name in given.columns[2:]:
+                given[name] = [str(value)[::-1] for value in given[name]] if name == "country" else None
+            return answer
+
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, Schema
+
+    types = {"a": "double", "b": "double", "country": "string", "seen": Array("double")}
+    signature = ModelSignature(Schema([ColSpec(types[name], name) for name in kinds]), Schema([ColSpec("double", "p")]))
+    logged = {"signature": signature, "serialization_format": "cloudpickle"}
+    uri = register(Spoiling(), frame, method="predict_proba", **logged)
+    write("lake/features", table, ["day"])
+    rivals = [{"uri": uri, "name": name} for name in ("one", "two", "three")]
+    job = make_job(uri, date=DAY, source={"where": "day = '{date}'"}, predictions={"p": {"output": 1}},
+                   model={"method": "predict_proba", "challengers": rivals, "trust": ["pickle"]})  # fmt: skip
+    score(job)
+    beside = read("lake/scores_challengers")
+    expected = LogisticRegression().fit(X, Y).predict_proba(features().to_pandas()[["a", "b"]])[:, 1]
+    for name in ("p", "p_one", "p_two", "p_three"):
+        np.testing.assert_allclose(beside[name].to_numpy(), expected, rtol=1e-12)
+
+
 def test_a_blocked_run_publishes_no_comparison(daily, tree):
     write("lake/features", features().set_column(2, "a", pa.array([None] * 40, pa.float64())), ["day"])
     with pytest.raises(Blocked):
@@ -122,20 +167,54 @@ def test_a_blocked_run_publishes_no_comparison(daily, tree):
 
 
 def pairs(own: list[Any], theirs: list[Any]) -> Pairs:
-    found = Pairs()
-    found.add(pa.array(own), pa.array(theirs))
-    return found
+    return pairs_of(pa.array(own), pa.array(theirs), np.zeros(len(own), np.int64), 1)[0]
 
 
 def test_figures_of_pairs():
-    numbers = pairs([1.0, 2.0, float("inf")], [1.5, 1.0, float("inf")])
-    assert (numbers.rows, numbers.apart, numbers.furthest, numbers.flips) == (3, 1.5, 1.0, None)
+    numbers = pairs([1.0, 2.0, float("inf"), 3.0, None], [1.5, 1.0, float("inf"), float("nan"), 1.0])
+    assert (numbers.rows, numbers.missing, numbers.apart, numbers.furthest, numbers.flips) == (3, 1, 1.5, 1.0, None)
     labels = pairs([True, True, False], [True, False, False])
     assert (labels.flips, labels.shift, dict(labels.labels or {})) == (
         1, None, {("true", "true"): 1, ("true", "false"): 1, ("false", "false"): 1},
     )  # fmt: skip
     counts = pairs([1, 2], [1, 3])
     assert (counts.flips, counts.shift) == (1, 0.5)
+
+
+def test_figures_by_segment_add_up_to_those_of_all():
+    rng, rows = np.random.default_rng(7), 500
+    codes = rng.integers(0, 5, rows)
+    for own, theirs in [
+        (rng.normal(size=rows).round(3), rng.normal(size=rows).round(3)),
+        (rng.integers(0, 4, rows), rng.integers(0, 4, rows)),
+        (rng.random(rows) < 0.5, rng.random(rows) < 0.5),
+    ]:
+        one, other = pa.array(own, mask=rng.random(rows) < 0.1), pa.array(theirs, mask=rng.random(rows) < 0.1)
+        whole = Pairs()
+        for number, part in enumerate(pairs_of(one, other, codes, 5)):
+            inside = pa.array(codes == number)
+            [alone] = pairs_of(one.filter(inside), other.filter(inside), np.zeros(sum(codes == number), np.int64), 1)
+            assert part.labels == alone.labels
+            assert vars(replace(part, labels=None)) == pytest.approx(vars(replace(alone, labels=None)))
+            whole.merge(part)
+        both = [(a, b) for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True) if None not in (a, b)]
+        assert whole.rows == len(both)
+        if whole.flips is not None:
+            assert whole.flips == sum(a != b for a, b in both)
+        if whole.numeric:
+            assert whole.shift == pytest.approx(np.mean([float(b) - float(a) for a, b in both]))
+
+
+def test_flips_are_counted_where_there_are_too_many_labels_to_list():
+    many = [f"label {n}" for n in range(5000)]
+    found = pairs(many, [*many[:-1], "another"])
+    few = pairs(["a", "b"], ["a", "a"])
+    for first, second in ((found, few), (few, found)):
+        whole = Pairs()
+        whole.merge(first)
+        whole.merge(Pairs.from_dict(second.to_dict()))
+        whole.merge(few)
+        assert (whole.rows, whole.flips, whole.labels) == (5004, 3, None)
 
 
 def test_what_workers_saw_adds_up_in_any_order():
@@ -156,57 +235,8 @@ def test_a_challenger_that_fails_on_everything_is_not_asked_row_by_row(daily, re
     assert read("lake/scores_challengers")["p_picky"].null_count >= rows - 64
 
 
-@pytest.fixture
-def rivals(daily, champion, register, tracking_uri):
-    """A registered model with two versions, the first one at the alias; a job that compares the second one with it."""
-    uri = register(LogisticRegression().fit(X, Y), X, name="rivals")
-    register(LogisticRegression(C=0.01).fit(X, Y), X, name="rivals", alias="challenger")
-
-    def make(**promotion: Any) -> Any:
-        job = daily("models:/rivals@challenger", promotion=promotion, comparison={"by": "country"})
-        return job.model_copy(update={"model": job.model.model_copy(update={"uri": uri})})
-
-    return make
-
-
-def aliases(tracking_uri: str) -> dict[str, str]:
-    import mlflow
-
-    found = mlflow.MlflowClient(tracking_uri).get_registered_model("rivals").aliases
-    return {alias: str(version) for alias, version in found.items()}
-
-
-def test_a_challenger_is_promoted_by_the_rules_alone(rivals, tracking_uri):
-    told: list[str] = []
-    score(rivals(max_flips=0.5), say=lambda event, values: told.append(str(values.get("message"))))
-    assert any(line.startswith("challenger challenger (rivals v2): ") and "buys differs in" in line for line in told)
-    first = dict(aliases(tracking_uri))
-    with pytest.raises(Blocked, match=r"the mean of p moves by .* where country is (DE|FR)"):
-        promote(rivals(max_shift=1e-9), "2")
-    with pytest.raises(Blocked, match="only 40 rows were compared"):
-        promote(rivals(min_rows=41), "2")
-    with pytest.raises(ConfigError, match="'7' of rivals was not compared"):
-        promote(rivals(max_flips=1.0), "7")
-    assert aliases(tracking_uri) == first
-    done = promote(rivals(max_flips=1.0), "2")
-    assert (done.before, done.version, aliases(tracking_uri)["champion"]) == (first["champion"], "2", "2")
-
-
-def test_an_alias_that_moved_meanwhile_is_left_alone(rivals, register, tracking_uri):
-    import mlflow
-
-    score(rivals(max_flips=1.0))
-    compared = aliases(tracking_uri)
-    register(LogisticRegression().fit(X, Y), X, name="rivals", alias="other")
-    client = mlflow.MlflowClient(tracking_uri)
-    client.set_registered_model_alias("rivals", "champion", aliases(tracking_uri)["other"])
-    with pytest.raises(Blocked, match="by now"):
-        promote(rivals(max_flips=1.0), compared["challenger"])
-    assert aliases(tracking_uri)["champion"] != compared["challenger"]
-
-
-def test_the_page_shows_how_they_compare(rivals):
-    job = rivals(max_flips=1.0)
+def test_the_page_shows_how_they_compare(daily, tree):
+    job = daily({"uri": tree, "name": "tree"}, comparison={"by": "country"})
     result = score(job)
     page = (evidence.page_of(state_of(job), result.run_id) or b"").decode()
     assert ">Challengers</h2>" in page
