@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import ValidationError
 
-from lakehouse import connectors, models, pipeline, sources
+from lakehouse import connectors, pipeline, sources
 from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
@@ -87,12 +87,13 @@ def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
         plan = make_plan(job, request, folder)
         environment.compare(job, plan.model)
         plan = plan.read(request)
-        sample = list(_enough(carriers.choose(plan, request, stack).sample(), rows))
-        staging = prepare(plan, sample).staging
-        predictor = models.load(plan.model.path, plan.model.digest, staging.method, staging.params)
+        carry = carriers.choose(plan, request, stack)
+        sample = list(_enough(carry.sample(), rows))
+        tables = prepare(plan, sample, predictor=carry.predictor)
+        staging = tables.staging
         scoring, left, parts = staging.scoring, rows, list[pd.DataFrame]()
         for batch in sample:
-            scored, aside = score_batch(batch.slice(0, left), scoring, predictor.predict, start_counters(scoring))
+            scored, aside = score_batch(batch.slice(0, left), scoring, tables.predict, start_counters(scoring))
             parts += [_frame(scored), *([_frame(aside)] if aside is not None else [])]
             left -= min(left, batch.num_rows)
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]

@@ -61,7 +61,7 @@ def _score(job: Job, request: Request) -> Result:
         plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
-        tables = prepare(plan, carry.sample(), request.replays)  # the model is tried, all schemas are fixed
+        tables = prepare(plan, carry.sample(), request.replays, carry.predictor)  # it is tried, all schemas are fixed
         plan = replace(plan, model=tables.model, quarantine=tables.aside.target)
         access.require_quarantine(plan)
         request.enter("environment", "")

@@ -22,6 +22,7 @@ from lakehouse.models.environment import (
 )
 from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
+from lakehouse.models.frames import ANSWER, FrameInput, FrameModel, Part, open_on_frames
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
 from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
@@ -33,10 +34,11 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
-    "Difference", "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
-    "alike", "baselines_as_text", "baselines_from_text", "differences", "digest_of", "environment_here",
-    "environment_refusal", "environment_summary", "expected_environment", "features_of", "fetch", "freeze", "held_to",
-    "input_example", "inputs_of", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type",
-    "pack", "recorded_environment", "require_params", "resolve", "same", "specs_of", "store_baseline",
-    "stored_baseline", "tag_version", "trust_list", "type_for", "unpacked",
+    "ANSWER", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Inputs", "Part", "Patience",
+    "Predictor", "Recorded", "Resolved", "Trained", "alike", "baselines_as_text", "baselines_from_text", "differences",
+    "digest_of", "environment_here", "environment_refusal", "environment_summary", "expected_environment",
+    "features_of", "fetch", "freeze", "held_to", "input_example", "inputs_of", "load", "log_baseline", "log_run",
+    "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack", "recorded_environment",
+    "require_params", "resolve", "same", "specs_of", "store_baseline", "stored_baseline", "tag_version", "trust_list",
+    "type_for", "unpacked",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ import yaml
 from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import ask, first_line, status_of, translated_errors
 from lakehouse.models.declared import Specs, require_equal, specs_of
-from lakehouse.models.flavors import Predictor, flavor_of
+from lakehouse.models.flavors import ON_FRAMES, Predictor, flavor_of
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
@@ -74,6 +74,12 @@ class FetchedModel:
         """SHA-256 of what the model takes and gives: the same for two versions that can stand in for each other."""
         sides = {"inputs": self.signature, "outputs": self.outputs, "params": self.params}
         return hashlib.sha256(json.dumps(sides, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def on_frames(self) -> str:
+        """What it is, in words, where Spark itself applies it to a DataFrame; empty for a model that workers call."""
+        flavor = ON_FRAMES.get(self.flavor)
+        return flavor.WHAT if flavor is not None else ""
 
     @property
     def resolved(self) -> Resolved:

@@ -190,6 +190,8 @@ def _type(spec: Mapping[str, Any]) -> pa.DataType | None:
         case "array":
             item = _type(spec.get("items") or {})
             return item and pa.list_(item)
+        case "sparkml_vector":
+            return pa.list_(pa.float64())
         case "map":
             value = _type(spec.get("values") or {})
             return value and pa.map_(pa.string(), value)

@@ -15,6 +15,7 @@ from lakehouse import sources
 from lakehouse.checks import Tally
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError
+from lakehouse.models import Predictor
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.progress import listen
 from lakehouse.schemas import conform
@@ -37,7 +38,8 @@ class Carrier:
 
     `probe` looks, before anything is scored, whether executors elsewhere are fit for it, where Spark is there already.
     `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows, as an
-    Arrow table or a frame of Spark, for checks that need all rows at once.
+    Arrow table or a frame of Spark, for checks that need all rows at once. `predictor` calls the model on the driver
+    where Spark applies it, so that it can't be loaded there by itself.
     """
 
     sample: Callable[[], Iterator[pa.RecordBatch]]
@@ -45,6 +47,7 @@ class Carrier:
     probe: Callable[[Staging], None]
     features: Callable[[Sequence[str]], Any]
     scores: Callable[[Sequence[str], Staging, Tally], Any]
+    predictor: Predictor | None = None
 
 
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
@@ -53,6 +56,8 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
 
 def _on_local(plan: Plan, request: Request) -> Carrier:
+    if plan.model.on_frames:
+        raise ConfigError(f"{plan.model.uri} is {plan.model.on_frames}, which only Spark applies: use --engine spark")
     if plan.carrier == FRAME:
         raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
     cores = local.cores()
@@ -107,6 +112,8 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             with engine.shipped(spark, plan.model_folders) as archive:
                 _require_fit(spark, plan, staging, archive, request)
 
+    if plan.model.on_frames:
+        return _applied(session(), plan, request, stack, probe, features, scores)
     if plan.carrier != FRAME:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
@@ -128,6 +135,47 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
             return engine.run_frame(work, rows, staging, archive)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, probe, features, scores)
+
+
+def _applied(
+    spark: SparkSession,
+    plan: Plan,
+    request: Request,
+    stack: ExitStack,
+    probe: Callable[[Staging], None],
+    features: Callable[[Sequence[str]], Any],
+    scores: Callable[[Sequence[str], Staging, Tally], Any],
+) -> Carrier:
+    """The carrier for a model that Spark applies to a DataFrame of the plan's rows; workers get its answers."""
+    from lakehouse.engines import probing
+    from lakehouse.engines import spark as engine
+
+    shared = None if probing.one_machine(spark) else plan.sink.root.join(f"run-{plan.run_id}", "_model")
+    place = stack.enter_context(engine.readable(plan.model.path, shared))
+    wanted = [prediction.output for prediction in (plan.job.predictions or {}).values()]
+    asked = tuple(output for output in wanted if isinstance(output, str))
+    model = engine.open_applied(spark, plan.model, place, plan.features, asked)
+    rows, schema = None, pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
+    if plan.carrier == FRAME:
+        rows = sources.of(plan.job.source.type).frame(spark, plan.pinned, plan.columns, plan.reason)
+
+    def run(staging: Staging) -> list[dict[str, Any]]:
+        cores = engine.cores(spark)
+        given = balance(units_of(plan, cores), cores) if rows is None else rows
+        if rows is None:
+            request.say("units", {"units": sum(map(len, given)), "tasks": len(given), "rows": plan.pinned.rows})
+        with _at_work(spark, plan, replace(staging, expected=None), request) as (work, told, archive):
+            return engine.run_applied(work, model, given, told, archive) if rows is not None or given else []
+
+    def sample() -> Iterator[pa.RecordBatch]:
+        if rows is None:
+            return _first_batches(plan, 1_024)
+        return (conform(batch, schema) for batch in engine.first_batches(rows))
+
+    def probe_places(staging: Staging) -> None:
+        probe(replace(staging, expected=None))  # nothing of the model is asked of executors
+
+    return Carrier(sample, run, probe_places, features, scores, model.predictor)
 
 
 @contextmanager

@@ -50,6 +50,8 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
         place.mkdir()
         try:
             fetched = fetching.obtain(changed, request, place)
+            if fetched.on_frames:
+                raise ModelRefused(f"it is {fetched.on_frames}, which can only be a job's own model")
             inputs = fetching.inputs_of(changed, fetched, request, schema, table)
         except (ConfigError, ModelRefused) as error:
             request.warn(_left_out(challenger.label, error))

@@ -44,8 +44,15 @@ class Prepared:
     doubts: tuple[str, ...] = ()
 
 
-def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, Any] | None = None) -> Prepared:
+def prepare(
+    plan: Plan,
+    sample: Iterable[pa.RecordBatch],
+    replays: Mapping[str, Any] | None = None,
+    predictor: models.Predictor | None = None,
+) -> Prepared:
     """Try the model on a few rows of the input, and with what it answers fix the schemas; check the target.
+
+    `predictor`: what calls the model, where Spark applies it (`Carrier.predictor`).
 
     Raises ConfigError for predictions that the model doesn't give and for a target with another schema,
     ModelRefused when the model raises on every row of the sample.
@@ -67,6 +74,7 @@ def prepare(plan: Plan, sample: Iterable[pa.RecordBatch], replays: Mapping[str, 
         held=held,
         own=held if replays is not None else None,
         allowed=None if replays is not None else job.checks.quarantine.allowed(plan.pinned.rows),
+        predictor=predictor,
     )
     read = [*job.keys, *job.keep, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)

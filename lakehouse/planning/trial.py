@@ -78,14 +78,17 @@ def try_model(
     held: Held | None = None,
     own: Held | None = None,
     allowed: int | None = None,
+    predictor: models.Predictor | None = None,
 ) -> Trial:
     """Load the model and try it on the sample.
 
     `held`: the scored table's own types, which decide where the sample leaves a prediction's open; `own`: those of
-    kept columns, where the input stores them in wider ones. `allowed`: see `Scoring`. A signature that the job gives
-    is held against what the loaded model knows of its columns. Raises as `scoring_for`.
+    kept columns, where the input stores them in wider ones. `allowed`: see `Scoring`. `predictor`: what calls the
+    model, where Spark applies it. A signature that the job gives is held against what the loaded model knows of its
+    columns. Raises as `scoring_for`.
     """
-    predictor = models.load(model.path, model.digest, job.model.method, models.freeze(job.model.params))
+    if predictor is None:
+        predictor = models.load(model.path, model.digest, job.model.method, models.freeze(job.model.params))
     if model.declared:
         inputs = models.held_to(inputs, model.signature, predictor)
     untyped = Scoring(
@@ -97,6 +100,7 @@ def try_model(
         inputs.tensors,
         constraints,
         on_features,
+        carried=() if predictor.on_frames else None,
     )
     answer = _answer(untyped, sample, predictor, name)
     outputs, notes = _outputs(job, model, predictor, answer, held or {})
@@ -182,7 +186,7 @@ def _outputs(
     outputs = [_place_columns(o, named, values) for o in outputs]
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
         if prediction.class_ is not None:
-            _require_probabilities(output.name, values, predictor)
+            _require_probabilities(output.name, predictor.probabilities(values), predictor)
     arrays = [_seen(values, rows, o, says) for o, says in zip(outputs, declared, strict=True)]
     read_outputs(values, rows, tuple(outputs))  # a threshold must suit its output
     typed, notes = [], []

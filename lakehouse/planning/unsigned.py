@@ -45,7 +45,7 @@ def require_signature(job: Job, model: models.FetchedModel, schema: pa.Schema, t
     """
     if model.signature:
         return
-    trained = models.load(model.path, model.digest, None, ()).trained
+    trained = None if model.on_frames else models.load(model.path, model.digest, None, ()).trained
     draft = draft_signature(schema, trained, {*job.keys, *job.keep, *job.slice}, job.features, table)
     raise ModelRefused(
         f"{model.uri}{UNSIGNED}, or look through this draft and add it to the job file, under model:\n{draft}"

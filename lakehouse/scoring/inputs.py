@@ -151,8 +151,10 @@ def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:
     Features that are all float64 (or all float32) are laid column by column into one Fortran-ordered matrix,
     which pandas wraps without a copy and scikit-learn reads as it is. Nulls become NaN in floats, NaT in datetimes and
     None in strings, booleans and nested values; optional integers with nulls become pandas' `Int64`, which keeps every
-    digit.
+    digit. For a model that Spark applies it is an Arrow batch: of its features, or of its answers once it is applied.
     """
+    if scoring.carried is not None:  # Spark applies the model
+        return batch.select(scoring.carried) if scoring.carried else features_in(batch, scoring.features)
     at = _positions(batch)
     columns = [_as_feature(batch.column(at[f.column]), f)[0] for f in scoring.features]
     if scoring.tensors:

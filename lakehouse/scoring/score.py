@@ -53,6 +53,8 @@ class Scoring:
     """What `score_batch` needs to know of a job. `tensors`: the arrays that the model takes, if it takes no frame.
 
     `allowed`: with more rows set aside the run is sure to be blocked, so no more calls are spent on finding them.
+    `carried`: of a model that Spark applies, the columns of a batch with its answers, none where it is yet to be asked;
+    None for a model that is called here.
     """
 
     keys: tuple[str, ...]
@@ -65,6 +67,7 @@ class Scoring:
     on_features: Compiled = NO_CHECKS
     on_scores: Compiled = NO_CHECKS
     allowed: int | None = None
+    carried: tuple[str, ...] | None = None
 
 
 @dataclass
@@ -177,6 +180,12 @@ def predict_fit(
     return predictions, broken, good
 
 
+def fit_rows(batch: pa.RecordBatch, scoring: Scoring) -> tuple[Numbers | None, pa.RecordBatch]:
+    """The rows of a batch that `score_rows` gives to the model, and their numbers; None for all of them."""
+    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
+    return _without(batch, None, [*unfit_rows(batch, scoring), *broken])
+
+
 def _without(
     batch: pa.RecordBatch, rows: Numbers | None, broken: Sequence[Broken]
 ) -> tuple[Numbers | None, pa.RecordBatch]:
@@ -235,8 +244,7 @@ def try_on(batch: pa.RecordBatch, scoring: Scoring, predict: Predict) -> tuple[A
 
     None when every row is unfit for it by itself.
     """
-    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
-    _, fit = _without(batch, None, [*unfit_rows(batch, scoring), *broken])
+    _, fit = fit_rows(batch, scoring)
     if fit.num_rows == 0:
         return None
 

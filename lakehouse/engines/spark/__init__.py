@@ -4,6 +4,7 @@ Uses what Spark Connect has too: `range`, `mapInArrow`, `addArtifact`, `SparkFil
 is called by the driver, `tasks` by Spark on executors, which `shipping` sends everything that they need.
 """
 
+from lakehouse.engines.spark.applying import Applied, open_applied, readable, run_applied
 from lakehouse.engines.spark.running import (
     SparkWork,
     ask_each,
@@ -17,6 +18,7 @@ from lakehouse.engines.spark.sessions import active_session, cores, driver_host,
 from lakehouse.engines.spark.shipping import ship_plan, shipped
 
 __all__ = [
-    "SparkWork", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of", "is_given",
-    "run_each", "run_frame", "run_units", "session", "ship_plan", "shipped",
+    "Applied", "SparkWork", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of",
+    "is_given", "open_applied", "readable", "run_applied", "run_each", "run_frame", "run_units",
+    "session", "ship_plan", "shipped",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import is_ours
 from lakehouse.engines.spark.shipping import pack_package, ship_plan
-from lakehouse.errors import Unavailable
+from lakehouse.errors import LakehouseError, ModelRefused, Unavailable
 from lakehouse.scoring.staging import BatchSource, Staging
 
 if TYPE_CHECKING:
@@ -108,6 +108,33 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[BatchSource]], schem
     return numbers.mapInArrow(
         functools.partial(tasks.rows_of, packed), from_arrow_schema(schema, prefer_timestamp_ntz=True)
     )
+
+
+@contextmanager
+def collected(what: str) -> Iterator[None]:
+    """Where Spark says that a function of its own failed on a value, raise ModelRefused: `what` called it."""
+    try:
+        yield
+    except LakehouseError:
+        raise
+    except Exception as error:
+        found = _OF_A_VALUE.search(str(error)) or _OF_AN_EXPRESSION.search(str(error))
+        if found is None:
+            raise
+        said = " ".join(found[1].split())
+        raise ModelRefused(f"{what} raises: {said}. {_REMEDY}") from error
+
+
+_REMEDY = (
+    "Spark does not tell the row, so that it can't be set aside: log the model with handleInvalid set to skip (then "
+    "such rows are set aside) or keep, or set them aside before by a critical rule of checks.features"
+)
+_OF_A_VALUE = re.compile(r"failed due to: (?:[\w.$]+: )*(.*?)\.? SQLSTATE", re.DOTALL)
+_OF_AN_EXPRESSION = re.compile(
+    r"(\[(?:DIVIDE_BY_ZERO|CAST_INVALID_INPUT|CAST_OVERFLOW|ARITHMETIC_OVERFLOW|INVALID_ARRAY_INDEX)[^\]]*\].*?)"
+    r" SQLSTATE",
+    re.DOTALL,
+)
 
 
 def _collect(frame: DataFrame) -> list[dict[str, Any]]:

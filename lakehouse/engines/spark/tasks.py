@@ -40,6 +40,21 @@ def plan_of(plan: str, archive: str) -> tuple[Staging, models.Folders]:
     return _plan(SparkFiles.get(plan))[0], models.unpacked(SparkFiles.get(archive))
 
 
+def shipped_plan(plan: str) -> tuple[Staging, list[list[BatchSource]]]:
+    """On an executor: what was shipped of the plan."""
+    from pyspark import SparkFiles
+
+    return _plan(SparkFiles.get(plan))
+
+
+def task_number() -> int:
+    """The partition that this task works on."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return int(context.partitionId()) if context else 0
+
+
 def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
     from pyspark import SparkFiles
 
@@ -58,13 +73,14 @@ def _manifest(task: int, plan: str, archive: str, stage: Callable[..., list[dict
     return manifest_batch(stage(*opened))
 
 
-def _numbers(batches: Iterator[pa.RecordBatch]) -> Iterator[int]:
+def numbers(batches: Iterator[pa.RecordBatch]) -> Iterator[int]:
+    """The numbers that rows of `spark.range` are."""
     return (number for batch in batches for number in batch.column(0).to_pylist())
 
 
 def unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for units: each row is the number of a share."""
-    for task in _numbers(ids):
+    for task in numbers(ids):
 
         def stage(staging: Staging, shares: Any, *opened: Any, task: int = task) -> list[dict[str, Any]]:
             return stage_units(task, shares[task], staging, *opened)
@@ -74,10 +90,7 @@ def unit_tasks(plan: str, archive: str, ids: Iterator[pa.RecordBatch]) -> Iterat
 
 def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for the frame carrier: the rows themselves."""
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    task = context.partitionId() if context else 0
+    task = task_number()
 
     def stage(staging: Staging, shares: Any, *opened: Any) -> list[dict[str, Any]]:
         named = (batch.rename_columns(staging.input_schema.names) for batch in batches)
@@ -89,13 +102,13 @@ def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> It
 def each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for `run_each`: each row is the number of an item."""
     work, items = pickle.loads(base64.b64decode(packed))
-    for number in _numbers(ids):
+    for number in numbers(ids):
         yield pa.RecordBatch.from_pylist([{"id": number, "said": json.dumps(work(items[number]))}])
 
 
-def rows_of(packed: str, numbers: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def rows_of(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for `frame_of`: each row is the number of a share."""
     shares = pickle.loads(base64.b64decode(packed))
-    for number in _numbers(numbers):
+    for number in numbers(ids):
         for unit in shares[number]:
             yield from unit.batches()

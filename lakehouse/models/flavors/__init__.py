@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lakehouse.models.flavors import (
     catboost,
@@ -24,7 +24,12 @@ from lakehouse.models.flavors import (
 )
 from lakehouse.models.flavors.calling import Predictor, Trained
 
-__all__ = ["FLAVORS", "Flavor", "Predictor", "Trained", "flavor_of"]
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakehouse.models.frames import FrameInput, FrameModel
+
+__all__ = ["FLAVORS", "ON_FRAMES", "Flavor", "Predictor", "Trained", "flavor_of"]
 
 
 class Flavor(Protocol):
@@ -58,11 +63,28 @@ class Flavor(Protocol):
         """What the library's own object knows of the columns that it takes; nothing where it does not say."""
 
 
+class FlavorOnFrames(Flavor, Protocol):
+    """A flavour whose models Spark applies to a DataFrame on the driver's session; a worker only gets their answers.
+
+    `WHAT`: what such a model is, in words.
+    """
+
+    WHAT: str
+
+    def open_on_frames(
+        self, spark: SparkSession, path: Path, place: str, description: Mapping[str, Any], given: FrameInput
+    ) -> FrameModel:
+        """The model in the folder `path`, which Spark reads at `place`. Raises ModelRefused where it can't be used."""
+
+
 FLAVORS: Mapping[str, Flavor] = {
     f"mlflow.{flavor.NAME}": flavor
     for flavor in (catboost, keras, lightgbm, onnx, pytorch, sklearn, spark, statsmodels, xgboost)
 }
 """By the loader module that MLflow writes for them: nothing else is loaded than what each of them has judged."""
+
+ON_FRAMES: Mapping[str, FlavorOnFrames] = {flavor.NAME: flavor for flavor in (spark,)}
+"""Those that Spark applies, by their names."""
 
 
 def flavor_of(mlmodel: Mapping[str, Any]) -> Flavor:

@@ -32,6 +32,7 @@ class Predictor:
 
     `without_classes`: why there are none. `called`: what is called, in words; `library`: its name and version.
     `trained`: what it takes, looked at only where the model has no signature that says so.
+    `on_frames`: Spark applies it, so that it takes a batch of Arrow. `probabilities`: the matrix of those in an answer.
     """
 
     predict: Callable[[Any], Any]
@@ -40,6 +41,8 @@ class Predictor:
     called: str = ""
     library: str = ""
     trained: Trained = Trained()
+    on_frames: bool = False
+    probabilities: Callable[[Any], Any] = lambda answer: answer
 
 
 def is_plain_name(file: str) -> bool:

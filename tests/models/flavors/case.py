@@ -22,7 +22,8 @@ class Case:
 
     `log(name)` logs and registers it; `native`: what its library itself answers to `rows`; `job`: sections of the job.
     `aside`: the rows that must be set aside; `close`: relative difference allowed, 0 for none. `given`: what pyfunc
-    gets where that is not `rows`; `result_type`: spark_udf's where that of the signature does not do.
+    gets where that is not `rows`; `result_type`: spark_udf's where that of the signature does not do. `engine`: what
+    scores it, where not every engine does.
     """
 
     log: Callable[[str], Any]
@@ -34,10 +35,13 @@ class Case:
     given: Any = None
     result_type: str | None = None
     params: Mapping[str, Any] | None = None
+    engine: str = "local"
 
     @property
     def predicts(self) -> bool:
         """Whether it is the model's `predict` that is called, which is all that MLflow has of it."""
+        if self.engine == "spark":
+            return list(self.native) == ["prediction"]
         return bool(self.job.get("model", {}).get("method", "predict") == "predict")
 
 

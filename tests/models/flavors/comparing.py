@@ -33,8 +33,9 @@ def connect(folder: Path) -> None:
     mlflow.set_experiment("flavors")
 
 
-def run(uri: str, case: Case, engine: str = "local") -> tuple[Result, Columns]:
+def run(uri: str, case: Case, engine: str = "") -> tuple[Result, Columns]:
     """A run over the case's rows, in the working directory, and what it wrote: None for rows that are set aside."""
+    engine = engine or case.engine
     table = pa.Table.from_pandas(case.rows, preserve_index=False)
     write("lake/features", table.add_column(0, "id", pa.array(np.arange(len(table)))), mode="overwrite")
     content = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.models.loading import QUIET
-from tests.models.flavors import boosted, graphs, other, scikit
+from tests.models.flavors import boosted, graphs, other, pipelines, scikit
 from tests.models.flavors.case import Entry
 from tests.models.flavors.comparing import EQUAL, by_pyfunc, by_udf, connect, difference, run
 
@@ -19,7 +19,9 @@ README = Path(__file__).parents[3] / "lakehouse" / "models" / "flavors" / "READM
 BEGIN, END = "<!-- flavors: begin -->", "<!-- flavors: end -->"
 HEAD = ("flavour", "takes", "answers", "a run", "`mlflow.pyfunc`", "`spark_udf`", "how `spark_udf` fails")
 
-ENTRIES: Mapping[str, Entry] = {e.name: e for module in (scikit, boosted, graphs, other) for e in module.ENTRIES}
+ENTRIES: Mapping[str, Entry] = {
+    e.name: e for module in (scikit, boosted, graphs, other, pipelines) for e in module.ENTRIES
+}
 
 Row = tuple[str, ...]
 

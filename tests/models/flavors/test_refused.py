@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,29 +56,6 @@ def test_a_pytorch_model_is_a_pickle_and_its_missing_library_is_named_with_its_v
     said = refused(make_job(str(path), model={"uri": str(path), "trust": ["pickle"]}))
     assert said.splitlines()[2].split() == ["torch", "2.9.1", "missing"]
     assert said.splitlines()[-1].startswith("pip install torch==2.9.1")
-
-
-@pytest.mark.parametrize("trust", [[], ["python_function", "pickle"], ["digest"]])
-def test_a_pipeline_of_spark_is_refused_whatever_is_trusted(features, make_job, tmp_path, trust):
-    path = described(tmp_path / "pipeline", "spark", {"pyspark_version": "4.2.0"}, data="sparkml")
-    trust = [f"sha256:{models.digest_of(path)}" if kind == "digest" else kind for kind in trust]
-    said = refused(make_job(str(path), model={"uri": str(path), "trust": trust}))
-    assert said.startswith("the model is a pipeline of Spark ML, which only a Spark session runs")
-
-
-@pytest.mark.long
-def test_a_pipeline_that_spark_has_fitted_is_known_as_one(features, make_job, spark, tmp_path):
-    from pyspark.ml import Pipeline
-    from pyspark.ml.feature import VectorAssembler
-    from pyspark.ml.regression import LinearRegression as SparkRegression
-
-    rows = spark.createDataFrame(X.to_dict(orient="records"))
-    stages = [VectorAssembler(inputCols=["a", "b"], outputCol="features"), SparkRegression(labelCol="a")]
-    mlflow.spark.save_model(
-        Pipeline(stages=stages).fit(rows), str(tmp_path / "pipeline"), signature=infer_signature(X, X["a"]),
-        pip_requirements=["pyspark"],
-    )  # fmt: skip
-    assert "Spark ML" in refused(make_job(str(tmp_path / "pipeline")))
 
 
 def test_categories_that_xgboost_did_not_store_are_refused():
