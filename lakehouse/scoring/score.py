@@ -25,6 +25,7 @@ from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
 from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
+from lakehouse.scoring.routing import Predictors, Route, answer_by_model, name_models, numbers_of_models, without_model
 
 Predict = Callable[[Any], Any]
 
@@ -51,6 +52,7 @@ class Scoring:
     """What `score_batch` needs to know of a job. `tensors`: the arrays that the model takes, if it takes no frame.
 
     `allowed`: with more rows set aside the run is sure to be blocked, so no more calls are spent on finding them.
+    `route`: which model a row is for, where a column says so; what calls them is then `routing.Predictors`.
     """
 
     keys: tuple[str, ...]
@@ -63,6 +65,7 @@ class Scoring:
     on_features: Compiled = NO_CHECKS
     on_scores: Compiled = NO_CHECKS
     allowed: int | None = None
+    route: Route | None = None
 
 
 @dataclass
@@ -78,7 +81,8 @@ class Counters:
     """What one worker saw so far; `reasons` counts quarantined rows by rule and column.
 
     `features` and `scores` are None where the job has no suite; `profiles` are of both, by name. `hopeless`: the model
-    failed on more rows than the run may set aside, so that going on is of no use.
+    failed on more rows than the run may set aside, so that going on is of no use. `by_model`: rows scored by each model
+    of a route.
     """
 
     read: int = 0
@@ -87,6 +91,7 @@ class Counters:
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     isolation_calls: int = 0
     hopeless: bool = False
+    by_model: Counter[int] = field(default_factory=Counter)
     features: SuiteCounts | None = None
     scores: SuiteCounts | None = None
     profiles: dict[str, Sketches] = field(default_factory=dict)
@@ -128,11 +133,15 @@ def score_rows(
     """What `score_batch` gives, and which of the batch's rows the scored ones are; None for all of them."""
     broken, warned = _check_constraints(batch, scoring.on_features.rows, counters.features)
     broken = [*unfit_rows(batch, scoring), *broken]
+    numbers = None
+    if scoring.route is not None:
+        numbers = numbers_of_models(batch.column(scoring.route.by), scoring.route)
+        broken = [*without_model(batch, numbers, scoring.route), *broken]
     rows, fit = _without(batch, None, broken)
     room = None
     if scoring.allowed is not None:
         room = scoring.allowed - counters.quarantined - (batch.num_rows - fit.num_rows)
-    predictions, failures = _predict(fit, scoring, predict, counters, room)
+    predictions, failures = _predict(fit, scoring, predict, counters, room, _of(numbers, rows))
     if failures:
         broken += renumber(failures, rows)
         rows, fit = _without(fit, rows, failures)
@@ -147,13 +156,29 @@ def score_rows(
         rows, scored = _without(scored, rows, failing)
     _observe(batch, scored, counters)
     if warned:
-        numbers = np.arange(batch.num_rows) if rows is None else rows
-        scored = scored.append_column(WARNINGS, warnings(warned, numbers))
+        own = np.arange(batch.num_rows) if rows is None else rows
+        scored = scored.append_column(WARNINGS, warnings(warned, own))
     quarantined = _set_aside(batch, broken, counters) if broken else None
+    if numbers is not None and scoring.route is not None:
+        scored = name_models(scored, _of(numbers, rows), scoring.route)
+        counters.by_model.update(_counted(_of(numbers, rows)))
+        if quarantined is not None:
+            quarantined = name_models(quarantined, numbers[numbers_of(broken)], scoring.route)
     counters.read += batch.num_rows
     counters.scored += scored.num_rows
     counters.quarantined += quarantined.num_rows if quarantined is not None else 0
     return scored, quarantined, rows
+
+
+def _of(numbers: Numbers | None, rows: Numbers | None) -> Numbers | None:
+    """The models' numbers of these rows; None: of all."""
+    return numbers if numbers is None or rows is None else numbers[rows]
+
+
+def _counted(numbers: Numbers) -> dict[int, int]:
+    """How many rows each model has."""
+    counts = np.bincount(numbers) if len(numbers) else ()
+    return {number: int(count) for number, count in enumerate(counts) if count}
 
 
 def predict_fit(
@@ -267,14 +292,40 @@ def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counte
 
 
 def _predict(
-    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None
-) -> tuple[list[pa.Array], list[Broken]]:
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None,
+    numbers: Numbers | None = None,
+) -> tuple[list[pa.Array], list[Broken]]:  # fmt: skip
     """Predictions of the rows the model can score, an array an output, and the rows that it can't.
 
-    A model may change what it is called with, so that every call gets a frame of its own, made from the Arrow batch.
+    `numbers`: the model of each row, where there are several.
     """
     if batch.num_rows == 0:
         return [pa.array([], type=o.column_type or pa.null()) for o in scoring.outputs], []
+    if numbers is None:
+        arrays, failures = _answers(batch, scoring, predict, counters, room)
+    else:
+        assert isinstance(predict, Predictors)
+        several = predict
+
+        def ask_one(rows: pa.RecordBatch, number: int, room: int | None) -> tuple[list[pa.Array], list[Broken]]:
+            return _answers(rows, scoring, several.of(number), counters, room)
+
+        arrays, failures = answer_by_model(batch, numbers, scoring, ask_one, room)
+    if failures:
+        good = np.ones(batch.num_rows, dtype=bool)
+        good[numbers_of(failures)] = False
+        arrays = [array.filter(pa.array(good)) for array in arrays]
+        counters.hopeless |= room is not None and int((~good).sum()) > room
+    return arrays, failures
+
+
+def _answers(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None
+) -> tuple[list[pa.Array], list[Broken]]:
+    """What one model answers to rows, an array an output with a value or null for each, and the rows that it can't do.
+
+    A model may change what it is called with, so that every call gets a frame of its own, made from the Arrow batch.
+    """
 
     def ask(start: int, stop: int) -> Any:
         answer = _try(predict, batch.slice(start, stop - start), scoring)
@@ -285,19 +336,13 @@ def _predict(
     whole = ask(0, batch.num_rows)
     if not isinstance(whole, Exception):
         arrays, failures = whole
-    else:
+        return arrays, failures
 
-        def ask_again(start: int, stop: int) -> Any:
-            counters.isolation_calls += 1
-            return ask(start, stop)
+    def ask_again(start: int, stop: int) -> Any:
+        counters.isolation_calls += 1
+        return ask(start, stop)
 
-        arrays, failures = _join(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
-    if failures:
-        good = np.ones(batch.num_rows, dtype=bool)
-        good[numbers_of(failures)] = False
-        arrays = [array.filter(pa.array(good)) for array in arrays]
-        counters.hopeless |= room is not None and int((~good).sum()) > room
-    return arrays, failures
+    return _join(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
 
 
 def _join(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> tuple[list[pa.Array], list[Broken]]:
