@@ -21,7 +21,7 @@ from lakehouse.models.environment import (
 )
 from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
-from lakehouse.models.held import held
+from lakehouse.models.holding import held
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
 from lakehouse.models.many import fetch, pinned, resolve
 from lakehouse.models.obtaining import obtain

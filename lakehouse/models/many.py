@@ -74,7 +74,7 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patie
     if not resolved.members:
         return registry.fetch(config, resolved, folder, patience)
     patience = patience or Patience()
-    places = ask(config, patience, lambda client: _places(client, [one for _, one in resolved.members]))
+    places = ask(config, patience, lambda client: _places(client, config, [one for _, one in resolved.members]))
     kept = folder / "many"
     kept.mkdir()
     paths = ask(config, patience, lambda _: _download_all(places, kept), kept, f"model.uri: {resolved.uri}")
@@ -142,8 +142,7 @@ def _aliases_of(client: Any, config: ModelConfig, name: str) -> list[tuple[str, 
 
 def _registered(client: Any, begins: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The names of registered models that begin so, and the aliases of each as far as a list of them tells."""
-    quotable = begins and not set(begins) & set("'\"%\\")
-    only = f"name LIKE '{begins}%'" if quotable else None
+    only = f"name LIKE '{begins}%'" if _is_quotable(begins) else None
     token = None
     while True:
         page = client.search_registered_models(filter_string=only, max_results=_PAGE, page_token=token)
@@ -181,12 +180,28 @@ Place = tuple[Resolved, str, Mapping[str, str]]
 """A version, where its files are, and which servers know of them."""
 
 
-def _places(client: Any, versions: Sequence[Resolved]) -> list[Place]:
+def _places(client: Any, config: ModelConfig, versions: Sequence[Resolved]) -> list[Place]:
+    """Where the files of each version are: of most by one list, of others by a request each."""
+    known = _listed(client, config) if not client._registry_uri.startswith(("databricks", "uc")) else {}
+
     def place(one: Resolved) -> Place:
-        source, where = registry.source_of(client, one.uri)
-        return one, source, where
+        source = known.get((one.name, one.version), "models:/")
+        if source.startswith("models:/"):
+            return one, *registry.source_of(client, one.uri)
+        return one, source, registry.servers_of(client)
 
     return _each(versions, place)
+
+
+def _listed(client: Any, config: ModelConfig) -> dict[tuple[str, str], str]:
+    """The sources of the versions that were changed last, by name and version, of models that may be meant."""
+    begins = re.split(r"[{@]", config.uri.removeprefix("models:/"))[0]
+    only = f"name LIKE '{begins}%'" if _is_quotable(begins) else ""
+    return {(v.name, str(v.version)): str(v.source) for v in client.search_model_versions(only, max_results=_NEWEST)}
+
+
+def _is_quotable(text: str) -> bool:
+    return bool(text) and not set(text) & set("'\"%\\")
 
 
 def _download_all(places: Sequence[Place], folder: Path) -> list[Path]:
@@ -194,6 +209,8 @@ def _download_all(places: Sequence[Place], folder: Path) -> list[Path]:
 
     def download(number: int) -> Path:
         resolved, source, where = places[number]
+        if source.startswith(("file:", "/")):
+            return registry.copy_of(resolved, source, folder / f"{number:05d}")
         return registry.download(resolved, source, folder / f"{number:05d}", where)
 
     return _each(range(len(places)), download)

@@ -220,6 +220,14 @@ def _copy(resolved: Resolved, folder: Path) -> Path:
         return Path(shutil.copytree(source, folder / "model"))
 
 
+def copy_of(resolved: Resolved, source: str, place: Path) -> Path:
+    """The files of a version that lie on this machine, copied to `place`."""
+    own = Path(unquote(urlsplit(source).path) if source.startswith("file:") else source)
+    _refuse_links(own, resolved.uri)
+    with translated_errors(f"model.uri: {resolved.uri}"):
+        return Path(shutil.copytree(own, place))
+
+
 def download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
     """The files that lie at `source`, in a folder of their own below this one, in which others may lie."""
     import mlflow
@@ -248,7 +256,7 @@ def source_of(client: Any, uri: str) -> tuple[str, dict[str, str]]:
     MLflow's own look-up asks its process-wide registry, whatever the job says. That of Databricks' Unity Catalog gives
     the credentials for the files too, so it is left to MLflow.
     """
-    where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+    where = servers_of(client)
     with translated_errors(f"model.uri: {uri}"):
         name, _, version = uri.removeprefix("models:/").partition("/")
         if not uri.startswith("models:/") or client._registry_uri.startswith("databricks"):
@@ -261,6 +269,11 @@ def source_of(client: Any, uri: str) -> tuple[str, dict[str, str]]:
     return str(source), where
 
 
+def servers_of(client: Any) -> dict[str, str]:
+    """The servers that a client asks, as MLflow's downloads are told."""
+    return {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+
+
 def needs_of(model: FetchedModel) -> list[tuple[str, str]]:
     """(trust, reason) for everything in a fetched model that is more than data."""
     return list(needs(_description(Path(model.path), model.uri), Path(model.path)))
@@ -268,7 +281,7 @@ def needs_of(model: FetchedModel) -> list[tuple[str, str]]:
 
 def _parse(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     try:
-        parsed = parse_yaml(text) if isinstance(text, str) else text
+        parsed = _json_or_yaml(text) if isinstance(text, str) else text
     except yaml.YAMLError as error:
         raise ModelRefused(f"{uri}: the signature's {side} can't be read: {text!r}") from error
     if parsed is None:
@@ -276,6 +289,14 @@ def _parse(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
         raise ModelRefused(f"{uri}: the signature's {side} can't be read: {parsed!r}")
     return parsed
+
+
+def _json_or_yaml(text: str) -> Any:
+    """MLflow writes JSON, which is read much faster, and which is YAML."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return parse_yaml(text)
 
 
 def _description(path: Path, uri: str) -> dict[str, Any]:

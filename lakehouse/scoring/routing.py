@@ -114,6 +114,13 @@ def numbers_of_models(column: pa.Array, route: Route) -> Numbers:
     return found.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
 
 
+def rows_of_one(batch: pa.RecordBatch, route: Route, digest: str) -> pa.RecordBatch:
+    """As many rows as the batch has, all for the model of this digest: its own, over and over; none without any."""
+    own = [number for number, one in enumerate(route.routed) if one.digest == digest]
+    rows = np.flatnonzero(np.isin(numbers_of_models(batch.column(route.by), route), own))
+    return batch.take(pa.array(np.resize(rows, batch.num_rows if len(rows) else 0)))
+
+
 def without_model(batch: pa.RecordBatch, numbers: Numbers, route: Route) -> list[Broken]:
     """The rows that no model is for. Raises ModelRefused where the job has such refused."""
     rows = np.flatnonzero(numbers < 0)

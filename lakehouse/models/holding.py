@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def held(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
     if (found := _kept.get(key)) is not None:
         _kept.move_to_end(key)
         return found.predictor
-    with _quick_yaml():
+    with _description_read_once():
         predictor = load.__wrapped__(path, digest, method, params)
     _kept[key] = _Kept(predictor, sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file()))
     while len(_kept) > 1 and (len(_kept) > MOST or sum(one.size for one in _kept.values()) > MOST_BYTES):
@@ -43,15 +44,17 @@ def held(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
 
 
 @contextmanager
-def _quick_yaml() -> Iterator[None]:
-    """While MLflow reads a model's description, three times a model: by libyaml where it is built in.
+def _description_read_once() -> Iterator[None]:
+    """While a model is loaded: MLflow reads its description once instead of three times, by libyaml where there is one.
 
-    It makes the same plain values, in a tenth of the time: of hundreds of small models that is most of what loading
-    them takes.
+    Of hundreds of small models that is most of what loading them takes; what is read is the same.
     """
-    before: Any = yaml.SafeLoader
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", before)  # type: ignore[misc]  # what yaml.safe_load looks up
+    from mlflow.models import Model
+
+    own, parser = Model.__dict__["load"], yaml.SafeLoader
+    Model.load = staticmethod(functools.cache(Model.load))  # type: ignore[method-assign]
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", parser)  # type: ignore[misc]  # what yaml.safe_load looks up
     try:
         yield
     finally:
-        yaml.SafeLoader = before  # type: ignore[misc]
+        Model.load, yaml.SafeLoader = own, parser  # type: ignore[method-assign, misc]
