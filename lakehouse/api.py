@@ -22,7 +22,7 @@ from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
-from lakehouse.planning import carriers, catalog, environment
+from lakehouse.planning import carriers, catalog, routes
 from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import ledger
@@ -30,6 +30,7 @@ from lakehouse.runs.results import Result
 from lakehouse.schemas import REASONS, WARNINGS
 from lakehouse.scoring.reasons import in_words
 from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.scoring.staging import open_models
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -85,15 +86,15 @@ def preview(
 def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
     with scratch.folder() as folder, ExitStack() as stack:
         plan = make_plan(job, request, folder)
-        environment.compare(job, plan.model)
+        routes.compare_environments(job, plan.model)
         plan = plan.read(request)
         carry = carriers.choose(plan, request, stack)
         sample = list(_enough(carry.sample(), rows))
         tables = prepare(plan, sample, predictor=carry.predictor)
-        staging = tables.staging
-        scoring, left, parts = staging.scoring, rows, list[pd.DataFrame]()
+        scoring, left, parts = tables.staging.scoring, rows, list[pd.DataFrame]()
+        predict = tables.predict if scoring.route is None else open_models(plan.model_folders, tables.staging)[0]
         for batch in sample:
-            scored, aside = score_batch(batch.slice(0, left), scoring, tables.predict, start_counters(scoring))
+            scored, aside = score_batch(batch.slice(0, left), scoring, predict, start_counters(scoring))
             parts += [_frame(scored), *([_frame(aside)] if aside is not None else [])]
             left -= min(left, batch.num_rows)
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]

@@ -13,7 +13,7 @@ from lakehouse import checks
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine
+from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, judging, lease, ledger, tracking
@@ -53,7 +53,8 @@ def _score(job: Job, request: Request) -> Result:
         if plan.unchanged and not request.dry_run:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         request.enter("environment", "")
-        surroundings = environment.compare(job, plan.model)  # another Python or library is refused before a row is read
+        # Another Python or library than a model was logged with is refused before a row is read.
+        surroundings = routes.compare_environments(job, plan.model)
         _warn(request, surroundings.notes)
         request.enter("sinks", "")
         access.require(plan, state)
@@ -61,6 +62,7 @@ def _score(job: Job, request: Request) -> Result:
         plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
+        missing = routes.find_missing(plan, request)  # values of model.by that have no model
         tables = prepare(plan, carry.sample(), request.replays, carry.predictor)  # it is tried, all schemas are fixed
         plan = replace(plan, model=tables.model, quarantine=tables.aside.target)
         access.require_quarantine(plan)
@@ -73,7 +75,7 @@ def _score(job: Job, request: Request) -> Result:
         if request.dry_run:
             carry.probe(tables.staging)
             _warn(request, tables.doubts)
-            return _dry_run_result(plan, tables, request, clock, state)
+            return _dry_run_result(plan, tables, request, clock, state, missing)
         stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back
         clock.lap("score")
@@ -104,13 +106,16 @@ def _score(job: Job, request: Request) -> Result:
     return ended[0]
 
 
-def _dry_run_result(plan: Plan, tables: Prepared, request: Request, clock: _Clock, state: Location) -> Result:
+def _dry_run_result(
+    plan: Plan, tables: Prepared, request: Request, clock: _Clock, state: Location, missing: str
+) -> Result:
     """The result of a dry run: the whole plan, with what would be added to tables and what would be checked."""
     added = list(dict.fromkeys(f.name for s in plan.sinks for f in tables.missing_columns[s.target.uri] or ()))
     described = {
         **plan.describe(),
         "units": carriers.units(plan),
         "adds_columns": added,
+        **({"models_missing": missing} if missing else {}),
         "checks": judging.describe_checks(plan, tables.staging, state, request),
     }
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)

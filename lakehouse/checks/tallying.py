@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse import errors
@@ -21,7 +21,8 @@ class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
     was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
     keys; `compared` what each saw of the challengers, and `model_seconds` those of the model itself where there are
-    some. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside."""
+    some. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside.
+    `by_model`: rows scored by each of many models."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -36,6 +37,7 @@ class Tally:
     compared_files: tuple[Mapping[str, Any], ...] = ()
     compared: Sequence[Mapping[str, Any]] = ()
     model_seconds: float = 0.0
+    by_model: Mapping[int, int] = field(default_factory=dict)
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -74,7 +76,16 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         files[COMPARED],
         [d["beside"] for d in details if "beside" in d],
         sum(d.get("model_seconds", 0.0) for d in details),
+        _by_model(details),
     )
+
+
+def _by_model(details: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """How many rows each of many models has scored, by its number."""
+    rows: Counter[int] = Counter()
+    for detail in details:
+        rows.update(dict(detail.get("by_model", ())))
+    return dict(rows)
 
 
 def _merge(dumps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

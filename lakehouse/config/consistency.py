@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,32 @@ def _model_problems(job: Job) -> Iterator[str]:
         yield f"model.cache: {job.model.cache!r} must be a folder on this machine"
     if job.model.cache is not None and job.model.offline == "refused":
         yield "model.cache: nothing is kept there without model.offline: allowed"
+    yield from _many_problems(job) if job.model.by is not None else _one_problems(job)
+
+
+def _one_problems(job: Job) -> Iterator[str]:
+    """Keys and braces that mean something only where a column says which model is meant."""
+    if braced := re.search(r"\{[^{}]*\}", job.model.uri):
+        column = braced[0].strip("{} ") or "<column>"
+        yield f"model.uri: {braced[0]} is not filled in: for a model a value of this column add model.by: {column}"
+    if job.model.missing != "quarantine":
+        yield "model.missing: no model can be missing without model.by"
+
+
+def _many_problems(job: Job) -> Iterator[str]:
+    """What a model a value of a column does not go together with."""
+    model = job.model
+    braced = f"{{{model.by}}}"
+    if model.by == "date":
+        yield "model.by: 'date': {date} is the run's date, not a column's value: give the column another name"
+    elif model.uri.count(braced) != 1 or re.search(r"[{}]", model.uri.replace(braced, "", 1)):
+        yield f"model.uri: {model.uri!r} must have {braced} in it, once, and nothing else in braces"
+    elif not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/[1-9][0-9]*)", model.uri):
+        yield f"model.uri: {model.uri!r}: with model.by it must be models:/<name with {braced}>@<alias>"
+    clashes = {"challengers": model.challengers, "signature": model.signature, "offline": model.offline == "allowed"}
+    for key, given in clashes.items():
+        if given:
+            yield f"model.{key}: does not go together with model.by"
 
 
 def _name_problems(job: Job) -> Iterator[str]:

@@ -75,6 +75,18 @@ class Model(Section):
         description="the MLflow model: models:/name@alias, models:/name/3, runs:/id/path",
         examples=["models:/churn@champion"],
     )
+    by: Text | None = Field(
+        None,
+        description="a column with texts or integers, each of whose values has a model of its own: `uri` names them "
+        "with the column's name in braces, models:/churn_{segment}@champion",
+        examples=["segment"],
+    )
+    missing: Literal["quarantine", "refuse"] = Field(
+        "quarantine",
+        description="rows whose value of `by` is null or has no model: set aside as no_model, or the run refused "
+        "(exit 4)",
+        examples=["refuse"],
+    )
     method: Literal["predict", "predict_proba", "predict_log_proba", "decision_function"] | None = Field(
         None, description="the native method to call, for flavours that have several", examples=["predict_proba"]
     )

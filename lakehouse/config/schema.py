@@ -59,10 +59,15 @@ def settings(job: Job) -> dict[str, Any]:
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
         | job.source.model_dump(mode="json", exclude_defaults=True, exclude=set(job.source.NO_SETTINGS)),
-        "model": {key: whole["model"][key] for key in ("method", "params")} | _signature(job),
+        "model": {key: whole["model"][key] for key in ("method", "params")} | _signature(job) | _by(job),
         "sinks": [sink["write"] for sink in whole["sinks"]],
         **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }
+
+
+def _by(job: Job) -> dict[str, Any]:
+    """The column that says which model a row is for, if any, and what becomes of rows without one."""
+    return {} if job.model.by is None else {"by": job.model.by, "missing": job.model.missing}
 
 
 def _signature(job: Job) -> dict[str, Any]:

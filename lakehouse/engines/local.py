@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow as pa
 from lakehouse import models
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import FAILED
+from lakehouse.scoring.routing import rows_of_one
 from lakehouse.scoring.score import score_batch, start_counters
 from lakehouse.scoring.staging import BatchSource, Staging, failure_row, open_models, stage_units
 
@@ -103,9 +104,15 @@ def workers(
     if rows is None or sample is None:
         return cores
     predict, challengers = open_models(folders, staging)
+    scoring, timed = staging.scoring, sample
+    if scoring.route is not None:  # one of the models tells: each process has to load them all
+        timed = rows_of_one(sample, scoring.route, staging.digest)
+        scoring = replace(scoring, route=None)
+    if timed.num_rows == 0:
+        return cores
     started = time.perf_counter()
     try:
-        score_batch(sample, staging.scoring, predict, start_counters(staging.scoring))
+        score_batch(timed, scoring, predict, start_counters(scoring))
     except LakehouseError:
         return 1  # the run itself will say the same, at once
     seconds = (time.perf_counter() - started) * (1 + len(challengers))

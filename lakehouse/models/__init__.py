@@ -23,13 +23,15 @@ from lakehouse.models.environment import (
 from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
 from lakehouse.models.frames import ANSWER, FrameInput, FrameModel, Part, open_on_frames
+from lakehouse.models.holding import held
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
+from lakehouse.models.many import fetch, pinned, resolve
 from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import as_list as trust_list
-from lakehouse.models.registry import FetchedModel, Resolved, fetch, log_run, move_alias, needs_of, resolve, tag_version
+from lakehouse.models.registry import FetchedModel, Resolved, log_run, move_alias, needs_of, tag_version
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
@@ -37,8 +39,8 @@ __all__ = [
     "ANSWER", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Inputs", "Part", "Patience",
     "Predictor", "Recorded", "Resolved", "Trained", "alike", "baselines_as_text", "baselines_from_text", "differences",
     "digest_of", "environment_here", "environment_refusal", "environment_summary", "expected_environment",
-    "features_of", "fetch", "freeze", "held_to", "input_example", "inputs_of", "load", "log_baseline", "log_run",
-    "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack", "recorded_environment",
-    "require_params", "resolve", "same", "specs_of", "store_baseline", "stored_baseline", "tag_version", "trust_list",
-    "type_for", "unpacked",
+    "features_of", "fetch", "freeze", "held", "held_to", "input_example", "inputs_of", "load", "log_baseline",
+    "log_run", "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack", "pinned",
+    "recorded_environment", "require_params", "resolve", "same", "specs_of", "store_baseline", "stored_baseline",
+    "tag_version", "trust_list", "type_for", "unpacked",
 ]  # fmt: skip

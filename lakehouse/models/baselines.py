@@ -96,6 +96,8 @@ def _own(job: str) -> str:
 
 def _has_run(resolved: Resolved) -> bool:
     """Whether a model may have a run: a folder has none, and asks nobody."""
+    if resolved.members:  # many versions have no run in common
+        return False
     return resolved.uri.startswith("runs:") or (resolved.uri.startswith("models:") and resolved.version != "none")
 
 

@@ -94,7 +94,7 @@ def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, An
     allowed = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}  # the policy has decided
     with environment({**allowed, **QUIET, **flavor.settings(described)}), _folder_left_as_it_is():
         try:
-            loaded = mlflow.pyfunc.load_model(path)
+            loaded = mlflow.pyfunc.load_model(path, suppress_warnings=True)  # `environment` says what differs
         except ModuleNotFoundError as error:
             raise ModelRefused(_what_to_install(error, flavor, described)) from error
         except (Exception, SystemExit) as error:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from lakehouse.errors import Unavailable, machine_message
 from lakehouse.models import cache
+from lakehouse.models.many import fetch, resolve
 from lakehouse.models.patience import Patience
-from lakehouse.models.registry import FetchedModel, Resolved, fetch, is_local, judged, resolve
+from lakehouse.models.registry import FetchedModel, Resolved, is_local, judged
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig

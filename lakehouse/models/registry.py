@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -38,6 +38,8 @@ class FetchedModel:
     `declared`: they are the job's, as the model has none. Without either, `signature` is empty. `notice`: what a run
     must say of how it came by the model, "" where there is nothing.
     `library`, `called`: the version of the flavour's library and what is called of it; None until it is loaded.
+    `members`: where a column says which model a row is for, those models by its values, all with one signature; name,
+    version and digest then speak of them all, and `chosen` is the value of the one that was tried.
     """
 
     uri: str
@@ -54,6 +56,13 @@ class FetchedModel:
     flavor: str = ""
     library: str | None = None
     called: str | None = None
+    members: Mapping[str, FetchedModel] = field(default_factory=dict)
+    chosen: str = ""
+
+    @property
+    def one(self) -> FetchedModel:
+        """The model that stands for all where there are many; itself where it is one."""
+        return self.members[self.chosen] if self.members else self
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -64,10 +73,11 @@ class FetchedModel:
         """The same once it is known how it is called."""
         return replace(self, library=predictor.library, called=predictor.called)
 
-    def describe(self) -> dict[str, str | None]:
+    def describe(self) -> dict[str, Any]:
         """The model for people and programs."""
         names = ("name", "version", "digest", "flavor", "library", "called")
-        return {**{name: getattr(self, name) for name in names}, "signature": self.signature_digest}
+        many = {"count": len(self.members)} if self.members else {}
+        return {**{name: getattr(self, name) for name in names}, "signature": self.signature_digest, **many}
 
     @property
     def signature_digest(self) -> str:
@@ -84,7 +94,8 @@ class FetchedModel:
     @property
     def resolved(self) -> Resolved:
         """The version that it is of."""
-        return Resolved(self.uri, self.name, self.version)
+        members = tuple((value, member.resolved) for value, member in self.members.items())
+        return Resolved(self.uri, self.name, self.version, members=members)
 
 
 @dataclass(frozen=True)
@@ -92,13 +103,19 @@ class Resolved:
     """A model URI with its alias resolved: `uri` names one version for good.
 
     `origin` is what a registry says of where the version's files are and when they were registered, "" where none was
-    asked: a name and number that were deleted and given again have another.
+    asked: a name and number that were deleted and given again have another. `members`: see `FetchedModel`.
     """
 
     uri: str
     name: str
     version: str
     origin: str = ""
+    members: tuple[tuple[str, Resolved], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f"{len(self.members):,} models {self.name}" if self.members else f"{self.name} v{self.version}"
 
 
 def resolve(config: ModelConfig, patience: Patience | None = None) -> Resolved:
@@ -139,9 +156,9 @@ def _look_up(client: Any, config: ModelConfig, name: str, alias: str) -> Resolve
             f"models:/{name or '<name>'}/<n>; {_known_names(client, config.uri)}"
         )
     if alias:
-        found = _find(client, config, lambda: client.get_model_version_by_alias(name, alias))
+        found = find(client, config, lambda: client.get_model_version_by_alias(name, alias))
     else:
-        found = _find(client, config, lambda: client.get_model_version(name, version))
+        found = find(client, config, lambda: client.get_model_version(name, version))
     origin = f"{found.source} {found.creation_timestamp}"
     return Resolved(f"models:/{name}/{found.version}", name, str(found.version), origin)
 
@@ -170,11 +187,11 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patie
         path = _copy(resolved, folder)
     else:
         patience = patience or Patience()
-        source, where = ask(config, patience, lambda client: _source(client, resolved.uri))
+        source, where = ask(config, patience, lambda client: source_of(client, resolved.uri))
         path = ask(
             config,
             patience,
-            lambda _: _download(resolved, source, folder, where),
+            lambda _: download(resolved, source, folder, where),
             folder,
             f"model.uri: {resolved.uri} at {source}",
         )
@@ -231,7 +248,15 @@ def _copy(resolved: Resolved, folder: Path) -> Path:
         return Path(shutil.copytree(source, folder / "model"))
 
 
-def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
+def copy_of(resolved: Resolved, source: str, place: Path) -> Path:
+    """The files of a version that lie on this machine, copied to `place`."""
+    own = Path(unquote(urlsplit(source).path) if source.startswith("file:") else source)
+    _refuse_links(own, resolved.uri)
+    with translated_errors(f"model.uri: {resolved.uri}"):
+        return Path(shutil.copytree(own, place))
+
+
+def download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, str]) -> Path:
     """The files that lie at `source`, in a folder of their own below this one, in which others may lie."""
     import mlflow
 
@@ -255,13 +280,13 @@ def _download(resolved: Resolved, source: str, folder: Path, where: Mapping[str,
         ) from missing
 
 
-def _source(client: Any, uri: str) -> tuple[str, dict[str, str]]:
+def source_of(client: Any, uri: str) -> tuple[str, dict[str, str]]:
     """Where the version's files are, and which servers know of them.
 
     MLflow's own look-up asks its process-wide registry, whatever the job says. That of Databricks' Unity Catalog gives
     the credentials for the files too, so it is left to MLflow.
     """
-    where = {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+    where = servers_of(client)
     with translated_errors(f"model.uri: {uri}"):
         name, _, version = uri.removeprefix("models:/").partition("/")
         if not uri.startswith("models:/") or client._registry_uri.startswith("databricks"):
@@ -274,6 +299,11 @@ def _source(client: Any, uri: str) -> tuple[str, dict[str, str]]:
     return str(source), where
 
 
+def servers_of(client: Any) -> dict[str, str]:
+    """The servers that a client asks, as MLflow's downloads are told."""
+    return {"tracking_uri": client.tracking_uri, "registry_uri": client._registry_uri}
+
+
 def needs_of(model: FetchedModel) -> list[tuple[str, str]]:
     """(trust, reason) for everything in a fetched model that is more than data."""
     return list(needs(_description(Path(model.path), model.uri), Path(model.path)))
@@ -281,7 +311,7 @@ def needs_of(model: FetchedModel) -> list[tuple[str, str]]:
 
 def _parse(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     try:
-        parsed = parse_yaml(text) if isinstance(text, str) else text
+        parsed = _json_or_yaml(text) if isinstance(text, str) else text
     except yaml.YAMLError as error:
         raise ModelRefused(f"{uri}: the signature's {side} can't be read: {text!r}") from error
     if parsed is None:
@@ -289,6 +319,14 @@ def _parse(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
         raise ModelRefused(f"{uri}: the signature's {side} can't be read: {parsed!r}")
     return parsed
+
+
+def _json_or_yaml(text: str) -> Any:
+    """MLflow writes JSON, which is read much faster, and which is YAML."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return parse_yaml(text)
 
 
 def _description(path: Path, uri: str) -> dict[str, Any]:
@@ -329,8 +367,13 @@ def log_run(
 def tag_version(job: Job, resolved: Resolved, run: str, patience: Patience | None = None) -> None:
     """Say at the model version, where a registry has it, which run in MLflow was the job's last one with it."""
     if resolved.uri.startswith("models:/") and resolved.version != "none":
-        tag = f"last_run.{job.job}"
-        ask(job.model, patience, lambda client: client.set_model_version_tag(resolved.name, resolved.version, tag, run))
+        tag, versions = f"last_run.{job.job}", [one for _, one in resolved.members] or [resolved]
+
+        def tag_all(client: Any) -> None:
+            for one in versions:
+                client.set_model_version_tag(one.name, one.version, tag, run)
+
+        ask(job.model, patience, tag_all)
 
 
 def move_alias(config: ModelConfig, name: str, alias: str, before: str, version: str) -> None:
@@ -340,7 +383,7 @@ def move_alias(config: ModelConfig, name: str, alias: str, before: str, version:
     """
 
     def move(client: Any) -> None:
-        now = str(_find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
+        now = str(find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
         if now == version:
             return
         if now == before:
@@ -355,7 +398,7 @@ def move_alias(config: ModelConfig, name: str, alias: str, before: str, version:
     ask(config, None, move)
 
 
-def _find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
+def find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:

@@ -15,7 +15,7 @@ from lakehouse import models, pipeline
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, machine_message
-from lakehouse.planning import environment
+from lakehouse.planning import environment, routes
 from lakehouse.runs import ledger
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         checked.job = job.job
         checked.enter("model", "")
         resolved = models.resolve(job.model)
-        checked.enter("trust", f"{resolved.name} v{resolved.version}")
+        checked.enter("trust", resolved.title)
         fetched = models.fetch(job.model, resolved, folder)
         checked.said["model"] += f" sha256:{fetched.digest[:16]}…"
         checked.enter("environment", ", ".join(job.model.trust))
-        found = environment.compare(job, fetched)
+        found = routes.compare_environments(job, fetched)
         if not found.recorded.is_known:
             checked.steps["environment"] = UNKNOWN
             checked.said["environment"] = "the model doesn't say with which versions it was logged"

@@ -108,7 +108,7 @@ def keep_golden_rows(plan: Plan, tables: Prepared, state: Location) -> None:
 
 
 def _file(plan: Plan, state: Location) -> Location:
-    return state.join("golden", f"{plan.job.job}-{plan.model.digest[:16]}.json")
+    return state.join("golden", f"{plan.job.job}-{plan.model.one.digest[:16]}.json")
 
 
 _RANDOM = (
@@ -137,7 +137,7 @@ def _hold_against(stored: Golden, plan: Plan, tables: Prepared, file: str) -> tu
 def _candidates(plan: Plan, tables: Prepared) -> list[tuple[pa.RecordBatch, str]]:
     """Rows that may become golden ones, the best first, and where each are from."""
     features = tables.staging.scoring.features
-    example = models.input_example(Path(plan.model.path), features, golden.ROWS)
+    example = models.input_example(Path(plan.model.one.path), features, golden.ROWS)
     found = [] if example is None else [(example, "the model's input example")]
     if tables.tried is not None:
         found.append((features_in(tables.tried.slice(0, golden.ROWS), features), f"a sample of {plan.pinned.name}"))
@@ -148,7 +148,7 @@ def _key(plan: Plan, tables: Prepared) -> str:
     """The digest of what decides how golden rows are called and read: with another one they are made afresh."""
     scoring, staging = tables.staging.scoring, tables.staging
     said = {
-        "model": plan.model.digest,
+        "model": plan.model.one.digest,
         "method": staging.method,
         "params": staging.params,
         "tensors": [[t.name, t.dtype, t.shape, t.columns] for t in scoring.tensors],

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 def obtain(job: Job, request: Request, folder: Path) -> models.FetchedModel:
     """The version of the job's model in `folder`, judged; what there is to say of how it was come by is warned of."""
+    if job.model.by is not None and request.replays is not None and not request.current_model:
+        pins = models.pinned(job.model, request.replays["models"])
+        return models.fetch(job.model, pins, folder, request.patience)
     kept = runtime.cache_dir() / "models"
     fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
     if fetched.notice:

@@ -25,6 +25,7 @@ from lakehouse.planning.naming import identity_of, quarantine_of, staged_files, 
 from lakehouse.planning.unsigned import require_signature
 from lakehouse.progress import Watch
 from lakehouse.schemas import Feature
+from lakehouse.scoring.routing import require_routable
 from lakehouse.scoring.score import Constraint
 from lakehouse.sinks.target import (
     COMPARISON,
@@ -115,7 +116,8 @@ class Plan:
     @property
     def model_folders(self) -> models.Folders:
         """The folders of the model and of its challengers."""
-        return {fetched.digest: fetched.path for fetched in (self.model, *(c.model for c in self.challengers))}
+        own = self.model.members.values() if self.model.members else [self.model]
+        return {fetched.digest: fetched.path for fetched in (*own, *(c.model for c in self.challengers))}
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -221,6 +223,10 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     schema = pinned.schema
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
+    routed = () if job.model.by is None else (job.model.by,)
+    schemas.require_columns(schema, routed, "model.by", pinned.name)
+    for name in routed:
+        require_routable(schema.field(name), pinned.name)
     request.enter("model", f"{pinned.name}" + ("" if pinned.version is None else f" v{pinned.version}"))
     fetched = request.fetched or fetching.obtain(job, request, folder)
     request.enter("signature", "")
@@ -231,7 +237,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     request.enter("suites", "; ".join(inputs.converts))
     on_features = rules.compile_suite(suites.features, schema)
     theirs = (f.column for rival in rivals for f in rival.inputs.features)
-    wanted = (*job.keys, *job.keep, *(f.column for f in features), *theirs, *checks.columns_read(on_features))
+    wanted = (*job.keys, *job.keep, *routed, *(f.column for f in features), *theirs, *checks.columns_read(on_features))
     columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
     later = [
         c for other in on_features.others for c in other.columns or source.supported_columns(pinned)
@@ -241,7 +247,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
         reason += f"; it is read for {', '.join(dict.fromkeys(o.expectation.name for o in on_features.others))}"
     if carrier == CHUNKS:  # what isn't asked for can't be looked at later
         columns = tuple(dict.fromkeys([*columns, *later]))
-    read = {f.column.lower() for f in features}
+    read = {name.lower() for name in (*routed, *(f.column for f in features))}
     if clash := sorted(name for name in job.slice if name.lower() in read):
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None and not request.current_model:

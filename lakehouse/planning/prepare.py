@@ -76,7 +76,8 @@ def prepare(
         allowed=None if replays is not None else job.checks.quarantine.allowed(plan.pinned.rows),
         predictor=predictor,
     )
-    read = [*job.keys, *job.keep, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
+    routed = [job.model.by] if job.model.by is not None else []
+    read = [*job.keys, *job.keep, *routed, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
     inputs = dict.fromkeys(read)
     sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
     set_aside = [pa.field(c, schemas.nullable_type(schema.field(c).type)) for c in inputs if c.lower() not in sliced]
@@ -95,7 +96,7 @@ def prepare(
         scored_root=plan.sink.root,
         quarantine_root=aside.target.root,
         lineage=lineage,
-        digest=plan.model.digest,
+        digest=(tried.model or plan.model).one.digest,
         method=job.model.method,
         params=models.freeze(job.model.params),
         batch_rows=job.model.batch_rows,
@@ -106,7 +107,7 @@ def prepare(
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
     lacks[aside.target.uri] = aside.fit.missing_columns
     lacks |= challengers.missing_columns(plan, beside)
-    model, notes = plan.model.loaded_as(tried.predictor), [*tried.notes, *notes]
+    model, notes = (tried.model or plan.model).loaded_as(tried.predictor), [*tried.notes, *notes]
     return Prepared(
         model,
         staging,
@@ -136,9 +137,9 @@ def comments(plan: Plan) -> dict[str, str]:
 def _lineage(plan: Plan, replays: Mapping[str, Any] | None) -> dict[str, Any]:
     # Rows that are scored again are of the input that they were read from at first.
     read = replays["input_version"] if replays is not None else plan.pinned.version
+    one = {schemas.MODEL_NAME: plan.model.name, schemas.MODEL_VERSION: plan.model.version}
     return {
-        schemas.MODEL_NAME: plan.model.name,
-        schemas.MODEL_VERSION: plan.model.version,
+        **({} if plan.model.members else one),  # of many models each row says its own
         schemas.RUN_ID: plan.run_id,
         schemas.INPUT_VERSION: read,
         schemas.SCORED_AT: plan.started_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from lakehouse.errors import ConfigError, ModelRefused, NotReady
 from lakehouse.planning.unsigned import require_signature
 from lakehouse.scoring.maps import has_map
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
+from lakehouse.scoring.routing import Route, Routed, numbers_of_models, require_routable
 from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, describe_exception, try_on
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ Held = Mapping[str, pa.DataType]
 _Answer = tuple[Any, pa.RecordBatch]
 """What a model answers, and the rows that it was given."""
 _FEW = 1_024
+_MODELS_TRIED = 8
+"""So many of the models that have rows in a batch of the sample are tried, until one answers."""
 _MOST_BATCHES = 4_096
 """So many batches of the sample are looked through for rows on which the model does not raise."""
 
@@ -37,6 +40,7 @@ class Trial:
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
     the types are declared or guessed. `rows`: those of the sample, in the input's columns, that the model answered.
+    `model`: the one that was tried, which of many is one that has rows in the sample.
     """
 
     scoring: Scoring
@@ -45,6 +49,7 @@ class Trial:
     notes: tuple[str, ...] = ()
     untried: bool = False
     rows: pa.RecordBatch | None = None
+    model: models.FetchedModel | None = None
 
 
 def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
@@ -61,6 +66,9 @@ def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample:
     inputs = models.features_of(model, job.features, schema, "the input")
     suites = checks.suites_of(job.checks)
     on_features = rules.compile_suite(suites.features, schema)
+    if job.model.by is not None:
+        schemas.require_columns(schema, (job.model.by,), "model.by", "the input")
+        require_routable(schema.field(job.model.by), "the input")
     return try_model(job, model, inputs, on_features, suites, schema, sample).scoring
 
 
@@ -87,10 +95,9 @@ def try_model(
     model, where Spark applies it. A signature that the job gives is held against what the loaded model knows of its
     columns. Raises as `scoring_for`.
     """
-    if predictor is None:
-        predictor = models.load(model.path, model.digest, job.model.method, models.freeze(job.model.params))
+    tried = _Tried(job, model, predictor)
     if model.declared:
-        inputs = models.held_to(inputs, model.signature, predictor)
+        inputs = models.held_to(inputs, model.signature, tried.predictor())
     untyped = Scoring(
         job.keys,
         job.keep,
@@ -100,9 +107,10 @@ def try_model(
         inputs.tensors,
         constraints,
         on_features,
-        carried=() if predictor.on_frames else None,
+        carried=() if predictor is not None and predictor.on_frames else None,
     )
-    answer = _answer(untyped, sample, predictor, name)
+    answer = _answer(lambda batch: tried.ask(batch, untyped), sample, name)
+    predictor = tried.predictor()
     outputs, notes = _outputs(job, model, predictor, answer, held or {})
     kept = [
         pa.field(c, _own(schemas.nullable_type(schema.field(c).type), (own or {}).get(c)))
@@ -112,8 +120,53 @@ def try_model(
     columns = pa.schema([*kept, *made])
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
-    scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed)
-    return Trial(scoring, columns, predictor, tuple(notes), answer is None, None if answer is None else answer[1])
+    by_class = any(prediction.class_ is not None for prediction in (job.predictions or {}).values())
+    route = route_of(job, model, predictor.classes if by_class else None)
+    scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed, route=route)
+    rows = None if answer is None else answer[1]
+    return Trial(scoring, columns, predictor, tuple(notes), answer is None, rows, tried.model)
+
+
+def route_of(job: Job, model: models.FetchedModel, classes: tuple[Any, ...] | None = None) -> Route | None:
+    """Which of many models a row is for; None where there is one. `classes`: see `Route`."""
+    if job.model.by is None or not model.members:
+        return None
+    routed = tuple(Routed(value, one.name, one.version, one.digest) for value, one in model.members.items())
+    return Route(job.model.by, routed, job.model.batch_rows, job.model.uri, job.model.missing == "refuse", classes)
+
+
+class _Tried:
+    """The model that is tried: the job's, or of many the first of those with rows in the sample that answers."""
+
+    def __init__(self, job: Job, model: models.FetchedModel, given: models.Predictor | None = None) -> None:
+        self.model, self._whole, self._job, self._given = model, model, job, given
+        self._route = route_of(job, model)
+
+    def predictor(self) -> models.Predictor:
+        if self._given is not None:
+            return self._given
+        one, config = self.model.one, self._job.model
+        return models.load(one.path, one.digest, config.method, models.freeze(config.params))
+
+    def ask(self, batch: pa.RecordBatch, scoring: Scoring) -> _Answer | Exception | None:
+        """The model's answer to rows of the sample, None where none can be given to it; see `try_on`."""
+        if self._route is None:
+            return try_on(batch, scoring, self.predictor().predict)
+        found: Exception | None = None
+        numbers = numbers_of_models(batch.column(self._route.by), self._route)
+        for number in _most_frequent(numbers)[:_MODELS_TRIED]:
+            self.model = replace(self._whole, chosen=self._route.routed[number].value)
+            answer = try_on(batch.filter(pa.array(numbers == number)), scoring, self.predictor().predict)
+            if answer is not None and not isinstance(answer, Exception):
+                return answer
+            found = answer or found
+        return found
+
+
+def _most_frequent(numbers: Any) -> list[int]:
+    """The models of rows, that of most rows first."""
+    found, counts = np.unique(numbers[numbers >= 0], return_counts=True)
+    return [int(number) for number in found[np.argsort(-counts, kind="stable")]]
 
 
 def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
@@ -122,7 +175,7 @@ def _own(stored: pa.DataType, held: pa.DataType | None) -> pa.DataType:
 
 
 def _answer(
-    scoring: Scoring, sample: Iterable[pa.RecordBatch], predictor: models.Predictor, name: str
+    ask: Callable[[pa.RecordBatch], _Answer | Exception | None], sample: Iterable[pa.RecordBatch], name: str
 ) -> _Answer | None:
     """The model's answer to a few rows of the input, and these; None where no row has a key and every required feature.
 
@@ -134,7 +187,7 @@ def _answer(
         looked += batch.num_rows
         if refused and not _inspect_answer(number):
             continue
-        answer = try_on(batch, scoring, predictor.predict)
+        answer = ask(batch)
         if isinstance(answer, Exception):
             refused, error = refused + 1, answer
         elif answer is not None:

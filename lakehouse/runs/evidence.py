@@ -26,6 +26,7 @@ from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
+from lakehouse.scoring.routing import NO_MODEL
 from lakehouse.scoring.staging import Staging
 from lakehouse.storage import Location, content, display_name, remove, write_durably
 
@@ -77,6 +78,7 @@ def gather_facts(
     ruled = {str(column) for rule in rules for column in (rule["column"] or "").split(", ")}
     facts = {
         "model": {"uri": plan.model.uri},
+        **({"models": _models(plan, tally)} if plan.model.members else {}),
         "input": {"where": plan.job.source.where},
         "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.budget.reasons],
         "samples": _samples(staging, tally),
@@ -94,6 +96,17 @@ def gather_facts(
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
     return Facts(facts, pa.concat_tables(told) if told else None)
+
+
+def _models(plan: Plan, tally: Tally) -> dict[str, Any]:
+    """The models of a run where a column says which one a row is for: value, name, version, digest, rows scored."""
+    rows = [tally.by_model.get(number, 0) for number in range(len(plan.model.members))]
+    listed = [
+        [value, one.name, one.version, one.digest, scored]
+        for (value, one), scored in zip(plan.model.members.items(), rows, strict=True)
+    ]
+    missing = sum(rows for (rule, _), rows in tally.reasons.items() if rule == NO_MODEL)
+    return {"by": plan.job.model.by, "listed": listed, "missing": missing}
 
 
 def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:

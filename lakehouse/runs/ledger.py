@@ -55,6 +55,7 @@ RUNS = pa.schema(
         ("model_flavor", pa.string()),
         ("model_library", pa.string()),  # its name and version, such as "xgboost 3.2.0"
         ("model_called", pa.string()),  # such as "XGBClassifier.predict_proba"
+        ("model_count", pa.int64()),  # where a column says which model a row is for: how many there are
     ]
 )
 OTHERS = 50
@@ -178,6 +179,13 @@ def model_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record's model, as `FetchedModel.describe` has it; how it was called is not known of older records."""
     columns = {name.removeprefix("model_"): name for name in RUNS.names if name.startswith("model_")}
     return {name: record.get(column) for name, column in columns.items()}
+
+
+def title_of(model: Mapping[str, Any]) -> str:
+    """A run's model for people: its name and version, or how many models of what name."""
+    if model.get("count"):
+        return f"{model['count']:,} models {model['name']}"
+    return f"{model['name']} v{model['version']}"
 
 
 def record_of(state: Location, job: str, run: str | None = None) -> dict[str, Any]:

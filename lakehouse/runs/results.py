@@ -40,7 +40,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """The result as notebooks show it."""
-        model = f"{self.model['name']} v{self.model['version']}" if self.model else ""
+        model = ledger.title_of(self.model) if self.model else ""
         counted = f"read {self.rows_read:,} = scored {self.rows_scored:,} + quarantined {self.rows_quarantined:,}"
         facts = {
             "job": " ".join(filter(None, (self.job, self.date))),

@@ -25,6 +25,7 @@ from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
 from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
+from lakehouse.scoring.routing import Predictors, Route, answer_by_model, name_models, numbers_of_models, without_model
 
 Predict = Callable[[Any], Any]
 Made = Callable[[], Any]
@@ -55,6 +56,7 @@ class Scoring:
     `allowed`: with more rows set aside the run is sure to be blocked, so no more calls are spent on finding them.
     `carried`: of a model that Spark applies, the columns of a batch with its answers, none where it is yet to be asked;
     None for a model that is called here.
+    `route`: which model a row is for, where a column says so; what calls them is then `routing.Predictors`.
     """
 
     keys: tuple[str, ...]
@@ -68,6 +70,7 @@ class Scoring:
     on_scores: Compiled = NO_CHECKS
     allowed: int | None = None
     carried: tuple[str, ...] | None = None
+    route: Route | None = None
 
 
 @dataclass
@@ -83,7 +86,8 @@ class Counters:
     """What one worker saw so far; `reasons` counts quarantined rows by rule and column.
 
     `features` and `scores` are None where the job has no suite; `profiles` are of both, by name. `hopeless`: the model
-    failed on more rows than the run may set aside, so that going on is of no use.
+    failed on more rows than the run may set aside, so that going on is of no use. `by_model`: rows scored by each model
+    of a route.
     """
 
     read: int = 0
@@ -92,6 +96,7 @@ class Counters:
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     isolation_calls: int = 0
     hopeless: bool = False
+    by_model: Counter[int] = field(default_factory=Counter)
     features: SuiteCounts | None = None
     scores: SuiteCounts | None = None
     profiles: dict[str, Sketches] = field(default_factory=dict)
@@ -133,11 +138,15 @@ def score_rows(
     """What `score_batch` gives, and which of the batch's rows the scored ones are; None for all of them."""
     broken, warned = _check_constraints(batch, scoring.on_features.rows, counters.features)
     broken = [*unfit_rows(batch, scoring), *broken]
+    numbers = None
+    if scoring.route is not None:
+        numbers = numbers_of_models(batch.column(scoring.route.by), scoring.route)
+        broken = [*without_model(batch, numbers, scoring.route), *broken]
     rows, fit = _without(batch, None, broken)
     room = None
     if scoring.allowed is not None:
         room = scoring.allowed - counters.quarantined - (batch.num_rows - fit.num_rows)
-    predictions, failures = _predict(fit, scoring, predict, counters, room)
+    predictions, failures = _predict(fit, scoring, predict, counters, room, _of(numbers, rows))
     if failures:
         broken += renumber(failures, rows)
         rows, fit = _without(fit, rows, failures)
@@ -152,13 +161,29 @@ def score_rows(
         rows, scored = _without(scored, rows, failing)
     _observe(batch, scored, counters)
     if warned:
-        numbers = np.arange(batch.num_rows) if rows is None else rows
-        scored = scored.append_column(WARNINGS, warnings(warned, numbers))
+        own = np.arange(batch.num_rows) if rows is None else rows
+        scored = scored.append_column(WARNINGS, warnings(warned, own))
     quarantined = _set_aside(batch, broken, counters) if broken else None
+    if numbers is not None and scoring.route is not None:
+        scored = name_models(scored, _of(numbers, rows), scoring.route)
+        counters.by_model.update(_counted(_of(numbers, rows)))
+        if quarantined is not None:
+            quarantined = name_models(quarantined, numbers[numbers_of(broken)], scoring.route)
     counters.read += batch.num_rows
     counters.scored += scored.num_rows
     counters.quarantined += quarantined.num_rows if quarantined is not None else 0
     return scored, quarantined, rows
+
+
+def _of(numbers: Numbers | None, rows: Numbers | None) -> Numbers | None:
+    """The models' numbers of these rows; None: of all."""
+    return numbers if numbers is None or rows is None else numbers[rows]
+
+
+def _counted(numbers: Numbers) -> dict[int, int]:
+    """How many rows each model has."""
+    counts = np.bincount(numbers) if len(numbers) else ()
+    return {number: int(count) for number, count in enumerate(counts) if count}
 
 
 def predict_fit(
@@ -171,7 +196,7 @@ def predict_fit(
     """
     broken = unfit_rows(batch, scoring)
     rows, fit = _without(batch, None, broken)
-    predictions, failures = _predict(fit, scoring, predict, counters, room, None if broken else made)
+    predictions, failures = _predict(fit, scoring, predict, counters, room, made=None if broken else made)
     broken += renumber(failures, rows)
     if not broken:
         return predictions, broken, None
@@ -277,6 +302,34 @@ def _set_aside(batch: pa.RecordBatch, broken: Sequence[Broken], counters: Counte
 
 
 def _predict(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters, room: int | None,
+    numbers: Numbers | None = None, made: Made | None = None,
+) -> tuple[list[pa.Array], list[Broken]]:  # fmt: skip
+    """Predictions of the rows the model can score, an array an output, and the rows that it can't.
+
+    `numbers`: the model of each row, where there are several.
+    """
+    if batch.num_rows == 0:
+        return [pa.array([], type=o.column_type or pa.null()) for o in scoring.outputs], []
+    if numbers is None:
+        arrays, failures = _answers(batch, scoring, predict, counters, room, made)
+    else:
+        assert isinstance(predict, Predictors)
+        several = predict
+
+        def ask_one(rows: pa.RecordBatch, number: int, room: int | None) -> tuple[list[pa.Array], list[Broken]]:
+            return _answers(rows, scoring, several.of(number), counters, room)
+
+        arrays, failures = answer_by_model(batch, numbers, scoring, ask_one, room)
+    if failures:
+        good = np.ones(batch.num_rows, dtype=bool)
+        good[numbers_of(failures)] = False
+        arrays = [array.filter(pa.array(good)) for array in arrays]
+        counters.hopeless |= room is not None and int((~good).sum()) > room
+    return arrays, failures
+
+
+def _answers(
     batch: pa.RecordBatch,
     scoring: Scoring,
     predict: Predict,
@@ -284,12 +337,10 @@ def _predict(
     room: int | None,
     made: Made | None = None,
 ) -> tuple[list[pa.Array], list[Broken]]:
-    """Predictions of the rows the model can score, an array an output, and the rows that it can't.
+    """What one model answers to rows, an array an output with a value or null for each, and the rows that it can't do.
 
     A model may change what it is called with, so that every call gets a frame of its own, made from the Arrow batch.
     """
-    if batch.num_rows == 0:
-        return [pa.array([], type=o.column_type or pa.null()) for o in scoring.outputs], []
 
     def ask(start: int, stop: int, made: Made | None = None) -> Any:
         answer = _try(predict, batch.slice(start, stop - start), scoring, made)
@@ -300,19 +351,13 @@ def _predict(
     whole = ask(0, batch.num_rows, made)
     if not isinstance(whole, Exception):
         arrays, failures = whole
-    else:
+        return arrays, failures
 
-        def ask_again(start: int, stop: int) -> Any:
-            counters.isolation_calls += 1
-            return ask(start, stop)
+    def ask_again(start: int, stop: int) -> Any:
+        counters.isolation_calls += 1
+        return ask(start, stop)
 
-        arrays, failures = _join(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
-    if failures:
-        good = np.ones(batch.num_rows, dtype=bool)
-        good[numbers_of(failures)] = False
-        arrays = [array.filter(pa.array(good)) for array in arrays]
-        counters.hopeless |= room is not None and int((~good).sum()) > room
-    return arrays, failures
+    return _join(isolate(batch.num_rows, whole, ask_again, room), scoring.outputs)
 
 
 def _join(parts: Sequence[tuple[int, int, Any]], outputs: Sequence[Output]) -> tuple[list[pa.Array], list[Broken]]:

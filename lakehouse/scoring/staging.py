@@ -23,6 +23,7 @@ from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, S
 from lakehouse.scoring.comparison import Challenger, Compared, compare, keep_input, timed
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.golden import Expected
+from lakehouse.scoring.routing import GATHERED_BYTES, Predictors
 from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
@@ -112,6 +113,8 @@ def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
 
 def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
     """What calls the run's model, and its challengers. Raises ModelRefused where one can't be loaded here."""
+    if (route := staging.scoring.route) is not None:
+        return Predictors(folders, route, staging.method, staging.params, staging.digest), ()
     own = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
     others = staging.beside.challengers if staging.beside is not None else ()
     return own.predict, tuple(models.load(folders[c.digest], c.digest, c.method, c.params).predict for c in others)
@@ -191,6 +194,7 @@ def stage(
         "reasons": [[rule, column, count] for (rule, column), count in sorted(counters.reasons.items())],
         "isolation_calls": counters.isolation_calls,
         "hopeless": counters.hopeless,
+        **({"by_model": sorted(counters.by_model.items())} if counters.by_model else {}),
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
         "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
         "keys": keys and keys.close(),
@@ -233,7 +237,9 @@ def stage_units(
             told[0] = now
             tell(staging.progress, worker, done[0], read[0])
 
-    manifest = stage(task, join_batches(batches(), staging.batch_rows), staging, predict, on_batch, challengers)
+    route = staging.scoring.route
+    rows, size = (staging.batch_rows, JOINED_BYTES) if route is None else (route.gathered_rows, GATHERED_BYTES)
+    manifest = stage(task, join_batches(batches(), rows, size), staging, predict, on_batch, challengers)
     for row in manifest:
         if row["kind"] == FAILED:
             tell_failed(staging.progress, row)
@@ -241,22 +247,24 @@ def stage_units(
     return manifest
 
 
-def join_batches(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+def join_batches(
+    batches: Iterable[pa.RecordBatch], most: int, most_bytes: int = JOINED_BYTES
+) -> Iterator[pa.RecordBatch]:
     """The rows of batches of one schema in their order, in batches of at most `most` rows where they were smaller.
 
-    A call of the model costs about the same for ten rows as for a thousand. What is joined stays below JOINED_BYTES,
+    A call of the model costs about the same for ten rows as for a thousand. What is joined stays below `most_bytes`,
     and a batch of more than half of either is handed on before the next is asked for.
     """
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
-        if waiting and (rows + batch.num_rows > most or size + batch.nbytes > JOINED_BYTES):
+        if waiting and (rows + batch.num_rows > most or size + batch.nbytes > most_bytes):
             yield _one(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
         rows, size = rows + batch.num_rows, size + batch.nbytes
         del batch
-        if 2 * rows > most or 2 * size > JOINED_BYTES:
+        if 2 * rows > most or 2 * size > most_bytes:
             whole = _one(waiting)
             waiting, rows, size = [], 0, 0
             yield whole

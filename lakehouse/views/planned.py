@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lakehouse.runs import ledger
+
 _COLUMNS = 12
 _NAMED = {
     "run_id", "input", "model", "carrier", "reason", "files", "rows_at_most", "columns", "slice", "generation",
@@ -30,7 +32,7 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
         ("columns", ", ".join(columns[:_COLUMNS]) + (f", … ({many:,} in all)" if many > _COLUMNS else "")),
         ("carrier", f"{plan['carrier']}: {plan['reason']}"),
         ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
-        ("model", f"{model['name']} v{model['version']} sha256:{model['digest'][:16]}…"),
+        ("model", f"{ledger.title_of(model)} sha256:{model['digest'][:16]}…"),
         *_others(plan),
         ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
         ("generation", str(plan["generation"])),

@@ -14,6 +14,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import Result
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
+from lakehouse.runs import ledger
 from lakehouse.schemas import MODEL_VERSION
 from lakehouse.views import planned
 
@@ -60,7 +61,7 @@ def _headline(job: Job, result: Result) -> list[str]:
     part = ", ".join(f"{name}={value}" for name, value in job.slice.items())
     took = f"{sum(result.seconds.values()):.1f} s" if result.seconds else ""
     model = result.model or {}
-    named = f"{model['name']} v{model['version']} sha256:{model['digest'][:8]}…" if model else ""
+    named = f"{ledger.title_of(model)} sha256:{model['digest'][:8]}…" if model else ""
     return [f"{result.status.upper():<9}", where, part, took, named]
 
 
@@ -121,7 +122,7 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{r['rows_scored']:,}",
             f"{r['rows_quarantined']:,}",
             f"{r['rows_per_second']:,.0f}",
-            f"{r['model_name']} v{r['model_version']}",
+            ledger.title_of(ledger.model_of(r)),
             f"{r['input_table']} v{r['input_version']}",
             " ".join(f"{stage} {value:.1f}" for stage, value in (r["seconds"] or {}).items()),
             r["run_id"],
@@ -168,7 +169,7 @@ def _step(event: str, values: Mapping[str, Any]) -> str:
         model, read = values["model"], values["input"]
         version = "" if read["version"] is None else f" v{read['version']}"
         return (
-            f"reading {read['table']}{version} with {model['name']} v{model['version']}; "
+            f"reading {read['table']}{version} with {ledger.title_of(model)}; "
             f"{values['carrier']} carrier: {values['reason']}"
         )
     if event == "units":

@@ -32,6 +32,7 @@ def render(run: Mapping[str, Any]) -> str:
         tally=Counter(map(wording.state, known.get("rules", ()))),
         reasons=sorted(known.get("reasons", ()), key=lambda reason: -wording.number(reason.get("rows"))),
         samples=_samples(known["samples"]),
+        models=sorted(known.get("models", {}).get("listed", ()), key=lambda one: -wording.number(one[4])),
         drift=[{**column, "histogram": _histogram(column.get("bins", ()))} for column in columns],
     )
     return text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be written to a file

@@ -16,6 +16,16 @@ class ModelFacts(TypedDict, total=False):
     library: str
     called: str
     uri: str
+    count: int | None
+
+
+class ModelsFacts(TypedDict):
+    """The models of a run where a column says which one a row is for; `listed`: value, name, version, digest, rows
+    scored; `missing`: rows that have none."""
+
+    by: str
+    listed: Sequence[Sequence[str | int]]
+    missing: int
 
 
 class Input(TypedDict, total=False):
@@ -181,3 +191,4 @@ class Run(TypedDict, total=False):
     causes: Sequence[Cause]
     drift: DriftFacts
     challengers: Sequence[ChallengerFacts]
+    models: ModelsFacts

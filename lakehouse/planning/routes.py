@@ -1,0 +1,88 @@
+"""A job with a model a value of a column: the environments of its models, and values of the input that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import models
+from lakehouse.errors import ModelRefused
+from lakehouse.planning import carriers, environment
+from lakehouse.planning.environment import Environment
+from lakehouse.scoring.routing import missing_refusal, named_values
+from lakehouse.sources import FILES
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.planning.plan import Plan, Request
+
+_SHOWN = 5
+_LOOK_ROWS = 1 << 20
+
+
+def compare_environments(job: Job, fetched: models.FetchedModel) -> Environment:
+    """`environment.compare` for a job's model or for all of its models. Raises ModelRefused, with the models' names."""
+    if not fetched.members:
+        return environment.compare(job, fetched)
+    found, refused = dict[str, Environment](), dict[str, list[models.FetchedModel]]()
+    for member in fetched.members.values():
+        said = repr(models.recorded_environment(Path(member.path)))
+        if said in found:
+            continue
+        try:
+            found[said] = environment.compare(job, member)
+        except ModelRefused as error:
+            refused.setdefault(str(error), []).append(member)
+    if refused:
+        said, several = next(iter(refused.items()))
+        count = sum(map(len, refused.values()))
+        named = ", ".join(f"{one.name} v{one.version}" for one in several[:_SHOWN])
+        raise ModelRefused(f"{count} of {len(fetched.members)} models, such as {named}: {said}")
+    return _together(list(found.values()))
+
+
+def _together(found: Sequence[Environment]) -> Environment:
+    """What all models say of their environments, as one: each package's version as one of them says it."""
+    first, *others = found
+    versions, parts, protocol, here = first.recorded.versions, first.recorded.parts, first.recorded.protocol, first.here
+    for other in others:
+        versions, parts = {**other.recorded.versions, **versions}, {**other.recorded.parts, **parts}
+        protocol, here = max(protocol, other.recorded.protocol), {**other.here, **here}
+    doubts = list(dict.fromkeys(one.doubt for one in found if one.doubt))
+    notes = tuple(dict.fromkeys(note for one in found for note in one.notes))
+    return replace(
+        first,
+        recorded=models.Recorded(versions, parts, protocol),
+        here=here,
+        doubt="; ".join(doubts),
+        notes=notes,
+    )
+
+
+def find_missing(plan: Plan, request: Request) -> str:
+    """How many values in the input have no model, and some of them, in words.
+
+    They are looked for before the pass on a dry run, and where the job refuses them, if the one column can be read by
+    itself; empty otherwise. Raises ModelRefused where the job refuses what is found.
+    """
+    job = plan.job
+    if not plan.model.members or job.model.by is None or plan.carrier != FILES:
+        return ""
+    refuses = job.model.missing == "refuse"
+    if not request.dry_run and not refuses:
+        return ""
+    columns = tuple(dict.fromkeys([job.model.by, *plan.pinned.where_columns]))
+    seen: set[Any] = set()
+    for unit in carriers.units_of(plan, 1, columns, _LOOK_ROWS):
+        for batch in unit.batches():
+            seen |= set(pc.unique(batch.column(job.model.by)).cast(pa.string()).to_pylist())
+    without = sorted(seen - set(plan.model.members), key=lambda value: (value is None, value or ""))
+    if without and refuses:
+        raise ModelRefused(missing_refusal(without, job.model.by, job.model.uri))
+    named = named_values(without)
+    return f"{len(without):,} of {len(seen):,} values of {job.model.by} have no model" + (f": {named}" if named else "")
