@@ -85,11 +85,11 @@ def preview(
 def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
     with scratch.folder() as folder, ExitStack() as stack:
         plan = make_plan(job, request, folder)
-        environment.compare(job, plan.model)
+        plan = environment.isolate(plan, environment.compare(job, plan.model, request.say), request)
         plan = plan.read(request)
         sample = list(_enough(carriers.choose(plan, request, stack).sample(), rows))
         staging = prepare(plan, sample).staging
-        predictor = models.load(plan.model.path, plan.model.digest, staging.method, staging.params)
+        predictor = models.load(plan.model.folder, plan.model.digest, staging.method, staging.params)
         scoring, left, parts = staging.scoring, rows, list[pd.DataFrame]()
         for batch in sample:
             scored, aside = score_batch(batch.slice(0, left), scoring, predictor.predict, start_counters(scoring))

@@ -53,8 +53,9 @@ def _score(job: Job, request: Request) -> Result:
         if plan.unchanged and not request.dry_run:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         request.enter("environment", "")
-        surroundings = environment.compare(job, plan.model)  # another Python or library is refused before a row is read
+        surroundings = environment.compare(job, plan.model, request.say)  # another Python or library is refused here
         _warn(request, surroundings.notes)
+        plan = environment.isolate(plan, surroundings, request)  # or the model gets an environment of its own
         request.enter("sinks", "")
         access.require(plan, state)
         request.enter("predictions", "")

@@ -20,6 +20,10 @@ def _model_problems(job: Job) -> Iterator[str]:
         yield f"model.cache: {job.model.cache!r} must be a folder on this machine"
     if job.model.cache is not None and job.model.offline == "refused":
         yield "model.cache: nothing is kept there without model.offline: allowed"
+    if job.model.isolation.model_fields_set and job.model.environment != "isolated":
+        yield "model.isolation: there is nothing to isolate without model.environment: isolated"
+    if getattr(job.model, "by", None) and job.model.environment == "isolated":
+        yield "model.environment: isolated is for one model; with model.by, use strict or warn"
 
 
 def _name_problems(job: Job) -> Iterator[str]:

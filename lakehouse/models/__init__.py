@@ -17,10 +17,15 @@ from lakehouse.models.environment import (
     environment_refusal,
     environment_summary,
     expected_environment,
+    isolation_refusal,
     recorded_environment,
+    versions_in,
 )
 from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
+from lakehouse.models.given import Given
+from lakehouse.models.isolated.building import Built, environment_for
+from lakehouse.models.isolated.calling import IsolatedFolder, begin, takes_columns
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
 from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
@@ -32,10 +37,11 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
-    "Difference", "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
-    "baselines_as_text", "baselines_from_text", "differences", "digest_of", "environment_here", "environment_refusal",
-    "environment_summary", "expected_environment", "features_of", "fetch", "freeze", "held_to", "input_example",
-    "inputs_of", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack",
-    "recorded_environment", "require_params", "resolve", "specs_of", "store_baseline", "stored_baseline",
-    "tag_version", "trust_list", "type_for", "unpacked",
+    "Built", "Difference", "FetchedModel", "Folders", "Given", "Inputs", "IsolatedFolder", "Patience", "Predictor",
+    "Recorded", "Resolved", "Trained", "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of",
+    "environment_for", "environment_here", "environment_refusal", "environment_summary", "expected_environment",
+    "features_of", "fetch", "freeze", "held_to", "input_example", "inputs_of", "isolation_refusal", "load",
+    "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "recorded_environment",
+    "require_params", "resolve", "specs_of", "store_baseline", "stored_baseline", "tag_version", "takes_columns",
+    "trust_list", "type_for", "unpacked", "versions_in",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import ask, first_line, status_of, translated_errors
 from lakehouse.models.declared import Specs, require_equal, specs_of
 from lakehouse.models.flavors import Predictor, flavor_of
+from lakehouse.models.isolated.calling import Environment, IsolatedFolder
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
@@ -38,6 +39,7 @@ class FetchedModel:
     `declared`: they are the job's, as the model has none. Without either, `signature` is empty. `notice`: what a run
     must say of how it came by the model, "" where there is nothing.
     `library`, `called`: the version of the flavour's library and what is called of it; None until it is loaded.
+    `environment`: its own, for an isolated model.
     """
 
     uri: str
@@ -54,6 +56,12 @@ class FetchedModel:
     flavor: str = ""
     library: str | None = None
     called: str | None = None
+    environment: Environment | None = None
+
+    @property
+    def folder(self) -> str | IsolatedFolder:
+        """Where it is loaded from: the folder of its files, with its own environment if it has one."""
+        return self.path if self.environment is None else IsolatedFolder(self.path, self.environment)
 
     @property
     def output_names(self) -> tuple[str, ...]:

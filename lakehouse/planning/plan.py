@@ -115,7 +115,7 @@ class Plan:
     @property
     def model_folders(self) -> models.Folders:
         """The folders of the model and of its challengers."""
-        return {fetched.digest: fetched.path for fetched in (self.model, *(c.model for c in self.challengers))}
+        return {fetched.digest: fetched.folder for fetched in (self.model, *(c.model for c in self.challengers))}
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -14,6 +14,7 @@ from lakehouse.checks import rules
 from lakehouse.checks.rules import Compiled
 from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
+from lakehouse.planning import isolating
 from lakehouse.planning.unsigned import require_signature
 from lakehouse.scoring.maps import has_map
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
@@ -58,6 +59,7 @@ def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample:
     schemas.require_columns(schema, job.keys, "keys", "the input")
     schemas.require_columns(schema, job.keep, "keep", "the input")
     require_signature(job, model, schema, "the input")
+    model = isolating.isolated(job, model)
     inputs = models.features_of(model, job.features, schema, "the input")
     suites = checks.suites_of(job.checks)
     on_features = rules.compile_suite(suites.features, schema)
@@ -85,7 +87,7 @@ def try_model(
     kept columns, where the input stores them in wider ones. `allowed`: see `Scoring`. A signature that the job gives
     is held against what the loaded model knows of its columns. Raises as `scoring_for`.
     """
-    predictor = models.load(model.path, model.digest, job.model.method, models.freeze(job.model.params))
+    predictor = models.load(model.folder, model.digest, job.model.method, models.freeze(job.model.params))
     if model.declared:
         inputs = models.held_to(inputs, model.signature, predictor)
     untyped = Scoring(

@@ -5,6 +5,7 @@ A challenger never decides anything of the run: where it fails its predictions a
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -178,6 +179,7 @@ def merge(dumps: Iterable[Mapping[str, Any]]) -> dict[str, Compared]:
 def timed(predict: Predict, seconds: list[float]) -> Predict:
     """`predict`, whose seconds are added to `seconds[0]`."""
 
+    @functools.wraps(predict)  # with what it says of itself
     def measured(given: Any) -> Any:
         started = time.perf_counter()
         try:
