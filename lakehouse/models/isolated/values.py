@@ -423,7 +423,8 @@ def _of_column(node: Node, buffers: Buffers) -> Any:
         return pd.Categorical.from_codes(_of_array(node["codes"], buffers), categories, ordered=node["ordered"])
     if "utc" in node:
         utc = pd.Series(_of_array(node["utc"], buffers)).dt.tz_localize("UTC")
-        return utc.dt.tz_convert(_of_zone(node["zone"])).array
+        zone = node["zone"]  # pandas has its own kind for a name
+        return utc.dt.tz_convert(zone if isinstance(zone, str) else _of_zone(zone)).array
     if "texts" in node:
         texts = _READ[node["texts"]["k"]](node["texts"], buffers)
         return pd.array(texts, dtype="string") if node["nullable"] else np.array(texts, object)
