@@ -1,4 +1,4 @@
-"""A model in a process of its own, as its worker calls it: started once, kept, asked batch by batch.
+"""A model in a process of its own, as its worker calls it: started once, kept from run to run, asked batch by batch.
 
 The process runs on the environment's interpreter, and ends with this one. What it writes to its outputs is kept for
 messages; its answers are read as data.
@@ -33,6 +33,7 @@ from lakehouse.models.parameters import Frozen
 
 MOST_DEATHS = 20
 """So often a model's process is started anew in one worker: a row that kills it takes log2(rows) turns to find."""
+_MOST_MODELS = 16
 _LAST_LINES, _LONGEST = 12, 2_000
 _END_SECONDS = 2.0
 
@@ -79,25 +80,30 @@ class _Raised(Exception):
     places: Sequence[str] = ()
 
 
-class _Process:
-    """The process of one model. `model`: path, digest, method and parameters."""
+Model = tuple[str, str, "str | None", Frozen]
+"""What a process loads: path, digest, method and parameters."""
 
-    def __init__(self, folder: IsolatedFolder, digest: str, method: str | None, params: Frozen) -> None:
-        self.folder, self.model = folder, (digest, method, params)
-        self.lock, self.deaths, self.owner = threading.Lock(), 0, os.getpid()
+
+class _Process:
+    """The process of one environment, which loads any number of models: one after the other, as a worker itself would.
+
+    `waited`: the models that it was asked to load and has not answered for yet, in order.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment, self.deaths, self.owner = environment, 0, os.getpid()
+        self.lock = threading.Lock()
         self.held: list[subprocess.Popen[bytes]] = []
         self.lines: deque[bytes] = deque(maxlen=200)
-        self.opened: Predictor | None = None
-        self._start()
+        self.waited: list[Model] = []
+        self.opened: dict[Model, Any] = {}
         weakref.finalize(self, _end, self.held, self.owner)  # at the latest when this process ends
 
     def _start(self) -> None:
-        """Start it and have it load the model, without waiting for that."""
         main = threading.current_thread() is threading.main_thread()
-        where = self.folder.environment
-        given = [where.packages, str(Path(errors.__file__).parent), str(os.getpid()), "1" if main else "0"]
+        where, own = self.environment, str(Path(errors.__file__).parent)
         # -I: nothing of this environment's variables and folders; -S: nor the packages beside the interpreter.
-        command = [where.python, "-I", "-S", "-c", _BOOT, *given]
+        command = [where.python, "-I", "-S", "-c", _BOOT, where.packages, own, str(os.getpid()), "1" if main else "0"]
         try:
             running = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
@@ -109,10 +115,72 @@ class _Process:
         self.listener = threading.Thread(target=_keep_lines, args=(running.stderr, self.lines), daemon=True)
         self.listener.start()
         _widen(running)
-        digest, method, params = self.model
+
+    def begin(self, model: Model) -> None:
+        """Have it load a model, without waiting for that."""
+        with self.lock:
+            self._begin(model)
+
+    def _begin(self, model: Model) -> None:
+        if model in self.opened or model in self.waited:
+            return
+        if len(self.opened) >= _MOST_MODELS:  # of earlier runs
+            self.stop()
+        if not self.held:
+            self._start()
+        path, digest, method, params = model
         node, buffers = values.encode([[name, value] for name, value in params])
-        head = {"do": "open", "path": self.folder.path, "digest": digest, "method": method, "params": node}
-        self._send(head, buffers)
+        self.waited.append(model)
+        self._send({"do": "open", "path": path, "digest": digest, "method": method, "params": node}, buffers)
+
+    def open(self, model: Model) -> Predictor:
+        """What calls a model, once it is loaded. Raises ModelRefused and ConfigError as `loading.load_here`."""
+        with self.lock:
+            self.deaths = self.deaths if model in self.opened else 0
+            said = self._opened(model)
+        classes, without, called, library, names, count, by_name = said
+
+        def predict(given: Given) -> Any:
+            return self.predict(model, given)
+
+        predict.takes_columns = True  # type: ignore[attr-defined]  # see `takes_columns`
+        known = Trained(tuple(names), count, by_name)
+        return Predictor(predict, None if classes is None else tuple(classes), without, called, library, known)
+
+    def _opened(self, model: Model) -> Any:
+        """What it says of a model once it has loaded it, begun now where it was not before."""
+        self._begin(model)
+        while self.waited:
+            answered = self.waited[0]
+            try:
+                self.opened[answered] = self._answer()
+            except _Raised as error:
+                if answered == model:
+                    raise ModelRefused(f"the model can't be loaded in its own environment: {error}") from error
+            except LakehouseError:
+                if answered == model:
+                    raise
+            finally:
+                self.waited[:1] = []
+        if model not in self.opened:  # the process ended with an earlier one
+            return self._opened(model)
+        return self.opened[model]
+
+    def predict(self, model: Model, given: Given) -> Any:
+        """The model's answer to rows. Raises what it raises; a process that dies is started anew for the next rows."""
+        with self.lock:
+            if self.deaths > MOST_DEATHS:
+                raise _named("ModelProcessDied")(f"the model's own process died {self.deaths} times: no more is tried")
+            self._opened(model)
+            batch = pa.RecordBatch.from_arrays(list(given.columns), names=[f"c{n}" for n in range(len(given.columns))])
+            node, buffers = values.encode(list(given.names))
+            head = {
+                "do": "predict", "model": list(self.opened).index(model), "threads": pa.cpu_count(), "names": node,
+                "required": list(given.required),
+                "tensors": [[t.name, t.dtype, list(t.shape), t.columns] for t in given.tensors],
+            }  # fmt: skip
+            self._send(head, buffers, _as_stream(batch))
+            return self._answer()
 
     def _send(self, head: dict[str, Any], buffers: Sequence[Any], parts: Sequence[Any] = ()) -> None:
         with suppress(BrokenPipeError, ConnectionError):  # it has ended, which reading tells with its reason
@@ -145,56 +213,11 @@ class _Process:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         raise _named("ModelProcessDied")(f"the model's own process {how}{hint}" + (f": {said}" if said else ""))
 
-    def open(self) -> Predictor:
-        """What calls the model, once it is loaded. Raises ModelRefused and ConfigError as `loading.load_here`."""
-        with self.lock:
-            if self.opened is None:
-                self.opened = self._as_predictor(self._loaded())
-            return self.opened
-
-    def _loaded(self) -> Any:
-        """What it says once it has loaded the model, started anew where it is not there."""
-        try:
-            if not self.held:
-                self._start()
-            return self._answer()
-        except _Raised as error:
-            self.stop()
-            raise ModelRefused(f"the model can't be loaded in its own environment: {error}") from error
-        except BaseException:
-            self.stop()
-            raise
-
-    def _as_predictor(self, said: Any) -> Predictor:
-        classes, without, called, library, names, count, by_name = said
-
-        def predict(given: Given) -> Any:
-            return self.predict(given)
-
-        predict.takes_columns = True  # type: ignore[attr-defined]  # see `takes_columns`
-        known = Trained(tuple(names), count, by_name)
-        return Predictor(predict, None if classes is None else tuple(classes), without, called, library, known)
-
-    def predict(self, given: Given) -> Any:
-        """The model's answer to rows. Raises what it raises; a process that dies is started anew for the next rows."""
-        with self.lock:
-            if self.deaths > MOST_DEATHS:
-                raise _named("ModelProcessDied")(f"the model's own process died {self.deaths} times: no more is tried")
-            if not self.held:
-                self._loaded()
-            batch = pa.RecordBatch.from_arrays(list(given.columns), names=[f"c{n}" for n in range(len(given.columns))])
-            node, buffers = values.encode(list(given.names))
-            tensors = [[t.name, t.dtype, list(t.shape), t.columns] for t in given.tensors]
-            head = {
-                "do": "predict", "threads": pa.cpu_count(), "names": node, "required": list(given.required),
-                "tensors": tensors,
-            }  # fmt: skip
-            self._send(head, buffers, _as_stream(batch))
-            return self._answer()
-
     def stop(self) -> None:
         """End it, at once if it does not by itself."""
         _end(self.held, self.owner)
+        self.opened.clear()
+        self.waited.clear()
 
 
 def _end(held: list[subprocess.Popen[bytes]], owner: int) -> None:
@@ -279,22 +302,22 @@ def _as_exception(head: dict[str, Any]) -> Exception:
     return made[0]
 
 
-@functools.lru_cache(maxsize=16)
-def _process(owner: int, folder: IsolatedFolder, digest: str, method: str | None, params: Frozen) -> _Process:
-    return _Process(folder, digest, method, params)
+@functools.cache
+def _process(owner: int, environment: Environment) -> _Process:
+    return _Process(environment)
 
 
 def begin(folder: IsolatedFolder, digest: str, method: str | None, params: Frozen) -> None:
     """Start a model's process before it is needed, and have it load the model meanwhile."""
-    _process(os.getpid(), folder, digest, method, params)
+    _process(os.getpid(), folder.environment).begin((folder.path, digest, method, params))
 
 
 def open_isolated(folder: IsolatedFolder, digest: str, method: str | None, params: Frozen) -> Predictor:
-    """What calls a model in a process of its own, one for each worker process; kept for as long as this one lives.
+    """What calls a model in a process of its own: one for each worker process and environment, kept as long as these.
 
     Raises ModelRefused and ConfigError as `loading.load` does, and ModelRefused where its process can't be started.
     """
-    return _process(os.getpid(), folder, digest, method, params).open()
+    return _process(os.getpid(), folder.environment).open((folder.path, digest, method, params))
 
 
 def takes_columns(predict: Any) -> bool:

@@ -69,12 +69,12 @@ _Answer = tuple[dict[str, Any], list[Any]]
 
 
 def _open(opened: list[Predictor], head: dict[str, Any], buffers: list[Any]) -> _Answer:
-    """Load the model; what its predictor says of itself."""
+    """Load a model; what its predictor says of itself. Models are numbered in the order in which they were loaded."""
     from lakehouse.models.loading import load_here
 
     params = values.decode(head["params"], buffers)
     found = load_here(head["path"], head["digest"], head["method"], tuple((name, value) for name, value in params))
-    opened[:] = [found]
+    opened.append(found)
     classes = None if found.classes is None else list(found.classes)
     trained = found.trained
     said = [classes, found.without_classes, found.called, found.library, list(trained.names), trained.count]
@@ -91,7 +91,7 @@ def _predict(opened: list[Predictor], head: dict[str, Any], buffers: list[Any]) 
     tensors = tuple(Tensor(name, kind, tuple(shape), columns) for name, kind, shape, columns in head["tensors"])
     given = Given(batch.num_rows, tuple(batch.columns), tuple(names), tuple(head["required"]), tensors)
     try:
-        answer = opened[0].predict(given.as_input())
+        answer = opened[head["model"]].predict(given.as_input())
     except SystemExit as stop:
         raise RuntimeError(f"the model ends the process: SystemExit({stop.code!r})").with_traceback(
             stop.__traceback__
