@@ -54,8 +54,9 @@ def _score(job: Job, request: Request) -> Result:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
-        surroundings = routes.compare_environments(job, plan.model)
+        surroundings = routes.compare_environments(job, plan.model, request.say)
         _warn(request, surroundings.notes)
+        plan = environment.isolate(plan, surroundings, request)  # or the model gets an environment of its own
         request.enter("sinks", "")
         access.require(plan, state)
         request.enter("predictions", "")

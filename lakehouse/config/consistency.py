@@ -21,6 +21,8 @@ def _model_problems(job: Job) -> Iterator[str]:
         yield f"model.cache: {job.model.cache!r} must be a folder on this machine"
     if job.model.cache is not None and job.model.offline == "refused":
         yield "model.cache: nothing is kept there without model.offline: allowed"
+    if job.model.isolation.model_fields_set and job.model.environment != "isolated":
+        yield "model.isolation: there is nothing to isolate without model.environment: isolated"
     yield from _many_problems(job) if job.model.by is not None else _one_problems(job)
 
 
@@ -47,6 +49,8 @@ def _many_problems(job: Job) -> Iterator[str]:
     for key, given in clashes.items():
         if given:
             yield f"model.{key}: does not go together with model.by"
+    if model.environment == "isolated":
+        yield "model.environment: isolated is for one model; with model.by, use strict or warn"
 
 
 def _name_problems(job: Job) -> Iterator[str]:

@@ -68,6 +68,37 @@ class SignedBy(Section):
     key: Text = Field(description="the signer's public key, on an elliptic curve, as PEM", examples=["keys/team.pub"])
 
 
+class Isolation(Section):
+    """How the environment of an isolated model is built, and where it is kept."""
+
+    python: Text | None = Field(
+        None,
+        description="the Python that it runs on, of the model's minor version; default: one that is found",
+        examples=["/usr/bin/python3.12"],
+    )
+    index: Text | None = Field(
+        None,
+        description="the package index; default: the installer's own",
+        examples=["https://pypi.example.com/simple"],
+    )
+    accept: Texts = Field(
+        (),
+        description="lines of the model's requirements, or sources of its uv.lock, that are accepted although they "
+        "name another place than the index",
+        examples=[["--extra-index-url https://wheels.example.com"]],
+    )
+    builds: Literal["refused", "allowed"] = Field(
+        "refused",
+        description="packages without a wheel: refused, or built, which runs code of theirs on the driver",
+        examples=["allowed"],
+    )
+    cache: Text | None = Field(
+        None,
+        description="where built environments are kept, a folder or a place on the lake; default: the user's cache",
+        examples=["s3://lake/environments"],
+    )
+
+
 class Model(Section):
     """Which model scores the rows, and what about it is accepted."""
 
@@ -112,10 +143,14 @@ class Model(Section):
     signed_by: SignedBy | None = Field(
         None, description="who must have signed the model's files; a file that differs is refused"
     )
-    environment: Literal["strict", "warn"] = Field(
+    environment: Literal["strict", "warn", "isolated"] = Field(
         "strict",
-        description="another Python or library than the model was logged with: refused (exit 4), or a warning",
-        examples=["warn"],
+        description="another Python or library than the model was logged with: refused (exit 4), or a warning; "
+        "isolated: the model runs in an environment of its own, built as its files say",
+        examples=["isolated"],
+    )
+    isolation: Isolation = Field(
+        default_factory=Isolation, description="how the environment of an isolated model is built, and where it is kept"
     )
     tracking_uri: Text | None = Field(
         None, description="MLflow tracking server; default: as MLflow finds it", examples=["sqlite:///lake/mlflow.db"]

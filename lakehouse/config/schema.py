@@ -59,7 +59,7 @@ def settings(job: Job) -> dict[str, Any]:
         "checks": checks,
         "source": {key: whole["source"][key] for key in ("type", "table", "where")}
         | job.source.model_dump(mode="json", exclude_defaults=True, exclude=set(job.source.NO_SETTINGS)),
-        "model": {key: whole["model"][key] for key in ("method", "params")} | _signature(job) | _by(job),
+        "model": {key: whole["model"][key] for key in ("method", "params")} | _signature(job) | _by(job) | _own(job),
         "sinks": [sink["write"] for sink in whole["sinks"]],
         **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }
@@ -68,6 +68,11 @@ def settings(job: Job) -> dict[str, Any]:
 def _by(job: Job) -> dict[str, Any]:
     """The column that says which model a row is for, if any, and what becomes of rows without one."""
     return {} if job.model.by is None else {"by": job.model.by, "missing": job.model.missing}
+
+
+def _own(job: Job) -> dict[str, str]:
+    """That the model runs on other libraries than those here, where it does."""
+    return {"environment": "isolated"} if job.model.environment == "isolated" else {}
 
 
 def _signature(job: Job) -> dict[str, Any]:

@@ -52,6 +52,11 @@ class Turns:
                 return
             yield _UntilTurnsEnd(work[turn], self.lost)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no unit is left, for a process that was slow to start."""
+        return bool(self.over.value)
+
     def stop(self, task: Future[list[dict[str, Any]]]) -> None:
         """Let nobody take another unit, since a process has found none or has failed."""
         self.over.value = True
@@ -116,7 +121,8 @@ def workers(
     except LakehouseError:
         return 1  # the run itself will say the same, at once
     seconds = (time.perf_counter() - started) * (1 + len(challengers))
-    return 1 if seconds * rows / sample.num_rows < START_SECONDS else cores
+    isolated = any(not isinstance(folder, str) for folder in folders.values())  # then each starts one more
+    return 1 if seconds * rows / sample.num_rows < START_SECONDS * (1 + isolated) else cores
 
 
 def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
@@ -194,6 +200,8 @@ def _join(turns: Turns) -> None:
 
 
 def _beside(task: int, work: Sequence[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
+    if _joined[0].has_ended:
+        return []
     return _task(task, _joined[0].of(work), staging, folders)
 
 

@@ -99,8 +99,7 @@ def _distribution(module: str) -> str:
 
 def _pinned(path: Path, env: Any) -> Iterator[tuple[str, str]]:
     """Packages of exactly one version in the model's own lists of what it needs; of its Conda file Python's too."""
-    named = env if isinstance(env, Mapping) else {"conda": env}
-    conda, virtual = (_mapping(path, named.get(kind)) for kind in ("conda", "virtualenv"))
+    conda, virtual = _files(path, env)
     if version := virtual.get("python"):
         yield PYTHON, str(version)
     listed = conda.get("dependencies")
@@ -114,6 +113,25 @@ def _pinned(path: Path, env: Any) -> Iterator[tuple[str, str]]:
     except (OSError, UnicodeError):
         lines = []
     yield from _pins(lines)
+
+
+def _files(path: Path, env: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What a model's Conda file says, and its python_env.yaml."""
+    named = env if isinstance(env, Mapping) else {"conda": env}
+    return _mapping(path, named.get("conda")), _mapping(path, named.get("virtualenv"))
+
+
+def conda_requirements(path: Path) -> tuple[list[str], list[str]]:
+    """The pip list of a fetched model's Conda file, and what else that file lists but Python and pip."""
+    function = (read_description(path).get("flavors") or {}).get("python_function") or {}
+    listed = _files(path, function.get("env"))[0].get("dependencies")
+    pip, others = list[str](), list[str]()
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, Mapping):
+            pip += [str(line) for line in entry.get("pip") or ()]
+        elif not re.match(r"\s*(python|pip)\b(?!-)", str(entry)):
+            others.append(str(entry))
+    return pip, others
 
 
 def _pins(lines: Any) -> Iterator[tuple[str, str]]:
@@ -194,16 +212,21 @@ def expected_environment(recorded: Recorded, driver: Mapping[str, str | None]) -
 def environment_refusal(differing: Sequence[Difference], columns: Mapping[str, Mapping[str, str | None]]) -> str:
     """Why a model may not be used: what differs as a table, and what to do. `columns`: by place what is found there."""
     decisive = [d for d in differing if d.decides]
-    rows = [["", "recorded", *columns]]
-    for d in decisive:
-        rows.append([d.package, d.recorded, *(found.get(d.package) or "missing" for found in columns.values())])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = "\n".join(
-        "    " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    table = _table(decisive, columns)
     return (
         f"the model was logged in another environment than it would run in:\n{table}\n"
-        f"{_install(decisive)}train it again in this environment, or accept it: model: {{environment: warn}}"
+        f"{_install(decisive)}train it again in this environment, have it run in one of its own: model: "
+        "{environment: isolated}, or accept it: model: {environment: warn}"
+    )
+
+
+def _table(differing: Sequence[Difference], columns: Mapping[str, Mapping[str, str | None]]) -> str:
+    rows = [["", "recorded", *columns]]
+    for d in differing:
+        rows.append([d.package, d.recorded, *(found.get(d.package) or "missing" for found in columns.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "    " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
@@ -213,6 +236,25 @@ def _install(decisive: Sequence[Difference]) -> str:
     runs = next((f"run Python {'.'.join(_release(d.recorded, 2))}" for d in decisive if d.package == PYTHON), "")
     steps = [step for step in (runs, f"pip install {pins}" if pins else "") if step]
     return f"{' and '.join(steps)}, " if steps else ""
+
+
+def versions_in(packages: Iterable[str], installed: Mapping[str, str], python: str) -> dict[str, str | None]:
+    """As `environment_here`, of an environment that another process runs in: its packages, and its Python's version."""
+    found = {name: python if name == PYTHON else installed.get(name) for name in packages}
+    for name in [name for name, version in found.items() if version is None]:
+        # Builds such as xgboost-cpu have the module under another package's name.
+        found[name] = next((_UNKNOWN for other in installed if other.startswith(f"{name}-")), None)
+    return {**found, PICKLE: str(pickle.HIGHEST_PROTOCOL)}
+
+
+def isolation_refusal(decisive: Sequence[Difference], there: Mapping[str, str | None]) -> str:
+    """Why an isolated model may not be used: its own requirements make another environment than it was logged in."""
+    table = _table(decisive, {"its environment": there})
+    pins = " ".join(f"{d.package}=={d.recorded}" for d in decisive if d.package not in (PYTHON, PICKLE))
+    return (
+        "environment: isolated: the model's own requirements make another environment than it was logged in:\n"
+        f"{table}\nlog it again with these versions pinned (pip_requirements){f': {pins}' if pins else ''}"
+    )
 
 
 def environment_summary(differing: Sequence[Difference]) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from lakehouse.models.flavors import Predictor
-from lakehouse.models.loading import load
+from lakehouse.models.isolated.calling import IsolatedFolder
+from lakehouse.models.loading import load, load_here
+from lakehouse.models.parameters import Frozen
 
 MOST_BYTES = 256 << 20
 """Bytes of model files whose models are kept in memory."""
@@ -29,14 +31,16 @@ class _Kept:
 _kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
 
 
-def held(path: str, digest: str, method: str | None, params: tuple[tuple[str, Any], ...]) -> Predictor:
+def held(path: str | IsolatedFolder, digest: str, method: str | None, params: Frozen) -> Predictor:
     """What `load` gives, loaded unless this process still has it. At least the one that is asked for is kept."""
+    if isinstance(path, IsolatedFolder):
+        return load(path, digest, method, params)
     key = (digest, method, params)
     if (found := _kept.get(key)) is not None:
         _kept.move_to_end(key)
         return found.predictor
     with _description_read_once():
-        predictor = load.__wrapped__(path, digest, method, params)
+        predictor: Predictor = load_here.__wrapped__(path, digest, method, params)
     _kept[key] = _Kept(predictor, sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file()))
     while len(_kept) > 1 and (len(_kept) > MOST or sum(one.size for one in _kept.values()) > MOST_BYTES):
         _kept.popitem(last=False)

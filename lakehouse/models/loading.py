@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import Flavor, Predictor, flavor_of
 from lakehouse.models.flavors.calling import native_of
+from lakehouse.models.parameters import Frozen
+
+if TYPE_CHECKING:
+    from lakehouse.models.isolated.calling import IsolatedFolder
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """MLflow's settings for a process that is nobody's notebook."""
@@ -57,26 +62,79 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-Folders = Mapping[str, str]
-"""By their digests, the folders that models lie in on a machine."""
+Folders = Mapping[str, "str | IsolatedFolder"]
+"""By their digests, the folders that models lie in on a machine, with the environment of an isolated one."""
 
 
-def pack(folders: Folders, target: Path) -> None:
-    """The models as one uncompressed zip file for shipping, each below its digest."""
+_ISOLATED = "isolated"
+"""Beside the models in an archive: a folder of environments, by their keys, and which model has which."""
+
+
+def pack(folders: Folders, target: Path, *, same_machine: bool = False) -> None:
+    """The models as one uncompressed zip file for shipping, each below its digest, and their environments.
+
+    `same_machine`: whoever unpacks it finds the environments where they are here.
+    """
+    from lakehouse.models.isolated.archives import add_folder
+
+    own: dict[str, Any] = {}
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for digest, path in folders.items():
+        for digest, folder in folders.items():
+            path = folder if isinstance(folder, str) else folder.path
             for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
                 archive.write(file, f"{digest}/{file.relative_to(path).as_posix()}")
+            if isinstance(folder, str):
+                continue
+            environment = folder.environment
+            if not same_machine and all(environment.key != other["key"] for other in own.values()):
+                add_folder(archive, Path(environment.packages), f"{_ISOLATED}/{environment.key}/")
+            own[digest] = asdict(environment)
+        if own:
+            archive.writestr(f"{_ISOLATED}/models.json", json.dumps(own))
 
 
 def unpacked(root: str) -> Folders:
-    """The models that lie in the folder which `pack`'s archive was unpacked to."""
-    return {folder.name: str(folder) for folder in Path(root).iterdir() if folder.is_dir()}
+    """The models that lie in the folder which `pack`'s archive was unpacked to.
+
+    Raises ModelRefused where the Python of an isolated one's environment isn't on this machine.
+    """
+    isolated = Path(root) / _ISOLATED
+    named = isolated / "models.json"
+    own = json.loads(named.read_text(encoding="utf-8")) if named.is_file() else {}
+    folders = (folder for folder in Path(root).iterdir() if folder.is_dir() and folder != isolated)
+    return {
+        folder.name: _isolated(str(folder), own[folder.name], isolated) if folder.name in own else str(folder)
+        for folder in folders
+    }
+
+
+def _isolated(path: str, said: Mapping[str, str], shipped: Path) -> IsolatedFolder:
+    """A model with its environment: the one that was shipped, with a Python of this machine's, or the driver's own."""
+    from lakehouse.models.isolated import interpreters
+    from lakehouse.models.isolated.calling import Environment, IsolatedFolder
+
+    environment, packages = Environment(**said), shipped / said["key"]
+    if packages.is_dir():
+        python = interpreters.find(environment.minor, None, first=environment.python).path
+        environment = replace(environment, packages=str(packages), python=python)
+    return IsolatedFolder(path, environment)
+
+
+def load(folder: str | IsolatedFolder, digest: str, method: str | None, params: Frozen) -> Predictor:
+    """Load the model, in its own process where it has an environment of its own; kept for as long as this one lives.
+
+    `method`, `params` and what is raised: as of `load_here`.
+    """
+    if isinstance(folder, str):
+        return load_here(folder, digest, method, params)
+    from lakehouse.models.isolated.calling import open_isolated
+
+    return open_isolated(folder, digest, method, params)
 
 
 @functools.lru_cache(maxsize=16)
-def load(path: str, digest: str, method: str | None, params: tuple[tuple[str, Any], ...]) -> Predictor:
-    """Load the model after checking its digest again; kept for as long as the process lives.
+def load_here(path: str, digest: str, method: str | None, params: Frozen) -> Predictor:
+    """Load the model into this process after checking its digest again; kept for as long as the process lives.
 
     `method` None calls the model as MLflow does (pyfunc); otherwise the named method of the native model.
     `params`: as `parameters.freeze` makes them.

@@ -19,6 +19,7 @@ from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import ask, first_line, status_of, translated_errors
 from lakehouse.models.declared import Specs, require_equal, specs_of
 from lakehouse.models.flavors import ON_FRAMES, Predictor, flavor_of
+from lakehouse.models.isolated.calling import Environment, IsolatedFolder
 from lakehouse.models.loading import digest_of, parse_yaml, read_description
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import judge, needs
@@ -40,6 +41,7 @@ class FetchedModel:
     `library`, `called`: the version of the flavour's library and what is called of it; None until it is loaded.
     `members`: where a column says which model a row is for, those models by its values, all with one signature; name,
     version and digest then speak of them all, and `chosen` is the value of the one that was tried.
+    `environment`: its own, for an isolated model.
     """
 
     uri: str
@@ -58,11 +60,17 @@ class FetchedModel:
     called: str | None = None
     members: Mapping[str, FetchedModel] = field(default_factory=dict)
     chosen: str = ""
+    environment: Environment | None = None
 
     @property
     def one(self) -> FetchedModel:
         """The model that stands for all where there are many; itself where it is one."""
         return self.members[self.chosen] if self.members else self
+
+    @property
+    def folder(self) -> str | IsolatedFolder:
+        """Where it is loaded from: the folder of its files, with its own environment if it has one."""
+        return self.path if self.environment is None else IsolatedFolder(self.path, self.environment)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from lakehouse import models, pipeline
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, machine_message
-from lakehouse.planning import environment, routes
+from lakehouse.planning import environment, isolating, routes
 from lakehouse.runs import ledger
 
 if TYPE_CHECKING:
@@ -111,8 +111,10 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         fetched = models.fetch(job.model, resolved, folder)
         checked.said["model"] += f" sha256:{fetched.digest[:16]}…"
         checked.enter("environment", ", ".join(job.model.trust))
-        found = routes.compare_environments(job, fetched)
-        if not found.recorded.is_known:
+        found = routes.compare_environments(job, fetched, checked.hear)
+        if found.isolated is not None:
+            checked.said["environment"] = isolating.in_words(found.isolated, found.recorded)
+        elif not found.recorded.is_known:
             checked.steps["environment"] = UNKNOWN
             checked.said["environment"] = "the model doesn't say with which versions it was logged"
         else:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse import formats, models
-from lakehouse.errors import ModelRefused
-from lakehouse.planning.plan import Plan
+from lakehouse.errors import ConfigError, ModelRefused
+from lakehouse.planning import isolating
+from lakehouse.planning.plan import Plan, Request, Say
 from lakehouse.planning.prepare import Prepared
 from lakehouse.scoring import golden
 from lakehouse.scoring.golden import Expected, Golden
@@ -34,25 +35,35 @@ class Environment:
     """How this process's environment stands to the model's.
 
     `recorded` and `here`: the versions; `doubt`: what the job lets pass; `notes`: what is only worth a remark.
+    `isolated`: the environment of its own that the model runs in, and `here` is of that.
     """
 
     recorded: models.Recorded
     here: Mapping[str, str | None]
     doubt: str = ""
     notes: tuple[str, ...] = ()
+    isolated: models.Built | None = None
 
     @property
     def expected(self) -> models.Recorded:
-        """What the environments of executors must be like."""
+        """What the environments of executors must be like: anything, where the model brings its own."""
+        if self.isolated is not None:
+            return models.Recorded({}, {})
         return models.expected_environment(self.recorded, self.here)
 
 
-def compare(job: Job, fetched: models.FetchedModel) -> Environment:
+def compare(job: Job, fetched: models.FetchedModel, say: Say = lambda event, values: None) -> Environment:
     """The versions recorded with a model against those here; nothing is imported, and no row is read.
 
-    Raises ModelRefused where one differs that decides, unless the job lets it pass.
+    An isolated model's environment is built, which `say` is told of, and those in it are looked at. Raises ModelRefused
+    where one differs that decides, unless the job lets it pass, and as `isolating.build`.
     """
     recorded = models.recorded_environment(Path(fetched.path))
+    if job.model.environment == "isolated":
+        built = isolating.build(job, fetched, lambda message: say("environment", {"message": message}))
+        versions = models.versions_in(recorded.packages, built.versions, built.python)
+        notes = tuple(f"environment: isolated: {note}" for note in built.notes)
+        return Environment(recorded, versions, notes=notes, isolated=built)
     here = models.environment_here(recorded.packages)
     differing = models.differences(recorded, here)
     decisive = [d for d in differing if d.decides]
@@ -68,6 +79,25 @@ def compare(job: Job, fetched: models.FetchedModel) -> Environment:
     )
 
 
+def isolate(plan: Plan, found: Environment, request: Request) -> Plan:
+    """The plan whose model, and challengers, have environments of their own where the job asks for that.
+
+    Their processes are started, and load the models meanwhile. A challenger that can't have one is left out.
+    """
+    if found.isolated is None:
+        return plan
+    model = isolating.isolated(plan.job, plan.model)
+    rivals = []
+    for rival in plan.challengers:
+        try:
+            own = isolating.isolated(rival.job, rival.model, lambda m: request.say("environment", {"message": m}))
+        except (ConfigError, ModelRefused) as error:
+            request.warn(f"model.challengers: {rival.label} is left out: {error}")
+            continue
+        rivals.append(replace(rival, model=own))
+    return replace(plan, model=model, challengers=tuple(rivals))
+
+
 def require(plan: Plan, found: Environment, tables: Prepared, state: Location) -> Prepared:
     """Golden rows, scored here and held against what is stored; the tables with what workers are held against.
 
@@ -75,7 +105,7 @@ def require(plan: Plan, found: Environment, tables: Prepared, state: Location) -
     the job lets it pass. A model whose answers differ from call to call is only worth a warning.
     """
     doubts = [found.doubt] if found.doubt else []
-    strict = plan.job.model.environment == "strict"
+    strict = plan.job.model.environment != "warn"
     made, doubt = _golden(plan, tables, state)
     doubts += [doubt] if doubt else []
     staging = replace(tables.staging, expected=Expected(found.expected, made, strict))
@@ -126,7 +156,7 @@ def _hold_against(stored: Golden, plan: Plan, tables: Prepared, file: str) -> tu
     if not isinstance(now, str) and golden.describe_differences(now, golden.answer(stored.rows, scoring, predict)):
         return None, _RANDOM
     said = f"the model answers its golden rows differently than when they were first scored: {differs}"
-    if plan.job.model.environment == "strict":
+    if plan.job.model.environment != "warn":
         raise ModelRefused(
             f"{said}. Install what it was used with before, train it again, accept it: model: {{environment: warn}}, "
             f"or remove {file} if the new answers are right"

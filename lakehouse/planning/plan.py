@@ -117,7 +117,7 @@ class Plan:
     def model_folders(self) -> models.Folders:
         """The folders of the model and of its challengers."""
         own = self.model.members.values() if self.model.members else [self.model]
-        return {fetched.digest: fetched.path for fetched in (*own, *(c.model for c in self.challengers))}
+        return {fetched.digest: fetched.folder for fetched in (*own, *(c.model for c in self.challengers))}
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -14,6 +14,7 @@ from lakehouse import models
 from lakehouse.errors import ModelRefused
 from lakehouse.planning import carriers, environment
 from lakehouse.planning.environment import Environment
+from lakehouse.planning.plan import Say
 from lakehouse.scoring.routing import missing_refusal, named_values
 from lakehouse.sources import FILES
 
@@ -25,10 +26,10 @@ _SHOWN = 5
 _LOOK_ROWS = 1 << 20
 
 
-def compare_environments(job: Job, fetched: models.FetchedModel) -> Environment:
+def compare_environments(job: Job, fetched: models.FetchedModel, say: Say = lambda event, values: None) -> Environment:
     """`environment.compare` for a job's model or for all of its models. Raises ModelRefused, with the models' names."""
     if not fetched.members:
-        return environment.compare(job, fetched)
+        return environment.compare(job, fetched, say)
     found, refused = dict[str, Environment](), dict[str, list[models.FetchedModel]]()
     for member in fetched.members.values():
         said = repr(models.recorded_environment(Path(member.path)))

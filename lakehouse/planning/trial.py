@@ -14,6 +14,7 @@ from lakehouse.checks import rules
 from lakehouse.checks.rules import Compiled
 from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
+from lakehouse.planning import isolating
 from lakehouse.planning.unsigned import require_signature
 from lakehouse.scoring.maps import has_map
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
@@ -63,6 +64,7 @@ def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample:
     schemas.require_columns(schema, job.keys, "keys", "the input")
     schemas.require_columns(schema, job.keep, "keep", "the input")
     require_signature(job, model, schema, "the input")
+    model = isolating.isolated(job, model)
     inputs = models.features_of(model, job.features, schema, "the input")
     suites = checks.suites_of(job.checks)
     on_features = rules.compile_suite(suites.features, schema)
@@ -146,7 +148,7 @@ class _Tried:
         if self._given is not None:
             return self._given
         one, config = self.model.one, self._job.model
-        return models.load(one.path, one.digest, config.method, models.freeze(config.params))
+        return models.load(one.folder, one.digest, config.method, models.freeze(config.params))
 
     def ask(self, batch: pa.RecordBatch, scoring: Scoring) -> _Answer | Exception | None:
         """The model's answer to rows of the sample, None where none can be given to it; see `try_on`."""

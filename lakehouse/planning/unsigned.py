@@ -13,6 +13,7 @@ import yaml
 from lakehouse import models
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.models.signature import UNSIGNED
+from lakehouse.planning import isolating
 from lakehouse.schemas import finder
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def require_signature(job: Job, model: models.FetchedModel, schema: pa.Schema, t
     """
     if model.signature:
         return
-    trained = None if model.on_frames else models.load(model.path, model.digest, None, ()).trained
+    trained = None
+    if not model.on_frames:
+        trained = models.load(isolating.isolated(job, model).folder, model.digest, None, ()).trained
     draft = draft_signature(schema, trained, {*job.keys, *job.keep, *job.slice}, job.features, table)
     raise ModelRefused(
         f"{model.uri}{UNSIGNED}, or look through this draft and add it to the job file, under model:\n{draft}"

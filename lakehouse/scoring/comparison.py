@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse import models
 from lakehouse.models.nested import is_nested
 from lakehouse.scoring.pairs import Pairs, pairs_of
 from lakehouse.scoring.reasons import Numbers
@@ -101,6 +102,7 @@ def merge(dumps: Iterable[Mapping[str, Any]]) -> dict[str, Compared]:
 def timed(predict: Predict, seconds: list[float]) -> Predict:
     """`predict`, whose seconds are added to `seconds[0]`."""
 
+    @functools.wraps(predict)  # with what it says of itself
     def measured(given: Any) -> Any:
         started = time.perf_counter()
         try:
@@ -139,8 +141,10 @@ class KeptInput:
         return [made] if made is not None and _rows_of(made) == rows else []
 
 
-def keep_input(scoring: Scoring, challengers: Sequence[Challenger]) -> KeptInput | None:
-    """Where the model's input is kept; None where no challenger takes the same."""
+def keep_input(scoring: Scoring, predict: Predict, challengers: Sequence[Challenger]) -> KeptInput | None:
+    """Where the model's input is kept; None where no challenger takes the same, or it is not made in this process."""
+    if models.takes_columns(predict):
+        return None
     taken = _features(scoring)
     alike = any(_features(challenger.scoring) == taken for challenger in challengers)
     return KeptInput(taken) if alike and not any(is_nested(f.type) for f in scoring.features) else None

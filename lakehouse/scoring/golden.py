@@ -47,7 +47,7 @@ def answer(rows: pa.RecordBatch, scoring: Scoring, predict: Predict) -> pa.Recor
     """What the model answers to golden rows, a column a prediction, before thresholds; in words where it raises."""
     features = tuple(replace(f, column=str(f.name), cast=None) for f in scoring.features)
     outputs = tuple(replace(output, threshold=None) for output in scoring.outputs)
-    given = model_input(rows, replace(scoring, features=features))
+    given = model_input(rows, replace(scoring, features=features), predict)
     try:
         arrays, _ = read_outputs(predict(given), rows.num_rows, outputs)
     except (Exception, SystemExit) as error:

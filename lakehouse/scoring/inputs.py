@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse import models
 from lakehouse.models.conversions import can_lose, convert
 from lakehouse.models.nested import entries, is_list, is_nested
 from lakehouse.schemas import Feature
 from lakehouse.scoring.reasons import Broken, Numbers
-from lakehouse.scoring.values import pandas_column, tensors
 
 if TYPE_CHECKING:
     from lakehouse.scoring.score import Scoring
@@ -144,27 +143,22 @@ def features_in(batch: pa.RecordBatch, features: Sequence[Feature]) -> pa.Record
     return pa.RecordBatch.from_arrays(arrays, names=[str(f.name) for f in features])
 
 
-def model_input(batch: pa.RecordBatch, scoring: Scoring) -> Any:
-    """What the model is called with: a DataFrame with the signature's names and dtypes, or its tensors as arrays.
+def model_given(batch: pa.RecordBatch, scoring: Scoring) -> models.Given:
+    """What the model is given of a batch, as Arrow columns in the features' types."""
+    at = _positions(batch)
+    features = scoring.features
+    columns = tuple(_as_feature(batch.column(at[f.column]), f)[0] for f in features)
+    names, required = tuple(f.name for f in features), tuple(f.required for f in features)
+    return models.Given(batch.num_rows, columns, names, required, scoring.tensors)
 
-    Made afresh, writable and with an index from 0 at every call: nothing that a model changes in it is in the batch.
-    Features that are all float64 (or all float32) are laid column by column into one Fortran-ordered matrix,
-    which pandas wraps without a copy and scikit-learn reads as it is. Nulls become NaN in floats, NaT in datetimes and
-    None in strings, booleans and nested values; optional integers with nulls become pandas' `Int64`, which keeps every
-    digit. For a model that Spark applies it is an Arrow batch: of its features, or of its answers once it is applied.
+
+def model_input(batch: pa.RecordBatch, scoring: Scoring, predict: Any = None) -> Any:
+    """What the model is called with: a DataFrame, or its tensors as arrays (`models.Given.as_input`).
+
+    One whose `predict` runs it in a process of its own gets the columns themselves, and makes that of them there. For a
+    model that Spark applies it is an Arrow batch: of its features, or of its answers once it is applied.
     """
     if scoring.carried is not None:  # Spark applies the model
         return batch.select(scoring.carried) if scoring.carried else features_in(batch, scoring.features)
-    at = _positions(batch)
-    columns = [_as_feature(batch.column(at[f.column]), f)[0] for f in scoring.features]
-    if scoring.tensors:
-        return tensors(scoring.tensors, columns, batch.num_rows)
-    kinds = {feature.type for feature in scoring.features}
-    names = [feature.name for feature in scoring.features]
-    if kinds in ({pa.float64()}, {pa.float32()}):
-        matrix = np.empty((batch.num_rows, len(names)), dtype=next(iter(kinds)).to_pandas_dtype(), order="F")
-        for i, column in enumerate(columns):
-            matrix[:, i] = column.to_numpy(zero_copy_only=False)
-        return pd.DataFrame(matrix, columns=names, copy=False)
-    values = {f.name: pandas_column(column, f.required) for f, column in zip(scoring.features, columns, strict=True)}
-    return pd.DataFrame(values, index=pd.RangeIndex(batch.num_rows))
+    given = model_given(batch, scoring)
+    return given if models.takes_columns(predict) else given.as_input()

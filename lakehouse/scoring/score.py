@@ -396,7 +396,7 @@ def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring, made: Made |
 
     A model that calls `sys.exit` would end the run without a word: that is an exception of its as any other.
     """
-    frame = made() if made is not None else model_input(batch, scoring)
+    frame = made() if made is not None else model_input(batch, scoring, predict)
     try:
         return predict(frame)
     except Exception as error:
@@ -412,6 +412,8 @@ def describe_exception(error: BaseException) -> str:
     while cause is not None and len(lines) < _CAUSES:
         lines.append(f"{type(cause).__name__}: {cause}")
         last, cause = cause, cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    if places := getattr(last, "places", None):  # of a process of its own, as text
+        return "\n".join([*lines, *places[-_PLACES:]])
     places = traceback.extract_tb(last.__traceback__)[-_PLACES:]
     lines += [f"  at {place.filename}:{place.lineno} in {place.name}: {place.line}" for place in places]
     return "\n".join(lines)

@@ -123,10 +123,10 @@ def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tup
 class _Comparing:
     """The challengers of a run at work: what is staged of them and what was seen so far."""
 
-    def __init__(self, task: int, staging: Staging, folder: str, predicts: Sequence[Predict]) -> None:
+    def __init__(self, task: int, staging: Staging, folder: str, predict: Predict, predicts: Sequence[Predict]) -> None:
         beside = staging.beside
         assert beside is not None
-        self.by, self.kept = beside.by, keep_input(staging.scoring, beside.challengers)
+        self.by, self.kept = beside.by, keep_input(staging.scoring, predict, beside.challengers)
         self.models = [(c, p, Compared()) for c, p in zip(beside.challengers, predicts, strict=True)]
         self.files = Files(COMPARED, task, beside.root, beside.schema, folder, beside.constants)
 
@@ -157,9 +157,9 @@ def stage(
     scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, staging.lineage)
     quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
     keys = uniqueness.watch_keys(staging, task, folder)
-    beside = _Comparing(task, staging, folder, challengers) if staging.beside is not None else None
+    beside = _Comparing(task, staging, folder, predict, challengers) if staging.beside is not None else None
     started, spent = time.perf_counter(), [0.0]
-    predict = timed(predict, spent)
+    predict = timed(predict, spent) if staging.scoring.route is None else predict
     predict = beside.kept.keeping(predict) if beside is not None and beside.kept is not None else predict
     try:
         for batch in batches:

@@ -117,7 +117,7 @@ def test_rows_that_break_a_rule_never_reach_the_model(checked, register):
 
     original = scoring.model_input
     try:
-        scoring.model_input = lambda batch, s: seen.extend(batch.column("a").to_pylist()) or original(batch, s)
+        scoring.model_input = lambda batch, *more: seen.extend(batch.column("a").to_pylist()) or original(batch, *more)
         score(job)
     finally:
         scoring.model_input = original

@@ -1,8 +1,12 @@
-"""Columns as the values that a model is given: pandas columns, dicts and arrays of nested ones, and tensors."""
+"""What a model is given: Arrow columns, and the frame or arrays that are made of them where the model runs.
+
+That may be a process with other libraries, which has its own pandas make the frame.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,41 @@ import pyarrow.compute as pc
 
 from lakehouse.models.nested import entries, is_list, is_nested
 from lakehouse.schemas import Tensor
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows as Arrow columns of the features' types. `required`: of each whether none of its parts may be null.
+
+    `tensors`: the arrays that the columns make, in their order, for a model that takes no frame.
+    """
+
+    rows: int
+    columns: tuple[pa.Array, ...]
+    names: tuple[Any, ...]
+    required: tuple[bool, ...]
+    tensors: tuple[Tensor, ...] = ()
+
+    def as_input(self) -> Any:
+        """A DataFrame with these names, or the tensors as arrays.
+
+        Made afresh, writable and with an index from 0 at every call: nothing that a model changes in it is in the
+        columns. Such as are all float64 (or all float32) are laid column by column into one Fortran-ordered matrix,
+        which pandas wraps without a copy and scikit-learn reads as it is. Nulls become NaN in floats, NaT in
+        datetimes and None in strings, booleans and nested values; optional integers with nulls become pandas'
+        `Int64`, which keeps every digit.
+        """
+        if self.tensors:
+            return tensors(self.tensors, self.columns, self.rows)
+        kinds = {column.type for column in self.columns}
+        if kinds in ({pa.float64()}, {pa.float32()}):
+            matrix = np.empty((self.rows, len(self.names)), dtype=next(iter(kinds)).to_pandas_dtype(), order="F")
+            for i, column in enumerate(self.columns):
+                matrix[:, i] = column.to_numpy(zero_copy_only=False)
+            return pd.DataFrame(matrix, columns=list(self.names), copy=False)
+        parts = zip(self.names, self.columns, self.required, strict=True)
+        values = {name: pandas_column(column, required) for name, column, required in parts}
+        return pd.DataFrame(values, index=pd.RangeIndex(self.rows))
 
 
 def pandas_column(column: pa.Array, required: bool) -> Any:
