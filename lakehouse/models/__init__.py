@@ -34,9 +34,11 @@ from lakehouse.models.trained import held_to
 
 __all__ = [
     "Difference", "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
+    "alike",
     "baselines_as_text", "baselines_from_text", "differences", "digest_of", "environment_here", "environment_refusal",
     "environment_summary", "expected_environment", "features_of", "fetch", "freeze", "held_to", "input_example",
     "inputs_of", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack",
-    "recorded_environment", "require_params", "resolve", "specs_of", "store_baseline", "stored_baseline",
-    "tag_version", "trust_list", "type_for", "unpacked", "alike", "same",
+    "recorded_environment", "require_params", "resolve", "same",
+    "specs_of", "store_baseline", "stored_baseline",
+    "tag_version", "trust_list", "type_for", "unpacked",
 ]  # fmt: skip
