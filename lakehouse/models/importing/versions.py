@@ -28,15 +28,15 @@ class Compared:
 
 
 def installed(module: str) -> tuple[str, str]:
-    """What is installed for a module, and its version; the version is "" where the module is not there."""
+    """What is installed for a module, and its version; "" where the module or its package is not there."""
     name = LIBRARIES.get(module, module)
     if util.find_spec(module) is None:
         return name, ""
     try:
         return name, metadata.version(name)
     except metadata.PackageNotFoundError:  # builds such as xgboost-cpu; it takes most of a second to look through all
-        name = metadata.packages_distributions()[module][0]
-        return name, metadata.version(name)
+        found = metadata.packages_distributions().get(module)
+        return (found[0], metadata.version(found[0])) if found else (name, "")
 
 
 def compare(inspected: Inspected) -> list[Compared]:
@@ -119,4 +119,4 @@ def requirements(modules: tuple[str, ...]) -> Iterator[str]:
     """What to install for these modules and for MLflow, pinned to what is here."""
     for module in dict.fromkeys(("mlflow", *modules, "numpy", "pandas")):
         name, version = installed(module)
-        yield f"{name}=={version}"
+        yield f"{name}=={version}" if version else name
