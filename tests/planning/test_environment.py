@@ -512,6 +512,24 @@ def test_check_of_a_folder_goes_on_past_a_broken_job(job, model, capfd):
     assert re.search(r"environment +ok +python \S+, scikit-learn", with_date.out)
 
 
+def test_check_warns_of_jobs_that_publish_to_the_same_rows(job, capfd):
+    job()
+    good = yaml.safe_load(Path("conf/scores.yaml").read_text())
+    sinks = [{"type": "delta", "table": "./lake//scores/"}]
+    for file, change in (
+        ("copy", {}), ("other", {"job": "other", "sinks": sinks}), ("slice", {"job": "apart", "slice": {"day": "x"}})
+    ):  # fmt: skip
+        Path(f"conf/{file}.yaml").write_text(yaml.safe_dump({**good, **change}))
+    files = [f"conf/{name}.yaml" for name in ("scores", "copy", "other", "slice")]
+    done = run(capfd, "check", *files, "--engine", "local", "--json")
+    own = ", give each a table or a slice of its own"
+    same = f"publishes to lake/scores too: as the same job they replace each other's scores{own}"
+    second = f"publishes to ./lake//scores/ too: whichever runs second is refused{own}"
+    assert [found["warnings"] for found in done.json["jobs"]] == [
+        [], [f"conf/scores.yaml {same}"], [f"conf/scores.yaml {second}", f"conf/copy.yaml {second}"], []
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("sections", "step", "code"),
     [
