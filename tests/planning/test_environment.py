@@ -379,12 +379,35 @@ def test_another_method_makes_others(job, model):
     assert (stored()["key"] != first["key"], stored()["answers"]) == (True, first["answers"])
 
 
+@pytest.mark.parametrize("version", [3.1, 3, ["3.9"], {}, "unknown", ""])
+def test_a_version_that_is_none_is_not_compared(model, version):
+    (model / "python_env.yaml").write_text(yaml.safe_dump({"python": version}))
+    (model / "requirements.txt").write_text("")
+    (model / "conda.yaml").unlink()
+    edit(model, lambda content: content["flavors"]["python_function"].update(python_version=version))
+    edit(model, lambda content: content["flavors"]["sklearn"].update(sklearn_version=version))
+    assert models.recorded_environment(model).versions == {}
+
+
 def test_golden_rows_of_a_newer_format_are_refused_by_name(job):
     score(job())
     (file,) = Path("lake/scores_state/golden").iterdir()
     file.write_text(json.dumps({**stored(), "format": 2}))
     with pytest.raises(ConfigError, match="holds golden rows of format 2, written by a newer lakehouse"):
         score(job(), rescore=True)
+
+
+@pytest.mark.parametrize("change", ["{", "", "[]", "{}", {"rows": "AAAA"}, {"answers": None}, {"rows": "x"}])
+def test_golden_rows_that_are_damaged_are_told_and_not_made_afresh(job, change):
+    score(job())
+    (file,) = Path("lake/scores_state/golden").iterdir()
+    file.write_text(change if isinstance(change, str) else json.dumps({**stored(), **change}))
+    held = file.read_text()
+    with pytest.raises(
+        ConfigError, match=r"golden/scores-.*\.json, the model's golden rows, can't be read \(.*remove it"
+    ):
+        score(job(), rescore=True)
+    assert file.read_text() == held
 
 
 def batch(values: Any, kind: pa.DataType | None = None) -> pa.RecordBatch:
