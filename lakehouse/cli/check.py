@@ -33,7 +33,9 @@ def check(
     every = list[checking.Checked]()
     for file in checking.files(conf):
         load = functools.partial(jobs.load, file, date, target, overrides)
-        every.append(checking.check(file, load, engine))
+        found = checking.check(file, load, engine)
+        checking.warn_of_shared(found, every)
+        every.append(found)
         if not as_json:
             typer.echo(checked.checked_text(every[-1]) + "\n")
     code = checking.worst([one.code for one in every])

@@ -78,19 +78,26 @@ def recorded_environment(path: Path) -> Recorded:
     flavor, protocol = flavor_of(mlmodel), _protocol_in(path)
     versions = dict(_pinned(path, function.get("env")))
     parts = {PYTHON: _MINOR}
-    if version := function.get("python_version"):
-        versions[PYTHON] = str(version)
+    if version := _version_in(function, "python_version"):
+        versions[PYTHON] = version
     if flavor is not python:
         own = _distribution(flavor.LIBRARY[0])
         parts[own] = _MINOR
-        if version := (described.get(flavor.NAME) or {}).get(flavor.LIBRARY[1]):
-            versions[own] = str(version)
+        if version := _version_in(described.get(flavor.NAME), flavor.LIBRARY[1]):
+            versions[own] = version
     parts["numpy"] = _MAJOR
     if protocol:
         others = (_distribution(known.LIBRARY[0]) for known in FLAVORS.values())
         parts |= {name: _MINOR for name in others if name in versions}
         parts |= {"pandas": _MAJOR, "cloudpickle": _MAJOR}
     return Recorded(versions, parts, protocol)
+
+
+def _version_in(section: Any, key: str) -> str | None:
+    """A version that is written there; None for what is none. Without quotes YAML makes 3.1 of 3.10, so that neither
+    would be known."""
+    version = section.get(key) if isinstance(section, Mapping) else None
+    return version if isinstance(version, str) and re.match(r"[0-9]", version) else None
 
 
 def _distribution(module: str) -> str:
@@ -100,8 +107,8 @@ def _distribution(module: str) -> str:
 def _pinned(path: Path, env: Any) -> Iterator[tuple[str, str]]:
     """Packages of exactly one version in the model's own lists of what it needs; of its Conda file Python's too."""
     conda, virtual = _files(path, env)
-    if version := virtual.get("python"):
-        yield PYTHON, str(version)
+    if version := _version_in(virtual, "python"):
+        yield PYTHON, version
     listed = conda.get("dependencies")
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, str) and (found := re.fullmatch(r"\s*python\s*={1,3}\s*([0-9][^\s,]*)\s*", entry)):

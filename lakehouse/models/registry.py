@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
 
 _META = "registered_model_meta"  # written by MLflow's download, not part of the model
+_SHOWN = 100
+"""Characters of what can't be read."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = ""
 def _signature(mlmodel: Mapping[str, Any], config: ModelConfig, uri: str) -> tuple[dict[str, Specs], bool]:
     """The sides of the model's signature in MLflow's form, and whether they are the job's."""
     stored = mlmodel.get("signature")
+    if stored is not None and not isinstance(stored, Mapping):
+        raise ModelRefused(f"{uri}: its signature can't be read: {str(stored)[:_SHOWN]!r}")
     found = stored if isinstance(stored, Mapping) else {}
     own = {side: _parse(found.get(side), side, uri) for side in ("inputs", "outputs", "params")}
     if config.signature is None:
@@ -321,11 +325,11 @@ def _parse(text: Any, side: str, uri: str) -> list[dict[str, Any]]:
     try:
         parsed = _json_or_yaml(text) if isinstance(text, str) else text
     except yaml.YAMLError as error:
-        raise ModelRefused(f"{uri}: the signature's {side} can't be read: {text!r}") from error
+        raise ModelRefused(f"{uri}: the signature's {side} can't be read: {text[:_SHOWN]!r}") from error
     if parsed is None:
         return []
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
-        raise ModelRefused(f"{uri}: the signature's {side} can't be read: {parsed!r}")
+        raise ModelRefused(f"{uri}: the signature's {side} can't be read: {str(parsed)[:_SHOWN]!r}")
     return parsed
 
 

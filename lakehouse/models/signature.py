@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,10 @@ def features_of(
     else:
         wanted = [_column_spec(spec, model.uri) for spec in _column_specs(inputs)]
     names = [str(w.name) for w in wanted]
+    if not tensors and (twice := next((name for name, times in Counter(names).items() if times > 1), None)):
+        raise ModelRefused(
+            f"{model.uri}: the signature names {twice!r} more than once: log the model with another name"
+        )
     if unknown := next((name for name in rename if name not in names), None):
         raise ConfigError(f"features.rename: the model has no feature {unknown!r}, {nearest(unknown, names)}")
     features, told, left_out = list[Feature](), list[str](), list[str]()

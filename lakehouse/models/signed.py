@@ -14,6 +14,9 @@ FILE = "model.sig"
 """Where the signature lies: in the model's own folder, so that it is fetched, digested and shipped with it."""
 
 
+_WANTED = "it is the signer's public key, on an elliptic curve, as PEM"
+
+
 def require_signed(path: Path, signed_by: SignedBy, uri: str) -> None:
     """Raise ModelRefused unless the holder of the key has signed every file in the folder, and nothing has changed.
 
@@ -27,7 +30,9 @@ def require_signed(path: Path, signed_by: SignedBy, uri: str) -> None:
     try:
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=signed_by.key)
     except Exception as error:
-        raise ConfigError(f"model.signed_by: {signed_by.key} can't be read as a public key: {error}") from error
+        raise ConfigError(
+            f"model.signed_by: {signed_by.key} can't be read as a public key: {error}; {_WANTED}"
+        ) from error
     signature = path / FILE
     if not signature.is_file():
         raise ModelRefused(f"{uri} is not signed: it has no {FILE}, and model.signed_by asks for one")

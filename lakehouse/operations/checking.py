@@ -30,7 +30,10 @@ _WORST = (1, 4, 2, 3, 5, 6, 0)
 
 @dataclass
 class Checked:
-    """What was found out of a job: by step how it stands, and what there is to say of it."""
+    """What was found out of a job: by step how it stands, and what there is to say of it.
+
+    `replaces`: the tables that it replaces rows of, as the job has them, by the table's key and the slice's values.
+    """
 
     conf: str
     job: str = ""
@@ -40,6 +43,7 @@ class Checked:
     steps: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STEPS, SKIPPED))
     said: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STEPS, ""))
     warnings: list[str] = field(default_factory=list)
+    replaces: dict[tuple[str, ...], str] = field(default_factory=dict)
     _at: str = ""
 
     def enter(self, step: str, found: str) -> None:
@@ -93,6 +97,19 @@ def files(named: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def warn_of_shared(checked: Checked, others: Sequence[Checked]) -> None:
+    """Warn where a job publishes to the same rows of a table as one that was checked before."""
+    for other in others:
+        for place in checked.replaces.keys() & other.replaces.keys():
+            rows = "".join(f", {row}" for row in place[2:])
+            same = "as the same job they replace each other's scores"
+            checked.warnings.append(
+                f"{other.conf} publishes to {checked.replaces[place]} too{rows}: "
+                f"{same if other.job == checked.job else 'whichever runs second is refused'}, give each a table or a "
+                "slice of its own"
+            )
+
+
 def worst(codes: Sequence[int]) -> int:
     """The exit code of several jobs."""
     return min(codes, key=_WORST.index, default=0)
@@ -105,6 +122,10 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         checked.enter("config", "")
         job = load()
         checked.job = job.job
+        rows = [f"{name} = {value}" for name, value in job.slice.items()]
+        checked.replaces = {
+            (sink.type, sink.key_of(sink.table), *rows): sink.table for sink in job.sinks if sink.write == "replace"
+        }
         checked.enter("model", "")
         resolved = models.resolve(job.model)
         checked.enter("trust", resolved.title)

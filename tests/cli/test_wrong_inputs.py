@@ -803,9 +803,9 @@ def _function(**values: Any) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (_function(model_path="inner/model.pkl"), "its file 'inner/model.pkl' is stored as skops"),
-        (_function(model_path="..\\model.pkl"), "is stored as skops, which can run any code"),
-        (_function(model_path=""), "its file '' is stored as skops"),
+        (_function(model_path="inner/model.pkl"), "its file is 'inner/model.pkl', not where MLflow puts it"),
+        (_function(model_path="..\\model.pkl"), "not where MLflow puts it, so that it may be read in another way"),
+        (_function(model_path=""), "its file is '', not where MLflow puts it"),
         (lambda m: m["flavors"]["sklearn"].pop("serialization_format"), "is stored as pickle, which can run any code"),
         (_sklearn(serialization_format="cloudpickle"), "is stored as cloudpickle, which can run any code"),
         (
@@ -863,6 +863,8 @@ def test_a_description_that_is_none(refused: Refused, folder: Path, place: Calla
     [
         lambda file: file.write_bytes(b"\xff\xfe" + file.read_bytes()),
         lambda file: change(file.parent, lambda m: m["signature"].update(inputs="[{")),
+        lambda file: change(file.parent, lambda m: m.update(signature="hello")),
+        lambda file: change(file.parent, lambda m: m.update(signature=[1])),
         lambda file: change(file.parent, _sklearn(skops_trusted_types=3)),
     ],
 )

@@ -335,14 +335,14 @@ HOSTILE: dict[str, tuple[Build, str, bool]] = {
     "statsmodels elsewhere": (elsewhere("statsmodels", {}, {"data": "RAN"}), ELSEWHERE, False),
     "onnx elsewhere": (elsewhere("onnx", {"data": "here"}, {"data": "RAN"}), "RAN' can't be read", False),
     "sklearn elsewhere": (
-        elsewhere("sklearn", {"serialization_format": "skops"}, {"model_path": "RAN"}), "is stored as skops", False,
+        elsewhere("sklearn", {"serialization_format": "skops"}, {"model_path": "RAN"}), "not where MLflow puts it", False,
     ),
     "keras elsewhere": (elsewhere("keras", {"data": "../x"}, {}), "not where MLflow puts it", False),
     "a method of MLflow's": (
         elsewhere("catboost", {"model_type": "CatBoost"}, {"data": "here", "predict_fn": "get_raw_model"}),
         "it is called by 'get_raw_model'", False,
     ),
-    "keras lambda": (keras(layer("Lambda", function={"class_name": "__lambda__", "config": {}})), f"{KERAS}: keras.layers.Lambda", False),
+    "keras lambda": (keras(layer("Lambda", function={"class_name": "__lambda__", "config": {}})), f"{KERAS}: keras.layers.Lambda, __lambda__ (a Python lambda, which Keras itself does not load", False),
     "keras lambda of old": (keras(layer("Lambda", module=None)), f"{KERAS}: Lambda", False),
     "keras registered": (keras(layer("Mine", module=None, registered="my>Mine")), f"{KERAS}: Mine", False),
     "keras known under another name": (keras(layer("Dense", registered="my>Dense")), f"{KERAS}: keras.layers.Dense", False),

@@ -118,5 +118,5 @@ def test_a_signature_trusts_no_code(fetch: Callable[..., Any], folder: Path, key
 @pytest.mark.parametrize("key", ["nowhere.pub", "ours"])
 def test_a_key_that_is_none_is_a_mistake(fetch: Callable[..., Any], folder: Path, keys: Path, key: str) -> None:
     sign(folder, keys / "ours")
-    with pytest.raises(ConfigError, match=rf"model\.signed_by: .*{key} can't be read as a public key"):
+    with pytest.raises(ConfigError, match=rf"model\.signed_by: .*{key} can't be read as a public key: .*, as PEM"):
         fetch(key)

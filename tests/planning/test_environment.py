@@ -379,12 +379,35 @@ def test_another_method_makes_others(job, model):
     assert (stored()["key"] != first["key"], stored()["answers"]) == (True, first["answers"])
 
 
+@pytest.mark.parametrize("version", [3.1, 3, ["3.9"], {}, "unknown", ""])
+def test_a_version_that_is_none_is_not_compared(model, version):
+    (model / "python_env.yaml").write_text(yaml.safe_dump({"python": version}))
+    (model / "requirements.txt").write_text("")
+    (model / "conda.yaml").unlink()
+    edit(model, lambda content: content["flavors"]["python_function"].update(python_version=version))
+    edit(model, lambda content: content["flavors"]["sklearn"].update(sklearn_version=version))
+    assert models.recorded_environment(model).versions == {}
+
+
 def test_golden_rows_of_a_newer_format_are_refused_by_name(job):
     score(job())
     (file,) = Path("lake/scores_state/golden").iterdir()
     file.write_text(json.dumps({**stored(), "format": 2}))
     with pytest.raises(ConfigError, match="holds golden rows of format 2, written by a newer lakehouse"):
         score(job(), rescore=True)
+
+
+@pytest.mark.parametrize("change", ["{", "", "[]", "{}", {"rows": "AAAA"}, {"answers": None}, {"rows": "x"}])
+def test_golden_rows_that_are_damaged_are_told_and_not_made_afresh(job, change):
+    score(job())
+    (file,) = Path("lake/scores_state/golden").iterdir()
+    file.write_text(change if isinstance(change, str) else json.dumps({**stored(), **change}))
+    held = file.read_text()
+    with pytest.raises(
+        ConfigError, match=r"golden/scores-.*\.json, the model's golden rows, can't be read \(.*remove it"
+    ):
+        score(job(), rescore=True)
+    assert file.read_text() == held
 
 
 def batch(values: Any, kind: pa.DataType | None = None) -> pa.RecordBatch:
@@ -510,6 +533,24 @@ def test_check_of_a_folder_goes_on_past_a_broken_job(job, model, capfd):
     assert with_date.code == 0
     assert with_date.out.rstrip().endswith("2 jobs: all could be run")
     assert re.search(r"environment +ok +python \S+, scikit-learn", with_date.out)
+
+
+def test_check_warns_of_jobs_that_publish_to_the_same_rows(job, capfd):
+    job()
+    good = yaml.safe_load(Path("conf/scores.yaml").read_text())
+    sinks = [{"type": "delta", "table": "./lake//scores/"}]
+    for file, change in (
+        ("copy", {}), ("other", {"job": "other", "sinks": sinks}), ("slice", {"job": "apart", "slice": {"day": "x"}})
+    ):  # fmt: skip
+        Path(f"conf/{file}.yaml").write_text(yaml.safe_dump({**good, **change}))
+    files = [f"conf/{name}.yaml" for name in ("scores", "copy", "other", "slice")]
+    done = run(capfd, "check", *files, "--engine", "local", "--json")
+    own = ", give each a table or a slice of its own"
+    same = f"publishes to lake/scores too: as the same job they replace each other's scores{own}"
+    second = f"publishes to ./lake//scores/ too: whichever runs second is refused{own}"
+    assert [found["warnings"] for found in done.json["jobs"]] == [
+        [], [f"conf/scores.yaml {same}"], [f"conf/scores.yaml {second}", f"conf/copy.yaml {second}"], []
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

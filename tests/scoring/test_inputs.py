@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,12 @@ def test_a_cast_is_offered_where_one_would_do_and_taken_where_it_is_asked_for():
 def test_a_cast_to_another_type_than_the_feature_s_says_which_would_do(given, cast, said):
     with pytest.raises(ConfigError, match=said):
         features_of(model(ColSpec("float", "0")), Features(cast={"0": cast}), pa.schema([("0", given)]), "t")
+
+
+def test_a_signature_that_names_a_feature_twice_is_refused():
+    twice = replace(model(ColSpec("double", "a")), signature=model(ColSpec("double", "a")).signature * 2)
+    with pytest.raises(ModelRefused, match="the signature names 'a' more than once"):
+        features_of(twice, Features(), pa.schema([("a", DOUBLE)]), "t")
 
 
 def test_a_table_without_any_of_the_features_is_refused():

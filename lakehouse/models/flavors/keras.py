@@ -58,7 +58,11 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
         raise ModelRefused(f"its archive {archive.name!r} can't be read: {error}") from error
     code = list(dict.fromkeys(_code_in(config)))
     if code:
-        yield "python_function", f"its layers run code of their own: {', '.join(code)}"
+        hint = " (a Python lambda, which Keras itself does not load: write it with keras.ops, as a layer)"
+        yield (
+            "python_function",
+            f"its layers run code of their own: {', '.join(code)}{hint if '__lambda__' in code else ''}",
+        )
 
 
 def _code_in(config: Any) -> Iterator[str]:

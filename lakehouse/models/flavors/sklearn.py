@@ -30,7 +30,10 @@ def needs_of_file(
     Raises ModelRefused for a file of skops that can't be read.
     """
     stored = description.get("serialization_format", default)
-    if stored != "skops" or not sound:
+    if stored == "skops" and not sound:
+        yield "pickle", f"its file is {file!r}, not where MLflow puts it, so that it may be read in another way"
+        return
+    if stored != "skops":
         yield "pickle", f"its file {file!r} is stored as {stored}, which can run any code when it is read"
         return
     types = description.get("skops_trusted_types") or ()
