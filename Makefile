@@ -47,6 +47,7 @@ bench: setup ## run the benchmarks
 	@$(BIN)/python -m tests.benchmarks.checks
 	@$(BIN)/python -m tests.benchmarks.challengers
 	@$(BIN)/python -m tests.benchmarks.isolated
+	@$(BIN)/python -m tests.benchmarks.many_models
 	@$(BIN)/python -m tests.benchmarks.snowflake
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
