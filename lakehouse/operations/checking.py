@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import models, pipeline
+from lakehouse import pipeline
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, machine_message
-from lakehouse.planning import environment
+from lakehouse.planning import environment, fetching
 from lakehouse.runs import ledger
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Checked:
         ours = error if isinstance(error, LakehouseError) else machine_message(error)
         step = "model" if self._at == "trust" and not isinstance(error, ModelRefused) else self._at
         self.steps[step] = FAILED
+        if step == "trust":  # whose refusal is of a model that was found
+            self.steps["model"] = OK
         self.code, self.status = (1, FAILED) if ours is None else (ours.exit_code, ours.status)
         self.message = f"{type(error).__name__}: {error}" if ours is None else str(ours)
 
@@ -105,11 +107,13 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         checked.enter("config", "")
         job = load()
         checked.job = job.job
-        checked.enter("model", "")
-        resolved = models.resolve(job.model)
-        checked.enter("trust", f"{resolved.name} v{resolved.version}")
-        fetched = models.fetch(job.model, resolved, folder)
-        checked.said["model"] += f" sha256:{fetched.digest[:16]}…"
+        checked.enter("trust", "")
+        request = pipeline.Request(
+            engine, ledger.now(), pipeline.new_run_id(), dry_run=True, say=checked.hear, enter=checked.enter
+        )
+        fetched = fetching.obtain(job, request, folder)
+        checked.steps["model"] = OK
+        checked.said["model"] = f"{fetched.name} v{fetched.version} sha256:{fetched.digest[:16]}…"
         checked.enter("environment", ", ".join(job.model.trust))
         found = environment.compare(job, fetched)
         if not found.recorded.is_known:
@@ -118,16 +122,7 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         else:
             checked.said["environment"] = _versions(found)
         checked.enter("input", "")
-        request = pipeline.Request(
-            engine,
-            ledger.now(),
-            pipeline.new_run_id(),
-            dry_run=True,
-            say=checked.hear,
-            fetched=fetched,
-            enter=checked.enter,
-        )
-        pipeline.score(job, request)
+        pipeline.score(job, replace(request, fetched=fetched))
         checked.enter("", "")
     return checked
 

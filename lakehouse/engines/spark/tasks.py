@@ -40,7 +40,9 @@ def plan_of(plan: str, archive: str) -> tuple[Staging, models.Folders]:
     return _plan(SparkFiles.get(plan))[0], models.unpacked(SparkFiles.get(archive))
 
 
+@functools.lru_cache(maxsize=1)
 def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
+    """What was shipped, and the models, opened once a worker process: its next tasks need no second look at them."""
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))
