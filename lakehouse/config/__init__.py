@@ -5,6 +5,7 @@ overrides, `reference` and `schema` tell people and editors what there is. Nothi
 """
 
 from lakehouse.config.models import (
+    Challenger,
     Checks,
     Drift,
     Features,
@@ -22,6 +23,7 @@ from lakehouse.config.signature import Signature
 from lakehouse.config.systems import Sink, Source, build, source_of
 
 __all__ = [
+    "Challenger",
     "Checks",
     "Drift",
     "Features",

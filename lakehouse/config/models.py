@@ -37,8 +37,10 @@ class Challenger(Section):
         description="ends the names of its columns; default: its alias, else v and its version",
         examples=["wider"],
     )
-    method: Literal["predict", "predict_proba", "predict_log_proba", "decision_function"] | None = Field(
-        None, description="as `model.method`; default: the model's own", examples=["predict_proba"]
+    method: Literal["predict", "predict_proba", "predict_log_proba", "decision_function", "pyfunc"] | None = Field(
+        None,
+        description="as `model.method`, or pyfunc for one without such methods; default: the model's own",
+        examples=["pyfunc"],
     )
     params: dict[Text, Param] | None = Field(
         None, description="as `model.params`; default: the model's own", examples=[{"num_beams": 4}]

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import models, pipeline
+from lakehouse import pipeline
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, machine_message
-from lakehouse.planning import environment, isolating, routes
+from lakehouse.planning import environment, fetching, isolating, routes
 from lakehouse.runs import ledger
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Checked:
         ours = error if isinstance(error, LakehouseError) else machine_message(error)
         step = "model" if self._at == "trust" and not isinstance(error, ModelRefused) else self._at
         self.steps[step] = FAILED
+        if step == "trust":  # whose refusal is of a model that was found
+            self.steps["model"] = OK
         self.code, self.status = (1, FAILED) if ours is None else (ours.exit_code, ours.status)
         self.message = f"{type(error).__name__}: {error}" if ours is None else str(ours)
 
@@ -126,11 +128,13 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         checked.replaces = {
             (sink.type, sink.key_of(sink.table), *rows): sink.table for sink in job.sinks if sink.write == "replace"
         }
-        checked.enter("model", "")
-        resolved = models.resolve(job.model)
-        checked.enter("trust", resolved.title)
-        fetched = models.fetch(job.model, resolved, folder)
-        checked.said["model"] += f" sha256:{fetched.digest[:16]}…"
+        checked.enter("trust", "")
+        request = pipeline.Request(
+            engine, ledger.now(), pipeline.new_run_id(), dry_run=True, say=checked.hear, enter=checked.enter
+        )
+        fetched = fetching.obtain(job, request, folder)
+        checked.steps["model"] = OK
+        checked.said["model"] = f"{ledger.title_of(fetched.describe())} sha256:{fetched.digest[:16]}…"
         checked.enter("environment", ", ".join(job.model.trust))
         found = routes.compare_environments(job, fetched, checked.hear)
         if found.isolated is not None:
@@ -141,16 +145,7 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         else:
             checked.said["environment"] = _versions(found)
         checked.enter("input", "")
-        request = pipeline.Request(
-            engine,
-            ledger.now(),
-            pipeline.new_run_id(),
-            dry_run=True,
-            say=checked.hear,
-            fetched=fetched,
-            enter=checked.enter,
-        )
-        pipeline.score(job, request)
+        pipeline.score(job, replace(request, fetched=fetched))
         checked.enter("", "")
     return checked
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lakehouse import checks, models, sinks
 from lakehouse.errors import ConfigError, ModelRefused
+from lakehouse.models.nested import is_nested
 from lakehouse.planning import fetching
 from lakehouse.planning.trial import try_model
 from lakehouse.schemas import LINEAGE, MODEL_VERSION, WARNINGS
@@ -22,6 +23,7 @@ from lakehouse.scoring.score import NO_CHECKS
 from lakehouse.scoring.staging import SideBySide
 
 if TYPE_CHECKING:
+    from lakehouse.config import Challenger as ChallengerConfig
     from lakehouse.config import Job
     from lakehouse.planning.plan import Plan, Request
 
@@ -43,21 +45,38 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
     """
     found = []
     for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
-        own = {"method": challenger.method, "params": challenger.params, "trust": challenger.trust}
-        given = {key: value for key, value in own.items() if value is not None}
-        model = job.model.model_copy(update={"uri": challenger.uri, "challengers": (), "signature": None, **given})
-        changed, place = job.model_copy(update={"model": model}), folder / f"challenger-{number}"
+        changed, place = _as_model(job, challenger), folder / f"challenger-{number}"
         place.mkdir()
         try:
             fetched = fetching.obtain(changed, request, place)
             if fetched.on_frames:
                 raise ModelRefused(f"it is {fetched.on_frames}, which can only be a job's own model")
+            changed = _with_own_features(changed, fetched)
             inputs = fetching.inputs_of(changed, fetched, request, schema, table)
         except (ConfigError, ModelRefused) as error:
             request.warn(_left_out(challenger.label, error))
             continue
         found.append(FetchedChallenger(challenger.label, changed, fetched, inputs))
     return tuple(found)
+
+
+def _as_model(job: Job, challenger: ChallengerConfig) -> Job:
+    """The job with a challenger as its model, which is called and trusted as the model is, unless it says otherwise."""
+    own = {"method": challenger.method, "params": challenger.params, "trust": challenger.trust}
+    given: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
+    if challenger.method == "pyfunc":
+        given["method"] = None
+    model = job.model.model_copy(update={"uri": challenger.uri, "challengers": (), "signature": None, **given})
+    return job.model_copy(update={"model": model})
+
+
+def _with_own_features(job: Job, fetched: models.FetchedModel) -> Job:
+    """The job with what it says of features that the challenger takes; what it says of others is no mistake."""
+    names = {str(spec.get("name")) for spec in fetched.signature or ()}
+    rename = {name: column for name, column in job.features.rename.items() if name in names}
+    known = {*names, *rename.values()}
+    cast = {name: kind for name, kind in job.features.cast.items() if name in known}
+    return job.model_copy(update={"features": job.features.model_copy(update={"rename": rename, "cast": cast})})
 
 
 def _left_out(label: str, error: Exception) -> str:
@@ -108,9 +127,12 @@ def side_by_side(
         tried.append((challenger, predictions))
     if not tried or plan.beside is None:
         return None
+    by = plan.job.comparison.by
+    if by is not None and (is_nested(columns.field(by).type) or pa.types.is_binary(columns.field(by).type)):
+        raise ConfigError(f"comparison.by: {by!r} is {columns.field(by).type}, whose values have no text: name another")
     lineage_fields = [field for field in LINEAGE if field.name != WARNINGS]
     versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
-    passed_through = set(plan.job.keep) - {plan.job.comparison.by}  # the scored table has them, by the same keys
+    passed_through = set(plan.job.keep) - {by}  # the scored table has them, by the same keys
     own = [field for field in columns if field.name not in passed_through]
     fields = [*own, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
     written = [field.name for field in fields]
@@ -128,7 +150,7 @@ def side_by_side(
     }
     return SideBySide(
         tuple(c for c, _ in tried), pa.schema([*fields, *earlier]), plan.beside.target.root, constants,
-        plan.job.comparison.by,
+        by,
     )  # fmt: skip
 
 

@@ -112,12 +112,27 @@ def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
 
 
 def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
-    """What calls the run's model, and its challengers. Raises ModelRefused where one can't be loaded here."""
+    """What calls the run's model, and its challengers. Raises ModelRefused where the model can't be loaded here.
+
+    A challenger that can't be raises that instead whenever it is called.
+    """
     if (route := staging.scoring.route) is not None:
         return Predictors(folders, route, staging.method, staging.params, staging.digest), ()
     own = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
     others = staging.beside.challengers if staging.beside is not None else ()
-    return own.predict, tuple(models.load(folders[c.digest], c.digest, c.method, c.params).predict for c in others)
+    return own.predict, tuple(_open_challenger(folders[c.digest], c) for c in others)
+
+
+def _open_challenger(folder: str | models.IsolatedFolder, challenger: Challenger) -> Predict:
+    try:
+        return models.load(folder, challenger.digest, challenger.method, challenger.params).predict
+    except LakehouseError as error:
+        refusal = error
+
+    def refuse(given: Any) -> Any:
+        raise refusal
+
+    return refuse
 
 
 class _Comparing:

@@ -26,6 +26,7 @@ from lakehouse.models import cache
 from lakehouse.models.loading import digest_of
 from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger
+from tests.command import run
 from tests.conftest import score, write
 from tests.models.registry_server import FILES, Registry, serving
 
@@ -237,6 +238,19 @@ def test_a_run_without_its_registry_says_so_wherever_it_is_looked_at(registry, m
     assert (Path(os.environ["LAKEHOUSE_CACHE"]) / "models").is_dir()
     again = score(job)
     assert (again.status, again.message.startswith(told)) == ("unchanged", True)
+
+
+def test_check_takes_what_is_kept_as_a_run_does(registry, make_job, capfd):
+    write("lake/features", pa.table({"id": [1, 2], "a": [1.0, 2.0]}))
+    make_job(CHAMPION, model={"tracking_uri": registry.address, "offline": "allowed"})
+    assert run(capfd, "check", "conf/scores.yaml", "--engine", "local").code == 0
+    registry.status = 503
+    done = run(capfd, "check", "conf/scores.yaml", "--engine", "local", "--json")
+    [checked] = done.json["jobs"]
+    assert (done.code, checked["steps"]["model"]["found"][:4]) == (0, "m v7")
+    assert any(
+        said.startswith("registry not reached; models:/m@champion was version 7") for said in checked["warnings"]
+    )
 
 
 def test_a_cache_is_a_folder_and_has_a_use(make_job, registry):

@@ -55,7 +55,9 @@ def task_number() -> int:
     return int(context.partitionId()) if context else 0
 
 
+@functools.lru_cache(maxsize=1)
 def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
+    """What was shipped, and the models, opened once a worker process: its next tasks need no second look at them."""
     from pyspark import SparkFiles
 
     staging, shares = _plan(SparkFiles.get(plan))
