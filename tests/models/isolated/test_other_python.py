@@ -90,7 +90,7 @@ def test_it_scores_as_where_it_was_made_and_again_without_network(other, make_jo
 
 
 def test_pip_builds_it_where_there_is_no_uv(workspace, monkeypatch):
-    described = {"flavors": {"python_function": {"python_version": "%d.%d.%d" % sys.version_info[:3]}}}
+    described = {"flavors": {"python_function": {"python_version": ".".join(map(str, sys.version_info[:3]))}}}
     Path("MLmodel").write_text(yaml.safe_dump(described))
     Path("requirements.txt").write_text("mlflow-skinny\npandas\npyarrow\nnumpy\n")
     which = shutil.which
