@@ -170,16 +170,16 @@ def _run(command: list[str], environ: Mapping[str, str], work: Path, asked: Aske
     if done.returncode == 0:
         return
     said = _what_matters(done.stderr or done.stdout)
-    begins = f"environment: isolated: Python {asked.minor} with the packages of {asked.origin} can't be built"
+    what = f"Python {asked.minor} with the packages of {asked.origin}"
     if _NO_NETWORK.search(done.stderr):
-        raise Unavailable(f"{begins}, the package index is not reached:\n{said}")
+        raise Unavailable(f"environment: isolated: {what} can't be built, the package index is not reached:\n{said}")
     if _NO_WHEEL.search(done.stderr):
         raise ModelRefused(
-            f"{begins} of wheels alone:\n{said}\nif you trust what it would build: "
+            f"environment: isolated: {what} can't be built of wheels alone:\n{said}\nif you trust what it would build: "
             "model: {isolation: {builds: allowed}}"
         )
     remedy = f"see the model's {asked.origin}; an index of your own is named by model: {{isolation: {{index: …}}}}"
-    raise ModelRefused(f"{begins}:\n{said}\n{remedy}")
+    raise ModelRefused(f"environment: isolated: {what} can't be built:\n{said}\n{remedy}")
 
 
 def _what_matters(text: str) -> str:
