@@ -178,7 +178,8 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
 def model_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record's model, as `FetchedModel.describe` has it; how it was called is not known of older records."""
     columns = {name.removeprefix("model_"): name for name in RUNS.names if name.startswith("model_")}
-    return {name: record.get(column) for name, column in columns.items()}
+    model = {name: record.get(column) for name, column in columns.items()}
+    return model if model["count"] else {name: value for name, value in model.items() if name != "count"}
 
 
 def title_of(model: Mapping[str, Any]) -> str:
