@@ -14,8 +14,11 @@ from lakehouse.errors import nearest
 
 TYPES = ("boolean", "integer", "long", "float", "double", "string", "binary", "datetime")
 """MLflow's names of types; `array<double>` is a list of one of them, or of arrays."""
-DTYPES = ("float32", "float64", "int32", "int64")
-"""NumPy's names of what a matrix may hold."""
+DTYPES = (
+    "float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+    "str", "object", "datetime64[ns]",
+)  # fmt: skip
+"""NumPy's names of what an array may hold."""
 
 _ARRAY = re.compile(r"array<(.*)>")
 _PATTERN = rf"^(array<)*({'|'.join(TYPES)})>*$"
@@ -44,7 +47,7 @@ def _mapping(value: object, wanted: str) -> Mapping[str, object]:
 
 
 def _inputs(value: object) -> object:
-    """Columns, each with its type, or one matrix; a column that is required is its type's name alone."""
+    """Columns, each with its type, or one array; a column that is required is its type's name alone."""
     given = _mapping(value, "columns, each with its type, or {tensor: float32, shape: [-1, 20]}")
     if set(given) == {"tensor", "shape"} and isinstance(given["shape"], list | tuple):
         return _tensor(given["tensor"], list(given["shape"]))
@@ -53,9 +56,9 @@ def _inputs(value: object) -> object:
 
 def _tensor(dtype: object, shape: list[object]) -> dict[str, object]:
     if dtype not in DTYPES:
-        raise ValueError(f"tensor: {dtype!r} is no type of a matrix, {nearest(str(dtype), DTYPES)}")
-    if len(shape) != 2 or shape[0] != -1 or type(shape[1]) is not int or (shape[1] != -1 and shape[1] < 1):
-        raise ValueError(f"shape: must be [-1, columns], of any number of rows, not {shape}")
+        raise ValueError(f"tensor: {dtype!r} is no type of an array, {nearest(str(dtype), DTYPES)}")
+    if not shape or shape[0] != -1 or any(type(size) is not int or (size != -1 and size < 1) for size in shape):
+        raise ValueError(f"shape: must be [-1, columns], of any number of rows, or have more dimensions, not {shape}")
     return {"tensor": dtype, "shape": shape}
 
 
@@ -101,13 +104,12 @@ _COLUMN: dict[str, Any] = {
 _TENSOR: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "tensor": {"enum": list(DTYPES), "type": "string", "description": "the matrix's type in NumPy"},
+        "tensor": {"enum": list(DTYPES), "type": "string", "description": "the array's type in NumPy"},
         "shape": {
             "type": "array",
             "items": {"type": "integer"},
-            "minItems": 2,
-            "maxItems": 2,
-            "description": "rows, which are -1 for any number, and columns",
+            "minItems": 1,
+            "description": "rows, which are -1 for any number, and columns, or more dimensions",
         },
     },
     "required": ["tensor", "shape"],
@@ -136,7 +138,7 @@ class Signature(Section):
 
     inputs: Inputs = Field(
         description="the features: each with its type, or {type: …, required: false} for one that may be missing; "
-        "{tensor: float32, shape: [-1, 20]} for a model that takes a matrix",
+        "{tensor: float32, shape: [-1, 20]} for a model that takes an array",
         examples=[{"age": "double", "country": {"type": "string", "required": False}}],
     )
     outputs: Outputs = Field(

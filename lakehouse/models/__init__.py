@@ -36,7 +36,8 @@ from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import as_list as trust_list
-from lakehouse.models.registry import FetchedModel, Resolved, log_run, move_alias, needs_of, tag_version
+from lakehouse.models.recording import log_run, move_alias, tag_version
+from lakehouse.models.registry import FetchedModel, Resolved, needs_of
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 

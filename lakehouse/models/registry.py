@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from lakehouse.errors import Blocked, ConfigError, ModelRefused, nearest
+from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.models.connection import ask, first_line, status_of, translated_errors
 from lakehouse.models.declared import Specs, require_equal, specs_of
 from lakehouse.models.flavors import ON_FRAMES, Predictor, flavor_of
@@ -26,7 +25,6 @@ from lakehouse.models.policy import judge, needs
 from lakehouse.models.signed import require_signed
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job
     from lakehouse.config import Model as ModelConfig
 
 _META = "registered_model_meta"  # written by MLflow's download, not part of the model
@@ -354,63 +352,8 @@ def _refuse_links(path: Path, uri: str) -> None:
         raise ModelRefused(f"{uri}: the model's folder has symbolic links, which could lead anywhere")
 
 
-def log_run(
-    job: Job, resolved: Resolved, experiment: str, figures: Mapping[str, float], tags: Mapping[str, str],
-    page: bytes | None = None, patience: Patience | None = None,
-) -> str:  # fmt: skip
-    """Log a run with these metrics, tags and page to MLflow; its id."""
-    from mlflow.entities import Metric, RunTag
-
-    def log(client: Any) -> str:
-        found = client.get_experiment_by_name(experiment)
-        home = found.experiment_id if found else client.create_experiment(experiment)
-        run = str(client.create_run(home, run_name=job.job).info.run_id)
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
-        client.log_batch(run, metrics, tags=[RunTag(k, v) for k, v in {**tags, "model_uri": resolved.uri}.items()])
-        if page is not None:
-            client.log_text(run, page.decode(), "report.html")
-        client.set_terminated(run)
-        return run
-
-    return ask(job.model, patience, log)
-
-
-def tag_version(job: Job, resolved: Resolved, run: str, patience: Patience | None = None) -> None:
-    """Say at the model version, where a registry has it, which run in MLflow was the job's last one with it."""
-    if resolved.uri.startswith("models:/") and resolved.version != "none":
-        tag, versions = f"last_run.{job.job}", [one for _, one in resolved.members] or [resolved]
-
-        def tag_all(client: Any) -> None:
-            for one in versions:
-                client.set_model_version_tag(one.name, one.version, tag, run)
-
-        ask(job.model, patience, tag_all)
-
-
-def move_alias(config: ModelConfig, name: str, alias: str, before: str, version: str) -> None:
-    """Move an alias from one version to another. Raises Blocked where it is at neither.
-
-    MLflow has no such act as one: the alias is looked at right before and right after.
-    """
-
-    def move(client: Any) -> None:
-        now = str(find(client, config, lambda: client.get_model_version_by_alias(name, alias)).version)
-        if now == version:
-            return
-        if now == before:
-            client.set_registered_model_alias(name, alias, version)
-            now = str(client.get_model_version_by_alias(name, alias).version)
-        if now != version:
-            raise Blocked(
-                f"{name}@{alias} is version {now} by now, and was {before} when version {version} was compared with "
-                "it: score again, so that they are compared as they are"
-            )
-
-    ask(config, None, move)
-
-
 def find(client: Any, config: ModelConfig, look_up: Callable[[], Any]) -> Any:
+    """What a look-up in the registry finds. Raises ConfigError, with what there is instead, where it finds nothing."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -19,6 +19,10 @@ def held_to(inputs: Inputs, signature: Sequence[Mapping[str, Any]], predictor: P
     those that it was and the job does not name, for another number, and for another order where the order counts.
     """
     trained = predictor.trained
+    given = [tensor.shape for tensor in inputs.tensors]
+    if trained.shape and given != [trained.shape]:
+        wanted = f"{{tensor: {trained.dtype}, shape: {[-1, *trained.shape]}}}"
+        raise ConfigError(f"model.signature.inputs: the model takes one array: write {wanted}")
     if inputs.tensors or not trained.names:
         named = _columns_of(inputs, signature)
         if None not in (named, trained.count) and named != trained.count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class Draft:
     """Features with their types, in MLflow's words, and what a person should look at."""
 
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, Any]
     notes: tuple[str, ...] = ()
 
     @property
-    def section(self) -> dict[str, dict[str, dict[str, str]]]:
+    def section(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The part of the job file's `model`."""
         return {"signature": {"inputs": dict(self.inputs)}}
 
@@ -63,6 +63,9 @@ def draft_signature(
     `asked`: what the library says, None where it could not be asked. Raises ConfigError where no column can be one.
     """
     trained = asked or models.Trained()
+    if trained.shape:
+        note = "the model takes an array: say which column holds it, or which it is made of: features: {tensor: […]}"
+        return Draft({"tensor": trained.dtype, "shape": [-1, *trained.shape]}, (note,))
     find, notes, inputs = finder(schema.names, features.match == "case_insensitive"), list[str](), dict[str, str]()
     feature_of = {column: feature for feature, column in features.rename.items()}
     others = [feature_of.get(name, name) for name in schema.names if name not in left_out]

@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from lakehouse.config import Job, Signature, settings
+from lakehouse.config.signature import DTYPES
+from lakehouse.models.tensors import DTYPES as TENSORS
 
 JOB: dict[str, Any] = {
     "job": "scores",
@@ -32,8 +34,11 @@ def fingerprinted(**signature: Any) -> Any:
         ({"inputs": {"a": {"type": "long", "required": "no"}}}, "a.required: must be true or false, not 'no' (text)"),
         ({"inputs": {False: "long"}}, "the name must be text, not false (true or false): put it in quotes"),
         ({"inputs": {}}, "must be columns, each with its type, or {tensor: float32, shape: [-1, 20]}, not an empty"),
-        ({"inputs": {"tensor": "double", "shape": [-1, 2]}}, "tensor: 'double' is no type of a matrix"),
+        ({"inputs": {"tensor": "double", "shape": [-1, 2]}}, "tensor: 'double' is no type of an array"),
         ({"inputs": {"tensor": "float32", "shape": [8, 2]}}, "shape: must be [-1, columns], of any number of rows"),
+        ({"inputs": {"tensor": "float32", "shape": [-1, 2, 0]}}, "or have more dimensions, not [-1, 2, 0]"),
+        ({"inputs": {"tensor": "float32", "shape": []}}, "or have more dimensions, not []"),
+        ({"inputs": {"tensor": "float32", "shape": [-1, True]}}, "or have more dimensions, not [-1, True]"),
         ({"inputs": {"a": "long"}, "outputs": ["long"]}, "must be a type, or names each with a type, not a list"),
         ({"inputs": {"a": "long"}, "outputs": {"p": "flaot"}}, "p: 'flaot' is no type of MLflow's, did you mean 'float'?"),
         ({"inputs": {"a": "long"}, "params": {"k": "binary"}}, "k: a parameter is a single value or a list of such"),
@@ -44,6 +49,12 @@ def test_another_value_is_refused_in_one_line(signature, said):
         Signature(**signature)
     (problem,) = refused.value.errors()
     assert said in problem["msg"]
+
+
+def test_an_array_may_have_any_type_that_a_tensor_has_and_more_dimensions():
+    for dtype in TENSORS:
+        assert Signature(inputs={"tensor": dtype, "shape": [-1, 28, 28, -1]}).inputs["shape"] == [-1, 28, 28, -1]
+    assert set(TENSORS) == set(DTYPES)
 
 
 def test_a_column_may_be_called_tensor():

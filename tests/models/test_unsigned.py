@@ -374,6 +374,15 @@ def test_init_offers_names_as_yaml_has_them(table, capfd):
     assert [yaml.safe_load(part) for part in offered] == [{"features": {"rename": {n: "…"}}} for n in ("0", "1")]
 
 
+def test_the_draft_of_a_model_that_takes_an_array(table):
+    draft = draft_signature(TABLE.schema, Trained(shape=(2, 3), dtype="int8"), ["id"], Features(), "t")
+    said = yaml.safe_load(str(draft))["signature"]
+    assert said == {"inputs": {"tensor": "int8", "shape": [-1, 2, 3]}}
+    wanted = json.loads(Schema([TensorSpec(np.dtype("int8"), (-1, 2, 3))]).to_json())
+    assert specs_of(Signature(**said))["inputs"] == wanted
+    assert "features: {tensor: […]}" in draft.notes[0]
+
+
 KERAS = """
 import sys
 import keras, mlflow, numpy as np
@@ -391,6 +400,44 @@ np.testing.assert_allclose(found, expected, rtol=1e-6)
 """
 
 
+IMAGES = """
+import sys
+import keras, mlflow, numpy as np, pyarrow as pa, yaml
+from pathlib import Path
+from lakehouse import score
+from lakehouse.errors import ConfigError, ModelRefused
+from tests.conftest import read, write
+
+layers = [keras.layers.Input((2, 2)), keras.layers.Rescaling(0.1), keras.layers.Flatten(), keras.layers.Dense(1)]
+model = keras.Sequential(layers)
+mlflow.keras.save_model(model, "network", pip_requirements=["x"])
+rows = np.arange(40, dtype=np.float32).reshape(10, 2, 2)
+write("lake/features", pa.table({"id": np.arange(10), "image": rows.tolist()}), mode="overwrite", schema_mode="overwrite")
+job = yaml.safe_load(Path("conf/scores.yaml").read_text())
+
+
+def refused(**sections):
+    Path("conf/scores.yaml").write_text(yaml.safe_dump({**job, **sections}))
+    try:
+        assert score("conf/scores.yaml", engine="local").status == "published"
+    except (ConfigError, ModelRefused) as error:
+        return str(error)
+
+
+said = refused()
+assert "tensor: float32" in said, said
+assert "shape: [-1, 2, 2]" in said, said
+draft = {"inputs": {"tensor": "float32", "shape": [-1, 2, 2]}}
+features = {"tensor": ["image"], "cast": {"image": "float"}}
+wrong = {**job["model"], "signature": {"inputs": {"image": "array<array<double>>"}}}
+said = refused(model=wrong)
+assert said.endswith("the model takes one array: write {tensor: float32, shape: [-1, 2, 2]}"), said
+assert refused(model={**job["model"], "signature": draft}, features=features) is None
+found = read("lake/scores")["prediction"].to_numpy()
+np.testing.assert_allclose(found, model.predict(rows, verbose=0)[:, 0], rtol=1e-6)
+"""
+
+
 @pytest.mark.long
 def test_a_network_of_keras(table, make_job):
     """In a process of its own: JAX, once imported, stands against the forks of other tests."""
@@ -399,6 +446,15 @@ def test_a_network_of_keras(table, make_job):
     Path("network").rmdir()
     home = {"PYTHONPATH": str(Path(__file__).parents[2]), "KERAS_BACKEND": "jax"}
     subprocess.run([sys.executable, "-c", KERAS], check=True, env={**os.environ, **home})
+
+
+@pytest.mark.long
+def test_a_network_of_keras_that_takes_images(table, make_job):
+    Path("network").mkdir()
+    make_job("network")
+    Path("network").rmdir()
+    home = {"PYTHONPATH": str(Path(__file__).parents[2]), "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", IMAGES], check=True, env={**os.environ, **home})
 
 
 @pytest.mark.long

@@ -18,12 +18,15 @@ from lakehouse.models.parameters import require_arguments
 class Trained:
     """What a model takes, as far as its library knows it: the columns' names in their order, or only how many.
 
+    `shape`, `dtype`: of a row, where that is an array of several dimensions, and of its values.
     `by_name`: the library itself finds or compares columns by these names; otherwise their order alone counts.
     """
 
     names: tuple[str, ...] = ()
     count: int | None = None
     by_name: bool = False
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,12 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
 
 
 def trained_on(native: Any) -> Trained:
-    """How many columns its matrix has; Keras knows no names."""
+    """How many columns its matrix has, or the shape of its array; Keras knows no names."""
     shape = getattr(native, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[1], int):
+    if not isinstance(shape, tuple) or len(shape) < 2 or not all(isinstance(size, int) for size in shape[1:]):
         return Trained()
+    if len(shape) > 2:
+        return Trained(shape=shape[1:], dtype=str(native.inputs[0].dtype))
     return Trained(count=shape[1])
 
 
