@@ -101,6 +101,8 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         },
         "model": {
             "uri": "models:/games@champion",
+            "by": None,
+            "missing": "quarantine",
             "method": None,
             "params": {},
             "signature": None,
