@@ -253,7 +253,7 @@ def stage_units(
             tell(staging.progress, worker, done[0], read[0])
 
     route = staging.scoring.route
-    rows, size = (staging.batch_rows, JOINED_BYTES) if route is None else (route.gathered_rows, GATHERED_BYTES)
+    rows, size = (staging.batch_rows, None) if route is None else (route.gathered_rows, GATHERED_BYTES)
     manifest = stage(task, join_batches(batches(), rows, size), staging, predict, on_batch, challengers)
     for row in manifest:
         if row["kind"] == FAILED:
@@ -263,13 +263,14 @@ def stage_units(
 
 
 def join_batches(
-    batches: Iterable[pa.RecordBatch], most: int, most_bytes: int = JOINED_BYTES
+    batches: Iterable[pa.RecordBatch], most: int, most_bytes: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The rows of batches of one schema in their order, in batches of at most `most` rows where they were smaller.
 
-    A call of the model costs about the same for ten rows as for a thousand. What is joined stays below `most_bytes`,
-    and a batch of more than half of either is handed on before the next is asked for.
+    A call of the model costs about the same for ten rows as for a thousand. What is joined stays below `most_bytes`
+    (default: JOINED_BYTES), and a batch of more than half of either is handed on before the next is asked for.
     """
+    most_bytes = JOINED_BYTES if most_bytes is None else most_bytes
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
