@@ -102,6 +102,43 @@ PUBLISHED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _compared(
+    name: str, rows: int, means: tuple[float, float] | None, flips: int | None, **more: Any
+) -> dict[str, Any]:
+    own, theirs = means or (None, None)
+    return {
+        "name": name, "rows": rows, "missing": 0, "flips": flips, "own_mean": own, "their_mean": theirs,
+        "shift": means and theirs - own, "mean_distance": means and 0.04, "furthest": means and 0.31, **more,
+    }  # fmt: skip
+
+
+CHALLENGERS: list[dict[str, Any]] = [
+    {
+        "label": label, "name": "boosted_games", "version": version, "digest": "9f2c4e1b", "rows": 96688, "failed": failed,
+        "examples": ["model_raised: ValueError: level is beyond what was trained on"] if failed else [],
+        "seconds": 4.07, "model_seconds": 1.4, "by": "country", "predictions": [
+            _compared("purchase_probability", 96688 - failed, (0.4471, 0.4612), None, matrix=None, segments=[
+                _compared("", 41000, (0.441, 0.4402), None, segment="DE"), _compared("", 31000, (0.452, 0.4811), None, segment="FR"),
+                _compared("", 24688 - failed, (0.45, 0.4713), None, segment="US")]),
+            _compared("buys", 96688 - failed, None, 2043, matrix={
+                "labels": ["false", "true"], "rows": [[51200, 1711], [332, 43445 - failed]]}, segments=[
+                _compared("", 41000, None, 12, segment="DE"), _compared("", 31000, None, 1290, segment="FR"),
+                _compared("", 24688 - failed, None, 741, segment="US")])],
+    }
+    for label, version, failed in (("challenger", "4", 0), ("wider", "7", 1187))
+]  # fmt: skip
+
+
+def compared() -> dict[str, Any]:
+    """A good day on which two challengers were given the same rows."""
+    run = published()
+    run["challengers"] = copy.deepcopy(CHALLENGERS)
+    run["sinks"].append(
+        {"type": "delta", "table": "lake/scores/games_challengers", "version": 12, "kind": "comparison"}
+    )
+    return run
+
+
 def published() -> dict[str, Any]:
     """A good day with a few bad rows."""
     return copy.deepcopy(PUBLISHED)
@@ -143,6 +180,7 @@ LONG = "s3://a-bucket-of-somebody/" + "a_long_name_without_any_blank_" * 5
 def hostile() -> dict[str, Any]:
     """Every text and every column's name is markup, tables' names are very long."""
     run = warned()
+    run["challengers"] = copy.deepcopy(CHALLENGERS)
     kept = set(_names(run)) - set(run["samples"][0]) | {"_reasons"}  # the record's own names
     fixed = ("status", "kind", "severity", "way", "action", "started_at", "finished_at")
 

@@ -18,7 +18,7 @@ from lakehouse.views.page import render
 from tests import pages
 from tests.browser import Browser, browser
 
-EXAMPLES = (pages.published, pages.warned, pages.blocked, pages.hostile)
+EXAMPLES = (pages.published, pages.warned, pages.blocked, pages.compared, pages.hostile)
 # The texts whose contrast to what is behind them is less than WCAG 2 AA asks for.
 FAINT = """(() => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -61,6 +61,22 @@ class Page(HTMLParser):
 
 def read(run: dict[str, Any]) -> Page:
     return Page(render(json.loads(json.dumps(run))))
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "Other models on the rows that were scored; what they answer is in lake/scores/games_challengers.",
+        "challenger boosted_games v4 96,688 rows. Mean purchase_probability 0.447 → 0.461. buys agrees in 97.89%, 2,043 rows get",
+        "It took 4.1 s in the model, the published one 1.4 s (2.91 times as long).",
+        "of which it failed on 1,187 (1.23%) , such as: model_raised: ValueError: level is beyond what was trained on.",
+        "purchase_probability FR 31,000 – 0.452 0.481 +0.0291 0.31", "buys FR 31,000 95.84% – – – –",
+        "challenger: false challenger: true published: false 51,200 1,711 published: true 332 43,445",
+        "Comparison lake/scores/games_challengers v12", "96,688 scored lake/scores/games v12 312",
+    ],
+)  # fmt: skip
+def test_a_page_tells_how_challengers_compare(fact: str) -> None:
+    assert fact in read(pages.compared()).text
 
 
 @pytest.mark.parametrize(
