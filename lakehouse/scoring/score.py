@@ -20,6 +20,7 @@ from lakehouse.checks.profile import Sketches
 from lakehouse.checks.rules import Compiled, RowCount, RowRule
 from lakehouse.checks.rules.outcomes import EXAMPLES
 from lakehouse.conditions import Comparison, mask
+from lakehouse.errors import ModelRefused
 from lakehouse.schemas import REASONS, WARNINGS, Feature, Tensor
 from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
@@ -347,6 +348,8 @@ def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring) -> Any:
     frame = model_input(batch, scoring)
     try:
         return predict(frame)
+    except ModelRefused:  # by Spark, which applies the model, and would raise again on these rows
+        raise
     except Exception as error:
         return error
     except SystemExit as stop:
