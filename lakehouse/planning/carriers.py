@@ -150,6 +150,11 @@ def _applied(
     from lakehouse.engines import probing
     from lakehouse.engines import spark as engine
 
+    if method := plan.job.model.method:
+        raise ConfigError(
+            f"model.method: {plan.model.on_frames} has no method {method!r}: leave model.method out; predictions name "
+            "what is wanted of its answer, as in {class: 1} or {output: probability}"
+        )
     shared = None if probing.one_machine(spark) else plan.sink.root.join(f"run-{plan.run_id}", "_model")
     place = stack.enter_context(engine.readable(plan.model.path, shared))
     wanted = [prediction.output for prediction in (plan.job.predictions or {}).values()]

@@ -20,6 +20,7 @@ from lakehouse.checks.profile import Sketches
 from lakehouse.checks.rules import Compiled, RowCount, RowRule
 from lakehouse.checks.rules.outcomes import EXAMPLES
 from lakehouse.conditions import Comparison, mask
+from lakehouse.errors import ModelRefused
 from lakehouse.schemas import REASONS, WARNINGS, Feature, Tensor
 from lakehouse.scoring.inputs import model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
@@ -399,6 +400,8 @@ def _try(predict: Predict, batch: pa.RecordBatch, scoring: Scoring, made: Made |
     frame = made() if made is not None else model_input(batch, scoring, predict)
     try:
         return predict(frame)
+    except ModelRefused:  # by Spark, which applies the model, and would raise again on these rows
+        raise
     except Exception as error:
         return error
     except SystemExit as stop:

@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lakehouse.engines import runtime
 from tests.conftest import opened, read, write
+from tests.models.test_hostile_pipelines import statement
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +55,12 @@ def place(tmp_path_factory, register, tracking_uri) -> Path:
         "sinks": [{"type": "delta", "table": "lake/scores"}],
     }
     (folder / "conf").mkdir()
+    statement("SELECT *, a * 2 AS prediction FROM __THIS__ WHERE a < 0.5")(folder / "pipeline")
+    applied = {
+        **job, "job": "applied", "model": {"uri": "pipeline"}, "predictions": {"p": {"output": "prediction"}},
+        "sinks": [{"type": "delta", "table": "lake/applied"}], "checks": {"quarantine": {"max_fraction": 0.9}},
+    }  # fmt: skip
+    (folder / "conf/applied.yaml").write_text(yaml.safe_dump(applied))
     (folder / "conf/job.yaml").write_text(yaml.safe_dump(job))
     shutil.copytree(ROOT / "jobs", folder / "jobs")
     shutil.copytree(ROOT / "conf/spark", folder / "conf/spark")
@@ -151,6 +158,20 @@ def forget(place: Path) -> None:
 
 
 JOB = ("jobs/score.py", "conf/job.yaml", "--date", "2026-01-02")
+APPLIED = ("jobs/score.py", "conf/applied.yaml", "--date", "2026-01-02")
+
+
+def assert_applied(place: Path, code: int, result: dict, printed: str) -> None:
+    """A model that Spark applies has scored every row but those that it leaves out; nothing of it stayed behind."""
+    a = np.sin(np.arange(ROWS))
+    assert (code, result.get("status"), result.get("rows_scored")) == (0, "published", int((a < 0.5).sum())), printed
+    scored = read(str(place / "lake/applied"))
+    assert dict(zip(scored["id"].to_pylist(), scored["p"].to_pylist(), strict=True)) == {
+        n: 2 * x for n, x in enumerate(a.tolist()) if x < 0.5
+    }
+    assert not list((place / "lake/applied").rglob("_model*"))
+    shutil.rmtree(place / "lake/applied")
+    shutil.rmtree(place / "lake/applied_state")
 
 
 def test_spark_submit_on_one_machine(place, wheel, python):
@@ -239,8 +260,10 @@ def test_standalone_master_and_two_workers(place, wheel, python, tmp_path):
                  "--conf", "spark.executor.memory=512m", "--conf", "spark.ui.enabled=false",
                  "--conf", "spark.log.level=WARN")  # fmt: skip
         code, result, printed = submit(place, env, *flags, *JOB)
+        applied = submit(place, env, *flags, *APPLIED)
         ran = [name for name in ("one", "two") if "Asked to launch executor" in (tmp_path / f"{name}.log").read_text()]
     assert (code, result["status"], result["rows_scored"]) == (0, "published", ROWS), printed
+    assert_applied(place, *applied)
     assert ran == ["one", "two"]
     assert read(str(place / "lake/scores"))["id"].to_pylist() == list(range(ROWS))
 
@@ -258,6 +281,11 @@ def test_spark_connect(place, python, tmp_path):
         client = {**os.environ, "SPARK_REMOTE": f"sc://127.0.0.1:{port}"}
         command = [sys.executable, "-m", "lakehouse.cli", "score", *JOB[1:], "--json"]
         done = subprocess.run(command, cwd=place, env=client, capture_output=True, text=True, timeout=200, check=False)
+        command[4:] = [*APPLIED[1:], "--json"]
+        applied = subprocess.run(
+            command, cwd=place, env=client, capture_output=True, text=True, timeout=200, check=False
+        )
+    assert_applied(place, applied.returncode, json.loads(applied.stdout or "{}"), applied.stderr)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["status"], result["rows_scored"], result["engine"]) == ("published", ROWS, "spark")

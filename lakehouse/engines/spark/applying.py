@@ -23,7 +23,6 @@ from lakehouse import models
 from lakehouse.engines.spark import applied
 from lakehouse.engines.spark.running import MANIFEST_DDL, SparkWork, collected
 from lakehouse.engines.spark.shipping import ship_plan
-from lakehouse.errors import LakehouseError
 from lakehouse.models import ANSWER, FrameInput, FrameModel, Part, Predictor
 from lakehouse.schemas import Feature
 from lakehouse.scoring.staging import BatchSource, Staging
@@ -31,9 +30,6 @@ from lakehouse.storage import Location, remove, remove_empty, write_durably
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-_MOST_PARTITIONS = 200
-"""Of rows that a model has moved, which are put in order again."""
 
 
 @contextmanager
@@ -160,8 +156,7 @@ def run_applied(
         if rows is None:  # nothing is known that the model answers: all that it is given for are batches
             answers = _unanswered(made, answers, kept)
         elif model.model.moves_rows:
-            order = answers.repartition(_MOST_PARTITIONS, applied.OF)
-            answers = order.sortWithinPartitions(applied.OF, applied.ROW)
+            answers = answers.repartition(applied.OF).sortWithinPartitions(applied.OF, applied.ROW)
         staged = answers.mapInArrow(functools.partial(applied.stage_answered, plan, archive, handed), MANIFEST_DDL)
         with collected(model.model.called):
             return work.collect(staged)
@@ -172,6 +167,3 @@ def _unanswered(made: DataFrame, answers: DataFrame, kept: Sequence[str]) -> Dat
 
     nothing = [F.lit(None).cast(f.dataType).alias(f.name) for f in answers.schema if f.name not in kept]
     return made.where(f"{applied.BATCH} is not null").select(*kept, *nothing)
-
-
-__all__ = ["Applied", "LakehouseError", "open_applied", "readable", "run_applied"]

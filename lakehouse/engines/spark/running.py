@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import logging
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import pyarrow as pa
 from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import is_ours
 from lakehouse.engines.spark.shipping import pack_package, ship_plan
-from lakehouse.errors import LakehouseError, ModelRefused, Unavailable
+from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.scoring.staging import BatchSource, Staging
 
 if TYPE_CHECKING:
@@ -113,16 +114,19 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[BatchSource]], schem
 @contextmanager
 def collected(what: str) -> Iterator[None]:
     """Where Spark says that a function of its own failed on a value, raise ModelRefused: `what` called it."""
+    logger = logging.getLogger("SQLQueryContextLogger")  # it would print the whole of it on a terminal
+    before, logger.disabled = logger.disabled, True
     try:
         yield
-    except LakehouseError:
-        raise
     except Exception as error:
-        found = _OF_A_VALUE.search(str(error)) or _OF_AN_EXPRESSION.search(str(error))
+        text = str(error.__cause__ if isinstance(error, Unavailable) and error.__cause__ else error)
+        found = _OF_A_VALUE.search(text) or _OF_AN_EXPRESSION.search(text)
         if found is None:
             raise
         said = " ".join(found[1].split())
         raise ModelRefused(f"{what} raises: {said}. {_REMEDY}") from error
+    finally:
+        logger.disabled = before
 
 
 _REMEDY = (

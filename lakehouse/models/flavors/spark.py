@@ -8,6 +8,7 @@ does.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,11 @@ def _load(path: Path, place: str, description: Mapping[str, Any]) -> Any:
         raise ModelRefused(f"the model can't be loaded here: {_first_line(error)}") from error
 
 
+def _without(carried: pa.Schema, said: str) -> str:
+    """What Spark says without the columns that nobody but this project has made."""
+    return re.sub(rf",? `(?:{'|'.join(carried.names)})`", "", said)
+
+
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
@@ -188,9 +194,10 @@ def _transformed(stage: Any, frame: DataFrame, given: FrameInput) -> DataFrame:
     try:
         made: DataFrame = stage.transform(frame)
     except Exception as error:
+        said = _without(given.carried, _first_line(error))
         raise ModelRefused(
             f"the pipeline's stage {type(stage).__name__} can't be applied to the model's features "
-            f"({', '.join(given.features.names)}): {_first_line(error)}. Log it with the stages that it was fitted "
+            f"({', '.join(given.features.names)}): {said}. Log it with the stages that it was fitted "
             "behind, such as the VectorAssembler, or give the table and the signature the column that it takes (a "
             "vector as a list of doubles)"
         ) from error
@@ -237,9 +244,14 @@ def _columns(
         if own and (field.name not in answers or "VectorUDT" not in type(field.dataType).__name__):
             continue
         found[field.name] = vector_to_array(column) if own else column
-    prediction = next((n for s in reversed(pipeline.stages) if (n := _param(s, "predictionCol")) in found), None)
-    whole = given.named[0] if len(given.named) == 1 and given.named[0] in found else prediction
-    if whole is not None:
+    predicted = [name for stage in reversed(pipeline.stages) if (name := _param(stage, "predictionCol"))]
+    likely = [
+        *(given.named if len(given.named) == 1 else ()),
+        *predicted,
+        "prediction",
+        *(found if len(found) == 1 else ()),
+    ]
+    if whole := next((name for name in likely if name in found), None):
         found["*"] = found[whole]
     if probabilities in found:
         found |= {place: F.get(found[str(probabilities)], F.lit(place)) for place in range(count)}

@@ -67,8 +67,6 @@ def needs_of(folder: Path) -> Iterator[tuple[str, str]]:
 
     Raises ModelRefused for what Spark might read otherwise than it is read here.
     """
-    if any(path.is_symlink() for path in folder.rglob("*")):
-        raise ModelRefused("its folder holds links to files elsewhere")
     stages = [path for path in folder.rglob("metadata") if path.is_dir()]
     read = [path for path in folder.rglob("*") if path.is_file() and not _BESIDE.fullmatch(path.name)]
     stored = [path for path in read if path.parent.name != "metadata"]

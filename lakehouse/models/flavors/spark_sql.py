@@ -52,7 +52,7 @@ def doubt(statement: str) -> str:
     before, after = words[1:at], words[at + 1 :]
     if tokens[at + 1 : at + 2] != ["__THIS__"] or after[1:2] not in ([], ["where"]):
         return f"{statement!r} reads something else than the rows of __THIS__"
-    rest = [*before, "(", *after[2:]]
+    rest = [*before, ",", *after[2:]]
     if found := next((word for word in rest if word in _REFUSED), None):
         return f"{statement!r} has {found.upper()} in it"
     for first, name, then in zip(["", *rest], rest, [*rest[1:], ""], strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +48,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table: a flavour, what its model takes and what it answers, in words."""
+    """A row of the table: a flavour, what its model takes and what it answers, in words.
+
+    `library`: the module that it needs, where that is no part of the tests' packages.
+    """
 
     flavor: str
     takes: str
     answers: str
     make: Callable[[], Case]
+    library: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether its library is here, of those that the tests' own packages leave out."""
+        return not self.library or importlib.util.find_spec(self.library) is not None
 
     @property
     def name(self) -> str:

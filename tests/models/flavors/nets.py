@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import mlflow.pytorch
@@ -12,7 +11,6 @@ from mlflow.models import infer_signature
 
 from tests.models.flavors.case import Case, Entry, logger, numbers
 
-INSTALLED = importlib.util.find_spec("torch") is not None
 CLOSE = 1e-5
 
 
@@ -68,8 +66,8 @@ def net(last: str, stored: str, tensor: bool) -> Case:
 
 
 ENTRIES = [
-    Entry("pytorch", "floats", "a number, of a pickle", lambda: net("number", "pickle", False)),
-    Entry("pytorch", "floats", "a softmax, of a pickle", lambda: net("softmax", "pickle", False)),
-    Entry("pytorch", "a tensor", "a softmax, of a pickle", lambda: net("softmax", "pickle", True)),
-    Entry("pytorch", "a tensor", "a number, of an exported graph", lambda: net("number", "pt2", True)),
+    Entry("pytorch", "floats", "a number, of a pickle", lambda: net("number", "pickle", False), "torch"),
+    Entry("pytorch", "floats", "a softmax, of a pickle", lambda: net("softmax", "pickle", False), "torch"),
+    Entry("pytorch", "a tensor", "a softmax, of a pickle", lambda: net("softmax", "pickle", True), "torch"),
+    Entry("pytorch", "a tensor", "a number, of an exported graph", lambda: net("number", "pt2", True), "torch"),
 ]  # fmt: skip

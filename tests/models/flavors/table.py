@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lakehouse.models.loading import QUIET
-from tests.models.flavors import boosted, graphs, other, pipelines, scikit
+from tests.models.flavors import boosted, graphs, nets, other, pipelines, scikit
 from tests.models.flavors.case import Entry
 from tests.models.flavors.comparing import EQUAL, by_pyfunc, by_udf, connect, difference, run
 
@@ -20,7 +21,7 @@ BEGIN, END = "<!-- flavors: begin -->", "<!-- flavors: end -->"
 HEAD = ("flavour", "takes", "answers", "a run", "`mlflow.pyfunc`", "`spark_udf`", "how `spark_udf` fails")
 
 ENTRIES: Mapping[str, Entry] = {
-    e.name: e for module in (scikit, boosted, graphs, other, pipelines) for e in module.ENTRIES
+    e.name: e for module in (scikit, boosted, graphs, nets, other, pipelines) for e in module.ENTRIES
 }
 
 Row = tuple[str, ...]
@@ -44,25 +45,28 @@ def measure(entry: Entry, spark: Any, name: str) -> Row:
     return (entry.flavor, entry.takes, entry.answers, ours, pyfunc, udf, why)
 
 
-def write() -> None:
-    """Measure every entry and write the table."""
+def write(*flavors: str) -> None:
+    """Measure the entries of these flavours, or all whose library is here, and write the table."""
     from lakehouse.engines import spark as engine
 
-    rows, names = [], (f"flavor{i}" for i in itertools.count())
+    rows, names, before = [], (f"flavor{i}" for i in itertools.count()), committed()
     with tempfile.TemporaryDirectory() as folder, engine.session(delta=True) as spark:
         spark.sparkContext.setLogLevel("OFF")
         os.environ.update(QUIET)
         connect(Path(folder))
         for entry, name in zip(ENTRIES.values(), names, strict=False):
+            if (flavors and entry.flavor not in flavors) or not entry.installed:
+                rows += [tuple(c.replace("¦", "\\|") for c in before[entry.name])] if entry.name in before else []
+                continue
             os.makedirs(f"{folder}/{name}")
             with contextlib.chdir(f"{folder}/{name}"):
                 rows.append(measure(entry, spark, name))
             print(*rows[-1], sep=" | ", flush=True)
     lines = [HEAD, ("---",) * len(HEAD), *rows]
-    before, rest = README.read_text().split(BEGIN)
+    head, rest = README.read_text().split(BEGIN)
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    README.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")
+    README.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":
-    write()
+    write(*sys.argv[1:])
