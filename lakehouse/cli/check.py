@@ -33,7 +33,7 @@ def check(
     every = list[checking.Checked]()
     for file in checking.files(conf):
         load = functools.partial(jobs.load, file, date, target, overrides)
-        every.append(checking.check(file, load, engine))
+        every.append(checking.check(file, load, engine, functools.partial(typer.echo, err=True)))
         if not as_json:
             typer.echo(checked.checked_text(every[-1]) + "\n")
     code = checking.worst([one.code for one in every])

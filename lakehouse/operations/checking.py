@@ -98,9 +98,20 @@ def worst(codes: Sequence[int]) -> int:
     return min(codes, key=_WORST.index, default=0)
 
 
-def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
-    """Check one job; `load` reads its file. Raises nothing: what is wrong is part of what is returned."""
+def check(
+    conf: str, load: Callable[[], Job], engine: str, tell: Callable[[str], None] = lambda message: None
+) -> Checked:
+    """Check one job; `load` reads its file. Raises nothing: what is wrong is part of what is returned.
+
+    `tell` is told of what takes long, such as an environment that is built.
+    """
     checked = Checked(conf, job=Path(conf).stem)
+
+    def say(event: str, values: Mapping[str, Any]) -> None:
+        if event == "environment":
+            tell(f"{conf}: {values['message']}")
+        checked.hear(event, values)
+
     with _told(checked), scratch.folder() as folder:
         checked.enter("config", "")
         job = load()
@@ -111,7 +122,7 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         fetched = models.fetch(job.model, resolved, folder)
         checked.said["model"] += f" sha256:{fetched.digest[:16]}…"
         checked.enter("environment", ", ".join(job.model.trust))
-        found = environment.compare(job, fetched, checked.hear)
+        found = environment.compare(job, fetched, say)
         if found.isolated is not None:
             checked.said["environment"] = isolating.in_words(found.isolated, found.recorded)
         elif not found.recorded.is_known:
@@ -125,7 +136,7 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
             ledger.now(),
             pipeline.new_run_id(),
             dry_run=True,
-            say=checked.hear,
+            say=say,
             fetched=fetched,
             enter=checked.enter,
         )
