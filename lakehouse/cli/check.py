@@ -33,7 +33,7 @@ def check(
     every = list[checking.Checked]()
     for file in checking.files(conf):
         load = functools.partial(jobs.load, file, date, target, overrides)
-        found = checking.check(file, load, engine)
+        found = checking.check(file, load, engine, functools.partial(typer.echo, err=True))
         checking.warn_of_shared(found, every)
         every.append(found)
         if not as_json:

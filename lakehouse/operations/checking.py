@@ -117,9 +117,20 @@ def worst(codes: Sequence[int]) -> int:
     return min(codes, key=_WORST.index, default=0)
 
 
-def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
-    """Check one job; `load` reads its file. Raises nothing: what is wrong is part of what is returned."""
+def check(
+    conf: str, load: Callable[[], Job], engine: str, tell: Callable[[str], None] = lambda message: None
+) -> Checked:
+    """Check one job; `load` reads its file. Raises nothing: what is wrong is part of what is returned.
+
+    `tell` is told of what takes long, such as an environment that is built.
+    """
     checked = Checked(conf, job=Path(conf).stem)
+
+    def say(event: str, values: Mapping[str, Any]) -> None:
+        if event == "environment":
+            tell(f"{conf}: {values['message']}")
+        checked.hear(event, values)
+
     with _told(checked), scratch.folder() as folder:
         checked.enter("config", "")
         job = load()
@@ -130,13 +141,13 @@ def check(conf: str, load: Callable[[], Job], engine: str) -> Checked:
         }
         checked.enter("trust", "")
         request = pipeline.Request(
-            engine, ledger.now(), pipeline.new_run_id(), dry_run=True, say=checked.hear, enter=checked.enter
+            engine, ledger.now(), pipeline.new_run_id(), dry_run=True, say=say, enter=checked.enter
         )
         fetched = fetching.obtain(job, request, folder)
         checked.steps["model"] = OK
         checked.said["model"] = f"{ledger.title_of(fetched.describe())} sha256:{fetched.digest[:16]}…"
         checked.enter("environment", ", ".join(job.model.trust))
-        found = routes.compare_environments(job, fetched, checked.hear)
+        found = routes.compare_environments(job, fetched, say)
         if found.isolated is not None:
             checked.said["environment"] = isolating.in_words(found.isolated, found.recorded)
         elif not found.recorded.is_known:

@@ -14,13 +14,15 @@ from lakehouse.models.isolated.building import MANIFEST, PACKAGES, installed_in,
 from lakehouse.models.isolated.calling import Environment
 
 HERE = Path(sysconfig.get_path("purelib"))
+TESTS = Path(__file__).parents[3]
+"""Some models are pickles of what is defined in the tests."""
 
 
 def environment(folder: Path, key: str = "here") -> Environment:
     """An environment of the interpreter that runs the tests, with its packages."""
     packages = folder / key / PACKAGES
     packages.mkdir(parents=True, exist_ok=True)
-    (packages / "here.pth").write_text(f"{HERE}\n")
+    (packages / "here.pth").write_text(f"{HERE}\n{TESTS}\n")
     found = interpreters.find(interpreters.HERE, None)
     return Environment(key, str(packages), found.path, found.minor)
 
