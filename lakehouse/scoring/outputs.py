@@ -70,7 +70,7 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
     except ModelRefused as refused:
         if output.part != "*" or not isinstance(answer, pd.DataFrame) or answer.shape[1] < 2:
             raise
-        raise _several(output.name, list(answer.columns)) from refused
+        raise _unnamed(output, list(answer.columns)) from refused
     broken += unfit
     if output.threshold is None:
         return array
@@ -177,18 +177,18 @@ def _field(records: Sequence[Mapping[Any, Any]], output: Output) -> list[Any]:
 def _absent(output: Output, known: Sequence[Any], rows: int) -> list[Any]:
     """Nulls for an output that none of these rows has, as of records that need not have it; refused on a sample."""
     if output.part == "*":
-        raise _several(output.name, known)
+        raise _unnamed(output, known)
     if output.type is None or not isinstance(output.part, str) or output.part == "*":
         raise ModelRefused(f"predictions.{output.name}: the model has no output {output.part!r}, it has {list(known)}")
     return [None] * rows
 
 
-def _several(prediction: str, known: Sequence[Any]) -> ModelRefused:
-    """What there is to say of an answer whose parts make no column together."""
+def _unnamed(output: Output, known: Sequence[Any]) -> ModelRefused:
+    """The refusal of an answer whose parts make no column together."""
     each = ", ".join(f"{in_yaml(str(name))}: {in_yaml(str(name))}" for name in known[:_PARTS])
     more = ", …" if len(known) > _PARTS else ""
     return ModelRefused(
-        f"predictions.{prediction}: the model answers with {len(known)} outputs, which make no column together: name "
+        f"predictions.{output.name}: the model answers with {len(known)} outputs, which make no column together: name "
         f"those that you want, as in predictions: {{{each}{more}}}"
     )
 

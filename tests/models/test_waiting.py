@@ -212,7 +212,8 @@ def test_a_process_does_not_wait_for_what_was_left_behind(on_s3, make_job, keys,
     made = make_job(bucket, model={"tracking_uri": on_s3})
     program = (
         "from lakehouse.models import patience; patience.SECONDS = 3\n"
-        f"from lakehouse.cli import main; main(['score', {made.path!r}, '--engine', 'local'])"
+        f"import sys; sys.argv = ['lakehouse', 'score', {made.path!r}, '--engine', 'local']\n"
+        "from lakehouse.cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ, timeout=60, capture_output=True, text=True, check=False
