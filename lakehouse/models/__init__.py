@@ -23,7 +23,7 @@ from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
 from lakehouse.models.holding import held
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
-from lakehouse.models.many import fetch, pinned, resolve
+from lakehouse.models.many import environment_key, fetch, pinned, resolve
 from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
 from lakehouse.models.parameters import freeze, require_params
@@ -35,9 +35,9 @@ from lakehouse.models.trained import held_to
 
 __all__ = [
     "Difference", "FetchedModel", "Folders", "Inputs", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
-    "baselines_as_text", "baselines_from_text", "differences", "digest_of", "environment_here", "environment_refusal",
-    "environment_summary", "expected_environment", "features_of", "fetch", "freeze", "held", "held_to", "input_example",
-    "inputs_of", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "output_type", "pack", "pinned",
-    "recorded_environment", "require_params", "resolve", "specs_of", "store_baseline", "stored_baseline",
-    "tag_version", "trust_list", "type_for", "unpacked",
+    "baselines_as_text", "baselines_from_text", "differences", "digest_of", "environment_here", "environment_key",
+    "environment_refusal", "environment_summary", "expected_environment", "features_of", "fetch", "freeze", "held",
+    "held_to", "input_example", "inputs_of", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain",
+    "output_type", "pack", "pinned", "recorded_environment", "require_params", "resolve", "specs_of", "store_baseline",
+    "stored_baseline", "tag_version", "trust_list", "type_for", "unpacked",
 ]  # fmt: skip
