@@ -55,8 +55,8 @@ def _description_read_once() -> Iterator[None]:
     """
     from mlflow.models import Model
 
-    own, parser = Model.__dict__["load"], yaml.SafeLoader
-    Model.load = staticmethod(functools.cache(Model.load))  # type: ignore[method-assign]
+    own, parser, read = Model.__dict__["load"], yaml.SafeLoader, functools.cache(Model.load)
+    Model.load = staticmethod(lambda path: read(str(path).removesuffix("/MLmodel")))  # type: ignore[method-assign]
     yaml.SafeLoader = getattr(yaml, "CSafeLoader", parser)  # type: ignore[misc]  # what yaml.safe_load looks up
     try:
         yield

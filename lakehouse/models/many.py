@@ -250,3 +250,20 @@ def _require_alike(config: ModelConfig, models: Sequence[FetchedModel]) -> None:
         f"with model.by all models must take and give the same, and {other.name} v{other.version}{more} has other "
         f"{what} than {first.name} v{first.version}: log them with the same signature, or move the alias back"
     )
+
+
+_OF_ITS_OWN = re.compile(
+    rb"^(?:run_id|model_uuid|model_id|utc_time_created|artifact_path|model_size_bytes):.*\n", re.MULTILINE
+)
+"""What differs between two models that were logged in one environment."""
+
+
+def environment_key(path: Path) -> str:
+    """The same for fetched models that say the same of their environment; told without parsing what they say."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        with open(file, "rb") as stream:
+            whole = file.name == "MLmodel" or file.suffix in (".yaml", ".yml", ".txt")
+            said = _OF_ITS_OWN.sub(b"", stream.read()) if whole else stream.read(3)
+        digest.update(b"%s:%d:%s" % (file.relative_to(path).as_posix().encode(), len(said), said))
+    return digest.hexdigest()

@@ -30,15 +30,18 @@ def compare_environments(job: Job, fetched: models.FetchedModel, say: Say = lamb
     """`environment.compare` for a job's model or for all of its models. Raises ModelRefused, with the models' names."""
     if not fetched.members:
         return environment.compare(job, fetched, say)
-    found, refused = dict[str, Environment](), dict[str, list[models.FetchedModel]]()
+    found, wrong = dict[str, Environment](), dict[str, str]()
+    refused: dict[str, list[models.FetchedModel]] = {}
     for member in fetched.members.values():
-        said = repr(models.recorded_environment(Path(member.path)))
-        if said in found:
-            continue
-        try:
-            found[said] = environment.compare(job, member)
-        except ModelRefused as error:
-            refused.setdefault(str(error), []).append(member)
+        key = models.environment_key(Path(member.path))
+        if key in wrong:
+            refused[wrong[key]].append(member)
+        elif key not in found:
+            try:
+                found[key] = environment.compare(job, member)
+            except ModelRefused as error:
+                wrong[key] = str(error)
+                refused.setdefault(str(error), []).append(member)
     if refused:
         said, several = next(iter(refused.items()))
         count = sum(map(len, refused.values()))
