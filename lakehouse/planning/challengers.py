@@ -45,13 +45,8 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
     """
     found = []
     for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
-        changed, place = _as_model(job, challenger), folder / f"challenger-{number}"
-        place.mkdir()
         try:
-            fetched = fetching.obtain(changed, request, place)
-            if fetched.on_frames:
-                raise ModelRefused(f"it is {fetched.on_frames}, which can only be a job's own model")
-            changed = _with_own_features(changed, fetched)
+            changed, fetched = _obtain(job, _as_model(job, challenger), request, folder / f"challenger-{number}")
             inputs = fetching.inputs_of(changed, fetched, request, schema, table)
         except (ConfigError, ModelRefused) as error:
             request.warn(_left_out(challenger.label, error))
@@ -68,6 +63,20 @@ def _as_model(job: Job, challenger: ChallengerConfig) -> Job:
         given["method"] = None
     model = job.model.model_copy(update={"uri": challenger.uri, "challengers": (), "signature": None, **given})
     return job.model_copy(update={"model": model})
+
+
+def _obtain(job: Job, own: Job, request: Request, place: Path) -> tuple[Job, models.FetchedModel]:
+    """The challenger, and the job as it is for it; one without a signature takes and gives what the job's says."""
+    place.mkdir()
+    fetched = fetching.obtain(own, request, place)
+    if fetched.on_frames:
+        raise ModelRefused(f"it is {fetched.on_frames}, which can only be a job's own model")
+    if not fetched.signature and job.model.signature is not None:
+        own = own.model_copy(update={"model": own.model.model_copy(update={"signature": job.model.signature})})
+        place = place / "declared"
+        place.mkdir()
+        fetched = fetching.obtain(own, request, place)
+    return _with_own_features(own, fetched), fetched
 
 
 def _with_own_features(job: Job, fetched: models.FetchedModel) -> Job:
@@ -88,70 +97,55 @@ def side_by_side(
 ) -> SideBySide | None:
     """The challengers, each tried on the sample, and the schema of what is staged of them; None where none is left.
 
-    `columns`, `lineage`: what the scored rows have. What is said of those that are left out is added to `notes`.
+    `columns`, `lineage`: what the scored rows have. What is said of those that are left out is added to `notes`. Raises
+    ConfigError for names that clash, and for values that can't be told apart as texts.
     """
     tried: list[tuple[Challenger, pa.Schema]] = []
     for one in plan.challengers:
         try:
-            trial = try_model(
-                one.job,
-                one.model,
-                one.inputs,
-                NO_CHECKS,
-                checks.Suites(),
-                plan.pinned.schema,
-                sample,
-            )
+            tried.append(_try(plan, one, sample, columns))
         except (ConfigError, ModelRefused) as error:
             notes.append(_left_out(one.label, error))
-            continue
-        names = {output.name for output in trial.scoring.outputs}
-        if foreign := sorted(names ^ {name for name in columns.names if name not in (*plan.job.keys, *plan.job.keep)}):
-            notes.append(
-                _left_out(one.label, ConfigError(f"its predictions differ from the model's by {', '.join(foreign)}"))
-            )
-            continue
-        model, config = one.model, one.job.model
-        challenger = Challenger(
-            one.label,
-            model.name,
-            model.version,
-            model.digest,
-            config.method,
-            models.freeze(config.params),
-            trial.scoring,
-            _otherwise(plan.job, one.job),
-        )
-        kinds = {field.name: field.type for field in trial.columns}
-        predictions = pa.schema([(challenger.column(n), kinds[n]) for n in kinds if n in names])
-        tried.append((challenger, predictions))
     if not tried or plan.beside is None:
         return None
     by = plan.job.comparison.by
     if by is not None and (is_nested(columns.field(by).type) or pa.types.is_binary(columns.field(by).type)):
         raise ConfigError(f"comparison.by: {by!r} is {columns.field(by).type}, whose values have no text: name another")
-    lineage_fields = [field for field in LINEAGE if field.name != WARNINGS]
-    versions = [pa.field(_version_column(c), pa.string()) for c, _ in tried]
+    versions = {_version_column(c): c.version for c, _ in tried}
     passed_through = set(plan.job.keep) - {by}  # the scored table has them, by the same keys
-    own = [field for field in columns if field.name not in passed_through]
-    fields = [*own, *(field for _, kinds in tried for field in kinds), *lineage_fields, *versions]
+    fields = [
+        *(field for field in columns if field.name not in passed_through),
+        *(field for _, predictions in tried for field in predictions),
+        *(field for field in LINEAGE if field.name != WARNINGS),
+        *(pa.field(name, pa.string()) for name in versions),
+    ]
     written = [field.name for field in fields]
     if twice := next((name for name in written if written.count(name) > 1), None):
         raise ConfigError(f"model.challengers: two columns would be called {twice!r}: give a challenger another name")
-    earlier = [
-        pa.field(name, kind)  # of challengers that are no more
+    earlier = [  # of challengers that are no more
+        pa.field(name, kind)
         for name, kind in plan.beside.held.items()
         if name not in written and name not in plan.slice_types
     ]
-    constants = {
-        **lineage,
-        **{_version_column(c): c.version for c, _ in tried},
-        **dict.fromkeys(field.name for field in earlier),
-    }
-    return SideBySide(
-        tuple(c for c, _ in tried), pa.schema([*fields, *earlier]), plan.beside.target.root, constants,
-        by,
-    )  # fmt: skip
+    constants = {**lineage, **versions, **dict.fromkeys(field.name for field in earlier)}
+    challengers = tuple(challenger for challenger, _ in tried)
+    return SideBySide(challengers, pa.schema([*fields, *earlier]), plan.beside.target.root, constants, by)
+
+
+def _try(
+    plan: Plan, one: FetchedChallenger, sample: list[pa.RecordBatch], columns: pa.Schema
+) -> tuple[Challenger, pa.Schema]:
+    """The challenger, and its columns. Raises ConfigError or ModelRefused where it answers otherwise than the model."""
+    job, model, config = plan.job, one.model, one.job.model
+    trial = try_model(one.job, model, one.inputs, NO_CHECKS, checks.Suites(), plan.pinned.schema, sample)
+    names = {output.name for output in trial.scoring.outputs}
+    if foreign := sorted(names ^ {name for name in columns.names if name not in (*job.keys, *job.keep)}):
+        raise ConfigError(f"its predictions differ from the model's by {', '.join(foreign)}")
+    called = (config.method, models.freeze(config.params))
+    who = (one.label, model.name, model.version, model.digest)
+    challenger = Challenger(*who, *called, trial.scoring, _otherwise(job, one.job))
+    kinds = [(challenger.column(field.name), field.type) for field in trial.columns if field.name in names]
+    return challenger, pa.schema(kinds)
 
 
 def _otherwise(job: Job, own: Job) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse import models
+from lakehouse.engines import likeness
+from lakehouse.engines.spark import tasks
 from lakehouse.errors import ModelRefused
 from lakehouse.planning.naming import state_of
 from lakehouse.runs import evidence, ledger
@@ -146,6 +149,20 @@ def test_a_challenger_that_a_worker_can_not_load_has_no_predictions(make, monkey
     [boosted, _] = found(job, result.run_id)
     assert boosted["failed"] == 80
     assert "it needs xgboost, which is not installed" in boosted["examples"][0]
+
+
+def test_models_are_opened_once_a_worker_process(tmp_path, monkeypatch):
+    from pyspark import SparkFiles
+
+    plan, opened = tmp_path / "plan", list[object]()
+    plan.write_bytes(pickle.dumps((None, [])))
+    (tmp_path / "archive").mkdir()
+    monkeypatch.setattr(SparkFiles, "get", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(likeness, "open_if_alike", lambda folders, given: (opened.append(folders) or print, ()))
+    monkeypatch.setattr(tasks, "one_thread", lambda: None)
+    for _ in range(3):
+        assert tasks._open("plan", "archive") == (None, [], print, ())
+    assert len(opened) == 1
 
 
 @pytest.mark.long

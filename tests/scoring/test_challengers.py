@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from lakehouse.errors import Blocked
+from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning.naming import state_of
 from lakehouse.runs import evidence
 from lakehouse.scoring.comparison import MOST_FAILURES, Compared, merge
@@ -151,6 +151,36 @@ def test_models_that_change_what_they_are_given_change_nothing_for_others(make_j
     expected = LogisticRegression().fit(X, Y).predict_proba(features().to_pandas()[["a", "b"]])[:, 1]
     for name in ("p", "p_one", "p_two", "p_three"):
         np.testing.assert_allclose(beside[name].to_numpy(), expected, rtol=1e-12)
+
+
+def test_what_the_job_says_of_a_signature_and_of_features_holds_for_challengers_as_far_as_it_suits(make_job, register):
+    renamed = X.rename(columns={"a": "amount"})
+    uri, narrow = (
+        register(LogisticRegression().fit(renamed, Y), renamed, signature=None),
+        register(LogisticRegression().fit(X[["b"]], Y), X[["b"]]),
+    )
+    write("lake/features", features(), ["day"])
+    told: list[str] = []
+    job = make_job(
+        uri, date=DAY, source={"where": "day = '{date}'"}, predictions={"p": {"class": 1}},
+        features={"rename": {"amount": "a"}, "cast": {"amount": "double"}},
+        model={"method": "predict_proba", "signature": {"inputs": {"amount": "double", "b": "double"}},
+               "challengers": [{"uri": uri, "name": "same"}, {"uri": narrow, "name": "narrow"}]},
+    )  # fmt: skip
+    score(job, say=lambda event, values: told.append(str(values.get("message"))))
+    beside = read("lake/scores_challengers")
+    assert [line for line in told if "left out" in line] == []
+    assert beside["p_same"].to_pylist() == beside["p"].to_pylist()
+    expected = LogisticRegression().fit(X[["b"]], Y).predict_proba(features().to_pandas()[["b"]])[:, 1]
+    np.testing.assert_allclose(beside["p_narrow"].to_numpy(), expected, rtol=1e-12)
+
+
+def test_segments_are_values_that_have_a_text(make_job, champion, tree):
+    lists = pa.array([[1]] * 40)
+    write("lake/features", features().append_column("seen", lists), ["day"])
+    with pytest.raises(ConfigError, match=r"comparison\.by: 'seen' is list.*, whose values have no text: name another"):
+        score(make_job(champion, keep=["seen"], comparison={"by": "seen"}, predictions={"p": {"class": 1}},
+                       model={"method": "predict_proba", "challengers": [tree], "trust": ["pickle"]}))  # fmt: skip
 
 
 def test_a_blocked_run_publishes_no_comparison(daily, tree):
