@@ -124,15 +124,15 @@ def collected(what: str) -> Iterator[None]:
         if found is None:
             raise
         said = " ".join(found[1].split())
-        raise ModelRefused(f"{what} raises: {said}. {_REMEDY}") from error
+        raise ModelRefused(
+            f"{what} raises: {said}. Spark does not tell the row, so that it can't be set aside: log the model with "
+            "handleInvalid set to skip (then such rows are set aside) or keep, or set them aside before by a critical "
+            "rule of checks.features"
+        ) from error
     finally:
         logger.disabled = before
 
 
-_REMEDY = (
-    "Spark does not tell the row, so that it can't be set aside: log the model with handleInvalid set to skip (then "
-    "such rows are set aside) or keep, or set them aside before by a critical rule of checks.features"
-)
 _OF_A_VALUE = re.compile(r"failed due to: (?:[\w.$]+: )*(.*?)\.? SQLSTATE", re.DOTALL)
 _OF_AN_EXPRESSION = re.compile(
     r"(\[(?:DIVIDE_BY_ZERO|CAST_INVALID_INPUT|CAST_OVERFLOW|ARITHMETIC_OVERFLOW|INVALID_ARRAY_INDEX)[^\]]*\].*?)"

@@ -67,7 +67,7 @@ def logged(workspace, mlflow_left_alone, models_folder, request):
 
 
 @pytest.mark.quick(*QUICK)
-@pytest.mark.parametrize("name", entries())
+@pytest.mark.parametrize("name", list(entries()))
 def test_a_run_equals_the_library_and_pyfunc_does_what_the_table_says(name, logged):
     case, uri = logged(name)
     result, answer = run(uri, case)
@@ -79,7 +79,7 @@ def test_a_run_equals_the_library_and_pyfunc_does_what_the_table_says(name, logg
 @pytest.mark.quick(
     "sklearn: predict_proba of doubles and text, one unseen", "xgboost: predict of a category, one unseen"
 )
-@pytest.mark.parametrize("name", entries(by_spark=False))
+@pytest.mark.parametrize("name", list(entries(by_spark=False)))
 def test_a_run_on_spark_equals_the_library(name, logged, spark):
     case, uri = logged(name)
     assert difference(run(uri, case, "spark")[1], case) == ""
@@ -94,7 +94,7 @@ def test_a_booster_is_given_what_its_signature_declares(workspace, mlflow_left_a
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", entries())
+@pytest.mark.parametrize("name", list(entries()))
 def test_spark_udf_answers_as_the_table_says(name, logged, spark):
     case, uri = logged(name)
     run(uri, case)
