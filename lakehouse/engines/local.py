@@ -108,14 +108,20 @@ def workers(
     if rows is None or sample is None:
         return cores
     predict, challengers = open_models(folders, staging)
-    started = time.perf_counter()
+    isolated = any(not isinstance(folder, str) for folder in folders.values())  # then each starts one more
+
+    def seconds(batch: pa.RecordBatch) -> float:
+        started = time.perf_counter()
+        score_batch(batch, staging.scoring, predict, start_counters(staging.scoring))
+        return (time.perf_counter() - started) * (1 + len(challengers))
+
     try:
-        score_batch(sample, staging.scoring, predict, start_counters(staging.scoring))
+        a_call = min(seconds(sample.slice(0, 1)) for _ in range(2)) if isolated else 0.0  # there and back
+        a_row = max(seconds(sample) - a_call, 0.0) / sample.num_rows
     except LakehouseError:
         return 1  # the run itself will say the same, at once
-    seconds = (time.perf_counter() - started) * (1 + len(challengers))
-    isolated = any(not isinstance(folder, str) for folder in folders.values())  # then each starts one more
-    return 1 if seconds * rows / sample.num_rows < START_SECONDS * (1 + isolated) else cores
+    expected = a_row * rows + a_call * rows / staging.batch_rows
+    return 1 if expected < START_SECONDS * (1 + isolated) else cores
 
 
 def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
