@@ -109,20 +109,25 @@ def workers(
     if rows is None or sample is None:
         return cores
     predict, challengers = open_models(folders, staging)
+    isolated = any(not isinstance(folder, str) for folder in folders.values())  # then each starts one more
     scoring, timed = staging.scoring, sample
     if scoring.route is not None:  # one of the models tells: each process has to load them all
-        timed = rows_of_one(sample, scoring.route, staging.digest)
-        scoring = replace(scoring, route=None)
+        timed, scoring = rows_of_one(sample, scoring.route, staging.digest), replace(scoring, route=None)
     if timed.num_rows == 0:
         return cores
-    started = time.perf_counter()
+
+    def seconds(batch: pa.RecordBatch) -> float:
+        started = time.perf_counter()
+        score_batch(batch, scoring, predict, start_counters(scoring))
+        return (time.perf_counter() - started) * (1 + len(challengers))
+
     try:
-        score_batch(timed, scoring, predict, start_counters(scoring))
+        a_call = min(seconds(timed.slice(0, 1)) for _ in range(2)) if isolated else 0.0  # there and back
+        a_row = max(seconds(timed) - a_call, 0.0) / timed.num_rows
     except LakehouseError:
         return 1  # the run itself will say the same, at once
-    seconds = (time.perf_counter() - started) * (1 + len(challengers))
-    isolated = any(not isinstance(folder, str) for folder in folders.values())  # then each starts one more
-    return 1 if seconds * rows / sample.num_rows < START_SECONDS * (1 + isolated) else cores
+    expected = a_row * rows + a_call * rows / staging.batch_rows
+    return 1 if expected < START_SECONDS * (1 + isolated) else cores
 
 
 def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:

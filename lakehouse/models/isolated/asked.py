@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lakehouse.config.models import Isolation
 
 LOCK, REQUIREMENTS = "uv.lock", "requirements.txt"
+_OLDEST = (3, 11)
 _MINOR = re.compile(r"(\d+)\.(\d+)")
 _INDEX = re.compile(r"^(-i|--index-url|--extra-index-url|-f|--find-links)(?:[\s=]+|$)(.*)$")
 _CONSTRAINTS = re.compile(r"^(?:-c|--constraint)(?:[\s=]+)(\S+)$")
@@ -81,6 +82,11 @@ def _minor_of(path: Path, here: str) -> tuple[str, tuple[str, ...]]:
     found = _MINOR.match(version)
     if not found:
         raise ModelRefused(f"environment: isolated: the model names Python {version!r}, which is no version")
+    if (int(found[1]), int(found[2])) < _OLDEST:
+        raise ModelRefused(
+            f"environment: isolated: the model was logged with Python {version}, and its own process needs 3.11 or "
+            "later: train it again with one of these"
+        )
     return f"{found[1]}.{found[2]}", ()
 
 

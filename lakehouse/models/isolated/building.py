@@ -139,6 +139,7 @@ def _install(asked: Asked, interpreter: Interpreter, isolation: Isolation, packa
     # Compiled files that don't go by the time of their sources are as good in an unpacked archive.
     settings = {
         "PYC_INVALIDATION_MODE": "UNCHECKED_HASH", "UV_HTTP_TIMEOUT": _NETWORK_SECONDS, "UV_HTTP_RETRIES": "1",
+        "UV_HTTP_CONNECT_TIMEOUT": _NETWORK_SECONDS,
     }  # fmt: skip
     _run(command, {**os.environ, **settings}, work, asked)
     if name == "pip":

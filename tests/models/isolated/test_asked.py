@@ -61,6 +61,13 @@ def test_a_model_that_says_nothing_is_refused(model):
         asked_of(model, PLAIN, "3.11")
 
 
+def test_a_python_that_is_too_old_for_the_process_is_refused(model):
+    described = (model / "MLmodel").read_text().replace("3.12.1", "3.9.18")
+    (model / "MLmodel").write_text(described)
+    with pytest.raises(ModelRefused, match=r"needs 3\.11 or later"):
+        asked_of(requirements(model, "mlflow==3.17.2"), PLAIN, "3.11")
+
+
 @pytest.mark.parametrize(
     "line",
     ["--index-url https://elsewhere.example/simple", "--extra-index-url=https://elsewhere.example/simple",
