@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import models
+from lakehouse.errors import ModelRefused
 from lakehouse.models.nested import is_nested
 from lakehouse.scoring.pairs import Pairs, pairs_of
 from lakehouse.scoring.reasons import Numbers
@@ -61,11 +62,15 @@ class Compared:
 
     def merge(self, more: Compared) -> None:
         """Add what another worker saw."""
-        self.rows, self.failed = self.rows + more.rows, self.failed + more.failed
-        self.seconds += more.seconds
-        self.examples = [*self.examples, *more.examples][:3]
+        self.rows, self.seconds = self.rows + more.rows, self.seconds + more.seconds
+        self.fail(more.failed, more.examples)
         for name, segments in more.pairs.items():
             self.add(name, segments)
+
+    def fail(self, rows: int, examples: Iterable[str]) -> None:
+        """Add rows that it could not score, with some of the reasons."""
+        self.failed += rows
+        self.examples = list(dict.fromkeys([*self.examples, *examples]))[:3]
 
     def add(self, name: str, segments: Mapping[str, Pairs]) -> None:
         """Add how a prediction's values compare, by segment."""
@@ -191,16 +196,23 @@ def compare(
 def _predictions(
     batch: pa.RecordBatch, challenger: Challenger, predict: Predict, seen: Compared, made: Made | None
 ) -> dict[str, pa.Array]:
-    """The challenger's predictions, a value for each row, by the prediction's name; `made`: gives its input."""
+    """The challenger's predictions, a value for each row, by the prediction's name; `made`: gives its input.
+
+    One that can't be used as it answers, for which a run of its own would be refused, has no predictions for the batch.
+    """
     counters, spent = Counters(), [0.0]
     room = max(MOST_FAILURES - seen.failed, 0)
-    arrays, broken, good = predict_fit(batch, challenger.scoring, timed(predict, spent), counters, room, made)
     seen.rows += batch.num_rows
-    seen.seconds += spent[0]
+    try:
+        arrays, broken, good = predict_fit(batch, challenger.scoring, timed(predict, spent), counters, room, made)
+    except ModelRefused as refused:
+        seen.fail(batch.num_rows, [str(refused)])
+        return {o.name: pa.nulls(batch.num_rows, o.column_type) for o in challenger.scoring.outputs}
+    finally:
+        seen.seconds += spent[0]
     if good is not None:
-        seen.failed += int((~good).sum())
         texts = [f"{b.rule} {b.column}".strip() + f": {_first(b.observed)}" for b in broken]
-        seen.examples = list(dict.fromkeys([*seen.examples, *texts]))[:3]
+        seen.fail(int((~good).sum()), texts)
         places = np.cumsum(good) - 1
         taken = pa.array(np.where(good, places, 0), mask=~good)
         arrays = [array.take(taken) for array in arrays]

@@ -578,7 +578,7 @@ def test_a_method_and_a_class_that_the_model_lacks(
 def test_a_model_that_is_not_there_lists_what_is(refused: Refused, wrong: str, said: str) -> None:
     message = refused({"model": {"uri": wrong}})
     assert message.startswith("model.uri: ")
-    assert message.endswith(said)
+    assert said in message
 
 
 @pytest.mark.parametrize("database", ["sqlite:///nowhere.db", "sqlite:////nowhere/at/all.db"])

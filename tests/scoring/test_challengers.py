@@ -33,6 +33,13 @@ class Picky(LogisticRegression):
         return super().predict_proba(frame)
 
 
+class Short(LogisticRegression):
+    """Leaves a row out where there are many."""
+
+    def predict_proba(self, frame: Any) -> Any:
+        return super().predict_proba(frame)[: 64 if len(frame) > 64 else None]
+
+
 def features(rows: int = 40) -> pa.Table:
     ids = np.arange(rows)
     country = np.where(ids % 2 == 0, "DE", "FR")
@@ -116,6 +123,16 @@ def test_a_challenger_fails_alone(daily, register):
     assert beside["p_picky"].null_count == sum(a > 3 for a in features()["a"].to_pylist())
     assert beside["p"].null_count == 0
     assert any("gone is left out" in line and "nowhere" in line for line in told), told
+
+
+def test_a_challenger_that_answers_for_other_rows_than_it_is_given_fails_alone(daily, register):
+    uri = register(Short().fit(X, Y), X, serialization_format="cloudpickle")
+    write("lake/features", features(200), ["day"], mode="overwrite")
+    job = daily({"uri": uri, "name": "short", "trust": ["pickle"]})
+    result = score(job)
+    assert (result.status, result.rows_scored) == ("published", 200)
+    assert read("lake/scores_challengers")["p_short"].null_count == 200
+    assert b"answered 200 rows with 64 values" in (evidence.page_of(state_of(job), result.run_id) or b"")
 
 
 @pytest.mark.parametrize("kinds", [["a", "b"], ["a", "b", "country"], ["a", "b", "seen"]])
