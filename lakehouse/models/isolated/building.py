@@ -154,8 +154,8 @@ def _installer(interpreter: Interpreter) -> tuple[str, list[str]]:
         return "uv", [uv, "pip", "install", "--no-progress", "--compile-bytecode", "--python", interpreter.path]
     if util.find_spec("pip") is None:
         raise ModelRefused(
-            "environment: isolated: neither uv nor pip is here to build it: pip install 'lakehouse[isolated]', or put uv "
-            "on PATH"
+            "environment: isolated: neither uv nor pip is here to build it: pip install 'lakehouse[isolated]', or put "
+            "uv on PATH"
         )
     quick = ["--retries", "1", "--timeout", _NETWORK_SECONDS, "--disable-pip-version-check", "--no-input"]
     return "pip", [
