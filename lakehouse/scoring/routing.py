@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 Predict = Callable[[Any], Any]
 Answers = tuple[list[pa.Array], list[Broken]]
 
-_ROWS_A_MODEL = 4_096
+_ROWS_A_MODEL = 8_192
 """So many rows a model are gathered, as far as memory allows: a call costs about the same for ten as for a thousand."""
-_MOST_ROWS, GATHERED_BYTES = 1 << 20, 128 << 20
+_MOST_ROWS, GATHERED_BYTES = 1 << 21, 256 << 20
 """At most so many rows, or bytes of them, are gathered in one worker."""
 _SHOWN = 3
 NO_MODEL = "no_model"
