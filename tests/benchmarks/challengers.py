@@ -122,7 +122,7 @@ def one_pass(kind: str, turns: int) -> None:
             seconds, [own] = alone()
             whole, models = compared()
             found.append((seconds, own, whole, models, whole / (sum(models) + seconds - own)))
-            print(f"    {found[-1]}", file=sys.stderr, flush=True)
+            print(f"    alone: {seconds:.2f} s, with challengers: {whole:.2f} s", file=sys.stderr, flush=True)
     print(f"\nThe pass, one process: {kind} challengers")
     print("| alone s | of which its model s | with challengers s | of which models s | × models and one read |")
     print("|---|---|---|---|---|")

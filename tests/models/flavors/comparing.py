@@ -156,5 +156,5 @@ def said(error: BaseException) -> str:
     text = str(error).partition("JVM stacktrace")[0]  # of Spark's: the worker's traceback comes first
     found = re.findall(r"^ {0,2}(?:\w+\.)*([A-Z]\w+): (\S.*)$", text, re.MULTILINE)
     kind, first = found[-1] if found else (type(error).__name__, text.strip().split("\n")[0])
-    line = re.sub(r"\s+", " ", f"{kind}: {first}").replace("|", "\\|")
+    line = re.sub(r"\s+", " ", re.sub(r"\bo\d+\.", "", f"{kind}: {first}")).replace("|", "\\|")  # no number of py4j's
     return line if len(line) <= _SAID else line[: _SAID - 1] + "…"

@@ -40,7 +40,7 @@ def measure(entry: Entry, spark: Any, name: str) -> Row:
     uri = case.log(name).model_uri
     _, answer = run(uri, case)
     ours = difference(answer, case) or EQUAL
-    ours += f", {len(case.aside)} row set aside" if case.aside else ""
+    ours += f", {len(case.aside)} row{'s' * (len(case.aside) > 1)} set aside" if case.aside else ""
     pyfunc, (udf, why) = by_pyfunc(uri, case)[0], by_udf(spark, uri, case)
     return (entry.flavor, entry.takes, entry.answers, ours, pyfunc, udf, why)
 
