@@ -128,6 +128,18 @@ def test_without_network_and_without_the_environment_it_is_said(job, model):
     assert not any(path.is_dir() for path in Path("environments").iterdir())
 
 
+@pytest.mark.parametrize("manifest", ['{"cut', "[]", '{"format": 1}', None])
+def test_an_environment_that_is_damaged_is_built_anew(job, model, manifest):
+    index = "http://127.0.0.1:9/simple"
+    place = Path("environments", warm.keep(Path("environments"), model, Isolation(index=index)))
+    (place / "manifest.json").unlink()
+    if manifest is not None:
+        (place / "manifest.json").write_text(manifest)
+    with pytest.raises(Unavailable, match="the package index is not reached"):
+        score(job(model={"isolation": {"cache": "environments", "index": index}}))
+    assert not place.exists()
+
+
 @pytest.mark.long
 def test_an_index_that_the_job_names_may_stand_in_the_requirements(job, model):
     index = "http://127.0.0.1:9/simple"
@@ -144,7 +156,7 @@ def test_keys_that_do_nothing_are_refused(job):
 
 
 FAILING = """
-import os, sys
+import os, sys, time
 import mlflow
 from mlflow.pyfunc import PythonModel
 
@@ -156,6 +168,12 @@ class Failing(PythonModel):
             if value == 1: os._exit(7)
             if value == 2: sys.exit("enough")
             if value == 3: raise KeyError("no such thing")
+            if value == 4 and os.fork() == 0: time.sleep(0.2)  # and both answer
+            if value == 5 and os.fork() == 0:
+                with open("left", "w") as file: file.write(str(os.getpid()))
+                time.sleep(600)
+            if value == 5: os._exit(8)
+            if value == 6: print("." * 4_000_000, end="", file=sys.stderr, flush=True)
         return model_input["a"] * 2
 
 mlflow.models.set_model(Failing())
@@ -190,6 +208,33 @@ def test_rows_that_the_model_or_its_process_does_not_survive_are_set_aside(faili
     assert said[3.0] == "KeyError: 'no such thing'"
     assert said[1.0].startswith("ModelProcessDied: the model's own process ended with exit code 7: ")
     assert said[1.0].endswith("last words")
+
+
+def test_a_copy_that_a_model_makes_of_its_process_answers_nothing(failing):
+    values = [4.0, *np.arange(8.0, 27.0)]
+    job = failing(values)
+    assert score(job.model_copy(update={"model": job.model.model_copy(update={"batch_rows": 4})})).rows_scored == 20
+    table = read("lake/scores").sort_by("id")
+    assert table["p"].to_pylist() == [2 * value for value in values]
+
+
+@pytest.mark.long
+def test_what_a_model_has_started_ends_with_its_process(failing):
+    assert score(failing([7.0, 5.0], checks={"quarantine": {"max_fraction": 0.5}})).rows_quarantined == 1
+    left = int(Path("left").read_text())
+    for _ in range(200):
+        if not _runs(left):
+            return
+        time.sleep(0.05)
+    pytest.fail("it still runs")
+
+
+@pytest.mark.long
+def test_of_what_a_model_prints_the_end_is_kept(failing):
+    job = failing([6.0, 7.0, 1.0], checks={"quarantine": {"max_fraction": 0.5}})
+    assert score(job).rows_scored == 2
+    [why] = read("lake/scores_quarantine")["_reasons"].to_pylist()[0]
+    assert why["observed"].endswith("last words")
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakehouse import formats
 from lakehouse.errors import ModelRefused, Unavailable
@@ -72,7 +72,9 @@ def environment_for(
     key = key_of(asked, interpreter, isolation)
     root, shared = archives.places(isolation.cache, folder)
     how, notes = "kept", asked.notes
-    if not (root / key / MANIFEST).is_file():
+    installed = _installed(root / key)
+    if installed is None:
+        _set_aside(root, key)
         what = f"the environment of Python {asked.minor} and {len(asked.lines)} packages by {asked.origin}"
         how = "fetched" if shared is not None and archives.take(shared, root, key, say) else "built"
     if how == "built":
@@ -80,9 +82,10 @@ def environment_for(
         _build(asked, interpreter, isolation, root, key)
         if shared is not None:
             notes += (archives.keep(root / key, shared, key),)
-    manifest = _manifest(root / key / MANIFEST)
+    if installed is None and (installed := _installed(root / key)) is None:
+        raise ModelRefused(f"environment: isolated: what was put into {root / key} can't be read: remove that folder")
     environment = Environment(key, str(root / key / PACKAGES), interpreter.path, interpreter.minor)
-    return Built(environment, manifest["installed"], interpreter.version, how, tuple(filter(None, notes)))
+    return Built(environment, installed, interpreter.version, how, tuple(filter(None, notes)))
 
 
 def key_of(asked: Asked, interpreter: Interpreter, isolation: Isolation) -> str:
@@ -94,9 +97,28 @@ def key_of(asked: Asked, interpreter: Interpreter, isolation: Isolation) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def _manifest(file: Path) -> Any:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return formats.without_version(formats.ENVIRONMENT, content, str(file))
+def _installed(place: Path) -> dict[str, str] | None:
+    """The packages of an environment that is kept, by their names; None where it isn't there as a whole.
+
+    Raises ConfigError where a newer program has written it.
+    """
+    file = place / MANIFEST
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or not (place / PACKAGES).is_dir():
+        return None
+    installed = formats.without_version(formats.ENVIRONMENT, content, str(file)).get("installed")
+    return dict(installed) if isinstance(installed, dict) else None
+
+
+def _set_aside(root: Path, key: str) -> None:
+    """Take away what stands in an environment's place and is none, such as one that somebody deleted in part."""
+    gone = root / f"{_NEW}{os.getpid()}-{key[:16]}"
+    with suppress(OSError):
+        (root / key).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _build(asked: Asked, interpreter: Interpreter, isolation: Isolation, root: Path, key: str) -> None:
@@ -152,16 +174,17 @@ def _installer(interpreter: Interpreter) -> tuple[str, list[str]]:
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv:
         return "uv", [uv, "pip", "install", "--no-progress", "--compile-bytecode", "--python", interpreter.path]
-    if util.find_spec("pip") is None:
-        raise ModelRefused(
-            "environment: isolated: neither uv nor pip is here to build it: pip install 'lakehouse[isolated]', or put "
-            "uv on PATH"
-        )
     quick = ["--retries", "1", "--timeout", _NETWORK_SECONDS, "--disable-pip-version-check", "--no-input"]
-    return "pip", [
-        sys.executable, "-m", "pip", "--python", interpreter.path, "install", "--no-compile", "--progress-bar", "off",
-        *quick,
-    ]  # fmt: skip
+    install = ["install", "--no-compile", "--progress-bar", "off", *quick]
+    if util.find_spec("pip") is not None:
+        return "pip", [sys.executable, "-m", "pip", "--python", interpreter.path, *install]
+    own = [interpreter.path, "-I", "-m", "pip"]
+    if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:
+        return "pip", [*own, *install]
+    raise ModelRefused(
+        "environment: isolated: neither uv nor pip is here to build it: pip install 'lakehouse[isolated]', or put "
+        "uv on PATH"
+    )
 
 
 def _run(command: list[str], environ: Mapping[str, str], work: Path, asked: Asked) -> None:

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +34,11 @@ from lakehouse.models.parameters import Frozen
 MOST_DEATHS = 20
 """So often a model's process is started anew in one worker: a row that kills it takes log2(rows) turns to find."""
 _MOST_MODELS = 16
+_MOST_IN_ALL = 200
+"""So often in all, however many rows were found: a start takes seconds."""
 _LAST_LINES, _LONGEST = 12, 2_000
+_TAIL = 1 << 14
+"""Bytes of what it prints that are kept."""
 _END_SECONDS = 2.0
 
 _BOOT = """
@@ -91,10 +95,11 @@ class _Process:
     """
 
     def __init__(self, environment: Environment) -> None:
-        self.environment, self.deaths, self.owner = environment, 0, os.getpid()
+        self.environment, self.owner = environment, os.getpid()
+        self.deaths = self.deaths_in_all = self.sent = self.answered = 0
         self.lock = threading.Lock()
         self.held: list[subprocess.Popen[bytes]] = []
-        self.lines: deque[bytes] = deque(maxlen=200)
+        self.tail = bytearray()
         self.waited: list[Model] = []
         self.opened: dict[Model, Any] = {}
         weakref.finalize(self, _end, self.held, self.owner)  # at the latest when this process ends
@@ -106,13 +111,14 @@ class _Process:
         command = [where.python, "-I", "-S", "-c", _BOOT, where.packages, own, str(os.getpid()), "1" if main else "0"]
         try:
             running = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-            )
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                start_new_session=True,
+            )  # fmt: skip
         except OSError as error:
             raise ModelRefused(f"the model's own process can't be started: {where.python}: {error.strerror}") from error
         self.held.append(running)
-        self.lines.clear()
-        self.listener = threading.Thread(target=_keep_lines, args=(running.stderr, self.lines), daemon=True)
+        self.sent, self.answered, self.tail = 0, 0, bytearray()
+        self.listener = threading.Thread(target=_keep_tail, args=(running.stderr, self.tail), daemon=True)
         self.listener.start()
         _widen(running)
 
@@ -136,7 +142,7 @@ class _Process:
     def open(self, model: Model) -> Predictor:
         """What calls a model, once it is loaded. Raises ModelRefused and ConfigError as `loading.load_here`."""
         with self.lock:
-            self.deaths = self.deaths if model in self.opened else 0
+            self.deaths = self.deaths_in_all = 0  # what a model was tried on does not count against its run
             said = self._opened(model)
         classes, without, called, library, names, count, by_name = said
 
@@ -169,8 +175,9 @@ class _Process:
     def predict(self, model: Model, given: Given) -> Any:
         """The model's answer to rows. Raises what it raises; a process that dies is started anew for the next rows."""
         with self.lock:
-            if self.deaths > MOST_DEATHS:
-                raise _named("ModelProcessDied")(f"the model's own process died {self.deaths} times: no more is tried")
+            if self.deaths > MOST_DEATHS or self.deaths_in_all > _MOST_IN_ALL:
+                said = f"the model's own process died {self.deaths_in_all} times: no more is tried"
+                raise _named("ModelProcessDied")(said)
             self._opened(model)
             batch = pa.RecordBatch.from_arrays(list(given.columns), names=[f"c{n}" for n in range(len(given.columns))])
             node, buffers = values.encode(list(given.names))
@@ -180,20 +187,27 @@ class _Process:
                 "tensors": [[t.name, t.dtype, list(t.shape), t.columns] for t in given.tensors],
             }  # fmt: skip
             self._send(head, buffers, _as_stream(batch))
-            return self._answer()
+            return self._answer(given.rows)
 
     def _send(self, head: dict[str, Any], buffers: Sequence[Any], parts: Sequence[Any] = ()) -> None:
+        self.sent += 1
         with suppress(BrokenPipeError, ConnectionError):  # it has ended, which reading tells with its reason
-            messages.send(cast(BinaryIO, self.held[0].stdin), head, buffers, parts)
+            messages.send(cast(BinaryIO, self.held[0].stdin), {**head, "number": self.sent}, buffers, parts)
 
-    def _answer(self) -> Any:
-        """What it says next. Raises what the model raised there, and _Raised where the process has ended."""
+    def _answer(self, rows: int = 0) -> Any:
+        """What it says next. Raises what the model raised there, and _Raised where the process has ended.
+
+        `rows`: how many it was asked for; a death over one row has found the row, and is none of a search for it.
+        """
+        self.answered += 1
         try:
             head, buffers = messages.Receiver(cast(BinaryIO, self.held[0].stdout)).receive()
+            if head["number"] != self.answered:  # another process of the model's answers, too
+                raise messages.Garbled(f"it answers request {head['number']} instead of {self.answered}")
             if "raised" not in head:
                 return values.decode(head["said"], buffers)
         except messages.Ended:
-            self._has_died()
+            self._has_died(rows)
         except (messages.Garbled, KeyError, ValueError, TypeError, IndexError, pa.ArrowException) as error:
             self.stop()
             raise ModelRefused(f"the answer of the model's own process can't be read: {error}") from error
@@ -202,15 +216,17 @@ class _Process:
             raise
         raise _as_exception(head)
 
-    def _has_died(self) -> None:
-        running = self.held[0]
-        self.deaths += 1
-        code = running.wait()
+    def _has_died(self, rows: int) -> None:
+        self.deaths = 0 if rows == 1 else self.deaths + 1
+        self.deaths_in_all += 1
+        code = _reap(self.held.pop(), _END_SECONDS)
         self.stop()
         self.listener.join(_END_SECONDS)
-        said = _last_lines(self.lines)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        said = _last_lines(self.tail)
+        how, hint = "closed its end of the pipe", ""
+        if code is not None:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         raise _named("ModelProcessDied")(f"the model's own process {how}{hint}" + (f": {said}" if said else ""))
 
     def stop(self) -> None:
@@ -225,13 +241,31 @@ def _end(held: list[subprocess.Popen[bytes]], owner: int) -> None:
         running = held.pop()
         if owner != os.getpid():  # a forked process has a copy of this, and no child
             return
-        for stream in (running.stdin, running.stdout):
-            cast(IO[bytes], stream).close()
-        try:
-            running.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+        _reap(running, _END_SECONDS)
+
+
+def _reap(running: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Close the pipes, and wait until it has ended; its exit code, None where it had to be ended.
+
+    With it ends what it has started and that is still of its group.
+    """
+    for stream in (running.stdin, running.stdout):
+        cast(IO[bytes], stream).close()
+    until, itself = time.monotonic() + seconds, False
+    while not itself and time.monotonic() < until:
+        itself = _has_ended(running)
+        time.sleep(0 if itself else 0.002)
+    with suppress(OSError):
+        os.killpg(running.pid, signal.SIGKILL)
+    code = running.wait()
+    return code if itself else None
+
+
+def _has_ended(running: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended; its number is not given to another process before it was waited for."""
+    if not hasattr(os, "waitid"):
+        return running.poll() is not None
+    return os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 class _Parts(io.RawIOBase):
@@ -269,14 +303,16 @@ def _widen(running: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _keep_lines(stream: IO[bytes], lines: deque[bytes]) -> None:
+def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
+    """Read what the process prints as fast as it comes, and keep the end of it."""
     with stream:
-        for line in stream:
-            lines.append(line)
+        while part := os.read(stream.fileno(), 1 << 16):
+            tail += part
+            del tail[:-_TAIL]
 
 
-def _last_lines(lines: deque[bytes]) -> str:
-    text = [line.decode(errors="replace").rstrip() for line in list(lines)[-_LAST_LINES:]]
+def _last_lines(tail: bytearray) -> str:
+    text = [line.rstrip() for line in bytes(tail).decode(errors="replace").splitlines()[-_LAST_LINES:]]
     return "\n".join(filter(None, text))[-_LONGEST:]
 
 

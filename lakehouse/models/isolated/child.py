@@ -7,6 +7,7 @@ what `start` allows: `errors`, `schemas` and the parts of `models` that load a m
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import queue
 import signal
@@ -32,7 +33,9 @@ def start(requests: BinaryIO, answers: BinaryIO, parent: int, with_thread: bool)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the parent, which ends this one
     if with_thread:
         _end_with(parent)
+    os.register_at_fork(after_in_child=functools.partial(_leave, requests, answers))
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    own = os.getpid()
     threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
     opened: list[Predictor] = []
     while True:
@@ -42,8 +45,16 @@ def start(requests: BinaryIO, answers: BinaryIO, parent: int, with_thread: bool)
             said, given = asked(opened, head, buffers)
         except BaseException as error:  # noqa: BLE001  # whatever the model raises is an answer
             said, given = _as_error(error), []
-        messages.send(answers, said, given)
+        if os.getpid() != own:  # a copy that the model has made of this process, and that has come back from it
+            os._exit(0)
+        messages.send(answers, {**said, "number": head["number"]}, given)
         del buffers, given
+
+
+def _leave(requests: BinaryIO, answers: BinaryIO) -> None:
+    """In a copy of this process that a model makes: the pipes are not its own, and end with this one."""
+    requests.close()
+    answers.close()
 
 
 def _read(requests: BinaryIO, waiting: queue.SimpleQueue[Any]) -> None:
