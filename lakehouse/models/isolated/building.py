@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,11 +176,10 @@ def _installer(interpreter: Interpreter) -> tuple[str, list[str]]:
         return "uv", [uv, "pip", "install", "--no-progress", "--compile-bytecode", "--python", interpreter.path]
     quick = ["--retries", "1", "--timeout", _NETWORK_SECONDS, "--disable-pip-version-check", "--no-input"]
     install = ["install", "--no-compile", "--progress-bar", "off", *quick]
-    if util.find_spec("pip") is not None:
-        return "pip", [sys.executable, "-m", "pip", "--python", interpreter.path, *install]
-    own = [interpreter.path, "-I", "-m", "pip"]
-    if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:
-        return "pip", [*own, *install]
+    for has_pip in dict.fromkeys([sys.executable, interpreter.path, getattr(sys, "_base_executable", sys.executable)]):
+        pip = [has_pip, "-I", "-m", "pip"]
+        if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode == 0:
+            return "pip", [*pip, "--python", interpreter.path, *install]
     raise ModelRefused(
         "environment: isolated: neither uv nor pip is here to build it: pip install 'lakehouse[isolated]', or put "
         "uv on PATH"
