@@ -78,8 +78,9 @@ class FetchedModel:
         return tuple(str(o["name"]) for o in self.outputs if o.get("name"))
 
     def loaded_as(self, predictor: Predictor) -> FetchedModel:
-        """The same once it is known how it is called."""
-        return replace(self, library=predictor.library, called=predictor.called)
+        """The same once it is known how it is called, and in which Python, if not in this one."""
+        own = f", isolated, in Python {self.environment.minor}" if self.environment else ""
+        return replace(self, library=predictor.library, called=f"{predictor.called}{own}")
 
     def describe(self) -> dict[str, Any]:
         """The model for people and programs."""

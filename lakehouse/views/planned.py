@@ -33,6 +33,7 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
         ("carrier", f"{plan['carrier']}: {plan['reason']}"),
         ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
         ("model", f"{ledger.title_of(model)} sha256:{model['digest'][:16]}…"),
+        *([("calls", f"{model['called']} ({model['library']})")] if model.get("called") else []),
         *_others(plan),
         ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
         ("generation", str(plan["generation"])),

@@ -158,7 +158,7 @@ def progress(stream: TextIO, quiet: bool) -> Iterator[tuple[Say, Watch | None]]:
 
 def _warnings(stream: TextIO) -> Say:
     def say(event: str, values: Mapping[str, Any]) -> None:
-        if event in ("warning", "resumed"):
+        if event in ("warning", "resumed", "environment"):  # the last is said before what takes minutes
             print(_step(event, values), file=stream, flush=True)
 
     return say

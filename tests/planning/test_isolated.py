@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse import models
 from lakehouse.config.models import Isolation
 from lakehouse.errors import ConfigError, ModelRefused, Unavailable
+from lakehouse.models.isolated import interpreters
 from tests.command import run
 from tests.conftest import read, score, write
 from tests.models.isolated import warm
@@ -70,7 +71,9 @@ def job(make_job, model) -> Callable[..., Any]:
 def test_scores_are_those_of_the_same_model_that_is_not_isolated_which_another_setting_scores_again(job):
     score(job(environment="strict"))
     expected = read("lake/scores")["p"]
-    assert score(job()).status == "published"  # other libraries may give other scores: not unchanged
+    result = score(job())
+    assert result.status == "published"  # other libraries may give other scores: not unchanged
+    assert result.model["called"] == f"LogisticRegression.predict_proba, isolated, in Python {interpreters.HERE}"
     assert read("lake/scores")["p"].equals(expected)
     assert score(job()).status == "unchanged"
 
