@@ -20,6 +20,7 @@ from lakehouse.errors import Blocked, ConfigError, Unavailable, nearest
 from lakehouse.planning import catalog, naming
 from lakehouse.runs import evidence, ledger, tables
 from lakehouse.schemas import TIMESTAMP
+from lakehouse.scoring.comparison import MOST_SEGMENTS, OTHERS
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Promotion
@@ -154,12 +155,27 @@ def _shifts(most: float, predictions: Sequence[Mapping[str, Any]], by: str) -> I
     told = [p for p in predictions if p["shift"] is not None]
     if not told:
         yield "no prediction is a number, as max_shift asks for: set max_flips"
+    pooled = [part for prediction in told if (part := _pooled(prediction["segments"]))]
+    if pooled:
+        rows = max(part["rows"] for part in pooled)
+        yield (
+            f"{by} has more than {MOST_SEGMENTS} values, only {MOST_SEGMENTS} are kept apart and {rows:,} rows of "
+            "others are in one, so that max_shift can't be held against each: score with another comparison.by, "
+            "of fewer values"
+        )
     for prediction in told:
         for part in [prediction, *prediction["segments"]]:
             shift = part["shift"]
             if shift is not None and not abs(shift) <= most:  # a NaN is no small shift
                 where = f" where {by} is {part['segment']}" if "segment" in part else ""
                 yield f"the mean of {prediction['name']} moves by {shift:+.4g}{where}, max_shift allows {most:g}"
+
+
+def _pooled(segments: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The segment of the values that are not kept apart, if it has rows."""
+    if len(segments) < MOST_SEGMENTS:  # of an older comparison, in which the text itself could be a value's name
+        return None
+    return next((part for part in segments if part["segment"] == OTHERS and part["rows"]), None)
 
 
 def _enter(state: Location, name: str, alias: str, before: str, version: str, run: str) -> None:

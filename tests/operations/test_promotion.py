@@ -235,6 +235,18 @@ def test_a_rule_that_nothing_can_be_held_against_is_broken(rules, found, said):
     assert said in problem
 
 
+@pytest.mark.parametrize(("apart", "said"), [(199, []), (200, [""])])
+def test_shifts_of_values_that_are_not_kept_apart_are_not_taken_for_none(apart, said):
+    """+5 and -5 together are none; in a comparison of few values, which is an older one, the text was a value."""
+    parts = [{"segment": str(n), "rows": 1, "shift": 0.0} for n in range(apart - 1)]
+    parts += [{"segment": "…", "rows": 20, "shift": 0.0}]
+    found = figures(by="country", predictions=[{**figures()["predictions"][0], "segments": parts}])
+    against = list(problems(Promotion(max_shift=1.0), found))
+    assert len(against) == len(said)
+    assert all("country has more than 200 values" in one and "20 rows of others are in one" in one for one in against)
+    assert list(problems(Promotion(), found)) == []
+
+
 def test_a_model_without_labels_is_judged_by_its_shift(arena, register, make_job):
     uri = register(LinearRegression().fit(X, X["a"]), X, name=f"{arena.name}_line")
     register(LinearRegression().fit(X, X["a"] + 0.25), X, name=f"{arena.name}_line", alias="challenger")
