@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import formats, models
-from lakehouse.errors import Blocked, ConfigError, Unavailable, nearest
+from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.planning import catalog, naming
 from lakehouse.runs import evidence, ledger, tables
 from lakehouse.schemas import TIMESTAMP
@@ -83,22 +83,36 @@ def promote(job: Job, version: str, runs: Iterable[tuple[Job, Mapping[str, Any]]
             f"model.uri: the last comparison (run {run}) was with {last.record['model_name']} v{before}, and the job "
             f"names {name} now: score, so that they are compared"
         )
-    compared = [c for c in last.challengers if c["name"] == name]
-    found = [c for c in compared if c["version"] == version]
+    found = [c for c in last.challengers if (c["name"], c["version"]) == (name, version)]
     if not found:
-        raise ConfigError(
-            f"version {version!r} of {name} was not compared by the last comparison (run {run}), "
-            f"{nearest(version, [c['version'] for c in compared])}: name it in model.challengers and score"
-        )
+        raise _not_compared(name, version, last)
     now = models.resolve(job.model).version
     if now == version:
         return Promoted("unchanged", name, alias, before, version, run)
     if against := [problem for challenger in found for problem in problems(rules, challenger)]:
-        raise Blocked(f"{name} v{version} is not promoted: {'; '.join(against)} (run {run})")
+        listed = "".join(f"\n  {problem}" for problem in against)
+        raise Blocked(f"{name} v{version} is not promoted, by the comparison of run {run}:{listed}")
     if now == before:
         _enter(last.state, name, alias, before, version, run)
     models.move_alias(job.model, name, alias, before, version)
     return Promoted("promoted", name, alias, before, version, run)
+
+
+def _not_compared(name: str, version: str, last: _Comparison) -> ConfigError:
+    """Why a version can't be promoted; a challenger's name is not taken for its version, and neither is a near one."""
+    run = last.record["run_id"]
+    for challenger in last.challengers:
+        if challenger["label"] == version and challenger["name"] == name:
+            number = challenger["version"]
+            return ConfigError(f"{version!r} is the name of a challenger, version {number} of {name}: promote {number}")
+        if challenger["label"] == version:
+            other = f"{challenger['name']} v{challenger['version']}"
+            return ConfigError(f"{version!r} is another model, {other}, to which no alias of {name} can move")
+    versions = sorted({str(c["version"]) for c in last.challengers if c["name"] == name})
+    return ConfigError(
+        f"version {version!r} of {name} was not compared by the last comparison (run {run}), which was with "
+        f"{', '.join(versions) or 'no version of it'}: name it in model.challengers and score"
+    )
 
 
 def _alias_of(job: Job) -> tuple[str, str]:

@@ -99,9 +99,10 @@ def test_a_rule_that_is_broken_is_named_and_the_alias_stays(arena):
     arena.write(promotion={"max_shift": 1e-9, "min_rows": 41, "max_flips": 0.0})
     done = arena.promote("2", "--json")
     assert (done.code, done.json["status"], arena.at()) == (3, "blocked", "1")
-    assert done.err.startswith(
-        f"blocked: {arena.name} v2 is not promoted: only 40 rows were compared, min_rows asks for 41; "
-    )
+    head, *lines = done.err.splitlines()
+    assert head.startswith(f"blocked: {arena.name} v2 is not promoted, by the comparison of run ")
+    assert lines[0] == "  only 40 rows were compared, min_rows asks for 41"
+    assert len(lines) == 5, "a finding a line: rows, flips, and the shift of p in all and in two countries"
     assert "buys differs in " in done.err
     assert "the mean of p moves by " in done.err
     assert " where country is FR, max_shift allows 1e-09" in done.err
@@ -117,7 +118,10 @@ def test_words_where_there_is_nothing_to_go_by(arena):
         2,
         True,
     )
-    assert "known: 2: name it in model.challengers and score" in unknown.err
+    assert "which was with 2: name it in model.challengers and score" in unknown.err
+    label = arena.promote("challenger")
+    assert (label.code, arena.at()) == (2, "1")
+    assert f"'challenger' is the name of a challenger, version 2 of {arena.name}: promote 2" in label.err
     arena.write(promotion=None)
     without = arena.promote()
     assert (without.code, "promotion: the job has no rules for it: add for example" in without.err) == (2, True)
