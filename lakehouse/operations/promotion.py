@@ -73,6 +73,11 @@ def promote(job: Job, version: str, runs: Iterable[tuple[Job, Mapping[str, Any]]
     rule stands against it, or the alias has moved since that comparison; ConfigError where the version was not
     compared; Unavailable where somebody else is promoting.
     """
+    if job.model.by is not None:
+        raise ConfigError(
+            f"model.by: promote is for jobs of one model, and this one has a model for each value of {job.model.by}: "
+            "move their aliases in MLflow"
+        )
     rules, (name, alias) = job.promotion, _alias_of(job)
     if rules is None:
         raise ConfigError("promotion: the job has no rules for it: add for example promotion: {max_flips: 0.02}")
