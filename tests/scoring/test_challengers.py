@@ -112,6 +112,16 @@ def test_another_challenger_is_another_run(daily, tree, champion):
     assert version("lake/scores") == before + 1
 
 
+def test_a_challenger_that_is_the_published_version_is_said_and_compared(daily, tree, champion):
+    told: list[str] = []
+    job = daily({"uri": champion, "name": "same"}, {"uri": tree, "name": "tree"})
+    score(job, say=lambda event, values: told.append(values["message"]) if event == "warning" else None)
+    [line] = [line for line in told if line.startswith("model.challengers")]
+    assert line.startswith("model.challengers: same (")
+    assert line.endswith(" v1) is the published version itself")
+    assert read("lake/scores_challengers")["p_same"].null_count == 0
+
+
 def test_a_challenger_fails_alone(daily, register):
     uri = register(Picky().fit(X, Y), X, serialization_format="cloudpickle")
     told: list[str] = []
