@@ -315,7 +315,10 @@ class Comparison(Section):
         examples=["lake/scores/games_challengers"],
     )
     by: Text | None = Field(
-        None, description="a key or kept column: figures are also given for each of its values", examples=["country"]
+        None,
+        description="a key or kept column: figures are also given for each of its values, of which 200 are kept apart "
+        "(of the others together, and `promotion.max_shift` then refuses)",
+        examples=["country"],
     )
 
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import formats, models
-from lakehouse.errors import Blocked, ConfigError, Unavailable, nearest
+from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.planning import catalog, naming
 from lakehouse.runs import evidence, ledger, tables
 from lakehouse.schemas import TIMESTAMP
+from lakehouse.scoring.comparison import MOST_SEGMENTS, OTHERS
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Promotion
@@ -72,6 +73,11 @@ def promote(job: Job, version: str, runs: Iterable[tuple[Job, Mapping[str, Any]]
     rule stands against it, or the alias has moved since that comparison; ConfigError where the version was not
     compared; Unavailable where somebody else is promoting.
     """
+    if job.model.by is not None:
+        raise ConfigError(
+            f"model.by: promote is for jobs of one model, and this one has a model for each value of {job.model.by}: "
+            "move their aliases in MLflow"
+        )
     rules, (name, alias) = job.promotion, _alias_of(job)
     if rules is None:
         raise ConfigError("promotion: the job has no rules for it: add for example promotion: {max_flips: 0.02}")
@@ -82,22 +88,36 @@ def promote(job: Job, version: str, runs: Iterable[tuple[Job, Mapping[str, Any]]
             f"model.uri: the last comparison (run {run}) was with {last.record['model_name']} v{before}, and the job "
             f"names {name} now: score, so that they are compared"
         )
-    compared = [c for c in last.challengers if c["name"] == name]
-    found = [c for c in compared if c["version"] == version]
+    found = [c for c in last.challengers if (c["name"], c["version"]) == (name, version)]
     if not found:
-        raise ConfigError(
-            f"version {version!r} of {name} was not compared by the last comparison (run {run}), "
-            f"{nearest(version, [c['version'] for c in compared])}: name it in model.challengers and score"
-        )
+        raise _not_compared(name, version, last)
     now = models.resolve(job.model).version
     if now == version:
         return Promoted("unchanged", name, alias, before, version, run)
     if against := [problem for challenger in found for problem in problems(rules, challenger)]:
-        raise Blocked(f"{name} v{version} is not promoted: {'; '.join(against)} (run {run})")
+        listed = "".join(f"\n  {problem}" for problem in against)
+        raise Blocked(f"{name} v{version} is not promoted, by the comparison of run {run}:{listed}")
     if now == before:
         _enter(last.state, name, alias, before, version, run)
     models.move_alias(job.model, name, alias, before, version)
     return Promoted("promoted", name, alias, before, version, run)
+
+
+def _not_compared(name: str, version: str, last: _Comparison) -> ConfigError:
+    """Why a version can't be promoted; a challenger's name is not taken for its version, and neither is a near one."""
+    run = last.record["run_id"]
+    for challenger in last.challengers:
+        if challenger["label"] == version and challenger["name"] == name:
+            number = challenger["version"]
+            return ConfigError(f"{version!r} is the name of a challenger, version {number} of {name}: promote {number}")
+        if challenger["label"] == version:
+            other = f"{challenger['name']} v{challenger['version']}"
+            return ConfigError(f"{version!r} is another model, {other}, to which no alias of {name} can move")
+    versions = sorted({str(c["version"]) for c in last.challengers if c["name"] == name})
+    return ConfigError(
+        f"version {version!r} of {name} was not compared by the last comparison (run {run}), which was with "
+        f"{', '.join(versions) or 'no version of it'}: name it in model.challengers and score"
+    )
 
 
 def _alias_of(job: Job) -> tuple[str, str]:
@@ -154,12 +174,27 @@ def _shifts(most: float, predictions: Sequence[Mapping[str, Any]], by: str) -> I
     told = [p for p in predictions if p["shift"] is not None]
     if not told:
         yield "no prediction is a number, as max_shift asks for: set max_flips"
+    pooled = [part for prediction in told if (part := _pooled(prediction["segments"]))]
+    if pooled:
+        rows = max(part["rows"] for part in pooled)
+        yield (
+            f"{by} has more than {MOST_SEGMENTS} values, only {MOST_SEGMENTS} are kept apart and {rows:,} rows of "
+            "others are in one, so that max_shift can't be held against each: score with another comparison.by, "
+            "of fewer values"
+        )
     for prediction in told:
         for part in [prediction, *prediction["segments"]]:
             shift = part["shift"]
             if shift is not None and not abs(shift) <= most:  # a NaN is no small shift
                 where = f" where {by} is {part['segment']}" if "segment" in part else ""
                 yield f"the mean of {prediction['name']} moves by {shift:+.4g}{where}, max_shift allows {most:g}"
+
+
+def _pooled(segments: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The segment of the values that are not kept apart, if it has rows."""
+    if len(segments) < MOST_SEGMENTS:  # of an older comparison, in which the text itself could be a value's name
+        return None
+    return next((part for part in segments if part["segment"] == OTHERS and part["rows"]), None)
 
 
 def _enter(state: Location, name: str, alias: str, before: str, version: str, run: str) -> None:

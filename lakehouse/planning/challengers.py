@@ -38,10 +38,13 @@ class FetchedChallenger:
     inputs: models.Inputs
 
 
-def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Path) -> tuple[FetchedChallenger, ...]:
+def fetch(
+    job: Job, own: models.FetchedModel, request: Request, schema: pa.Schema, table: str, folder: Path
+) -> tuple[FetchedChallenger, ...]:
     """Those of the job's challengers that can be used; of the others a warning is given. None where rows are replayed.
 
-    Raises Unavailable where the registry can't be reached.
+    `own`: the job's model; of a challenger that is that very version, called as it is, a warning is given too. Raises
+    Unavailable where the registry can't be reached.
     """
     found = []
     for number, challenger in enumerate(job.model.challengers if request.replays is None else ()):
@@ -51,8 +54,15 @@ def fetch(job: Job, request: Request, schema: pa.Schema, table: str, folder: Pat
         except (ConfigError, ModelRefused) as error:
             request.warn(_left_out(challenger.label, error))
             continue
+        if _who(fetched) == _who(own) and not _otherwise(job, changed):
+            who = f"{own.name} v{own.version}"
+            request.warn(f"model.challengers: {challenger.label} ({who}) is the published version itself")
         found.append(FetchedChallenger(challenger.label, changed, fetched, inputs))
     return tuple(found)
+
+
+def _who(model: models.FetchedModel) -> tuple[str, str, str]:
+    return model.name, model.version, model.digest
 
 
 def _as_model(job: Job, challenger: ChallengerConfig) -> Job:

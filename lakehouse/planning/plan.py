@@ -232,7 +232,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     request.enter("signature", "")
     require_signature(job, fetched, schema, pinned.name)
     inputs = fetching.inputs_of(job, fetched, request, schema, pinned.name)
-    rivals = challengers.fetch(job, request, schema, pinned.name, folder)
+    rivals = challengers.fetch(job, fetched, request, schema, pinned.name, folder)
     features = inputs.features
     request.enter("suites", "; ".join(inputs.converts))
     on_features = rules.compile_suite(suites.features, schema)

@@ -6,6 +6,7 @@ A challenger never decides anything of the run: where it fails its predictions a
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse import models
 from lakehouse.errors import ModelRefused
@@ -24,9 +24,11 @@ from lakehouse.scoring.score import Counters, Made, Predict, Scoring, predict_fi
 
 MOST_FAILURES = 1_000
 """Rows on which a challenger may fail in one worker before single rows are no longer looked for."""
-_MOST_SEGMENTS = 200
-_OTHERS = "…"
-"""The segment of values beyond `_MOST_SEGMENTS`."""
+MOST_SEGMENTS = 200
+"""Values of `comparison.by` that are kept apart."""
+OTHERS = "…"
+"""The segment of values beyond `MOST_SEGMENTS`; the value of this text is the segment `"…"`, with its quotes."""
+_NULL = "null"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Compared:
         """Add how a prediction's values compare, by segment."""
         mine = self.pairs.setdefault(name, {})
         for segment, pairs in segments.items():
-            place = segment if segment in mine or len(mine) < _MOST_SEGMENTS else _OTHERS
+            place = segment if segment in mine or len(mine) < MOST_SEGMENTS else OTHERS
             mine.setdefault(place, Pairs()).merge(pairs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,8 +226,15 @@ def _first(observed: pa.Array | None) -> str:
 
 
 def _segments(scored: pa.RecordBatch, by: str | None) -> tuple[list[str], Any]:
-    """The column's values as text, and the number of each row's; without a column one segment, which has no name."""
+    """The segments by name, and the number of each row's; without a column one segment, which has no name."""
     if by is None or scored.num_rows == 0:
         return [""], np.zeros(scored.num_rows, np.int64)
-    column = pc.fill_null(scored.column(by).cast(pa.string()), "null").dictionary_encode()
-    return column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.int64)
+    column = scored.column(by).cast(pa.string()).dictionary_encode(null_encoding="encode")
+    return [_segment(value) for value in column.dictionary.to_pylist()], column.indices.to_numpy().astype(np.int64)
+
+
+def _segment(value: str | None) -> str:
+    """The name of a value's segment, which no other value has: a text that would read as another's is in quotes."""
+    if value is None:
+        return _NULL
+    return json.dumps(value, ensure_ascii=False) if value in (_NULL, OTHERS) or value.startswith('"') else value

@@ -13,7 +13,7 @@ from lakehouse.runs import ledger
 _COLUMNS = 12
 _NAMED = {
     "run_id", "input", "model", "carrier", "reason", "files", "rows_at_most", "columns", "slice", "generation",
-    "fingerprint", "table", "table_version", "publish", "also", "units",
+    "fingerprint", "table", "table_version", "publish", "also", "units", "challengers",
 }  # fmt: skip
 """The entries of a plan that have a place of their own in its text."""
 
@@ -32,8 +32,9 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
         ("columns", ", ".join(columns[:_COLUMNS]) + (f", … ({many:,} in all)" if many > _COLUMNS else "")),
         ("carrier", f"{plan['carrier']}: {plan['reason']}"),
         ("units", str(plan["units"]) if plan.get("units") is not None else "Spark's partitions"),
-        ("model", f"{ledger.title_of(model)} sha256:{model['digest'][:16]}…"),
+        ("model", _model(model)),
         *([("calls", f"{model['called']} ({model['library']})")] if model.get("called") else []),
+        *(("challenger", f"{_model(c)}, called {c['label']}") for c in plan.get("challengers", ())),
         *_others(plan),
         ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
         ("generation", str(plan["generation"])),
@@ -42,6 +43,10 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
         *(("and", does) for does in plan.get("also", ())),
     ]
     return "\n".join(line for name, value in pairs for line in _broken(name, value, width))
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    return f"{ledger.title_of(model)} sha256:{model['digest'][:16]}…"
 
 
 def _others(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

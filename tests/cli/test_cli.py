@@ -677,6 +677,17 @@ PLAN = {
 }  # fmt: skip
 
 
+def test_a_plan_names_challengers_as_it_does_the_model() -> None:
+    rival = {"label": "next", "name": "m", "version": "2", "digest": "c79e" * 16}
+    lines = planned.plan_text({**PLAN, "challengers": [rival, {**rival, "version": "3", "label": "last"}]}).splitlines()
+    assert [line for line in lines if line.startswith(("model", "challenger"))] == [
+        "model        m v1 sha256:0000000000000000…",
+        "challenger   m v2 sha256:c79ec79ec79ec79e…, called next",
+        "challenger   m v3 sha256:c79ec79ec79ec79e…, called last",
+    ]
+    assert "{" not in "".join(lines)
+
+
 def test_a_plan_shows_entries_that_it_has_no_place_for() -> None:
     more = {
         "converts": ["age: int64 to double", "day: date to datetime"],

@@ -99,9 +99,10 @@ def test_a_rule_that_is_broken_is_named_and_the_alias_stays(arena):
     arena.write(promotion={"max_shift": 1e-9, "min_rows": 41, "max_flips": 0.0})
     done = arena.promote("2", "--json")
     assert (done.code, done.json["status"], arena.at()) == (3, "blocked", "1")
-    assert done.err.startswith(
-        f"blocked: {arena.name} v2 is not promoted: only 40 rows were compared, min_rows asks for 41; "
-    )
+    head, *lines = done.err.splitlines()
+    assert head.startswith(f"blocked: {arena.name} v2 is not promoted, by the comparison of run ")
+    assert lines[0] == "  only 40 rows were compared, min_rows asks for 41"
+    assert len(lines) == 5, "a finding a line: rows, flips, and the shift of p in all and in two countries"
     assert "buys differs in " in done.err
     assert "the mean of p moves by " in done.err
     assert " where country is FR, max_shift allows 1e-09" in done.err
@@ -117,7 +118,10 @@ def test_words_where_there_is_nothing_to_go_by(arena):
         2,
         True,
     )
-    assert "known: 2: name it in model.challengers and score" in unknown.err
+    assert "which was with 2: name it in model.challengers and score" in unknown.err
+    label = arena.promote("challenger")
+    assert (label.code, arena.at()) == (2, "1")
+    assert f"'challenger' is the name of a challenger, version 2 of {arena.name}: promote 2" in label.err
     arena.write(promotion=None)
     without = arena.promote()
     assert (without.code, "promotion: the job has no rules for it: add for example" in without.err) == (2, True)
@@ -233,6 +237,18 @@ def figures(**more: Any) -> dict[str, Any]:
 def test_a_rule_that_nothing_can_be_held_against_is_broken(rules, found, said):
     [problem] = problems(Promotion(**rules), found)
     assert said in problem
+
+
+@pytest.mark.parametrize(("apart", "said"), [(199, []), (200, [""])])
+def test_shifts_of_values_that_are_not_kept_apart_are_not_taken_for_none(apart, said):
+    """+5 and -5 together are none; in a comparison of few values, which is an older one, the text was a value."""
+    parts = [{"segment": str(n), "rows": 1, "shift": 0.0} for n in range(apart - 1)]
+    parts += [{"segment": "…", "rows": 20, "shift": 0.0}]
+    found = figures(by="country", predictions=[{**figures()["predictions"][0], "segments": parts}])
+    against = list(problems(Promotion(max_shift=1.0), found))
+    assert len(against) == len(said)
+    assert all("country has more than 200 values" in one and "20 rows of others are in one" in one for one in against)
+    assert list(problems(Promotion(), found)) == []
 
 
 def test_a_model_without_labels_is_judged_by_its_shift(arena, register, make_job):

@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning.naming import state_of
 from lakehouse.runs import evidence
+from lakehouse.scoring import comparison
 from lakehouse.scoring.comparison import MOST_FAILURES, Compared, merge
 from lakehouse.scoring.pairs import Pairs, pairs_of
 from tests.conftest import read, score, version, write
@@ -109,6 +110,16 @@ def test_another_challenger_is_another_run(daily, tree, champion):
     before = version("lake/scores")
     assert score(daily()).status == "published"  # no challengers any more: other settings
     assert version("lake/scores") == before + 1
+
+
+def test_a_challenger_that_is_the_published_version_is_said_and_compared(daily, tree, champion):
+    told: list[str] = []
+    job = daily({"uri": champion, "name": "same"}, {"uri": tree, "name": "tree"})
+    score(job, say=lambda event, values: told.append(values["message"]) if event == "warning" else None)
+    [line] = [line for line in told if line.startswith("model.challengers")]
+    assert line.startswith("model.challengers: same (")
+    assert line.endswith(" v1) is the published version itself")
+    assert read("lake/scores_challengers")["p_same"].null_count == 0
 
 
 def test_a_challenger_fails_alone(daily, register):
@@ -271,6 +282,16 @@ def test_what_workers_saw_adds_up_in_any_order():
         found = merge({"c": part.to_dict()} for part in order)["c"]
         assert (found.rows, found.failed, found.seconds) == (5, 1, 0.75)
         assert (found.pairs["p"]["DE"].shift, found.pairs["p"]["FR"].rows) == (0.5, 1)
+
+
+def test_values_that_read_alike_are_segments_of_their_own():
+    values = [None, "null", "…", '"null"', '"…"', "", "DE", None]
+    names, codes = comparison._segments(pa.record_batch({"by": values}), "by")
+    assert (len(names), len(set(names)), codes.tolist()) == (7, 7, [0, 1, 2, 3, 4, 5, 6, 0])
+    assert names[:3] == ["null", '"null"', '"…"']
+    seen = Compared()
+    seen.add("p", {str(n): pairs([1.0], [2.0]) for n in range(203)} | {'"…"': pairs([1.0], [2.0])})
+    assert (len(seen.pairs["p"]), seen.pairs["p"][comparison.OTHERS].rows) == (201, 4)
 
 
 def test_a_challenger_that_fails_on_everything_is_not_asked_row_by_row(daily, register):

@@ -24,6 +24,7 @@ from lakehouse.planning.naming import state_of
 from lakehouse.runs import evidence, ledger
 from lakehouse.scoring import routing
 from lakehouse.views import page, planned, terminal
+from tests.command import run
 from tests.conftest import read, score, version, write
 
 X = pd.DataFrame({"a": np.linspace(-3, 3, 60), "b": np.cos(np.arange(60))})
@@ -408,3 +409,11 @@ def test_what_does_not_go_together_is_refused(uri, model, said, make_job):
     model = {"by": "segment", **model}
     with pytest.raises(ConfigError, match=said):
         make_job(uri, model={key: value for key, value in model.items() if value})
+
+
+def test_promote_is_for_jobs_of_one_model(by, make_job, capfd):
+    by("models:/churn_{segment}@champion")
+    done = run(capfd, "promote", "conf/scores.yaml", "2")
+    assert (done.code, "model.by: promote is for jobs of one model" in done.err) == (2, True)
+    with pytest.raises(ConfigError, match=r"promotion: does not go together with model\.by: lakehouse promote"):
+        by("models:/churn_{segment}@champion", promotion={"max_flips": 0.1})
