@@ -18,6 +18,7 @@ from lakehouse import api, models
 from lakehouse.config import Job
 from lakehouse.errors import Blocked, ConfigError, ModelRefused
 from lakehouse.models import holding
+from lakehouse.operations import checking
 from lakehouse.operations.replay import replay
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning.naming import state_of
@@ -178,6 +179,31 @@ def test_missing_models_refuse_the_run_where_the_job_says_so(where, by, churn, m
     with pytest.raises(ModelRefused, match=r"no model for segment"):
         score(job)
     assert version("lake/scores") == -1
+
+
+@pytest.mark.parametrize("missing", ["quarantine", "refuse"])
+def test_a_column_none_of_whose_values_has_a_model_is_refused_before_a_run(missing, by, churn):
+    write("lake/features", features(100, ("east", "süd", None)))
+    job = by(churn, {"missing": missing}, checks={"quarantine": {"max_fraction": 1.0}})
+    said = r"none of the 3 values of segment has a model: 'east', 'süd', null; .* has some for '4' \(churn_4 v1\), "
+    with pytest.raises(ModelRefused, match=said):
+        score(job, dry_run=True)
+    checked = checking.check("scores.yaml", lambda: job, "local")
+    assert (checked.code, checked.steps["predictions"]) == (4, "failed")
+
+
+def test_check_warns_of_values_without_a_model_and_where_it_could_not_look(by, churn, monkeypatch):
+    write("lake/features", features(100))
+    job = by(churn)
+    assert [w for w in checking.check("scores.yaml", lambda: job, "local").warnings if "model.by" in w] == []
+    write("lake/features", features(100, (*SEGMENTS, "east", "süd")))
+    checked = checking.check("scores.yaml", lambda: job, "local")
+    said = "model.by: a run sets rows aside (no_model): there is no model for segment 'east', 'süd'"
+    assert (checked.code, said in checked.warnings) == (0, True)
+    monkeypatch.setattr("lakehouse.planning.routes.FILES", "none")  # as where one column can't be read by itself
+    checked = checking.check("scores.yaml", lambda: job, "local")
+    assert checked.code == 0
+    assert any("the values of segment were not looked at" in warning for warning in checked.warnings)
 
 
 def test_an_integer_column_says_which_model_too(by, family, tracking_uri):
