@@ -421,6 +421,12 @@ def test_dry_runs_pages_and_previews_say_how_many_models_there_are(by, churn):
     [
         ("models:/churn_{segment}@champion", {"by": ""}, "{segment} is not filled in.*model.by: segment"),
         ("models:/churn@champion", {}, "must have {segment} in it, once"),
+        (
+            "models:/churn_{segment}@champion", {"by": "segmnt"},
+            "model.by: 'segmnt' is not what is in braces.*would be 'segment', or write {segmnt} instead of {segment} in",
+        ),
+        ("models:/{region}_{segment}@a", {"by": "segmnt"}, "would be 'segment', or write {segmnt} instead of {segment}"),
+        ("models:/churn_{region}@champion", {}, "would be 'region', or write {segment} instead of {region}"),
         ("models:/churn_{segment}_{other}@champion", {}, "nothing else in braces"),
         ("models:/{segment}_{segment}@champion", {}, "once"),
         ("lake/models/{segment}", {}, "it must be models:/"),
