@@ -330,6 +330,21 @@ def test_no_model_at_all_is_said(by, churn):
         score(by("models:/nobody_{segment}@champion"))
 
 
+def test_models_whose_value_is_none_are_named_once(by, family):
+    uri = family("odd", dict.fromkeys(("north", "a..b", "c@d", ""), fitted(1)))
+    write("lake/features", features(20, ("north",)))
+    checked = checking.check("scores.yaml", lambda: by(uri), "local")
+    [said] = [warning for warning in checked.warnings if "left out" in warning]
+    assert (checked.code, said.startswith("model.uri: registered models are left out")) == (0, True)
+    assert all(f"'odd_{value}'" in said for value in ("a..b", "c@d", ""))
+    assert score(by(uri)).model["count"] == 1
+    family("strange", dict.fromkeys(("a..b", "c..d"), fitted(1)))
+    with pytest.raises(
+        ConfigError, match=r"no model in the registry fits .*models are left out that fit .*'strange_c..d'"
+    ):
+        score(by("models:/strange_{segment}@champion"))
+
+
 def test_one_models_aliases_may_be_the_values(by, register, tracking_uri):
     register(fitted(1), X, name="by_alias", alias="north")
     register(fitted(2), X, name="by_alias", alias="south")
