@@ -324,6 +324,38 @@ def test_classes_must_be_the_same_where_predictions_are_taken_by_class(by, famil
         score(by(uri, {"method": "predict_proba"}, predictions={"p": {"class": 1}}))
 
 
+@pytest.mark.parametrize(
+    ("method", "by_pyfunc", "predictions"),
+    [
+        ("predict_proba", "predict", {"p": {"output": 1}}),
+        ("decision_function", "predict", {"p": "*"}),
+        (None, "predict_proba", {"p": {"output": 1}}),
+    ],
+)
+def test_classes_must_be_in_one_order_where_predictions_are_taken_by_place(method, by_pyfunc, predictions, by, family):
+    labels = np.where(np.arange(60) % 2 == 0, "no", "yes")
+    pair = {"a": LogisticRegression().fit(X, labels), "b": LogisticRegression().fit(X, labels)}
+    pair["b"].classes_ = pair["b"].classes_[::-1].copy()
+    answer = pair["a"].predict_proba(X)
+    uri = family(
+        f"placed_{method}", pair, pyfunc_predict_fn=by_pyfunc,
+        signature=infer_signature(X, answer if by_pyfunc == "predict_proba" else labels),
+    )  # fmt: skip
+    write("lake/features", features(40, ("a", "b")))
+    with pytest.raises(ModelRefused, match=r"has the classes \['(no|yes)', .*in one order"):
+        score(by(uri, {"method": method} if method else {}, predictions=predictions))
+
+
+def test_labels_need_no_same_classes(by, family):
+    labels = np.arange(60) % 2
+    uri = family(
+        "labelled", {"a": LogisticRegression().fit(X, labels), "b": LogisticRegression().fit(X, labels + 1)},
+        signature=infer_signature(X, labels),
+    )  # fmt: skip
+    write("lake/features", features(40, ("a", "b")))
+    assert score(by(uri)).rows_scored == 40
+
+
 def test_no_model_at_all_is_said(by, churn):
     write("lake/features", features(20))
     with pytest.raises(ConfigError, match=r"no model in the registry fits models:/nobody_\{segment\}@champion"):
