@@ -34,6 +34,11 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
     for what, given in (("MODEL", uri), ("TABLE", table), ("--tracking-uri", tracking_uri)):
         if given == "":
             raise ConfigError(f"{what} is empty: the command is lakehouse init models:/<name>@<alias> <table>")
+    if uri.startswith("models:") and (braced := re.search(r"\{([^{}]+)\}", uri)):
+        raise ConfigError(
+            f"MODEL: {braced[0]} in {uri} stands for a column's values: init one of these models by its whole name, "
+            f"then put {braced[0]} into model.uri and add model.by: {in_yaml(braced[1])}"
+        )
     config = ModelConfig(uri=uri, tracking_uri=tracking_uri, trust=_ANY)
     if out is not None:
         _refuse_existing(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -41,6 +42,12 @@ def _many_problems(job: Job) -> Iterator[str]:
     braced = f"{{{model.by}}}"
     if model.by == "date":
         yield "model.by: 'date': {date} is the run's date, not a column's value: give the column another name"
+    elif braced not in model.uri and (others := re.findall(r"\{([^{}]+)\}", model.uri)):
+        near = next(iter(difflib.get_close_matches(str(model.by), others, n=1)), others[0])
+        yield (
+            f"model.by: {model.by!r} is not what is in braces in model.uri ({model.uri}): correct model.by, "
+            f"which would be {near!r}, or write {braced} instead of {{{near}}} in model.uri"
+        )
     elif model.uri.count(braced) != 1 or re.search(r"[{}]", model.uri.replace(braced, "", 1)):
         yield f"model.uri: {model.uri!r} must have {braced} in it, once, and nothing else in braces"
     elif not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/[1-9][0-9]*)", model.uri):

@@ -44,13 +44,22 @@ def resolve(config: ModelConfig, patience: Patience | None = None) -> Resolved:
     """
     if config.by is None:
         return registry.resolve(config, patience)
-    found = ask(config, patience, lambda client: _look_up(client, config))
+    found, left_out = ask(config, patience, lambda client: _look_up(client, config))
+    notice = _left_out_notice(config, left_out) if left_out else ""
     if not found:
         raise ConfigError(
             f"model.uri: no model in the registry fits {config.uri}: register one by the name that it has for a value "
-            f"of {config.by}, with this alias or version"
+            f"of {config.by}, with this alias or version" + (f"; {notice}" if notice else "")
         )
-    return _together(config, found)
+    return replace(_together(config, found), notice=notice)
+
+
+def _left_out_notice(config: ModelConfig, left_out: Sequence[str]) -> str:
+    """Which registered models are not taken although their names fit."""
+    return (
+        f"model.uri: registered models are left out that fit {config.uri}, since what stands for {{{config.by}}} is "
+        f"empty or has '/', '@', ':' or '..' in it: {_named(left_out)}: rows of such values have no model"
+    )
 
 
 def pinned(config: ModelConfig, versions: Iterable[Sequence[str]]) -> Resolved:
@@ -106,19 +115,21 @@ def _as_one(resolved: Resolved, members: Mapping[str, FetchedModel]) -> FetchedM
         flavors=tuple(sorted({flavor for model in members.values() for flavor in model.flavors})),
         members=members,
         chosen=chosen,
+        notice=resolved.notice,
     )
 
 
-def _look_up(client: Any, config: ModelConfig) -> list[tuple[str, Resolved]]:
-    """By value the version that it has."""
+def _look_up(client: Any, config: ModelConfig) -> tuple[list[tuple[str, Resolved]], list[str]]:
+    """By value the version that it has, and the names that fit but for what stands for the value."""
     said = config.uri.removeprefix("models:/")
     before, after = said.split(f"{{{config.by}}}")
-    fits = re.compile(rf"{re.escape(before)}([^/@:]+){re.escape(after)}")
+    fits = re.compile(rf"{re.escape(before)}(.*){re.escape(after)}", re.DOTALL)
     _, _, alias = said.partition("@")
     bulk = not client._registry_uri.startswith(("databricks-uc", "uc"))
     own, at, _ = before.partition("@")  # with the column's value as the alias it is one model
     found_models = _aliases_of(client, config, own) if at else _registered(client, before if bulk else "")
     wanted: list[tuple[str, str, str]] = []  # value, name, and version or alias
+    left_out = list[str]()
     for name, aliases in found_models:
         if not alias:
             named = [(f"{name}/{said.rpartition('/')[2]}", said.rpartition("/")[2])]
@@ -127,13 +138,17 @@ def _look_up(client: Any, config: ModelConfig) -> list[tuple[str, Resolved]]:
         else:
             named = [(f"{name}@{alias}", alias)]
         for text, version in named:
-            if (found := fits.fullmatch(text)) and ".." not in found[1]:
+            if (found := fits.fullmatch(text)) is None:
+                continue
+            if re.fullmatch(r"[^/@:]+", found[1]) and ".." not in found[1]:
                 wanted.append((found[1], name, version))
+            else:
+                left_out.append(repr(name))
     if not alias or not (bulk or at):
         by_alias = bool(alias)
         asked = _each(wanted, lambda one: _version(client, one[1], one[2], by_alias))
         wanted = [(value, name, version) for (value, name, _), version in zip(wanted, asked, strict=True) if version]
-    return [(value, Resolved(f"models:/{name}/{version}", name, version)) for value, name, version in wanted]
+    return [(value, Resolved(f"models:/{name}/{version}", name, version)) for value, name, version in wanted], left_out
 
 
 def _aliases_of(client: Any, config: ModelConfig, name: str) -> list[tuple[str, Mapping[str, Any]]]:

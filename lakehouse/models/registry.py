@@ -112,7 +112,7 @@ class Resolved:
     """A model URI with its alias resolved: `uri` names one version for good.
 
     `origin` is what a registry says of where the version's files are and when they were registered, "" where none was
-    asked: a name and number that were deleted and given again have another. `members`: see `FetchedModel`.
+    asked: a name and number that were deleted and given again have another. `members`, `notice`: see `FetchedModel`.
     """
 
     uri: str
@@ -120,6 +120,7 @@ class Resolved:
     version: str
     origin: str = ""
     members: tuple[tuple[str, Resolved], ...] = ()
+    notice: str = field(default="", compare=False)
 
     @property
     def title(self) -> str:

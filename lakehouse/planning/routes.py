@@ -69,24 +69,43 @@ def _together(found: Sequence[Environment]) -> Environment:
 
 
 def find_missing(plan: Plan, request: Request) -> str:
-    """How many values in the input have no model, and some of them, in words.
+    """How many values in the input have no model, and some of them, in words; a dry run warns of them.
 
     They are looked for before the pass on a dry run, and where the job refuses them, if the one column can be read by
-    itself; empty otherwise. Raises ModelRefused where the job refuses what is found.
+    itself. Raises ModelRefused where no value has a model, and where the job refuses what is found.
     """
     job = plan.job
-    if not plan.model.members or job.model.by is None or plan.carrier != FILES:
-        return ""
     refuses = job.model.missing == "refuse"
-    if not request.dry_run and not refuses:
+    if not plan.model.members or job.model.by is None or not (request.dry_run or refuses):
         return ""
-    columns = tuple(dict.fromkeys([job.model.by, *plan.pinned.where_columns]))
+    by = job.model.by
+    if plan.carrier != FILES:
+        said = f"the values of {by} were not looked at ({plan.reason})"
+        if request.dry_run:
+            request.warn(f"model.by: {said}: rows without a model are found in the run")
+        return said
+    columns = tuple(dict.fromkeys([by, *plan.pinned.where_columns]))
     seen: set[Any] = set()
     for unit in carriers.units_of(plan, 1, columns, _LOOK_ROWS):
         for batch in unit.batches():
-            seen |= set(pc.unique(batch.column(job.model.by)).cast(pa.string()).to_pylist())
+            seen |= set(pc.unique(batch.column(by)).cast(pa.string()).to_pylist())
     without = sorted(seen - set(plan.model.members), key=lambda value: (value is None, value or ""))
+    if without and len(without) == len(seen):
+        raise ModelRefused(_none_refusal(without, plan))
     if without and refuses:
-        raise ModelRefused(missing_refusal(without, job.model.by, job.model.uri))
+        raise ModelRefused(missing_refusal(without, by, job.model.uri))
     named = named_values(without)
-    return f"{len(without):,} of {len(seen):,} values of {job.model.by} have no model" + (f": {named}" if named else "")
+    if without and request.dry_run:
+        request.warn(f"model.by: a run sets rows aside (no_model): there is no model for {by} {named}")
+    return f"{len(without):,} of {len(seen):,} values of {by} have no model" + (f": {named}" if named else "")
+
+
+def _none_refusal(values: Sequence[str | None], plan: Plan) -> str:
+    """Why a run is refused that would set all rows aside: the values, and whom there are models for."""
+    members = plan.model.members
+    found = ", ".join(f"{value!r} ({one.name} v{one.version})" for value, one in list(members.items())[:_SHOWN])
+    more = f" and {len(members) - _SHOWN:,} more" if len(members) > _SHOWN else ""
+    return (
+        f"model.by: none of the {len(values):,} values of {plan.job.model.by} has a model: {named_values(values)}; "
+        f"{plan.job.model.uri} has some for {found}{more}: name the column that has these values, or register models"
+    )

@@ -122,8 +122,7 @@ def try_model(
     columns = pa.schema([*kept, *made])
     # Where not even a sample could be scored, the types are only guessed, and nothing will be published.
     on_scores = NO_CHECKS if answer is None else rules.compile_suite(suites.scores, columns)
-    by_class = any(prediction.class_ is not None for prediction in (job.predictions or {}).values())
-    route = route_of(job, model, predictor.classes if by_class else None)
+    route = route_of(job, model, predictor.classes if _has_a_place_a_class(job, predictor, answer) else None)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed, route=route)
     rows = None if answer is None else answer[1]
     return Trial(scoring, columns, predictor, tuple(notes), answer is None, rows, tried.model)
@@ -135,6 +134,20 @@ def route_of(job: Job, model: models.FetchedModel, classes: tuple[Any, ...] | No
         return None
     routed = tuple(Routed(value, one.name, one.version, one.digest) for value, one in model.members.items())
     return Route(job.model.by, routed, job.model.batch_rows, job.model.uri, job.model.missing == "refuse", classes)
+
+
+def _has_a_place_a_class(job: Job, predictor: models.Predictor, answer: _Answer | None) -> bool:
+    """Whether predictions are taken from what has a place for each class, in the order of the model's classes.
+
+    Methods of other names have answers of their own, of which the width says nothing.
+    """
+    if any(prediction.class_ is not None for prediction in (job.predictions or {}).values()):
+        return True
+    if job.model.method is not None:
+        return "proba" in job.model.method or job.model.method == "decision_function"
+    values = None if answer is None else answer[0]
+    shape: tuple[int, ...] = () if hasattr(values, "columns") else getattr(values, "shape", ())
+    return bool(predictor.classes) and len(shape) == 2 and shape[1] == len(predictor.classes or ())
 
 
 class _Tried:

@@ -48,7 +48,7 @@ class Route:
     """Which model scores a row: the one that the value of the column `by` has.
 
     `routed`: by their values. `rows`: at most so many a call. `refuse`: a row without a model ends the run. `classes`:
-    what each must have, where predictions are taken by class; None where it doesn't matter.
+    what each must have, in their order, where the answer has a place a class; None where it doesn't matter.
     """
 
     by: str
@@ -85,7 +85,7 @@ class Predictors:
         if wanted is not None and predictor.classes != wanted:
             raise ModelRefused(
                 f"{one.name} v{one.version} has the classes {_list(predictor.classes)}, others of {self._route.uri} "
-                f"have {_list(wanted)}: predictions by class need the same ones in all of them"
+                f"have {_list(wanted)}: answers with a place a class need the same ones, in one order, in all"
             )
         return predictor.predict
 

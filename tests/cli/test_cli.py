@@ -588,6 +588,14 @@ def test_init_with_nothing_says_what_it_is_called_with(capfd: Any, workspace: Pa
     assert (done.code, done.err.endswith("the command is lakehouse init models:/<name>@<alias> <table>\n")) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["churn_{segment}@champion", "churn@{segment}"])
+def test_init_of_many_models_says_how_to_begin_with_one(capfd: Any, workspace: Path, name: str) -> None:
+    done = run(capfd, "init", f"models:/{name}", "lake/features")
+    assert done.code == 2
+    assert "init one of these models by its whole name" in done.err
+    assert done.err.endswith("then put {segment} into model.uri and add model.by: segment\n")
+
+
 @pytest.mark.usefixtures("dated")
 def test_init_names_the_nearest_table_and_model(uri: str, tracking_uri: str, workspace: Path, capfd: Any) -> None:
     before = tree(workspace)
