@@ -64,6 +64,13 @@ def test_the_job_file_is_the_demos(tmp_path, monkeypatch):
     assert given.model_dump() == demo.model_dump()
 
 
+def test_the_job_file_with_many_models_is_whole(tmp_path):
+    [shown] = re.findall(r"```yaml\n(job: .*?)```", TEXTS["conf/README.md"].partition("## Many models")[2], re.DOTALL)
+    (tmp_path / "churn.yaml").write_text(shown)
+    job = load_job(tmp_path / "churn.yaml", date=None, environ={})
+    assert (job.model.by, job.model.uri) == ("segment", "models:/churn_{segment}@champion")
+
+
 LINES = sorted(
     {
         line
