@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 PACKAGES, MANIFEST = "packages", "manifest.json"
 _NEW = ".new-"
+_A_DAY = 86_400
 _NETWORK_SECONDS = "8"
 _LAST_LINES, _LONGEST = 4, 1_500
 _NO_NETWORK = re.compile(
@@ -124,6 +126,9 @@ def _set_aside(root: Path, key: str) -> None:
 def _build(asked: Asked, interpreter: Interpreter, isolation: Isolation, root: Path, key: str) -> None:
     """Install into a new folder beside the place, and move it there; where another process was faster, its is taken."""
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in root.glob(f"{_NEW}*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > _A_DAY:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=_NEW, ignore_cleanup_errors=True) as made:
         whole, work = Path(made) / "environment", Path(made) / "work"
         packages = whole / PACKAGES
