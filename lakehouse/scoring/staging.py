@@ -112,15 +112,17 @@ def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
 
 
 def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
-    """What calls the run's model, and its challengers. Raises ModelRefused where the model can't be loaded here.
-
-    A challenger that can't be raises that instead whenever it is called.
-    """
+    """What calls the run's model, and its challengers. Raises ModelRefused where the model can't be loaded here."""
     if (route := staging.scoring.route) is not None:
         return Predictors(folders, route, staging.method, staging.params, staging.digest), ()
     own = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
+    return own.predict, open_challengers(folders, staging)
+
+
+def open_challengers(folders: models.Folders, staging: Staging) -> tuple[Predict, ...]:
+    """What calls each challenger. One that can't be loaded here raises ModelRefused whenever it is called."""
     others = staging.beside.challengers if staging.beside is not None else ()
-    return own.predict, tuple(_open_challenger(folders[c.digest], c) for c in others)
+    return tuple(_open_challenger(folders[c.digest], c) for c in others)
 
 
 def _open_challenger(folder: str | models.IsolatedFolder, challenger: Challenger) -> Predict:

@@ -16,7 +16,7 @@ from lakehouse.models import Part
 from lakehouse.schemas import conform
 from lakehouse.scoring.inputs import features_in
 from lakehouse.scoring.score import Predict, fit_rows
-from lakehouse.scoring.staging import Staging, failure_row, join_batches, manifest_batch, stage_units
+from lakehouse.scoring.staging import Staging, failure_row, join_batches, manifest_batch, open_challengers, stage_units
 
 ROW, OF, BATCH, ANSWERED = "lakehouse_row", "lakehouse_of", "lakehouse_batch", "lakehouse_answered"
 CARRIED = pa.schema([(ROW, pa.int32()), (OF, pa.int64()), (BATCH, pa.binary())])
@@ -136,9 +136,8 @@ def stage_answered(
     task = tasks.task_number()
     try:
         staging, _ = tasks.shipped_plan(plan)
-        others = staging.beside.challengers if staging.beside is not None else ()
-        folders = models.unpacked(SparkFiles.get(archive)) if others else {}
-        challengers = [models.load(folders[c.digest], c.digest, c.method, c.params).predict for c in others]
+        folders = models.unpacked(SparkFiles.get(archive)) if staging.beside is not None else {}
+        challengers = open_challengers(folders, staging)
     except Unavailable:
         raise  # Spark tries again
     except LakehouseError as error:
