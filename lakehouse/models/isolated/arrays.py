@@ -69,65 +69,53 @@ def _of_scalars(node: Node, buffers: Buffers) -> list[Any]:
     ]  # fmt: skip
 
 
-def _masked(values: Sequence[Any], buffers: Buffers) -> Node:
-    return {"each": [[array_node(v.data, buffers), array_node(np.ma.getmaskarray(v), buffers)] for v in values]}
+def _masked(value: Any, buffers: Buffers) -> list[Node]:
+    return [array_node(value.data, buffers), array_node(np.ma.getmaskarray(value), buffers)]
 
 
-def _of_masked(node: Node, buffers: Buffers) -> list[Any]:
-    return [np.ma.MaskedArray(array_of(a, buffers), array_of(m, buffers)) for a, m in node["each"]]
+def _of_masked(node: list[Node], buffers: Buffers) -> Any:
+    values, mask = node
+    return np.ma.MaskedArray(array_of(values, buffers), array_of(mask, buffers))
 
 
-def _sparse(values: Sequence[Any], buffers: Buffers) -> Node:
+def _sparse(value: Any, buffers: Buffers) -> list[Any]:
     """By row, column and value."""
-    each = []
-    for value in values:
-        coo = value.tocoo()
-        each.append([[array_node(part, buffers) for part in (coo.data, coo.row, coo.col)], list(value.shape)])
-    return {"each": each}
+    coo = value.tocoo()
+    return [[array_node(part, buffers) for part in (coo.data, coo.row, coo.col)], list(value.shape)]
 
 
-def _of_sparse(node: Node, buffers: Buffers) -> list[Any]:
+def _of_sparse(node: list[Any], buffers: Buffers) -> Any:
     from scipy.sparse import csr_matrix  # type: ignore[import-untyped]  # has no types
 
-    made = []
-    for (data, row, column), shape in node["each"]:
-        parts = (array_of(part, buffers) for part in (row, column))
-        made.append(csr_matrix((array_of(data, buffers), tuple(parts)), shape=tuple(shape)))
-    return made
+    (data, row, column), shape = node
+    parts = (array_of(part, buffers) for part in (row, column))
+    return csr_matrix((array_of(data, buffers), tuple(parts)), shape=tuple(shape))
 
 
-def _arrayed(values: Sequence[Any], buffers: Buffers) -> Node:
-    return {"each": [array_node(np.asarray(value), buffers) for value in values]}
+def arrow_node(value: Any, buffers: Buffers) -> int:
+    """An array of Arrow as a stream of one batch; the number of its buffer."""
+    column = value.combine_chunks() if isinstance(value, pa.ChunkedArray) else value
+    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    sink = pa.BufferOutputStream()
+    batch = pa.RecordBatch.from_arrays([column], names=["x"])
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return nodes.put(buffers, np.frombuffer(sink.getvalue(), np.uint8))
 
 
-def arrow_nodes(values: Sequence[Any], buffers: Buffers) -> Node:
-    each = []
-    for value in values:
-        column = value.combine_chunks() if isinstance(value, pa.ChunkedArray) else value
-        column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-        sink = pa.BufferOutputStream()
-        batch = pa.RecordBatch.from_arrays([column], names=["x"])
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        each.append(nodes.put(buffers, np.frombuffer(sink.getvalue(), np.uint8)))
-    return {"each": each}
-
-
-def arrows_of(node: Node, buffers: Buffers) -> list[Any]:
-    made = []
-    for at in node["each"]:
-        with pa.ipc.open_stream(pa.py_buffer(buffers[at])) as reader:
-            (batch,) = reader
-        batch.validate(full=True)
-        made.append(batch.column(0))
-    return made
+def arrow_of(at: int, buffers: Buffers) -> pa.Array:
+    """The array of Arrow in a buffer."""
+    with pa.ipc.open_stream(pa.py_buffer(buffers[at])) as reader:
+        (batch,) = reader
+    batch.validate(full=True)
+    return batch.column(0)
 
 
 KINDS: Mapping[str, nodes.Kind] = {
     "ndarray": (_arrays, _of_arrays),
     "scalar": (_scalars, _of_scalars),
-    "masked": (_masked, _of_masked),
-    "sparse": (_sparse, _of_sparse),
-    "arrayed": (_arrayed, _of_arrays),
-    "arrow": (arrow_nodes, arrows_of),
+    "masked": nodes.each(_masked, _of_masked),
+    "sparse": nodes.each(_sparse, _of_sparse),
+    "arrayed": nodes.each(lambda value, buffers: array_node(np.asarray(value), buffers), array_of),
+    "arrow": nodes.each(arrow_node, arrow_of),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def _column(values: Any, buffers: Buffers) -> Node:
         given = [value if there else None for value, there in zip(series, series.notna(), strict=True)]
         return {"texts": nodes.write(given, buffers), "nullable": getattr(kind, "na_value", pd.NA) is pd.NA}
     if isinstance(kind, getattr(pd, "ArrowDtype", ())):
-        return {"arrow": arrays.arrow_nodes([pa.array(values)], buffers)}
+        return {"arrow": arrays.arrow_node(pa.array(values), buffers)}
     if isinstance(kind, pd.SparseDtype):
         return {"array": arrays.array_node(np.asarray(values), buffers)}
     if isinstance(kind, np.dtype):
@@ -65,19 +65,10 @@ def _of_column(node: Node, buffers: Buffers) -> Any:
         texts = nodes.read(node["texts"], buffers)
         return pd.array(texts, dtype="string") if node["nullable"] else np.array(texts, object)
     if "arrow" in node:
-        (column,) = arrays.arrows_of(node["arrow"], buffers)
-        return pd.arrays.ArrowExtensionArray(column)
+        return pd.arrays.ArrowExtensionArray(arrays.arrow_of(node["arrow"], buffers))
     made = pd.array(arrays.array_of(node["filled"], buffers), dtype=node["dtype"])
     made[arrays.array_of(node["missing"], buffers)] = pd.NA
     return made
-
-
-def _columns(values: Sequence[Any], buffers: Buffers) -> Node:
-    return {"each": [_column(value, buffers) for value in values]}
-
-
-def _of_columns(node: Node, buffers: Buffers) -> list[Any]:
-    return [_of_column(part, buffers) for part in node["each"]]
 
 
 def _index(index: Any, buffers: Buffers) -> Node:
@@ -96,32 +87,22 @@ def _of_index(node: Node, buffers: Buffers) -> Any:
     return pd.Index(_of_column(node["values"], buffers))
 
 
-def _indices(values: Sequence[Any], buffers: Buffers) -> Node:
-    return {"each": [_index(value, buffers) for value in values]}
+def _values_of(series: Any, buffers: Buffers) -> Node:
+    """The values of a series, whatever its index."""
+    return _column(series.array if not isinstance(series.dtype, np.dtype) else series.to_numpy(), buffers)
 
 
-def _of_indices(node: Node, buffers: Buffers) -> list[Any]:
-    return [_of_index(part, buffers) for part in node["each"]]
+def _series(series: Any, buffers: Buffers) -> Node:
+    return {
+        "values": _values_of(series, buffers),
+        "index": _index(series.index, buffers),
+        "name": nodes.write([series.name], buffers),
+    }
 
 
-def _series(values: Sequence[Any], buffers: Buffers) -> Node:
-    each = [
-        {
-            "values": _column(v.array if not isinstance(v.dtype, np.dtype) else v.to_numpy(), buffers),
-            "index": _index(v.index, buffers),
-            "name": nodes.write([v.name], buffers),
-        }
-        for v in values
-    ]
-    return {"each": each}
-
-
-def _of_series(node: Node, buffers: Buffers) -> list[Any]:
-    made = []
-    for part in node["each"]:
-        values, index = _of_column(part["values"], buffers), _of_index(part["index"], buffers)
-        made.append(_as_series(values, index, nodes.read(part["name"], buffers)[0]))
-    return made
+def _of_series(node: Node, buffers: Buffers) -> Any:
+    values, index = _of_column(node["values"], buffers), _of_index(node["index"], buffers)
+    return _as_series(values, index, nodes.read(node["name"], buffers)[0])
 
 
 def _as_series(values: Any, index: Any, name: Any = None) -> Any:
@@ -130,39 +111,25 @@ def _as_series(values: Any, index: Any, name: Any = None) -> Any:
     return pd.Series(values, index=index, name=name, dtype=kind)
 
 
-def _frames(values: Sequence[Any], buffers: Buffers) -> Node:
-    each = []
-    for frame in values:
-        columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
-        each.append(
-            {
-                "columns": [
-                    _column(c.array if not isinstance(c.dtype, np.dtype) else c.to_numpy(), buffers) for c in columns
-                ],
-                "names": _index(frame.columns, buffers),
-                "index": _index(frame.index, buffers),
-            }
-        )
-    return {"each": each}
+def _frame(frame: Any, buffers: Buffers) -> Node:
+    return {
+        "columns": [_values_of(frame.iloc[:, place], buffers) for place in range(frame.shape[1])],
+        "names": _index(frame.columns, buffers),
+        "index": _index(frame.index, buffers),
+    }
 
 
-def _of_frames(node: Node, buffers: Buffers) -> list[Any]:
-    made = []
-    for part in node["each"]:
-        index = _of_index(part["index"], buffers)
-        columns = [_of_column(column, buffers) for column in part["columns"]]
-        frame = pd.DataFrame(
-            {place: _as_series(c, index) for place, c in enumerate(columns)},
-            index=index,
-        )
-        frame.columns = _of_index(part["names"], buffers)
-        made.append(frame)
-    return made
+def _of_frame(node: Node, buffers: Buffers) -> Any:
+    index = _of_index(node["index"], buffers)
+    columns = [_of_column(column, buffers) for column in node["columns"]]
+    frame = pd.DataFrame({place: _as_series(c, index) for place, c in enumerate(columns)}, index=index)
+    frame.columns = _of_index(node["names"], buffers)
+    return frame
 
 
 KINDS: Mapping[str, nodes.Kind] = {
-    "column": (_columns, _of_columns),
-    "index": (_indices, _of_indices),
-    "series": (_series, _of_series),
-    "frame": (_frames, _of_frames),
+    "column": nodes.each(_column, _of_column),
+    "index": nodes.each(_index, _of_index),
+    "series": nodes.each(_series, _of_series),
+    "frame": nodes.each(_frame, _of_frame),
 }

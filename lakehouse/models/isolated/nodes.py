@@ -21,6 +21,14 @@ Kind = tuple[Callable[[Sequence[Any], Buffers], Node], Callable[[Node, Buffers],
 """How values of a kind are written, and how they are read again."""
 
 
+def each(write_one: Callable[[Any, Buffers], Any], read_one: Callable[[Any, Buffers], Any]) -> Kind:
+    """A kind whose values are written one by one, since they have nothing in common."""
+    return (
+        lambda values, buffers: {"each": [write_one(value, buffers) for value in values]},
+        lambda node, buffers: [read_one(part, buffers) for part in node["each"]],
+    )
+
+
 class NotCarried(TypeError):
     """A value of a kind that can't be handed from one process to another without pickling it."""
 
