@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse import models
 from lakehouse.engines import likeness
-from lakehouse.engines.spark import ask_each, cores, driver_host, ship_plan
+from lakehouse.engines.spark import ask_each, cores, ship_plan
 from lakehouse.engines.spark.tasks import plan_of
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused
 from lakehouse.scoring.golden import Expected
@@ -53,11 +52,6 @@ class Shipped:
     staging: Staging
     archive: str
     warn: Callable[[str], None]
-
-
-def one_machine(spark: SparkSession) -> bool:
-    """Whether driver and executors are one process, so that nobody has to ask."""
-    return bool(driver_host(spark)) and re.match(r"local(\[|$)", str(spark.conf.get("spark.master", ""))) is not None
 
 
 def require_fit(

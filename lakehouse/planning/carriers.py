@@ -81,7 +81,6 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
 
 
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
-    from lakehouse.engines import probing
     from lakehouse.engines import spark as engine
 
     copied, source = any(s.target.how == COPIED for s in plan.sinks), sources.of(plan.job.source.type)
@@ -108,7 +107,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
 
     def probe(staging: Staging) -> None:
-        if engine.is_given() and not probing.one_machine(spark := session()):
+        if engine.is_given() and not engine.one_machine(spark := session()):
             with engine.shipped(spark, plan.model_folders) as archive:
                 _require_fit(spark, plan, staging, archive, request)
 
@@ -147,7 +146,6 @@ def _applied(
     scores: Callable[[Sequence[str], Staging, Tally], Any],
 ) -> Carrier:
     """The carrier for a model that Spark applies to a DataFrame of the plan's rows; workers get its answers."""
-    from lakehouse.engines import probing
     from lakehouse.engines import spark as engine
 
     if method := plan.job.model.method:
@@ -155,7 +153,7 @@ def _applied(
             f"model.method: {plan.model.on_frames} has no method {method!r}: leave model.method out; predictions name "
             "what is wanted of its answer, as in {class: 1} or {output: probability}"
         )
-    shared = None if probing.one_machine(spark) else plan.sink.root.join(f"run-{plan.run_id}", "_model")
+    shared = None if engine.one_machine(spark) else plan.sink.root.join(f"run-{plan.run_id}", "_model")
     place = stack.enter_context(engine.readable(plan.model.path, shared))
     wanted = [prediction.output for prediction in (plan.job.predictions or {}).values()]
     asked = tuple(output for output in wanted if isinstance(output, str))
@@ -212,8 +210,9 @@ def _require_fit(spark: SparkSession, plan: Plan, staging: Staging, archive: str
     environment than the model's or answer otherwise than the driver (ModelRefused).
     """
     from lakehouse.engines import probing
+    from lakehouse.engines import spark as engine
 
-    if probing.one_machine(spark):
+    if engine.one_machine(spark):
         return
     read = sources.of(plan.job.source.type).first_file(plan.pinned) if plan.carrier == FILES else None
     shipped = probing.Shipped(staging, archive, request.warn)

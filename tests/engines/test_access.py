@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse.engines import probing, runtime
+from lakehouse.engines import spark as engine
 from lakehouse.errors import ConfigError
 from lakehouse.storage import locate
 from tests.command import run, tree
@@ -108,4 +109,4 @@ def test_executors_that_do_not(spark, workspace):
 
 
 def test_nobody_is_asked_where_there_is_one_machine(spark):
-    assert probing.one_machine(spark)
+    assert engine.one_machine(spark)

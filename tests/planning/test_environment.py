@@ -22,7 +22,7 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
 from lakehouse import models
-from lakehouse.engines import probing
+from lakehouse.engines import spark as engine
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models.environment import PICKLE
 from lakehouse.planning import environment
@@ -443,7 +443,7 @@ def test_what_is_equal(one, other, rows):
 def executors(spark, request, workspace, monkeypatch) -> Callable[..., None]:
     """Give Spark's Python workers variables of their own: a probe asks them, or the tasks that score find out."""
     if request.param == "probe":
-        monkeypatch.setattr(probing, "one_machine", lambda session: False)
+        monkeypatch.setattr(engine, "one_machine", lambda session: False)
 
     def give(**variables: str) -> None:
         for name, value in variables.items():

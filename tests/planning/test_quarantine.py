@@ -16,7 +16,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 
 from lakehouse import pipeline, sinks
-from lakehouse.engines import local, probing
+from lakehouse.engines import local
+from lakehouse.engines import spark as engine
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.operations.replay import replay
 from lakehouse.operations.sweep import sweep
@@ -202,7 +203,7 @@ def test_a_new_table_may_hold_the_jobs_own_state_and_quarantine(daily):
 
 @pytest.mark.long
 def test_executors_are_asked_for_the_table_that_takes_the_rows(daily, spark, monkeypatch):
-    monkeypatch.setattr(probing, "one_machine", lambda session: False)
+    monkeypatch.setattr(engine, "one_machine", lambda session: False)
     a_file()
     give(pa.float64(), 1.5, None)
     result, _ = told(daily(), engine="spark")

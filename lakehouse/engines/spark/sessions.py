@@ -143,6 +143,11 @@ def driver_host(spark: SparkSession) -> str:
     return str(spark.conf.get("spark.driver.host", "")) if _classic(spark) else ""
 
 
+def one_machine(spark: SparkSession) -> bool:
+    """Whether driver and executors are one process: nobody has to ask, and they have the same files."""
+    return bool(driver_host(spark)) and re.match(r"local(\[|$)", str(spark.conf.get("spark.master", ""))) is not None
+
+
 def is_ours() -> bool:
     """Whether the active session is one of our own, in which nobody else has work."""
     return bool(_ours)

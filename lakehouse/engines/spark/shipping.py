@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse import models
 from lakehouse.engines import scratch
+from lakehouse.engines.spark.sessions import one_machine
 from lakehouse.scoring.staging import BatchSource, Staging
 
 if TYPE_CHECKING:
@@ -29,15 +30,10 @@ def shipped(spark: SparkSession, folders: models.Folders) -> Iterator[str]:
     """Ship this package and the models to the executors while the block runs; the name that the models are found by."""
     with scratch.folder() as folder:
         named = folder / f"models-{uuid.uuid4().hex}.zip"
-        models.pack(folders, named, same_machine=_is_local(spark))
+        models.pack(folders, named, same_machine=one_machine(spark))
         spark.addArtifact(str(pack_package()), pyfile=True)
         spark.addArtifact(str(named), archive=True)
         yield named.name
-
-
-def _is_local(spark: SparkSession) -> bool:
-    """Whether the executor is the driver's own process, which has this machine's files."""
-    return str(spark.conf.get("spark.master", "")).partition("[")[0] == "local"
 
 
 @contextmanager
