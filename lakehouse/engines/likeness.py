@@ -43,7 +43,7 @@ def look(folders: models.Folders, staging: Staging) -> dict[str, Any]:
     if not decisive(staging.expected, here):
         try:
             predictor = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
-            said = _other_answers(staging, predictor.predict)
+            said = _other_answers(staging, predictor.way(direct=staging.direct))
         except LakehouseError as error:
             said = str(error)
     return {"host": socket.gethostname(), "versions": here, "answers": said}

@@ -24,11 +24,12 @@ from lakehouse.models.environment import (
 )
 from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import Predictor, Trained
+from lakehouse.models.flavors.calling import takes_columns
 from lakehouse.models.frames import ANSWER, FrameInput, FrameModel, Part, open_on_frames
 from lakehouse.models.given import Given
 from lakehouse.models.holding import held
 from lakehouse.models.isolated.building import Built, environment_for
-from lakehouse.models.isolated.calling import IsolatedFolder, begin, takes_columns
+from lakehouse.models.isolated.calling import IsolatedFolder, begin
 from lakehouse.models.loading import Folders, digest_of, load, pack, unpacked
 from lakehouse.models.many import environment_key, fetch, pinned, resolve
 from lakehouse.models.obtaining import obtain

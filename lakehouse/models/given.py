@@ -31,6 +31,28 @@ class Given:
     required: tuple[bool, ...]
     tensors: tuple[Tensor, ...] = ()
 
+    def as_matrix(self, *, mixed: bool = False) -> Any | None:
+        """The rows as one new Fortran-ordered matrix: what `as_input`'s frame holds, NaN for null.
+
+        None where that frame is no matrix of numbers: for tensors, for columns that are not all float64 or all float32,
+        and for integers with nulls. `mixed`: columns of several numeric types make a matrix of the type that numpy, and
+        so pandas, has for all of them.
+        """
+        if self.tensors or not self.columns:
+            return None
+        kinds = {column.type for column in self.columns}
+        if not (mixed or kinds in ({pa.float64()}, {pa.float32()})):
+            return None
+        if not all(pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in kinds):
+            return None
+        if any(column.null_count and pa.types.is_integer(column.type) for column in self.columns):
+            return None
+        dtype = np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
+        matrix = np.empty((self.rows, len(self.columns)), dtype=dtype, order="F")
+        for i, column in enumerate(self.columns):
+            matrix[:, i] = column.to_numpy(zero_copy_only=False)
+        return matrix
+
     def as_input(self) -> Any:
         """A DataFrame with these names, or the tensors as arrays.
 
@@ -42,11 +64,7 @@ class Given:
         """
         if self.tensors:
             return tensors(self.tensors, self.columns, self.rows)
-        kinds = {column.type for column in self.columns}
-        if kinds in ({pa.float64()}, {pa.float32()}):
-            matrix = np.empty((self.rows, len(self.names)), dtype=next(iter(kinds)).to_pandas_dtype(), order="F")
-            for i, column in enumerate(self.columns):
-                matrix[:, i] = column.to_numpy(zero_copy_only=False)
+        if (matrix := self.as_matrix()) is not None:
             return pd.DataFrame(matrix, columns=list(self.names), copy=False)
         parts = zip(self.names, self.columns, self.required, strict=True)
         values = {name: pandas_column(column, required) for name, column, required in parts}

@@ -77,10 +77,11 @@ class FetchedModel:
         """The names in the output signature."""
         return tuple(str(o["name"]) for o in self.outputs if o.get("name"))
 
-    def loaded_as(self, predictor: Predictor) -> FetchedModel:
+    def loaded_as(self, predictor: Predictor, *, direct: bool = False) -> FetchedModel:
         """The same once it is known how it is called, and in which Python, if not in this one."""
         own = f", isolated, in Python {self.environment.minor}" if self.environment else ""
-        return replace(self, library=predictor.library, called=f"{predictor.called}{own}")
+        called = f"{predictor.direct_called} on a matrix" if direct else predictor.called
+        return replace(self, library=predictor.library, called=f"{called}{own}")
 
     def describe(self) -> dict[str, Any]:
         """The model for people and programs."""

@@ -102,16 +102,17 @@ def prepare(
         batch_rows=job.model.batch_rows,
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
         beside=beside,
+        direct=tried.direct,
     )
     scored_table = pa.schema([*staging.scored_schema, *slices])
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
     lacks[aside.target.uri] = aside.fit.missing_columns
     lacks |= challengers.missing_columns(plan, beside)
-    model, notes = (tried.model or plan.model).loaded_as(tried.predictor), [*tried.notes, *notes]
+    model, notes = (tried.model or plan.model).loaded_as(tried.predictor, direct=tried.direct), [*tried.notes, *notes]
     return Prepared(
         model,
         staging,
-        tried.predictor.predict,
+        tried.predictor.way(direct=tried.direct),
         scored_table,
         aside.fit.schema,
         lacks,

@@ -16,6 +16,7 @@ from lakehouse.config.messages import UNQUOTED
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
 from lakehouse.planning import isolating
 from lakehouse.planning.unsigned import require_signature
+from lakehouse.scoring.inputs import model_given
 from lakehouse.scoring.maps import has_map
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
 from lakehouse.scoring.routing import Route, Routed, numbers_of_models, require_routable
@@ -41,7 +42,8 @@ class Trial:
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
     the types are declared or guessed. `rows`: those of the sample, in the input's columns, that the model answered.
-    `model`: the one that was tried, which of many is one that has rows in the sample.
+    `model`: the one that was tried, which of many is one that has rows in the sample. `direct`: called past pandas and
+    MLflow it gave these rows the same answers, bit by bit.
     """
 
     scoring: Scoring
@@ -51,6 +53,7 @@ class Trial:
     untried: bool = False
     rows: pa.RecordBatch | None = None
     model: models.FetchedModel | None = None
+    direct: bool = False
 
 
 def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
@@ -125,7 +128,29 @@ def try_model(
     route = route_of(job, model, predictor.classes if _has_a_place_a_class(job, predictor, answer) else None)
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed, route=route)
     rows = None if answer is None else answer[1]
-    return Trial(scoring, columns, predictor, tuple(notes), answer is None, rows, tried.model)
+    direct = answer is not None and _answers_directly(predictor, answer, untyped)
+    return Trial(scoring, columns, predictor, tuple(notes), answer is None, rows, tried.model, direct)
+
+
+def _answers_directly(predictor: models.Predictor, answer: _Answer, scoring: Scoring) -> bool:
+    """Whether the model gives the same answer to the same rows when it is called past pandas and MLflow."""
+    if predictor.direct is None:
+        return False
+    values, rows = answer
+    try:
+        return _identical(predictor.direct(model_given(rows, scoring)), values)
+    except Exception:  # noqa: BLE001  # it wants more than numbers
+        return False
+
+
+def _identical(one: Any, other: Any) -> bool:
+    """Whether two answers are arrays, or lists of arrays, of the same types and values, bit by bit."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_identical, one, other))
+    if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+        return False
+    alike = one.dtype == other.dtype and one.shape == other.shape
+    return alike and ((one.dtype == object and bool((one == other).all())) or one.tobytes() == other.tobytes())
 
 
 def route_of(job: Job, model: models.FetchedModel, classes: tuple[Any, ...] | None = None) -> Route | None:

@@ -22,6 +22,8 @@ TARGET_BYTES = 128 << 20
 """Files are closed at about this size."""
 GROUP_ROWS, GROUP_BYTES = 1 << 20, 32 << 20
 """A row group is written when so many rows, or bytes of them in memory, have come together."""
+_CHUNK = 8192
+"""Rows of a constant that are laid out in memory."""
 _LOOKED_AT = 4096
 """Rows by which it is told whether a column of integers, such as a key, has a dictionary."""
 
@@ -101,8 +103,7 @@ class Files:
         for name in table.column_names:
             if name in output.columns:
                 observe(output.columns[name], table.column(name))
-        first = pa.array(np.zeros(rows, np.int32))
-        same = {name: _repeated(self.schema.field(name).type, value, first) for name, value in self.constants.items()}
+        same = {name: _repeated(self.schema.field(name).type, value, rows) for name, value in self.constants.items()}
         columns = [same[f.name] if f.name in same else table.column(f.name) for f in self.schema]
         output.writer.write_table(pa.table(columns, schema=output.writer.schema), GROUP_ROWS)
         output.rows += rows
@@ -161,12 +162,17 @@ def _repeated_type(kind: pa.DataType) -> pa.DataType:
     return pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind
 
 
-def _repeated(kind: pa.DataType, value: Any, first: pa.Array) -> pa.Array:
-    """The value in every row; `first`: a zero a row, as indices."""
-    if pa.types.is_string(kind) and value is not None:
-        return pa.DictionaryArray.from_arrays(first, pa.array([value], kind))
-    rows = len(first)
-    return pa.nulls(rows, _repeated_type(kind)) if value is None else pa.repeat(pa.scalar(value, kind), rows)
+def _repeated(kind: pa.DataType, value: Any, rows: int) -> pa.ChunkedArray:
+    """The value in so many rows, as one short chunk over and over, which stays in the processor's cache."""
+    length = min(rows, _CHUNK)
+    if value is None:
+        chunk = pa.nulls(length, _repeated_type(kind))
+    elif pa.types.is_string(kind):
+        chunk = pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), pa.array([value], kind))
+    else:
+        chunk = pa.repeat(pa.scalar(value, kind), length)
+    whole, rest = divmod(rows, length)
+    return pa.chunked_array([*[chunk] * whole, chunk.slice(0, rest)], chunk.type)
 
 
 def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:

@@ -67,9 +67,12 @@ class Route:
 class Predictors:
     """The models of a route at work. Called itself, it is the one that stands for all."""
 
-    def __init__(self, folders: models.Folders, route: Route, method: str | None, params: Any, digest: str) -> None:
-        self._folders, self._route, self._calls = folders, route, (method, params)
-        self._one = models.load(folders[digest], digest, method, params).predict
+    def __init__(
+        self, folders: models.Folders, route: Route, method: str | None, params: Any, digest: str, *, direct: bool
+    ) -> None:
+        self._folders, self._route, self._calls, self._direct = folders, route, (method, params), direct
+        self._one = models.load(folders[digest], digest, method, params).way(direct=direct)
+        self.takes_columns = models.takes_columns(self._one)
 
     def __call__(self, given: Any) -> Any:
         return self._one(given)
@@ -87,7 +90,7 @@ class Predictors:
                 f"{one.name} v{one.version} has the classes {_list(predictor.classes)}, others of {self._route.uri} "
                 f"have {_list(wanted)}: answers with a place a class need the same ones, in one order, in all"
             )
-        return predictor.predict
+        return predictor.way(direct=self._direct)
 
 
 def _list(classes: tuple[Any, ...] | None) -> str:

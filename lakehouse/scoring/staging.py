@@ -59,7 +59,8 @@ class Staging:
     """All that a worker has to know, picklable. Schemas are those of the staged files (no slice columns).
 
     `unique_keys`: whether it is asked if a key occurs twice. `expected`: what a worker on another machine is held
-    against.
+    against. `direct`: the model is called past pandas and MLflow (`models.Predictor.direct`), which gave the sample the
+    same answers.
     """
 
     run_id: str
@@ -79,6 +80,7 @@ class Staging:
     unique_keys: bool = True
     beside: SideBySide | None = None
     expected: Expected | None = None
+    direct: bool = False
 
     @property
     def roots(self) -> list[Location]:
@@ -114,9 +116,9 @@ def folder_of(run_id: str, slice_texts: Mapping[str, str]) -> str:
 def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tuple[Predict, ...]]:
     """What calls the run's model, and its challengers. Raises ModelRefused where the model can't be loaded here."""
     if (route := staging.scoring.route) is not None:
-        return Predictors(folders, route, staging.method, staging.params, staging.digest), ()
+        return Predictors(folders, route, staging.method, staging.params, staging.digest, direct=staging.direct), ()
     own = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
-    return own.predict, open_challengers(folders, staging)
+    return own.way(direct=staging.direct), open_challengers(folders, staging)
 
 
 def open_challengers(folders: models.Folders, staging: Staging) -> tuple[Predict, ...]:

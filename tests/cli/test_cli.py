@@ -114,7 +114,7 @@ def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: R
     assert told == {
         "status": "published", "job": "scores", "date": DAY, "rows_read": 40, "rows_scored": 40, "rows_quarantined": 0,
         "model": {"name": "purchase", "version": "1", "flavor": "sklearn", "library": f"sklearn {sklearn.__version__}",
-                  "called": "LogisticRegression.predict_proba"}, "input": {"table": "lake/features", "version": 1},
+                  "called": "LogisticRegression.predict_proba on a matrix"}, "input": {"table": "lake/features", "version": 1},
         "sinks": [{"type": "delta", "table": "lake/scores", "version": 1, "kind": "sink"}],
         "checks": {"passed": 1, "failed": 0, "warned": 0}, "carrier": "files", "engine": "local", "message": None,
     }  # fmt: skip

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lakehouse.errors import ConfigError
 from lakehouse.models.parameters import require_arguments
+
+if TYPE_CHECKING:
+    from lakehouse.models.given import Given
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Predictor:
     `without_classes`: why there are none. `called`: what is called, in words; `library`: its name and version.
     `trained`: what it takes, looked at only where the model has no signature that says so.
     `on_frames`: Spark applies it, so that it takes a batch of Arrow. `probabilities`: the matrix of those in an answer.
+    `direct`: takes `Given` and calls the library's own object on a bare matrix, past pandas and MLflow; None where the
+    model may look at more than the numbers. Whether it answers as `predict` is for the caller to see. `direct_called`:
+    what that calls, in words.
     """
 
     predict: Callable[[Any], Any]
@@ -46,6 +53,12 @@ class Predictor:
     trained: Trained = Trained()
     on_frames: bool = False
     probabilities: Callable[[Any], Any] = lambda answer: answer
+    direct: Callable[[Given], Any] | None = None
+    direct_called: str = ""
+
+    def way(self, *, direct: bool) -> Callable[[Any], Any]:
+        """`direct`, where it is asked for and there; else `predict`."""
+        return self.direct if direct and self.direct is not None else self.predict
 
 
 def is_plain_name(file: str) -> bool:
@@ -85,6 +98,36 @@ def call_pyfunc(loaded: Any, params: Mapping[str, Any]) -> Callable[[Any], Any]:
     """MLflow's own function of the model."""
     predict: Callable[..., Any] = loaded.predict
     return functools.partial(predict, params=dict(params)) if params else predict
+
+
+def on_matrix(call: Callable[[Any], Any], predict: Callable[[Any], Any], *, mixed: bool) -> Callable[[Given], Any]:
+    """What calls the native object on the rows as a matrix, and `predict` on those that make none.
+
+    `mixed`: columns of several numeric types make one, too, in the type that numpy has for all of them.
+    """
+
+    def answer(given: Given) -> Any:
+        matrix = given.as_matrix(mixed=mixed)
+        return predict(given.as_input()) if matrix is None else call(matrix)
+
+    answer.takes_columns = True  # type: ignore[attr-defined]  # see `takes_columns`
+    return answer
+
+
+def takes_columns(predict: Any) -> bool:
+    """Whether it takes `Given` itself instead of the frame or arrays that are made of it."""
+    return bool(getattr(predict, "takes_columns", False))
+
+
+def without_names(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`call` of scikit-learn's without the warning that a matrix has no names: they were compared on a frame before."""
+
+    def quiet(matrix: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            return call(matrix)
+
+    return quiet
 
 
 def call_method(native: Any, method: str, params: Mapping[str, Any]) -> Callable[[Any], Any]:

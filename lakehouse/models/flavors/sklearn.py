@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from lakehouse.models.flavors.calling import Predictor, Trained
 NAME, LIBRARY = "sklearn", ("sklearn", "sklearn_version")
 
 settings = calling.no_settings
+
+_BY_NAME = ("ColumnTransformer", "FunctionTransformer", "TransformedTargetRegressor")
+"""Estimators that take columns by name, or call a function of a person's."""
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
@@ -42,7 +46,30 @@ def needs_of_file(
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
     require_sound(loaded, NAME)
-    return calling.open_native(loaded, method, params)
+    opened, native = calling.open_native(loaded, method, params), calling.native_of(loaded)
+    if not takes_matrix(native) or (method is None and params):
+        return opened
+    own = method or str(loaded.metadata.flavors["python_function"].get("predict_fn", "predict"))
+    call = calling.without_names(calling.call_method(native, own, params))
+    direct = calling.on_matrix(call, opened.predict, mixed=True)
+    return replace(opened, direct=direct, direct_called=f"{type(native).__name__}.{own}")
+
+
+def takes_matrix(native: Any) -> bool:
+    """Whether an estimator, with all that is in it, is scikit-learn's own and of those that look at numbers only.
+
+    Others may find columns by their names, or call anybody's function on a frame.
+    """
+    from sklearn.base import BaseEstimator
+
+    def plain(estimator: Any) -> bool:
+        kind = type(estimator)
+        return kind.__module__.startswith("sklearn.") and kind.__name__ not in _BY_NAME
+
+    if not isinstance(native, BaseEstimator) or not plain(native):
+        return False
+    parts = native.get_params(deep=True).values()
+    return all(plain(part) for part in parts if isinstance(part, BaseEstimator))
 
 
 def require_sound(loaded: Any, flavor: str) -> None:

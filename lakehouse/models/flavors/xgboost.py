@@ -40,7 +40,13 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
         opened = Predictor(_call_booster(loaded, booster, params), None, called="Booster.predict")
     else:
         opened = calling.open_native(loaded, method, params)
-    return replace(opened, predict=_categorized(opened.predict, _categories(booster)))
+    categories = _categories(booster)
+    opened = replace(opened, predict=_categorized(opened.predict, categories))
+    if native is booster or categories or (method is None and params):
+        return opened
+    own = method or "predict"
+    direct = calling.on_matrix(calling.call_method(native, own, params), opened.predict, mixed=False)
+    return replace(opened, direct=direct, direct_called=f"{type(native).__name__}.{own}")
 
 
 def _call_booster(loaded: Any, booster: Any, params: Mapping[str, Any]) -> Callable[[Any], Any]:

@@ -354,8 +354,3 @@ def open_isolated(folder: IsolatedFolder, digest: str, method: str | None, param
     Raises ModelRefused and ConfigError as `loading.load` does, and ModelRefused where its process can't be started.
     """
     return _process(os.getpid(), folder.environment).open((folder.path, digest, method, params))
-
-
-def takes_columns(predict: Any) -> bool:
-    """Whether it takes `Given` itself, for the model's own process to make a frame or arrays of."""
-    return bool(getattr(predict, "takes_columns", False))
