@@ -16,7 +16,7 @@ from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
-from lakehouse.runs import comparing, drift, evidence, judging, lease, ledger, tracking
+from lakehouse.runs import comparing, drift, evidence, forecast, judging, lease, ledger, tracking
 from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
 from lakehouse.runs.results import Result, blocked_message, result_of
 
@@ -115,6 +115,7 @@ def _dry_run_result(
     described = {
         **plan.describe(),
         "units": carriers.units(plan),
+        "forecast": forecast.forecast(ledger.runs(state, plan.job.job), plan.pinned.rows, request.engine),
         "adds_columns": added,
         **({"models_missing": missing} if missing else {}),
         "checks": judging.describe_checks(plan, tables.staging, state, request),

@@ -56,6 +56,7 @@ PUBLISHED: dict[str, Any] = {
         {"type": "delta", "table": "lake/quarantine/games", "version": 9, "kind": "quarantine"},
     ],
     "seconds": {"plan": 0.62, "model": 1.4, "score": 13.1, "check": 0.81, "publish": 1.22, "record": 0.05},
+    "work": {"reading": 3.0, "checking": 2.0, "model": 4.0, "writing": 1.0, "core": 0.194},
     "reasons": [
         {"rule": "not null", "column": "sessions_7d", "rows": 204}, {"rule": "between 0 and 120", "column": "age", "rows": 97},
         {"rule": "score between 0 and 1", "column": "purchase_probability", "rows": 11},

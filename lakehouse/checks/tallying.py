@@ -20,8 +20,9 @@ SUITES = ("features", "scores")
 class Tally:
     """A run's manifest, summed: its files by kind, its rows, why rows were set aside, and what
     was counted of each suite (None: nothing); `profiles` are the workers' dumps by name, `keys` what each says of its
-    keys; `compared` what each saw of the challengers, and `model_seconds` those of the model itself where there are
-    some. `hopeless`: a worker read no further, since the model failed on more rows than the run may set aside.
+    keys; `compared` what each saw of the challengers. `work`: the seconds of all workers together by what they went to
+    (reading, checking, model, writing), and those of their processors (core). `hopeless`: a worker read no further,
+    since the model failed on more rows than the run may set aside.
     `by_model`: rows scored by each of many models."""
 
     scored_files: tuple[Mapping[str, Any], ...]
@@ -36,7 +37,7 @@ class Tally:
     keys: Sequence[Mapping[str, Any]] = ()
     compared_files: tuple[Mapping[str, Any], ...] = ()
     compared: Sequence[Mapping[str, Any]] = ()
-    model_seconds: float = 0.0
+    work: Mapping[str, float] = field(default_factory=dict)
     by_model: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -75,9 +76,18 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         [d["keys"] for d in details if d["keys"]],
         files[COMPARED],
         [d["beside"] for d in details if "beside" in d],
-        sum(d.get("model_seconds", 0.0) for d in details),
+        _sums([d["work"] for d in details]),
         _by_model(details),
     )
+
+
+WORK = ("reading", "checking", "model", "writing", "core")
+"""What the seconds of workers go to; the last is the processors' time for it all."""
+
+
+def _sums(work: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The seconds of several workers together."""
+    return {name: round(sum(one[name] for one in work), 3) for name in WORK} if work else {}
 
 
 def _by_model(details: Sequence[Mapping[str, Any]]) -> dict[int, int]:

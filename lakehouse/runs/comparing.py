@@ -30,7 +30,7 @@ def facts(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
             "digest": c.digest,
             **({"otherwise": list(c.otherwise)} if c.otherwise else {}),
             **_counted(seen.get(c.label, Compared()), staging.beside.by),
-            "model_seconds": round(tally.model_seconds, 3),
+            "model_seconds": round(tally.work.get("model", 0.0), 3),
             "by": staging.beside.by,
         }
         for c in staging.beside.challengers

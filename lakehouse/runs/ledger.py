@@ -56,11 +56,12 @@ RUNS = pa.schema(
         ("model_library", pa.string()),  # its name and version, such as "xgboost 3.2.0"
         ("model_called", pa.string()),  # such as "XGBClassifier.predict_proba"
         ("model_count", pa.int64()),  # where a column says which model a row is for: how many there are
+        ("work", pa.string()),  # seconds of all workers together: reading, checking, model, writing, and core
     ]
 )
 OTHERS = 50
 """Intents of other slices that one run looks at."""
-_JSON = ("sinks", "checks", "seconds")
+_JSON = ("sinks", "checks", "seconds", "work")
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
 
     Raises delta.Conflict when the table stays too busy.
     """
-    plain = {**row, **{name: json.dumps(row[name], sort_keys=True) for name in _JSON}}
+    told = {name: row.get(name) for name in _JSON}  # a run that an older program began says less
+    plain = {**row, **{n: None if value is None else json.dumps(value, sort_keys=True) for n, value in told.items()}}
     batch = pa.RecordBatch.from_pylist([plain], schema=RUNS)
     tables.append(state.join("runs"), batch, f"ledger/{row['run_id']}", "Runs", formats.RECORD)
 
@@ -171,7 +173,7 @@ def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, A
         formats.without_version(formats.RECORD, row, f"{display_name(place)} (run {row['run_id']})") for row in rows
     ]
     for row in mine:
-        row.update({name: json.loads(row[name]) for name in _JSON if row[name]})
+        row.update({name: json.loads(row[name]) for name in _JSON if row.get(name)})
     return sorted(mine, key=lambda r: r["finished_at"], reverse=True)
 
 

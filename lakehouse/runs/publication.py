@@ -69,6 +69,7 @@ def make_intent(
         "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},
         "seconds": dict(seconds),
+        "work": dict(tally.work),
         "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)

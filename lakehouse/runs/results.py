@@ -19,7 +19,10 @@ from lakehouse.scoring.staging import Staging
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a run, as `--json` prints it. `plan` only on a dry run."""
+    """The outcome of a run, as `--json` prints it. `plan` only on a dry run.
+
+    `seconds`: by stage of the run; `work`: of all workers together, by what they went to.
+    """
 
     status: str
     run_id: str
@@ -33,6 +36,7 @@ class Result:
     sinks: tuple[Mapping[str, Any], ...] = ()
     checks: Mapping[str, Any] | None = None
     seconds: Mapping[str, float] | None = None
+    work: Mapping[str, float] | None = None
     carrier: str | None = None
     engine: str | None = None
     message: str | None = None
@@ -96,6 +100,7 @@ def from_record(record: Mapping[str, Any]) -> Result:
         sinks=tuple(record["sinks"]),
         checks=record["checks"],
         seconds=record["seconds"],
+        work=record.get("work"),
         carrier=record["carrier"],
         engine=record["engine"],
         message=record["message"],

@@ -9,6 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -139,6 +140,42 @@ def _open_challenger(folder: str | models.IsolatedFolder, challenger: Challenger
     return refuse
 
 
+class _Work:
+    """What a worker spends its time on: reading, the model and writing; all else is checking."""
+
+    def __init__(self) -> None:
+        self.started, self.cpu = time.perf_counter(), time.process_time()
+        self.reading, self.writing, self.model = 0.0, 0.0, [0.0]
+
+    def reads(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches, with the time that the next one takes."""
+        waiting = iter(batches)
+        while True:
+            began = time.perf_counter()
+            batch = next(waiting, None)
+            self.reading += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+            del batch  # it may be large, and the next is read while nobody else holds it
+
+    @contextmanager
+    def writes(self) -> Iterator[None]:
+        """Count the block's time as writing."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.writing += time.perf_counter() - began
+
+    def to_dict(self) -> dict[str, float]:
+        """Seconds by what they went to, and those of the processor in all."""
+        known = {"reading": self.reading, "model": self.model[0], "writing": self.writing}
+        rest = time.perf_counter() - self.started - sum(known.values())
+        seconds = {**known, "checking": max(rest, 0.0), "core": time.process_time() - self.cpu}
+        return {name: round(value, 4) for name, value in seconds.items()}
+
+
 class _Comparing:
     """The challengers of a run at work: what is staged of them and what was seen so far."""
 
@@ -177,26 +214,28 @@ def stage(
     quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
     keys = uniqueness.watch_keys(staging, task, folder)
     beside = _Comparing(task, staging, folder, predict, challengers) if staging.beside is not None else None
-    started, spent = time.perf_counter(), [0.0]
-    predict = timed(predict, spent) if staging.scoring.route is None else predict
+    work = _Work()
+    predict = timed(predict, work.model) if staging.scoring.route is None else predict
     predict = beside.kept.keeping(predict) if beside is not None and beside.kept is not None else predict
     try:
-        for batch in batches:
+        for batch in work.reads(batches):
             good, bad, rows = score_rows(batch, staging.scoring, predict, counters)
-            scored.write(good)
+            with work.writes():
+                scored.write(good)
+                if bad is not None:
+                    quarantined.write(bad)
             if beside is not None:
                 beside.add(batch, rows, good)
             if keys is not None:
                 keys.add(good)
-            if bad is not None:
-                quarantined.write(bad)
             on_batch(counters.read)
             if counters.hopeless:
                 break
-        scored.close()
-        quarantined.close()
-        if beside is not None:
-            beside.files.close()
+        with work.writes():
+            scored.close()
+            quarantined.close()
+            if beside is not None:
+                beside.files.close()
     except Unavailable:
         raise
     except LakehouseError as error:
@@ -217,9 +256,8 @@ def stage(
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
         "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
         "keys": keys and keys.close(),
-        "model_seconds": spent[0],
         **({"beside": beside.to_dict()} if beside is not None else {}),
-        "seconds": round(time.perf_counter() - started, 3),
+        "work": work.to_dict(),
     }
     counts = {
         "task": task,

@@ -108,9 +108,11 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         "scored",
         "quarantined",
         "rows/s",
+        "core s/M rows",
         "model",
         "input",
         "seconds",
+        "work",
         "run",
     ]
     cells = [
@@ -122,14 +124,29 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{r['rows_scored']:,}",
             f"{r['rows_quarantined']:,}",
             f"{r['rows_per_second']:,.0f}",
+            _core_seconds(r),
             ledger.title_of(ledger.model_of(r)),
             f"{r['input_table']} v{r['input_version']}",
             " ".join(f"{stage} {value:.1f}" for stage, value in (r["seconds"] or {}).items()),
+            _shares(r.get("work") or {}),
             r["run_id"],
         ]
         for r in rows
     ]
     return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def _core_seconds(record: Mapping[str, Any]) -> str:
+    """The seconds of processors that workers took for a million rows, nothing where they did not tell."""
+    core, rows = (record.get("work") or {}).get("core"), record["rows_read"]
+    return f"{core / rows * 1e6:.2f}" if core is not None and rows else ""
+
+
+def _shares(work: Mapping[str, float]) -> str:
+    """What the workers' time went to, in parts of a hundred."""
+    parts = {name: seconds for name, seconds in work.items() if name != "core"}
+    whole = sum(parts.values())
+    return " ".join(f"{name} {seconds / whole:.0%}" for name, seconds in parts.items()) if whole else ""
 
 
 def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:

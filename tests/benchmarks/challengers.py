@@ -147,7 +147,7 @@ def _pass(name: str, stack: ExitStack) -> Callable[[], tuple[float, list[float]]
         seen = tally(local.run(work, 1, staging, plan.model_folders))
         seconds = time.perf_counter() - started
         rivals = comparing.facts(staging, seen)
-        return seconds, [seen.model_seconds, *(rival["seconds"] for rival in rivals)]
+        return seconds, [seen.work["model"], *(rival["seconds"] for rival in rivals)]
 
     return run
 

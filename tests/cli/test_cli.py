@@ -43,7 +43,7 @@ CONF = "conf/scores.yaml"
 COMMITTED = Path(__file__).parents[2] / "conf"
 KEYS = {
     "run_id", "job", "date", "status", "rows_read", "rows_scored", "rows_quarantined", "model", "input", "sinks",
-    "checks", "seconds", "carrier", "engine", "message",
+    "checks", "seconds", "work", "carrier", "engine", "message",
 }  # fmt: skip
 Run = Callable[..., Outcome]
 
@@ -107,7 +107,9 @@ def test_json_of_a_published_run_is_one_object_and_stderr_is_silent(lakehouse: R
     done = lakehouse("score", DAY, "--json")
     told = done.json
     digest = told["model"].pop("digest")
-    seconds = told.pop("seconds")
+    seconds, work = told.pop("seconds"), told.pop("work")
+    assert set(work) == {"reading", "checking", "model", "writing", "core"}
+    assert 0 < work["core"] < 60
     assert (done.code, done.err) == (0, "")
     assert (len(told.pop("run_id")), len(digest), set(seconds)) == (36, 64, {"plan", "score", "checks", "publish"})
     assert len(told["model"].pop("signature")) == 64

@@ -229,7 +229,7 @@ def test_each_stored_thing_names_its_format(job):
     score(job(BLOCKED, "checks.quarantine.max_fraction=0.3"))
     newest, *older = records(job(BLOCKED))
     run = newest["run_id"]
-    assert newest["model_called"] == "pyfunc.predict"
+    assert newest["model_called"] == "Pipeline.predict on a matrix"
     assert {row["model_called"] for row in older} == {None}
     assert json.loads(Path(f"lake/scores_state/reports/{run}.json").read_text())["format"] == formats.FACTS.version
     for name, kind in (("runs", formats.RECORD), ("metrics", formats.METRICS), ("profiles", formats.PROFILES)):

@@ -93,6 +93,7 @@ def test_a_page_tells_how_challengers_compare(fact: str) -> None:
         "0 of 5 columns drifted; the threshold is PSI 0.2 and going over it warns.", "spend_30d 0.087", "0.13% was 0.1%",
         "logit_games v3 models:/logit_games@champion Pipeline.predict_proba, sklearn 1.9.1 sha256:9f2c4e1b7a60d3c5", "event_date = '2026-11-23'",
         "Run 01JD9ZK7Q4W8R2V5T6", "spark, files carrier", "18.4 s from 2026-11-24 01:00:03 UTC; 5,272 rows/s",
+        "2 processor seconds for a million rows: reading 30%, checking 20%, the model 40%, writing 10%",
         "score 13.1 s", "record 50 ms",
     ],
 )  # fmt: skip

@@ -184,6 +184,7 @@ class Run(TypedDict, total=False):
     input: Input
     sinks: Sequence[SinkFacts]
     seconds: Mapping[str, float]
+    work: Mapping[str, float]
     reasons: Sequence[Reason]
     samples: Sequence[Mapping[str, Any]]
     rules: Sequence[Rule]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.models.flavors import boosted
 from tests.models.flavors.comparing import EQUAL, by_pyfunc, by_udf, connect, difference, run
-from tests.models.flavors.table import ENTRIES, HEAD, committed
+from tests.models.flavors.table import ENTRIES, HEAD, committed, entries
 
 # keras on jax: calls numpy in a way on its way out, while it saves a model
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -36,15 +36,6 @@ QUICK = (
     "custom Python: a frame, its code in a file of doubles",
     "spark: probabilities, and vectors as lists of doubles and text, one unseen, and nulls",
 )
-
-
-def entries(*, by_spark: bool = True):
-    """The names of all entries, or of those that workers call; one whose library is not here is expected to fail."""
-    for name, entry in ENTRIES.items():
-        if by_spark or entry.flavor != "spark":
-            why = f"{entry.library} is no part of the tests' packages, and not installed here"
-            marks = [] if entry.installed else [pytest.mark.xfail(run=False, reason=why)]
-            yield pytest.param(name, id=name, marks=marks)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +89,8 @@ def test_a_booster_is_given_what_its_signature_declares(workspace, mlflow_left_a
 def test_spark_udf_answers_as_the_table_says(name, logged, spark):
     case, uri = logged(name)
     run(uri, case)
-    assert by_udf(spark, uri, case)[0] == committed()[name][HEAD.index("`spark_udf`")]
+    verdict, why = by_udf(spark, uri, case)
+    assert verdict == committed()[name][HEAD.index("`spark_udf`")], why
 
 
 def test_the_table_has_a_row_an_entry():

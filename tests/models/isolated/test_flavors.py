@@ -20,7 +20,7 @@ from lakehouse.scoring.reasons import numbers_of
 from lakehouse.scoring.score import Scoring
 from tests.models.flavors.case import Case
 from tests.models.flavors.comparing import connect
-from tests.models.flavors.table import ENTRIES
+from tests.models.flavors.table import ENTRIES, entries
 from tests.models.isolated import warm
 from tests.models.isolated.test_values import alike
 
@@ -65,7 +65,7 @@ def prepared(case: Case, uri: str) -> tuple[Any, models.FetchedModel, models.Giv
 
 
 @pytest.mark.quick(*QUICK)
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", list(entries(by_spark=False)))
 def test_an_answer_is_the_same(name, workspace, mlflow_left_alone, models_folder, own):
     connect(models_folder)
     case = ENTRIES[name].make()
