@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.conditions import Comparison, Where, mask
+from lakehouse.connectors.live_rows import LiveRows
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
 from lakehouse.storage import Location, display_name, stamp
@@ -24,6 +24,8 @@ from lakehouse.storage.parquet import open_parquet
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
 """Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
 second are read whole, whatever columns are wanted."""
+MOST_BYTES = 128 << 20
+"""Larger files are cut however many there are."""
 
 _CARRIED = re.compile(
     r"boolean|byte|short|integer|long|float|double|decimal\(.*\)|string|binary|date|timestamp|timestamp_ntz"
@@ -68,9 +70,11 @@ def read_settings(
 
 @dataclass(frozen=True)
 class FileUnit:
-    """A Parquet file, or some of its row groups. `live_mask`: one bit a row of the whole file, packed.
+    """A Parquet file, or some of its row groups. `live_mask`: the rows of the whole file that are not deleted.
 
-    `stamp`: what the storage said of the file when it was pinned, where nothing else keeps it from being written to.
+    `part`: (i, n) for the row groups that are the i-th of n parts of the file, from 0; the footer says which these are,
+    to whoever reads the unit. `stamp`: what the storage said of the file when it was pinned, where nothing else keeps
+    it from being written to.
     """
 
     reading: ReadSettings
@@ -78,8 +82,9 @@ class FileUnit:
     size: int
     partition: tuple[Any, ...]
     row_groups: tuple[int, ...] | None = None
-    live_mask: bytes | None = None
+    live_mask: LiveRows | None = None
     stamp: str | None = None
+    part: tuple[int, int] | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
@@ -98,6 +103,15 @@ class FileUnit:
             raise ConfigError(
                 f"{self.path} of {display_name(self.reading.root)} can't be read as Parquet: {error}"
             ) from error
+
+    def has_rows(self) -> bool:
+        """Whether any row passes `where`, for which only its columns are read; True without it. Raises as `batches`."""
+        if not self.reading.comparisons:
+            return True
+        named = dict.fromkeys(c.column for c in self.reading.comparisons)
+        schema = pa.schema([self.reading.schema.field(name) for name in named])
+        reading = replace(self.reading, schema=schema, partition_columns=())
+        return any(True for _ in replace(self, reading=reading, partition=()).batches())
 
     @contextmanager
     def _is_unchanged(self) -> Iterator[None]:
@@ -125,7 +139,7 @@ class FileUnit:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
         file = self._open()
-        groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
+        groups = self._groups(file.metadata)
         kept = self._live_rows(file, groups)
         wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
         names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
@@ -149,9 +163,17 @@ class FileUnit:
         if position != expected:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
 
+    def _groups(self, footer: pq.FileMetaData) -> tuple[int, ...]:
+        """The numbers of the row groups that are read."""
+        if self.row_groups is not None:
+            return self.row_groups
+        if self.part is None:
+            return tuple(range(footer.num_row_groups))
+        return groups_of_part([footer.row_group(g).total_byte_size for g in range(footer.num_row_groups)], *self.part)
+
     def _open(self) -> pq.ParquetFile:
         """The file; a small one is read whole."""
-        whole = self.row_groups is None and self.size <= SMALL_BYTES
+        whole = self.row_groups is None and self.part is None and self.size <= SMALL_BYTES
         return open_parquet(self.reading.root, self.path, whole=whole, pre_buffer=True)
 
     def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -165,7 +187,9 @@ class FileUnit:
             return None
         counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         starts = np.concatenate([[0], np.cumsum(counts)])
-        bits = np.unpackbits(np.frombuffer(self.live_mask, np.uint8), count=int(starts[-1])).astype(bool)
+        if self.live_mask.rows != starts[-1]:
+            raise OSError(f"{self.path}: its footer says {starts[-1]} rows, its deletion vector {self.live_mask.rows}")
+        bits = self.live_mask.mask()
         return np.concatenate([bits[starts[g] : starts[g + 1]] for g in groups] or [bits[:0]])
 
 
@@ -213,17 +237,34 @@ def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
         yield from _simple_parts(part)
 
 
+def groups_of_part(sizes: Sequence[int], part: int, parts: int) -> tuple[int, ...]:
+    """The row groups of these sizes whose middle lies in this one of equal parts of a file, as in a split of Spark's.
+
+    Each row group is of exactly one part; a part may have none.
+    """
+    middles, total = np.cumsum(sizes) - np.array(sizes) / 2, max(sum(sizes), 1)
+    owners = np.minimum(middles * parts // total, parts - 1)
+    return tuple(int(group) for group in np.flatnonzero(owners == part))
+
+
 def split_into_units(
     wholes: Sequence[FileUnit], tasks: int, group_sizes: Callable[[FileUnit], Sequence[int]] | None = None
 ) -> list[FileUnit]:
-    """Units of files for about so many tasks: large files by row groups where there are few files.
+    """Units of files for about so many tasks: large files in parts where there are few files, very large ones always.
 
-    `group_sizes` gives the bytes of each row group of a file; by default its footer is read.
+    `group_sizes` gives the bytes of each row group of a file, where these are known; a unit is one of them then.
+    Otherwise no file is opened: a unit is a part of about the same size as others, which the worker finds by the
+    footer.
     """
     result, few = list[FileUnit](), len(wholes) < 4 * tasks
+    aim = max(min(sum(unit.size for unit in wholes) // (4 * tasks), MOST_BYTES), SPLIT_BYTES, 1)
     for unit in wholes:
-        split = unit.size > SPLIT_BYTES and (few or unit.size > 16 * SPLIT_BYTES)
-        result += _by_row_groups(unit, (group_sizes or _from_footer)(unit)) if split else [unit]
+        if unit.size <= SPLIT_BYTES or not (few or unit.size > MOST_BYTES):
+            result.append(unit)
+        elif group_sizes is not None:
+            result += _by_row_groups(unit, group_sizes(unit))
+        else:
+            result += _in_parts(unit, -(-unit.size // aim))
     return result
 
 
@@ -232,15 +273,10 @@ def _by_row_groups(unit: FileUnit, sizes: Sequence[int]) -> list[FileUnit]:
     return [replace(unit, size=sizes[group], row_groups=(group,)) for group in groups]
 
 
-def _from_footer(unit: FileUnit) -> Sequence[int]:
-    return _group_sizes(unit.reading.root, unit.path, unit.size)
-
-
-@lru_cache(maxsize=4_096)
-def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
-    """The sizes of a file's row groups. A run asks several times; a file of a table is never written to again."""
-    with open_parquet(root, path) as file:
-        return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
+def _in_parts(unit: FileUnit, parts: int) -> list[FileUnit]:
+    if parts == 1:
+        return [unit]
+    return [replace(unit, size=unit.size // parts, part=(part, parts)) for part in range(parts)]
 
 
 def unsupported_types(kind: Any) -> list[str]:
