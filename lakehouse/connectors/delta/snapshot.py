@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -77,9 +78,20 @@ class Snapshot:
     metadata: Mapping[str, Mapping[str, Any]]  # column → its metadata in the log
     table: DeltaTable = field(repr=False)
 
-    def files(self, bounds_of: Sequence[str] = (), comparisons: Sequence[Comparison] = ()) -> list[DataFile]:
-        """The live files that can hold rows that pass all comparisons, with statistics for the columns named."""
-        actions = self._may_hold(pa.table(self.table.get_add_actions(flatten=True)), comparisons)
+    def files(
+        self,
+        bounds_of: Sequence[str] = (),
+        comparisons: Sequence[Comparison] = (),
+        partition: Mapping[str, str] | None = None,
+    ) -> list[DataFile]:
+        """The live files that can hold rows that pass all comparisons, with statistics for the columns named.
+
+        `partition`: only those with these values of partition columns, as `partition_text` spells them.
+        """
+        actions = pa.table(self.table.get_add_actions(flatten=True))
+        for column, text in (partition or {}).items():
+            actions = _with_value(actions, column, functools.partial(_is_text, text))
+        actions = self._may_hold(actions, comparisons)
         columns = {name: actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.partition_columns}
         bounds = {c: bounds for c in bounds_of if (bounds := self._bounds(actions, c)) is not None}
@@ -100,9 +112,7 @@ class Snapshot:
         """The files that partition values and statistics don't rule out, each rule by itself, as Arrow."""
         inside, blank = set(self.partition_columns), {c.column for c in comparisons if _has_blank(actions, c.column)}
         for c in (c for c in comparisons if c.column in inside - blank):
-            values = actions.column(f"partition.{c.column}").combine_chunks().dictionary_encode("encode")
-            passing = np.array([admits(c, value) for value in values.dictionary.to_pylist()], dtype=bool)
-            actions = actions.filter(pa.array(passing[values.indices.to_numpy()]))
+            actions = _with_value(actions, c.column, functools.partial(admits, c))
         for c in (c for c in comparisons if c.column not in inside):
             bounds, rows = self._bounds(actions, c.column), actions.column("num_records").to_pylist()
             if bounds is not None:
@@ -165,6 +175,17 @@ class Snapshot:
     def history(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest commits first, as their commit information."""
         return self.table.history(limit)
+
+
+def _with_value(actions: pa.Table, column: str, passes: Callable[[Any], bool]) -> pa.Table:
+    """The files whose value of a partition column passes, each value asked for once."""
+    values = actions.column(f"partition.{column}").combine_chunks().dictionary_encode("encode")
+    passing = np.array([passes(value) for value in values.dictionary.to_pylist()], dtype=bool)
+    return actions.filter(pa.array(passing[values.indices.to_numpy()]))
+
+
+def _is_text(text: str, value: Any) -> bool:
+    return partition_text(value) == text
 
 
 def _has_blank(actions: pa.Table, column: str) -> bool:

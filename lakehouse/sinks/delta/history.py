@@ -57,7 +57,7 @@ def live_files_of_slice(
     snapshot: delta.Snapshot, slice_texts: Mapping[str, str], bounds_of: Sequence[str] = ()
 ) -> list[delta.DataFile]:
     """The live files of a slice, with bounds for job, run and the columns named."""
-    return files_of_slice(snapshot.files([JOB, RUN_ID, *bounds_of]), slice_texts)
+    return snapshot.files([JOB, RUN_ID, *bounds_of], partition=slice_texts)
 
 
 def files_of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
