@@ -22,10 +22,10 @@ from lakehouse.storage import Location, display_name, stamp
 from lakehouse.storage.parquet import open_parquet
 
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
-"""Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
-second are read whole, whatever columns are wanted."""
+"""Files below the first size are one unit; larger ones may be cut by row groups. Those up to the second are read whole,
+whatever columns are wanted."""
 MOST_BYTES = 128 << 20
-"""Larger files are cut however many there are."""
+"""Files whose row groups are known are cut where they are larger, however many there are."""
 
 _CARRIED = re.compile(
     r"boolean|byte|short|integer|long|float|double|decimal\(.*\)|string|binary|date|timestamp|timestamp_ntz"
@@ -72,9 +72,9 @@ def read_settings(
 class FileUnit:
     """A Parquet file, or some of its row groups. `live_mask`: the rows of the whole file that are not deleted.
 
-    `part`: (i, n) for the row groups that are the i-th of n parts of the file, from 0; the footer says which these are,
-    to whoever reads the unit. `stamp`: what the storage said of the file when it was pinned, where nothing else keeps
-    it from being written to.
+    `span`: the first byte, that after the last, and the size of the file, for the row groups that begin there; the
+    footer says which these are, to whoever reads the unit. `stamp`: what the storage said of the file when it was
+    pinned, where nothing else keeps it from being written to.
     """
 
     reading: ReadSettings
@@ -84,7 +84,7 @@ class FileUnit:
     row_groups: tuple[int, ...] | None = None
     live_mask: LiveRows | None = None
     stamp: str | None = None
-    part: tuple[int, int] | None = None
+    span: tuple[int, int, int] | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
@@ -167,13 +167,13 @@ class FileUnit:
         """The numbers of the row groups that are read."""
         if self.row_groups is not None:
             return self.row_groups
-        if self.part is None:
+        if self.span is None:
             return tuple(range(footer.num_row_groups))
-        return groups_of_part([footer.row_group(g).total_byte_size for g in range(footer.num_row_groups)], *self.part)
+        return groups_of_span([footer.row_group(g).total_byte_size for g in range(footer.num_row_groups)], *self.span)
 
     def _open(self) -> pq.ParquetFile:
         """The file; a small one is read whole."""
-        whole = self.row_groups is None and self.part is None and self.size <= SMALL_BYTES
+        whole = self.row_groups is None and self.span is None and self.size <= SMALL_BYTES
         return open_parquet(self.reading.root, self.path, whole=whole, pre_buffer=True)
 
     def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -237,34 +237,41 @@ def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
         yield from _simple_parts(part)
 
 
-def groups_of_part(sizes: Sequence[int], part: int, parts: int) -> tuple[int, ...]:
-    """The row groups of these sizes whose middle lies in this one of equal parts of a file, as in a split of Spark's.
+def groups_of_span(sizes: Sequence[int], start: int, stop: int, whole: int) -> tuple[int, ...]:
+    """The row groups of these sizes that begin in the bytes from `start` to `stop` of a file of `whole` bytes.
 
-    Each row group is of exactly one part; a part may have none.
+    By their share of the file: of spans side by side each row group is of exactly one, and one may have none.
     """
-    middles, total = np.cumsum(sizes) - np.array(sizes) / 2, max(sum(sizes), 1)
-    owners = np.minimum(middles * parts // total, parts - 1)
-    return tuple(int(group) for group in np.flatnonzero(owners == part))
+    total, before, found = max(sum(sizes), 1), 0, list[int]()
+    for group, size in enumerate(sizes):
+        if start <= min(before * whole // total, whole - 1) < stop:
+            found.append(group)
+        before += size
+    return tuple(found)
 
 
 def split_into_units(
     wholes: Sequence[FileUnit], tasks: int, group_sizes: Callable[[FileUnit], Sequence[int]] | None = None
 ) -> list[FileUnit]:
-    """Units of files for about so many tasks: large files in parts where there are few files, very large ones always.
+    """Units of files for about so many tasks.
 
-    `group_sizes` gives the bytes of each row group of a file, where these are known; a unit is one of them then.
-    Otherwise no file is opened: a unit is a part of about the same size as others, which the worker finds by the
-    footer.
+    `group_sizes` gives the bytes of each row group of a file, where these are known: then large files are cut by row
+    groups where there are few files, very large ones always. Otherwise no file is opened: those of more than a quarter
+    of a task's bytes are cut where, laid end to end, a task's end.
     """
-    result, few = list[FileUnit](), len(wholes) < 4 * tasks
-    aim = max(min(sum(unit.size for unit in wholes) // (4 * tasks), MOST_BYTES), SPLIT_BYTES, 1)
+    if group_sizes is not None:
+        few = len(wholes) < 4 * tasks
+        large = [unit.size > SPLIT_BYTES and (few or unit.size > MOST_BYTES) for unit in wholes]
+        parts = [_by_row_groups(u, group_sizes(u)) if cut else [u] for u, cut in zip(wholes, large, strict=True)]
+        return [unit for several in parts for unit in several]
+    share = max(sum(unit.size for unit in wholes) // tasks, SPLIT_BYTES, 1)
+    result, end = list[FileUnit](), 0
     for unit in wholes:
-        if unit.size <= SPLIT_BYTES or not (few or unit.size > MOST_BYTES):
+        if unit.size <= max(SPLIT_BYTES, share // 4):
             result.append(unit)
-        elif group_sizes is not None:
-            result += _by_row_groups(unit, group_sizes(unit))
-        else:
-            result += _in_parts(unit, -(-unit.size // aim))
+            continue
+        result += cut_at(unit, range(share - end % share, unit.size, share))
+        end += unit.size
     return result
 
 
@@ -273,10 +280,14 @@ def _by_row_groups(unit: FileUnit, sizes: Sequence[int]) -> list[FileUnit]:
     return [replace(unit, size=sizes[group], row_groups=(group,)) for group in groups]
 
 
-def _in_parts(unit: FileUnit, parts: int) -> list[FileUnit]:
-    if parts == 1:
+def cut_at(unit: FileUnit, places: Sequence[int]) -> list[FileUnit]:
+    """The unit of a whole file as spans that end at these bytes, but for those near its ends."""
+    least, whole = SPLIT_BYTES // 2, unit.size
+    ends = [place for place in places if least <= place <= whole - least]
+    if not ends:
         return [unit]
-    return [replace(unit, size=unit.size // parts, part=(part, parts)) for part in range(parts)]
+    spans = zip([0, *ends], [*ends, whole], strict=True)
+    return [replace(unit, size=stop - start, span=(start, stop, whole)) for start, stop in spans]
 
 
 def unsupported_types(kind: Any) -> list[str]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _TIMED = 8_192
 """Rows of a sample by which the local engine tells how long the whole will take, at most."""
+_TURNS = 4
+"""Units that a process of the local engine takes, at least, where there are several: who is faster takes more."""
 _LEAST_BYTES, _MOST_BYTES = 64 << 20, 1 << 30
 """Input of a task on Spark: less does not pay, more is lost with an executor."""
 
@@ -74,7 +76,7 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
             few = sampling.first_few(_look_units(plan)[begun[0] if begun else 0 :])
             timed = next(join_batches((batch for unit in few for batch in unit.batches()), _TIMED), None)
             workers = local.workers(cores, plan.pinned.rows, timed, staging, plan.model_folders)
-            work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
+            work = sorted(units_of(plan, _TURNS * workers if workers > 1 else 1), key=lambda unit: -unit.size)
             workers = min(workers, len(work))
             request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
             return local.run(work, workers, replace(staging, progress=address), plan.model_folders)
@@ -108,11 +110,11 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         if plan.carrier == FRAME:
             return source.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
         spark, (work, schema) = session(), _all_of(plan, columns)
-        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
+        return engine.frame_of(spark, spread(work, engine.cores(spark)), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
         spark, (work, schema) = session(), _of_scores(columns, staging, tally)
-        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
+        return engine.frame_of(spark, spread(work, engine.cores(spark)), schema)
 
     def probe(staging: Staging) -> None:
         if engine.is_given() and not engine.one_machine(spark := session()):
@@ -243,6 +245,11 @@ def shares_of(plan: Plan, cores: int) -> list[list[Unit]]:
     return balance(work if tasks == cores else units_of(plan, tasks), tasks)
 
 
+def spread(work: Sequence[Unit], cores: int) -> list[list[Unit]]:
+    """Units that are cut already as a share a task of Spark's, as `shares_of` does for the input."""
+    return balance(work, tasks_for(sum(unit.size for unit in work), cores))
+
+
 def tasks_for(size: int, cores: int) -> int:
     """How many tasks on Spark are worth it for an input of `size` bytes: max(3 × cores, size / 1 GB).
 
@@ -285,7 +292,7 @@ def _table(work: Sequence[Unit], schema: pa.Schema) -> pa.Table:
 def _look_units(plan: Plan) -> Sequence[Unit]:
     """The input as units to be looked at from the front."""
     most = min(max(plan.job.model.batch_rows, looking.ROWS), sampling.READ_ROWS)
-    return units_of(plan, 1, batch_rows=most)
+    return sampling.fine_at_front(units_of(plan, 1, batch_rows=most))
 
 
 def _sample(session: Callable[[], SparkSession], plan: Plan) -> Iterator[pa.RecordBatch]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.trial import route_of
-from lakehouse.scoring.looking import ROWS, Asked, first_rows, fit_for, may_pass, rows_of
+from lakehouse.scoring.looking import ROWS, Asked, cut, first_rows, fit_for, may_pass, rows_of
 from lakehouse.scoring.score import Scoring
 from lakehouse.sources import Unit
 
@@ -70,6 +70,11 @@ def look(
                 found = True
                 begin(number)
             yield from (batch.slice(start, ROWS) for start in range(0, batch.num_rows, ROWS))
+
+
+def fine_at_front(work: Sequence[Unit]) -> list[Unit]:
+    """The units with large files among the first in parts, so that a look at one of them ends soon."""
+    return [*(part for unit in work[:_UNITS] for part in cut(unit, _BYTES)), *work[_UNITS:]]
 
 
 def first_few(work: Sequence[Unit]) -> Sequence[Unit]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.connectors.parquet import FileUnit
+from lakehouse.connectors.parquet import FileUnit, cut_at
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.scoring.routing import numbers_of_models
 from lakehouse.scoring.score import Scoring, fit_rows
@@ -27,6 +27,13 @@ def fit_for(batch: pa.RecordBatch, scoring: Scoring) -> pa.RecordBatch:
     if scoring.route is None:
         return rows
     return rows.filter(pa.array(numbers_of_models(rows.column(scoring.route.by), scoring.route) >= 0, pa.bool_()))
+
+
+def cut(unit: Any, size: int) -> list[Any]:
+    """A unit in parts of so many bytes, where it is a whole file."""
+    if not isinstance(unit, FileUnit) or unit.row_groups is not None or unit.span is not None:
+        return [unit]
+    return [*cut_at(unit, range(size, unit.size, size))]
 
 
 def may_pass(unit: BatchSource) -> bool:

@@ -100,8 +100,9 @@ def test_live_rows_take_little_and_give_the_fingerprint_that_they_gave_before():
 
 
 def test_units_of_large_files_that_are_not_there(many):
-    """Nothing is opened: one unit a file of 100 MB where there are many, several where there are few."""
+    """Nothing is opened: a unit a file of 100 MB where there are many for a task, spans of them where there are few."""
     pinned = pin(DeltaSource(type="delta", table=many.location.uri))
     assert len(units(pinned, ["id"], 1_000, 10)) == FILES
-    assert len(units(pinned, ["id"], 1_000, 400)) == FILES * 3
-    assert [unit.part for unit in units(pinned, ["id"], 1_000, 400)[:3]] == [(0, 3), (1, 3), (2, 3)]
+    cut = units(pinned, ["id"], 1_000, FILES * 2)
+    assert [unit.span for unit in cut[:2]] == [(0, 50 << 20, 100 << 20), (50 << 20, 100 << 20, 100 << 20)]
+    assert len(cut) == FILES * 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,10 @@ from hypothesis import strategies as st
 from lakehouse.connectors import parquet
 from lakehouse.errors import NotReady
 from lakehouse.planning import carriers, sampling
+from lakehouse.storage import locate
+from tests import memory
 from tests.conftest import read, score, write
+from tests.large_log import write_log
 
 FILES = 12
 
@@ -40,20 +46,18 @@ def write_files(files: int = FILES, fit_from: int = 0) -> None:
 
 def test_a_dry_run_opens_only_the_file_whose_rows_it_looks_at(make_job, imputing, opened, monkeypatch):
     monkeypatch.setattr(parquet, "SPLIT_BYTES", 0)
-    monkeypatch.setattr(parquet, "MOST_BYTES", 0)  # all files are large
-    write_files()
-    assert score(make_job(imputing), dry_run=True).plan["units"] >= FILES
+    write_files(3)
+    assert score(make_job(imputing), dry_run=True).plan["units"] > 3  # all are large
     assert list(opened.values()) == [1]
 
 
 @pytest.mark.slow
 def test_on_spark_the_driver_opens_no_footer_on_the_way_to_a_job(spark, make_job, imputing, opened, monkeypatch):
     monkeypatch.setattr(parquet, "SPLIT_BYTES", 0)
-    monkeypatch.setattr(parquet, "MOST_BYTES", 0)
-    write_files()
+    write_files(3)
     score(make_job(imputing), engine="spark")
     assert list(opened.values()) == [1]
-    assert read("lake/scores")["id"].to_pylist() == list(range(10 * FILES))
+    assert read("lake/scores")["id"].to_pylist() == list(range(30))
 
 
 def test_the_local_engine_finds_the_only_row_by_the_columns_of_where(make_job, imputing, opened):
@@ -92,15 +96,30 @@ def test_on_spark_executors_find_rows_that_the_model_can_be_given(spark, make_jo
     assert sum(opened.values()) <= sampling._UNITS
 
 
-@given(st.lists(st.integers(0, 1000), max_size=30), st.integers(1, 40))
-def test_each_row_group_is_of_one_part(sizes, parts):
-    taken = [parquet.groups_of_part(sizes, part, parts) for part in range(parts)]
+@given(st.lists(st.integers(0, 1000), max_size=30), st.lists(st.integers(1, 999), max_size=20))
+def test_each_row_group_is_of_one_span(sizes, places):
+    ends = sorted({*places, 1_000})
+    spans = zip([0, *ends], ends, strict=False)
+    taken = [parquet.groups_of_span(sizes, start, stop, 1_000) for start, stop in spans]
     assert [group for groups in taken for group in groups] == list(range(len(sizes)))
 
 
-def test_parts_of_row_groups_alike_are_alike():
-    taken = [len(parquet.groups_of_part([5] * 24, part, 8)) for part in range(8)]
-    assert taken == [3] * 8
+@pytest.mark.parametrize(
+    ("files", "groups", "tasks", "most"),
+    [(1, 4, 2, 2), (1, 8, 3, 3), (3, 1, 2, 2), (4, 1, 2, 2), (3, 4, 2, 6), (1, 3, 8, 1), (40, 1, 4, 10)],
+)
+def test_shares_of_files_whose_row_groups_nobody_knows(files, groups, tasks, most):
+    """As many row groups of 100 MB in the fullest share as can't be helped."""
+    reading = parquet.ReadSettings(locate("lake"), pa.schema([]), (), (), 1)
+    wholes = [parquet.FileUnit(reading, f"{n}", groups * 100 << 20, ()) for n in range(files)]
+    shares = carriers.balance(parquet.split_into_units(wholes, tasks), tasks)
+
+    def held(unit: parquet.FileUnit) -> int:
+        span = unit.span or (0, unit.size, unit.size)
+        return len(parquet.groups_of_span([100 << 20] * groups, *span))
+
+    counts = [sum(held(unit) for unit in share) for share in shares]
+    assert (sum(counts), max(counts)) == (files * groups, most)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +135,15 @@ def test_parts_of_row_groups_alike_are_alike():
 )
 def test_tasks_for_an_input(size, cores, tasks):
     assert carriers.tasks_for(size, cores) == tasks
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_log_of_50_000_files_is_planned_in_bounded_memory(make_job, imputing, workspace):
+    """Each file is of 100 MB, as the log says (measured: 0.55 GB in all, of which imports are 0.35 GB)."""
+    write_log(workspace / "lake" / "features", 50_000)
+    job = make_job(imputing, features={"rename": {"a": "x0"}})
+    command = [sys.executable, "-m", "lakehouse.cli", "score", str(job.path), "--dry-run", "--engine", "local"]
+    printed, seen = memory.run(command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, 280)
+    assert "50000 files" in printed
+    assert max((process.peak for process in seen.values()), default=0) < 1.5e9
