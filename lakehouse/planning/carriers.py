@@ -109,8 +109,9 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     def features(columns: Sequence[str]) -> Any:
         if plan.carrier == FRAME:
             return source.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
-        spark, (work, schema) = session(), _all_of(plan, columns)
-        return engine.frame_of(spark, spread(work, engine.cores(spark)), schema)
+        cores = engine.cores(spark := session())
+        work, schema = _all_of(plan, columns, _TURNS * cores)
+        return engine.frame_of(spark, spread(work, cores), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
         spark, (work, schema) = session(), _of_scores(columns, staging, tally)
@@ -270,12 +271,12 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
     return shares
 
 
-def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
-    """Units of these columns of the input (of all where none is named) and of those of `where`; their schema."""
+def _all_of(plan: Plan, columns: Sequence[str], tasks: int = 1) -> tuple[Sequence[Unit], pa.Schema]:
+    """Units for so many tasks of these columns of the input (all where none is named), and of `where`; their schema."""
     # A query gave the columns that were asked for, of files there are all.
     whole = sources.of(plan.job.source.type).supported_columns(plan.pinned) if plan.carrier == FILES else plan.columns
     names = tuple(dict.fromkeys([*(columns or whole), *plan.pinned.where_columns]))
-    return units_of(plan, 1, names), pa.schema([plan.pinned.schema.field(c) for c in names])
+    return units_of(plan, tasks, names), pa.schema([plan.pinned.schema.field(c) for c in names])
 
 
 def _of_scores(columns: Sequence[str], staging: Staging, tally: Tally) -> tuple[Sequence[Unit], pa.Schema]:
