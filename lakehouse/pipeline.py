@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lakehouse import checks
+from lakehouse import checks, models
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
@@ -33,10 +33,13 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
-    with catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
-        return _score(
-            at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
-        )
+    try:
+        with catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
+            return _score(
+                at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
+            )
+    finally:
+        models.forget()  # a notebook's process lives on
 
 
 def _score(job: Job, request: Request) -> Result:

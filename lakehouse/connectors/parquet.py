@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.conditions import Comparison, Where, mask
+from lakehouse.connectors.live_rows import LiveRows
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
 from lakehouse.storage import Location, display_name, stamp
 from lakehouse.storage.parquet import open_parquet
 
 SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
-"""Files below the first size are one unit; larger ones are cut by row groups where there are few files. Those up to the
-second are read whole, whatever columns are wanted."""
+"""Files below the first size are one unit; larger ones may be cut by row groups. Those up to the second are read whole,
+whatever columns are wanted."""
+MOST_BYTES = 128 << 20
+"""Files whose row groups are known are cut where they are larger, however many there are."""
 
 _CARRIED = re.compile(
     r"boolean|byte|short|integer|long|float|double|decimal\(.*\)|string|binary|date|timestamp|timestamp_ntz"
@@ -68,9 +70,11 @@ def read_settings(
 
 @dataclass(frozen=True)
 class FileUnit:
-    """A Parquet file, or some of its row groups. `live_mask`: one bit a row of the whole file, packed.
+    """A Parquet file, or some of its row groups. `live_mask`: the rows of the whole file that are not deleted.
 
-    `stamp`: what the storage said of the file when it was pinned, where nothing else keeps it from being written to.
+    `span`: the first byte, that after the last, and the size of the file, for the row groups that begin there; the
+    footer says which these are, to whoever reads the unit. `stamp`: what the storage said of the file when it was
+    pinned, where nothing else keeps it from being written to.
     """
 
     reading: ReadSettings
@@ -78,8 +82,9 @@ class FileUnit:
     size: int
     partition: tuple[Any, ...]
     row_groups: tuple[int, ...] | None = None
-    live_mask: bytes | None = None
+    live_mask: LiveRows | None = None
     stamp: str | None = None
+    span: tuple[int, int, int] | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Conformed batches of the rows that pass `where`, at most `batch_rows` each, empty ones left out.
@@ -98,6 +103,15 @@ class FileUnit:
             raise ConfigError(
                 f"{self.path} of {display_name(self.reading.root)} can't be read as Parquet: {error}"
             ) from error
+
+    def has_rows(self) -> bool:
+        """Whether any row passes `where`, for which only its columns are read; True without it. Raises as `batches`."""
+        if not self.reading.comparisons:
+            return True
+        named = dict.fromkeys(c.column for c in self.reading.comparisons)
+        schema = pa.schema([self.reading.schema.field(name) for name in named])
+        reading = replace(self.reading, schema=schema, partition_columns=())
+        return any(True for _ in replace(self, reading=reading, partition=()).batches())
 
     @contextmanager
     def _is_unchanged(self) -> Iterator[None]:
@@ -125,7 +139,7 @@ class FileUnit:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
         file = self._open()
-        groups = self.row_groups if self.row_groups is not None else tuple(range(file.num_row_groups))
+        groups = self._groups(file.metadata)
         kept = self._live_rows(file, groups)
         wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
         names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
@@ -149,9 +163,17 @@ class FileUnit:
         if position != expected:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
 
+    def _groups(self, footer: pq.FileMetaData) -> tuple[int, ...]:
+        """The numbers of the row groups that are read."""
+        if self.row_groups is not None:
+            return self.row_groups
+        if self.span is None:
+            return tuple(range(footer.num_row_groups))
+        return groups_of_span([footer.row_group(g).total_byte_size for g in range(footer.num_row_groups)], *self.span)
+
     def _open(self) -> pq.ParquetFile:
         """The file; a small one is read whole."""
-        whole = self.row_groups is None and self.size <= SMALL_BYTES
+        whole = self.row_groups is None and self.span is None and self.size <= SMALL_BYTES
         return open_parquet(self.reading.root, self.path, whole=whole, pre_buffer=True)
 
     def _with_partition(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -165,7 +187,9 @@ class FileUnit:
             return None
         counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         starts = np.concatenate([[0], np.cumsum(counts)])
-        bits = np.unpackbits(np.frombuffer(self.live_mask, np.uint8), count=int(starts[-1])).astype(bool)
+        if self.live_mask.rows != starts[-1]:
+            raise OSError(f"{self.path}: its footer says {starts[-1]} rows, its deletion vector {self.live_mask.rows}")
+        bits = self.live_mask.mask()
         return np.concatenate([bits[starts[g] : starts[g + 1]] for g in groups] or [bits[:0]])
 
 
@@ -213,17 +237,41 @@ def _simple_parts(array: pa.Array) -> Iterator[pa.Array]:
         yield from _simple_parts(part)
 
 
+def groups_of_span(sizes: Sequence[int], start: int, stop: int, whole: int) -> tuple[int, ...]:
+    """The row groups of these sizes that begin in the bytes from `start` to `stop` of a file of `whole` bytes.
+
+    By their share of the file: of spans side by side each row group is of exactly one, and one may have none.
+    """
+    total, before, found = max(sum(sizes), 1), 0, list[int]()
+    for group, size in enumerate(sizes):
+        if start <= min(before * whole // total, whole - 1) < stop:
+            found.append(group)
+        before += size
+    return tuple(found)
+
+
 def split_into_units(
     wholes: Sequence[FileUnit], tasks: int, group_sizes: Callable[[FileUnit], Sequence[int]] | None = None
 ) -> list[FileUnit]:
-    """Units of files for about so many tasks: large files by row groups where there are few files.
+    """Units of files for about so many tasks.
 
-    `group_sizes` gives the bytes of each row group of a file; by default its footer is read.
+    `group_sizes` gives the bytes of each row group of a file, where these are known: then large files are cut by row
+    groups where there are few files, very large ones always. Otherwise no file is opened: those of more than a quarter
+    of a task's bytes are cut where, laid end to end, a task's end.
     """
-    result, few = list[FileUnit](), len(wholes) < 4 * tasks
+    if group_sizes is not None:
+        few = len(wholes) < 4 * tasks
+        large = [unit.size > SPLIT_BYTES and (few or unit.size > MOST_BYTES) for unit in wholes]
+        parts = [_by_row_groups(u, group_sizes(u)) if cut else [u] for u, cut in zip(wholes, large, strict=True)]
+        return [unit for several in parts for unit in several]
+    share = max(sum(unit.size for unit in wholes) // tasks, SPLIT_BYTES, 1)
+    result, end = list[FileUnit](), 0
     for unit in wholes:
-        split = unit.size > SPLIT_BYTES and (few or unit.size > 16 * SPLIT_BYTES)
-        result += _by_row_groups(unit, (group_sizes or _from_footer)(unit)) if split else [unit]
+        if unit.size <= max(SPLIT_BYTES, share // 4):
+            result.append(unit)
+            continue
+        result += cut_at(unit, range(share - end % share, unit.size, share))
+        end += unit.size
     return result
 
 
@@ -232,15 +280,14 @@ def _by_row_groups(unit: FileUnit, sizes: Sequence[int]) -> list[FileUnit]:
     return [replace(unit, size=sizes[group], row_groups=(group,)) for group in groups]
 
 
-def _from_footer(unit: FileUnit) -> Sequence[int]:
-    return _group_sizes(unit.reading.root, unit.path, unit.size)
-
-
-@lru_cache(maxsize=4_096)
-def _group_sizes(root: Location, path: str, size: int) -> tuple[int, ...]:
-    """The sizes of a file's row groups. A run asks several times; a file of a table is never written to again."""
-    with open_parquet(root, path) as file:
-        return tuple(file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups))
+def cut_at(unit: FileUnit, places: Sequence[int]) -> list[FileUnit]:
+    """The unit of a whole file as spans that end at these bytes, but for those near its ends."""
+    least, whole = SPLIT_BYTES // 2, unit.size
+    ends = [place for place in places if least <= place <= whole - least]
+    if not ends:
+        return [unit]
+    spans = zip([0, *ends], [*ends, whole], strict=True)
+    return [replace(unit, size=stop - start, span=(start, stop, whole)) for start, stop in spans]
 
 
 def unsupported_types(kind: Any) -> list[str]:

@@ -174,6 +174,11 @@ def load_here(path: str, digest: str, method: str | None, params: Frozen) -> Pre
     )
 
 
+def forget() -> None:
+    """Drop the loaded models that nobody else holds: a run has copies of its own, which no later one asks for."""
+    load_here.cache_clear()
+
+
 @contextmanager
 def _folder_left_as_it_is() -> Iterator[None]:
     """While a model's own code is imported: Python writes no compiled file beside it, which would change the digest."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,9 +16,11 @@ from lakehouse.checks import Tally
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError
 from lakehouse.models import Predictor
+from lakehouse.planning import sampling
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.progress import listen
 from lakehouse.schemas import conform
+from lakehouse.scoring import looking
 from lakehouse.scoring.staging import StagedFile, Staging, join_batches
 from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
 
     from lakehouse.engines.spark import SparkWork
 
-_FEW = 64
-"""Batches of a sample by which the local engine tells how long the whole will take, at most."""
+_TIMED = 8_192
+"""Rows of a sample by which the local engine tells how long the whole will take, at most."""
+_TURNS = 4
+"""Units that a process of the local engine takes, at least, where there are several: who is faster takes more."""
+_LEAST_BYTES, _MOST_BYTES = 64 << 20, 1 << 30
+"""Input of a task on Spark: less does not pay, more is lost with an executor."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,17 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
         raise ConfigError(f"{plan.model.uri} is {plan.model.on_frames}, which only Spark applies: use --engine spark")
     if plan.carrier == FRAME:
         raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
-    cores = local.cores()
+    cores, begun = local.cores(), list[int]()
+
+    def sample() -> Iterator[pa.RecordBatch]:
+        return sampling.look(_look_units(plan), sampling.fitness(plan), begin=begun.append)
 
     def run(staging: Staging) -> list[dict[str, Any]]:
         with listen("127.0.0.1", request.watch) as address:
-            sample = next(join_batches(islice(_first_batches(plan, 8_192), _FEW), 8_192), None)
-            workers = local.workers(cores, plan.pinned.rows, sample, staging, plan.model_folders)
-            work = sorted(units_of(plan, workers), key=lambda unit: -unit.size)
+            few = sampling.first_few(_look_units(plan)[begun[0] if begun else 0 :])
+            timed = next(join_batches((batch for unit in few for batch in unit.batches()), _TIMED), None)
+            workers = local.workers(cores, plan.pinned.rows, timed, staging, plan.model_folders)
+            work = sorted(units_of(plan, _TURNS * workers if workers > 1 else 1), key=lambda unit: -unit.size)
             workers = min(workers, len(work))
             request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
             return local.run(work, workers, replace(staging, progress=address), plan.model_folders)
@@ -77,7 +87,7 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> pa.Table:
         return _table(*_of_scores(columns, staging, tally))
 
-    return Carrier(lambda: _first_batches(plan, 1_024), run, lambda staging: None, features, scores)
+    return Carrier(sample, run, lambda staging: None, features, scores)
 
 
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
@@ -99,12 +109,13 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     def features(columns: Sequence[str]) -> Any:
         if plan.carrier == FRAME:
             return source.frame(session(), plan.pinned, columns or plan.pinned.schema.names, plan.reason)
-        spark, (work, schema) = session(), _all_of(plan, columns)
-        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
+        cores = engine.cores(spark := session())
+        work, schema = _all_of(plan, columns, _TURNS * cores)
+        return engine.frame_of(spark, spread(work, cores), schema)
 
     def scores(columns: Sequence[str], staging: Staging, tally: Tally) -> Any:
         spark, (work, schema) = session(), _of_scores(columns, staging, tally)
-        return engine.frame_of(spark, balance(work, engine.cores(spark)), schema)
+        return engine.frame_of(spark, spread(work, engine.cores(spark)), schema)
 
     def probe(staging: Staging) -> None:
         if engine.is_given() and not engine.one_machine(spark := session()):
@@ -117,13 +128,12 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session()
-            cores = engine.cores(spark)
-            shares = balance(units_of(plan, cores), cores)
+            shares = shares_of(plan, engine.cores(spark))
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
             with _at_work(spark, plan, staging, request) as (work, staging, archive):
                 return engine.run_units(work, shares, staging, archive)
 
-        return Carrier(lambda: _first_batches(plan, 1_024), run_units, probe, features, scores)
+        return Carrier(lambda: _sample(session, plan), run_units, probe, features, scores)
 
     spark = session()
     rows = source.frame(spark, plan.pinned, plan.columns, plan.reason)
@@ -163,8 +173,7 @@ def _applied(
         rows = sources.of(plan.job.source.type).frame(spark, plan.pinned, plan.columns, plan.reason)
 
     def run(staging: Staging) -> list[dict[str, Any]]:
-        cores = engine.cores(spark)
-        given = balance(units_of(plan, cores), cores) if rows is None else rows
+        given = shares_of(plan, engine.cores(spark)) if rows is None else rows
         if rows is None:
             request.say("units", {"units": sum(map(len, given)), "tasks": len(given), "rows": plan.pinned.rows})
         with _at_work(spark, plan, replace(staging, expected=None), request) as (work, told, archive):
@@ -172,7 +181,7 @@ def _applied(
 
     def sample() -> Iterator[pa.RecordBatch]:
         if rows is None:
-            return _first_batches(plan, 1_024)
+            return _sample(lambda: spark, plan)
         return (conform(batch, schema) for batch in engine.first_batches(rows))
 
     def probe_places(staging: Staging) -> None:
@@ -230,6 +239,27 @@ def units_of(plan: Plan, tasks: int, columns: Sequence[str] = (), batch_rows: in
     return source.units(plan.pinned, columns or plan.columns, batch_rows or plan.job.model.batch_rows, tasks)
 
 
+def shares_of(plan: Plan, cores: int) -> list[list[Unit]]:
+    """The input as a share a task of Spark's: `tasks_for` so many bytes."""
+    work = units_of(plan, cores)
+    tasks = tasks_for(sum(unit.size for unit in work), cores)
+    return balance(work if tasks == cores else units_of(plan, tasks), tasks)
+
+
+def spread(work: Sequence[Unit], cores: int) -> list[list[Unit]]:
+    """Units that are cut already as a share a task of Spark's, as `shares_of` does for the input."""
+    return balance(work, tasks_for(sum(unit.size for unit in work), cores))
+
+
+def tasks_for(size: int, cores: int) -> int:
+    """How many tasks on Spark are worth it for an input of `size` bytes: max(3 × cores, size / 1 GB).
+
+    So a lost executor costs a third of what its cores do at most, and no task is long. But a task costs some 50 to
+    100 ms by itself: where less than 64 MB would be left for each there are fewer, down to one a core.
+    """
+    return max(cores, min(3 * cores, size // _LEAST_BYTES), -(-size // _MOST_BYTES))
+
+
 def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
     """Share units out to at most `tasks` lists of about the same number of bytes, largest first."""
     shares: list[list[Unit]] = [[] for _ in range(min(tasks, len(work)))]
@@ -241,12 +271,12 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
     return shares
 
 
-def _all_of(plan: Plan, columns: Sequence[str]) -> tuple[Sequence[Unit], pa.Schema]:
-    """Units of these columns of the input (of all where none is named) and of those of `where`; their schema."""
+def _all_of(plan: Plan, columns: Sequence[str], tasks: int = 1) -> tuple[Sequence[Unit], pa.Schema]:
+    """Units for so many tasks of these columns of the input (all where none is named), and of `where`; their schema."""
     # A query gave the columns that were asked for, of files there are all.
     whole = sources.of(plan.job.source.type).supported_columns(plan.pinned) if plan.carrier == FILES else plan.columns
     names = tuple(dict.fromkeys([*(columns or whole), *plan.pinned.where_columns]))
-    return units_of(plan, 1, names), pa.schema([plan.pinned.schema.field(c) for c in names])
+    return units_of(plan, tasks, names), pa.schema([plan.pinned.schema.field(c) for c in names])
 
 
 def _of_scores(columns: Sequence[str], staging: Staging, tally: Tally) -> tuple[Sequence[Unit], pa.Schema]:
@@ -260,7 +290,20 @@ def _table(work: Sequence[Unit], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches([batch for unit in work for batch in unit.batches()], schema)
 
 
-def _first_batches(plan: Plan, rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches of at most `rows` rows, for a look at the input."""
-    for unit in units_of(plan, 1, batch_rows=rows):
-        yield from unit.batches()
+def _look_units(plan: Plan) -> Sequence[Unit]:
+    """The input as units to be looked at from the front."""
+    most = min(max(plan.job.model.batch_rows, looking.ROWS), sampling.READ_ROWS)
+    return sampling.fine_at_front(units_of(plan, 1, batch_rows=most))
+
+
+def _sample(session: Callable[[], SparkSession], plan: Plan) -> Iterator[pa.RecordBatch]:
+    """A few rows for a look at the input: by the driver, else by executors, for which Spark is started."""
+    from lakehouse.engines import spark as engine
+
+    fit = sampling.fitness(plan)
+
+    def further(work: Sequence[Unit]) -> Iterator[pa.RecordBatch]:
+        spark = session()
+        return sampling.ask_others(work, fit, engine.cores(spark), balance, functools.partial(engine.ask_each, spark))
+
+    return sampling.look(_look_units(plan), fit, further)

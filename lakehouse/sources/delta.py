@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
-from lakehouse.conditions import Comparison, Where, admits, may_admit, parse_where
+from lakehouse.conditions import Comparison, Where, admits, parse_where
 from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
 from lakehouse.connectors.parquet import FileUnit, read_settings, split_into_units, unsupported_types
 from lakehouse.connectors.spark import missing_support
@@ -78,7 +77,7 @@ class PinnedTable:
     @property
     def rows(self) -> int | None:
         """An upper bound of the rows to read, None where the log doesn't say."""
-        counts = [sum(f.live_mask) if f.live_mask is not None else f.rows for f in self.files]
+        counts = [f.live_rows for f in self.files]
         return None if None in counts else sum(c for c in counts if c is not None)
 
     def fingerprint(self) -> list[tuple[str, int, str]]:
@@ -138,12 +137,8 @@ def pin(source: DeltaSource, names: Sequence[str] = ()) -> PinnedTable:
 def _surviving_files(snapshot: Snapshot, where: Where | None) -> tuple[DataFile, ...]:
     """The live files that can hold rows of `where`, by partition values and statistics."""
     comparisons = where.comparisons if where else ()
-    inside = set(snapshot.partition_columns)
-    files = snapshot.files([c.column for c in comparisons if c.column not in inside])
     # Spark compares CHAR values padded, the log and the partitions hold them as they were written.
-    unsure = {c.column for c in comparisons if _has_char(snapshot, c.column) or _has_blank(files, c.column)}
-    sure = [c for c in comparisons if c.column not in unsure]
-    return tuple(f for f in files if _survives(f, sure, inside))
+    return tuple(snapshot.files(comparisons=[c for c in comparisons if not _has_char(snapshot, c.column)]))
 
 
 def _may_hold(snapshot: Snapshot, action: Mapping[str, Any], comparisons: Sequence[Comparison]) -> bool:
@@ -156,16 +151,6 @@ def _may_hold(snapshot: Snapshot, action: Mapping[str, Any], comparisons: Sequen
 def read(pinned: PinnedTable, columns: Sequence[str], limit: int | None = None) -> PinnedTable:
     """The input as it is: files are read by whoever scores them."""
     return pinned
-
-
-def _survives(file: DataFile, comparisons: Sequence[Comparison], partition_columns: set[str]) -> bool:
-    for c in comparisons:
-        if c.column in partition_columns:
-            if not admits(c, file.partition[c.column]):
-                return False
-        elif c.column in file.bounds and not may_admit(c, *file.bounds[c.column], file.rows):
-            return False
-    return True
 
 
 def _has_blank(files: Sequence[DataFile], column: str) -> bool:
@@ -237,7 +222,7 @@ def _refuse_types(pinned: PinnedTable, columns: Sequence[str]) -> None:
 
 
 def units(pinned: PinnedTable, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
-    """The input as units, small files whole, large ones cut by row groups where there are few files."""
+    """The input as units, small files whole, large ones in parts where there are few files; no file is opened."""
     snapshot = pinned.snapshot
     reading = read_settings(
         snapshot.location,
@@ -249,10 +234,10 @@ def units(pinned: PinnedTable, columns: Sequence[str], batch_rows: int, tasks: i
         remedy=" (VACUUM?): the next run reads the table's newest version",
     )
     inside = reading.partition_columns
-    wholes = []
-    for file in pinned.files:
-        kept = None if file.live_mask is None else np.packbits(np.array(file.live_mask, dtype=bool)).tobytes()
-        wholes.append(FileUnit(reading, file.relative, file.size, tuple(file.partition[c] for c in inside), None, kept))
+    wholes = [
+        FileUnit(reading, f.relative, f.size, tuple(f.partition[c] for c in inside), live_mask=f.live_mask)
+        for f in pinned.files
+    ]
     return split_into_units(wholes, tasks)
 
 

@@ -314,9 +314,10 @@ def test_a_where_may_name_a_column_that_only_older_files_have(days):
 
 def test_large_files_are_cut_by_row_groups_without_reading_footers_again(days, monkeypatch):
     monkeypatch.setattr(reading, "SPLIT_BYTES", 0)
-    monkeypatch.setattr(reading, "_group_sizes", None)
-    assert [unit.row_groups for unit in units(pinned(), ["id"], 10, 4)] == [(0,), (1,)] * 3
-    assert [unit.row_groups for unit in units(pinned("id = 25"), ["id"], 10, 4)] == [(1,)]
+    with monkeypatch.context() as nobody:
+        nobody.setattr(reading, "open_parquet", None)
+        assert [unit.row_groups for unit in units(pinned(), ["id"], 10, 4)] == [(0,), (1,)] * 3
+        assert [unit.row_groups for unit in units(pinned("id = 25"), ["id"], 10, 4)] == [(1,)]
     assert rows()["id"].to_pylist() == list(range(10, 40))
 
 

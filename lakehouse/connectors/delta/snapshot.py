@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from deltalake.exceptions import (
     TableNotFoundError,
 )
 
+from lakehouse.conditions import Comparison, admits, may_admit
+from lakehouse.connectors.live_rows import LiveRows, pack
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
 from lakehouse.storage import Location, display_name
@@ -36,7 +39,7 @@ class DataFile:
     """One live file of a table. `path` is as the log spells it (URL-encoded); `rows` None where unknown.
 
     `bounds`: column → (least, greatest, nulls), for the columns asked for that have statistics.
-    `live_mask`: True a row that is not deleted, where a deletion vector applies.
+    `live_mask`: the rows that are not deleted, where a deletion vector applies.
     """
 
     path: str
@@ -44,7 +47,12 @@ class DataFile:
     rows: int | None
     partition: Mapping[str, Any]
     bounds: Mapping[str, tuple[Any, Any, int | None]] = field(default_factory=dict)
-    live_mask: tuple[bool, ...] | None = None
+    live_mask: LiveRows | None = None
+
+    @property
+    def live_rows(self) -> int | None:
+        """How many rows are not deleted, None where that is unknown."""
+        return self.rows if self.live_mask is None else self.live_mask.live
 
     @property
     def relative(self) -> str:
@@ -53,7 +61,7 @@ class DataFile:
 
     def fingerprint(self) -> tuple[str, int, str]:
         """What tells this content from any other: path, size, and the rows that are deleted."""
-        deleted = hashlib.sha256(bytes(self.live_mask)).hexdigest() if self.live_mask is not None else ""
+        deleted = "" if self.live_mask is None else hashlib.sha256(self.live_mask.mask().tobytes()).hexdigest()
         return self.path, self.size, deleted
 
 
@@ -70,14 +78,24 @@ class Snapshot:
     metadata: Mapping[str, Mapping[str, Any]]  # column → its metadata in the log
     table: DeltaTable = field(repr=False)
 
-    def files(self, bounds_of: Sequence[str] = ()) -> list[DataFile]:
-        """The live files, with statistics for the columns named."""
+    def files(
+        self,
+        bounds_of: Sequence[str] = (),
+        comparisons: Sequence[Comparison] = (),
+        partition: Mapping[str, str] | None = None,
+    ) -> list[DataFile]:
+        """The live files that can hold rows that pass all comparisons, with statistics for the columns named.
+
+        `partition`: only those with these values of partition columns, as `partition_text` spells them.
+        """
         actions = pa.table(self.table.get_add_actions(flatten=True))
+        for column, text in (partition or {}).items():
+            actions = _with_value(actions, column, functools.partial(_is_text, text))
+        actions = self._may_hold(actions, comparisons)
         columns = {name: actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.partition_columns}
-        logged = {c: self.physical(c) for c in bounds_of if not self._is_path(self.physical(c))}
-        bounds = {c: _bounds(actions, name) for c, name in logged.items() if f"min.{name}" in actions.column_names}
-        kept = self._kept() if "deletionVectors" in self.features else {}
+        bounds = {c: bounds for c in bounds_of if (bounds := self._bounds(actions, c)) is not None}
+        kept = self._kept(set(map(unquote, columns["path"]))) if "deletionVectors" in self.features else {}
         return [
             DataFile(
                 path=path,
@@ -90,6 +108,29 @@ class Snapshot:
             for i, path in enumerate(columns["path"])
         ]
 
+    def _may_hold(self, actions: pa.Table, comparisons: Sequence[Comparison]) -> pa.Table:
+        """The files that partition values and statistics don't rule out, each rule by itself, as Arrow."""
+        inside, blank = set(self.partition_columns), {c.column for c in comparisons if _has_blank(actions, c.column)}
+        for c in (c for c in comparisons if c.column in inside - blank):
+            actions = _with_value(actions, c.column, functools.partial(admits, c))
+        for c in (c for c in comparisons if c.column not in inside):
+            bounds, rows = self._bounds(actions, c.column), actions.column("num_records").to_pylist()
+            if bounds is not None:
+                kept = [may_admit(c, *found, count) for found, count in zip(bounds, rows, strict=True)]
+                actions = actions.filter(pa.array(kept, pa.bool_()))
+        return actions
+
+    def _bounds(self, actions: pa.Table, column: str) -> list[tuple[Any, Any, int | None]] | None:
+        """(least, greatest, nulls) of a column for each file; None where there are no statistics of it."""
+        name = self.physical(column)
+        if self._is_path(name) or f"min.{name}" not in actions.column_names:
+            return None
+        parts = [
+            actions.column(part).to_pylist() if part in actions.column_names else [None] * actions.num_rows
+            for part in (f"min.{name}", f"max.{name}", f"null_count.{name}")
+        ]
+        return list(zip(*parts, strict=True))
+
     def physical(self, column: str) -> str:
         """How the data files spell a column's name."""
         return str(self.metadata[column].get("delta.columnMapping.physicalName", column))
@@ -98,16 +139,22 @@ class Snapshot:
         """Whether a column's name could be that of a field in another column, which statistics don't tell apart."""
         return any(name.startswith(f"{other}.") for other in self.schema.names)
 
-    def _kept(self) -> dict[str, tuple[bool, ...]]:
-        root = self.location.path.rstrip("/") + "/"
+    def _kept(self, files: Collection[str]) -> dict[str, LiveRows]:
+        """The rows that are not deleted of those of these files of which some are."""
+        root, found = self.location.path.rstrip("/") + "/", dict[str, LiveRows]()
         try:
-            rows = pa.table(self.table.deletion_vectors()).to_pylist()
+            vectors = pa.RecordBatchReader.from_stream(self.table.deletion_vectors()) if files else ()
+            for batch in vectors:
+                for name, vector in zip(batch["filepath"].to_pylist(), batch["selection_vector"], strict=True):
+                    path = unquote(name).split(root, 1)[-1]
+                    if path in files:
+                        found[path] = pack(vector.values.to_numpy(zero_copy_only=False))
         except DeltaError as error:
             raise ConfigError(
                 f"{display_name(self.location)}: its deletion vectors can't be read: {one_line(error)}; "
                 "REORG TABLE … APPLY (PURGE) does away with them"
             ) from error
-        return {unquote(r["filepath"]).split(root, 1)[-1]: tuple(r["selection_vector"]) for r in rows}
+        return found
 
     def unknown_files(self) -> set[str]:
         """The files below the table's folder that its log does not know, neither as live nor as removed."""
@@ -130,12 +177,23 @@ class Snapshot:
         return self.table.history(limit)
 
 
-def _bounds(actions: pa.Table, column: str) -> list[tuple[Any, Any, int | None]]:
-    parts = [
-        actions.column(name).to_pylist() if name in actions.column_names else [None] * actions.num_rows
-        for name in (f"min.{column}", f"max.{column}", f"null_count.{column}")
-    ]
-    return list(zip(*parts, strict=True))
+def _with_value(actions: pa.Table, column: str, passes: Callable[[Any], bool]) -> pa.Table:
+    """The files whose value of a partition column passes, each value asked for once."""
+    values = actions.column(f"partition.{column}").combine_chunks().dictionary_encode("encode")
+    passing = np.array([passes(value) for value in values.dictionary.to_pylist()], dtype=bool)
+    return actions.filter(pa.array(passing[values.indices.to_numpy()]))
+
+
+def _is_text(text: str, value: Any) -> bool:
+    return partition_text(value) == text
+
+
+def _has_blank(actions: pa.Table, column: str) -> bool:
+    """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
+    if (name := f"partition.{column}") not in actions.column_names:
+        return False
+    paths = actions.filter(actions.column(name).is_null()).column("path").to_pylist()
+    return any(f"{column}=" in unquote(path).split("/") for path in paths)
 
 
 def open_table(location: Location, version: int | None = None, timestamp: str | None = None) -> Snapshot | None:
@@ -232,7 +290,7 @@ def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> It
     root = snapshot.location
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
     spelled = {snapshot.physical(c): c for c in columns}
-    kept, position = None if file.live_mask is None else np.array(file.live_mask, dtype=bool), 0
+    kept, position = None if file.live_mask is None else file.live_mask.mask(), 0
     with open_parquet(root, file.relative) as stored:
         present = [name for name in stored.schema_arrow.names if name in spelled]
         for group in range(stored.num_row_groups):

@@ -24,8 +24,11 @@ from lakehouse.scoring.staging import (
     stage_units,
 )
 
+_RUNS = 2
+"""Runs at once of which a worker keeps plan and models; whoever runs more loads them again at each turn."""
 
-@functools.lru_cache(maxsize=2)
+
+@functools.lru_cache(maxsize=_RUNS)
 def _plan(path: str) -> tuple[Staging, list[list[BatchSource]]]:
     one_thread()
     with open(path, "rb") as stream:
@@ -55,11 +58,25 @@ def task_number() -> int:
     return int(context.partitionId()) if context else 0
 
 
+_archives: list[str] = []
+"""In a worker: the archives whose models it may still hold."""
+
+
+def _make_room(archive: str) -> None:
+    """Drop the models of earlier runs in a worker that serves its third: a session may see many runs."""
+    if archive not in _archives:
+        if len(_archives) >= _RUNS:
+            _archives.clear()
+            models.forget()
+        _archives.append(archive)
+
+
 @functools.lru_cache(maxsize=1)
 def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
     """What was shipped, and the models, opened once a worker process: its next tasks need no second look at them."""
     from pyspark import SparkFiles
 
+    _make_room(archive)
     staging, shares = _plan(SparkFiles.get(plan))
     return staging, shares, *likeness.open_if_alike(models.unpacked(SparkFiles.get(archive)), staging)
 

@@ -38,7 +38,7 @@ def live_owners(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> di
         job, run = _constant(file, JOB), _constant(file, RUN_ID)
         if job is None or run is None or file.rows is None:
             unclear.append(file)
-        elif rows := sum(file.live_mask) if file.live_mask is not None else file.rows:
+        elif rows := file.live_rows:
             found[(job, run)] = found.get((job, run), 0) + rows
     if unclear:
         counted = delta.rows_of(snapshot, [JOB, RUN_ID], unclear).group_by([JOB, RUN_ID]).aggregate([([], "count_all")])
@@ -57,7 +57,7 @@ def live_files_of_slice(
     snapshot: delta.Snapshot, slice_texts: Mapping[str, str], bounds_of: Sequence[str] = ()
 ) -> list[delta.DataFile]:
     """The live files of a slice, with bounds for job, run and the columns named."""
-    return files_of_slice(snapshot.files([JOB, RUN_ID, *bounds_of]), slice_texts)
+    return snapshot.files([JOB, RUN_ID, *bounds_of], partition=slice_texts)
 
 
 def files_of_slice(files: Sequence[delta.DataFile], slice_texts: Mapping[str, str]) -> list[delta.DataFile]:
