@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse import checks
 from lakehouse.checks import rules
+from lakehouse.connectors import delta
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
@@ -34,9 +35,10 @@ def score(job: Job, request: Request) -> Result:
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
     with catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
-        return _score(
-            at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
-        )
+        with delta.logs_read_once():
+            return _score(
+                at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
+            )
 
 
 def _score(job: Job, request: Request) -> Result:

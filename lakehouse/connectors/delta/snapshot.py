@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ from deltalake.exceptions import (
     TableNotFoundError,
 )
 
+from lakehouse.connectors.delta.log import LOG, LogCopy, actions, copy_log, transactions
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
 from lakehouse.storage import Location, display_name
@@ -59,7 +61,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of a table, read once."""
+    """One version of a table, read once; by a copy of its log where it lies in an object storage."""
 
     location: Location
     version: int
@@ -69,6 +71,7 @@ class Snapshot:
     features: frozenset[str]
     metadata: Mapping[str, Mapping[str, Any]]  # column → its metadata in the log
     table: DeltaTable = field(repr=False)
+    copy: LogCopy | None = field(default=None, repr=False)
 
     def files(self, bounds_of: Sequence[str] = ()) -> list[DataFile]:
         """The live files, with statistics for the columns named."""
@@ -101,7 +104,7 @@ class Snapshot:
     def _kept(self) -> dict[str, tuple[bool, ...]]:
         root = self.location.path.rstrip("/") + "/"
         try:
-            rows = pa.table(self.table.deletion_vectors()).to_pylist()
+            rows = pa.table(self.in_place().deletion_vectors()).to_pylist()
         except DeltaError as error:
             raise ConfigError(
                 f"{display_name(self.location)}: its deletion vectors can't be read: {one_line(error)}; "
@@ -112,22 +115,44 @@ class Snapshot:
     def unknown_files(self) -> set[str]:
         """The files below the table's folder that its log does not know, neither as live nor as removed."""
         away = {"retention_hours": 0, "dry_run": True, "enforce_retention_duration": False}
-        everything = self.table.vacuum(full=True, **away)  # type: ignore[arg-type]  # mypy merges the values' types
-        removed = self.table.vacuum(full=False, **away)  # type: ignore[arg-type]  # as above
+        table = self.in_place()
+        everything = table.vacuum(full=True, **away)  # type: ignore[arg-type]  # mypy merges the values' types
+        removed = table.vacuum(full=False, **away)  # type: ignore[arg-type]  # as above
         return {unquote(path) for path in everything} - {unquote(path) for path in removed}
 
     def transaction(self, app_id: str) -> int | None:
         """The version last committed under a transaction id, None where there is none."""
-        return self.table.transaction_version(app_id)
+        ids = self._transactions
+        return self.table.transaction_version(app_id) if ids is None else ids.get(app_id)
+
+    @cached_property
+    def _transactions(self) -> Mapping[str, int] | None:
+        """All of its transaction ids, which the library reads from the log again for each; None where it has to."""
+        return None if self._log is None else transactions(self._log, self.version)
+
+    @property
+    def _log(self) -> Path | None:
+        """The folder of its log, or of a copy of it."""
+        if self.copy is not None:
+            return self.copy.folder
+        return None if self.location.remote else Path(self.location.path) / LOG
+
+    def in_place(self) -> DeltaTable:
+        """The table as the library opens it where it lies, at this version: what is written is written there."""
+        if self.copy is None:
+            return self.table
+        return DeltaTable(self.location.uri, version=self.version, storage_options=self.location.delta_options())
 
     @property
     def written_by_spark(self) -> bool:
         """Whether the newest commit is Spark's."""
-        return any("Apache-Spark" in str(commit.get("engineInfo")) for commit in self.table.history(1))
+        newest = None if self._log is None else self._log / f"{self.version:020d}.json"
+        commits = list(actions(newest.read_bytes(), "commitInfo")) if newest and newest.exists() else self.history(1)
+        return any("Apache-Spark" in str(commit.get("engineInfo")) for commit in commits)
 
     def history(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest commits first, as their commit information."""
-        return self.table.history(limit)
+        return self.in_place().history(limit)
 
 
 def _bounds(actions: pa.Table, column: str) -> list[tuple[Any, Any, int | None]]:
@@ -143,6 +168,8 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
 
     Raises ConfigError for a version that is not there and for a table this reader doesn't understand.
     """
+    if timestamp is None and (found := _copied(location, version)) is not None:
+        return found
     try:
         table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
         if timestamp is not None:
@@ -171,6 +198,18 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
         ) from error
 
 
+def _copied(location: Location, version: int | None) -> Snapshot | None:
+    """The snapshot by a copy of the log; None where the library has to read it where it lies."""
+    copied = copy_log(location) if location.remote else None
+    if copied is None or (version is not None and version not in copied[1]):
+        return None
+    copy, versions = copied
+    try:
+        return snapshot_of(location, DeltaTable(copy.table, version=versions[-1] if version is None else version), copy)
+    except (DeltaError, DeltaProtocolError, ValueError, OSError):
+        return None
+
+
 def _has_no_log(location: Location) -> bool:
     """Whether no table is in a local folder, which may come and go while the library looks at it.
 
@@ -192,7 +231,7 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= _LINE else text[:_LINE] + "…"
 
 
-def snapshot_of(location: Location, table: DeltaTable) -> Snapshot:
+def snapshot_of(location: Location, table: DeltaTable, copy: LogCopy | None = None) -> Snapshot:
     protocol, metadata, schema = table.protocol(), table.metadata(), table.schema()
     return Snapshot(
         location=location,
@@ -203,6 +242,7 @@ def snapshot_of(location: Location, table: DeltaTable) -> Snapshot:
         features=frozenset([*(protocol.reader_features or ()), *(protocol.writer_features or ())]),
         metadata={f.name: f.metadata or {} for f in schema.fields},
         table=table,
+        copy=copy,
     )
 
 

@@ -14,6 +14,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.exceptions import (
     CommitFailedError,
     DeltaError,
+    TableNotFoundError,
 )
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -78,7 +79,7 @@ def _with_comments(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field
 
 def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field], comments: Mapping[str, str]) -> Snapshot:
     """Add nullable columns in a commit of their own."""
-    snapshot.table.alter.add_columns(_with_comments(pa.schema(fields), comments))
+    snapshot.in_place().alter.add_columns(_with_comments(pa.schema(fields), comments))
     fresh = open_table(snapshot.location)
     assert fresh is not None
     return fresh
@@ -130,15 +131,16 @@ def commit(
         app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
     )
     try:
-        snapshot.table.create_write_transaction(
+        table = snapshot.in_place()
+        table.create_write_transaction(
             actions,
             "append" if replace is None else "overwrite",
-            snapshot.table.schema(),
+            table.schema(),
             partition_by=list(snapshot.partition_columns),
             partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
             commit_properties=properties,
         )
-    except (CommitFailedError, OSError) as error:
+    except (CommitFailedError, TableNotFoundError, OSError) as error:
         # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
         raise Conflict(
             f"{display_name(snapshot.location)}: another writer committed first: {one_line(error)}"
