@@ -22,6 +22,8 @@ TARGET_BYTES = 128 << 20
 """Files are closed at about this size."""
 GROUP_ROWS, GROUP_BYTES = 1 << 20, 32 << 20
 """A row group is written when so many rows, or bytes of them in memory, have come together."""
+_SMALL = 1 << 20
+"""Bytes of a file that is read at once rather than in pieces."""
 _LOOKED_AT = 4096
 """Rows by which it is told whether a column of integers, such as a key, has a dictionary."""
 
@@ -169,9 +171,9 @@ def _repeated(kind: pa.DataType, value: Any, first: pa.Array) -> pa.Array:
     return pa.nulls(rows, _repeated_type(kind)) if value is None else pa.repeat(pa.scalar(value, kind), rows)
 
 
-def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
-    """The first rows of one Parquet file, as mappings by column."""
-    with open_parquet(location, path) as file:
+def head(location: Location, path: str, columns: Sequence[str], rows: int, size: int | None = None) -> list[dict[str, Any]]:
+    """The first rows of one Parquet file, as mappings by column. `size`: its bytes, where they are known."""
+    with open_parquet(location, path, whole=size is not None and size <= _SMALL) as file:
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             return list(batch.to_pylist())
     return []

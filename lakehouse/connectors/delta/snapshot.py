@@ -163,12 +163,15 @@ def _bounds(actions: pa.Table, column: str) -> list[tuple[Any, Any, int | None]]
     return list(zip(*parts, strict=True))
 
 
-def open_table(location: Location, version: int | None = None, timestamp: str | None = None) -> Snapshot | None:
+def open_table(
+    location: Location, version: int | None = None, timestamp: str | None = None, *, in_place: bool = False
+) -> Snapshot | None:
     """A snapshot of the table at a version or time (ISO 8601), by default the newest; None if there is no table.
 
+    `in_place`: no copy of the log is made, as for a table that is opened only to be written to.
     Raises ConfigError for a version that is not there and for a table this reader doesn't understand.
     """
-    if timestamp is None and (found := _copied(location, version)) is not None:
+    if timestamp is None and not in_place and (found := _copied(location, version)) is not None:
         return found
     try:
         table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
