@@ -34,11 +34,11 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
-    with catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
-        with delta.logs_read_once():
-            return _score(
-                at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
-            )
+    opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
+    with delta.logs_read_once(), opened as at_places:
+        return _score(
+            at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
+        )
 
 
 def _score(job: Job, request: Request) -> Result:

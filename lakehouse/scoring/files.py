@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.schemas import WARNINGS
-from lakehouse.scoring.statistics import Column, columns_of, filterable, observe, statistics
+from lakehouse.scoring.statistics import MOST, Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
 from lakehouse.storage.parquet import open_parquet
 
@@ -43,7 +43,8 @@ class _Output:
 class Files:
     """Files of one kind in one folder below their table's root, rolled at `TARGET_BYTES`.
 
-    `constants` are values of columns that are the same in every row; batches don't have these.
+    `constants` are values of columns that are the same in every row; batches don't have these. The log gets statistics
+    of the columns named `first`, of lineage, and of others as far as that makes no more than `most`.
     """
 
     kind: str
@@ -52,6 +53,8 @@ class Files:
     schema: pa.Schema
     folder: str
     constants: Mapping[str, Any] = field(default_factory=dict)
+    first: Sequence[str] = ()
+    most: int = MOST
     open: _Output | None = None
     done: list[dict[str, Any]] = field(default_factory=list)
     waiting: list[pa.RecordBatch] = field(default_factory=list)
@@ -115,8 +118,8 @@ class Files:
         """A new file, whose first rows these are."""
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
         sink = create_file(self.root.join(self.folder, name))
-        safe, columns = filterable(self.schema), columns_of(self.schema)
-        for constant, value in self.constants.items():
+        safe, columns = filterable(self.schema), columns_of(self.schema, self.first, self.most)
+        for constant, value in ((c, v) for c, v in self.constants.items() if c in columns):
             observe(columns[constant], pa.array([] if value is None else [value], columns[constant].type))
         given = [f.with_type(_repeated_type(f.type)) if f.name in self.constants else f for f in self.schema]
         writer = pq.ParquetWriter(
@@ -138,7 +141,7 @@ class Files:
         size = output.sink.tell()
         output.sink.close()
         self.open = None  # not before: what fails to close is left to `abandon`
-        for name in (name for name, value in self.constants.items() if value is None):
+        for name in (name for name, value in self.constants.items() if value is None and name in output.columns):
             output.columns[name].nulls = output.rows
         self.done.append(
             {
@@ -171,7 +174,9 @@ def _repeated(kind: pa.DataType, value: Any, first: pa.Array) -> pa.Array:
     return pa.nulls(rows, _repeated_type(kind)) if value is None else pa.repeat(pa.scalar(value, kind), rows)
 
 
-def head(location: Location, path: str, columns: Sequence[str], rows: int, size: int | None = None) -> list[dict[str, Any]]:
+def head(
+    location: Location, path: str, columns: Sequence[str], rows: int, size: int | None = None
+) -> list[dict[str, Any]]:
     """The first rows of one Parquet file, as mappings by column. `size`: its bytes, where they are known."""
     with open_parquet(location, path, whole=size is not None and size <= _SMALL) as file:
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):

@@ -28,5 +28,6 @@ from lakehouse.connectors.delta.writing import (
 
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "adds_of", "batches_of", "commit",
-    "create_table", "data_changes", "logs_read_once", "open_table", "partition_text", "partition_value", "pause", "read_files", "rows_of",
+    "create_table", "data_changes", "logs_read_once", "open_table", "partition_text", "partition_value", "pause",
+    "read_files", "rows_of",
 ]  # fmt: skip
