@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lakehouse import checks
+from lakehouse import checks, models
 from lakehouse.checks import rules
 from lakehouse.connectors import delta
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
-from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
+from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, judging, lease, ledger, tracking
 from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
@@ -24,6 +24,8 @@ from lakehouse.runs.results import Result, blocked_message, result_of
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.storage import Location
+
+_UNKNOWN = "what its model is could not be kept: the next run fetches it again"
 
 __all__ = ["Request", "Result", "new_run_id", "score"]
 
@@ -50,9 +52,10 @@ def _score(job: Job, request: Request) -> Result:
         scratch.folder() as folder,
         ExitStack() as stack,
     ):
-        plan = make_plan(job, request, folder)  # the input is pinned, the model judged, the tables looked at
+        plan = plan_once(job, request, folder, state)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
+            warn_on_failure(request, _UNKNOWN, lambda: models.remember(job.model, plan.model, state))
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
@@ -98,6 +101,7 @@ def _score(job: Job, request: Request) -> Result:
         request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
+            warn_on_failure(request, _UNKNOWN, lambda: models.remember(job.model, plan.model, state))
             warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved, request.patience))
     if job.tracking is not None:
         tracking.track(job, plan, ended[0], state, request)

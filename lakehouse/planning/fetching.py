@@ -13,6 +13,7 @@ from lakehouse.engines import runtime
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.planning.plan import Request
+    from lakehouse.storage import Location
 
 
 def obtain(job: Job, request: Request, folder: Path) -> models.FetchedModel:
@@ -25,6 +26,18 @@ def obtain(job: Job, request: Request, folder: Path) -> models.FetchedModel:
     if fetched.notice:
         request.warn(fetched.notice)
     return fetched
+
+
+def recall(job: Job, request: Request, state: Location) -> models.FetchedModel | None:
+    """The version of the job's model as an earlier run found it, without its files; None where that isn't known."""
+    if request.replays is not None or request.fetched is not None:
+        return None
+    resolved = models.look_up(job.model)
+    if resolved is None:
+        if models.is_local(job.model.uri) or not models.may_be_known(job.model):
+            return None
+        resolved = models.resolve(job.model, request.patience)
+    return models.recall(job.model, resolved, state)
 
 
 def inputs_of(job: Job, fetched: models.FetchedModel, request: Request, schema: pa.Schema, table: str) -> models.Inputs:
