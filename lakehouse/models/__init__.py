@@ -45,12 +45,12 @@ from lakehouse.models.trained import held_to
 
 __all__ = [
     "ANSWER", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Given", "Inputs",
-    "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained", "alike", "baselines_as_text",
-    "baselines_from_text", "begin", "differences", "digest_of", "environment_for", "environment_here",
-    "environment_key", "environment_refusal", "environment_summary", "expected_environment", "features_of", "fetch",
-    "freeze", "held", "held_to", "input_example", "inputs_of", "is_local", "isolation_refusal", "load", "log_baseline", "log_run",
-    "look_up",
-    "may_be_known", "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack", "pinned", "recall",
-    "recorded_environment", "remember", "require_params", "resolve", "same", "specs_of", "store_baseline",
-    "stored_baseline", "tag_version", "takes_columns", "trust_list", "type_for", "unpacked", "versions_in",
+    "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained", "alike",
+    "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of", "environment_for",
+    "environment_here", "environment_key", "environment_refusal", "environment_summary", "expected_environment",
+    "features_of", "fetch", "freeze", "held", "held_to", "input_example", "inputs_of", "is_local",
+    "isolation_refusal", "load", "log_baseline", "log_run", "look_up", "may_be_known", "move_alias", "needs_of",
+    "obtain", "open_on_frames", "output_type", "pack", "pinned", "recall", "recorded_environment", "remember",
+    "require_params", "resolve", "same", "specs_of", "store_baseline", "stored_baseline", "tag_version",
+    "takes_columns", "trust_list", "type_for", "unpacked", "versions_in",
 ]  # fmt: skip

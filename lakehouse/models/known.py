@@ -11,7 +11,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from lakehouse import __version__, formats
+from lakehouse import formats
 from lakehouse.models.registry import FetchedModel, Resolved
 from lakehouse.storage import Location, content, write_durably
 
@@ -62,5 +62,5 @@ def remember(config: ModelConfig, model: FetchedModel, state: Location) -> None:
 
 def _file(config: ModelConfig, uri: str, origin: str, state: Location) -> Location:
     """Its name has all that decides what a version is taken for: the job's whole section, such as what it trusts."""
-    said = [uri, origin, config.model_dump_json(), __version__]
+    said = [uri, origin, config.model_dump_json()]
     return state.join("models", f"{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]}.json")

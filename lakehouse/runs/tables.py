@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -60,10 +60,16 @@ def _is_there(snapshot: delta.Snapshot, rows: pa.RecordBatch, once: str) -> bool
     return snapshot.transaction(once) is not None
 
 
-def rows(location: Location, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """A table's rows with those of the columns that it has; none where there is no table."""
+def rows(location: Location, columns: Sequence[str], only: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """A table's rows with those of the columns that it has; none where there is no table.
+
+    `only`: by column the value that a row must have; files that by their statistics hold no such row are not read.
+    """
+    only = only or {}
     snapshot = delta.open_table(location)
     if snapshot is None:
         return []
     names = [name for name in columns if name in snapshot.schema.names]
-    return list(delta.rows_of(snapshot, names, snapshot.files()).to_pylist())
+    files = [file for file in snapshot.files(list(only)) if file.may_hold(only)]
+    held = delta.rows_of(snapshot, names, files).to_pylist()
+    return [row for row in held if all(row.get(name) == value for name, value in only.items())]

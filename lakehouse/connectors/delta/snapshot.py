@@ -28,6 +28,8 @@ from lakehouse.schemas import conform
 from lakehouse.storage import Location, display_name
 from lakehouse.storage.parquet import open_parquet
 
+_SMALL = 1 << 20
+"""Bytes of a file that is read at once rather than in pieces."""
 _LINE = 400
 """Characters of what the library says that are enough; it can go on with its own stack."""
 _UNREACHABLE = re.compile(r"Generic \w+ error|error sending request|Unauthenticated|lacked the necessary|HTTP error")
@@ -52,6 +54,11 @@ class DataFile:
     def relative(self) -> str:
         """The path below the table's root as the filesystem spells it."""
         return unquote(self.path)
+
+    def may_hold(self, values: Mapping[str, Any]) -> bool:
+        """Whether a row may have these values, by the bounds of these columns as far as there are any."""
+        bounds = ((value, *self.bounds.get(column, (None, None, None))[:2]) for column, value in values.items())
+        return all(least is None or greatest is None or least <= value <= greatest for value, least, greatest in bounds)
 
     def fingerprint(self) -> tuple[str, int, str]:
         """What tells this content from any other: path, size, and the rows that are deleted."""
@@ -276,7 +283,7 @@ def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> It
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
     spelled = {snapshot.physical(c): c for c in columns}
     kept, position = None if file.live_mask is None else np.array(file.live_mask, dtype=bool), 0
-    with open_parquet(root, file.relative) as stored:
+    with open_parquet(root, file.relative, whole=file.size <= _SMALL) as stored:
         present = [name for name in stored.schema_arrow.names if name in spelled]
         for group in range(stored.num_row_groups):
             table = stored.read_row_group(group, columns=present).rename_columns([spelled[n] for n in present])
