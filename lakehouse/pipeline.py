@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.storage import Location
 
-_UNKNOWN = "what its model is could not be kept: the next run fetches it again"
-
 __all__ = ["Request", "Result", "new_run_id", "score"]
 
 
@@ -37,7 +35,7 @@ def score(job: Job, request: Request) -> Result:
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
     opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
-    with delta.logs_read_once(), opened as at_places:
+    with opened as at_places, delta.logs_read_once(naming.state_of(at_places).join("logs")):
         return _score(
             at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
         )
@@ -55,7 +53,7 @@ def _score(job: Job, request: Request) -> Result:
         plan = plan_once(job, request, folder, state)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
-            warn_on_failure(request, _UNKNOWN, lambda: models.remember(job.model, plan.model, state))
+            _remember(plan, state, request)
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
@@ -101,7 +99,7 @@ def _score(job: Job, request: Request) -> Result:
         request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
-            warn_on_failure(request, _UNKNOWN, lambda: models.remember(job.model, plan.model, state))
+            _remember(plan, state, request)
             warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved, request.patience))
     if job.tracking is not None:
         tracking.track(job, plan, ended[0], state, request)
@@ -126,6 +124,13 @@ def _dry_run_result(
         "checks": judging.describe_checks(plan, tables.staging, state, request),
     }
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)
+
+
+def _remember(plan: Plan, state: Location, request: Request) -> None:
+    """Keep what the next run need not ask for again if nothing changes: what the model is, and long logs."""
+    what = "what its model is could not be kept: the next run fetches it again"
+    warn_on_failure(request, what, lambda: models.remember(plan.job.model, plan.model, state))
+    warn_on_failure(request, "the tables' logs could not be kept: the next run reads them again", delta.keep_logs)
 
 
 def _warn(request: Request, messages: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ a fresh look at a table costs a listing and the commits that are new.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,14 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse import formats
 from lakehouse.errors import LakehouseError
-from lakehouse.storage import Location, content, entries_of, read_lines
+from lakehouse.storage import Location, content, entries_of, read_lines, write_durably
 
 LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -34,6 +37,9 @@ _LONGEST = 5_000
 """Commits after which a log may take long to list: the library, which lists its end alone, reads it by itself."""
 _LARGEST = 64 << 20
 """Bytes of a checkpoint that is copied."""
+_MANY = 10
+"""Commits that were asked for one by one, from which on they are kept together in one file."""
+_LARGEST_KEPT = 8 << 20
 _AT_ONCE = 16
 
 
@@ -41,11 +47,12 @@ _AT_ONCE = 16
 class LogCopy:
     """A log's newest checkpoint and the commits since, in the folder of a table without data; gone with this object.
 
-    `files`: what was copied, by name its size and time of writing.
+    `files`: what was copied, by name its size and time of writing; `asked_for`: those that no earlier run had kept.
     """
 
     table: Path
-    files: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    files: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    asked_for: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -53,17 +60,56 @@ class LogCopy:
         return self.table / LOG
 
 
-_copies: ContextVar[dict[str, LogCopy] | None] = ContextVar("_copies", default=None)
+@dataclass(frozen=True)
+class _Reading:
+    """The copies that were made, by the tables' URIs; `kept`: the folder of what earlier runs kept of logs."""
+
+    kept: Location
+    copies: dict[str, LogCopy] = field(default_factory=dict)
+
+
+_reading: ContextVar[_Reading | None] = ContextVar("_reading", default=None)
 
 
 @contextmanager
-def logs_read_once() -> Iterator[None]:
-    """Until the block ends, no file of a log is asked for again; what was copied goes with it."""
-    token = _copies.set({})
+def logs_read_once(kept: Location) -> Iterator[None]:
+    """Until the block ends, no file of a log is asked for again; what was copied goes with it.
+
+    `kept`: the folder in which runs keep the commits of long logs, see `keep_logs`.
+    """
+    token = _reading.set(_Reading(kept))
     try:
         yield
     finally:
-        _copies.reset(token)
+        _reading.reset(token)
+
+
+def keep_logs() -> None:
+    """Keep the commits since the last checkpoint of each log of which many had to be asked for, in one file each."""
+    reading = _reading.get()
+    for uri, copy in reading.copies.items() if reading else ():
+        commits = [name for name in copy.files if _COMMIT.fullmatch(name)]
+        size = sum(copy.files[name][0] for name in commits)
+        if reading and sum(name in commits for name in copy.asked_for) >= _MANY and size <= _LARGEST_KEPT:
+            texts = {n: [copy.files[n][1].isoformat(), (copy.folder / n).read_text("utf-8")] for n in commits}
+            said = formats.with_version(formats.LOG, {"commits": texts})
+            write_durably(_kept_file(reading, uri), json.dumps(said, ensure_ascii=False).encode())
+            copy.asked_for.clear()
+
+
+def _kept_file(reading: _Reading, uri: str) -> Location:
+    return reading.kept.join(f"{hashlib.sha256(uri.encode()).hexdigest()[:32]}.json")
+
+
+def _take_kept(reading: _Reading, uri: str, copy: LogCopy, listed: Mapping[str, tuple[int, datetime]]) -> None:
+    """Put those commits into the copy that an earlier run kept, as far as the listing shows them as they were."""
+    held = content(_kept_file(reading, uri))
+    said = json.loads(held) if held else {}
+    for name, (at, text) in said.get("commits", {}).items() if not formats.is_newer(formats.LOG, said) else ():
+        found = text.encode()
+        if name in listed and (len(found), at) == (listed[name][0], listed[name][1].isoformat()):
+            (copy.folder / name).write_bytes(found)
+            copy.files[name] = listed[name]
 
 
 def copy_log(location: Location) -> tuple[LogCopy, range] | None:
@@ -71,8 +117,8 @@ def copy_log(location: Location) -> tuple[LogCopy, range] | None:
 
     None where there is no table, and where the library has to read it by itself.
     """
-    shared = _copies.get()
-    held = shared.get(location.uri) if shared is not None else None
+    reading = _reading.get()
+    held = reading.copies.get(location.uri) if reading else None
     try:
         if held is None and not _is_short(location):
             return None
@@ -82,11 +128,13 @@ def copy_log(location: Location) -> tuple[LogCopy, range] | None:
             return None
         if held is None or any(held.files[name] != listed[name] for name in wanted[0] if name in held.files):
             held = _new_copy()
+            if reading and len(wanted[0]) >= _MANY:
+                _take_kept(reading, location.uri, held, {name: listed[name] for name in wanted[0]})
         _fetch(location, held, {name: listed[name] for name in wanted[0] if name not in held.files})
-    except (LakehouseError, OSError, pa.ArrowException):
+    except (LakehouseError, OSError, ValueError, pa.ArrowException):
         return None  # the library says what is wrong
-    if shared is not None:
-        shared[location.uri] = held
+    if reading:
+        reading.copies[location.uri] = held
     return held, wanted[1]
 
 
@@ -102,7 +150,7 @@ def _is_short(location: Location) -> bool:
     return said is None or json.loads(said)["version"] < _LONGEST
 
 
-def _wanted(listed: Mapping[str, tuple[int, Any]]) -> tuple[list[str], range] | None:
+def _wanted(listed: Mapping[str, tuple[int, datetime]]) -> tuple[list[str], range] | None:
     """The newest checkpoint, its commit and those since, and the versions that can be told from them."""
     commits = {int(m[1]): name for name in listed if (m := _COMMIT.fullmatch(name))}
     checkpoints = {int(m[1]): name for name in listed if (m := _CHECKPOINT.fullmatch(name))}
@@ -120,7 +168,7 @@ def _wanted(listed: Mapping[str, tuple[int, Any]]) -> tuple[list[str], range] | 
     return names, range(max(start, 0), newest + 1)
 
 
-def _fetch(location: Location, copy: LogCopy, missing: Mapping[str, tuple[int, Any]]) -> None:
+def _fetch(location: Location, copy: LogCopy, missing: Mapping[str, tuple[int, datetime]]) -> None:
     def fetch(name: str) -> None:
         file = location.join(LOG, name)
         text = name.endswith(".json")
@@ -129,6 +177,7 @@ def _fetch(location: Location, copy: LogCopy, missing: Mapping[str, tuple[int, A
             raise FileNotFoundError(file.uri)
         (copy.folder / name).write_bytes(held)
         copy.files[name] = missing[name]
+        copy.asked_for.append(name)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(fetch, missing))
