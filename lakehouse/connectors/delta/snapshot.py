@@ -82,7 +82,8 @@ class Snapshot:
 
     def files(self, bounds_of: Sequence[str] = ()) -> list[DataFile]:
         """The live files, with statistics for the columns named."""
-        actions = pa.table(self.table.get_add_actions(flatten=True))
+        # Not by pa.table, which imports pandas to know whether it was given a frame.
+        actions = pa.RecordBatchReader.from_stream(self.table.get_add_actions(flatten=True)).read_all()
         columns = {name: actions.column(name).to_pylist() for name in ("path", "size_bytes", "num_records")}
         partitions = {c: actions.column(f"partition.{c}").to_pylist() for c in self.partition_columns}
         logged = {c: self.physical(c) for c in bounds_of if not self._is_path(self.physical(c))}
