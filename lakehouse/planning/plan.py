@@ -219,13 +219,17 @@ def plan_once(job: Job, request: Request, folder: Path, state: Location) -> Plan
     one that is another then is planned with anew. Commits nothing.
     """
 
+    resolved: models.Resolved | None = None  # once, so that alias and bytes are of one version
+
     def known_or_fetched() -> models.FetchedModel:
-        return fetching.recall(job, request, state) or fetching.obtain(job, request, folder)
+        nonlocal resolved
+        known, resolved = fetching.recall(job, request, state)
+        return known or fetching.obtain(job, request, folder, resolved)
 
     plan = make_plan(job, request, folder, known_or_fetched)
     if plan.model.path or (plan.unchanged and not request.dry_run):
         return plan
-    fetched = fetching.obtain(job, request, folder)
+    fetched = fetching.obtain(job, request, folder, resolved)
     if replace(fetched, path="") == plan.model:
         return replace(plan, model=fetched)
     for left in folder.glob("challenger-*"):  # they are fetched again

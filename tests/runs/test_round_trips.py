@@ -157,7 +157,7 @@ def test_what_a_job_trusts_decides_of_a_known_model_too(daily, workspace, tmp_pa
     assert score(daily()).status == "published"
     other = daily(model={"trust": ["code"]})
     request = request_of()
-    known = [fetching.recall(job, request, naming.state_of(job)) for job in (daily(), other)]
+    known = [fetching.recall(job, request, naming.state_of(job))[0] for job in (daily(), other)]
     assert [k is not None and k.path for k in known] == ["", False]
 
 
@@ -188,7 +188,7 @@ def test_what_is_known_of_a_model_by_a_newer_program_is_not_taken(daily, workspa
     (name,) = names(state.join("models", "x"))
     said = json.loads(content(state.join("models", name)))
     write_durably(state.join("models", name), json.dumps({**said, "format": 99}).encode())
-    assert fetching.recall(daily(), request_of(), state) is None
+    assert fetching.recall(daily(), request_of(), state)[0] is None
     assert score(daily()).status == "unchanged"
 
 

@@ -88,7 +88,7 @@ def keep_logs() -> None:
     """Keep the commits since the last checkpoint of each log of which many had to be asked for, in one file each."""
     reading = _reading.get()
     for uri, copy in reading.copies.items() if reading else ():
-        commits = [name for name in copy.files if _COMMIT.fullmatch(name)]
+        commits = {name for name in copy.files if _COMMIT.fullmatch(name)}
         size = sum(copy.files[name][0] for name in commits)
         if reading and sum(name in commits for name in copy.asked_for) >= _MANY and size <= _LARGEST_KEPT:
             texts = {n: [copy.files[n][1].isoformat(), (copy.folder / n).read_text("utf-8")] for n in commits}
@@ -104,7 +104,10 @@ def _kept_file(reading: _Reading, uri: str) -> Location:
 def _take_kept(reading: _Reading, uri: str, copy: LogCopy, listed: Mapping[str, tuple[int, datetime]]) -> None:
     """Put those commits into the copy that an earlier run kept, as far as the listing shows them as they were."""
     held = content(_kept_file(reading, uri))
-    said = json.loads(held) if held else {}
+    try:
+        said = json.loads(held or b"{}")
+    except ValueError:  # whatever it is, it isn't what a run kept
+        return
     for name, (at, text) in said.get("commits", {}).items() if not formats.is_newer(formats.LOG, said) else ():
         found = text.encode()
         if name in listed and (len(found), at) == (listed[name][0], listed[name][1].isoformat()):

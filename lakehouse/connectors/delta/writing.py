@@ -15,7 +15,6 @@ from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookPropert
 from deltalake.exceptions import (
     CommitFailedError,
     DeltaError,
-    TableNotFoundError,
 )
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -138,6 +137,12 @@ def commit(
     )
     try:
         table = snapshot.in_place()
+    except (DeltaError, OSError) as error:
+        refuse_unreachable(snapshot.location, error)
+        raise Conflict(
+            f"{display_name(snapshot.location)}: its version {snapshot.version} is gone: {one_line(error)}"
+        ) from error
+    try:
         table.create_write_transaction(
             actions,
             "append" if replace is None else "overwrite",
@@ -150,7 +155,7 @@ def commit(
         if _is_long(snapshot):
             with suppress(DeltaError, OSError):  # without it the log is read more slowly, and nothing else
                 table.create_checkpoint()
-    except (CommitFailedError, TableNotFoundError, OSError) as error:
+    except (CommitFailedError, OSError) as error:
         # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
         raise Conflict(
             f"{display_name(snapshot.location)}: another writer committed first: {one_line(error)}"
