@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from lakehouse import checks, models
 from lakehouse.checks import rules
+from lakehouse.connectors import delta
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
-from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
+from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, forecast, judging, lease, ledger, tracking
 from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
@@ -34,7 +35,8 @@ def score(job: Job, request: Request) -> Result:
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
     try:
-        with catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn) as at_places:
+        opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
+        with opened as at_places, delta.logs_read_once(naming.state_of(at_places).join("logs")):
             return _score(
                 at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
             )
@@ -51,9 +53,10 @@ def _score(job: Job, request: Request) -> Result:
         scratch.folder() as folder,
         ExitStack() as stack,
     ):
-        plan = make_plan(job, request, folder)  # the input is pinned, the model judged, the tables looked at
+        plan = plan_once(job, request, folder, state)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
+            _remember(plan, state, request)
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
@@ -99,6 +102,7 @@ def _score(job: Job, request: Request) -> Result:
         request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
+            _remember(plan, state, request)
             warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved, request.patience))
     if job.tracking is not None:
         tracking.track(job, plan, ended[0], state, request)
@@ -124,6 +128,13 @@ def _dry_run_result(
         "checks": judging.describe_checks(plan, tables.staging, state, request),
     }
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)
+
+
+def _remember(plan: Plan, state: Location, request: Request) -> None:
+    """Keep what the next run need not ask for again if nothing changes: what the model is, and long logs."""
+    what = "what its model is could not be kept: the next run fetches it again"
+    warn_on_failure(request, what, lambda: models.remember(plan.job.model, plan.model, state))
+    warn_on_failure(request, "the tables' logs could not be kept: the next run reads them again", delta.keep_logs)
 
 
 def _warn(request: Request, messages: Iterable[str]) -> None:

@@ -120,6 +120,12 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
     fail(("", "refuse", 0))
 
 
+def requests(server: str) -> list[str]:
+    """What the S3 server was asked for since this was last called; see s3_server.py."""
+    with urllib.request.urlopen(f"{server}/_requests") as reply:
+        return list(json.load(reply))
+
+
 @pytest.fixture(scope="session")
 def snowflake_server() -> Iterator[warehouse.Warehouse]:
     """The stand-in for Snowflake; see snowflake_server.py."""

@@ -3,6 +3,8 @@
 PUT /_faults with a JSON list of [pattern, action, times] says what goes wrong: `pattern` is a regular expression on
 "METHOD /bucket/key"; `action` is "refuse" (503, nothing done), "deny" (403, nothing done), "hang" (no answer for two minutes), "drop" (the connection ends, nothing done) or
 "lost reply" (done, but the connection ends before the answer); GET /_faults gives what is left of the list.
+
+GET /_requests gives what was asked for since it was last asked so: "METHOD /bucket/key", with a list's prefix.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qs
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -33,6 +36,7 @@ class Handler(WSGIRequestHandler):
 
 def faulty(app: App) -> App:
     faults: list[list[Any]] = []
+    requests: list[str] = []
 
     def plain(start: Callable[..., Any], status: str, body: bytes = b"") -> list[bytes]:
         start(status, [("Content-Length", str(len(body)))])
@@ -47,6 +51,11 @@ def faulty(app: App) -> App:
             if method == "PUT":
                 faults[:] = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
             return plain(start, "200 OK", json.dumps(faults).encode())
+        if path == "/_requests":
+            asked, requests[:] = list(requests), []
+            return plain(start, "200 OK", json.dumps(asked).encode())
+        listed = parse_qs(environ.get("QUERY_STRING", "")).get("prefix", [""])[0]
+        requests.append(f"LIST {path}/{listed}" if listed else f"{method} {path}")
         fault = next((f for f in faults if f[2] > 0 and re.search(f[0], f"{method} {path}")), None)
         if fault is None:
             return app(environ, start)

@@ -203,8 +203,8 @@ def _counts_in_hybrid_calendar(footer: Mapping[bytes, bytes]) -> bool:
     return marked or (bool(version) and version < [3, 1])
 
 
-_GREGORIAN = pa.scalar(date(1582, 10, 15))
-_ZONED = pa.scalar(datetime(1900, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
+_GREGORIAN = date(1582, 10, 15)
+_ZONED = datetime(1900, 1, 1, tzinfo=UTC)
 """From here on the zones of the writer and of UTC agree with today's rules."""
 
 

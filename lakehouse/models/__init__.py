@@ -27,9 +27,11 @@ from lakehouse.models.flavors import Predictor, Trained
 from lakehouse.models.flavors.calling import takes_columns
 from lakehouse.models.frames import ANSWER, FrameInput, FrameModel, Part, open_on_frames
 from lakehouse.models.given import Given
+from lakehouse.models.glance import look_up
 from lakehouse.models.holding import held
 from lakehouse.models.isolated.building import Built, environment_for
 from lakehouse.models.isolated.calling import IsolatedFolder, begin
+from lakehouse.models.known import may_be_known, recall, remember
 from lakehouse.models.loading import Folders, digest_of, forget, load, pack, unpacked
 from lakehouse.models.many import environment_key, fetch, pinned, resolve
 from lakehouse.models.obtaining import obtain
@@ -38,18 +40,18 @@ from lakehouse.models.parameters import freeze, require_params
 from lakehouse.models.patience import Patience
 from lakehouse.models.policy import as_list as trust_list
 from lakehouse.models.recording import log_run, move_alias, tag_version
-from lakehouse.models.registry import FetchedModel, Resolved, needs_of
+from lakehouse.models.registry import FetchedModel, Resolved, is_local, needs_of
 from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
     "ANSWER", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Given", "Inputs",
-    "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained", "alike",
-    "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of", "environment_for",
-    "environment_here", "environment_key", "environment_refusal", "environment_summary", "expected_environment",
-    "features_of", "fetch", "forget", "freeze", "held", "held_to", "input_example", "inputs_of",
-    "isolation_refusal", "load", "log_baseline", "log_run", "move_alias", "needs_of", "obtain", "open_on_frames",
-    "output_type", "pack", "pinned", "recorded_environment", "require_params", "resolve", "same", "specs_of",
-    "store_baseline", "stored_baseline", "tag_version", "takes_columns", "trust_list", "type_for", "unpacked",
-    "versions_in",
+    "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained", "alike", "baselines_as_text",
+    "baselines_from_text", "begin", "differences", "digest_of", "environment_for", "environment_here",
+    "environment_key", "environment_refusal", "environment_summary", "expected_environment", "features_of", "fetch",
+    "forget", "freeze", "held", "held_to", "input_example", "inputs_of", "is_local", "isolation_refusal", "load",
+    "log_baseline", "log_run", "look_up", "may_be_known", "move_alias", "needs_of", "obtain", "open_on_frames",
+    "output_type", "pack", "pinned", "recall", "recorded_environment", "remember", "require_params", "resolve", "same",
+    "specs_of", "store_baseline", "stored_baseline", "tag_version", "takes_columns", "trust_list", "type_for",
+    "unpacked", "versions_in",
 ]  # fmt: skip

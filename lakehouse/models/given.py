@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -62,6 +61,8 @@ class Given:
         datetimes and None in strings, booleans and nested values; optional integers with nulls become pandas'
         `Int64`, which keeps every digit.
         """
+        import pandas as pd
+
         if self.tensors:
             return tensors(self.tensors, self.columns, self.rows)
         if (matrix := self.as_matrix()) is not None:
@@ -77,6 +78,8 @@ def pandas_column(column: pa.Array, required: bool) -> Any:
     Lists are arrays, as Spark gives them to `mlflow.pyfunc.spark_udf`; structs and maps are dicts, as MLflow's look at
     a frame leaves them.
     """
+    import pandas as pd
+
     if is_nested(column.type):
         return _boxed(_objects(column, required))
     nullable = None
@@ -107,6 +110,8 @@ def _values(column: pa.Array, required: bool) -> list[Any]:
 
     That is a NaN, too, where it is optional.
     """
+    import pandas as pd
+
     if is_nested(column.type):
         return _objects(column, required)
     if pa.types.is_timestamp(column.type):

@@ -41,7 +41,8 @@ class FetchedModel:
     `library`, `called`: the version of the flavour's library and what is called of it; None until it is loaded.
     `members`: where a column says which model a row is for, those models by its values, all with one signature; name,
     version and digest then speak of them all, and `chosen` is the value of the one that was tried.
-    `environment`: its own, for an isolated model.
+    `environment`: its own, for an isolated model. `origin`: as `Resolved` has it. `path` is empty for one that is only
+    known (`models.known`).
     """
 
     uri: str
@@ -61,6 +62,7 @@ class FetchedModel:
     members: Mapping[str, FetchedModel] = field(default_factory=dict)
     chosen: str = ""
     environment: Environment | None = None
+    origin: str = ""
 
     @property
     def one(self) -> FetchedModel:
@@ -228,6 +230,7 @@ def judged(config: ModelConfig, resolved: Resolved, path: Path, notice: str = ""
         flavor=flavor_of(mlmodel).NAME,
         notice=notice,
         declared=declared,
+        origin=resolved.origin,
     )
 
 

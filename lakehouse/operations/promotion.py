@@ -214,7 +214,7 @@ def _enter(state: Location, name: str, alias: str, before: str, version: str, ru
 
 def _entered(place: Location, name: str, alias: str) -> list[dict[str, Any]]:
     """The promotions of an alias, in their order."""
-    rows = [r for r in tables.rows(place, PROMOTIONS.names) if (r["model_name"], r["alias"]) == (name, alias)]
+    rows = tables.rows(place, PROMOTIONS.names, {"model_name": name, "alias": alias})
     return sorted(rows, key=lambda row: row["number"])
 
 

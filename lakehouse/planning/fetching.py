@@ -13,18 +13,38 @@ from lakehouse.engines import runtime
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.planning.plan import Request
+    from lakehouse.storage import Location
 
 
-def obtain(job: Job, request: Request, folder: Path) -> models.FetchedModel:
-    """The version of the job's model in `folder`, judged; what there is to say of how it was come by is warned of."""
+def obtain(job: Job, request: Request, folder: Path, resolved: models.Resolved | None = None) -> models.FetchedModel:
+    """The version of the job's model in `folder`, judged; what there is to say of how it was come by is warned of.
+
+    `resolved`: the version that MLflow says it is, where that was asked already.
+    """
     if job.model.by is not None and request.replays is not None and not request.current_model:
         pins = models.pinned(job.model, request.replays["models"])
         return models.fetch(job.model, pins, folder, request.patience)
+    if resolved is not None:
+        return models.fetch(job.model, resolved, folder, request.patience)
     kept = runtime.cache_dir() / "models"
     fetched = models.obtain(job.model, folder, request.patience, kept, request.now, request.warn)
     if fetched.notice:
         request.warn(fetched.notice)
     return fetched
+
+
+def recall(job: Job, request: Request, state: Location) -> tuple[models.FetchedModel | None, models.Resolved | None]:
+    """The version of the job's model as an earlier run found it, without its files, and as MLflow resolves it now.
+
+    None where it isn't known, and where MLflow was not asked.
+    """
+    if request.replays is not None or models.is_local(job.model.uri) or not models.may_be_known(job.model):
+        return None, None
+    seen = models.look_up(job.model)
+    if seen is not None:
+        return models.recall(job.model, seen, state), None
+    resolved = models.resolve(job.model, request.patience)
+    return models.recall(job.model, resolved, state), resolved
 
 
 def inputs_of(job: Job, fetched: models.FetchedModel, request: Request, schema: pa.Schema, table: str) -> models.Inputs:

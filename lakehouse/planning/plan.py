@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -211,8 +212,38 @@ def _is_unchanged(standing: InspectedTarget) -> bool:
     return standing.state.same and standing.target.generation == standing.state.generation
 
 
-def make_plan(job: Job, request: Request, folder: Path) -> Plan:
-    """Pin the input, fetch and judge the model into `folder`, and see where the targets stand. Commits nothing."""
+def plan_once(job: Job, request: Request, folder: Path, state: Location) -> Plan:
+    """The plan, for which the model is fetched only where something has changed since a run that knew it.
+
+    What is known of a model never decides more than that: as soon as it is to be loaded, it is fetched and judged, and
+    one that is another then is planned with anew. Commits nothing.
+    """
+
+    resolved: models.Resolved | None = None  # once, so that alias and bytes are of one version
+
+    def known_or_fetched() -> models.FetchedModel:
+        nonlocal resolved
+        known, resolved = fetching.recall(job, request, state)
+        return known or fetching.obtain(job, request, folder, resolved)
+
+    plan = make_plan(job, request, folder, known_or_fetched)
+    if plan.model.path or (plan.unchanged and not request.dry_run):
+        return plan
+    fetched = fetching.obtain(job, request, folder, resolved)
+    if replace(fetched, path="") == plan.model:
+        return replace(plan, model=fetched)
+    for left in folder.glob("challenger-*"):  # they are fetched again
+        shutil.rmtree(left)
+    return make_plan(job, replace(request, fetched=fetched), folder)
+
+
+def make_plan(
+    job: Job, request: Request, folder: Path, obtain: Callable[[], models.FetchedModel] | None = None
+) -> Plan:
+    """Pin the input, fetch and judge the model into `folder`, and see where the targets stand. Commits nothing.
+
+    `obtain` gives the model, where it isn't to be fetched in any case.
+    """
     source = sources.of(job.source.type)
     request.enter("suites", "")
     suites = checks.suites_of(job.checks)
@@ -228,7 +259,7 @@ def make_plan(job: Job, request: Request, folder: Path) -> Plan:
     for name in routed:
         require_routable(schema.field(name), pinned.name)
     request.enter("model", f"{pinned.name}" + ("" if pinned.version is None else f" v{pinned.version}"))
-    fetched = request.fetched or fetching.obtain(job, request, folder)
+    fetched = request.fetched or (obtain() if obtain else fetching.obtain(job, request, folder))
     request.enter("signature", "")
     require_signature(job, fetched, schema, pinned.name)
     inputs = fetching.inputs_of(job, fetched, request, schema, pinned.name)

@@ -114,7 +114,7 @@ def _samples(staging: Staging, tally: Tally) -> list[dict[str, Any]]:
     names = [*staging.quarantine_schema.names[: staging.quarantine_schema.get_field_index(REASONS)], REASONS]
     for file in tally.quarantined_files:
         if len(rows) < SAMPLES:
-            rows += files.head(staging.quarantine_root, file["path"], names, SAMPLES - len(rows))
+            rows += files.head(staging.quarantine_root, file["path"], names, SAMPLES - len(rows), file["bytes"])
     return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 

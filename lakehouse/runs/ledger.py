@@ -168,7 +168,7 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
 def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, Any]]:
     """The job's recorded runs, newest first. Raises ConfigError where a newer program has recorded one of them."""
     place = state.join("runs")
-    rows = [r for r in tables.rows(place, [*RUNS.names, formats.KEY]) if r["job"] == job and date in (None, r["date"])]
+    rows = tables.rows(place, [*RUNS.names, formats.KEY], {"job": job} if date is None else {"job": job, "date": date})
     mine = [
         formats.without_version(formats.RECORD, row, f"{display_name(place)} (run {row['run_id']})") for row in rows
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +11,6 @@ from lakehouse.connectors import delta
 from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
 from lakehouse.storage import Location
-
-_LOG = {"delta.checkpointInterval": "10"}
-"""A run makes small commits, and each opening of a log reads every commit since its last checkpoint."""
 
 
 def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind: Format) -> None:
@@ -28,11 +25,10 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind:
     attempt = 0
     while True:
         try:
-            snapshot = delta.open_table(location)
+            snapshot = delta.open_table(location, in_place=True)
             if snapshot is None:
-                about = f"{what} of lakehouse score"
-                snapshot = delta.create_table(location, rows.schema, [], {}, about, _LOG)
-            if snapshot.transaction(once) is not None:
+                snapshot = delta.create_table(location, rows.schema, [], {}, f"{what} of lakehouse score")
+            if _is_there(snapshot, rows, once):
                 return
             if missing := [f for f in rows.schema if snapshot.schema.get_field_index(f.name) < 0]:
                 snapshot = delta.add_columns(snapshot, missing, {})
@@ -52,10 +48,28 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind:
             delta.pause(attempt)
 
 
-def rows(location: Location, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """A table's rows with those of the columns that it has; none where there is no table."""
+def _is_there(snapshot: delta.Snapshot, rows: pa.RecordBatch, once: str) -> bool:
+    """Whether the rows were appended under this name: by the files' statistics where each is of one run, as they are.
+
+    Else by the transaction ids, which have to be read from the log again.
+    """
+    runs = set(rows.column("run_id").to_pylist()) if "run_id" in rows.schema.names else set[str]()
+    bounds = [file.bounds.get("run_id", (None, None, None))[:2] for file in snapshot.files(["run_id"])]
+    if len(runs) == 1 and all(least is not None and least == greatest for least, greatest in bounds):
+        return any(least in runs for least, _ in bounds)
+    return snapshot.transaction(once) is not None
+
+
+def rows(location: Location, columns: Sequence[str], only: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """A table's rows with those of the columns that it has; none where there is no table.
+
+    `only`: by column the value that a row must have; files that by their statistics hold no such row are not read.
+    """
+    only = only or {}
     snapshot = delta.open_table(location)
     if snapshot is None:
         return []
     names = [name for name in columns if name in snapshot.schema.names]
-    return list(delta.rows_of(snapshot, names, snapshot.files()).to_pylist())
+    files = [file for file in snapshot.files(list(only)) if file.may_hold(only)]
+    held = delta.rows_of(snapshot, names, files).to_pylist()
+    return [row for row in held if all(row.get(name) == value for name, value in only.items())]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.schemas import WARNINGS
-from lakehouse.scoring.statistics import Column, columns_of, filterable, observe, statistics
+from lakehouse.scoring.statistics import MOST, Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
 from lakehouse.storage.parquet import open_parquet
 
@@ -24,6 +24,8 @@ GROUP_ROWS, GROUP_BYTES = 1 << 20, 32 << 20
 """A row group is written when so many rows, or bytes of them in memory, have come together."""
 _CHUNK = 8192
 """Rows of a constant that are laid out in memory."""
+_SMALL = 1 << 20
+"""Bytes of a file that is read at once rather than in pieces."""
 _LOOKED_AT = 4096
 """Rows by which it is told whether a column of integers, such as a key, has a dictionary."""
 
@@ -43,7 +45,8 @@ class _Output:
 class Files:
     """Files of one kind in one folder below their table's root, rolled at `TARGET_BYTES`.
 
-    `constants` are values of columns that are the same in every row; batches don't have these.
+    `constants` are values of columns that are the same in every row; batches don't have these. The log gets statistics
+    of the columns named `first`, of lineage, and of others as far as that makes no more than `most`.
     """
 
     kind: str
@@ -52,6 +55,8 @@ class Files:
     schema: pa.Schema
     folder: str
     constants: Mapping[str, Any] = field(default_factory=dict)
+    first: Sequence[str] = ()
+    most: int = MOST
     open: _Output | None = None
     done: list[dict[str, Any]] = field(default_factory=list)
     waiting: list[pa.RecordBatch] = field(default_factory=list)
@@ -114,8 +119,8 @@ class Files:
         """A new file, whose first rows these are."""
         name = f"{self.kind}-{self.task:05d}-{uuid.uuid4().hex}.parquet"
         sink = create_file(self.root.join(self.folder, name))
-        safe, columns = filterable(self.schema), columns_of(self.schema)
-        for constant, value in self.constants.items():
+        safe, columns = filterable(self.schema), columns_of(self.schema, self.first, self.most)
+        for constant, value in ((c, v) for c, v in self.constants.items() if c in columns):
             observe(columns[constant], pa.array([] if value is None else [value], columns[constant].type))
         given = [f.with_type(_repeated_type(f.type)) if f.name in self.constants else f for f in self.schema]
         writer = pq.ParquetWriter(
@@ -137,7 +142,7 @@ class Files:
         size = output.sink.tell()
         output.sink.close()
         self.open = None  # not before: what fails to close is left to `abandon`
-        for name in (name for name, value in self.constants.items() if value is None):
+        for name in (name for name, value in self.constants.items() if value is None and name in output.columns):
             output.columns[name].nulls = output.rows
         self.done.append(
             {
@@ -175,9 +180,11 @@ def _repeated(kind: pa.DataType, value: Any, rows: int) -> pa.ChunkedArray:
     return pa.chunked_array([*[chunk] * whole, chunk.slice(0, rest)], chunk.type)
 
 
-def head(location: Location, path: str, columns: Sequence[str], rows: int) -> list[dict[str, Any]]:
-    """The first rows of one Parquet file, as mappings by column."""
-    with open_parquet(location, path) as file:
+def head(
+    location: Location, path: str, columns: Sequence[str], rows: int, size: int | None = None
+) -> list[dict[str, Any]]:
+    """The first rows of one Parquet file, as mappings by column. `size`: its bytes, where they are known."""
+    with open_parquet(location, path, whole=size is not None and size <= _SMALL) as file:
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             return list(batch.to_pylist())
     return []

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 Fit = Callable[[Any, pa.DataType], pa.Array]
@@ -50,4 +49,6 @@ def _require(rows: Sequence[Any], form: Any, kind: pa.DataType) -> None:
 
 
 def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -56,6 +55,8 @@ def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[l
 
 
 def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -> pa.Array:
+    import pandas as pd
+
     values = _rows_of(_part(_rows_of(answer, rows), output, rows), rows)
     if isinstance(values, (str, bytes)) or not isinstance(values, Sized) or getattr(values, "ndim", 1) == 0:
         what = type(values).__name__
@@ -82,6 +83,8 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
 
 def _require_order(answer: Any, rows: int) -> None:
     """Refuse a frame whose index says that its rows are in another order than those that the model was given."""
+    import pandas as pd
+
     if not isinstance(answer, (pd.DataFrame, pd.Series)) or isinstance(answer.index, pd.RangeIndex):
         return
     index = answer.index.to_numpy()
@@ -97,6 +100,8 @@ def _require_order(answer: Any, rows: int) -> None:
 
 def _rows_of(answer: Any, rows: int) -> Any:
     """The answer with a row for each row: sparse ones dense, and that to a single row as it was before a squeeze."""
+    import pandas as pd
+
     if hasattr(answer, "toarray"):  # scipy's sparse matrices and arrays
         return answer.toarray()
     if isinstance(answer, pa.ChunkedArray):
@@ -120,6 +125,8 @@ def _rows_of(answer: Any, rows: int) -> Any:
 
 
 def _part(answer: Any, output: Output, rows: int) -> Any:
+    import pandas as pd
+
     part = output.part
     if isinstance(answer, pd.DataFrame):
         if part == "*":
@@ -159,7 +166,7 @@ def _unfolded(answer: Any) -> Any:
     return answer[:, 0] if isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.shape[1] == 1 else answer
 
 
-def _matrix(frame: pd.DataFrame) -> Any:
+def _matrix(frame: Any) -> Any:
     """The frame's rows as one array; as lists of its values where numbers of several types would change by that."""
     matrix = frame.to_numpy()
     wide = [column for name in range(frame.shape[1]) if (column := frame.iloc[:, name]).dtype.kind in "iu"]
@@ -258,6 +265,8 @@ def _fitted(values: Any, wanted: pa.DataType | None) -> pa.Array:
 
 
 def _slice(values: Any, start: int, stop: int) -> Any:
+    import pandas as pd
+
     return values.iloc[start:stop] if isinstance(values, pd.Series) else values[start:stop]
 
 
@@ -268,6 +277,8 @@ def _text(values: Any) -> str:
 
 def _arrow(values: Any) -> pa.Array:
     """Values of one part of an answer in the Arrow type that is theirs by themselves."""
+    import pandas as pd
+
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, pd.Series) and isinstance(values.dtype, (np.dtype, pd.SparseDtype)):
@@ -294,6 +305,8 @@ def _arrow(values: Any) -> pa.Array:
 
 def _require_one_clock(values: Any) -> None:
     """Raise TypeError for times of which some have a zone and others none: nobody knows what zone these are of."""
+    import pandas as pd
+
     times = [v for v in values if isinstance(v, dt.datetime)] if isinstance(values, list) else []
     if len({time.tzinfo is None for time in times if not pd.isna(time)}) > 1:
         raise TypeError("times with a zone and others without one")

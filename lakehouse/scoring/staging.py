@@ -184,7 +184,7 @@ class _Comparing:
         assert beside is not None
         self.by, self.kept = beside.by, keep_input(staging.scoring, predict, beside.challengers)
         self.models = [(c, p, Compared()) for c, p in zip(beside.challengers, predicts, strict=True)]
-        self.files = Files(COMPARED, task, beside.root, beside.schema, folder, beside.constants)
+        self.files = Files(COMPARED, task, beside.root, beside.schema, folder, beside.constants, staging.scoring.keys)
 
     def add(self, batch: pa.RecordBatch, rows: Any, good: pa.RecordBatch) -> None:
         self.files.write(compare(batch, rows, good, self.by, self.models, self.kept))
@@ -210,8 +210,10 @@ def stage(
     """
     counters = start_counters(staging.scoring, staging.input_schema)
     folder = folder_of(staging.run_id, staging.slice)
-    scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, staging.lineage)
-    quarantined = Files(QUARANTINED, task, staging.quarantine_root, staging.quarantine_schema, folder, staging.lineage)
+    same, named = staging.lineage, staging.scoring.keys
+    scored = Files(SCORED, task, staging.scored_root, staging.scored_schema, folder, same, named)
+    aside = (staging.quarantine_root, staging.quarantine_schema, folder, same, named)
+    quarantined = Files(QUARANTINED, task, *aside, most=0)  # of keys and lineage alone
     keys = uniqueness.watch_keys(staging, task, folder)
     beside = _Comparing(task, staging, folder, predict, challengers) if staging.beside is not None else None
     work = _Work()

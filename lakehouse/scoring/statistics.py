@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,6 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.schemas import LINEAGE
+
+MOST = 32
+"""Columns of a table of which the log tells statistics, as many as Spark has: they grow with files and columns."""
 LONGEST = 100
 """Characters of a text that stand in a bound; the names of jobs and runs, which tell whose a file is, fit whole."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # of UTC for instants, of any wall clock for times without a zone
@@ -40,9 +44,15 @@ class Column:
     nulls: int = 0
 
 
-def columns_of(schema: pa.Schema) -> dict[str, Column]:
-    """Nothing seen yet, of each column that isn't nested."""
-    return {f.name: Column(f.type, _orders(f.type)) for f in schema if not pa.types.is_nested(f.type)}
+def columns_of(schema: pa.Schema, first: Sequence[str] = (), most: int = MOST) -> dict[str, Column]:
+    """Nothing seen yet, of the columns of which statistics are kept: `most` of those that aren't nested.
+
+    The columns named `first`, such as keys, and lineage are among them wherever they stand and however many they are.
+    """
+    plain = {f.name: Column(f.type, _orders(f.type)) for f in schema if not pa.types.is_nested(f.type)}
+    always = dict.fromkeys(name for name in (*first, *LINEAGE.names) if name in plain)
+    kept = set(list(dict.fromkeys([*always, *plain]))[: max(most, len(always))])
+    return {name: column for name, column in plain.items() if name in kept}
 
 
 def filterable(schema: pa.Schema) -> list[str]:

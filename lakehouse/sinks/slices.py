@@ -40,6 +40,9 @@ def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> 
     for name, value in values.items():
         if isinstance(value, bool) and pa.types.is_string(types[name]):
             raise ConfigError(f"slice.{name}: {str(value).lower()} is no text, as the column's values are; {UNQUOTED}")
+        if (text := _as_it_is(value, types[name])) is not None:
+            texts[name] = text
+            continue
         try:
             scalar = pa.scalar(str(value) if pa.types.is_string(types[name]) else value)
             typed = scalar.cast(types[name]).as_py()
@@ -47,3 +50,12 @@ def slice_texts(values: Mapping[str, Any], types: Mapping[str, pa.DataType]) -> 
             raise ConfigError(f"slice.{name}: {value!r} is not a value of the column's type, {types[name]}") from error
         texts[name] = str(delta.partition_text(typed))
     return texts
+
+
+def _as_it_is(value: Any, kind: pa.DataType) -> str | None:
+    """The text of a text, or of a day, for which no cast is needed (Arrow imports pandas for one)."""
+    if pa.types.is_string(kind):
+        return str(value)
+    if pa.types.is_date32(kind) and (type(value) is date or (isinstance(value, str) and _slice_type(value) == kind)):
+        return str(value)
+    return None

@@ -20,11 +20,13 @@ from lakehouse.storage.files import (
     create_file,
     display_name,
     entries,
+    entries_of,
     folders,
     modified,
     names,
     reaching,
     read_all,
+    read_lines,
     remove,
     remove_empty,
     siblings,
@@ -38,9 +40,9 @@ from lakehouse.storage.location import Location
 from lakehouse.storage.writing import foreign, require_own, require_writable
 
 __all__ = [
-    "Location", "clock", "content", "create_file", "display_name", "entries", "folders", "foreign", "locate",
-    "modified", "names", "reaching", "read_all", "remove", "remove_empty", "require_own", "require_writable",
-    "siblings", "sizes", "stamp", "told", "tree", "write_durably",
+    "Location", "clock", "content", "create_file", "display_name", "entries", "entries_of", "folders", "foreign",
+    "locate", "modified", "names", "reaching", "read_all", "read_lines", "remove", "remove_empty", "require_own",
+    "require_writable", "siblings", "sizes", "stamp", "told", "tree", "write_durably",
 ]  # fmt: skip
 
 

@@ -165,6 +165,29 @@ def entries(folder: Location) -> dict[str, pa_fs.FileInfo]:
     return {i.path.removeprefix(head): i for i in _list(folder, recursive=True) if i.is_file}
 
 
+def entries_of(folder: Location) -> dict[str, tuple[int, datetime]]:
+    """The files in a folder by name: bytes, and when they were written by the storage's own clock."""
+    return {str(i.base_name): (i.size, i.mtime) for i in _list(folder) if i.is_file}
+
+
+def read_lines(file: Location, size: int) -> bytes:
+    """A text file of which the size in bytes is known, in one request: to open one by its name asks for its size first.
+
+    It has no empty lines. Raises OSError or pyarrow's ArrowInvalid where it is not there.
+    """
+    from pyarrow import csv, dataset
+
+    line = pa.schema([("line", pa.binary())])
+    reading = dataset.CsvFileFormat(
+        parse_options=csv.ParseOptions(delimiter="\1", quote_char=False, double_quote=False, escape_char=False),
+        read_options=csv.ReadOptions(column_names=line.names, block_size=max(1, size)),
+        convert_options=csv.ConvertOptions(column_types=line),
+    )
+    text = reading.make_fragment(file.path, filesystem=file.filesystem(), file_size=size).to_table(schema=line)
+    lines = b"\n".join(text["line"].to_pylist())
+    return lines if len(lines) == size else lines + b"\n"
+
+
 def tree(folder: Location) -> dict[str, int]:
     """The files below a folder, relative to it, and their sizes in bytes."""
     return {path: info.size for path, info in entries(folder).items()}

@@ -5,6 +5,7 @@ Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has 
 """
 
 from lakehouse.connectors.delta.commits import data_changes, partition_value
+from lakehouse.connectors.delta.log import keep_logs, logs_read_once
 from lakehouse.connectors.delta.snapshot import (
     DataFile,
     Snapshot,
@@ -27,5 +28,6 @@ from lakehouse.connectors.delta.writing import (
 
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "adds_of", "batches_of", "commit",
-    "create_table", "data_changes", "open_table", "partition_text", "partition_value", "pause", "read_files", "rows_of",
+    "create_table", "data_changes", "keep_logs", "logs_read_once", "open_table", "partition_text", "partition_value",
+    "pause", "read_files", "rows_of",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,12 +24,15 @@ from deltalake.exceptions import (
 )
 
 from lakehouse.conditions import Comparison, admits, may_admit
+from lakehouse.connectors.delta.log import LOG, LogCopy, actions, copy_log, transactions
 from lakehouse.connectors.live_rows import LiveRows, pack
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
 from lakehouse.storage import Location, display_name
 from lakehouse.storage.parquet import open_parquet
 
+_SMALL = 1 << 20
+"""Bytes of a file that is read at once rather than in pieces."""
 _LINE = 400
 """Characters of what the library says that are enough; it can go on with its own stack."""
 _UNREACHABLE = re.compile(r"Generic \w+ error|error sending request|Unauthenticated|lacked the necessary|HTTP error")
@@ -59,6 +63,11 @@ class DataFile:
         """The path below the table's root as the filesystem spells it."""
         return unquote(self.path)
 
+    def may_hold(self, values: Mapping[str, Any]) -> bool:
+        """Whether a row may have these values, by the bounds of these columns as far as there are any."""
+        bounds = ((value, *self.bounds.get(column, (None, None, None))[:2]) for column, value in values.items())
+        return all(least is None or greatest is None or least <= value <= greatest for value, least, greatest in bounds)
+
     def fingerprint(self) -> tuple[str, int, str]:
         """What tells this content from any other: path, size, and the rows that are deleted."""
         deleted = "" if self.live_mask is None else hashlib.sha256(self.live_mask.mask().tobytes()).hexdigest()
@@ -67,7 +76,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of a table, read once."""
+    """One version of a table, read once; by a copy of its log where it lies in an object storage."""
 
     location: Location
     version: int
@@ -77,6 +86,7 @@ class Snapshot:
     features: frozenset[str]
     metadata: Mapping[str, Mapping[str, Any]]  # column → its metadata in the log
     table: DeltaTable = field(repr=False)
+    copy: LogCopy | None = field(default=None, repr=False)
 
     def files(
         self,
@@ -88,7 +98,8 @@ class Snapshot:
 
         `partition`: only those with these values of partition columns, as `partition_text` spells them.
         """
-        actions = pa.table(self.table.get_add_actions(flatten=True))
+        # Not by pa.table, which imports pandas to know whether it was given a frame.
+        actions = pa.RecordBatchReader.from_stream(self.table.get_add_actions(flatten=True)).read_all()
         for column, text in (partition or {}).items():
             actions = _with_value(actions, column, functools.partial(_is_text, text))
         actions = self._may_hold(actions, comparisons)
@@ -143,7 +154,7 @@ class Snapshot:
         """The rows that are not deleted of those of these files of which some are."""
         root, found = self.location.path.rstrip("/") + "/", dict[str, LiveRows]()
         try:
-            vectors = pa.RecordBatchReader.from_stream(self.table.deletion_vectors()) if files else ()
+            vectors = pa.RecordBatchReader.from_stream(self.in_place().deletion_vectors()) if files else ()
             for batch in vectors:
                 for name, vector in zip(batch["filepath"].to_pylist(), batch["selection_vector"], strict=True):
                     path = unquote(name).split(root, 1)[-1]
@@ -159,22 +170,44 @@ class Snapshot:
     def unknown_files(self) -> set[str]:
         """The files below the table's folder that its log does not know, neither as live nor as removed."""
         away = {"retention_hours": 0, "dry_run": True, "enforce_retention_duration": False}
-        everything = self.table.vacuum(full=True, **away)  # type: ignore[arg-type]  # mypy merges the values' types
-        removed = self.table.vacuum(full=False, **away)  # type: ignore[arg-type]  # as above
+        table = self.in_place()
+        everything = table.vacuum(full=True, **away)  # type: ignore[arg-type]  # mypy merges the values' types
+        removed = table.vacuum(full=False, **away)  # type: ignore[arg-type]  # as above
         return {unquote(path) for path in everything} - {unquote(path) for path in removed}
 
     def transaction(self, app_id: str) -> int | None:
         """The version last committed under a transaction id, None where there is none."""
-        return self.table.transaction_version(app_id)
+        ids = self._transactions
+        return self.table.transaction_version(app_id) if ids is None else ids.get(app_id)
+
+    @cached_property
+    def _transactions(self) -> Mapping[str, int] | None:
+        """All of its transaction ids, which the library reads from the log again for each; None where it has to."""
+        return None if self._log is None else transactions(self._log, self.version)
+
+    @property
+    def _log(self) -> Path | None:
+        """The folder of its log, or of a copy of it."""
+        if self.copy is not None:
+            return self.copy.folder
+        return None if self.location.remote else Path(self.location.path) / LOG
+
+    def in_place(self) -> DeltaTable:
+        """The table as the library opens it where it lies, at this version: what is written is written there."""
+        if self.copy is None:
+            return self.table
+        return DeltaTable(self.location.uri, version=self.version, storage_options=self.location.delta_options())
 
     @property
     def written_by_spark(self) -> bool:
         """Whether the newest commit is Spark's."""
-        return any("Apache-Spark" in str(commit.get("engineInfo")) for commit in self.table.history(1))
+        newest = None if self._log is None else self._log / f"{self.version:020d}.json"
+        commits = list(actions(newest.read_bytes(), "commitInfo")) if newest and newest.exists() else self.history(1)
+        return any("Apache-Spark" in str(commit.get("engineInfo")) for commit in commits)
 
     def history(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest commits first, as their commit information."""
-        return self.table.history(limit)
+        return self.in_place().history(limit)
 
 
 def _with_value(actions: pa.Table, column: str, passes: Callable[[Any], bool]) -> pa.Table:
@@ -196,11 +229,16 @@ def _has_blank(actions: pa.Table, column: str) -> bool:
     return any(f"{column}=" in unquote(path).split("/") for path in paths)
 
 
-def open_table(location: Location, version: int | None = None, timestamp: str | None = None) -> Snapshot | None:
+def open_table(
+    location: Location, version: int | None = None, timestamp: str | None = None, *, in_place: bool = False
+) -> Snapshot | None:
     """A snapshot of the table at a version or time (ISO 8601), by default the newest; None if there is no table.
 
+    `in_place`: no copy of the log is made, as for a table that is opened only to be written to.
     Raises ConfigError for a version that is not there and for a table this reader doesn't understand.
     """
+    if timestamp is None and not in_place and (found := _copied(location, version)) is not None:
+        return found
     try:
         table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
         if timestamp is not None:
@@ -229,6 +267,18 @@ def open_table(location: Location, version: int | None = None, timestamp: str | 
         ) from error
 
 
+def _copied(location: Location, version: int | None) -> Snapshot | None:
+    """The snapshot by a copy of the log; None where the library has to read it where it lies."""
+    copied = copy_log(location) if location.remote else None
+    if copied is None or (version is not None and version not in copied[1]):
+        return None
+    copy, versions = copied
+    try:
+        return snapshot_of(location, DeltaTable(copy.table, version=versions[-1] if version is None else version), copy)
+    except (DeltaError, DeltaProtocolError, ValueError, OSError):
+        return None
+
+
 def _has_no_log(location: Location) -> bool:
     """Whether no table is in a local folder, which may come and go while the library looks at it.
 
@@ -250,7 +300,7 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= _LINE else text[:_LINE] + "…"
 
 
-def snapshot_of(location: Location, table: DeltaTable) -> Snapshot:
+def snapshot_of(location: Location, table: DeltaTable, copy: LogCopy | None = None) -> Snapshot:
     protocol, metadata, schema = table.protocol(), table.metadata(), table.schema()
     return Snapshot(
         location=location,
@@ -261,6 +311,7 @@ def snapshot_of(location: Location, table: DeltaTable) -> Snapshot:
         features=frozenset([*(protocol.reader_features or ()), *(protocol.writer_features or ())]),
         metadata={f.name: f.metadata or {} for f in schema.fields},
         table=table,
+        copy=copy,
     )
 
 
@@ -291,7 +342,7 @@ def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> It
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
     spelled = {snapshot.physical(c): c for c in columns}
     kept, position = None if file.live_mask is None else file.live_mask.mask(), 0
-    with open_parquet(root, file.relative) as stored:
+    with open_parquet(root, file.relative, whole=file.size <= _SMALL) as stored:
         present = [name for name in stored.schema_arrow.names if name in spelled]
         for group in range(stored.num_row_groups):
             table = stored.read_row_group(group, columns=present).rename_columns([spelled[n] for n in present])

@@ -6,11 +6,12 @@ import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import (
     CommitFailedError,
     DeltaError,
@@ -31,6 +32,11 @@ from lakehouse.storage import Location, display_name
 
 ATTEMPTS = 20
 """Tries of one commit while other writers come first."""
+_EVERY = 10
+"""Commits of a table made here between two checkpoints: each opening of a log reads every commit since the last one."""
+_INTERVAL = "delta.checkpointInterval"
+_LIBRARY_EVERY = 100
+"""The same where a table doesn't say, as the library has it."""
 
 
 class Conflict(Unavailable):
@@ -54,7 +60,7 @@ def create_table(
             partition_by=list(partition_by),
             description=description,
             storage_options=location.delta_options(),
-            configuration=dict(properties or {}),
+            configuration={_INTERVAL: str(_EVERY), **(properties or {})},
             # A retry would put this table's description over the one that another process has just created.
             commit_properties=CommitProperties(max_commit_retries=0),
         )
@@ -78,7 +84,7 @@ def _with_comments(schema: pa.Schema, comments: Mapping[str, str]) -> list[Field
 
 def add_columns(snapshot: Snapshot, fields: Sequence[pa.Field], comments: Mapping[str, str]) -> Snapshot:
     """Add nullable columns in a commit of their own."""
-    snapshot.table.alter.add_columns(_with_comments(pa.schema(fields), comments))
+    snapshot.in_place().alter.add_columns(_with_comments(pa.schema(fields), comments))
     fresh = open_table(snapshot.location)
     assert fresh is not None
     return fresh
@@ -130,20 +136,44 @@ def commit(
         app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
     )
     try:
-        snapshot.table.create_write_transaction(
+        table = snapshot.in_place()
+    except (DeltaError, OSError) as error:
+        refuse_unreachable(snapshot.location, error)
+        raise Conflict(
+            f"{display_name(snapshot.location)}: its version {snapshot.version} is gone: {one_line(error)}"
+        ) from error
+    try:
+        table.create_write_transaction(
             actions,
             "append" if replace is None else "overwrite",
-            snapshot.table.schema(),
+            table.schema(),
             partition_by=list(snapshot.partition_columns),
             partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
             commit_properties=properties,
+            post_commithook_properties=_after(snapshot),
         )
+        if _is_long(snapshot):
+            with suppress(DeltaError, OSError):  # without it the log is read more slowly, and nothing else
+                table.create_checkpoint()
     except (CommitFailedError, OSError) as error:
         # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
         raise Conflict(
             f"{display_name(snapshot.location)}: another writer committed first: {one_line(error)}"
         ) from error
     return snapshot.version + 1
+
+
+def _after(snapshot: Snapshot) -> PostCommitHookProperties:
+    """What the library does once it has committed: most commits make no checkpoint, and then it need not look."""
+    every, version = int(snapshot.configuration.get(_INTERVAL, _LIBRARY_EVERY)), snapshot.version + 1
+    due = version % every == 0 or (version + 1) % every == 0
+    return PostCommitHookProperties(create_checkpoint=due, cleanup_expired_logs=None if due else False)
+
+
+def _is_long(snapshot: Snapshot) -> bool:
+    """Whether a table that doesn't say how often has had no checkpoint for long."""
+    plain = _INTERVAL not in snapshot.configuration and "v2Checkpoint" not in snapshot.features
+    return plain and snapshot.copy is not None and len(snapshot.copy.files) > _EVERY + 1
 
 
 def _log_value(partition: Mapping[str, Any]) -> dict[str, str | None]:

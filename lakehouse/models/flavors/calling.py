@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from lakehouse.errors import ConfigError
 from lakehouse.models.parameters import require_arguments
@@ -155,6 +154,8 @@ def classes_of(native: Any) -> tuple[Any, ...] | None:
 
 def with_categories(predict: Callable[[Any], Any], categories: Mapping[int, list[Any]]) -> Callable[[Any], Any]:
     """`predict` with columns, by their place, as pandas categories; a value that is none of these is missing."""
+    import pandas as pd
+
     if not categories:
         return predict
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import calling
@@ -105,6 +104,8 @@ def trained_on(native: Any) -> Trained:
 
 
 def _predict(native: Any, data: Any) -> Any:
+    import pandas as pd
+
     given = data.to_numpy() if isinstance(data, pd.DataFrame) else data
     rows = len(next(iter(given.values()))) if isinstance(given, Mapping) else len(given)
     cuts = [slice(start, start + _LARGEST) for start in range(0, rows, _LARGEST)]

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from lakehouse.errors import ModelRefused
@@ -92,6 +91,8 @@ def trained_on(native: Any) -> Trained:
 
 def _run(session: Any, data: Any) -> Any:
     """The outputs by their names. Float64 goes to float32 inputs rounded, as MLflow does."""
+    import pandas as pd
+
     inputs = session.get_inputs()
     if isinstance(data, Mapping):
         feeds = dict(data)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 Node = dict[str, Any]
@@ -74,22 +73,28 @@ def _kinds() -> Mapping[str, Kind]:
     return {**plain.KINDS, **arrays.KINDS, **frames.KINDS}
 
 
-_EXACT: dict[type, str] = {
-    type(None): "none", bool: "bool", int: "int", float: "float", complex: "complex", str: "str", bytes: "bytes",
-    list: "list", tuple: "tuple", dict: "dict", dt.date: "date", dt.datetime: "datetime", dt.timedelta: "timedelta",
-    decimal.Decimal: "decimal", np.ndarray: "ndarray", pd.DataFrame: "frame", pd.Series: "series",
-    pd.Timestamp: "stamp", pd.Timedelta: "span", pd.Categorical: "column", type(pd.NaT): "nat", type(pd.NA): "na",
-}  # fmt: skip
+@functools.cache
+def _exact() -> Mapping[type, str]:
+    import pandas as pd
+
+    return {
+        type(None): "none", bool: "bool", int: "int", float: "float", complex: "complex", str: "str", bytes: "bytes",
+        list: "list", tuple: "tuple", dict: "dict", dt.date: "date", dt.datetime: "datetime", dt.timedelta: "timedelta",
+        decimal.Decimal: "decimal", np.ndarray: "ndarray", pd.DataFrame: "frame", pd.Series: "series",
+        pd.Timestamp: "stamp", pd.Timedelta: "span", pd.Categorical: "column", type(pd.NaT): "nat", type(pd.NA): "na",
+    }  # fmt: skip
 
 
 def _kind(value: Any) -> str:
-    found = _EXACT.get(type(value))
+    found = _exact().get(type(value))
     if found is None:
         found = _kind_of_other(value)
     return found
 
 
 def _kind_of_other(value: Any) -> str:
+    import pandas as pd
+
     if isinstance(value, np.generic):
         return "scalar"
     if isinstance(value, (pa.Array, pa.ChunkedArray)):
@@ -100,7 +105,7 @@ def _kind_of_other(value: Any) -> str:
         return "index"
     if isinstance(value, pd.api.extensions.ExtensionArray):
         return "column"
-    for kind, name in _BASES:
+    for kind, name in _bases():
         if isinstance(value, kind):
             return name
     if hasattr(value, "toarray") and hasattr(value, "tocoo"):
@@ -113,8 +118,12 @@ def _kind_of_other(value: Any) -> str:
     )
 
 
-_BASES: list[tuple[type, str]] = [
-    (pd.DataFrame, "frame"), (pd.Series, "series"), (np.ndarray, "ndarray"), (Mapping, "dict"), (tuple, "tuple"),
-    (list, "list"), (str, "str"), (bytes, "bytes"), (int, "int"), (float, "float"),
-]  # fmt: skip
-"""What others are a kind of, such as named tuples and a library's own dicts."""
+@functools.cache
+def _bases() -> Sequence[tuple[type, str]]:
+    """What others are a kind of, such as named tuples and a library's own dicts."""
+    import pandas as pd
+
+    return [
+        (pd.DataFrame, "frame"), (pd.Series, "series"), (np.ndarray, "ndarray"), (Mapping, "dict"), (tuple, "tuple"),
+        (list, "list"), (str, "str"), (bytes, "bytes"), (int, "int"), (float, "float"),
+    ]  # fmt: skip

@@ -73,7 +73,9 @@ def _others(
         return None
     inside_file = [f for f in snapshot.schema if f.name not in snapshot.partition_columns]
     schema = pa.schema([pa.field(f.name, f.type) for f in inside_file])
-    writer = Files(f"merged-{uuid.uuid4().hex[:8]}", 0, snapshot.location, schema, folder_of(run, target.slice))
+    writer = Files(
+        f"merged-{uuid.uuid4().hex[:8]}", 0, snapshot.location, schema, folder_of(run, target.slice), first=target.keys
+    )
     position = 0
     try:
         for batch in delta.batches_of(snapshot, schema.names, file):

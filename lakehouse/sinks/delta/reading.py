@@ -56,7 +56,8 @@ def set_aside(section: Sink, job: str) -> pa.Table | None:
     snapshot = delta.open_table(locate(section.table))
     if snapshot is None:
         return None
-    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], snapshot.files())
+    files = [file for file in snapshot.files([JOB]) if file.may_hold({JOB: job})]
+    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], files)
     return rows.filter(pc.equal(rows[JOB], job)).select([RUN_ID, REASONS])
 
 
