@@ -91,12 +91,27 @@ class Snapshot:
         ]
 
     def physical(self, column: str) -> str:
-        """How the data files spell a column's name."""
-        return str(self.metadata[column].get("delta.columnMapping.physicalName", column))
+        """How the log, and where fields have no numbers the data files, spell a column's name."""
+        return column if self.mapping is None else str(self.metadata[column]["delta.columnMapping.physicalName"])
+
+    @property
+    def mapping(self) -> str | None:
+        """The mode of column mapping (`connectors.mapping`), None where files spell columns as the table does."""
+        mode = self.configuration.get("delta.columnMapping.mode", "none")
+        return None if mode == "none" else mode
+
+    def noted(self, columns: Sequence[str]) -> pa.Schema:
+        """These columns with all that the log notes at them and at the fields in them."""
+        schema = pa.schema(self.table.schema().to_arrow())
+        return pa.schema([schema.field(c) for c in columns])
+
+    def partition_texts(self, column: str) -> set[str | None]:
+        """The values that live files have in a partition column, as the log spells them."""
+        return {values[column] for values in self.table.partitions()}
 
     def _is_path(self, name: str) -> bool:
         """Whether a column's name could be that of a field in another column, which statistics don't tell apart."""
-        return any(name.startswith(f"{other}.") for other in self.schema.names)
+        return any(name.startswith(f"{self.physical(other)}.") for other in self.schema.names)
 
     def _kept(self) -> dict[str, tuple[bool, ...]]:
         root = self.location.path.rstrip("/") + "/"
