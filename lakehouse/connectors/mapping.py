@@ -6,6 +6,8 @@ columns can be renamed and dropped without writing a file. Source: Delta's proto
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,13 +44,22 @@ def rename(batch: pa.RecordBatch, fields: dict[str, pa.Field]) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(arrays, names=[field.name for _, field in columns])
 
 
-def names(wanted: Iterable[pa.Field]) -> list[Any]:
-    """The table's name of each field and the one in its files, and the same of the fields in it.
+def digest_of(wanted: Iterable[pa.Field]) -> str | None:
+    """What tells these fields from others of the same names; None where all are stored under the table's names.
 
-    The one in files is never given twice: a column that was dropped and added again has another.
+    A stored name is never given twice: a column that was dropped and added again has another.
     """
+    names = _names(wanted)
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest() if _differ(names) else None
+
+
+def _names(wanted: Iterable[pa.Field]) -> list[Any]:
     within = ((field, [field.type.field(i) for i in range(field.type.num_fields)]) for field in wanted)
-    return [[field.name, _stored_name(field), *names(parts)] for field, parts in within]
+    return [[field.name, _stored_name(field), *_names(parts)] for field, parts in within]
+
+
+def _differ(names: Iterable[Any]) -> bool:
+    return any(name != stored or _differ(parts) for name, stored, *parts in names)
 
 
 def _find(stored: Sequence[pa.Field], wanted: Sequence[pa.Field], mode: str) -> dict[int, pa.Field]:

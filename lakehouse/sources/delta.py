@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse.conditions import Comparison, Where, admits, may_admit, parse_where
 from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
-from lakehouse.connectors.mapping import names as names_of
+from lakehouse.connectors.mapping import digest_of
 from lakehouse.connectors.parquet import FileUnit, read_settings, split_into_units, unsupported_types
 from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import ConfigError, nearest
@@ -100,8 +99,8 @@ class PinnedTable:
         """The fingerprints of the same rows in this version, where they were only written to other files since.
 
         By the log in between: OPTIMIZE and its kin say that they change no data. None where a file that may hold rows
-        of `where` came or went otherwise, or a column is another now, and where the log is not there any more. The
-        second is that of runs before fingerprints knew of column mapping.
+        of `where` came or went otherwise, or a column is another now, and where the log is not there any more. With
+        column mapping the second is that of runs before fingerprints knew of it.
         """
         if version > self.snapshot.version or (version == self.snapshot.version and self.snapshot.mapping is None):
             return ()
@@ -114,7 +113,10 @@ class PinnedTable:
             then = open_table(self.snapshot.location, version)
         except ConfigError:  # a file of the log that is needed for it is gone
             return ()
-        if then is None or not {*columns, *self.where_columns} <= set(then.schema.names):
+        if then is None:
+            return ()
+        named = columns if self.snapshot.mapping or then.mapping else ()
+        if not {*named, *self.where_columns} <= set(then.schema.names):
             return ()
         mapped = _mapped(then, columns)
         if mapped != _mapped(self.snapshot, columns):
@@ -129,14 +131,8 @@ def _read_files(files: Sequence[DataFile]) -> Files:
 
 def _mapped(snapshot: Snapshot, columns: Sequence[str]) -> Files:
     """What tells these columns from others of their names, where column mapping has them stored under other names."""
-    names = [] if snapshot.mapping is None else names_of(snapshot.noted(sorted(columns)))
-    if not _differ(names):
-        return []
-    return [("", len(columns), hashlib.sha256(json.dumps(names).encode()).hexdigest())]
-
-
-def _differ(names: Sequence[Any]) -> bool:
-    return any(name != stored or _differ(parts) for name, stored, *parts in names)
+    digest = digest_of(snapshot.noted(sorted(columns))) if snapshot.mapping is not None else None
+    return [] if digest is None else [("", len(columns), digest)]
 
 
 def qualify(source: DeltaSource) -> DeltaSource:
