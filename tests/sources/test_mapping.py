@@ -159,7 +159,7 @@ def test_by_number_names_are_of_no_account():
     file = file.set(0, numbered("x", pa.int64(), 8)).append(numbered("anything", pa.int64(), 1))
     batch = pa.RecordBatch.from_pylist([{"x": 1, "a": 2, "y": {"a": 3, "z": 4, "q": 5}, "anything": 6}], file)
     given = rename(batch, find_columns(file, WANTED, "id"))
-    assert given.schema.names == ["b", "a"]
+    assert given.schema.names == ["a", "b"]
     assert (given["a"].to_pylist(), given["b"].field("a").to_pylist()) == ([6], [5])
 
 
