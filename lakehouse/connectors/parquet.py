@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.conditions import Comparison, Where, mask
+from lakehouse.connectors import mapping
 from lakehouse.connectors.live_rows import LiveRows
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
@@ -37,7 +38,8 @@ _CARRIED = re.compile(
 class ReadSettings:
     """What all units of one input have in common; `schema` is that of the columns to read, in order.
 
-    `remedy` ends the sentence that says that a file is not what it was when the run began.
+    `remedy` ends the sentence that says that a file is not what it was when the run began. `mapped`: where files know
+    columns otherwise than the table (`connectors.mapping`), the mode, and the columns with what says how.
     """
 
     root: Location
@@ -46,6 +48,7 @@ class ReadSettings:
     comparisons: tuple[Comparison, ...]
     batch_rows: int
     remedy: str = ""
+    mapped: tuple[str, pa.Schema] | None = None
 
 
 def read_settings(
@@ -56,6 +59,7 @@ def read_settings(
     where: Where | None,
     batch_rows: int,
     remedy: str,
+    mapped: tuple[str, pa.Schema] | None = None,
 ) -> ReadSettings:
     """What units of these columns of a table have in common; those with partition columns are made already."""
     return ReadSettings(
@@ -65,6 +69,7 @@ def read_settings(
         comparisons=tuple(c for c in (where.comparisons if where else ()) if c.column not in partition_columns),
         batch_rows=batch_rows,
         remedy=remedy,
+        mapped=mapped,
     )
 
 
@@ -141,12 +146,11 @@ class FileUnit:
         file = self._open()
         groups = self._groups(file.metadata)
         kept = self._live_rows(file, groups)
-        wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
-        names = [name for name in stored_names(file.schema_arrow.names, wanted) if name is not None]
+        names, named = self._columns(file.schema_arrow)
         hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
         position = 0
         for batch in file.iter_batches(reading.batch_rows, row_groups=list(groups), columns=names, use_threads=False):
-            whole = conform(self._with_partition(batch), reading.schema)
+            whole = conform(self._with_partition(named(batch)), reading.schema)
             if hybrid:
                 _refuse_old_moments(whole, self.path)
             passing = mask(whole, reading.comparisons)
@@ -170,6 +174,19 @@ class FileUnit:
         if self.span is None:
             return tuple(range(footer.num_row_groups))
         return groups_of_span([footer.row_group(g).total_byte_size for g in range(footer.num_row_groups)], *self.span)
+
+    def _columns(self, stored: pa.Schema) -> tuple[list[str], Callable[[pa.RecordBatch], pa.RecordBatch]]:
+        """The columns of the file that are read, and what gives batches of them the table's names."""
+        reading = self.reading
+        wanted = [name for name in reading.schema.names if name not in reading.partition_columns]
+        if reading.mapped is None:
+            return [name for name in stored_names(stored.names, wanted) if name is not None], lambda batch: batch
+        mode, columns = reading.mapped
+        try:
+            fields = mapping.find_columns(stored, pa.schema([columns.field(name) for name in wanted]), mode)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path} of {display_name(reading.root)}: {error}") from error
+        return list(fields), lambda batch: mapping.rename(batch, fields)
 
     def _open(self) -> pq.ParquetFile:
         """The file; a small one is read whole."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -285,7 +285,12 @@ def make_plan(
         _require_same_model(fetched, request.replays)
     request.enter("sinks", "")
     standing = _inspect_sink(
-        job, request, lambda read: _fingerprint(job, read, fetched, suites, rivals), pinned, rivals
+        job,
+        request,
+        lambda read: _fingerprint(job, read, fetched, suites, rivals),
+        pinned,
+        tuple(dict.fromkeys([*columns, *later])),
+        rivals,
     )
     first, aside = standing[0].target, quarantine_of(job)
     quarantine = replace(
@@ -351,17 +356,17 @@ def _inspect_sink(
     request: Request,
     fingerprint_of: Callable[[Any], str],
     pinned: PinnedInput,
+    columns: Sequence[str],
     rivals: tuple[FetchedChallenger, ...],
 ) -> tuple[InspectedTarget, ...]:
     """How the job's tables stand to this run, and what it would do to each; that of the challengers comes last."""
     beside = tables_beside(job) if rivals else []
     named = [*job.sinks, *beside]
-    fingerprint = fingerprint_of(pinned.fingerprint())
+    fingerprint = fingerprint_of(pinned.fingerprint(columns))
 
     @functools.cache
     def alike(version: int) -> tuple[str, ...]:
-        before = pinned.rewritten_since(version)
-        return () if before is None else (fingerprint_of(before),)
+        return tuple(map(fingerprint_of, pinned.rewritten_since(version, columns)))
 
     write = job.sinks[0].write
     keys = job.keys if write == "merge" else ()

@@ -51,13 +51,14 @@ class PinnedInput(Protocol):
     def where_columns(self) -> Sequence[str]:
         """The columns that the worker filters by."""
 
-    def fingerprint(self) -> Any:
-        """JSON-able, and the same where the same would be read."""
+    def fingerprint(self, columns: Sequence[str] = ()) -> Any:
+        """JSON-able, and the same where the same would be read of these columns."""
 
-    def rewritten_since(self, version: int) -> Any:
-        """The `fingerprint` of the same rows in this version, where they were only written to other files since.
+    def rewritten_since(self, version: int, columns: Sequence[str] = ()) -> Sequence[Any]:
+        """What `fingerprint` gives, or gave, for the same rows in this version, where they were only written to other
+        files since.
 
-        None where a row may have changed, where the system can't tell, and where it has no versions.
+        Empty where a row may have changed, where the system can't tell, and where it has no versions.
         """
 
     def describe(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakehouse.conditions import Comparison, Where, admits, parse_where
 from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
+from lakehouse.connectors.mapping import digest_of
 from lakehouse.connectors.parquet import FileUnit, read_settings, split_into_units, unsupported_types
 from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import ConfigError, nearest
@@ -28,9 +29,14 @@ _ARROW_READS = frozenset(
     ["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "identityColumns",
      "deletionVectors", "v2Checkpoint", "timestampNtz", "vacuumProtocolCheck", "inCommitTimestamp", "domainMetadata",
      "rowTracking", "clustering", "allowColumnDefaults", "icebergCompatV1", "icebergCompatV2", "variantType",
-     "variantType-preview", "variantShredding", "variantShredding-preview"]
+     "variantType-preview", "variantShredding", "variantShredding-preview", "columnMapping"]
 )  # fmt: skip
 """Table features that leave the meaning of the Parquet files to a reader of Arrow as it is (VARIANT is refused)."""
+
+_ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+"""An instant, as Delta's writers spell it since 3.2; before, it was the wall clock of whatever zone they had."""
+
+Files = list[tuple[str, int, str]]
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 """Absolute paths; Spark writes `file:/…` with one slash."""
@@ -80,28 +86,52 @@ class PinnedTable:
         counts = [f.live_rows for f in self.files]
         return None if None in counts else sum(c for c in counts if c is not None)
 
-    def fingerprint(self) -> list[tuple[str, int, str]]:
-        """What is read: path, size and deletion vector of every surviving file."""
-        return sorted(f.fingerprint() for f in self.files)
+    def fingerprint(self, columns: Sequence[str] = ()) -> Files:
+        """What is read: path, size and deletion vector of every surviving file.
 
-    def rewritten_since(self, version: int) -> list[tuple[str, int, str]] | None:
-        """The fingerprint of the same rows in this version, where they were only written to other files since.
+        With column mapping also which fields of them the columns are, last: a column that was dropped and added again
+        has the same name in the same files, and other values.
+        """
+        return [*_read_files(self.files), *_mapped(self.snapshot, columns)]
+
+    def rewritten_since(self, version: int, columns: Sequence[str] = ()) -> Sequence[Files]:
+        """The fingerprints of the same rows in this version, where they were only written to other files since.
 
         By the log in between: OPTIMIZE and its kin say that they change no data. None where a file that may hold rows
-        of `where` came or went otherwise, and where the log is not there any more.
+        of `where` came or went otherwise, or a column is another now, and where the log is not there any more. With
+        column mapping the second is that of runs before fingerprints knew of it.
         """
-        if version >= self.snapshot.version:
-            return None
+        if version > self.snapshot.version or (version == self.snapshot.version and self.snapshot.mapping is None):
+            return ()
         changes = data_changes(self.snapshot, version)
         inside = set(self.snapshot.partition_columns)
         comparisons = [c for c in (self.where.comparisons if self.where else ()) if c.column in inside]
         if changes is None or any(_may_hold(self.snapshot, change, comparisons) for change in changes):
-            return None
+            return ()
         try:
             then = open_table(self.snapshot.location, version)
         except ConfigError:  # a file of the log that is needed for it is gone
-            return None
-        return sorted(f.fingerprint() for f in _surviving_files(then, self.where)) if then is not None else None
+            return ()
+        if then is None:
+            return ()
+        named = columns if self.snapshot.mapping or then.mapping else ()
+        if not {*named, *self.where_columns} <= set(then.schema.names):
+            return ()
+        mapped = _mapped(then, columns)
+        if mapped != _mapped(self.snapshot, columns):
+            return ()
+        files = _read_files(_surviving_files(then, self.where))
+        return [[*files, *mapped], files] if mapped else [files]
+
+
+def _read_files(files: Sequence[DataFile]) -> Files:
+    return sorted(f.fingerprint() for f in files)
+
+
+def _mapped(snapshot: Snapshot, columns: Sequence[str]) -> Files:
+    """What tells these columns from others of their names, where column mapping has them stored under other names."""
+    digest = digest_of(snapshot.noted(sorted(columns))) if snapshot.mapping is not None else None
+    return [] if digest is None else [("", len(columns), digest)]
 
 
 def qualify(source: DeltaSource) -> DeltaSource:
@@ -153,11 +183,18 @@ def read(pinned: PinnedTable, columns: Sequence[str], limit: int | None = None) 
     return pinned
 
 
-def _has_blank(files: Sequence[DataFile], column: str) -> bool:
+def _has_blank(snapshot: Snapshot, files: Sequence[DataFile], column: str) -> bool:
     """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
-    return any(
-        column in f.partition and f.partition[column] is None and f"{column}=" in f.relative.split("/") for f in files
-    )
+    empty = any(column in f.partition and f.partition[column] is None for f in files)
+    return empty and "" in snapshot.partition_texts(column)
+
+
+def _lacks_zone(snapshot: Snapshot, column: str) -> bool:
+    """Whether a partition's value is a moment, but in a zone that nothing says."""
+    kind = snapshot.schema.field(column).type
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        return False
+    return any(text and not _ZONED.fullmatch(text) for text in snapshot.partition_texts(column))
 
 
 def _has_char(snapshot: Snapshot, column: str) -> bool:
@@ -179,9 +216,7 @@ def carrier(pinned: PinnedTable, columns: Sequence[str]) -> tuple[str, str]:
     snapshot, reasons = pinned.snapshot, []
     if pinned.where and pinned.where.reason:
         reasons.append(f"where: {pinned.where.reason}")
-    if snapshot.configuration.get("delta.columnMapping.mode", "none") != "none":
-        reasons.append("the table uses column mapping")
-    if foreign := sorted(snapshot.features - _ARROW_READS - {"columnMapping"}):
+    if foreign := sorted(snapshot.features - _ARROW_READS):
         reasons.append(f"table features {', '.join(foreign)}")
     if any(_ELSEWHERE.match(f.path) for f in pinned.files):
         reasons.append("files outside the table's folder (a shallow clone)")
@@ -190,9 +225,9 @@ def carrier(pinned: PinnedTable, columns: Sequence[str]) -> tuple[str, str]:
             reasons.append(f"column {name!r} is {_declared_type(snapshot, name)}, padded by Spark only")
         if name not in snapshot.partition_columns:
             continue
-        if pa.types.is_timestamp(snapshot.schema.field(name).type):
+        if _lacks_zone(snapshot, name):
             reasons.append(f"partition column {name!r} holds timestamps without a zone")
-        if _has_blank(pinned.files, name):
+        if _has_blank(snapshot, pinned.files, name):
             reasons.append(f"partition column {name!r} holds an empty text")
     if reasons:
         return FRAME, "; ".join(reasons)
@@ -232,6 +267,7 @@ def units(pinned: PinnedTable, columns: Sequence[str], batch_rows: int, tasks: i
         pinned.where,
         batch_rows,
         remedy=" (VACUUM?): the next run reads the table's newest version",
+        mapped=None if snapshot.mapping is None else (snapshot.mapping, snapshot.noted(columns)),
     )
     inside = reading.partition_columns
     wholes = [

@@ -87,12 +87,13 @@ class PinnedQuery:
         """None are asked for."""
         return {}
 
-    def fingerprint(self) -> Any:
+    def fingerprint(self, columns: Sequence[str] = ()) -> Any:
         """The tables and their last changes; something new each time where that can't be known."""
         return [list(pair) for pair in self.seen]
 
-    def rewritten_since(self, version: int) -> None:
-        """Nothing: a table has no versions here, and its last change is none where rows are only moved."""
+    def rewritten_since(self, version: int, columns: Sequence[str] = ()) -> Sequence[Any]:
+        """None: a table has no versions here, and its last change is none where rows are only moved."""
+        return ()
 
     def describe(self) -> dict[str, Any]:
         """What was read and when, and the query's id."""

@@ -121,7 +121,10 @@ class Snapshot:
 
     def _may_hold(self, actions: pa.Table, comparisons: Sequence[Comparison]) -> pa.Table:
         """The files that partition values and statistics don't rule out, each rule by itself, as Arrow."""
-        inside, blank = set(self.partition_columns), {c.column for c in comparisons if _has_blank(actions, c.column)}
+        inside, blank = (
+            set(self.partition_columns),
+            {c.column for c in comparisons if self._has_blank(actions, c.column)},
+        )
         for c in (c for c in comparisons if c.column in inside - blank):
             actions = _with_value(actions, c.column, functools.partial(admits, c))
         for c in (c for c in comparisons if c.column not in inside):
@@ -130,6 +133,12 @@ class Snapshot:
                 kept = [may_admit(c, *found, count) for found, count in zip(bounds, rows, strict=True)]
                 actions = actions.filter(pa.array(kept, pa.bool_()))
         return actions
+
+    def _has_blank(self, actions: pa.Table, column: str) -> bool:
+        """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
+        name = f"partition.{column}"
+        nulls = name in actions.column_names and actions.column(name).null_count
+        return bool(nulls) and "" in self.partition_texts(column)
 
     def _bounds(self, actions: pa.Table, column: str) -> list[tuple[Any, Any, int | None]] | None:
         """(least, greatest, nulls) of a column for each file; None where there are no statistics of it."""
@@ -143,12 +152,27 @@ class Snapshot:
         return list(zip(*parts, strict=True))
 
     def physical(self, column: str) -> str:
-        """How the data files spell a column's name."""
-        return str(self.metadata[column].get("delta.columnMapping.physicalName", column))
+        """How the log, and where fields have no numbers the data files, spell a column's name."""
+        return column if self.mapping is None else str(self.metadata[column]["delta.columnMapping.physicalName"])
+
+    @property
+    def mapping(self) -> str | None:
+        """The mode of column mapping (`connectors.mapping`), None where files spell columns as the table does."""
+        mode = self.configuration.get("delta.columnMapping.mode", "none")
+        return None if mode == "none" else mode
+
+    def noted(self, columns: Sequence[str]) -> pa.Schema:
+        """These columns with all that the log notes at them and at the fields in them."""
+        schema = pa.schema(self.table.schema().to_arrow())
+        return pa.schema([schema.field(c) for c in columns])
+
+    def partition_texts(self, column: str) -> set[str | None]:
+        """The values that live files have in a partition column, as the log spells them."""
+        return {values[column] for values in self.table.partitions()}
 
     def _is_path(self, name: str) -> bool:
         """Whether a column's name could be that of a field in another column, which statistics don't tell apart."""
-        return any(name.startswith(f"{other}.") for other in self.schema.names)
+        return any(name.startswith(f"{self.physical(other)}.") for other in self.schema.names)
 
     def _kept(self, files: Collection[str]) -> dict[str, LiveRows]:
         """The rows that are not deleted of those of these files of which some are."""
@@ -219,14 +243,6 @@ def _with_value(actions: pa.Table, column: str, passes: Callable[[Any], bool]) -
 
 def _is_text(text: str, value: Any) -> bool:
     return partition_text(value) == text
-
-
-def _has_blank(actions: pa.Table, column: str) -> bool:
-    """Whether a partition's value is an empty text, which deltalake writes; it reads it as null, Spark as it is."""
-    if (name := f"partition.{column}") not in actions.column_names:
-        return False
-    paths = actions.filter(actions.column(name).is_null()).column("path").to_pylist()
-    return any(f"{column}=" in unquote(path).split("/") for path in paths)
 
 
 def open_table(

@@ -73,12 +73,13 @@ class PinnedFolder:
         """An upper bound of the rows to read."""
         return sum(file.rows[group] for file in self.files for group in file.row_groups)
 
-    def fingerprint(self) -> list[tuple[str, str]]:
+    def fingerprint(self, columns: Sequence[str] = ()) -> list[tuple[str, str]]:
         """What is read: each file's path, and its size with its ETag or its time of writing."""
         return sorted((file.path, file.stamp) for file in self.files)
 
-    def rewritten_since(self, version: int) -> None:
+    def rewritten_since(self, version: int, columns: Sequence[str] = ()) -> Sequence[Any]:
         """None: a folder has no versions."""
+        return ()
 
     def describe(self) -> dict[str, Any]:
         """The folder, and when the last of the files was written."""
