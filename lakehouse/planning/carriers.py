@@ -32,6 +32,10 @@ _FEW = 64
 """Batches of a sample by which the local engine tells how long the whole will take, at most."""
 
 
+TASK_BYTES, MANY_TASKS = 1 << 30, 4_096
+"""Bytes of the input that a task of the carrier `frame` reads, about, and tasks of an input whose size is not known."""
+
+
 @dataclass(frozen=True)
 class Carrier:
     """How the plan's batches reach the worker: a few for a look, all for the run.
@@ -130,8 +134,9 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
+        most = most_tasks(engine.cores(spark), plan.pinned.size)
         with _at_work(spark, plan, staging, request) as (work, staging, archive):
-            return engine.run_frame(work, rows, staging, archive)
+            return engine.run_frame(work, rows.coalesce(most), most, staging, archive)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, probe, features, scores)
 
@@ -164,11 +169,12 @@ def _applied(
 
     def run(staging: Staging) -> list[dict[str, Any]]:
         cores = engine.cores(spark)
-        given = balance(units_of(plan, cores), cores) if rows is None else rows
+        most = most_tasks(cores, plan.pinned.size) if rows is not None else cores
+        given = balance(units_of(plan, cores), cores) if rows is None else rows.coalesce(most)
         if rows is None:
             request.say("units", {"units": sum(map(len, given)), "tasks": len(given), "rows": plan.pinned.rows})
         with _at_work(spark, plan, replace(staging, expected=None), request) as (work, told, archive):
-            return engine.run_applied(work, model, given, told, archive) if rows is not None or given else []
+            return engine.run_applied(work, model, given, most, told, archive) if rows is not None or given else []
 
     def sample() -> Iterator[pa.RecordBatch]:
         if rows is None:
@@ -228,6 +234,14 @@ def units_of(plan: Plan, tasks: int, columns: Sequence[str] = (), batch_rows: in
     """The input as units for so many tasks; by default of the plan's columns, in batches as the model takes them."""
     source = sources.of(plan.job.source.type)
     return source.units(plan.pinned, columns or plan.columns, batch_rows or plan.job.model.batch_rows, tasks)
+
+
+def most_tasks(cores: int, size: int | None) -> int:
+    """How many tasks the partitions of a DataFrame are joined into at most: about 1 GB each, but some for each core.
+
+    `size`: bytes of the input, None where that isn't known. Each task writes a file of its own, and counts for itself.
+    """
+    return max(3 * cores, -(-size // TASK_BYTES) if size is not None else MANY_TASKS)
 
 
 def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:

@@ -13,7 +13,7 @@ from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.schemas import JOB, RUN_ID, nullable_type
 from lakehouse.sinks.delta import compatibility, copied, merge
-from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners
+from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners, refuse_rows_of_others
 from lakehouse.sinks.delta.inspect import display_name
 from lakehouse.sinks.target import (
     COPIED,
@@ -24,7 +24,6 @@ from lakehouse.sinks.target import (
     Target,
     committed,
     overtaken_error,
-    refuse_foreign,
     require_staged,
     version_of,
 )
@@ -143,7 +142,7 @@ def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
     if generation != target.generation - 1 and not half:
         raise overtaken_error(target, name, generation)
     if target.write != "append":
-        refuse_foreign(target, name, live_owners(snapshot, files_of_slice(live, target.slice)))
+        refuse_rows_of_others(snapshot, target, files_of_slice(live, target.slice))
         return []
     return _earlier_files(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
 
