@@ -36,28 +36,27 @@ def values_of(snapshot: Snapshot, columns: Sequence[str], files: Sequence[DataFi
 
 
 def _values_inside(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> Counter[Any]:
-    """Of one file. No page is read of a row group whose statistics tell, and of others one column after the other."""
+    """Of one file. It is opened again, and pages are read, only for row groups whose statistics don't tell."""
     found: Counter[Any] = Counter()
-    kept, position = None if file.live_mask is None else np.array(file.live_mask, dtype=bool), 0
-    spelled = [snapshot.physical(column) for column in columns]
-    with open_parquet(snapshot.location, file.relative, dictionaries=spelled) as stored:
-        places = {stored.metadata.schema.column(i).path: i for i in range(stored.metadata.num_columns)}
-        for number in range(stored.num_row_groups):
-            group = stored.metadata.row_group(number)
-            live = None if kept is None else kept[position : position + group.num_rows]
-            position += group.num_rows
-            rows = group.num_rows if live is None else int(live.sum())
-            if not rows:
-                continue
-            same = [_only_value(group, places, name) for name in spelled]
-            if _UNKNOWN not in same:
-                found[tuple(same)] += rows
-                continue
-            unknown = [name for name, value in zip(spelled, same, strict=True) if value is _UNKNOWN]
-            read = stored.read_row_group(number, columns=unknown)
-            read = read if live is None else read.filter(pa.array(live))
-            for values, count in _counted(read, unknown):
-                found[tuple(values.get(name, value) for name, value in zip(spelled, same, strict=True))] += count
+    kept, ends = None if file.live_mask is None else np.array(file.live_mask, dtype=bool), 0
+    spelled, unclear = [snapshot.physical(column) for column in columns], dict[int, Any]()
+    with open_parquet(snapshot.location, file.relative) as stored:
+        footer = stored.metadata
+    places = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        starts, ends = ends, ends + group.num_rows
+        live = None if kept is None else kept[starts:ends]
+        values = [_only_value(group, places, name) for name in spelled]
+        if _UNKNOWN in values:
+            unclear[number] = live
+        elif rows := group.num_rows if live is None else int(live.sum()):
+            found[tuple(values)] += rows
+    if unclear:
+        there = [name for name in spelled if name in places]
+        with open_parquet(snapshot.location, file.relative, dictionaries=there) as stored:
+            for number, live in unclear.items():
+                found.update(_counted(stored.read_row_group(number, columns=there), spelled, live))
     return found
 
 
@@ -75,12 +74,27 @@ def _only_value(group: pq.RowGroupMetaData, places: Mapping[str, int], name: str
     return statistics.min if isinstance(statistics.min, str) else _UNKNOWN
 
 
-def _counted(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    """The distinct rows of text columns, as mappings, and how often each occurs; by their dictionaries' numbers."""
-    columns = [rows.column(name).unify_dictionaries().combine_chunks() for name in names]
-    columns = [c if pa.types.is_dictionary(c.type) else c.dictionary_encode() for c in columns]
-    codes = [pc.fill_null(column.indices, -1).to_numpy().astype(np.int64) for column in columns]
-    distinct, counts = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
-    for numbers, count in zip(distinct.tolist(), counts.tolist(), strict=True):
-        values = (c.dictionary[n].as_py() if n >= 0 else None for c, n in zip(columns, numbers, strict=True))
-        yield dict(zip(names, values, strict=True)), count
+def _counted(rows: pa.Table, names: Sequence[str], live: Any) -> Counter[Any]:
+    """How many rows, or of them live ones, have which values of these columns; by their dictionaries' numbers."""
+    dictionaries = [_dictionary_of(rows, name) for name in names]
+    codes = np.zeros(rows.num_rows, np.int64)
+    for column in dictionaries:
+        codes *= len(column.dictionary) + 1
+        codes += pc.fill_null(column.indices, len(column.dictionary)).to_numpy()
+    distinct, counts = np.unique(codes if live is None else codes[live], return_counts=True)
+    found: Counter[Any] = Counter()
+    for code, count in zip(distinct.tolist(), counts.tolist(), strict=True):
+        values: list[Any] = []
+        for column in reversed(dictionaries):
+            code, number = divmod(code, len(column.dictionary) + 1)
+            values.append(column.dictionary[number].as_py() if number < len(column.dictionary) else None)
+        found[tuple(reversed(values))] += count
+    return found
+
+
+def _dictionary_of(rows: pa.Table, name: str) -> pa.DictionaryArray:
+    """A column as a dictionary and numbers in it; null in every row where there is no such column."""
+    if name not in rows.column_names:
+        return pa.nulls(rows.num_rows, pa.string()).dictionary_encode()
+    column = rows.column(name).unify_dictionaries().combine_chunks()
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()

@@ -45,6 +45,11 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
         delta.add_columns(snapshot, missing, comments)
 
 
+def require_room(target: Target) -> None:
+    """Raise ConfigError where this machine can't hold what a merge needs."""
+    merge.require_room(target)
+
+
 def published(target: Target, run: str) -> bool:
     """Whether this run's commit is in the table's log."""
     return committed(delta.open_table(locate(target.uri)), target, run)
