@@ -33,6 +33,7 @@ from lakehouse.checks.sketch import (
     merge,
     observe,
     start,
+    take_in,
 )
 from lakehouse.errors import ConfigError
 from lakehouse.formats import BASELINE, known_fields
@@ -40,6 +41,7 @@ from lakehouse.formats import BASELINE, known_fields
 __all__ = [
     "PROFILES", "Baseline", "BaselineColumn", "ColumnDrift", "Profile", "Sketches",
     "baseline_of", "bins", "drift", "dump", "merge", "observe", "start",
+    "take_in",
 ]  # fmt: skip
 
 BINS, SHOWN = 20, 50

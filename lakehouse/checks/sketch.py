@@ -290,25 +290,32 @@ def _unpack(text: str) -> Ints:
 def merge(dumps: Iterable[Mapping[str, Any]]) -> Profile:
     """All workers' dumps as one: the order doesn't matter, and merging merged ones gives the same.
 
+    But for texts of more than `CATEGORIES` values: see `_cut`, which each merging does once.
+
     Raises ConfigError for dumps of another version, or that disagree on a column's type.
     """
     profile = Profile({}, {})
     for one in dumps:
-        if one["version"] != VERSION:
-            raise ConfigError(f"a profile has version {one['version']!r}, this program reads {VERSION}")
-        profile.left_out.update(one["left_out"])
-        limit = _limit(len(one["columns"]))
-        for name, said in one["columns"].items():
-            sketch = profile.columns.setdefault(name, Sketch(said["type"], said["text"], limit=limit))
-            if sketch.type != said["type"]:
-                raise ConfigError(f"column {name!r} was profiled as {sketch.type} and as {said['type']}")
-            for part in _NUMBERS:
-                setattr(sketch, part, getattr(sketch, part) + said[part])
-            sketch.values.update(dict(said["values"]))
-            level = max(sketch.level, said["level"])
-            keys = (sketch.keys >> level - sketch.level, np.cumsum(_unpack(said["keys"])) >> level - said["level"])
-            sketch.level = level
-            _fold(sketch, np.concatenate(keys), np.concatenate((sketch.counts, _unpack(said["counts"]))))
+        take_in(profile, one)
     for sketch in profile.columns.values():
         _cut(sketch, sorted(sketch.values.items()))
     return profile
+
+
+def take_in(profile: Profile, one: Mapping[str, Any]) -> None:
+    """Add a dump to a profile. Its texts are not cut before it is dumped itself: add no more than some dozens."""
+    if one["version"] != VERSION:
+        raise ConfigError(f"a profile has version {one['version']!r}, this program reads {VERSION}")
+    profile.left_out.update(one["left_out"])
+    limit = _limit(len(one["columns"]))
+    for name, said in one["columns"].items():
+        sketch = profile.columns.setdefault(name, Sketch(said["type"], said["text"], limit=limit))
+        if sketch.type != said["type"]:
+            raise ConfigError(f"column {name!r} was profiled as {sketch.type} and as {said['type']}")
+        for part in _NUMBERS:
+            setattr(sketch, part, getattr(sketch, part) + said[part])
+        sketch.values.update(dict(said["values"]))
+        level = max(sketch.level, said["level"])
+        keys = (sketch.keys >> level - sketch.level, np.cumsum(_unpack(said["keys"])) >> level - said["level"])
+        sketch.level = level
+        _fold(sketch, np.concatenate(keys), np.concatenate((sketch.counts, _unpack(said["counts"]))))

@@ -37,7 +37,8 @@ AT_ONCE = 1 << 24
 """The driver reads hashes of so many rows (128 MB) at a time, and sorts them a 256th after the other: in the cache."""
 CHECKED = 100_000
 """Keys of equal hash that are looked up in the staged files; with more, the count is a lower bound."""
-_RANGES = 512
+_RANGES, _MERGED_RANGES = 512, 1 << 15
+"""Ranges of one worker's keys, and of those of several that are merged."""
 _SHIFT = np.uint64(56)
 _COUNT = "__rows"
 
@@ -107,13 +108,22 @@ def watch_keys(staging: Staging, task: int, folder: str) -> Keys | None:
     return Keys(staging.scoring.keys, staging.scored_root, folder, task) if staging.unique_keys else None
 
 
-def _join(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]] | None:
+def merge(keys: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What several workers said of their keys, as if one had had them all; None where none had any."""
+    if not keys:
+        return None
+    ranges = [one["ranges"] for one in keys]
+    joined = None if None in ranges else _join([r for some in ranges for r in some], _MERGED_RANGES)
+    return {"ranges": joined, "sidecars": [path for one in keys for path in one["sidecars"]]}
+
+
+def _join(ranges: Sequence[tuple[int, int]], most: int = _RANGES) -> list[tuple[int, int]] | None:
     """Ranges as few ones, None where they overlap. Joined over the smallest gaps: other workers' lie in large ones."""
     inorder = sorted(map(tuple, ranges))
     gaps = [after[0] - before[1] for before, after in pairwise(inorder)]
     if any(gap <= 0 for gap in gaps):
         return None
-    parted = sorted(sorted(range(len(gaps)), key=gaps.__getitem__, reverse=True)[: _RANGES - 1])
+    parted = sorted(sorted(range(len(gaps)), key=gaps.__getitem__, reverse=True)[: most - 1])
     starts, ends = [0, *(gap + 1 for gap in parted)], [*parted, len(inorder) - 1]
     return [(inorder[start][0], inorder[end][1]) for start, end in zip(starts, ends, strict=True)]
 

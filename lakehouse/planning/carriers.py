@@ -36,6 +36,8 @@ _TURNS = 4
 """Units that a process of the local engine takes, at least, where there are several: who is faster takes more."""
 _LEAST_BYTES, _MOST_BYTES = 64 << 20, 1 << 30
 """Input of a task on Spark: less does not pay, more is lost with an executor."""
+MANY_TASKS = 4_096
+"""Tasks of a DataFrame whose size is not known."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,9 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     schema = pa.schema([plan.pinned.schema.field(c) for c in plan.columns])
 
     def run_frame(staging: Staging) -> list[dict[str, Any]]:
+        most = most_tasks(engine.cores(spark), plan.pinned.size)
         with _at_work(spark, plan, staging, request) as (work, staging, archive):
-            return engine.run_frame(work, rows, staging, archive)
+            return engine.run_frame(work, rows.coalesce(most), most, staging, archive)
 
     return Carrier(lambda: (conform(b, schema) for b in engine.first_batches(rows)), run_frame, probe, features, scores)
 
@@ -173,11 +176,16 @@ def _applied(
         rows = sources.of(plan.job.source.type).frame(spark, plan.pinned, plan.columns, plan.reason)
 
     def run(staging: Staging) -> list[dict[str, Any]]:
-        given = shares_of(plan, engine.cores(spark)) if rows is None else rows
+        cores = engine.cores(spark)
         if rows is None:
-            request.say("units", {"units": sum(map(len, given)), "tasks": len(given), "rows": plan.pinned.rows})
+            given = shares_of(plan, cores)
+            most = len(given)
+            request.say("units", {"units": sum(map(len, given)), "tasks": most, "rows": plan.pinned.rows})
+        else:
+            most = most_tasks(cores, plan.pinned.size)
+            given = rows.coalesce(most)
         with _at_work(spark, plan, replace(staging, expected=None), request) as (work, told, archive):
-            return engine.run_applied(work, model, given, told, archive) if rows is not None or given else []
+            return engine.run_applied(work, model, given, most, told, archive) if rows is not None or given else []
 
     def sample() -> Iterator[pa.RecordBatch]:
         if rows is None:
@@ -258,6 +266,14 @@ def tasks_for(size: int, cores: int) -> int:
     100 ms by itself: where less than 64 MB would be left for each there are fewer, down to one a core.
     """
     return max(cores, min(3 * cores, size // _LEAST_BYTES), -(-size // _MOST_BYTES))
+
+
+def most_tasks(cores: int, size: int | None) -> int:
+    """How many tasks the partitions of a DataFrame are joined into at most: about 1 GB each, but some for each core.
+
+    `size`: bytes of the input, None where that isn't known. Each task writes a file of its own, and counts for itself.
+    """
+    return max(3 * cores, -(-size // _MOST_BYTES) if size is not None else MANY_TASKS)
 
 
 def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:

@@ -31,7 +31,8 @@ def make_intent(
 ) -> Intent:
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
 
-    Creates the tables; columns that they lack are added in commits of their own.
+    Creates the tables; columns that they lack are added in commits of their own. Raises ConfigError where this machine
+    can't hold what a commit would take.
     """
     told, targets = comments(plan), []
     if tally.quarantined:
@@ -44,6 +45,8 @@ def make_intent(
         for standing in plan.sinks:
             scored = standing.target.with_schema(tables.scored)
             targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
+    for target in targets:
+        sinks.of(target.type).require_room(target)
     for target in targets:
         if tables.missing_columns[target.uri] != ():
             sinks.of(target.type).ensure(target, told)

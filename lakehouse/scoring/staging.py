@@ -29,8 +29,8 @@ from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, s
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
 
-JOINED_BYTES = 8 << 20
-"""Small batches are joined up to this size in memory."""
+JOINED_BYTES, FRAME_BYTES = 8 << 20, 64 << 20
+"""Small batches are joined up to this size in memory, those of a DataFrame, which are always small, up to the other."""
 _TELL_EVERY = 0.2  # seconds
 
 
@@ -277,7 +277,12 @@ def _dump(checked: SuiteCounts) -> dict[str, Any]:
 
 
 def stage_units(
-    task: int, units: Iterable[BatchSource], staging: Staging, predict: Predict, challengers: Sequence[Predict] = ()
+    task: int,
+    units: Iterable[BatchSource],
+    staging: Staging,
+    predict: Predict,
+    challengers: Sequence[Predict] = (),
+    joined_bytes: int | None = None,
 ) -> list[dict[str, Any]]:
     """Stage the batches of several units one after the other, small ones joined, telling the driver how far it is."""
     worker, told, done, read = f"{task}-{uuid.uuid4().hex[:8]}", [0.0], [0], [0]
@@ -297,7 +302,7 @@ def stage_units(
             tell(staging.progress, worker, done[0], read[0])
 
     route = staging.scoring.route
-    rows, size = (staging.batch_rows, None) if route is None else (route.gathered_rows, GATHERED_BYTES)
+    rows, size = (staging.batch_rows, joined_bytes) if route is None else (route.gathered_rows, GATHERED_BYTES)
     manifest = stage(task, join_batches(batches(), rows, size), staging, predict, on_batch, challengers)
     for row in manifest:
         if row["kind"] == FAILED:
@@ -309,7 +314,7 @@ def stage_units(
 def join_batches(
     batches: Iterable[pa.RecordBatch], most: int, most_bytes: int | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of batches of one schema in their order, in batches of at most `most` rows where they were smaller.
+    """The rows of batches of one schema in their order, in batches of at most `most` rows: joined or split.
 
     A call of the model costs about the same for ten rows as for a thousand. What is joined stays below `most_bytes`
     (default: JOINED_BYTES), and a batch of more than half of either is handed on before the next is asked for.
@@ -317,7 +322,7 @@ def join_batches(
     most_bytes = JOINED_BYTES if most_bytes is None else most_bytes
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
-    for batch in batches:
+    for batch in _split(batches, most):
         if waiting and (rows + batch.num_rows > most or size + batch.nbytes > most_bytes):
             yield _one(waiting)
             waiting, rows, size = [], 0, 0
@@ -331,6 +336,14 @@ def join_batches(
             del whole
     if waiting:
         yield _one(waiting)
+
+
+def _split(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+    """Those of more than `most` rows in as few pieces as that takes, of about the same length."""
+    for batch in batches:
+        rows = batch.num_rows
+        each = -(-rows // -(-rows // most)) if rows else 1
+        yield from (batch.slice(at, each) for at in range(0, max(rows, 1), each))
 
 
 def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -351,7 +364,7 @@ def stage_frame(
         def batches(self) -> Iterator[pa.RecordBatch]:
             return (conform(batch, staging.input_schema) for batch in batches if batch.num_rows)
 
-    return stage_units(task, [Partition()], staging, predict, challengers)
+    return stage_units(task, [Partition()], staging, predict, challengers, FRAME_BYTES)
 
 
 def failure_row(task: int, error: LakehouseError) -> dict[str, Any]:

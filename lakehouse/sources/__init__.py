@@ -44,6 +44,10 @@ class PinnedInput(Protocol):
         """How many files or chunks it is in, None where that isn't known."""
 
     @property
+    def size(self) -> int | None:
+        """The bytes of these, None where that isn't known."""
+
+    @property
     def comments(self) -> Mapping[str, str]:
         """What the columns are, of those that say."""
 

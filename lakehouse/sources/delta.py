@@ -67,6 +67,11 @@ class PinnedTable:
         return len(self.files)
 
     @property
+    def size(self) -> int:
+        """Bytes of these."""
+        return sum(file.size for file in self.files)
+
+    @property
     def comments(self) -> dict[str, str]:
         """What the columns are, of those that say."""
         return {c: str(m["comment"]) for c, m in self.snapshot.metadata.items() if m.get("comment")}

@@ -83,6 +83,10 @@ class PinnedQuery:
         return len(self.result.batches) if self.result else None
 
     @property
+    def size(self) -> None:
+        """It is not said before they are fetched."""
+
+    @property
     def comments(self) -> dict[str, str]:
         """None are asked for."""
         return {}

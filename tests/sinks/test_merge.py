@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.connectors import delta
-from lakehouse.engines import local
-from lakehouse.errors import Blocked, Partial
+from lakehouse.engines import local, memory
+from lakehouse.errors import Blocked, ConfigError, Partial
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import RUN_ID
+from lakehouse.sinks.delta import merge
 from tests.conftest import read, score, spark_settings, turns, version, write
 from tests.runs.test_exactly_once import in_the_middle, publishes, runs_in, unfinished
 from tests.tables import assert_tables_equal
@@ -196,6 +197,55 @@ def test_a_merge_that_was_stopped_is_made_once(upsert, monkeypatch):
 
 
 @pytest.mark.seeds
+def test_staged_keys_are_made_a_set_once_for_many_files(upsert, monkeypatch):
+    for part in range(6):
+        write("lake/features", features([10 * part, 10 * part + 9], [part / 10] * 2), mode="overwrite")
+        score(upsert())
+    calls, without = [], merge._without
+    monkeypatch.setattr(merge, "_without", lambda keys, staged: calls.append(len(keys)) or without(keys, staged))
+    give([9, 20, 55, 59], [3.0, 3.1, 3.2, 3.3])  # within the bounds of every file, in three of them
+    files = set(DeltaTable("lake/scores").file_uris())
+    score(upsert())
+    assert calls == [12]
+    assert len(files - set(DeltaTable("lake/scores").file_uris())) == 3
+    assert scores() == {
+        **{10 * part: float(part) for part in range(6)},
+        **{10 * part + 9: float(part) for part in range(6)},
+        9: 30.0,
+        20: 31.0,
+        55: 32.0,
+        59: 33.0,
+    }
+
+
+@pytest.mark.parametrize("fewest", [1, 2, 5])
+def test_each_file_keeps_its_own_rows_whatever_files_are_looked_at_together(upsert, monkeypatch, fewest):
+    monkeypatch.setattr(merge, "_FEWEST", fewest)
+    for start in (0, 1, 2):
+        give([*range(start, 12, 3)], [i / 10 for i in range(start, 12, 3)])
+        score(upsert())
+    give([0, 3, 6, 9, 4], [1.0] * 5)  # one file wholly, one in part, one not at all
+    score(upsert())
+    assert scores() == {i: 10.0 if i in (0, 3, 6, 9, 4) else float(i) for i in range(12)}
+
+
+def test_a_merge_that_memory_does_not_hold_is_refused_before_anything_is_committed(upsert, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 1_000)
+    give(range(10), [0.1] * 10)
+    assert score(upsert()).status == "published"  # into an empty table, where no key is looked up
+    give(range(5, 15), [0.2] * 10)
+    there = version("lake/scores")
+    message = (
+        "to merge 10 rows, .* bytes of keys each, takes about .* GB of memory in this process, which has 0.0 GB left"
+    )
+    with pytest.raises(ConfigError, match=message):
+        score(upsert())
+    assert (version("lake/scores"), unfinished(upsert())) == (there, 0)
+    monkeypatch.setattr(memory, "available", lambda: None)
+    assert score(upsert()).status == "published"
+    assert scores() == {i: 1.0 if i < 5 else 2.0 for i in range(15)}
+
+
 def test_sparks_own_merge_gives_the_same_table(upsert, spark, workspace):
     """Random upserts one after the other, by us and by MERGE INTO."""
     path = f"{workspace}/lake/scores"

@@ -14,7 +14,7 @@ from lakehouse.checks.rules.compiling import (
     delegate_overflowed,
     require_engine,
 )
-from lakehouse.checks.rules.counters import CounterState, dump, merge, observe, start
+from lakehouse.checks.rules.counters import CounterState, add_up, dump, merge, observe, start
 from lakehouse.checks.rules.evaluation import observed, unexpected
 from lakehouse.checks.rules.outcomes import Outcome, RowCount, row_outcome, table_outcome
 from lakehouse.checks.rules.row_conditions import Condition, engine_text, mask, to_gx_condition
@@ -31,6 +31,7 @@ __all__ = [
     "RowCount",
     "RowRule",
     "TableRule",
+    "add_up",
     "columns_as_spelled",
     "compile_suite",
     "delegate_overflowed",

@@ -74,6 +74,11 @@ def merge(dumps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return merged
 
 
+def add_up(dumps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counters of several processes, summed up and dumped again, to be merged with those of more."""
+    return {key: _to_json(value) for key, value in merge(dumps).items()}
+
+
 def counter_of(rule: TableRule, merged: Mapping[str, Any], metric: str) -> Any:
     """One counter of a rule; that of an empty table where nothing was counted."""
     return merged.get(rule.key(metric), _EMPTY[metric])

@@ -127,10 +127,11 @@ def run_applied(
     work: SparkWork,
     model: Applied,
     given: Sequence[Sequence[BatchSource]] | DataFrame,
+    most: int,
     staging: Staging,
     archive: str,
 ) -> list[dict[str, Any]]:
-    """Run the worker over units, shared out for tasks, or over a DataFrame; the manifest rows of all.
+    """Run the worker over units, shared out for tasks, or over a DataFrame, of at most so many; all manifest rows.
 
     Raises ModelRefused where the model raises in a task, which Spark does not tell the row of.
     """
@@ -157,9 +158,10 @@ def run_applied(
             answers = _unanswered(made, answers, kept)
         elif model.model.moves_rows:
             answers = answers.repartition(applied.OF).sortWithinPartitions(applied.OF, applied.ROW)
+            most = int(work.spark.conf.get("spark.sql.shuffle.partitions", None) or most)
         staged = answers.mapInArrow(functools.partial(applied.stage_answered, plan, archive, handed), MANIFEST_DDL)
         with collected(model.model.called):
-            return work.collect(staged)
+            return work.collect(staged, most)
 
 
 def _unanswered(made: DataFrame, answers: DataFrame, kept: Sequence[str]) -> DataFrame:

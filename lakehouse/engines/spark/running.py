@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import is_ours
 from lakehouse.engines.spark.shipping import pack_package, ship_plan
 from lakehouse.errors import ModelRefused, Unavailable
+from lakehouse.scoring.merging import merge_counts
 from lakehouse.scoring.staging import BatchSource, Staging
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _UNREADABLE = re.compile(
 )
 _PASSING = re.compile(r"^lakehouse\.errors\.Unavailable: (.*)", re.MULTILINE)
 T = TypeVar("T")
+TOGETHER = 64
+"""So many tasks' counters, of up to some MB each, are held in one place, here or on an executor, at a time."""
+_ALL = 1 << 31
 MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
 
 
@@ -51,14 +56,35 @@ class SparkWork:
             with suppress(Exception):  # then the others go on, and the manifest tells of the failure at their end
                 self.spark.interruptAll()
 
-    def collect(self, frame: DataFrame) -> list[dict[str, Any]]:
-        """The manifest rows of all tasks, or only that of the failure."""
+    def collect(self, frame: DataFrame, most: int = 1) -> list[dict[str, Any]]:
+        """The manifest rows of all of at most so many tasks, or only that of the failure.
+
+        What many tasks counted comes as one row.
+        """
         try:
-            return _collect(frame)
+            rows = _collect(_merged(frame, most))
         except Exception:
             if self.failure is None:
                 raise
             return [self.failure]
+        if most <= TOGETHER:
+            return rows
+        return list(merge_counts(sorted(rows, key=itemgetter("task")), _ALL))
+
+
+def _merged(frame: DataFrame, count: int) -> DataFrame:
+    """Manifest rows of tasks with their counters merged on executors, as a tree, until few are left.
+
+    All rows of a task go one way: of one that runs again, because what it had said was lost, only one run counts.
+    """
+    from pyspark.sql import functions as F
+
+    size = 1
+    while count > TOGETHER:
+        size, count = size * TOGETHER, -(-count // TOGETHER)
+        groups = frame.repartition(count, F.expr(f"task div {size}")).sortWithinPartitions("task")
+        frame = groups.mapInArrow(functools.partial(tasks.merge_task, size), MANIFEST_DDL)
+    return frame
 
 
 def run_units(
@@ -70,14 +96,14 @@ def run_units(
     with ship_plan(work.spark, staging, [list(s) for s in shares]) as plan:
         count = len(shares)
         frame = work.spark.range(0, count, 1, count)
-        return work.collect(frame.mapInArrow(functools.partial(tasks.unit_tasks, plan, archive), MANIFEST_DDL))
+        return work.collect(frame.mapInArrow(functools.partial(tasks.unit_tasks, plan, archive), MANIFEST_DDL), count)
 
 
-def run_frame(work: SparkWork, rows: DataFrame, staging: Staging, archive: str) -> list[dict[str, Any]]:
-    """Run the worker over the partitions of a DataFrame, which has the input's columns; the manifest rows of all."""
+def run_frame(work: SparkWork, rows: DataFrame, most: int, staging: Staging, archive: str) -> list[dict[str, Any]]:
+    """Run the worker over the at most so many partitions of a DataFrame of the input's columns; all manifest rows."""
     rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
     with ship_plan(work.spark, staging, []) as plan:
-        return work.collect(rows.mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL))
+        return work.collect(rows.mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL), most)
 
 
 def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T]) -> list[T]:

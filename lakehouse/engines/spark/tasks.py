@@ -15,6 +15,7 @@ from lakehouse import models
 from lakehouse.engines import likeness
 from lakehouse.engines.local import one_thread
 from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.scoring.merging import merge_counts
 from lakehouse.scoring.staging import (
     BatchSource,
     Staging,
@@ -116,6 +117,12 @@ def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> It
         return stage_frame(task, named, staging, *opened)
 
     yield _manifest(task, plan, archive, stage)
+
+
+def merge_task(size: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for manifest rows in the order of their tasks: what each `size` of these counted, as one row."""
+    rows = (row for batch in batches for at in range(batch.num_rows) for row in batch.slice(at, 1).to_pylist())
+    return (manifest_batch([row]) for row in merge_counts(rows, size))
 
 
 def each(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

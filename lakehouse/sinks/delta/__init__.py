@@ -13,7 +13,7 @@ from lakehouse.sinks.delta.inspect import (
     missing_columns,
 )
 from lakehouse.sinks.delta.naming import COMPARISON_SUFFIX, QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
-from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, published
+from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.delta.reading import (
     NATIVE,
     SYSTEM,
@@ -31,6 +31,6 @@ __all__ = [
     "COMPARISON_SUFFIX",
     "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "display_name",
     "ensure", "exists", "fit_quarantine", "folder", "generation", "has_quarantine", "inspect_table",
-    "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "set_aside",
-    "unknown_files", "uploaded", "uri_of",
+    "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "require_room",
+    "set_aside", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

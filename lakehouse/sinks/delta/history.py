@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -31,21 +32,37 @@ _VERSIONS = 3
 
 
 def live_owners(snapshot: delta.Snapshot, files: Sequence[delta.DataFile]) -> dict[tuple[str, str], int]:
-    """Whose rows are live in these files. Reads files only where the log can't tell."""
-    found: dict[tuple[str, str], int] = {}
+    """Whose rows are live in these files. Opens files only where the log can't tell."""
+    found: Counter[tuple[str, str]] = Counter()
+    for counted in _told(snapshot, [JOB, RUN_ID], files):
+        found.update(counted)
+    return dict(found)
+
+
+def refuse_rows_of_others(snapshot: delta.Snapshot, target: Target, files: Sequence[delta.DataFile]) -> None:
+    """Raise Blocked where this run would delete or change rows of another job. Opens no file after one that has some.
+
+    Nor any where the log tells the jobs, whose names are short, though it doesn't tell the runs.
+    """
+    name = display_name(snapshot.location)
+    for counted in _told(snapshot, [JOB], files) if target.write != "append" else ():
+        refuse_foreign(target, name, [(job, None) for (job,) in counted])
+
+
+def _told(
+    snapshot: delta.Snapshot, columns: Sequence[str], files: Sequence[delta.DataFile]
+) -> Iterator[Counter[tuple[Any, ...]]]:
+    """How many live rows have which values of these columns: of all files of which the log tells, then file by file."""
+    known: Counter[tuple[Any, ...]] = Counter()
     unclear = []
     for file in files:
-        job, run = _constant(file, JOB), _constant(file, RUN_ID)
-        if job is None or run is None or file.rows is None:
+        values = tuple(_constant(file, column) for column in columns)
+        if None in values or file.rows is None:
             unclear.append(file)
         elif rows := file.live_rows:
-            found[(job, run)] = found.get((job, run), 0) + rows
-    if unclear:
-        counted = delta.rows_of(snapshot, [JOB, RUN_ID], unclear).group_by([JOB, RUN_ID]).aggregate([([], "count_all")])
-        for row in counted.to_pylist():
-            key = (row[JOB], row[RUN_ID])
-            found[key] = found.get(key, 0) + row["count_all"]
-    return found
+            known[values] += rows
+    yield known
+    yield from delta.values_of(snapshot, columns, unclear)
 
 
 def _constant(file: delta.DataFile, column: str) -> Any:
@@ -84,14 +101,14 @@ def slice_state(snapshot: delta.Snapshot | None, target: Target, asked: SliceReq
     files = live_files_of_slice(
         snapshot, target.slice, [INPUT_VERSION] if INPUT_VERSION in snapshot.schema.names else []
     )
-    alive = live_owners(snapshot, files)
-    refuse_foreign(target, display_name(snapshot.location), alive)
-    last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]
+    refuse_rows_of_others(snapshot, target, files)
     if generation and not same and not asked.rescore:
         read = {version for f in files if (version := _constant(f, INPUT_VERSION)) is not None}
         alike = (other for version in sorted(read)[-_VERSIONS:] for other in asked.same_fingerprints(version))
         same = any(_is_last(snapshot, target, fingerprint, generation) for fingerprint in alike)
     if same and not asked.rescore:
+        alive = live_owners(snapshot, files)
+        last = [run for _, run in alive if snapshot.transaction(run_id(target.identity, run)) == generation]
         _refuse_touched(snapshot, target, alive, last, generation)
     return SliceState(generation, same, snapshot.version)
 

@@ -1,13 +1,15 @@
 """Upserts by key without a JVM: staged files come in as they are, live files that hold their keys are written anew.
 
 Only files of which a row has a staged key are read whole; the others are ruled out by their bounds or their key
-columns. Every row that no staged row replaces stays as it was, byte for byte in every column.
+columns, those of many files at a time. Memory holds all staged keys, or it is said beforehand that it doesn't. Every
+row that no staged row replaces stays as it was, byte for byte in every column.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,16 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.connectors import delta
-from lakehouse.engines import local
+from lakehouse.engines import local, memory
+from lakehouse.errors import ConfigError
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.staging import folder_of
 from lakehouse.sinks.delta.history import live_files_of_slice
-from lakehouse.sinks.target import Target
+from lakehouse.sinks.target import DIRECT, Target
+from lakehouse.storage import display_name, locate
+from lakehouse.storage.parquet import open_parquet
 
 Rewritten = dict[tuple[str, int, str], tuple[delta.Add, ...] | None]
 """By a file's fingerprint: what its other rows were written to; None where it has no staged key."""
 
 _ROW = "__row"
+_FEWEST = 1 << 20
+"""Rows of live files whose keys are looked up together, at least."""
+_LOOKED_AT = 3
 
 
 def rewrite(
@@ -35,19 +43,65 @@ def rewrite(
 
     `known` keeps what was found out, for a later attempt.
     """
+    live = live_files_of_slice(snapshot, target.slice, target.keys)
+    if not live:
+        return [], []
+    require_room(target, live)
     staged = delta.read_files(snapshot.location, [f.path for f in target.files], target.keys)
     # Other writers cut a timestamp's upper bound to milliseconds.
     ruled = [
         k for k in target.keys if not (pa.types.is_nested(staged[k].type) or pa.types.is_timestamp(staged[k].type))
     ]
     bounds = {k: pc.min_max(staged[k]).as_py() for k in ruled}
-    files = [f for f in live_files_of_slice(snapshot, target.slice, target.keys) if _may_hold(f, bounds)]
+    files = [f for f in live if _may_hold(f, bounds)]
     new = [f for f in files if f.fingerprint() not in known]
     with ThreadPoolExecutor(local.cores()) as pool:
-        for file, adds in zip(new, pool.map(lambda f: _others(snapshot, f, staged, target, run), new), strict=True):
-            known[file.fingerprint()] = adds
+        for some in _gathered(new, max(staged.num_rows, _FEWEST)):
+            kept = _not_staged(list(pool.map(lambda f: delta.rows_of(snapshot, target.keys, [f]), some)), staged)
+            adds = pool.map(lambda file, rows: _others(snapshot, file, rows, target, run), some, kept)
+            known |= zip((file.fingerprint() for file in some), adds, strict=True)
     removes = [f for f in files if known[f.fingerprint()] is not None]
     return removes, [add for f in removes for add in known[f.fingerprint()] or ()]
+
+
+def require_room(target: Target, live: Sequence[delta.DataFile] | None = None) -> None:
+    """Raise ConfigError where this machine's memory does not hold the staged keys in the way that they are looked up.
+
+    By the footers of a few of the staged files: those keys of so many bytes a row, a set of them, and as many keys of
+    live files. (Measured: 56 to 92 bytes a row besides the keys themselves, for one integer and for two.) `live`: the
+    files of the slice, by default those that are there now; without any no key is looked up.
+    """
+    left = memory.available()
+    if target.write != "merge" or target.how != DIRECT or left is None or not target.files:
+        return
+    width = _bytes_of_keys(target)
+    needed = int(target.rows * (4 * width + 72))
+    if needed > left and (live or _live(target)):
+        raise ConfigError(
+            f"{display_name(locate(target.uri))}: to merge {target.rows:,} rows, {width:.0f} bytes of keys each, takes "
+            f"about {needed / 1e9:.1f} GB of memory in this process, which has {left / 1e9:.1f} GB left: run it where "
+            "there is more, merge fewer rows at a time, by source.where, or publish a slice by write: replace"
+        )
+
+
+def _live(target: Target) -> list[delta.DataFile]:
+    snapshot = delta.open_table(locate(target.uri))
+    return live_files_of_slice(snapshot, target.slice) if snapshot is not None else []
+
+
+def _bytes_of_keys(target: Target) -> float:
+    """About the bytes that a row's keys have: at least 8 each, more where the first of the staged files say so."""
+    sizes, rows = Counter[str](), 0
+    for file in target.files[:_LOOKED_AT]:
+        with open_parquet(target.root, file.path) as stored:
+            footer = stored.metadata
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            columns = map(group.column, range(group.num_columns))
+            sizes.update(
+                {c.path_in_schema: c.total_uncompressed_size for c in columns if c.path_in_schema in target.keys}
+            )
+        rows += footer.num_rows
+    return sum(max(sizes[key] / max(rows, 1), 8.0) for key in target.keys)
 
 
 def _may_hold(file: delta.DataFile, staged: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -63,13 +117,35 @@ def _may_hold(file: delta.DataFile, staged: Mapping[str, Mapping[str, Any]]) -> 
     return True
 
 
+def _gathered(files: Sequence[delta.DataFile], rows: int) -> Iterator[list[delta.DataFile]]:
+    """Files that have about so many rows together: the staged keys are made a set once for all of them."""
+    some, many = list[delta.DataFile](), 0
+    for file in files:
+        some.append(file)
+        many += rows if file.rows is None else file.rows
+        if many >= rows:
+            yield some
+            some, many = [], 0
+    if some:
+        yield some
+
+
+def _not_staged(keys: Sequence[pa.Table], staged: pa.Table) -> list[Any]:
+    """By file the numbers of the rows whose key is not staged (int64); None where none of its keys is."""
+    ends = np.cumsum([table.num_rows for table in keys])
+    kept = _without(pa.concat_tables(keys), staged)
+    parts = np.split(kept, np.searchsorted(kept, ends[:-1]))
+    return [
+        None if len(part) == table.num_rows else part - (end - table.num_rows)
+        for table, part, end in zip(keys, parts, ends, strict=True)
+    ]
+
+
 def _others(
-    snapshot: delta.Snapshot, file: delta.DataFile, staged: pa.Table, target: Target, run: str
+    snapshot: delta.Snapshot, file: delta.DataFile, kept: Any, target: Target, run: str
 ) -> tuple[delta.Add, ...] | None:
-    """Write the rows of a live file whose key is not staged to new files; None where no key of it is."""
-    keys = delta.rows_of(snapshot, target.keys, [file])
-    kept = _without(keys, staged)
-    if len(kept) == keys.num_rows:
+    """Write the rows of a live file with these numbers (int64, in order) to new files; for None there are none."""
+    if kept is None:
         return None
     inside_file = [f for f in snapshot.schema if f.name not in snapshot.partition_columns]
     schema = pa.schema([pa.field(f.name, f.type) for f in inside_file])

@@ -13,7 +13,7 @@ from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.schemas import JOB, RUN_ID, nullable_type
 from lakehouse.sinks.delta import compatibility, copied, merge
-from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners
+from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners, refuse_rows_of_others
 from lakehouse.sinks.delta.inspect import display_name
 from lakehouse.sinks.target import (
     COPIED,
@@ -24,7 +24,6 @@ from lakehouse.sinks.target import (
     Target,
     committed,
     overtaken_error,
-    refuse_foreign,
     require_staged,
     version_of,
 )
@@ -44,6 +43,11 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
         create(location, target.schema, list(target.slice), comments)
     elif missing := [f for f in target.schema if snapshot.schema.get_field_index(f.name) < 0]:
         delta.add_columns(snapshot, missing, comments)
+
+
+def require_room(target: Target) -> None:
+    """Raise ConfigError where this machine can't hold what a merge needs."""
+    merge.require_room(target)
 
 
 def published(target: Target, run: str) -> bool:
@@ -143,7 +147,7 @@ def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
     if generation != target.generation - 1 and not half:
         raise overtaken_error(target, name, generation)
     if target.write != "append":
-        refuse_foreign(target, name, live_owners(snapshot, files_of_slice(live, target.slice)))
+        refuse_rows_of_others(snapshot, target, files_of_slice(live, target.slice))
         return []
     return _earlier_files(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
 

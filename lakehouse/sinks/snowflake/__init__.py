@@ -21,7 +21,7 @@ from lakehouse.sinks.snowflake.naming import (
     qualify,
     uri_of,
 )
-from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published
+from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
     SYSTEM,
@@ -39,6 +39,6 @@ __all__ = [
     "COMPARISON_SUFFIX",
     "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "display_name",
     "ensure", "exists", "fit_quarantine", "folder", "generation", "has_quarantine", "inspect_table",
-    "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "set_aside",
-    "unknown_files", "uploaded", "uri_of",
+    "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "require_room",
+    "set_aside", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

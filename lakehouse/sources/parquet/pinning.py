@@ -59,6 +59,11 @@ class PinnedFolder:
         return len(self.files)
 
     @property
+    def size(self) -> int:
+        """Bytes of these."""
+        return sum(file.size for file in self.files)
+
+    @property
     def comments(self) -> dict[str, str]:
         """Parquet files have none."""
         return {}
