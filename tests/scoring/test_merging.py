@@ -20,6 +20,7 @@ from lakehouse.checks.rules import (
     start,
     table_outcome,
 )
+from lakehouse.checks.tallying import WORK
 from lakehouse.engines.spark import running
 from lakehouse.planning import carriers
 from lakehouse.runs import drift
@@ -84,9 +85,8 @@ def counted(task: int, batch: pa.RecordBatch, told: str = "") -> dict:
         "profiles": {"features": profile.dump(sketches)},
         "checks": {"features": {"rows": [count.to_dict()], "tables": dump(state)}},
         "keys": {"ranges": [numbers], "sidecars": [f"keys-{task}"]} if task % 11 else None,
-        "model_seconds": 0.25,
         "beside": {"v2": seen.to_dict()},
-        "seconds": 0.5,
+        "work": dict.fromkeys(WORK, 0.25),
     }
     return {"task": task, "kind": COUNTS, "path": None, "rows": len(batch), "bytes": 0, "detail": json.dumps(detail)}
 
@@ -143,7 +143,8 @@ def test_the_tally_of_merged_rows_is_that_of_all_rows(exact):
         "by_model",
     ):
         assert getattr(merged, name) == getattr(plain, name)
-    assert merged.model_seconds == pytest.approx(plain.model_seconds)
+    assert merged.work == pytest.approx(plain.work)
+    assert set(plain.work) == set(WORK)
     assert merged.checks["features"]["rows"] == plain.checks["features"]["rows"]
     for rule in RULES.tables:
         seen = [table_outcome(rule, t.checks["features"]["tables"]).observed_value for t in (merged, plain)]
