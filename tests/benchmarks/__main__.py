@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -44,10 +45,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked = [replace(one, turns=given.turns) for one in asked]
     if given.only:
         asked = [replace(w, contestants=tuple(n for n in w.contestants if n in ("floor", *given.only))) for w in asked]
-    begun = machine.describe("python -m tests.benchmarks " + " ".join(sys.argv[1:] if argv is None else argv))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
+    begun = machine.describe(_command(sys.argv[1:] if argv is None else argv))
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         found = measure(asked, Path(folder), time.monotonic() + seconds, given.full, rows)
     report.write(given.results, "full" if given.full else "short", begun | machine.load_at_end(), *found)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """What to type for a run like this one."""
+    short = {"": "make bench", "--full": "make bench FULL=1"}
+    given = " ".join(arguments)
+    return short.get(given, f"python -m tests.benchmarks {given}")
 
 
 def measure(
@@ -69,6 +78,9 @@ def measure(
             mine = time.monotonic() + (until - time.monotonic()) * workload.share / left
             left -= workload.share
             found.append((workload, _take(workload, made, runner, absent, mine)))
+            later = {ALL[name].home for one in asked[len(found) :] for name in one.contestants if one.mode == "warm"}
+            for home in set(runner.warm) - later:
+                runner.stop(home)
         grown = growth.measure(runner, made.task, rows, until) if full else []
     return found, grown
 

@@ -1,6 +1,6 @@
 """The README's table of measured figures, from stored results: between its two markers, and nowhere else.
 
-python -m tests.benchmarks.readme [tests/benchmarks/results/full.json]
+python -m tests.benchmarks.readme [full | short]
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results")
 PAGE = ROOT / "README.md"
 MARKED = re.compile(r"<!-- measured: (\w+) -->\n(.*?)<!-- measured -->", re.DOTALL)
-SHOWN = ("files", "frame", "local", "unchanged", "tuned", "one", "daft", "floor", "bare")
+SHOWN = ("files", "frame", "local", "tuned", "one", "daft", "floor")
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """A line of how, and the figures of the first warm workload beside those of the cold one."""
+    """Two lines of how, and the figures of the first warm workload beside those of the cold one."""
     warm, cold = (
         next((w for w in results["workloads"] if w["mode"] == mode), {"contestants": [], "rows": 0})
         for mode in ("warm", "cold")
     )
     hot = {one["name"]: one for one in warm["contestants"]}
     first = {one["name"]: one for one in cold["contestants"]}
-    machine = results["machine"]
+    machine, form = results["machine"], results["form"]
     lines = [
-        f"{warm['rows']:,} rows × 20 of 40 doubles, logistic regression behind a scaler; cold: {cold['rows']:,} rows, process "
-        f"start to end. {machine['system']}, {machine['cores']} cores, {machine['memory_gb']} GB, {results['date']}, "
-        f"`{results['command']}`.",
+        f"{warm['rows']:,} rows × 20 of 40 doubles, logistic regression, ten row rules; cold: {cold['rows']:,} rows, whole "
+        f"process (UNCHANGED: {_cold(first.get('unchanged'))} s, a bare Spark session: {_cold(first.get('bare'))} s).",
+        f"{machine['system']}, {machine['cores']} cores, {results['date']}, `{results['command']}`. "
+        f"[All figures](tests/benchmarks/results/{form}.md), [how they were taken](tests/README.md#measured).",
         "",
         "| medians of turns in one run | warm s | rows/s | CPU s a million rows | cold s |",
         "|---|---|---|---|---|",
@@ -52,11 +53,22 @@ def _cold(one: Mapping[str, Any] | None) -> str:
     return f"{one['median_s']:.1f}" if one and "median_s" in one else one["problem"] if one else ""
 
 
+def marked(results: Mapping[str, Any]) -> str:
+    """The table between its markers, of which the first says from which results it is."""
+    return f"<!-- measured: {results['form']} -->\n{table(results)}<!-- measured -->"
+
+
+def stored() -> list[Path]:
+    """The stored results, those of the full form first."""
+    return sorted(RESULTS.glob("*.json"))
+
+
 def main() -> None:
-    path = Path(sys.argv[1]) if sys.argv[1:] else RESULTS / f"{MARKED.search(PAGE.read_text())[1]}.json"  # type: ignore[index]
+    path = RESULTS / f"{sys.argv[1]}.json" if sys.argv[1:] else next(iter(stored()), None)
+    if path is None or not path.exists():
+        sys.exit(f"no results in {RESULTS}: run make bench first")
     results = json.loads(path.read_text())
-    marked = f"<!-- measured: {path.stem} -->\n{table(results)}<!-- measured -->"
-    PAGE.write_text(MARKED.sub(lambda _: marked, PAGE.read_text()))
+    PAGE.write_text(MARKED.sub(lambda _: marked(results), PAGE.read_text()))
 
 
 if __name__ == "__main__":
