@@ -20,21 +20,20 @@ SHOWN = ("files", "frame", "local", "tuned", "one", "daft", "floor")
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Two lines of how, and the figures of the first warm workload beside those of the cold one."""
+    """A line of how, and the figures of the first warm workload beside those of the cold one."""
     warm, cold = (
         next((w for w in results["workloads"] if w["mode"] == mode), {"contestants": [], "rows": 0})
         for mode in ("warm", "cold")
     )
     hot = {one["name"]: one for one in warm["contestants"]}
     first = {one["name"]: one for one in cold["contestants"]}
-    machine, form = results["machine"], results["form"]
+    machine = results["machine"]
     lines = [
         f"{warm['rows']:,} rows × 20 of 40 doubles, logistic regression, ten row rules; cold: {cold['rows']:,} rows, whole "
-        f"process (UNCHANGED: {_cold(first.get('unchanged'))} s, a bare Spark session: {_cold(first.get('bare'))} s).",
-        f"{machine['system']}, {machine['cores']} cores, {results['date']}, `{results['command']}`. "
-        f"[All figures](tests/benchmarks/results/{form}.md), [how they were taken](tests/README.md#measured).",
+        f"process (UNCHANGED: {_cold(first.get('unchanged'))} s). [All figures](tests/README.md#measured).",
         "",
-        "| medians of turns in one run | warm s | rows/s | CPU s a million rows | cold s |",
+        f"| medians: {machine['system']}, {machine['cores']} cores, {results['date']}, `{results['command']}` "
+        "| warm s | rows/s | CPU s a million rows | cold s |",
         "|---|---|---|---|---|",
     ]
     for name in SHOWN:

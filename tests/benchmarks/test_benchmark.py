@@ -97,6 +97,7 @@ def test_the_readmes_table_says_what_is_missing(results):
     assert "| (b) `spark_udf` script, tuned | failed: no memory | | |  |" in table
     assert "| `lakehouse`, Spark, `files` carrier | 3.00 | 333,333 | 6.00 | 10.0 |" in table
     assert "UNCHANGED: 10.0 s" in table
+    assert len(table.splitlines()) == 3 + 1 + len(readme.SHOWN)
 
 
 def test_other_predictions_than_the_floors_are_found(tmp_path):

@@ -1,4 +1,7 @@
-"""Ray Data: actors that keep the model, one a core, over the Parquet files of a Delta table, written to Parquet."""
+"""Ray Data: actors that keep the model, one a core, over the Parquet files of a Delta table, written to Parquet.
+
+An actor asks for half a core: were all of them taken by actors, nothing would ever be read.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def start(variant: str, setting: Setting) -> Score:
         rows = ray.data.read_parquet(DeltaTable(task.table).file_uris(), columns=[KEY, *task.features])
         scored = rows.map_batches(
             Scorer, fn_constructor_args=(setting.tracking, task.model, task.features), batch_format="pandas",
-            batch_size=BATCH_ROWS, compute=ray.data.ActorPoolStrategy(size=setting.cores),
+            batch_size=BATCH_ROWS, compute=ray.data.ActorPoolStrategy(size=setting.cores), num_cpus=0.5,
         )  # fmt: skip
         scored.write_parquet(task.out)
 
