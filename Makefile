@@ -42,13 +42,18 @@ wheel: $(STAMP) ## build dist/*.whl, without network
 	@rm -rf build build.log
 	@ls dist/*.whl
 
-bench: setup ## run the benchmarks
+# The results go to tests/benchmarks/results; what single features cost is printed.
+bench: setup ## run the benchmark in 5 minutes; with FULL=1 all of it, in 40
+ifdef FULL
+	@$(BIN)/python -m tests.benchmarks --full
+	@$(BIN)/python -m tests.benchmarks.checks --rows 500000 --turns 1
+	@$(BIN)/python -m tests.benchmarks.challengers --rows 500000 --turns 1 --only pass
+	@$(BIN)/python -m tests.benchmarks.isolated --rows 500000 --turns 1 --engines local
+	@$(BIN)/python -m tests.benchmarks.many_models --rows 1000000 --turns 1 --engine local
+	@$(BIN)/python -m tests.benchmarks.snowflake --rows 500000 --turns 1
+else
 	@$(BIN)/python -m tests.benchmarks
-	@$(BIN)/python -m tests.benchmarks.checks
-	@$(BIN)/python -m tests.benchmarks.challengers
-	@$(BIN)/python -m tests.benchmarks.isolated
-	@$(BIN)/python -m tests.benchmarks.many_models
-	@$(BIN)/python -m tests.benchmarks.snowflake
+endif
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo 'make lock needs uv: https://docs.astral.sh/uv' >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""The memory that each process of a command used at its peak, as Linux tells it of each process while it lives."""
+"""Memory at its peak and CPU time of each process of a command, as Linux tells them of each process while it lives."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
 EVERY_S = 0.05
+TICKS = os.sysconf("SC_CLK_TCK")
 SPAWNED = "spawn_main"
 """In the command line of a process that the local engine starts; the one that starts it scores too."""
 WORKER = re.compile(rf"{SPAWNED}|pyspark[./]daemon")
@@ -21,11 +23,13 @@ WORKER = re.compile(rf"{SPAWNED}|pyspark[./]daemon")
 
 @dataclass(frozen=True)
 class Seen:
-    """A process: its parent, its command line, and the most memory, in bytes, that was its own or shared at once."""
+    """A process: its parent, its command line, the most memory, in bytes, that was its own or shared at once, and the
+    seconds of CPU that it has taken itself."""
 
     parent: int
     command: str
     peak: int
+    cpu: float
 
     @property
     def is_worker(self) -> bool:
@@ -38,25 +42,35 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout: float) 
     A peak only grows while a process lives, so that what is missed is what it grew in its last 50 ms. Raises
     RuntimeError where the command fails.
     """
-    seen: dict[int, Seen] = {}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors) as process:
-            over = threading.Event()
-            watcher = threading.Thread(target=_watch, args=(process.pid, seen, over))
-            watcher.start()
+        with (
+            subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors) as process,
+            watching(process.pid) as seen,
+        ):
             try:
                 code = process.wait(timeout)
             except BaseException:
                 process.kill()
                 raise
-            finally:
-                over.set()
-                watcher.join()
         out.seek(0)
         errors.seek(0)
         if code:
             raise RuntimeError(f"{command} ended with {code}:\n{errors.read()[-3000:]}")
         return out.read(), seen
+
+
+@contextmanager
+def watching(root: int, every_s: float = EVERY_S) -> Iterator[dict[int, Seen]]:
+    """While the block runs, a process and all that descend from it, as they were when they were last looked at."""
+    seen: dict[int, Seen] = {}
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(root, seen, over, every_s))
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
 
 
 def workers(seen: Mapping[int, Seen]) -> list[int]:
@@ -78,29 +92,54 @@ def peak_of(pid: int | str = "self") -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _watch(root: int, seen: dict[int, Seen], over: threading.Event) -> None:
-    while not over.wait(EVERY_S):
-        parents = {}
-        for folder in PROC.glob("[0-9]*"):
-            try:
-                parents[int(folder.name)] = int(folder.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:  # it has just ended
-                continue
-        for pid in _below(root, parents):
+def forget_peaks(root: int) -> None:
+    """Let the peaks of a process and its descendants begin anew from what they use now."""
+    for pid in _below(root):
+        with suppress(OSError):  # it has just ended, or isn't ours
+            PROC.joinpath(str(pid), "clear_refs").write_text("5")
+
+
+def cpu_of(root: int) -> float:
+    """The seconds of CPU of a process, all that descend from it, and those of them that have ended and were waited for."""
+    return sum(sum(_stat(pid)[1:]) for pid in _below(root))
+
+
+def _stat(pid: int) -> tuple[int, float, float]:
+    """The parent of a process, and seconds of CPU: its own, and those of children that it has waited for."""
+    try:
+        told = PROC.joinpath(str(pid), "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return 0, 0.0, 0.0
+    user, system, of_children, system_of_children = (int(ticks) / TICKS for ticks in told[11:15])
+    return int(told[1]), user + system, of_children + system_of_children
+
+
+def _watch(root: int, seen: dict[int, Seen], over: threading.Event, every_s: float) -> None:
+    more = True
+    while more:
+        more = not over.wait(every_s)
+        for pid in _below(root):
             try:
                 command = PROC.joinpath(str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 peak = peak_of(pid)
             except OSError:
                 continue
             if peak:
-                seen[pid] = Seen(parents[pid], command, peak)
+                parent, cpu, _ = _stat(pid)
+                seen[pid] = Seen(parent, command, peak, cpu)
 
 
-def _below(root: int, parents: Mapping[int, int]) -> list[int]:
-    """A process and all that descend from it."""
-    found, wanted = [], [root]
+def _below(root: int) -> list[int]:
+    """A process and all that descend from it; none where there is no /proc."""
+    found, wanted = list[int](), [root]
     while wanted:
         pid = wanted.pop()
+        try:
+            tasks = list(PROC.joinpath(str(pid), "task").iterdir())
+        except OSError:
+            continue
         found.append(pid)
-        wanted += [child for child, parent in parents.items() if parent == pid and child != os.getpid()]
-    return [pid for pid in found if pid in parents]
+        for task in tasks:  # each thread has the children that it started
+            with suppress(OSError):
+                wanted += map(int, task.joinpath("children").read_text().split())
+    return found

@@ -1,145 +1,137 @@
-"""The demo's job against the plain `mlflow.pyfunc.spark_udf` script, on the same rows, in turns.
+"""The benchmark: `lakehouse` against those who do the same, on the same rows, in turns, warm and cold.
 
-Two comparisons: whole processes (what a scheduler pays), and jobs inside one warm Spark session (what a notebook
-pays). Prints minimum and median seconds and the ratio of the medians.
+Makes its tables and models, runs everybody, and writes Markdown, JSON and a chart to tests/benchmarks/results. Every
+figure is a median of turns that were taken one after the other in this run; what was written is held against the
+floor's, row by row.
 
-    python -m tests.benchmarks [--rows 1000000] [--turns 3]
+    python -m tests.benchmarks [--full] [--rows N] [--turns N] [--seconds N] [--results FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
-from lakehouse import pipeline
-from lakehouse.config import load_job
-from lakehouse.demo import baseline, data, train
 from lakehouse.engines import local, runtime
-from lakehouse.runs import ledger
+from tests.benchmarks import growth, machine, models, peers, report, tables, workloads
+from tests.benchmarks.contestants import ALL, Setting, Task
+from tests.benchmarks.measuring import Runner, running
+from tests.benchmarks.taking_turns import Record, Tasks, take_turns
+from tests.benchmarks.workloads import Workload
 
-DATE = "2026-01-01"
-TRACKING = "sqlite:///lake/mlflow.db"
-
-
-def prepare(rows: int) -> None:
-    """Features, model and job file in the working directory."""
-    data.write_games("lake", rows_per_date=rows)
-    train.train("lake/training/games", TRACKING)
-    job = {
-        "job": "games",
-        "source": {"type": "delta", "table": "lake/features/games", "where": "event_date = '{date}'"},
-        "model": {"uri": "models:/logit_games@champion", "tracking_uri": TRACKING, "method": "predict_proba"},
-        "keys": ["player_id"],
-        "keep": ["country"],
-        "predictions": {"purchase_probability": {"class": 1}},
-        "slice": {"score_date": "{date}"},
-        "sinks": [{"type": "delta", "table": "lake/scores/games"}],
-    }
-    Path("job.yaml").write_text(yaml.safe_dump(job))
+RESULTS = Path(__file__).with_name("results")
 
 
-def process(*command: str) -> Callable[[], None]:
-    """A command as one thing to time."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"JAVA_HOME": str(runtime.ensure_java()), "SPARK_LOCAL_IP": "127.0.0.1"}
-
-    def run() -> None:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{command} failed:\n{done.stderr[-3000:]}")
-
-    return run
-
-
-def in_turns(rivals: dict[str, Callable[[], None]], turns: int) -> dict[str, list[float]]:
-    """Seconds of each rival, one after the other, several times over."""
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(turns):
-        for name, run in rivals.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-            print(f"    {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    return seconds
-
-
-def table(title: str, seconds: dict[str, list[float]], rows: int) -> None:
-    """Print the figures; the last rival is what the others are compared with."""
-    *_, reference = seconds.values()
-    print(f"\n{title}\n| | min s | median s | rows/s | times as fast |\n|---|---|---|---|---|")
-    for name, taken in seconds.items():
-        median = statistics.median(taken)
-        ratio = statistics.median(reference) / median
-        print(f"| {name} | {min(taken):.2f} | {median:.2f} | {rows / median:,.0f} | {ratio:.1f} |")
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--turns", type=int, default=3)
-    arguments = parser.parse_args()
+    parser.add_argument("--full", action="store_true", help="all models, shapes and contestants, within half an hour")
+    parser.add_argument("--rows", type=int, help="of the largest table; by default 1,000,000, or 4,000,000 with --full")
+    parser.add_argument("--turns", type=int, help="at most so many")
+    parser.add_argument("--seconds", type=float, help="no turn begins that would end later")
+    parser.add_argument("--only", nargs="+", help="contestants, by the names in contestants/__init__.py")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args(argv)
+    rows = given.rows or (4_000_000 if given.full else 1_000_000)
+    seconds = given.seconds or (workloads.FULL_S if given.full else workloads.SHORT_S)
+    asked = workloads.full(rows) if given.full else workloads.short(rows)
+    if given.turns:
+        asked = [replace(one, turns=given.turns) for one in asked]
+    if given.only:
+        asked = [replace(w, contestants=tuple(n for n in w.contestants if n in ("floor", *given.only))) for w in asked]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
+    begun = machine.describe(_command(sys.argv[1:] if argv is None else argv))
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
-        os.chdir(folder)
-        prepare(arguments.rows)
-        compare(arguments.rows, arguments.turns)
-        os.chdir("/")
+        found = measure(asked, Path(folder), time.monotonic() + seconds, given.full, rows)
+    report.write(given.results, "full" if given.full else "short", begun | machine.load_at_end(), *found)
 
 
-def compare(rows: int, turns: int) -> None:
-    """Both comparisons."""
-    print(
-        f"{platform.platform()}, {local.cores()} cores, Python {platform.python_version()}, {rows:,} rows × 10 doubles"
-    )
-    jars = ",".join(str(jar) for jar in runtime.jars())
-    score = (sys.executable, "-m", "lakehouse.cli", "score", "job.yaml", "--date", DATE, "--rescore")
-    plain = (sys.executable, "-m", "lakehouse.demo.baseline", "--features", "lake/features/games", "--model",
-             "models:/logit_games@champion", "--tracking-uri", TRACKING, "--date", DATE, "--out", "lake/plain",
-             "--jars", jars)  # fmt: skip
-    rivals = {
-        "lakehouse score --engine local": process(*score, "--engine", "local"),
-        "lakehouse score --engine spark": process(*score),
-        "plain spark_udf script": process(*plain),
-    }
-    table("Whole processes", in_turns(rivals, turns), rows)
-    table("One warm Spark session", in_turns(warm(jars), turns + 1), rows)
+def _command(arguments: Sequence[str]) -> str:
+    """What to type for a run like this one."""
+    short = {"": "make bench", "--full": "make bench FULL=1"}
+    given = " ".join(arguments)
+    return short.get(given, f"python -m tests.benchmarks {given}")
 
 
-def warm(jars: str) -> dict[str, Callable[[], None]]:
-    """The same jobs inside one session; the first turn warms both up, and the minimum tells."""
-    import mlflow
+def measure(
+    asked: Sequence[Workload], folder: Path, until: float, full: bool, rows: int
+) -> tuple[list[tuple[Workload, dict[str, Record]]], list[growth.Grown]]:
+    """Everything, in order; workloads and growth."""
+    absent, pythons = {}, {False: Path(sys.executable)}
+    if any(ALL[name].peer for workload in asked for name in workload.contestants):
+        python, why = peers.python()
+        if python is None:
+            absent = {name: f"not installed: {why}" for name, one in ALL.items() if one.peer}
+        else:
+            pythons[True] = python
+    setting = Setting(local.cores(), ",".join(map(str, runtime.jars())), f"sqlite:///{folder}/mlflow.db")
+    found, made = [], _Made(folder, setting.tracking)
+    with running(setting, folder, pythons) as runner:
+        left = sum(workload.share for workload in asked) * (1.2 if full else 1.0)  # growth has the rest
+        for workload in asked:
+            mine = time.monotonic() + (until - time.monotonic()) * workload.share / left
+            left -= workload.share
+            found.append((workload, _take(workload, made, runner, absent, mine)))
+            later = {ALL[name].home for one in asked[len(found) :] for name in one.contestants if one.mode == "warm"}
+            for home in set(runner.warm) - later:
+                runner.stop(home)
+        grown = growth.measure(runner, made.task, rows, until) if full else []
+    return found, grown
 
-    mlflow.set_tracking_uri(TRACKING)
-    os.environ["JAVA_HOME"] = str(runtime.ensure_java())
-    spark = baseline.start_spark(jars)
-    job = load_job("job.yaml", date=DATE, environ=os.environ)
-    frame = load_job("job.yaml", date=DATE, environ=os.environ,
-                     overrides=[f"source.where=event_date = '{DATE}' or event_date = '{DATE}'"])  # fmt: skip
 
-    def ours(which: object) -> Callable[[], None]:
-        def run() -> None:
-            request = pipeline.Request("spark", ledger.now(), pipeline.new_run_id(), rescore=True)
-            pipeline.score(which, request)  # type: ignore[arg-type]  # a Job
+def _take(workload: Workload, made: _Made, runner: Runner, absent: dict[str, str], until: float) -> dict[str, Record]:
+    print(f"{workload.name}: {workload.rows:,} rows, {workload.mode}", file=sys.stderr, flush=True)
+    task = made.task(workload.name, workload.shape, workload.model, made.table(workload))
+    tasks, warming = _outputs(task, workload), {}
+    if workload.mode == "warm":
+        warm_up = made.task(f"{workload.name}_warm_up", workload.shape, workload.model, made.warm_up(workload))
+        warming = _outputs(warm_up, workload)
+    return take_turns(workload, tasks, warming, runner, absent, until)
 
-        return run
 
-    return {
-        "files carrier": ours(job),
-        "frame carrier": ours(frame),
-        "plain spark_udf": lambda: baseline.score(
-            spark, "lake/features/games", "models:/logit_games@champion", DATE, "lake/plain"
-        ) and None,
-    }  # fmt: skip
+def _outputs(task: Task, workload: Workload) -> Tasks:
+    return {name: replace(task, out=str(Path(task.out, name, "scores"))) for name in workload.contestants}
+
+
+class _Made:
+    """Tables, models and job files, each made when it is first asked for."""
+
+    def __init__(self, folder: Path, tracking: str):
+        self.folder, self.tracking = folder, tracking
+        self.models: dict[tuple[str, str], tuple[str, str]] = {}
+        (folder / "jobs").mkdir()
+
+    def table(self, workload: Workload) -> Path:
+        path = self.folder / f"{workload.shape}_{workload.rows}_{workload.files}"
+        if not path.exists():
+            tables.make(path, tables.SHAPES[workload.shape], workload.rows, workload.files)
+        return path
+
+    def warm_up(self, workload: Workload) -> Path:
+        """An eighth of the rows; of a table in one file or in many, of the same rows in 16."""
+        path = self.folder / f"{workload.shape}_{workload.rows}_warm_up"
+        if not path.exists():
+            tables.link(self.table(replace(workload, files=16)), path, 2)
+        return path
+
+    def task(self, name: str, shape: str, model: str, table: Path) -> Task:
+        if (model, shape) not in self.models:
+            self.models[model, shape] = models.register(model, tables.SHAPES[shape], self.tracking, self.folder)
+        uri, files = self.models[model, shape]
+        features, form = tables.SHAPES[shape].features, tables.SHAPES[shape].form
+        out = self.folder / "out" / name
+        out.mkdir(parents=True, exist_ok=True)
+        task = Task(name, str(table), features, form, uri, files, str(self.folder / "jobs"), str(out))
+        models.write_jobs(task, shape, self.tracking, out)
+        return task
 
 
 if __name__ == "__main__":
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     main()

@@ -31,8 +31,8 @@ from lakehouse.planning import carriers
 from lakehouse.planning.plan import make_plan
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import comparing, ledger
-from tests.benchmarks.__main__ import DATE, TRACKING, in_turns, process, table
-from tests.benchmarks.__main__ import prepare as make_tables
+from tests.benchmarks.turns import DATE, TRACKING, in_turns, process, table
+from tests.benchmarks.turns import prepare as make_tables
 
 BOUND = 1.15
 

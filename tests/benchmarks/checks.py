@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from lakehouse.engines import local
-from tests.benchmarks.__main__ import DATE, in_turns, prepare, process, table
+from tests.benchmarks.turns import DATE, in_turns, prepare, process, table
 
 FEATURES = [
     *({"type": "expect_column_values_to_be_between", "kwargs": {"column": f"G{i}", "min_value": 0, "max_value": 1}}

@@ -28,7 +28,7 @@ from lakehouse import pipeline
 from lakehouse.config import load_job
 from lakehouse.engines import local, runtime
 from lakehouse.runs import ledger
-from tests.benchmarks.__main__ import in_turns, process
+from tests.benchmarks.turns import in_turns, process
 
 COLUMNS = [f"x{number}" for number in range(20)]
 PACKAGES = ("mlflow-skinny", "scikit-learn", "skops", "numpy", "pandas", "pyarrow", "scipy")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import yaml
 
 from lakehouse.engines import local
-from tests.benchmarks.__main__ import in_turns, process
+from tests.benchmarks.turns import in_turns, process
 
 FEATURES = 10
 _FILES = 8

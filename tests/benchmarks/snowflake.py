@@ -32,6 +32,7 @@ from lakehouse.engines import local, runtime
 from lakehouse.runs import ledger
 from tests import memory, warehouse
 from tests.benchmarks import plain
+from tests.benchmarks.turns import without_bytecode_switch
 
 LOGIT, FOREST = "logit_games", "forest_games"
 MODELS = {LOGIT: "logistic regression", FOREST: "forest of 300 trees"}
@@ -103,7 +104,7 @@ def log_forest() -> None:
 
 def process(*module: str) -> Callable[[], tuple[Taken, list[int]]]:
     """A program as one thing to time; also the peaks of its workers."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment = without_bytecode_switch()
 
     def run() -> tuple[Taken, list[int]]:
         started = time.perf_counter()

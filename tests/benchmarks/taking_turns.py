@@ -1,0 +1,75 @@
+"""A workload's contestants, one after the other, several times over, for as long as there is time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests.benchmarks import agreement
+from tests.benchmarks.contestants import Task
+from tests.benchmarks.measuring import FailedRunError, Runner, Taken
+from tests.benchmarks.workloads import Workload
+
+
+@dataclass
+class Record:
+    """What the turns of one contestant took, and why there are none or no more."""
+
+    taken: list[Taken] = field(default_factory=list)
+    problem: str = ""
+
+
+WITHOUT_TABLE = ("floor", "unchanged", "bare")
+"""The first is what others are held against, the others write none of their own."""
+Tasks = Mapping[str, Task]
+"""The task of each contestant: they differ in where it writes."""
+
+
+def take_turns(
+    workload: Workload,
+    tasks: Tasks,
+    warming: Tasks,
+    runner: Runner,
+    absent: Mapping[str, str],
+    until: float,
+) -> dict[str, Record]:
+    """Let everybody run in turns; who fails, or predicts otherwise than the floor, is out.
+
+    `warming`: tasks that warm processes do once beforehand, untimed; `absent`: who can't take part, and why; `until`: by
+    `time.monotonic`, no turn begins that would end later, but the first.
+    """
+    records = {name: Record(problem=absent.get(name, "")) for name in workload.contestants}
+    run = runner.cold if workload.mode == "cold" else runner.again
+    for name, task in warming.items():
+        if not records[name].problem:
+            records[name].problem = _try(partial(runner.again, name, task))[1]
+    longest = 0.0
+    for turn in range(workload.turns):
+        started = time.monotonic()
+        if turn and started + longest > until:
+            break
+        for name, record in records.items():
+            if record.problem:
+                continue
+            taken, record.problem = _try(partial(run, name, tasks[name]))
+            if taken is not None and not turn and name not in WITHOUT_TABLE:
+                floor_failed = "not held against the floor, which failed" if records["floor"].problem else ""
+                record.problem = floor_failed or agreement.differs(tasks["floor"], tasks[name])
+            agreement.tidy(Path(tasks[name].out))
+            if taken is not None and not record.problem:
+                record.taken.append(taken)
+                print(f"    {workload.name}, {name}: {taken.seconds:.2f} s", file=sys.stderr, flush=True)
+        longest = max(longest, time.monotonic() - started)
+    return records
+
+
+def _try(run: Callable[[], Taken]) -> tuple[Taken | None, str]:
+    try:
+        return run(), ""
+    except FailedRunError as error:
+        print(f"    failed: {error}", file=sys.stderr, flush=True)
+        return None, f"failed: {str(error)[:200]}"
