@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lakehouse.models.flavors import calling, skops_files, soundness
+from lakehouse.models.flavors import calling, native, skops_files, soundness
 from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "sklearn", ("sklearn", "sklearn_version")
 
 settings = calling.no_settings
+
+_PREDICTS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+"""What MLflow calls of an estimator, as it was logged."""
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
@@ -38,6 +41,17 @@ def needs_of_file(
         return
     types = description.get("skops_trusted_types") or ()
     yield from skops_files.needs_of(path / file, types if isinstance(types, (list, tuple)) else [types])
+
+
+def load_native(path: Path, description: Mapping[str, Any], function: Mapping[str, Any]) -> native.Loaded | None:
+    file, name = str(function.get("model_path", "")), str(function.get("predict_fn", "predict"))
+    if "data" in function or not calling.is_plain_name(file) or name not in _PREDICTS:
+        return None
+    model = native.read_estimator(path / file, description, "pickle")
+    predict = getattr(model, name, None)
+    if not callable(predict) or (name != "predict" and native.takes_params(predict)):
+        return None
+    return native.Loaded(model, predict, native.Metadata({NAME: description}))
 
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
