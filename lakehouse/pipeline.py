@@ -13,7 +13,7 @@ from lakehouse import checks
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
+from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes, starting
 from lakehouse.planning.plan import Plan, Request, make_plan, new_run_id
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, judging, lease, ledger, tracking
@@ -48,10 +48,12 @@ def _score(job: Job, request: Request) -> Result:
         scratch.folder() as folder,
         ExitStack() as stack,
     ):
+        starting.expect(job, request, stack)  # Spark starts meanwhile, where it will surely be needed
         plan = make_plan(job, request, folder)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
+        starting.begin(plan, request, stack)
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
         surroundings = routes.compare_environments(job, plan.model, request.say)
