@@ -53,12 +53,12 @@ def _score(job: Job, request: Request) -> Result:
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
             return finished or result_of(plan, request, "unchanged", clock.seconds)
-        starting.begin(plan, request, stack)
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
         surroundings = routes.compare_environments(job, plan.model, request.say)
         _warn(request, surroundings.notes)
         plan = environment.isolate(plan, surroundings, request)  # or the model gets an environment of its own
+        starting.begin(plan, request, stack)
         request.enter("sinks", "")
         access.require(plan, state)
         request.enter("predictions", "")

@@ -23,7 +23,7 @@ from lakehouse.models.environment import (
     versions_in,
 )
 from lakehouse.models.examples import input_example
-from lakehouse.models.flavors import Predictor, Trained
+from lakehouse.models.flavors import NATIVE, Predictor, Trained
 from lakehouse.models.frames import ANSWER, FrameInput, FrameModel, Part, open_on_frames
 from lakehouse.models.given import Given
 from lakehouse.models.holding import held
@@ -42,7 +42,7 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
-    "ANSWER", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Given", "Inputs",
+    "ANSWER", "NATIVE", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Given", "Inputs",
     "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained", "alike", "baselines_as_text",
     "baselines_from_text", "begin", "differences", "digest_of", "environment_for", "environment_here",
     "environment_key", "environment_refusal", "environment_summary", "expected_environment", "features_of", "fetch",

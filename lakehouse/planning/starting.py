@@ -1,4 +1,4 @@
-"""Spark is started in the background as soon as a run is sure to need it, while the driver goes on with its planning.
+"""What scores is started in the background as soon as a run is sure to need it, while the driver goes on planning.
 
 A run that finds nothing changed, and a dry run, start none. Errors of a start are those of the session that is asked
 for later.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from lakehouse import sinks, sources
+from lakehouse import models, sinks, sources
+from lakehouse.engines import forking, local
 from lakehouse.errors import LakehouseError
 from lakehouse.planning.naming import identity_of
 from lakehouse.sinks.target import COPIED, uri_of
@@ -18,6 +19,10 @@ from lakehouse.sources import FRAME
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.planning.plan import Plan, Request
+
+
+_MANY_ROWS = 100_000
+"""From here on a slow model keeps one process at work for seconds; a fast one is done before there is a second."""
 
 
 def spark_needs(plan: Plan) -> tuple[bool, bool]:
@@ -51,8 +56,14 @@ def expect(job: Job, request: Request, stack: ExitStack) -> None:
 
 
 def begin(plan: Plan, request: Request, stack: ExitStack) -> None:
-    """After the plan, which has found something to do: start Spark with what it needs, unless that is under way."""
-    if request.engine != "spark" or request.dry_run:
+    """After the plan, which has found something to do: start Spark with what it needs, unless that is under way.
+
+    Of the local engine the process that workers are forked from, where there are rows enough for more than one.
+    """
+    if request.dry_run:
+        return
+    if request.engine != "spark":
+        _begin_local(plan, stack)
         return
     try:
         delta, s3 = spark_needs(plan)
@@ -66,3 +77,15 @@ def _begin(stack: ExitStack, *, delta: bool, s3: bool) -> None:
 
     stack.callback(sessions.abandon)
     sessions.begin(delta, s3)
+
+
+def _begin_local(plan: Plan, stack: ExitStack) -> None:
+    rows, folders = plan.pinned.rows, list(plan.model_folders.items())
+    isolated = any(not isinstance(folder, str) for _, folder in folders)
+    if rows is None or rows < _MANY_ROWS or isolated or plan.model.on_frames or local.cores() < 2:
+        return
+    (digest, folder), *others = folders
+    alone = not others and plan.model.flavor in models.NATIVE  # of others nobody knows what they start when loaded
+    params = models.freeze(plan.job.model.params)
+    stack.callback(forking.end)
+    forking.begin([forking.Model(str(folder), digest, plan.job.model.method, params)] if alone else [])
