@@ -14,7 +14,7 @@ from lakehouse.checks import rules
 from lakehouse.connectors import delta
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes
+from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes, starting
 from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
 from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, forecast, judging, lease, ledger, tracking
@@ -53,6 +53,7 @@ def _score(job: Job, request: Request) -> Result:
         scratch.folder() as folder,
         ExitStack() as stack,
     ):
+        starting.expect(job, request, stack)  # Spark starts meanwhile, where it will surely be needed
         plan = plan_once(job, request, folder, state)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
         if plan.unchanged and not request.dry_run:
@@ -63,6 +64,7 @@ def _score(job: Job, request: Request) -> Result:
         surroundings = routes.compare_environments(job, plan.model, request.say)
         _warn(request, surroundings.notes)
         plan = environment.isolate(plan, surroundings, request)  # or the model gets an environment of its own
+        starting.begin(plan, request, stack)
         request.enter("sinks", "")
         access.require(plan, state)
         request.enter("predictions", "")

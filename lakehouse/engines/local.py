@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import pyarrow as pa
 
 from lakehouse import models
+from lakehouse.engines import forking
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import FAILED
 from lakehouse.scoring.routing import rows_of_one
@@ -23,7 +23,9 @@ from lakehouse.scoring.score import score_batch, start_counters
 from lakehouse.scoring.staging import BatchSource, Staging, failure_row, open_models, stage_units
 
 START_SECONDS = 4.0
-"""About what a fresh process needs until it has imported MLflow and loaded a model."""
+"""About what a fresh process needs until it has imported its libraries and loaded a model."""
+FORK_SECONDS = 1.0
+"""Likewise one that is forked from a server which was begun during the planning."""
 _TURN_SECONDS = 60.0
 """A turn takes microseconds; who waits for one so long waits for a process that died in it."""
 _DIED = "a worker process died (out of memory, or killed): nothing was published"
@@ -127,7 +129,8 @@ def workers(
     except LakehouseError:
         return 1  # the run itself will say the same, at once
     expected = a_row * rows + a_call * rows / staging.batch_rows
-    return 1 if expected < START_SECONDS * (1 + isolated) else cores
+    start = FORK_SECONDS if forking.is_begun() else START_SECONDS * (1 + isolated)
+    return 1 if expected < start else cores
 
 
 def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
@@ -139,37 +142,52 @@ def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: mo
     try:
         if workers < 2:
             return _task(0, work, staging, folders) if work else []
-        context = multiprocessing.get_context("spawn")
-        turns = Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
-        with (
-            ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_join, initargs=(turns,)) as pool,
-            _one_thread_meanwhile(),
-        ):
-            with _uninterrupted():
-                tasks = [pool.submit(_beside, task, work, staging, folders) for task in range(1, workers)]
-            with turns.led():
-                for task in tasks:
-                    task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
-                rows = _task(0, turns.of(work), staging, folders)
-                turns.lost.value |= _has_failed(rows)
-            return [*rows, *(row for done in as_completed(tasks) for row in done.result())]
+        with forking.server(_own(staging, folders)) as context:
+            return _share(context, work, workers, staging, folders)
     except OSError as error:
         raise Unavailable(f"a file can't be read or written: {error}") from error
     except BrokenProcessPool as error:
         raise Unavailable(_DIED) from error
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Processes that start meanwhile don't get the terminal's Ctrl-C: this one does, and tells them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _share(
+    context: BaseContext, work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders
+) -> list[dict[str, Any]]:
+    turns = Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
+    with (
+        ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_join, initargs=(turns,)) as pool,
+        ThreadPoolExecutor(1) as meanwhile,
+        _one_thread_meanwhile(),
+    ):
+        with turns.led():
+            starting = meanwhile.submit(_start_others, pool, workers, turns, work, staging, folders)
+            rows = _task(0, turns.of(work), staging, folders)
+            turns.lost.value |= _has_failed(rows)
+        return [*rows, *(row for done in as_completed(starting.result()) for row in done.result())]
+
+
+def _own(staging: Staging, folders: models.Folders) -> list[forking.Model]:
+    """The run's one model, for a server to load; none where it runs isolated or there are many."""
+    folder = folders.get(staging.digest)
+    if not isinstance(folder, str) or staging.scoring.route is not None:
+        return []
+    return [forking.Model(folder, staging.digest, staging.method, staging.params)]
+
+
+def _start_others(
+    pool: ProcessPoolExecutor,
+    workers: int,
+    turns: Turns,
+    work: Sequence[BatchSource],
+    staging: Staging,
+    folders: models.Folders,
+) -> list[Future[list[dict[str, Any]]]]:
+    """Have the other processes take turns. In a thread of its own, since it waits for the first one to be there."""
+    with forking.uninterrupted():
+        tasks = [pool.submit(_beside, task, work, staging, folders) for task in range(1, workers)]
+    for task in tasks:
+        task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
+    return tasks
 
 
 def one_thread() -> None:

@@ -44,15 +44,29 @@ def start() -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
-    kept, (reading, writing) = os.dup(2), os.pipe()
-    os.dup2(writing, 2)
-    os.close(writing)
-    threading.Thread(target=_forward, args=(reading, kept), daemon=True, name="stderr of Spark").start()
+    kept = os.dup(2)
     try:
+        with errors() as writing:
+            os.dup2(writing, 2)
         yield
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def errors() -> Iterator[int]:
+    """Where a process that starts meanwhile shall write its errors: they come out here, without those lines."""
+    if shows_everything():
+        yield 2
+        return
+    kept, (reading, writing) = os.dup(2), os.pipe()
+    threading.Thread(target=_forward, args=(reading, kept), daemon=True, name="stderr of Spark").start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
 
 
 def _forward(reading: int, to: int) -> None:

@@ -92,6 +92,12 @@ def jars(coordinates: Sequence[str] = ()) -> list[Path]:
     return sorted(folder.glob("*.jar"))
 
 
+def has_jars(s3: bool) -> bool:
+    """Whether Delta's jars, and where asked for those of Hadoop's S3 files, are here already."""
+    wanted = [[delta_coordinate()], *([[s3_coordinate()]] if s3 else [])]
+    return all(_jar_folder(coordinates).is_dir() for coordinates in wanted)
+
+
 def prepare() -> None:
     """Make the machine ready for Spark and say in two lines what was done."""
     java = ensure_java()

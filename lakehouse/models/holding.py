@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def held(path: str | IsolatedFolder, digest: str, method: str | None, params: Fr
     if (found := _kept.get(key)) is not None:
         _kept.move_to_end(key)
         return found.predictor
-    with _description_read_once():
+    with _description_read_once() if "mlflow.models" in sys.modules else nullcontext():
         predictor: Predictor = load_here.__wrapped__(path, digest, method, params)
     _kept[key] = _Kept(predictor, sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file()))
     while len(_kept) > 1 and (len(_kept) > MOST or sum(one.size for one in _kept.values()) > MOST_BYTES):

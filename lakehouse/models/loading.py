@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lakehouse.errors import ModelRefused
-from lakehouse.models.flavors import Flavor, Predictor, flavor_of
+from lakehouse.models.flavors import Flavor, Predictor, flavor_of, load_native
 from lakehouse.models.flavors.calling import native_of
 from lakehouse.models.parameters import Frozen
 
@@ -143,28 +143,22 @@ def load_here(path: str, digest: str, method: str | None, params: Frozen) -> Pre
     found = digest_of(Path(path))
     if found != digest:
         raise ModelRefused(f"the model's bytes changed on the way: sha256:{found} instead of sha256:{digest}")
-    import mlflow.pyfunc
-    from mlflow.models import infer_signature
-
     mlmodel = read_description(Path(path))
     flavor = flavor_of(mlmodel)
     described = mlmodel["flavors"].get(flavor.NAME, {})
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in params}
     allowed = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true"}  # the policy has decided
     with environment({**allowed, **QUIET, **flavor.settings(described)}), _folder_left_as_it_is():
         try:
-            loaded = mlflow.pyfunc.load_model(path, suppress_warnings=True)  # `environment` says what differs
+            loaded = None if given else load_native(Path(path), mlmodel, flavor)
+            if loaded is not None:
+                unsigned = not (mlmodel.get("signature") or {}).get("inputs")
+            else:
+                loaded, unsigned = _load_by_mlflow(path, given)
         except ModuleNotFoundError as error:
             raise ModelRefused(_what_to_install(error, flavor, described)) from error
         except (Exception, SystemExit) as error:
             raise ModelRefused(f"the model can't be loaded here: {type(error).__name__}: {error}") from error
-    unsigned = loaded.metadata.get_input_schema() is None
-    if not unsigned:
-        # The inputs are held to the signature already, exactly; MLflow's own look at them refuses nulls that it allows.
-        loaded.metadata.signature.inputs = None
-    given = {name: list(value) if isinstance(value, tuple) else value for name, value in params}
-    if given and loaded.metadata.get_params_schema() is None:
-        # Judged by the job's signature; MLflow leaves out what the model's own does not list.
-        loaded.metadata.signature = infer_signature(params=given)
     opened = flavor.open_model(loaded, method, given)
     library = sys.modules.get(flavor.LIBRARY[0])
     return replace(
@@ -177,6 +171,22 @@ def load_here(path: str, digest: str, method: str | None, params: Frozen) -> Pre
 def forget() -> None:
     """Drop the loaded models that nobody else holds: a run has copies of its own, which no later one asks for."""
     load_here.cache_clear()
+
+
+def _load_by_mlflow(path: str, given: Mapping[str, Any]) -> tuple[Any, bool]:
+    """MLflow's own object of a model that is called with these parameters; whether no signature says its inputs."""
+    import mlflow.pyfunc
+    from mlflow.models import infer_signature
+
+    loaded = mlflow.pyfunc.load_model(path, suppress_warnings=True)  # `environment` says what differs
+    unsigned = loaded.metadata.get_input_schema() is None
+    if not unsigned:
+        # The inputs are held to the signature already, exactly; MLflow's own look at them refuses nulls that it allows.
+        loaded.metadata.signature.inputs = None
+    if given and loaded.metadata.get_params_schema() is None:
+        # Judged by the job's signature; MLflow leaves out what the model's own does not list.
+        loaded.metadata.signature = infer_signature(params=dict(given))
+    return loaded, unsigned
 
 
 @contextmanager

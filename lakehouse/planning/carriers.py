@@ -18,11 +18,11 @@ from lakehouse.errors import ConfigError
 from lakehouse.models import Predictor
 from lakehouse.planning import sampling
 from lakehouse.planning.plan import Plan, Request
+from lakehouse.planning.starting import spark_needs
 from lakehouse.progress import listen
 from lakehouse.schemas import conform
 from lakehouse.scoring import looking
 from lakehouse.scoring.staging import StagedFile, Staging, join_batches
-from lakehouse.sinks.target import COPIED
 from lakehouse.sources import FILES, FRAME, Unit
 
 if TYPE_CHECKING:
@@ -95,15 +95,12 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     from lakehouse.engines import spark as engine
 
-    copied, source = any(s.target.how == COPIED for s in plan.sinks), sources.of(plan.job.source.type)
+    source = sources.of(plan.job.source.type)
 
     def session() -> SparkSession:
         """Spark with what it needs to read the input itself, or to write to the target; all else is read by units."""
-        at = source.folder(plan.pinned)
-        read = at is not None and plan.carrier == FRAME
-        s3 = at is not None and read and at.spark_needs_s3(plan.reason)
-        s3 = s3 or (copied and plan.sink.root.spark_needs_s3())
-        return stack.enter_context(engine.session(delta=read or copied, s3=s3))
+        delta, s3 = spark_needs(plan)
+        return stack.enter_context(engine.session(delta=delta, s3=s3))
 
     if plan.needs_delta and engine.is_given():  # our own session has what is needed
         _require_delta(session(), plan)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from lakehouse.connectors.spark import may_have_delta
 from lakehouse.engines import quiet, scratch
 from lakehouse.engines.local import cores as local_cores
+from lakehouse.engines.spark import starting
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 def active_session() -> SparkSession | None:
     """The session that a notebook, spark-submit or Databricks has opened already."""
+    if "pyspark.sql" not in sys.modules:
+        return None
     from pyspark.sql import SparkSession
 
     return SparkSession.getActiveSession()
@@ -44,26 +47,48 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     if existing is not None:
         yield existing
         return
-    from pyspark.sql import SparkSession
-
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    submitted = _is_submitted()
-    if not submitted and not os.environ.get("SPARK_REMOTE"):
+    submitted, remote = _is_submitted(), bool(os.environ.get("SPARK_REMOTE"))
+    if not submitted and not remote:
         from lakehouse.engines import runtime
 
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
-    builder = SparkSession.builder.appName("lakehouse")
-    if not os.environ.get("SPARK_REMOTE"):
-        for key, value in (_submitted_settings(delta) if submitted else _local_settings(delta, s3)).items():
-            builder = builder.config(key, value)
-    with _in_scratch(), nullcontext() if submitted else quiet.start():
-        spark = builder.getOrCreate()
+    settings = {} if remote else _submitted_settings(delta) if submitted else _local_settings(delta, s3)
+    settings = {"spark.app.name": "lakehouse", **settings}
+    spark = None if submitted or remote else starting.take(settings)
+    if spark is None:
+        spark = _start(settings, submitted)
     _ours.append(True)
     try:
         yield spark
     finally:
         _ours.clear()
         spark.stop()
+
+
+def _start(settings: Mapping[str, str], submitted: bool) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    with _in_scratch(), nullcontext() if submitted else quiet.start():
+        spark: SparkSession = SparkSession.builder.config(map=dict(settings)).getOrCreate()
+    return spark
+
+
+def begin(delta: bool, s3: bool = False) -> None:
+    """Start a session of our own in the background, as `session` will ask for it, where nothing has to be fetched."""
+    from lakehouse.engines import runtime
+
+    java = runtime.find_java()
+    if java is None or is_given() or (delta and not runtime.has_jars(s3)):
+        return
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ["JAVA_HOME"] = str(java)
+    with _in_scratch():
+        starting.begin({"spark.app.name": "lakehouse", **_local_settings(delta, s3)})
+
+
+abandon = starting.abandon
+"""End what was begun and is not wanted any more."""
 
 
 _ours: list[bool] = []

@@ -23,13 +23,14 @@ from lakehouse.models.flavors import (
     xgboost,
 )
 from lakehouse.models.flavors.calling import Predictor, Trained
+from lakehouse.models.flavors.native import Loaded, is_plain
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.models.frames import FrameInput, FrameModel
 
-__all__ = ["FLAVORS", "ON_FRAMES", "Flavor", "Predictor", "Trained", "flavor_of"]
+__all__ = ["FLAVORS", "ON_FRAMES", "Flavor", "Predictor", "Trained", "flavor_of", "load_native"]
 
 
 class Flavor(Protocol):
@@ -63,6 +64,16 @@ class Flavor(Protocol):
         """What the library's own object knows of the columns that it takes; nothing where it does not say."""
 
 
+class NativeFlavor(Flavor, Protocol):
+    """A flavour whose models can be loaded without MLflow."""
+
+    def load_native(self, path: Path, description: Mapping[str, Any], function: Mapping[str, Any]) -> Loaded | None:
+        """The model in the folder `path`, loaded as MLflow's loader of this flavour does, and what its pyfunc calls.
+
+        None where MLflow would do anything else. `description`, `function`: as of `needs`.
+        """
+
+
 class FlavorOnFrames(Flavor, Protocol):
     """A flavour whose models Spark applies to a DataFrame on the driver's session; a worker only gets their answers.
 
@@ -91,3 +102,15 @@ def flavor_of(mlmodel: Mapping[str, Any]) -> Flavor:
     """The flavour that a model (its MLmodel file, parsed) is loaded by; `python` for a loader that is not known."""
     function = (mlmodel.get("flavors") or {}).get("python_function") or {}
     return FLAVORS.get(str(function.get("loader_module")), python)
+
+
+NATIVE: Mapping[str, NativeFlavor] = {flavor.NAME: flavor for flavor in (lightgbm, onnx, sklearn, xgboost)}
+"""Those that are loaded without MLflow where nothing else than their own call belongs to a model, by their names."""
+
+
+def load_native(path: Path, mlmodel: Mapping[str, Any], flavor: Flavor) -> Loaded | None:
+    """A model (its MLmodel file, parsed) loaded without MLflow; None where MLflow has to load it."""
+    found = NATIVE.get(flavor.NAME)
+    if found is None or not is_plain(mlmodel):
+        return None
+    return found.load_native(path, mlmodel["flavors"].get(flavor.NAME, {}), mlmodel["flavors"]["python_function"])

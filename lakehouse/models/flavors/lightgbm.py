@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.errors import ModelRefused
-from lakehouse.models.flavors import calling, sklearn
+from lakehouse.models.flavors import calling, native, sklearn
 from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "lightgbm", ("lightgbm", "lgb_version")
@@ -29,6 +29,19 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
         yield "python_function", f"its file lies at {file!r}, not beside its description"
     elif description.get("model_class", "lightgbm.basic.Booster") != "lightgbm.basic.Booster":
         yield from sklearn.needs_of_file(description, path, file, True, "cloudpickle")
+
+
+def load_native(path: Path, description: Mapping[str, Any], function: Mapping[str, Any]) -> native.Loaded | None:
+    file = str(description.get("data") or "")
+    if not calling.is_plain_name(file) or "predict_fn" in function:
+        return None
+    if description.get("model_class", "lightgbm.basic.Booster") == "lightgbm.basic.Booster":
+        import lightgbm
+
+        model: Any = lightgbm.Booster(model_file=str(path / file))
+    else:
+        model = native.read_estimator(path / file, description, "cloudpickle")
+    return None if model is None else native.Loaded(model, model.predict, native.Metadata({NAME: description}))
 
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:

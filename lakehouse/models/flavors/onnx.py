@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.errors import ModelRefused
-from lakehouse.models.flavors import calling
+from lakehouse.models.flavors import calling, native
 from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "onnx", ("onnxruntime", "onnx_version")
@@ -22,6 +22,7 @@ _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.tr
 """The sets of operators that ONNX Runtime brings itself."""
 _OUTSIDE = ("EPContext", "PythonOp", "PythonOpGrad", "ATen", "ExternalOp")
 """Operators of those sets that run something of their own, or read it from a file."""
+_CPU, _USUAL = ["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]
 _SESSION_OPTIONS = ("inter_op_num_threads", "intra_op_num_threads", "execution_mode", "graph_optimization_level")
 
 
@@ -70,6 +71,18 @@ def _parts_of(message: Any) -> Iterator[Any]:
         if field.message_type is not None:
             for part in [value] if hasattr(value, "ListFields") else value:
                 yield from _parts_of(part)
+
+
+def load_native(path: Path, description: Mapping[str, Any], function: Mapping[str, Any]) -> native.Loaded | None:
+    file, options = str(function.get("data") or ""), description.get("onnx_session_options")
+    if not calling.is_plain_name(file) or options or description.get("providers", _CPU) not in (_CPU, _USUAL):
+        return None
+    import onnxruntime
+
+    if _USUAL[0] in onnxruntime.get_available_providers():
+        return None
+    session = onnxruntime.InferenceSession(str(path / file), providers=_CPU)
+    return native.Loaded(session, functools.partial(_run, session), native.Metadata({NAME: description}))
 
 
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:

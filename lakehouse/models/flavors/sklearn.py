@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lakehouse.models.flavors import calling, skops_files, soundness
+from lakehouse.models.flavors import calling, native, skops_files, soundness
 from lakehouse.models.flavors.calling import Predictor, Trained
 
 NAME, LIBRARY = "sklearn", ("sklearn", "sklearn_version")
@@ -16,6 +16,8 @@ settings = calling.no_settings
 
 _BY_NAME = ("ColumnTransformer", "FunctionTransformer", "TransformedTargetRegressor")
 """Estimators that take columns by name, or call a function of a person's."""
+_PREDICTS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
+"""What MLflow calls of an estimator, as it was logged."""
 
 
 def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
@@ -44,18 +46,29 @@ def needs_of_file(
     yield from skops_files.needs_of(path / file, types if isinstance(types, (list, tuple)) else [types])
 
 
+def load_native(path: Path, description: Mapping[str, Any], function: Mapping[str, Any]) -> native.Loaded | None:
+    file, name = str(function.get("model_path", "")), str(function.get("predict_fn", "predict"))
+    if "data" in function or not calling.is_plain_name(file) or name not in _PREDICTS:
+        return None
+    model = native.read_estimator(path / file, description, "pickle")
+    predict = getattr(model, name, None)
+    if not callable(predict) or (name != "predict" and native.takes_params(predict)):
+        return None
+    return native.Loaded(model, predict, native.Metadata({NAME: description, "python_function": function}))
+
+
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
     require_sound(loaded, NAME)
-    opened, native = calling.open_native(loaded, method, params), calling.native_of(loaded)
-    if not takes_matrix(native) or (method is None and params):
+    opened, estimator = calling.open_native(loaded, method, params), calling.native_of(loaded)
+    if not takes_matrix(estimator) or (method is None and params):
         return opened
     own = method or str(loaded.metadata.flavors["python_function"].get("predict_fn", "predict"))
-    call = calling.without_names(calling.call_method(native, own, params))
+    call = calling.without_names(calling.call_method(estimator, own, params))
     direct = calling.on_matrix(call, opened.predict, mixed=True)
-    return replace(opened, direct=direct, direct_called=f"{type(native).__name__}.{own}")
+    return replace(opened, direct=direct, direct_called=f"{type(estimator).__name__}.{own}")
 
 
-def takes_matrix(native: Any) -> bool:
+def takes_matrix(model: Any) -> bool:
     """Whether an estimator, with all that is in it, is scikit-learn's own and of those that look at numbers only.
 
     Others may find columns by their names, or call anybody's function on a frame.
@@ -66,9 +79,9 @@ def takes_matrix(native: Any) -> bool:
         kind = type(estimator)
         return kind.__module__.startswith("sklearn.") and kind.__name__ not in _BY_NAME
 
-    if not isinstance(native, BaseEstimator) or not plain(native):
+    if not isinstance(model, BaseEstimator) or not plain(model):
         return False
-    parts = native.get_params(deep=True).values()
+    parts = model.get_params(deep=True).values()
     return all(plain(part) for part in parts if isinstance(part, BaseEstimator))
 
 

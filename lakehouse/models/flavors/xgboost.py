@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.errors import ModelRefused
-from lakehouse.models.flavors import calling
+from lakehouse.models.flavors import calling, native
 from lakehouse.models.flavors.calling import Predictor, Trained
 from lakehouse.models.parameters import require_arguments
 
@@ -31,22 +32,36 @@ def needs(description: Mapping[str, Any], function: Mapping[str, Any], path: Pat
         yield "python_function", f"it is loaded by {named!r}, which is no model of XGBoost's own"
 
 
+def load_native(path: Path, description: Mapping[str, Any], function: Mapping[str, Any]) -> native.Loaded | None:
+    named, file = description.get("model_class", "xgboost.core.Booster"), str(description.get("data") or "")
+    if named not in KNOWN_CLASSES or not calling.is_plain_name(file) or "predict_fn" in function:
+        return None
+    import xgboost
+
+    model = getattr(xgboost, named.rpartition(".")[2])()
+    model.load_model(str(path / file))
+    predict = model.predict
+    if isinstance(model, xgboost.XGBModel):
+        predict = functools.partial(predict, validate_features=True)
+    return native.Loaded(model, predict, native.Metadata({NAME: description}))
+
+
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
-    native = calling.native_of(loaded)
-    booster = _booster_of(native)
-    if native is booster and method not in (None, "predict"):
+    model = calling.native_of(loaded)
+    booster = _booster_of(model)
+    if model is booster and method not in (None, "predict"):
         calling.refuse_method(method, "a Booster of XGBoost, whose objective decides what predict gives,")
-    if native is booster:
+    if model is booster:
         opened = Predictor(_call_booster(loaded, booster, params), None, called="Booster.predict")
     else:
         opened = calling.open_native(loaded, method, params)
     categories = _categories(booster)
     opened = replace(opened, predict=_categorized(opened.predict, categories))
-    if native is booster or categories or (method is None and params):
+    if model is booster or categories or (method is None and params):
         return opened
     own = method or "predict"
-    direct = calling.on_matrix(calling.call_method(native, own, params), opened.predict, mixed=False)
-    return replace(opened, direct=direct, direct_called=f"{type(native).__name__}.{own}")
+    direct = calling.on_matrix(calling.call_method(model, own, params), opened.predict, mixed=False)
+    return replace(opened, direct=direct, direct_called=f"{type(model).__name__}.{own}")
 
 
 def _call_booster(loaded: Any, booster: Any, params: Mapping[str, Any]) -> Callable[[Any], Any]:

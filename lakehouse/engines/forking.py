@@ -1,0 +1,143 @@
+"""Processes for the local engine, forked from one that has imported what they need and loaded the model already.
+
+That one, multiprocessing's fork server, is begun while the driver still plans, so that its imports run beside the
+driver's own. It is a process of its own: the driver, in which Arrow, BLAS, OpenMP and MLflow have threads, is never
+forked. Forking the server is sound because it has no second thread: a fork copies only the thread that asks for it, and
+a lock or a pool that another one holds would stay as it is in the copy for good. Libraries of BLAS and OpenMP are told
+before they are loaded to make no threads, Arrow makes its own when it is first used, and the server counts its threads
+when it is ready (`lakehouse.engines.preloading`): where some library started one all the same, it starts over and loads
+nothing. Only Linux tells a process its threads; elsewhere each process is spawned and imports for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+from typing import Any
+
+PRELOAD = "LAKEHOUSE_PRELOAD"
+"""The variable that tells a server of models to load: JSON, arguments of `models.load` each."""
+_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS")
+_WITHOUT_THREADS = {
+    **{f"{library}_NUM_THREADS": "1" for library in _LIBRARIES},
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of the allocator in Arrow, which starts one when it is loaded
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is loaded before there are workers: the arguments of `models.load`."""
+
+    folder: str
+    digest: str
+    method: str | None
+    params: tuple[tuple[str, Any], ...]
+
+
+_begun: list[int] = []
+"""The process number of the server, where one was begun here."""
+
+
+def is_possible() -> bool:
+    """Whether this system has fork servers whose threads can be counted."""
+    return sys.platform == "linux" and "forkserver" in multiprocessing.get_all_start_methods()
+
+
+def is_begun() -> bool:
+    """Whether a server is there, or on its way."""
+    return bool(_begun)
+
+
+def begin(loaded: Sequence[Model]) -> None:
+    """Start the server, unless there is one; it imports what a worker needs, and loads these models. Returns at once.
+
+    Ctrl-C is not for it and its workers: this process tells them.
+    """
+    if not is_possible() or _process() is not None:
+        return
+    told = json.dumps([[model.folder, model.digest, model.method, model.params] for model in loaded])
+    variables = {**_WITHOUT_THREADS, PRELOAD: told, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    forkserver.set_forkserver_preload(["lakehouse.engines.preloading"])
+    with _with(variables), uninterrupted():
+        forkserver.ensure_running()
+    _begun.extend(filter(None, [_process()]))
+
+
+def _process() -> int | None:
+    """The process number of the server of this process, whoever has begun it."""
+    found: int | None = _server()._forkserver_pid
+    return found
+
+
+def _server() -> Any:
+    """Python's own handle of it, which alone knows its process."""
+    return forkserver._forkserver
+
+
+def end() -> None:
+    """End the server that was begun here, at once."""
+    for process in _begun:
+        if _process() == process:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            _server()._stop()  # waits for the process, and forgets it
+    _begun.clear()
+    forkserver.set_forkserver_preload(["__main__"])  # Python's own
+
+
+@contextmanager
+def server(loaded: Sequence[Model]) -> Iterator[BaseContext]:
+    """How worker processes are started: forked from the server that was begun, or from one that is here meanwhile.
+
+    Where there can't be one each is spawned, and imports for itself.
+    """
+    before = is_begun()
+    begin(loaded)
+    try:
+        yield multiprocessing.get_context("forkserver" if is_begun() else "spawn")
+    finally:
+        if not before:
+            end()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Processes that start meanwhile don't get the terminal's Ctrl-C: this one does, and tells them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _with(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def start_over_if_threaded() -> None:
+    """In the server: start over, with nothing to load, where a library has started a thread."""
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1 or threading.active_count() > 1:
+        os.environ.pop(PRELOAD, None)
+        os.execv(sys.executable, sys.orig_argv)
