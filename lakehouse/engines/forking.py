@@ -123,6 +123,24 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
+def without_script() -> Iterator[None]:
+    """Processes that start meanwhile don't import the script that runs here, which would run it once more in each.
+
+    What they are given is of this package's own modules, so that they need nothing of it, and the script need not keep
+    what it does below `if __name__ == "__main__":`.
+    """
+    main = sys.modules["__main__"]
+    before = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    for name in before:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(main, name, value)
+
+
+@contextmanager
 def _with(variables: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

@@ -183,7 +183,7 @@ def _start_others(
     folders: models.Folders,
 ) -> list[Future[list[dict[str, Any]]]]:
     """Have the other processes take turns. In a thread of its own, since it waits for the first one to be there."""
-    with forking.uninterrupted():
+    with forking.uninterrupted(), forking.without_script():
         tasks = [pool.submit(_beside, task, work, staging, folders) for task in range(1, workers)]
     for task in tasks:
         task.add_done_callback(turns.stop)  # it failed, it died, or nothing was left to take
@@ -197,6 +197,7 @@ def one_thread() -> None:
     pa.set_cpu_count(1)
     threadpoolctl.threadpool_limits(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the libraries that the model will load
+    os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # of joblib, by which scikit-learn's n_jobs=-1 is one thread
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,6 +62,21 @@ class Watched:
             self.act()
         time.sleep(0.2 if self.act else 0.02)
         yield from self.unit.batches()
+
+
+def test_a_script_need_not_be_made_for_other_processes(taken, workspace):
+    """Without `if __name__ == "__main__":` the others would run it once more."""
+    taken()
+    script = [
+        "import lakehouse",
+        "from lakehouse.engines import local",
+        "print('runs')",
+        "local.workers = lambda *_: 2",
+        "print(lakehouse.score('conf/scores.yaml', engine='local').rows_scored)",
+    ]
+    Path("script.py").write_text("\n".join(script))
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["runs", str(PARTS * ROWS)]), done.stderr
 
 
 def threads_of_libraries() -> dict[str, int]:
