@@ -9,11 +9,13 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import WriterProperties
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.conditions import admits, may_admit, parse_where
 from lakehouse.config.systems.delta import DeltaSource
+from lakehouse.connectors import parquet
 from lakehouse.connectors.delta import DataFile, Snapshot, open_table, partition_text
 from lakehouse.connectors.live_rows import pack
 from lakehouse.sources.delta import pin, units
@@ -106,3 +108,16 @@ def test_units_of_large_files_that_are_not_there(many):
     cut = units(pinned, ["id"], 1_000, FILES * 2)
     assert [unit.span for unit in cut[:2]] == [(0, 50 << 20, 100 << 20), (50 << 20, 100 << 20, 100 << 20)]
     assert len(cut) == FILES * 2
+
+
+def test_spans_of_large_files_give_every_row_once(workspace, monkeypatch):
+    for start, rows in ((0, 1_000), (1_000, 10), (1_010, 2_500)):
+        ids = pa.table({"id": range(start, start + rows)})
+        write("t", ids, writer_properties=WriterProperties(max_row_group_size=100))
+    monkeypatch.setattr(parquet, "SPLIT_BYTES", 0)
+    pinned = pin(DeltaSource(type="delta", table="t", where="id != 5"))
+    for tasks in (1, 2, 3, 7, 50):
+        cut = units(pinned, ["id"], 64, tasks)
+        assert sum(unit.span is not None for unit in cut) >= (tasks if tasks > 1 else 0)
+        ids = sorted(i for unit in cut for batch in unit.batches() for i in batch["id"].to_pylist())
+        assert ids == [i for i in range(3_510) if i != 5]
