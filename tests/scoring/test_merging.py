@@ -202,7 +202,7 @@ def job(make_job, imputing):
     return make_job(imputing, predictions={"p": 0}, keep=["s"], model={"batch_rows": 4})
 
 
-@pytest.mark.parametrize("carrier", ["files", "frame"])
+@pytest.mark.parametrize("carrier", ["files", pytest.param("frame", marks=pytest.mark.long)])
 def test_executors_merge_what_tasks_counted(spark, job, monkeypatch, carrier):
     """Five tasks, merged two by two: the manifest holds their files and one row of counts, and the same of them."""
     if carrier == "frame":
@@ -228,7 +228,7 @@ def test_executors_merge_what_tasks_counted(spark, job, monkeypatch, carrier):
     assert [len(d["keys"]["sidecars"]) for d in details] == [5, 5]
 
 
-def test_partitions_are_joined_and_the_model_never_gets_more_rows_than_it_should(spark, job, monkeypatch):
+def test_partitions_of_a_frame_are_joined_and_their_batches_split(spark, job, monkeypatch):
     monkeypatch.setattr(delta, "carrier", lambda *args: (FRAME, "a test says so"))
     monkeypatch.setattr("lakehouse.engines.spark.cores", lambda spark: 1)
     got, plain = [], running._collect
