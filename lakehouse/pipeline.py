@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from lakehouse import checks, models
 from lakehouse.checks import rules
-from lakehouse.connectors import delta
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes, starting
@@ -20,6 +19,7 @@ from lakehouse.planning.prepare import Prepared, prepare
 from lakehouse.runs import comparing, drift, evidence, forecast, judging, lease, ledger, tracking
 from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
 from lakehouse.runs.results import Result, blocked_message, result_of
+from lakehouse.runs.tables import keep_logs, logs_read_once
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -36,7 +36,7 @@ def score(job: Job, request: Request) -> Result:
     """
     try:
         opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
-        with opened as at_places, delta.logs_read_once(naming.state_of(at_places).join("logs")):
+        with opened as at_places, logs_read_once(naming.state_of(at_places)):
             return _score(
                 at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
             )
@@ -136,7 +136,7 @@ def _remember(plan: Plan, state: Location, request: Request) -> None:
     """Keep what the next run need not ask for again if nothing changes: what the model is, and long logs."""
     what = "what its model is could not be kept: the next run fetches it again"
     warn_on_failure(request, what, lambda: models.remember(plan.job.model, plan.model, state))
-    warn_on_failure(request, "the tables' logs could not be kept: the next run reads them again", delta.keep_logs)
+    warn_on_failure(request, "the tables' logs could not be kept: the next run reads them again", keep_logs)
 
 
 def _warn(request: Request, messages: Iterable[str]) -> None:

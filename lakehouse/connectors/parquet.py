@@ -118,6 +118,11 @@ class FileUnit:
         reading = replace(self.reading, schema=schema, partition_columns=())
         return any(True for _ in replace(self, reading=reading, partition=()).batches())
 
+    def parts(self, size: int) -> list[FileUnit]:
+        """The unit in parts of so many bytes, where it is a whole file; else itself."""
+        whole = self.row_groups is None and self.span is None
+        return cut_at(self, range(size, self.size, size)) if whole else [self]
+
     @contextmanager
     def _is_unchanged(self) -> Iterator[None]:
         """Raise Unavailable where the file is not what was pinned, before the block or after it."""

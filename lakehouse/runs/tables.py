@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,14 @@ from lakehouse.connectors import delta
 from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
 from lakehouse.storage import Location
+
+
+def logs_read_once(state: Location) -> AbstractContextManager[None]:
+    """Until the block ends, no file of a Delta log is asked for twice; those of long logs are kept in `state`."""
+    return delta.logs_read_once(state.join("logs"))
+
+
+keep_logs = delta.keep_logs
 
 
 def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind: Format) -> None:
@@ -49,14 +58,15 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind:
 
 
 def _is_there(snapshot: delta.Snapshot, rows: pa.RecordBatch, once: str) -> bool:
-    """Whether the rows were appended under this name: by the files' statistics where each is of one run, as they are.
+    """Whether the rows were appended under this name: by the files' statistics, where it is a run's and each is of one.
 
     Else by the transaction ids, which have to be read from the log again.
     """
-    runs = set(rows.column("run_id").to_pylist()) if "run_id" in rows.schema.names else set[str]()
-    bounds = [file.bounds.get("run_id", (None, None, None))[:2] for file in snapshot.files(["run_id"])]
-    if len(runs) == 1 and all(least is not None and least == greatest for least, greatest in bounds):
-        return any(least in runs for least, _ in bounds)
+    run = once.rpartition("/")[2]
+    if "run_id" in rows.schema.names and set(rows.column("run_id").to_pylist()) == {run}:
+        bounds = [file.bounds.get("run_id", (None, None, None))[:2] for file in snapshot.files(["run_id"])]
+        if all(least is not None and least == greatest for least, greatest in bounds):
+            return any(least == run for least, _ in bounds)
     return snapshot.transaction(once) is not None
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.connectors.parquet import FileUnit, cut_at
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.scoring.routing import numbers_of_models
 from lakehouse.scoring.score import Scoring, fit_rows
@@ -31,14 +30,12 @@ def fit_for(batch: pa.RecordBatch, scoring: Scoring) -> pa.RecordBatch:
 
 def cut(unit: Any, size: int) -> list[Any]:
     """A unit in parts of so many bytes, where it is a whole file."""
-    if not isinstance(unit, FileUnit) or unit.row_groups is not None or unit.span is not None:
-        return [unit]
-    return [*cut_at(unit, range(size, unit.size, size))]
+    return list(unit.parts(size)) if hasattr(unit, "parts") else [unit]
 
 
 def may_pass(unit: BatchSource) -> bool:
     """Whether a row of a unit may pass `where`, for which its columns alone are read."""
-    return unit.has_rows() if isinstance(unit, FileUnit) else True
+    return bool(unit.has_rows()) if hasattr(unit, "has_rows") else True
 
 
 def first_rows(asked: Asked) -> dict[str, Any] | None:

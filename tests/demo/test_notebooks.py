@@ -38,7 +38,12 @@ def one_date(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         write_games(root / "lake", rows_per_date=300, training_rows=500, seed=1)
-        train("lake/training/games", "sqlite:///lake/mlflow.db")
+        tracking = (
+            f"sqlite:///{root}/lake/mlflow.db"  # MLflow keeps one store for a relative path, wherever it led first
+        )
+        shared = root / "conf" / "lakehouse.yaml"
+        shared.write_text(shared.read_text().replace("sqlite:///lake/mlflow.db", tracking))
+        train("lake/training/games", tracking)
         assert score_date(ONE) == "published"
     return root
 

@@ -199,7 +199,8 @@ def test_another_promote_at_work_is_left_alone(arena, monkeypatch):
     monkeypatch.setattr(promotion.models, "move_alias", moving)
     assert arena.promote("2").code == 5
     monkeypatch.setattr(promotion.ledger, "now", lambda: later + promotion._AT_WORK)
-    assert (arena.promote("2").code, arena.at()) == (0, "2")
+    done = arena.promote("2")
+    assert (done.code, arena.at()) == (0, "2"), done.err
 
 
 @pytest.mark.long

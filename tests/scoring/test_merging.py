@@ -248,7 +248,7 @@ def test_so_many_tasks_take_a_frame(cores, size, tasks):
 
 @pytest.mark.parametrize("batch_rows", [4, 7, 100])
 def test_batches_larger_than_the_model_takes_are_split(batch_rows):
-    given = [pa.record_batch({"a": range(n)}) for n in (10, 0, 1, 23, 4, 3)]
+    given = [pa.record_batch({"a": pa.array(range(n), pa.int64())}) for n in (10, 0, 1, 23, 4, 3)]
     found = list(staging.join_batches(given, batch_rows))
     assert max(b.num_rows for b in found) <= batch_rows
     assert pa.Table.from_batches(found).equals(pa.Table.from_batches(given))

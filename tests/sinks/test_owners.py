@@ -8,12 +8,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.connectors import delta
 from lakehouse.connectors.delta import values
+from lakehouse.connectors.live_rows import pack
 from lakehouse.errors import Blocked
 from lakehouse.schemas import JOB, RUN_ID
 from lakehouse.sinks.delta.history import live_owners, refuse_rows_of_others
@@ -138,7 +140,7 @@ def test_rows_of_several_runs_in_one_file_are_counted_a_row_group_after_the_othe
     assert found == expected
     assert opened == {"opened": 2, "read": 1}  # again for the one row group of which the footer doesn't tell
     mask = [i % 3 == 0 for i in range(24)]
-    found = live_owners(snapshot(), [replace(file, bounds={}, rows=24, live_mask=tuple(mask))])
+    found = live_owners(snapshot(), [replace(file, bounds={}, rows=24, live_mask=pack(np.array(mask)))])
     whole = pa.concat_tables(parts)
     owners = zip(whole[JOB].to_pylist(), whole[RUN_ID].to_pylist(), strict=True)
     assert found == Counter(owner for owner, alive in zip(owners, mask, strict=True) if alive)

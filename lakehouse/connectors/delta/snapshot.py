@@ -131,7 +131,7 @@ class Snapshot:
             bounds, rows = self._bounds(actions, c.column), actions.column("num_records").to_pylist()
             if bounds is not None:
                 kept = [may_admit(c, *found, count) for found, count in zip(bounds, rows, strict=True)]
-                actions = actions.filter(pa.array(kept, pa.bool_()))
+                actions = actions.filter(_booleans(kept))
         return actions
 
     def _has_blank(self, actions: pa.Table, column: str) -> bool:
@@ -237,8 +237,14 @@ class Snapshot:
 def _with_value(actions: pa.Table, column: str, passes: Callable[[Any], bool]) -> pa.Table:
     """The files whose value of a partition column passes, each value asked for once."""
     values = actions.column(f"partition.{column}").combine_chunks().dictionary_encode("encode")
-    passing = np.array([passes(value) for value in values.dictionary.to_pylist()], dtype=bool)
-    return actions.filter(pa.array(passing[values.indices.to_numpy()]))
+    passing = _booleans([passes(value) for value in values.dictionary.to_pylist()])
+    return actions.filter(passing.take(values.indices))
+
+
+def _booleans(values: Sequence[bool]) -> pa.BooleanArray:
+    """The values as Arrow's. Not by pa.array, which imports pandas to know whether it was given a frame's column."""
+    bits = np.packbits(np.array(values, dtype=bool), bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits.tobytes())])
 
 
 def _is_text(text: str, value: Any) -> bool:

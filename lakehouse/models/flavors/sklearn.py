@@ -62,7 +62,8 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
     opened, estimator = calling.open_native(loaded, method, params), calling.native_of(loaded)
     if not takes_matrix(estimator) or (method is None and params):
         return opened
-    own = method or str(loaded.metadata.flavors["python_function"].get("predict_fn", "predict"))
+    function = loaded.metadata.flavors.get("python_function") or {}
+    own = method or str(function.get("predict_fn", "predict"))
     call = calling.without_names(calling.call_method(estimator, own, params))
     direct = calling.on_matrix(call, opened.predict, mixed=True)
     return replace(opened, direct=direct, direct_called=f"{type(estimator).__name__}.{own}")
