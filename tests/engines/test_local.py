@@ -64,6 +64,7 @@ class Watched:
         yield from self.unit.batches()
 
 
+@pytest.mark.long
 def test_a_script_need_not_be_made_for_other_processes(taken, workspace):
     """Without `if __name__ == "__main__":` the others would run it once more."""
     taken()

@@ -201,6 +201,7 @@ def failing(make_job, workspace) -> Callable[..., Any]:
     return make
 
 
+@pytest.mark.long
 def test_rows_that_the_model_or_its_process_does_not_survive_are_set_aside(failing):
     job = failing([2.0, 7.0, 1.0, 3.0], checks={"quarantine": {"max_fraction": 0.8}})
     assert score(job).status == "published"

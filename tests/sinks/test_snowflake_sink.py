@@ -690,6 +690,7 @@ def test_a_lock_that_nobody_gives_up_ends_a_run_and_the_next_one_finishes_it(dai
     assert held(runs=True) == {done.run_id}
 
 
+@pytest.mark.long
 def test_what_became_of_a_commit_without_an_answer_is_asked_of_the_ledger(daily, account, held):
     write("lake/features", features(), ["day"])
     account.server.fail(("^COMMIT", "lost reply", 1), ("^COMMIT", "drop", 100))  # the driver asks again and again

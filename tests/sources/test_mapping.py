@@ -81,7 +81,7 @@ def create(sql: Sql, mode: str, columns: str = COLUMNS, rows: str = ROWS, partit
 
 
 @pytest.mark.parametrize("mode", ["upgraded", "name", "id"])
-@pytest.mark.quick("upgraded", "id")
+@pytest.mark.quick("id")
 def test_columns_that_were_renamed_dropped_and_added_again(spark, sql, mode):
     """At every level of nesting, with files from before and after, and rows that are deleted."""
     create(sql, mode)
@@ -105,7 +105,7 @@ def test_columns_that_were_renamed_dropped_and_added_again(spark, sql, mode):
 
 
 @pytest.mark.parametrize("mode", ["upgraded", "name", "id"])
-@pytest.mark.quick("upgraded")
+@pytest.mark.long
 def test_names_that_change_places(spark, sql, mode):
     create(
         sql, mode, "id BIGINT, a INT, b INT, s STRUCT<a: INT, b: INT>", "(1, 2, 3, named_struct('a', 4, 'b', 5))", ""

@@ -44,7 +44,8 @@ def given(frame, nulls=()):
 def opened(native, library, frame, method, tmp_path):
     import mlflow
 
-    logs = {"serialization_format": "cloudpickle"} if library == "sklearn" else {}
+    logs: dict = {"serialization_format": "cloudpickle"} if library == "sklearn" else {}
+    logs["pip_requirements"] = [library]  # else MLflow finds them out, which takes seconds
     signature = infer_signature(frame, native.predict(frame))
     getattr(mlflow, library).save_model(native, str(tmp_path / "model"), signature=signature, **logs)
     return models.load(str(tmp_path / "model"), models.digest_of(tmp_path / "model"), method, ())
