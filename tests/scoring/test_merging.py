@@ -207,7 +207,7 @@ def test_executors_merge_what_tasks_counted(spark, job, monkeypatch, carrier):
     """Five tasks, merged two by two: the manifest holds their files and one row of counts, and the same of them."""
     if carrier == "frame":
         monkeypatch.setattr(delta, "carrier", lambda *args: (FRAME, "a test says so"))
-        monkeypatch.setattr(carriers, "_MOST_BYTES", 1)  # as if each of them were large
+        monkeypatch.setattr(carriers, "most_tasks", lambda cores, size: 5)
     monkeypatch.setattr("lakehouse.engines.spark.cores", lambda spark: 5)
     got, plain = [], running._collect
     monkeypatch.setattr(running, "_collect", lambda frame: got.append(plain(frame)) or got[-1])

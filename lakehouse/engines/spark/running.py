@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from lakehouse.engines.spark import tasks
-from lakehouse.engines.spark.sessions import is_ours
+from lakehouse.engines.spark.sessions import cores, is_ours
 from lakehouse.engines.spark.shipping import pack_package, ship_plan
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.scoring.merging import merge_counts
@@ -75,14 +75,15 @@ class SparkWork:
 def _merged(frame: DataFrame, count: int) -> DataFrame:
     """Manifest rows of tasks with their counters merged on executors, as a tree, until few are left.
 
-    All rows of a task go one way: of one that runs again, because what it had said was lost, only one run counts.
+    All rows of a task go one way: of one that runs again, because what it had said was lost, only one run counts. Of
+    tasks there may be fewer than `count`, so that no level takes more of them than there are cores.
     """
     from pyspark.sql import functions as F
 
-    size = 1
+    size, most = 1, cores(frame.sparkSession) if count > TOGETHER else 1
     while count > TOGETHER:
         size, count = size * TOGETHER, -(-count // TOGETHER)
-        groups = frame.repartition(count, F.expr(f"task div {size}")).sortWithinPartitions("task")
+        groups = frame.repartition(min(count, most), F.expr(f"task div {size}")).sortWithinPartitions("task")
         frame = groups.mapInArrow(functools.partial(tasks.merge_task, size), MANIFEST_DDL)
     return frame
 
