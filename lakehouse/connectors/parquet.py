@@ -20,11 +20,10 @@ from lakehouse.connectors.live_rows import LiveRows
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform, stored_names
 from lakehouse.storage import Location, display_name, stamp
-from lakehouse.storage.parquet import open_parquet
+from lakehouse.storage.parquet import SMALL_BYTES, open_parquet
 
-SPLIT_BYTES, SMALL_BYTES = 8 << 20, 1 << 20
-"""Files below the first size are one unit; larger ones may be cut by row groups. Those up to the second are read whole,
-whatever columns are wanted."""
+SPLIT_BYTES = 8 << 20
+"""Files below this size are one unit; larger ones may be cut by row groups."""
 MOST_BYTES = 128 << 20
 """Files whose row groups are known are cut where they are larger, however many there are."""
 

@@ -17,12 +17,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any
+
+from lakehouse.models.loading import environment
 
 PRELOAD = "LAKEHOUSE_PRELOAD"
 """The variable that tells a server of models to load: JSON, arguments of `models.load` each."""
@@ -67,7 +69,7 @@ def begin(loaded: Sequence[Model]) -> None:
     told = json.dumps([[model.folder, model.digest, model.method, model.params] for model in loaded])
     variables = {**_WITHOUT_THREADS, PRELOAD: told, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     forkserver.set_forkserver_preload(["lakehouse.engines.preloading"])
-    with _with(variables), uninterrupted():
+    with environment(variables), uninterrupted():
         forkserver.ensure_running()
     _begun.extend(filter(None, [_process()]))
 
@@ -138,19 +140,6 @@ def without_script() -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(main, name, value)
-
-
-@contextmanager
-def _with(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def start_over_if_threaded() -> None:

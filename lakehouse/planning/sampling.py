@@ -7,12 +7,13 @@ executors look through ever larger parts of the rest until one is found.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import pyarrow as pa
 
 from lakehouse.planning.plan import Plan
-from lakehouse.planning.trial import route_of
+from lakehouse.planning.trial import route_of, scoring_before
 from lakehouse.scoring.looking import ROWS, Asked, cut, first_rows, fit_for, may_pass, rows_of
 from lakehouse.scoring.score import Scoring
 from lakehouse.sources import Unit
@@ -30,19 +31,9 @@ Further = Callable[[Sequence[Unit]], Iterator[pa.RecordBatch]]
 
 def fitness(plan: Plan) -> Scoring:
     """What tells which rows of the plan's input its model can be given, without the model."""
-    job, carried = plan.job, () if plan.model.on_frames else None
-    return Scoring(
-        job.keys,
-        job.keep,
-        plan.features,
-        (),
-        job.features.nulls,
-        plan.inputs.tensors,
-        plan.constraints,
-        plan.on_features,
-        carried=carried,
-        route=route_of(job, plan.model),
-    )
+    applied = bool(plan.model.on_frames)
+    known = scoring_before(plan.job, plan.inputs, plan.on_features, plan.constraints, applied=applied)
+    return replace(known, route=route_of(plan.job, plan.model))
 
 
 def look(

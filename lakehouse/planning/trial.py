@@ -103,17 +103,8 @@ def try_model(
     tried = _Tried(job, model, predictor)
     if model.declared:
         inputs = models.held_to(inputs, model.signature, tried.predictor())
-    untyped = Scoring(
-        job.keys,
-        job.keep,
-        inputs.features,
-        (),
-        job.features.nulls,
-        inputs.tensors,
-        constraints,
-        on_features,
-        carried=() if predictor is not None and predictor.on_frames else None,
-    )
+    applied = predictor is not None and predictor.on_frames
+    untyped = scoring_before(job, inputs, on_features, constraints, applied=applied)
     answer = _answer(lambda batch: tried.ask(batch, untyped), sample, name)
     predictor = tried.predictor()
     outputs, notes = _outputs(job, model, predictor, answer, held or {})
@@ -151,6 +142,23 @@ def _identical(one: Any, other: Any) -> bool:
         return False
     alike = one.dtype == other.dtype and one.shape == other.shape
     return alike and ((one.dtype == object and bool((one == other).all())) or one.tobytes() == other.tobytes())
+
+
+def scoring_before(
+    job: Job, inputs: models.Inputs, on_features: Compiled, constraints: tuple[Constraint, ...], *, applied: bool
+) -> Scoring:
+    """What is known before the model was tried: which rows it can be given. `applied`: by Spark."""
+    return Scoring(
+        job.keys,
+        job.keep,
+        inputs.features,
+        (),
+        job.features.nulls,
+        inputs.tensors,
+        constraints,
+        on_features,
+        carried=() if applied else None,
+    )
 
 
 def route_of(job: Job, model: models.FetchedModel, classes: tuple[Any, ...] | None = None) -> Route | None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from lakehouse.schemas import WARNINGS
 from lakehouse.scoring.statistics import MOST, Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
-from lakehouse.storage.parquet import open_parquet
+from lakehouse.storage.parquet import SMALL_BYTES, open_parquet
 
 TARGET_BYTES = 128 << 20
 """Files are closed at about this size."""
@@ -24,8 +24,6 @@ GROUP_ROWS, GROUP_BYTES = 1 << 20, 32 << 20
 """A row group is written when so many rows, or bytes of them in memory, have come together."""
 _CHUNK = 8192
 """Rows of a constant that are laid out in memory."""
-_SMALL = 1 << 20
-"""Bytes of a file that is read at once rather than in pieces."""
 _LOOKED_AT = 4096
 """Rows by which it is told whether a column of integers, such as a key, has a dictionary."""
 
@@ -184,7 +182,7 @@ def head(
     location: Location, path: str, columns: Sequence[str], rows: int, size: int | None = None
 ) -> list[dict[str, Any]]:
     """The first rows of one Parquet file, as mappings by column. `size`: its bytes, where they are known."""
-    with open_parquet(location, path, whole=size is not None and size <= _SMALL) as file:
+    with open_parquet(location, path, whole=size is not None and size <= SMALL_BYTES) as file:
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             return list(batch.to_pylist())
     return []

@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 
 from lakehouse.storage.location import Location
 
+SMALL_BYTES = 1 << 20
+"""A file of at most so many bytes is best read whole, whatever columns are wanted."""
+
 
 def open_parquet(
     root: Location, path: str, *, whole: bool = False, pre_buffer: bool = False, dictionaries: Sequence[str] = ()

@@ -29,10 +29,8 @@ from lakehouse.connectors.live_rows import LiveRows, pack
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
 from lakehouse.storage import Location, display_name
-from lakehouse.storage.parquet import open_parquet
+from lakehouse.storage.parquet import SMALL_BYTES, open_parquet
 
-_SMALL = 1 << 20
-"""Bytes of a file that is read at once rather than in pieces."""
 _LINE = 400
 """Characters of what the library says that are enough; it can go on with its own stack."""
 _UNREACHABLE = re.compile(r"Generic \w+ error|error sending request|Unauthenticated|lacked the necessary|HTTP error")
@@ -121,10 +119,8 @@ class Snapshot:
 
     def _may_hold(self, actions: pa.Table, comparisons: Sequence[Comparison]) -> pa.Table:
         """The files that partition values and statistics don't rule out, each rule by itself, as Arrow."""
-        inside, blank = (
-            set(self.partition_columns),
-            {c.column for c in comparisons if self._has_blank(actions, c.column)},
-        )
+        inside = set(self.partition_columns)
+        blank = {c.column for c in comparisons if self._has_blank(actions, c.column)}
         for c in (c for c in comparisons if c.column in inside - blank):
             actions = _with_value(actions, c.column, functools.partial(admits, c))
         for c in (c for c in comparisons if c.column not in inside):
@@ -364,7 +360,7 @@ def batches_of(snapshot: Snapshot, columns: Sequence[str], file: DataFile) -> It
     schema = pa.schema([snapshot.schema.field(c) for c in columns])
     spelled = {snapshot.physical(c): c for c in columns}
     kept, position = None if file.live_mask is None else file.live_mask.mask(), 0
-    with open_parquet(root, file.relative, whole=file.size <= _SMALL) as stored:
+    with open_parquet(root, file.relative, whole=file.size <= SMALL_BYTES) as stored:
         present = [name for name in stored.schema_arrow.names if name in spelled]
         for group in range(stored.num_row_groups):
             table = stored.read_row_group(group, columns=present).rename_columns([spelled[n] for n in present])
