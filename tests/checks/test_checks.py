@@ -422,6 +422,7 @@ def test_every_row_that_was_read_is_scored_or_set_aside(checked, rows, on_featur
         assert len(set(aside)) == len(aside) == result.rows_read - result.rows_scored
 
 
+@pytest.mark.quick("local")
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_what_only_great_expectations_can_run_is_run_by_it(checked, engine, request):

@@ -62,6 +62,7 @@ def network(lake: Path) -> Path:
     return lake
 
 
+@pytest.mark.long
 def test_the_networks_scores_are_those_of_kerass_own_predict(network: Path, tmp_path: Path) -> None:
     config = job("keras_games").model
     folder = models.fetch(config, models.resolve(config), tmp_path).path

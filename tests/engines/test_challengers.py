@@ -101,6 +101,7 @@ def found(job: Any, run_id: str) -> list[dict[str, Any]]:
     return timeless
 
 
+@pytest.mark.long
 def test_spark_compares_as_the_local_engine_does(spark, make):
     rivals, told = ("boosted", "picky", "narrow", "wide", "gone"), list[str]()
     here = make("here", f"day = '{DAY}'", *rivals)

@@ -60,6 +60,7 @@ def lease_of(host: str = "", process: str = "", **more: Any) -> dict[str, Any]:
     return {**said, "process": process, **more}
 
 
+@pytest.mark.quick("disk")
 def test_published_rows_of_any_version_stay_and_a_dead_runs_go(job, lake):
     score(job)
     score(job, rescore=True)
@@ -82,6 +83,7 @@ def test_what_a_second_attempt_of_a_finished_runs_task_left_goes(job, lake):
     assert read(f"{lake}/scores").num_rows == 2
 
 
+@pytest.mark.quick("disk")
 def test_a_run_in_progress_keeps_its_files_and_has_a_lease_while_it_works(job, lake, monkeypatch):
     seen = []
 

@@ -261,6 +261,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.long
 def test_the_models_process_ends_with_its_parent(model, tmp_path):
     there = warm.environment(tmp_path)
     given = [there.key, there.packages, there.python, there.minor, str(model), models.digest_of(model)]

@@ -51,6 +51,7 @@ def test_a_dry_run_opens_only_the_file_whose_rows_it_looks_at(make_job, imputing
     assert list(opened.values()) == [1]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_on_spark_the_driver_opens_no_footer_on_the_way_to_a_job(spark, make_job, imputing, opened, monkeypatch):
     monkeypatch.setattr(parquet, "SPLIT_BYTES", 0)

@@ -237,6 +237,7 @@ def test_evidence_that_can_not_be_written_fails_no_run(daily, monkeypatch):
     assert score(daily()).status == "unchanged"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_readmes_view_of_the_current_quarantine(daily, spark, make_job, uri):
     """Rows of a run that a later one of the same slice superseded are left out."""

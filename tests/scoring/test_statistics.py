@@ -460,6 +460,7 @@ def test_no_condition_on_a_dataset_loses_a_row(column, folder, rows):
 NO_SKIPPING = {"spark.databricks.delta.stats.skipping": "false", "spark.sql.parquet.filterPushdown": "false"}
 
 
+@pytest.mark.long
 @pytest.mark.seeds
 def test_spark_loses_no_row_by_skipping(spark, folder, rows):
     scores, asked, wrong = spark.read.format("delta").load(folder), some_conditions()[:: turns(12, 1)], {}
@@ -500,6 +501,7 @@ def test_files_are_skipped(spark, folder, rows):
     assert scanned(spark, folder, rows) == SCANNED
 
 
+@pytest.mark.long
 def test_a_checkpoint_keeps_the_statistics(spark, folder, rows, tmp_path):
     copy = f"{tmp_path}/copy"
     shutil.copytree(folder, copy)

@@ -246,6 +246,7 @@ def test_a_merge_that_memory_does_not_hold_is_refused_before_anything_is_committ
     assert scores() == {i: 1.0 if i < 5 else 2.0 for i in range(15)}
 
 
+@pytest.mark.long
 def test_sparks_own_merge_gives_the_same_table(upsert, spark, workspace):
     """Random upserts one after the other, by us and by MERGE INTO."""
     path = f"{workspace}/lake/scores"

@@ -273,6 +273,7 @@ def test_columns_are_described(spark, live):
     assert all(comment for _, comment in columns.values())
 
 
+@pytest.mark.long
 def test_the_change_feed_of_a_rescore_is_that_slice(spark, generations, run):
     _, second, corrected = generations
     sql(spark, "ALTER TABLE {t} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
@@ -288,6 +289,7 @@ def test_the_change_feed_of_a_rescore_is_that_slice(spark, generations, run):
     assert_holds(in_spark(spark), together(again, second))
 
 
+@pytest.mark.long
 def test_vacuum_keeps_what_lives_and_by_default_what_was_replaced(spark, generations, run):
     first, second, corrected = generations
     sql(spark, "VACUUM {t}")

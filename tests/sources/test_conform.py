@@ -192,6 +192,7 @@ def test_columns_by_name_in_any_order_and_case(spark, sql, workspace):
     assert by_files(["a.b", "id"]).to_pylist() == [{"a.b": "dotted", "id": 1}, {"a.b": "d", "id": 2}]
 
 
+@pytest.mark.long
 def test_files_that_spell_columns_in_another_case(spark, sql):
     """CONVERT TO DELTA and foreign writers leave such files; Spark takes no notice of the case, in structs either."""
     Path(TABLE).mkdir(parents=True)
@@ -364,6 +365,7 @@ def test_widened_types_are_left_to_spark(spark, sql):
     assert by_spark(spark).to_pylist() == [{"id": 1, "n": 1}]
 
 
+@pytest.mark.long
 def test_shallow_clones_are_left_to_spark(spark, sql, workspace):
     write("lake/original", pa.table({"id": [1, 2]}))
     sql(f"CREATE TABLE {{t}} SHALLOW CLONE delta.`{Path('lake/original').absolute()}`")

@@ -390,6 +390,7 @@ def daily(make_job, imputing):
     return make
 
 
+@pytest.mark.quick("S3-local", "disk-spark")
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_scores_are_those_of_the_same_rows_in_a_delta_table(request, engine, lake, daily):
     if engine == "spark":

@@ -252,6 +252,7 @@ def test_files_are_left_out_by_partition_and_by_statistics(workspace, where, fil
     assert "".join(sorted(paths[f.path] for f in left)) == files
 
 
+@pytest.mark.long
 def test_spark_written_tables_and_its_own_where_agree(spark, workspace):
     """Spark's statistics cut strings at 32 characters and leave NaN out; partitions hold NaN, infinities and ''."""
     path = str(Path("lake/features").absolute())

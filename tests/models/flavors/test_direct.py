@@ -61,6 +61,7 @@ OWN = {
 }
 
 
+@pytest.mark.quick("logistic-doubles", "logistic-several types", "forest-doubles", "boosted-several types")
 @pytest.mark.parametrize("columns", [DOUBLES, ["d", "i", "f"]], ids=["doubles", "several types"])
 @pytest.mark.parametrize("name", OWN)
 def test_scikit_learns_own_answer_a_matrix_as_they_answer_a_frame(name, columns, tmp_path):

@@ -48,6 +48,7 @@ print(json.dumps([answer.tolist(), "mlflow" in sys.modules]))
 """
 
 
+@pytest.mark.quick("predict_proba")
 @pytest.mark.parametrize("name", ["predict", "predict_proba"])
 def test_a_process_that_loads_a_model_does_not_import_mlflow_and_answers_as_pyfunc_does(name, tmp_path):
     folder = save(tmp_path / "model", pyfunc_predict_fn=name)
