@@ -61,33 +61,53 @@ class Attempt:
     copy: Location | None = None
 
 
+class Lines:
+    """Objects that a command prints with --json while it works, one a line, before its last one."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._to = os.fdopen(os.dup(1), "w") if as_json else None
+
+    def emit(self, content: Any) -> None:
+        """Print an object at once; nothing without --json."""
+        if self._to is not None:
+            print(json.dumps(content, default=str), file=self._to, flush=True)
+
+    def close(self) -> None:
+        """End it, once the command's work is done."""
+        if self._to is not None:
+            self._to.close()
+
+
 def answering(function: Callable[..., Answer]) -> Callable[..., None]:
     """Make a command of a function that returns an Answer.
 
     The command begins in the folder of --project-dir and shows the answer. An error, Ctrl-C or SIGTERM becomes one
     message on stderr, the JSON object and the exit code. A function whose first parameter is an Attempt is given one,
-    and says in it what it finds out about its run: the JSON object of a failure is then that of a run.
+    and says in it what it finds out about its run: the JSON object of a failure is then that of a run. One whose first
+    parameter is Lines can print objects while it works.
     """
     signature = inspect.signature(function, eval_str=True)
     parameters = list(signature.parameters.values())
-    about_a_run = bool(parameters) and parameters[0].annotation is Attempt
+    first = parameters[0].annotation if parameters else None
+    about_a_run, given = first is Attempt, first in (Attempt, Lines)
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
         as_json = bool(options.get("as_json"))
         attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
+        lines = Lines(as_json) if first is Lines else None
         handle_sigterm()
         try:
             _enter(options.get("project_dir"))
             with _stdout_kept_for_the_object(as_json):
-                answer = function(attempt, **options) if about_a_run else function(**options)
+                answer = function(attempt or lines, **options) if given else function(**options)
         except Exception as error:
             _fail(error, attempt, as_json)
         except KeyboardInterrupt as stop:
             _fail(stop_error(stop, _status_line(attempt)), attempt, as_json)
         _show(answer, attempt, as_json)
 
-    command.__signature__ = signature.replace(parameters=parameters[about_a_run:])  # type: ignore[attr-defined]  # typer reads it
+    command.__signature__ = signature.replace(parameters=parameters[given:])  # type: ignore[attr-defined]  # typer reads it
     return command
 
 

@@ -15,8 +15,8 @@ from lakehouse.cli import check, inspection, maintenance, model, running, starti
 from lakehouse.cli.command import Answer, answering
 from lakehouse.cli.stopping import leaving_at_once
 
-GROUPS = {
-    "Run a job": (running.score, running.replay, running.promote, check.check),
+GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
+    "Run a job": (running.score, running.backfill, running.replay, running.promote, check.check),
     "Look at runs and tables": (
         inspection.status,
         inspection.runs,

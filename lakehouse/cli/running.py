@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli import jobs
-from lakehouse.cli.command import Answer, Attempt, result_as_json
+from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target
 from lakehouse.errors import ConfigError, LakehouseError
 
@@ -77,6 +77,49 @@ def score(
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
     return Answer(result_as_json(outcome), text, notes)
+
+
+def backfill(
+    lines: Lines,
+    conf: Conf,
+    first: Annotated[str, typer.Option("--from", metavar="YYYY-MM-DD", help="the first date")],
+    last: Annotated[str, typer.Option("--to", metavar="YYYY-MM-DD", help="the last date, which is scored too")],
+    every: Annotated[str, typer.Option("--every", help="day, week or month: the dates between them")] = "day",
+    parallel: Annotated[int, typer.Option("--parallel", metavar="N", help="so many dates at a time")] = 1,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="go on with the other dates where one fails")
+    ] = False,
+    engine: Engine = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    rescore: Annotated[bool, typer.Option("--rescore", help="score again what is unchanged")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print an object a date on stdout as it ends, and one of all at the end")
+    ] = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Score every date from one to another, each once; dates that are scored already are found unchanged.
+
+    Run it again to go on where it was stopped. Exit code: the worst of all dates, as of score.
+    """
+    from lakehouse.operations import backfill, checking
+    from lakehouse.planning.plan import require_known
+    from lakehouse.views import dates
+
+    require_known(engine, "--engine")
+    asked = backfill.Asked(conf, target, tuple(overrides or ()), engine, rescore)
+    days = backfill.dates(first, last, every)
+    with dates.progress(sys.stderr, days, quiet=as_json) as shown:
+
+        def end(outcome: backfill.Outcome) -> None:
+            shown.end(outcome)
+            lines.emit(asdict(outcome))
+
+        told = backfill.Shown(shown.begin, end)
+        found = backfill.backfill(asked, days, parallel, keep_going=keep_going, shown=told)
+    code = checking.worst([one.code for one in found])
+    content = {"status": "failed" if code else "ok", "code": code, "dates": dates.counts(found)}
+    return Answer(content, lambda: dates.summary(found), code=code)
 
 
 def promote(

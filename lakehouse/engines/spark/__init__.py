@@ -14,11 +14,20 @@ from lakehouse.engines.spark.running import (
     run_frame,
     run_units,
 )
-from lakehouse.engines.spark.sessions import active_session, cores, driver_host, is_given, one_machine, session
+from lakehouse.engines.spark.sessions import (
+    active_session,
+    cores,
+    driver_host,
+    is_given,
+    keep_session,
+    one_machine,
+    session,
+    stop_jobs,
+)
 from lakehouse.engines.spark.shipping import ship_plan, shipped
 
 __all__ = [
     "Applied", "SparkWork", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of",
-    "is_given", "one_machine", "open_applied", "readable", "run_applied", "run_each", "run_frame", "run_units",
-    "session", "ship_plan", "shipped",
+    "is_given", "keep_session", "one_machine", "open_applied", "readable", "run_applied", "run_each", "run_frame",
+    "run_units", "session", "ship_plan", "shipped", "stop_jobs",
 ]  # fmt: skip

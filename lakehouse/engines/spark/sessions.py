@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lakehouse.connectors.spark import may_have_delta
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
 
 
 def active_session() -> SparkSession | None:
-    """The session that a notebook, spark-submit or Databricks has opened already."""
+    """The session that a notebook, spark-submit or Databricks has opened already, or that is kept for several runs."""
     if "pyspark.sql" not in sys.modules:
         return None
+    if _keepers and _keepers[0].spark is not None:  # of threads only the one that started it has it as its active one
+        return _keepers[0].spark
     from pyspark.sql import SparkSession
 
     return SparkSession.getActiveSession()
@@ -43,10 +48,23 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     Our own takes what spark-submit's flags and properties set, and defaults for one machine for the rest.
     `delta`: put the Delta jars on it, which only the frame carrier needs; `s3`: and those of Hadoop's S3 files.
     """
+    if _keepers:
+        with _keepers[0].lend(delta, s3) as lent:
+            yield lent
+        return
     existing = active_session()
     if existing is not None:
         yield existing
         return
+    spark = _open(delta, s3)
+    try:
+        yield spark
+    finally:
+        _stop(spark)
+
+
+def _open(delta: bool, s3: bool) -> SparkSession:
+    """A session of our own."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted, remote = _is_submitted(), bool(os.environ.get("SPARK_REMOTE"))
     if not submitted and not remote:
@@ -59,11 +77,87 @@ def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
     if spark is None:
         spark = _start(settings, submitted)
     _ours.append(True)
+    return spark
+
+
+def _stop(spark: SparkSession) -> None:
+    _ours.clear()
+    spark.stop()
+
+
+@dataclass
+class _Keeper:
+    """One session for several runs, of which some may be at work in threads of their own.
+
+    `given`: it is somebody else's, and stays. One of our own is started when it is first needed; where a run needs
+    jars that it lacks, it is started anew with them as soon as nobody uses it.
+    """
+
+    spark: SparkSession | None
+    given: bool
+    has: tuple[bool, bool] = (False, False)
+    users: Counter[int] = field(default_factory=Counter)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextmanager
+    def lend(self, delta: bool, s3: bool) -> Iterator[SparkSession]:
+        me = threading.get_ident()
+        with self.changed:
+            if not self.given and not self.users[me]:
+                self._provide(delta, s3)
+            assert self.spark is not None
+            lent = self.spark
+            self.users[me] += 1
+        try:
+            yield lent
+        finally:
+            with self.changed:
+                self.users[me] -= 1
+                self.changed.notify_all()
+
+    def _provide(self, delta: bool, s3: bool) -> None:
+        """See to it that there is a session with these jars; called with the lock held, by a thread that uses none."""
+        if self.spark is None or (delta and not self.has[0]) or (s3 and not self.has[1]):
+            self.changed.wait_for(lambda: not self.in_use())
+            self.has = (delta or self.has[0], s3 or self.has[1])
+            self.end()
+            self.spark = _open(*self.has)
+
+    def in_use(self) -> int:
+        """How many threads use the session."""
+        return sum(count > 0 for count in self.users.values())
+
+    def end(self) -> None:
+        """Stop a session of our own."""
+        if self.spark is not None and not self.given:
+            _stop(self.spark)
+            self.spark = None
+
+
+_keepers: list[_Keeper] = []
+"""Of the block that keeps a session, where there is one."""
+
+
+@contextmanager
+def keep_session() -> Iterator[None]:
+    """Until the block ends, all runs of this process share one session: the active one, or one of our own."""
+    existing = active_session()
+    keeper = _Keeper(existing, given=existing is not None)
+    _keepers.append(keeper)
     try:
-        yield spark
+        yield
     finally:
-        _ours.clear()
-        spark.stop()
+        _keepers.remove(keeper)
+        starting.abandon()
+        keeper.end()
+
+
+def stop_jobs() -> None:
+    """End what runs in a session of our own at once; their runs end with an error."""
+    spark = active_session()
+    if spark is not None and is_ours():
+        with suppress(Exception):
+            spark.interruptAll()
 
 
 def _start(settings: Mapping[str, str], submitted: bool) -> SparkSession:
@@ -87,8 +181,10 @@ def begin(delta: bool, s3: bool = False) -> None:
         starting.begin({"spark.app.name": "lakehouse", **_local_settings(delta, s3)})
 
 
-abandon = starting.abandon
-"""End what was begun and is not wanted any more."""
+def abandon() -> None:
+    """End what was begun and is not wanted any more; where a session is kept, other runs may be about to take it."""
+    if not _keepers:
+        starting.abandon()
 
 
 _ours: list[bool] = []
@@ -175,4 +271,4 @@ def one_machine(spark: SparkSession) -> bool:
 
 def is_ours() -> bool:
     """Whether the active session is one of our own, in which nobody else has work."""
-    return bool(_ours)
+    return bool(_ours) and not (_keepers and _keepers[0].in_use() > 1)

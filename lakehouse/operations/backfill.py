@@ -1,0 +1,270 @@
+"""One job for many dates: each slice is scored and published once, one after the other or several at a time.
+
+A date is a run like any other, so a backfill that was stopped is gone on with by the same command: what is published is
+found unchanged, and what had stopped half way is finished.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from itertools import count, takewhile
+from typing import TYPE_CHECKING
+
+from lakehouse import pipeline
+from lakehouse.errors import ConfigError, LakehouseError, machine_message
+from lakehouse.planning.naming import identity_of
+from lakehouse.planning.plan import Say
+from lakehouse.progress import Watch
+from lakehouse.runs import ledger
+from lakehouse.runs.results import Result
+from lakehouse.sinks.target import uri_of
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+EVERY = ("day", "week", "month")
+NOT_RUN = "not run"
+_LAST_OF_ALL_MONTHS = 28
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every date has in common: the job file with its options, and how it is run."""
+
+    conf: str
+    target: str | None = None
+    overrides: tuple[str, ...] = ()
+    engine: str = "spark"
+    rescore: bool = False
+    dry_run: bool = False
+
+    def load(self, day: str) -> Job:
+        """The job as the date fills it in. Raises ConfigError."""
+        from lakehouse.config import load_job
+
+        return load_job(self.conf, date=day, target=self.target, overrides=self.overrides, environ=os.environ)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a date ended: the status and exit code of its run, its counts, seconds, and what it says of its end.
+
+    A date that was not begun, because another one failed, has the status "not run". `traceback`: of a defect.
+    """
+
+    date: str
+    status: str
+    code: int = 0
+    run_id: str = ""
+    rows_read: int = 0
+    rows_scored: int = 0
+    rows_quarantined: int = 0
+    seconds: float = 0.0
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    traceback: str = ""
+
+
+@dataclass
+class Shown:
+    """Who is told what, as it happens: that a date begins (and then of its run), and how it ended."""
+
+    begin: Callable[[str], tuple[Say, Watch | None]] = lambda day: (lambda event, values: None, None)
+    end: Callable[[Outcome], None] = lambda outcome: None
+
+
+def dates(first: str, last: str, every: str = "day") -> list[str]:
+    """The dates from the first to the last one, both included, as YYYY-MM-DD. Raises ConfigError."""
+    if every not in EVERY:
+        raise ConfigError(f"--every: {every!r} is none: use {', '.join(EVERY)}")
+    begin, end = _date(first, "--from"), _date(last, "--to")
+    if end < begin:
+        raise ConfigError(f"--to {last} lies before --from {first}")
+    if every == "month" and begin.day > _LAST_OF_ALL_MONTHS:
+        raise ConfigError(f"--from {first}: not every month has a {begin.day}th: begin at the 28th or earlier")
+    step = _next_month if every == "month" else _days_later(7 if every == "week" else 1)
+    return [str(day) for day in takewhile(lambda day: day <= end, (step(begin, number) for number in count()))]
+
+
+def _date(text: str, option: str) -> date:
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or str(found) != text:
+        raise ConfigError(f"{option}: {text!r} is no date: write YYYY-MM-DD")
+    return found
+
+
+def _days_later(days: int) -> Callable[[date, int], date]:
+    return lambda begin, number: begin + timedelta(days=days * number)
+
+
+def _next_month(begin: date, number: int) -> date:
+    years, month = divmod(begin.month - 1 + number, 12)
+    return begin.replace(year=begin.year + years, month=month + 1)
+
+
+def require_apart(asked: Asked, days: Sequence[str]) -> None:
+    """Raise ConfigError where the job can't be loaded for a date, or two dates would replace the same rows."""
+    seen: dict[tuple[str, ...], str] = {}
+    for day in days:
+        job = asked.load(day)
+        place = (identity_of(job), *(uri_of(sink) for sink in job.sinks))
+        if place in seen:
+            raise ConfigError(
+                f"{asked.conf}: {seen[place]} and {day} would replace the same rows of {job.sinks[0].table}: give the "
+                "job a slice of the date, such as slice: {score_date: '{date}'}, or score the last date alone"
+            )
+        seen[place] = day
+
+
+def backfill(
+    asked: Asked, days: Sequence[str], parallel: int = 1, *, keep_going: bool = False, shown: Shown | None = None
+) -> list[Outcome]:
+    """Score these dates, at most `parallel` at a time; how each ended, in their order.
+
+    Spark has one session for all of them, which the first that needs it starts; the local engine a process for each
+    that runs at a time. After a date that failed no other is begun, unless `keep_going`. Raises ConfigError, before
+    anything is scored, where the dates have no slices of their own; KeyboardInterrupt says what is done by then.
+    """
+    if parallel < 1:
+        raise ConfigError(f"--parallel: {parallel} is none: ask for at least 1")
+    require_apart(asked, days)
+    ended: dict[str, Outcome] = {}
+    try:
+        with _work(asked, min(parallel, len(days)), shown or Shown()) as work:
+            work.run(days, keep_going, ended)
+    except KeyboardInterrupt as stop:
+        done = f"{len(ended)} of {len(days)} dates had ended; run it again to go on"
+        raise type(stop)(done) from stop
+    return [ended.get(day) or Outcome(day, NOT_RUN) for day in days]
+
+
+@dataclass
+class _Work:
+    """The dates of a backfill under way. `pool`: where several are run at a time."""
+
+    asked: Asked
+    shown: Shown
+    most: int = 1
+    pool: Executor | None = None
+    threads: bool = True
+    running: dict[Future[Outcome], str] = field(default_factory=dict)
+
+    def run(self, days: Sequence[str], keep_going: bool, ended: dict[str, Outcome]) -> None:
+        """Score these; how each ended is put into `ended` as it does."""
+        for outcome in self._alone(days) if self.pool is None else self._together(days):
+            ended[outcome.date] = outcome
+            self.shown.end(outcome)
+            if outcome.code and not keep_going:
+                self.most = 0
+
+    def _alone(self, days: Sequence[str]) -> Iterator[Outcome]:
+        for day in takewhile(lambda _: self.most, days):
+            yield score_date(self.asked, day, *self.shown.begin(day))
+
+    def _together(self, days: Sequence[str]) -> Iterator[Outcome]:
+        left = list(reversed(days))
+        while (left and self.most) or self.running:
+            while left and len(self.running) < self.most:
+                self._begin(left.pop())
+            done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=self.running.__getitem__):
+                day = self.running.pop(future)
+                error = future.exception()
+                yield future.result() if error is None else _failed(day, "", 0.0, error)
+
+    def _begin(self, day: str) -> None:
+        assert self.pool is not None
+        say, watch = self.shown.begin(day)
+        more = (say, watch) if self.threads else ()  # a process tells of itself at its end
+        self.running[self.pool.submit(score_date, self.asked, day, *more)] = day
+
+
+@contextmanager
+def _work(asked: Asked, parallel: int, shown: Shown) -> Iterator[_Work]:
+    """The work, with what all dates share; where it is stopped nothing of it goes on."""
+    spark = asked.engine == "spark"
+    with ExitStack() as stack:
+        if spark:
+            from lakehouse.engines import spark as engine
+
+            stack.enter_context(engine.keep_session())
+        work = _Work(asked, shown, parallel)
+        if parallel > 1:
+            work.threads = spark
+            work.pool = ThreadPoolExecutor(parallel) if spark else _processes(parallel)
+            stack.callback(work.pool.shutdown, cancel_futures=True)
+        try:
+            yield work
+        except BaseException:
+            if work.pool is not None and not spark:
+                for child in multiprocessing.active_children():
+                    child.terminate()
+            elif work.pool is not None:
+                engine.stop_jobs()
+            raise
+
+
+def _processes(parallel: int) -> ProcessPoolExecutor:
+    from lakehouse.engines import forking
+
+    with forking.without_script():
+        return ProcessPoolExecutor(parallel, multiprocessing.get_context("spawn"))
+
+
+def score_date(asked: Asked, day: str, say: Say | None = None, watch: Watch | None = None) -> Outcome:
+    """Score one date; an error of its run is how it ended."""
+    begun, run_id, warnings = time.perf_counter(), pipeline.new_run_id(), list[str]()
+
+    def hear(event: str, values: object) -> None:
+        if event == "warning" and isinstance(values, dict):
+            warnings.append(values["message"])
+        if say is not None:
+            say(event, values)  # type: ignore[arg-type]
+
+    try:
+        result = pipeline.score(
+            asked.load(day),
+            pipeline.Request(asked.engine, ledger.now(), run_id, asked.rescore, asked.dry_run, hear, watch),
+        )
+    except Exception as error:
+        return replace(_failed(day, run_id, time.perf_counter() - begun, error), warnings=tuple(warnings))
+    return replace(_counts(day, result, time.perf_counter() - begun), warnings=tuple(warnings))
+
+
+def _counts(day: str, result: Result, seconds: float) -> Outcome:
+    return Outcome(
+        day,
+        result.status,
+        0,
+        result.run_id,
+        result.rows_read,
+        result.rows_scored,
+        result.rows_quarantined,
+        round(seconds, 3),
+        result.message or "",
+    )
+
+
+def _failed(day: str, run_id: str, seconds: float, error: BaseException) -> Outcome:
+    """How a date ended whose run raised."""
+    ours = error if isinstance(error, LakehouseError) else None
+    if ours is None and isinstance(error, Exception):
+        ours = machine_message(error)
+    found = getattr(error, "result", None)
+    counted = _counts(day, found, seconds) if isinstance(found, Result) and found.run_id == run_id else Outcome(day, "")
+    code, status = (1, "failed") if ours is None else (ours.exit_code, ours.status)
+    message = f"{type(error).__name__}: {error}" if ours is None else str(ours)
+    trace = "" if ours is not None else "".join(traceback.format_exception(error))
+    ended = replace(counted, status=status, code=code, run_id=run_id, seconds=round(seconds, 3))
+    return replace(ended, message=message, traceback=trace)

@@ -1,0 +1,210 @@
+"""`lakehouse backfill`: many dates leave what each by itself would have left, and one that fails is told from the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from lakehouse.errors import ConfigError
+from lakehouse.operations import backfill
+from lakehouse.operations.backfill import Asked, dates
+from tests.conftest import opened, read, score, write
+
+DAYS = [f"2026-01-0{number}" for number in range(1, 7)]
+EMPTY, BAD = DAYS[3], DAYS[4]
+
+
+@pytest.fixture(scope="module")
+def uri(register):
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    return register(LinearRegression().fit(x, x["a"] * 2), x)
+
+
+@pytest.fixture
+def month(make_job, uri):
+    """Days of three rows each, of which one has none, and one a row too many without a key."""
+
+    def make(lake: str = "lake", **sections):
+        rows = [(day, number, 0.5 * number) for day in DAYS if day != EMPTY for number in (1, 2, 3)]
+        keys = pa.array([None if day == BAD and number > 1 else number for day, number, _ in rows], pa.int64())
+        days, _, values = zip(*rows, strict=True)
+        write(f"{lake}/features", pa.table({"id": keys, "a": list(values), "day": list(days)}))
+        job = make_job(
+            uri,
+            date=DAYS[0],
+            lake=lake,
+            job=lake,
+            source={"where": "day = '{date}'", "min_rows": 1},
+            slice={"score_date": "{date}"},
+            **sections,
+        )
+        return Asked(f"conf/{job.job}.yaml", engine="local")
+
+    return make
+
+
+def ended(found):
+    return {one.date: one.status for one in found}
+
+
+EXPECTED = dict.fromkeys(DAYS, "published") | {EMPTY: "not_ready", BAD: "blocked"}
+
+
+def test_every_date_is_scored_once_and_what_fails_is_told(month):
+    asked, told = month(), list[str]()
+    shown = backfill.Shown(end=lambda one: told.append(one.date))
+    found = backfill.backfill(asked, DAYS, keep_going=True, shown=shown)
+    assert ended(found) == EXPECTED
+    assert told == DAYS
+    assert {one.date: one.code for one in found if one.code} == {EMPTY: 6, BAD: 3}
+    assert "no row passes source.where" in found[3].message
+    assert "Nothing was published" in found[4].message
+    assert (found[0].rows_read, found[0].rows_scored, found[4].rows_quarantined) == (3, 3, 2)
+    before = opened("lake/scores").version()
+    again = backfill.backfill(asked, DAYS, keep_going=True)
+    assert [s for s in ended(again).values() if s == "unchanged"] == ["unchanged"] * 4
+    assert opened("lake/scores").version() == before
+
+
+def test_after_a_date_that_failed_no_other_is_begun(month):
+    found = backfill.backfill(month(), DAYS)
+    assert ended(found) == EXPECTED | dict.fromkeys(DAYS[4:], "not run")
+
+
+def test_it_leaves_what_each_date_by_itself_leaves(month):
+    asked = month("one")
+    backfill.backfill(asked, DAYS[:3])
+    other = month("other")
+    for day in DAYS[:3]:
+        score(other.load(day))
+    assert values("one/scores") == values("other/scores")
+
+
+def values(table: str) -> list[tuple]:
+    rows = read(table).to_pylist()
+    return sorted((str(row["score_date"]), row["id"], row["prediction"]) for row in rows)
+
+
+def test_spark_has_one_session_for_dates_in_parallel(month, spark):
+    one, two = month("one"), month("two")
+    backfill.backfill(one, DAYS, keep_going=True)
+    found = backfill.backfill(Asked(two.conf, engine="spark"), DAYS, 3, keep_going=True)
+    assert ended(found) == EXPECTED
+    assert values("one/scores") == values("two/scores")
+    assert spark.range(3).count() == 3  # somebody else's session stays
+
+
+@pytest.mark.long
+def test_processes_score_dates_in_parallel(month):
+    one, two = month("one"), month("two")
+    backfill.backfill(one, DAYS, keep_going=True)
+    found = backfill.backfill(two, DAYS, 2, keep_going=True)
+    assert ended(found) == EXPECTED
+    assert values("one/scores") == values("two/scores")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (("2026-01-30", "2026-02-02", "day"), ["2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02"]),
+        (("2026-01-01", "2026-01-20", "week"), ["2026-01-01", "2026-01-08", "2026-01-15"]),
+        (("2026-11-28", "2027-02-28", "month"), ["2026-11-28", "2026-12-28", "2027-01-28", "2027-02-28"]),
+        (("2026-01-01", "2026-01-01", "month"), ["2026-01-01"]),
+    ],
+)
+def test_dates(given, found):
+    assert dates(*given) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("2026-01-02", "2026-01-01", "day"), "--to 2026-01-01 lies before --from 2026-01-02"),
+        (("2026-1-2", "2026-01-05", "day"), "--from: '2026-1-2' is no date: write YYYY-MM-DD"),
+        (("2026-01-02", "20260105", "day"), "--to: '20260105' is no date: write YYYY-MM-DD"),
+        (("2026-01-31", "2026-05-01", "month"), "--from 2026-01-31: not every month has a 31th"),
+        (("2026-01-02", "2026-01-05", "hour"), "--every: 'hour' is none: use day, week, month"),
+    ],
+)
+def test_dates_that_are_none(given, said):
+    with pytest.raises(ConfigError) as error:
+        dates(*given)
+    assert said in str(error.value)
+
+
+def test_dates_without_slices_of_their_own_are_refused(make_job, uri):
+    write("lake/features", pa.table({"id": [1], "a": [0.1]}))
+    make_job(uri)
+    with pytest.raises(ConfigError, match="2026-01-01 and 2026-01-02 would replace the same rows of lake/scores"):
+        backfill.backfill(Asked("conf/scores.yaml", engine="local"), DAYS)
+    assert not Path("lake/scores").exists()
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "lakehouse.cli", "backfill", "conf/lake.yaml", "--engine", "local", *words]
+
+
+@pytest.mark.slow
+def test_the_command_line(month):
+    month()
+    done = subprocess.run(
+        command("--from", DAYS[0], "--to", DAYS[4], "--keep-going", "--json"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *lines, last = map(json.loads, done.stdout.splitlines())
+    assert [(line["date"], line["status"]) for line in lines] == list(EXPECTED.items())[:5]
+    assert last == {"status": "failed", "code": 3, "dates": {"published": 3, "not_ready": 1, "blocked": 1}}
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    told = subprocess.run(command("--from", DAYS[0], "--to", DAYS[1]), capture_output=True, text=True, check=False)
+    assert told.returncode == 0
+    assert told.stdout.splitlines() == ["2 dates: 2 unchanged"]
+    assert [line.split()[:2] for line in told.stderr.splitlines()] == [[day, "UNCHANGED"] for day in DAYS[:2]]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("parallel", ["1", "2"])
+def test_one_that_is_killed_is_gone_on_with(month, parallel):
+    """The first process ends in the middle; what the next one leaves is what one that was not killed leaves."""
+    month("other")
+    backfill.backfill(Asked("conf/other.yaml", engine="local"), DAYS, keep_going=True)
+    month()
+    words = ("--from", DAYS[0], "--to", DAYS[-1], "--keep-going", "--parallel", parallel)
+    first = subprocess.Popen(
+        command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while not Path("lake/scores/_delta_log/00000000000000000001.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert values("lake/scores") == values("other/scores")
+
+
+@pytest.mark.long
+def test_one_that_is_stopped_says_how_far_it_came(month):
+    month()
+    words = ("--from", DAYS[0], "--to", DAYS[-1], "--keep-going", "--parallel", "2")
+    running = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    running.stderr.readline()
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert "of 6 dates had ended; run it again to go on" in said
+    assert "Traceback" not in said
