@@ -100,7 +100,7 @@ def _date(text: str, option: str) -> date:
     except ValueError:
         found = None
     if found is None or str(found) != text:
-        raise ConfigError(f"{option}: {text!r} is no date: write YYYY-MM-DD")
+        raise ConfigError(f"{option}: {text!r} is not a date: give YYYY-MM-DD")
     return found
 
 

@@ -131,8 +131,8 @@ def test_dates(given, found):
     ("given", "said"),
     [
         (("2026-01-02", "2026-01-01", "day"), "--to 2026-01-01 lies before --from 2026-01-02"),
-        (("2026-1-2", "2026-01-05", "day"), "--from: '2026-1-2' is no date: write YYYY-MM-DD"),
-        (("2026-01-02", "20260105", "day"), "--to: '20260105' is no date: write YYYY-MM-DD"),
+        (("2026-1-2", "2026-01-05", "day"), "--from: '2026-1-2' is not a date: give YYYY-MM-DD"),
+        (("2026-01-02", "20260105", "day"), "--to: '20260105' is not a date: give YYYY-MM-DD"),
         (("2026-01-31", "2026-05-01", "month"), "--from 2026-01-31: not every month has a 31th"),
         (("2026-01-02", "2026-01-05", "hour"), "--every: 'hour' is none: use day, week, month"),
     ],
