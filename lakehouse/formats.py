@@ -28,6 +28,7 @@ class Format:
 
 
 INTENT = Format("an intent", 1)
+HELD = Format("a held run", 1)
 RECORD = Format("a record", 1)
 FACTS = Format("facts", 1)
 METRICS = Format("metrics", 1)

@@ -15,9 +15,16 @@ from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes, starting
 from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
-from lakehouse.planning.prepare import Prepared, prepare
-from lakehouse.runs import comparing, drift, evidence, forecast, judging, lease, ledger, tracking
-from lakehouse.runs.publication import carry_out, finish_earlier, make_intent, warn_after_commit, warn_on_failure
+from lakehouse.planning.prepare import Prepared, comments, prepare
+from lakehouse.runs import comparing, drift, evidence, forecast, held, judging, lease, ledger, tracking
+from lakehouse.runs.publication import (
+    carry_out,
+    ensure_tables,
+    finish_earlier,
+    make_intent,
+    warn_after_commit,
+    warn_on_failure,
+)
 from lakehouse.runs.results import Result, blocked_message, result_of
 from lakehouse.runs.tables import keep_logs, logs_read_once
 
@@ -59,6 +66,8 @@ def _score(job: Job, request: Request) -> Result:
         if plan.unchanged and not request.dry_run:
             _remember(plan, state, request)
             return finished or result_of(plan, request, "unchanged", clock.seconds)
+        if (waits := held.found(plan, state, request)) is not None:
+            return waits
         request.enter("environment", "")
         # Another Python or library than a model was logged with is refused before a row is read.
         surroundings = routes.compare_environments(job, plan.model, request.say)
@@ -99,8 +108,14 @@ def _score(job: Job, request: Request) -> Result:
         what = "the golden rows of its model could not be kept"
         warn_on_failure(request, what, lambda: environment.keep_golden_rows(plan, tables, state))
         warn_on_failure(request, "its report will be missing", lambda: evidence.save_facts(state, plan.run_id, facts()))
-        ledger.save_intent(state, intent)  # from here on the run is finished by whoever comes next, if not by itself
-        ended.append(carry_out(intent, state, request))
+        if why := held.reason(plan, verdict, moved, state, request):
+            ended.append(held.hold(intent, comments(plan), why, job, state, request))  # it waits for a person
+        else:
+            ensure_tables(intent, comments(plan), tables.missing_columns)
+            ledger.save_intent(
+                state, intent
+            )  # from here on the run is finished by whoever comes next, if not by itself
+            ended.append(carry_out(intent, state, request))
         request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"

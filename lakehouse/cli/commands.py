@@ -11,12 +11,13 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import check, inspection, maintenance, model, running, starting
+from lakehouse.cli import check, inspection, maintenance, model, review, running, starting
 from lakehouse.cli.command import Answer, answering
 from lakehouse.cli.stopping import leaving_at_once
 
 GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     "Run a job": (running.score, running.backfill, running.replay, running.promote, check.check),
+    "Review before publishing": (review.publish, review.discard),
     "Look at runs and tables": (
         inspection.status,
         inspection.runs,

@@ -29,6 +29,12 @@ def score(
     rescore: Annotated[
         bool, typer.Option("--rescore", help="score and publish again although nothing changed")
     ] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="score and check, and publish only what `lakehouse publish` then names")
+    ] = False,
+    hold_days: Annotated[
+        int | None, typer.Option("--hold-days", metavar="N", min=1, help="it can be published for so long; default: 7")
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -40,7 +46,7 @@ def score(
 ) -> Answer:
     """Score what a job file names and publish it, once.
 
-    Exit codes: 0 published or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
+    Exit codes: 0 published, held or unchanged, 2 configuration, 3 blocked by checks, 4 model refused,
     5 outside system unavailable or partial, 6 input not ready, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 a defect.
     """
     from lakehouse import pipeline
@@ -60,9 +66,11 @@ def score(
     if verify:
         verification.require_two(job)
     with terminal.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
-        request = pipeline.Request(engine, ledger.now(), attempt.run_id, rescore, dry_run, say, watch)
+        request = pipeline.Request(
+            engine, ledger.now(), attempt.run_id, rescore, dry_run, say, watch, hold=hold, hold_days=hold_days
+        )
         outcome = attempt.outcome = pipeline.score(job, request)
-    proved = verification.digests_of_sinks(job) if verify and not dry_run else {}
+    proved = verification.digests_of_sinks(job) if verify and outcome.status in ("published", "unchanged") else {}
 
     def text() -> str:
         if outcome.plan:
@@ -70,6 +78,15 @@ def score(
         command = jobs.command_line(
             ["score", conf], date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
         )
+        if outcome.status == "held":
+            command = jobs.command_line(
+                ["publish", conf, "--run", outcome.run_id],
+                target=target,
+                overrides=overrides,
+                engine=engine,
+                project_dir=project_dir,
+            )
+            return terminal.outcome(job, outcome, f"{command}     # or discard it")
         return terminal.outcome(job, outcome, jobs.rerun_command(command))
 
     notes = []

@@ -24,6 +24,8 @@ def _model_problems(job: Job) -> Iterator[str]:
         yield "model.cache: nothing is kept there without model.offline: allowed"
     if job.model.isolation.model_fields_set and job.model.environment != "isolated":
         yield "model.isolation: there is nothing to isolate without model.environment: isolated"
+    if job.publish.hold == "when_drifted" and job.checks.drift is None:
+        yield "publish.hold: when_drifted needs checks.drift, which says how far is too far"
     yield from _many_problems(job) if job.model.by is not None else _one_problems(job)
 
 

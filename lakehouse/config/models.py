@@ -339,6 +339,23 @@ class Promotion(Section):
     )
 
 
+class Publish(Section):
+    """When a run waits for a person before it is published."""
+
+    hold: Literal["when_drifted", "when_model_changed", "always"] | None = Field(
+        None,
+        description="such a run is held: scored and checked, and committed only by `lakehouse publish`; when_drifted: "
+        "beyond `checks.drift.psi`; when_model_changed: the last published run of the job had another model",
+        examples=["when_model_changed"],
+    )
+    hold_days: int = Field(
+        7,
+        ge=1,
+        description="a held run can be published for so many days; VACUUM may take its files after 7",
+        examples=[3],
+    )
+
+
 class Job(Section):
     """One scoring job: what is read, which model scores it, and what is published where."""
 
@@ -383,6 +400,9 @@ class Job(Section):
         default_factory=Comparison, description="where the scores of challengers go, and what they are compared by"
     )
     promotion: Promotion | None = Field(None, description="what a challenger must show before it is promoted")
+    publish: Publish = Field(
+        default_factory=Publish, description="when a run waits for a person before it is published"
+    )
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
 
     _date: str | None = None

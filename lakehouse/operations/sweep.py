@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lakehouse import sinks
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.naming import staging_folders
-from lakehouse.runs import lease, ledger
+from lakehouse.runs import held, lease, ledger
 from lakehouse.storage import Location, display_name, folders, locate, remove, tree
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _sweep_uploads(
     found = sink.uploaded(section)
 
     def kept(runs: Iterable[str]) -> dict[str, str]:
-        why = dict.fromkeys(ledger.runs_with_intents(state), _WAITS)
+        why = dict.fromkeys(ledger.runs_with_intents(state), _WAITS) | held.runs_that_wait(state)
         for folder in folders_of:
             why |= lease.alive_runs(folder, {run: lease.read(folder, run) for run in runs})
         return why
@@ -113,7 +113,8 @@ def _look(table: Location, sink: sinks.SinkModule | None, state: Location) -> di
     leases = {run: lease.read(table, run) for run in runs}
     alive = lease.alive_runs(table, leases)
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
-    waiting = {run for place in states for run in ledger.runs_with_intents(place)}
+    waiting = {run: _WAITS for place in states for run in ledger.runs_with_intents(place)}
+    waiting |= {run: why for place in states for run, why in held.runs_that_wait(place).items()}
     unknown = sink.unknown_files(table) if sink else None
     found = {}
     for run in runs:
@@ -121,7 +122,7 @@ def _look(table: Location, sink: sinks.SinkModule | None, state: Location) -> di
         files = {path: size for path, size in there if not path.endswith(lease.NAME)}
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
-        kept = alive.get(run) or (_WAITS if run in waiting else None)
+        kept = alive.get(run) or waiting.get(run)
         if files or kept or leases[run]:
             found[run] = _FolderContent(files, kept)
     return found

@@ -58,8 +58,8 @@ class Request:
 
     `replays` is the record of the run whose quarantined rows are the input, where that is asked for; `current_model`
     lets the model be another than that run's. `patience`: how long it waits for MLflow in all. `fetched`: the job's
-    model, where it is at hand already. `enter` is told which step of the planning begins, and what the one before it
-    found.
+    model, where it is at hand already. `hold`: commit nothing until somebody says so, within `hold_days`. `enter` is
+    told which step of the planning begins, and what the one before it found.
     """
 
     engine: str
@@ -73,6 +73,8 @@ class Request:
     current_model: bool = False
     patience: models.Patience = field(default_factory=models.Patience)
     fetched: models.FetchedModel | None = None
+    hold: bool = False
+    hold_days: int | None = None
     enter: Callable[[str, str], None] = lambda step, found: None
 
     def warn(self, message: str) -> None:

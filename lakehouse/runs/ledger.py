@@ -83,6 +83,12 @@ def _intents(state: Location, identity: str, table: str) -> Location:
 
 def save_intent(state: Location, intent: Intent) -> None:
     """Write the intent durably. Nothing may be committed before this returns."""
+    file = _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json")
+    write_durably(file, json.dumps(as_json(intent)).encode())
+
+
+def as_json(intent: Intent) -> dict[str, Any]:
+    """An intent as it is stored."""
     said = {
         "run_id": intent.run_id,
         "identity": intent.identity,
@@ -91,8 +97,7 @@ def save_intent(state: Location, intent: Intent) -> None:
         "targets": [target.as_json() for target in intent.targets],
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
     }
-    file = _intents(state, intent.identity, intent.table).join(f"{intent.run_id}.json")
-    write_durably(file, json.dumps(formats.with_version(formats.INTENT, said)).encode())
+    return formats.with_version(formats.INTENT, said)
 
 
 def unfinished(
@@ -115,7 +120,7 @@ def unfinished(
     for path, said in own.items():
         formats.require(formats.INTENT, said, display_name(intents.join(path)))
     of_job = [s for s in found.values() if _is_of(s, job, table, date) and not formats.is_newer(formats.INTENT, s)]
-    return [_intent_file(said) for said in own.values()], [_intent_file(said) for said in of_job]
+    return [from_json(said) for said in own.values()], [from_json(said) for said in of_job]
 
 
 def _parse(intents: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -134,8 +139,8 @@ def _dateless(table: Any, date: str | None) -> str:
     return str(table).replace(date, "{date}") if date else str(table)
 
 
-def _intent_file(parsed: Mapping[str, Any]) -> Intent:
-    """An intent as it was declared."""
+def from_json(parsed: Mapping[str, Any]) -> Intent:
+    """An intent as it was declared, from what is stored."""
     targets = tuple(Target.from_json(t) for t in parsed["targets"])
     record = {
         k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v for k, v in parsed["record"].items()

@@ -13,7 +13,7 @@ from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unav
 from lakehouse.planning import challengers
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
-from lakehouse.planning.prepare import Prepared, comments
+from lakehouse.planning.prepare import Prepared
 from lakehouse.runs import evidence, lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.results import Result, from_record
@@ -31,10 +31,9 @@ def make_intent(
 ) -> Intent:
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
 
-    Creates the tables; columns that they lack are added in commits of their own. Raises ConfigError where this machine
-    can't hold what a commit would take.
+    Raises ConfigError where this machine can't hold what a commit would take.
     """
-    told, targets = comments(plan), []
+    targets = []
     if tally.quarantined:
         aside = plan.quarantine.with_schema(tables.quarantine)
         targets.append(_with_files(aside, tally.quarantined_files, tally.quarantined, plan))
@@ -47,9 +46,6 @@ def make_intent(
             targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
     for target in targets:
         sinks.of(target.type).require_room(target)
-    for target in targets:
-        if tables.missing_columns[target.uri] != ():
-            sinks.of(target.type).ensure(target, told)
     status = "blocked" if verdict.problems else "published"
     record = {
         "run_id": plan.run_id,
@@ -76,6 +72,16 @@ def make_intent(
         "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
+
+
+def ensure_tables(intent: Intent, told: Mapping[str, str], missing: Mapping[str, object] | None = None) -> None:
+    """Create the tables; columns that they lack are added in commits of their own. `told`: comments of columns.
+
+    `missing`: by table the columns that it is known to lack, none where it lacks nothing.
+    """
+    for target in intent.targets:
+        if missing is None or missing[target.uri] != ():
+            sinks.of(target.type).ensure(target, told)
 
 
 def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int, plan: Plan) -> Target:

@@ -29,7 +29,7 @@ _ROWS = 3  # of a sample
 def outcome(job: Job, result: Result, then: str) -> str:
     """The end of a run, for a terminal. `then`: what may be run next."""
     lines = []
-    if result.status in ("published", "blocked"):
+    if result.status in ("published", "held", "blocked"):
         counts = f"read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined {result.rows_quarantined:,}"
         lines.append(f"{counts:<50} {result.carrier} carrier, {result.engine} engine")
     width, parts = planned.terminal_width() or sys.maxsize, [part for part in _headline(job, result) if part]
@@ -37,7 +37,9 @@ def outcome(job: Job, result: Result, then: str) -> str:
     lines += [whole] if len(whole) <= width else ["  ".join(parts[:2]), *(" " * 11 + part for part in parts[2:])]
     if result.status in ("published", "unchanged"):
         lines += _sample(job, result)
-    if result.status == "published":
+    if result.status == "held":
+        lines.append(result.message or "")
+    if result.status in ("published", "held"):
         lines.append(f"next     {then}")
     return "\n".join(lines)
 

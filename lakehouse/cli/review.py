@@ -1,0 +1,72 @@
+"""Commands for runs that are held: publish, discard."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakehouse.cli import jobs
+from lakehouse.cli.command import Answer, Attempt, result_as_json
+from lakehouse.cli.options import AsJson, Conf, Engine, Overrides, ProjectDir, Target
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+Run = Annotated[str, typer.Option("--run", metavar="RUN", help="the held run, or how its id begins")]
+
+
+def publish(
+    attempt: Attempt,
+    conf: Conf,
+    run: Run,
+    engine: Engine = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Commit a held run: the very files that were held, unless another run has published the slice since.
+
+    Exit codes as of score.
+    """
+    from lakehouse.operations import review
+    from lakehouse.pipeline import Request
+    from lakehouse.planning.plan import require_known
+    from lakehouse.runs import ledger
+    from lakehouse.views import terminal
+
+    require_known(engine, "--engine")
+    load = functools.partial(_load, conf, target, overrides)
+    job, waits = review.find(load, run)
+    attempt.job, attempt.date, attempt.run_id = job, waits.record["date"], waits.intent.run_id
+    with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
+        request = Request(engine, ledger.now(), waits.intent.run_id, say=say, watch=watch)
+        outcome = attempt.outcome = review.publish(job, waits, request)
+    command = jobs.command_line(["runs", conf], target=target, overrides=overrides, project_dir=project_dir)
+    return Answer(result_as_json(outcome), lambda: terminal.outcome(job, outcome, command))
+
+
+def discard(
+    conf: Conf,
+    run: Run,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Give a held run up: its staged files go, the last good scores stay."""
+    from lakehouse.operations import review
+    from lakehouse.pipeline import Request
+    from lakehouse.runs import ledger
+
+    job, waits = review.find(functools.partial(_load, conf, target, overrides), run)
+    review.discard(job, waits, Request("local", ledger.now(), waits.intent.run_id))
+    content = {"status": "discarded", "run_id": waits.intent.run_id}
+    return Answer(content, lambda: f"DISCARDED  run {waits.intent.run_id}; nothing of it was published")
+
+
+def _load(conf: str, target: str | None, overrides: list[str] | None, day: str) -> Job:
+    return jobs.load(conf, day, target, overrides)
