@@ -17,7 +17,7 @@ from lakehouse.cli.stopping import leaving_at_once
 
 GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     "Run a job": (running.score, running.backfill, running.replay, running.promote, check.check),
-    "Review before publishing": (review.publish, review.discard),
+    "Review before publishing": (review.diff, review.publish, review.discard),
     "Look at runs and tables": (
         inspection.status,
         inspection.runs,

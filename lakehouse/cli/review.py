@@ -1,4 +1,4 @@
-"""Commands for runs that are held: publish, discard."""
+"""Commands for runs that are held: diff, publish, discard."""
 
 from __future__ import annotations
 
@@ -16,6 +16,29 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 Run = Annotated[str, typer.Option("--run", metavar="RUN", help="the held run, or how its id begins")]
+
+
+def diff(
+    conf: Conf,
+    run: Run,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="COLUMN", help="figures for each of its values, too")
+    ] = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Compare a held run with the live scores: rows, decisions that flip, means that move; its checks and drift."""
+    from lakehouse.operations import difference, review
+    from lakehouse.views import differences
+
+    job, waits = review.find(functools.partial(_load, conf, target, overrides), run)
+    found = difference.difference(job, waits, by)
+    counted = waits.record["checks"]
+    checks = [f"checks: {', '.join(f'{count} {name}' for name, count in counted.items())}", f"held: {waits.why}"]
+    content = {**found.as_json(), "checks": counted, "held_because": waits.why, "until": waits.until.isoformat()}
+    return Answer(content, lambda: differences.text(found, checks))
 
 
 def publish(

@@ -43,8 +43,8 @@ def _counted(seen: Compared, by: str | None) -> dict[str, Any]:
         whole = Pairs()
         for pairs in segments.values():
             whole.merge(pairs)
-        parts = [{"segment": segment, **_figures(segments[segment])} for segment in sorted(segments if by else ())]
-        predictions.append({"name": name, **_figures(whole), "matrix": _matrix(whole), "segments": parts})
+        parts = [{"segment": segment, **figures(segments[segment])} for segment in sorted(segments if by else ())]
+        predictions.append({"name": name, **figures(whole), "matrix": _matrix(whole), "segments": parts})
     return {
         "rows": seen.rows,
         "failed": seen.failed,
@@ -54,7 +54,7 @@ def _counted(seen: Compared, by: str | None) -> dict[str, Any]:
     }
 
 
-def _figures(pairs: Pairs) -> dict[str, Any]:
+def figures(pairs: Pairs) -> dict[str, Any]:
     """Rows that both have a value for, that only the model has one for, and with another label; means and distances."""
     many = pairs.rows if pairs.numeric else 0
     return {

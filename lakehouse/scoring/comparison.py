@@ -183,7 +183,7 @@ def compare(
     given = batch if rows is None else batch.take(pa.array(rows))
     made = kept.take(given.num_rows) if kept is not None else []
     alike = [c for c, _, _ in challengers if made and kept is not None and _features(c.scoring) == kept.features]
-    segments, codes = _segments(scored, by)
+    segments, codes = segments_of(scored, by)
     for challenger, predict, seen in challengers:
         shared: Made | None = None
         if challenger in alike:
@@ -225,7 +225,7 @@ def _first(observed: pa.Array | None) -> str:
     return str(observed[0].as_py()) if observed is not None and len(observed) else "null"
 
 
-def _segments(scored: pa.RecordBatch, by: str | None) -> tuple[list[str], Any]:
+def segments_of(scored: pa.RecordBatch, by: str | None) -> tuple[list[str], Any]:
     """The segments by name, and the number of each row's; without a column one segment, which has no name."""
     if by is None or scored.num_rows == 0:
         return [""], np.zeros(scored.num_rows, np.int64)

@@ -6,7 +6,7 @@ published. `target` is what a run will do to one table, whatever its system. Not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -132,6 +132,9 @@ class SinkModule(Protocol):
 
     def digest(self, section: Any, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
         """The digest of these columns of the slice's rows, in no order; it reads them all. `values`: the slice."""
+
+    def rows(self, section: Any, values: Mapping[str, str], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns of the slice's rows. `values`: the slice."""
 
     def folder(self, section: Any) -> Location | None:
         """The folder that files of runs may be left in; None where the table isn't one."""

@@ -652,7 +652,8 @@ def test_the_shell_completes_commands_and_options(words: str, word: int, offered
 
 LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
                                "replay": [CONF, "--run", "1"], "backfill": [CONF, "--from", "2026-01-01", "--to", "2026-01-01"],
-                               "promote": [CONF, "2"]}  # fmt: skip
+                               "promote": [CONF, "2"],
+                               "diff": [CONF, "--run", "1"], "publish": [CONF, "--run", "1"], "discard": [CONF, "--run", "1"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [function.__name__ for group in commands.GROUPS.values() for function in group])

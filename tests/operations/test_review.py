@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import load_job
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.operations import review, sweep
+from lakehouse.operations import difference, review, sweep
 from lakehouse.pipeline import Request
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
+from tests.command import run
 from tests.conftest import opened, read, score, write
 
 DAY = "2026-01-02"
@@ -168,3 +171,92 @@ def test_drift_that_nobody_has_defined_is_refused(daily):
 def test_it_is_no_part_of_a_fingerprint(daily):
     assert score(daily()).status == "published"
     assert score(daily(publish={"hold": "always", "hold_days": 3})).status == "unchanged"
+
+
+@pytest.fixture
+def changed(make_job, register):
+    """A slice with a live generation and a held one: other rows, another model, decisions, a kept column."""
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    uris = [register(LinearRegression().fit(x, x["a"] * times), x) for times in (0.25, 0.5)]
+    rng = np.random.default_rng(3)
+    ids = np.arange(500)
+    country = pa.array(rng.choice(["DE", "AT", None], 500))
+    write(
+        "lake/features",
+        pa.table({"id": ids, "a": rng.uniform(0, 4, 500), "country": country}),
+        mode="overwrite",
+        schema_mode="overwrite",
+    )
+
+    def job(uri, where):
+        return make_job(
+            uri, date=DAY, slice={"score_date": "{date}"}, keep=["country"], source={"where": where},
+            predictions={"p": 0, "high": {"output": 0, "threshold": 0.6}},
+        )  # fmt: skip
+
+    assert score(job(uris[0], "id < 450")).status == "published"
+    result = score(job(uris[1], "id >= 20"), hold=True)
+    assert result.status == "held"
+    return result.run_id
+
+
+def test_the_difference_is_what_duckdb_finds(changed):
+    import duckdb
+
+    job, waits = find(changed)
+    found = difference.difference(job, waits, "country")
+    held = pq.ParquetDataset([f"lake/scores/{f.path}" for f in waits.intent.targets[-1].files]).read()
+    live = read("lake/scores")
+    assert (held.num_rows, live.num_rows) == (found.held, found.live) == (480, 450)
+    both = "FROM held h JOIN live l USING (id)"
+    changes = f"count(*) FILTER (WHERE h.p <> l.p OR h.high <> l.high) {both}"
+    (one,) = duckdb.sql(
+        f"SELECT (SELECT count(*) FROM held ANTI JOIN live USING (id)), (SELECT count(*) FROM live ANTI JOIN held USING (id)), {changes}"
+    ).fetchall()
+    assert (found.added, found.gone, found.changed) == one
+    assert found.same == 430 - found.changed
+    figures = "count(*), avg(l.p), avg(h.p), avg(h.p) - avg(l.p), avg(abs(h.p - l.p)), max(abs(h.p - l.p)), count(*) FILTER (WHERE h.high <> l.high)"
+    for country, *expected in duckdb.sql(f"SELECT coalesce(h.country, 'null'), {figures} {both} GROUP BY 1").fetchall():
+        p, high = (next(s for s in one["segments"] if s["segment"] == country) for one in found.predictions)
+        told = [p[k] for k in ("rows", "own_mean", "their_mean", "shift", "mean_distance", "furthest")]
+        assert told == pytest.approx(expected[:-1])
+        assert high["flips"] == expected[-1] > 0
+    (most,) = duckdb.sql(f"SELECT id {both} ORDER BY abs(h.p - l.p) DESC LIMIT 1").fetchall()
+    assert tuple(found.examples[0]["key"].values()) == most
+
+
+def test_the_difference_of_what_was_never_published(daily):
+    job, waits = find(score(daily(), hold=True).run_id)
+    found = difference.difference(job, waits)
+    assert (found.held, found.live, found.added, found.gone, found.changed, found.same) == (2, 0, 2, 0, 0, 0)
+    with pytest.raises(ConfigError, match="--by: 'countri' is no column of the scored rows"):
+        difference.difference(job, waits, "countri")
+
+
+def test_rows_whose_key_is_there_twice_are_told(changed):
+    rows = pa.table({"k": [1, 1, 2, 3], "p": [0.1, 0.2, 0.3, math.nan]})
+    found = difference.compare("r", rows, pa.table({"k": [1, 2, 3], "p": [0.1, 0.3, math.nan]}), ["k"], ["p"])
+    assert (found.held, found.live, found.repeated, found.same, found.changed, found.gone) == (4, 3, 2, 2, 0, 1)
+
+
+def test_the_commands(changed, capfd):
+    seen = run(capfd, "diff", "conf/scores.yaml", "--run", changed[:8], "--by", "country")
+    assert (seen.code, seen.err) == (0, "")
+    assert seen.out.startswith("held 480 rows, live 450: 50 added, 20 gone, ")
+    assert "p by country" in seen.out
+    as_json = run(capfd, "diff", "conf/scores.yaml", "--run", changed[:8], "--json").json
+    assert (as_json["added"], as_json["held_because"]) == (50, "--hold")
+    done = run(capfd, "publish", "conf/scores.yaml", "--run", changed[:8], "--engine", "local", "--json")
+    assert (done.code, done.json["status"], done.json["run_id"]) == (0, "published", changed)
+    gone = run(capfd, "discard", "conf/scores.yaml", "--run", changed[:8])
+    assert (gone.code, gone.out) == (2, "")
+    assert "no run of this job is held" in gone.err
+
+
+def test_score_says_how_to_publish_what_it_holds(daily, capfd):
+    daily()
+    done = run(capfd, "score", "conf/scores.yaml", "--date", DAY, "--engine", "local", "--hold", "--hold-days", "2")
+    assert done.code == 0
+    assert "HELD" in done.out
+    last = done.out.splitlines()[-1]
+    assert last.startswith("next     lakehouse publish conf/scores.yaml --run ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -63,10 +63,15 @@ def set_aside(section: Sink, job: str) -> pa.Table | None:
 
 def digest(section: Sink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
     """The digest of the slice's rows, made here from the live files."""
+    return of_batches(rows(section, values, list(types)), list(types))
+
+
+def rows(section: Sink, values: Mapping[str, str], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of the slice's rows, from the live files."""
     snapshot = delta.open_table(locate(section.table))
-    live = live_files_of_slice(snapshot, values) if snapshot else []
-    batches = (b for file in live if snapshot for b in delta.batches_of(snapshot, list(types), file))
-    return of_batches(batches, list(types))
+    for file in live_files_of_slice(snapshot, values) if snapshot else []:
+        assert snapshot is not None  # as it has files
+        yield from delta.batches_of(snapshot, names, file)
 
 
 def folder(section: Sink) -> Location:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -78,6 +78,17 @@ def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str
     with snowflake.session(table.connection) as session:
         (row,) = session.run(digests.sql(types, table.sql, where))
     return digests.from_row(row, types)
+
+
+def rows(section: SnowflakeSink, values: Mapping[str, str], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Columns of the slice's rows, under these names."""
+    table = Table.parse(uri_of(section))
+    where = equality_condition({fold(name): value for name, value in values.items()})
+    columns = ", ".join(quote(fold(name)) for name in names)
+    with snowflake.session(table.connection) as session:
+        _, found = session.query(f"SELECT {columns} FROM {table.sql}{' WHERE ' + where if where else ''}")
+        for batch in found:
+            yield from snowflake.fetch_rows(batch).rename_columns(list(names)).to_batches()
 
 
 def folder(section: SnowflakeSink) -> None:

@@ -1,0 +1,205 @@
+"""A held run beside the scores that are live: rows that come, go and change, decisions that flip, means that move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import sinks
+from lakehouse.engines import memory
+from lakehouse.errors import ConfigError, nearest
+from lakehouse.planning import catalog
+from lakehouse.runs.comparing import figures
+from lakehouse.runs.held import Held
+from lakehouse.scoring.comparison import segments_of
+from lakehouse.scoring.pairs import Pairs, pairs_of
+from lakehouse.sinks.slices import slice_texts, slice_types
+from lakehouse.sinks.target import SINK, Target
+from lakehouse.storage.parquet import open_parquet
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+_SHOWN = 10
+_BYTES = 120
+"""About what a row of either side takes besides its own values, while both are matched by their keys."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Held rows and live ones of the same slice, matched by the job's keys; `live` is 0 where nothing is published.
+
+    `added`, `gone`: rows of one side only; `changed`: rows of which any prediction is another. `repeated`: rows whose
+    key more than one row of a side has, which are matched with nothing. `predictions`: each with the figures of
+    `comparing.figures`, own being live and theirs held, overall and by segment; `examples`: the largest changes.
+    """
+
+    run_id: str
+    held: int
+    live: int
+    added: int
+    gone: int
+    changed: int
+    same: int
+    repeated: int
+    by: str | None
+    predictions: tuple[dict[str, Any], ...]
+    examples: tuple[dict[str, Any], ...]
+    not_compared: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object."""
+        return asdict(self)
+
+
+def difference(job: Job, waits: Held, by: str | None = None) -> Difference:
+    """Compare a held run's rows with those that are live in its slice now, of the first table; it reads both.
+
+    `by`: a key or kept column, of whose values the figures are given too. Raises ConfigError for another column, and
+    where the rows don't fit into this process's memory.
+    """
+    with catalog.open_job(job, f"diff of run={waits.intent.run_id}") as at_places:
+        return _difference(at_places, waits, by)
+
+
+def _difference(job: Job, waits: Held, by: str | None) -> Difference:
+    target = next(t for t in waits.intent.targets if t.kind == SINK)
+    names = _predictions(job, target)
+    columns = [*job.keys, *([by] if by and by not in job.keys else []), *names]
+    if by and by not in target.schema.names:
+        raise ConfigError(f"--by: {by!r} is no column of the scored rows: {nearest(by, [*job.keys, *job.keep])}")
+    _require_room(target, columns)
+    schema = pa.schema([target.schema.field(name) for name in columns])
+    held = pa.Table.from_batches(_staged(target, schema), schema)
+    live = pa.Table.from_batches(_live(job, target, schema), schema)
+    return compare(waits.intent.run_id, held, live, job.keys, names, by)
+
+
+def _predictions(job: Job, target: Target) -> list[str]:
+    """The columns that the model's answers are in: those that are neither keys, kept, of the slice, nor our own."""
+    others = {name.lower() for name in (*job.keys, *job.keep, *job.slice)}
+    return [n for n in target.schema.names if n.lower() not in others and not n.startswith("_")]
+
+
+def _staged(target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for file in target.files:
+        with open_parquet(target.root, file.path) as stored:
+            for batch in stored.iter_batches(columns=schema.names):
+                yield pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
+
+
+def _live(job: Job, target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    sink = sinks.of(target.type)
+    if not sink.exists(target.uri):
+        return
+    texts = slice_texts(job.slice, slice_types(job.slice, target.schema))
+    for batch in sink.rows(job.sinks[0], texts, schema.names):
+        yield pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
+
+
+def _require_room(target: Target, columns: Sequence[str]) -> None:
+    """Raise ConfigError where this machine can't hold both sides; that of the live rows is taken to be as large."""
+    left = memory.available()
+    needed = 2 * target.rows * (_BYTES + 16 * len(columns))
+    if left is not None and needed > left:
+        raise ConfigError(
+            f"to compare {target.rows:,} rows takes about {needed / 1e9:.1f} GB of memory in this process, which has "
+            f"{left / 1e9:.1f} GB left: run it where there is more"
+        )
+
+
+def compare(
+    run: str, held: pa.Table, live: pa.Table, keys: Sequence[str], names: Sequence[str], by: str | None = None
+) -> Difference:
+    """Compare two tables of the same columns by their keys."""
+    (held_once, twice), (live_once, more) = (_once(table, keys) for table in (held, live))
+    matched = _matched(held_once, live_once, keys)
+    first, second = matched["held"], matched["live"]
+    added, gone = pc.is_null(second), pc.is_null(first)
+    both = pc.invert(pc.or_(added, gone))
+    new, old = held_once.take(first.filter(both)), live_once.take(second.filter(both))
+    compared = [name for name in names if not pa.types.is_nested(held.schema.field(name).type)]
+    differs = np.zeros(new.num_rows, bool)
+    for name in compared:
+        differs |= _differs(old[name], new[name])
+    return Difference(
+        run,
+        held.num_rows,
+        live.num_rows,
+        pc.sum(added).as_py() or 0,
+        pc.sum(gone).as_py() or 0,
+        int(differs.sum()),
+        int((~differs).sum()),
+        twice + more,
+        by,
+        tuple(_prediction(name, old, new, by) for name in compared),
+        tuple(_examples(old, new, keys, compared, differs)),
+        tuple(name for name in names if name not in compared),
+    )
+
+
+def _once(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, int]:
+    """The rows whose key no other row has, and how many the others are."""
+    if not table.num_rows:
+        return table, 0
+    numbered = table.select(list(keys)).append_column("#", pa.array(np.arange(table.num_rows)))
+    counted = numbered.group_by(list(keys)).aggregate([("#", "count"), ("#", "min")])
+    alone = counted["#_min"].filter(pc.equal(counted["#_count"], 1))
+    if len(alone) == table.num_rows:
+        return table, 0
+    return table.take(alone.combine_chunks().sort()), table.num_rows - len(alone)
+
+
+def _matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows' numbers of either side, by key; null where the other side alone has it."""
+    sides = [
+        table.select(list(keys)).append_column(name, pa.array(np.arange(table.num_rows)))
+        for name, table in (("held", held), ("live", live))
+    ]
+    return sides[0].join(sides[1], list(keys), join_type="full outer").combine_chunks()
+
+
+def _differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> Any:
+    """Which rows have another value; null is one, and so is NaN."""
+    equal = pc.fill_null(pc.equal(old, new), False)
+    nothing = pc.and_(pc.is_null(old, nan_is_null=True), pc.is_null(new, nan_is_null=True))
+    return ~pc.or_(equal, nothing).to_numpy()
+
+
+def _prediction(name: str, old: pa.Table, new: pa.Table, by: str | None) -> dict[str, Any]:
+    """How the values of a prediction compare, overall and by segment of the held rows."""
+    if not new.num_rows:
+        return {"name": name, **figures(Pairs()), "segments": []}
+    own, theirs = (table[name].combine_chunks() for table in (old, new))
+    segments, codes = segments_of(new.combine_chunks().to_batches()[0], by)
+    found, whole = pairs_of(own, theirs, codes, len(segments)), Pairs()
+    for pairs in found:
+        whole.merge(pairs)
+    parts = [{"segment": s, **figures(p)} for s, p in sorted(zip(segments, found, strict=True), key=_by_name) if by]
+    return {"name": name, **figures(whole), "segments": parts}
+
+
+def _by_name(pair: tuple[str, Pairs]) -> str:
+    return pair[0]
+
+
+def _examples(
+    old: pa.Table, new: pa.Table, keys: Sequence[str], names: Sequence[str], differs: Any
+) -> list[dict[str, Any]]:
+    """Some rows that change, those of the first numeric prediction's largest change before others."""
+    places = np.flatnonzero(differs)
+    numeric = next((n for n in names if pa.types.is_floating(new.schema.field(n).type)), None)
+    if numeric is not None and len(places):
+        apart = np.abs(new[numeric].to_numpy() - old[numeric].to_numpy())[places]
+        places = places[np.argsort(-np.nan_to_num(apart), kind="stable")]
+    shown = pa.array(places[:_SHOWN])
+    before, after = old.select(list(names)).take(shown).to_pylist(), new.take(shown).to_pylist()
+    return [
+        {"key": {k: n[k] for k in keys}, "live": o, "held": {name: n[name] for name in names}}
+        for o, n in zip(before, after, strict=True)
+    ]
