@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 Conf = Annotated[str, typer.Argument(metavar="CONF", help="the job file, such as conf/games.yaml")]
-Date = Annotated[str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="the run's logical date, {date}")]
+
+
+def day(text: str | None) -> str | None:
+    """A date as it was given, today and yesterday as the dates that they are in UTC."""
+    days = {"today": 0, "yesterday": 1}.get(text or "")
+    return text if days is None else str(datetime.now(UTC).date() - timedelta(days=days))
+
+
+Date = Annotated[
+    str | None,
+    typer.Option(
+        "--date",
+        metavar="YYYY-MM-DD",
+        callback=day,
+        help="the run's logical date, {date}; also today or yesterday, by UTC",
+    ),
+]
 Engine = Annotated[str, typer.Option(help="spark, or local: the same worker without a JVM")]
 Target = Annotated[str | None, typer.Option("--target", metavar="NAME", help="overrides of conf/lakehouse.yaml")]
 Overrides = Annotated[

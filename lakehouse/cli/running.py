@@ -12,7 +12,7 @@ import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
-from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target
+from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target, day
 from lakehouse.errors import ConfigError, LakehouseError
 
 
@@ -99,8 +99,13 @@ def score(
 def backfill(
     lines: Lines,
     conf: Conf,
-    first: Annotated[str, typer.Option("--from", metavar="YYYY-MM-DD", help="the first date")],
-    last: Annotated[str, typer.Option("--to", metavar="YYYY-MM-DD", help="the last date, which is scored too")],
+    first: Annotated[str, typer.Option("--from", metavar="YYYY-MM-DD", callback=day, help="the first date")],
+    last: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="YYYY-MM-DD", callback=day, help="the last date, which is scored too; also yesterday"
+        ),
+    ],
     every: Annotated[str, typer.Option("--every", help="day, week or month: the dates between them")] = "day",
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", help="so many dates at a time")] = 1,
     keep_going: Annotated[
