@@ -62,10 +62,12 @@ def runs(
     as_json: AsJson = False,
     project_dir: ProjectDir = None,
 ) -> Answer:
-    """List the job's runs, newest first: when, what, versions, rows, rate, seconds a stage, verdict."""
+    """List the job's runs, held ones first, the newest before others: when, what, versions, rows, seconds, verdict."""
+    from lakehouse.operations import review
     from lakehouse.views import terminal
 
-    rows = [row for _, row in jobs.records(conf, target, overrides)][:limit]
+    waiting = [one.record for _, one in review.held_runs(lambda day: jobs.load(conf, day, target, overrides))]
+    rows = [*waiting, *(row for _, row in jobs.records(conf, target, overrides))][:limit]
     return Answer(rows, lambda: terminal.runs_text(rows), indent=1)
 
 

@@ -10,7 +10,7 @@ from lakehouse import sinks
 from lakehouse.errors import Blocked, NotReady, Partial, Unavailable
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of
-from lakehouse.runs import ledger
+from lakehouse.runs import held, ledger
 from lakehouse.runs.results import Result, from_record
 from lakehouse.sinks.target import uri_of
 
@@ -33,6 +33,9 @@ def status(job: Job) -> tuple[Result, int]:
     generation, version = sinks.of(first.type).generation(uri, identity)
     over = ledger.superseded_runs(records)  # such as a run that another one came before
     newest = next((r for r in records if r["run_id"] not in over), None)
+    waiting = [one.record for one in held.all_of(state, job.job) if one.record["identity"] == identity]
+    if waiting and (newest is None or waiting[0]["started_at"] > newest["started_at"]):
+        return from_record(waiting[0]), 0
     if newest is not None and (newest["status"] != "published" or newest["generation"] == generation):
         return from_record(newest), _CODES[newest["status"]]
     if generation:

@@ -260,3 +260,7 @@ def test_score_says_how_to_publish_what_it_holds(daily, capfd):
     assert "HELD" in done.out
     last = done.out.splitlines()[-1]
     assert last.startswith("next     lakehouse publish conf/scores.yaml --run ")
+    listed = run(capfd, "runs", "conf/scores.yaml")
+    assert [line.split()[3] for line in listed.out.splitlines()[1:]] == ["held"]
+    now = run(capfd, "status", "conf/scores.yaml", "--date", DAY, "--json")
+    assert (now.code, now.json["status"]) == (0, "held")
