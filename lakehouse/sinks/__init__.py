@@ -91,6 +91,12 @@ class SinkModule(Protocol):
     def require_room(self, target: Target) -> None:
         """Raise ConfigError where this machine can't hold what publishing would have to hold."""
 
+    def former(self, uri: str, slice_texts: Mapping[str, str], version: int) -> Any:
+        """The files that were live in a slice at a version, their rows, and the runs that these are of.
+
+        Raises ConfigError where they are gone, or the table's system can't put them back.
+        """
+
     def check(self, target: Target, run: str) -> Any:
         """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""
 

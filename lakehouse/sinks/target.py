@@ -56,7 +56,8 @@ class Target:
     every staged row was held against; `keys`: what merge matches rows by; `columns`: the Arrow schema of what is
     written with the slice, serialised. A replay `goes_on` with the generation of these runs, of which the first one is
     replayed, and of which the slice holds `held` rows. `type` is the system the table is in, `staged` the folder that
-    the files' paths begin in, by default the table's own.
+    the files' paths begin in, by default the table's own. A rollback `restores` the rows of these runs, and `undoes`
+    what was published under that fingerprint.
     """
 
     kind: str
@@ -78,13 +79,15 @@ class Target:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     type: str = "delta"
     staged: str = ""
+    restores: tuple[str, ...] = ()
+    undoes: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @staticmethod
     def from_json(parsed: Mapping[str, Any]) -> Target:
-        tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on")}
+        tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on", "restores")}
         files = tuple(delta.Add(**formats.known_fields(delta.Add, f)) for f in parsed["files"])
         return Target(**{**formats.known_fields(Target, parsed), **tuples, "files": files})
 
@@ -115,6 +118,8 @@ class Target:
             return mine
         again = {run_id(self.identity, earlier): self.generation for earlier in self.goes_on}
         again |= {replay_id(self.identity, earlier): self.generation for earlier in self.goes_on[:1]}
+        again |= {run_id(self.identity, earlier): self.generation for earlier in self.restores}
+        again |= {undone_id(self.identity, self.undoes): self.generation} if self.undoes else {}
         return {
             self.identity: self.generation,
             f"{self.identity}/{self.fingerprint}": self.generation,
@@ -205,6 +210,11 @@ def run_id(identity: str, run: str) -> str:
 def rows_id(identity: str, generation: int) -> str:
     """Transaction id → the rows that this generation published."""
     return f"{identity}/rows/{generation}"
+
+
+def undone_id(identity: str, fingerprint: str) -> str:
+    """Transaction id → the generation that was put in the place of what this fingerprint had published."""
+    return f"{identity}/{fingerprint}/undone"
 
 
 def replay_id(identity: str, run: str) -> str:

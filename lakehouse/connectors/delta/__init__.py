@@ -14,6 +14,7 @@ from lakehouse.connectors.delta.snapshot import (
     partition_text,
     read_files,
     rows_of,
+    statistics_of,
 )
 from lakehouse.connectors.delta.values import values_of
 from lakehouse.connectors.delta.writing import (
@@ -30,5 +31,5 @@ from lakehouse.connectors.delta.writing import (
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "adds_of", "batches_of", "commit",
     "create_table", "data_changes", "keep_logs", "logs_read_once", "open_table", "partition_text", "partition_value",
-    "pause", "read_files", "rows_of", "values_of",
+    "pause", "read_files", "rows_of", "statistics_of", "values_of",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from lakehouse.connectors.delta.log import LOG, LogCopy, actions, copy_log, tran
 from lakehouse.connectors.live_rows import LiveRows, pack
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
-from lakehouse.storage import Location, display_name
+from lakehouse.storage import Location, content, display_name
 from lakehouse.storage.parquet import SMALL_BYTES, open_parquet
 
 _LINE = 400
@@ -346,6 +346,28 @@ def partition_text(value: Any) -> str | None:
     if isinstance(value, datetime):
         return value.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
     return str(value)
+
+
+def statistics_of(snapshot: Snapshot, paths: Sequence[str]) -> dict[str, str]:
+    """The statistics of files of this version, as the commits have them that added them.
+
+    Raises ConfigError where the log has dropped one of these commits.
+    """
+    wanted, found = set(paths), dict[str, str]()
+    for version in range(snapshot.version, -1, -1):
+        text = content(snapshot.location.join(LOG, f"{version:020d}.json")) if wanted else None
+        if text is None:
+            break
+        for add in actions(text, "add"):
+            if (path := unquote(add["path"])) in wanted:
+                found[path] = add.get("stats") or ""
+                wanted.discard(path)
+    if wanted:
+        raise ConfigError(
+            f"{display_name(snapshot.location)}: the log no longer has the commit that added {min(wanted)} "
+            "(delta.logRetentionDuration): score again"
+        )
+    return found
 
 
 def rows_of(snapshot: Snapshot, columns: Sequence[str], files: Sequence[DataFile]) -> pa.Table:

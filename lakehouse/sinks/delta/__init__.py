@@ -4,6 +4,7 @@ The log itself is read and written by `connectors.delta`; what is here is the pr
 other run's rows are taken away.
 """
 
+from lakehouse.sinks.delta.former import former
 from lakehouse.sinks.delta.inspect import (
     display_name,
     fit_quarantine,
@@ -43,6 +44,7 @@ __all__ = [
     "exists",
     "fit_quarantine",
     "folder",
+    "former",
     "generation",
     "has_quarantine",
     "inspect_table",

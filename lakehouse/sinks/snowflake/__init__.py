@@ -21,7 +21,7 @@ from lakehouse.sinks.snowflake.naming import (
     qualify,
     uri_of,
 )
-from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published, require_room
+from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, former, publish, published, require_room
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
     SYSTEM,
@@ -51,6 +51,7 @@ __all__ = [
     "exists",
     "fit_quarantine",
     "folder",
+    "former",
     "generation",
     "has_quarantine",
     "inspect_table",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pyarrow as pa
 
@@ -16,9 +16,10 @@ from lakehouse.config.systems.snowflake import SnowflakeSink
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Table
 from lakehouse.connectors.snowflake.types import declare_column
+from lakehouse.errors import ConfigError
 from lakehouse.sinks.snowflake import history as published_to
 from lakehouse.sinks.snowflake import loading
-from lakehouse.sinks.snowflake.inspect import _columns_by_stored_name, _stored_name
+from lakehouse.sinks.snowflake.inspect import _columns_by_stored_name, _stored_name, display_name
 from lakehouse.sinks.target import (
     StagedFilesMissing,
     Target,
@@ -96,3 +97,8 @@ def published(target: Target, run: str) -> bool:
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
         return published_to.ledger(session, table, target.identity).has(run)
+
+
+def former(uri: str, slice_texts: Mapping[str, str], version: int) -> NoReturn:
+    """Rows of an earlier generation, which nobody here puts back yet. Raises ConfigError."""
+    raise ConfigError(f"{display_name(uri)}: a table in Snowflake can't be rolled back yet: score the date again")

@@ -1,0 +1,103 @@
+"""A slice's former generation put back: the very files that were published then, by one commit that moves no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import sinks
+from lakehouse.errors import Blocked, ConfigError
+from lakehouse.planning import catalog, naming
+from lakehouse.planning.naming import identity_of
+from lakehouse.planning.plan import Request
+from lakehouse.runs import ledger
+from lakehouse.runs.ledger import Intent
+from lakehouse.runs.publication import carry_out, finish_earlier
+from lakehouse.runs.results import Result
+from lakehouse.schemas import nullable_type
+from lakehouse.sinks.target import COPIED, SINK, SliceRequest, Target, slice_name, uri_of
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job, Sink
+    from lakehouse.storage import Location
+
+
+def rollback(job: Job, request: Request, run: str | None = None) -> Result:
+    """Put back what a run had published in the job's slice: by default the generation before the one that is live.
+
+    It is a run of its own, with a record; a score with the input, model and settings that were rolled back is blocked
+    from then on, until something of them changes or it is asked for. Raises ConfigError where there is no such
+    generation, its files are gone, or the table can't be rolled back.
+    """
+    with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
+        state = naming.state_of(at_places)
+        finish_earlier(at_places, state, request)
+        return _rollback(at_places, state, request, run)
+
+
+def _rollback(job: Job, state: Location, request: Request, run: str | None) -> Result:
+    for sink in job.sinks:
+        _require_replacing(sink)
+    identity = identity_of(job)
+    records = [r for r in ledger.runs(state, job.job) if (r["identity"], r["status"]) == (identity, "published")]
+    first = job.sinks[0]
+    live, _ = sinks.of(first.type).generation(uri_of(first), identity)
+    now = next((r for r in records if r["generation"] == live), None)
+    former = _chosen(records, live, job, run)
+    targets = tuple(_target(job, sink, former, now, request) for sink in job.sinks)
+    undone = f"instead of run {now['run_id']}" if now else f"instead of generation {live}"
+    record = {
+        **former,
+        "run_id": request.run_id,
+        "started_at": request.now,
+        "generation": targets[0].generation,
+        "rows_per_second": 0.0,
+        "seconds": {},
+        "work": {},
+        "message": f"rolled back: run {former['run_id']} again, {undone}",
+    }
+    intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)
+    ledger.save_intent(state, intent)
+    return carry_out(intent, state, request)
+
+
+def _require_replacing(sink: Sink) -> None:
+    if sink.write != "replace":
+        raise ConfigError(f"{sink.table}: only a slice that is replaced can be rolled back, not write: {sink.write}")
+
+
+def _chosen(records: Sequence[dict[str, Any]], live: int, job: Job, run: str | None) -> dict[str, Any]:
+    """The record of the run whose rows are put back."""
+    where = slice_name({name: str(value) for name, value in job.slice.items()})
+    earlier = [r for r in records if r["generation"] < live]
+    if not live or not earlier:
+        raise ConfigError(f"{job.job}: {where} has no earlier generation on record: there is nothing to put back")
+    if run is None:
+        return earlier[0]
+    found = ledger.choose_record(records, job.job, run)
+    if found["generation"] == live:
+        raise ConfigError(f"--run: run {found['run_id']} is what is live in {where}")
+    return found
+
+
+def _target(job: Job, sink: Sink, former: Mapping[str, Any], now: Mapping[str, Any] | None, request: Request) -> Target:
+    """What is committed to one table."""
+    module, uri = sinks.of(sink.type), uri_of(sink)
+    name = module.display_name(uri)
+    version = next((s["version"] for s in former["sinks"] if (s["kind"], s["table"]) == (SINK, name)), None)
+    if version is None:
+        raise ConfigError(f"{name}: run {former['run_id']} is not on record as having published to it")
+    plain = Target(SINK, uri, "replace", identity_of(job), job.job, {}, 0, former["fingerprint"], type=sink.type)
+    standing = module.inspect_table(plain, None, SliceRequest(job.slice, request.engine, rescore=True))
+    if standing.target.how == COPIED:
+        raise ConfigError(f"{name}: only Spark can write to this table ({'; '.join(standing.why)}), which moves data")
+    files, rows, runs = module.former(uri, standing.target.slice, version)
+    if not rows:
+        raise Blocked(f"{name}: nothing was live in {slice_name(standing.target.slice)} at version {version}")
+    schema = pa.schema([(column, nullable_type(kind)) for column, kind in standing.held.items()])
+    metadata = {"job": job.job, "rolled_back_to": former["run_id"], "rows": rows}
+    target = replace(standing.target, restores=runs, undoes=now["fingerprint"] if now else "")
+    return replace(target.with_schema(schema), files=files, rows=rows, metadata=metadata)
