@@ -85,6 +85,7 @@ def test_it_can_itself_be_rolled_back_and_asked_for_again(daily, models):
     assert rows(job) == pytest.approx([1.0, 2.0])
 
 
+@pytest.mark.quick("disk")
 def test_any_run_on_record_can_be_put_back(daily, models):
     first = score(daily(models[0]))
     for uri in models[1:]:
@@ -96,6 +97,7 @@ def test_any_run_on_record_can_be_put_back(daily, models):
         back(job, ledger.runs(naming.state_of(job), "scores")[0]["run_id"])
 
 
+@pytest.mark.quick("disk")
 def test_without_an_earlier_generation_there_is_nothing_to_put_back(daily, models):
     job = daily(models[0])
     with pytest.raises(ConfigError, match="has no earlier generation on record"):
@@ -118,6 +120,7 @@ def test_files_that_vacuum_took_are_named(daily, models, lake):
     assert rows(job) == pytest.approx([2.0, 4.0])
 
 
+@pytest.mark.quick("disk")
 def test_only_slices_that_are_replaced(daily, models):
     job = daily(models[0], sinks=[{"type": "delta", "table": "lake/scores", "write": "merge"}])
     with pytest.raises(ConfigError, match="only a slice that is replaced can be rolled back, not write: merge"):
