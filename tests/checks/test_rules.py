@@ -360,6 +360,7 @@ def test_like_patterns_are_those_of_sql(pattern, escape, rows):
     assert found == (5, rows)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_like_patterns_are_those_of_spark(spark):
     texts = ["", "a", "ab", "a\nb", "a%b", "a_b", "ä", "äb", "a\\b", "😀", "b\r\n"]

@@ -197,6 +197,7 @@ def twice(make_job, imputing, monkeypatch):
 SAID = "2 keys occur more than once in this run, such as id=2 ×2; id=3 ×3"
 
 
+@pytest.mark.quick("local")
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_a_repeated_key_is_warned_of_and_published(twice, engine, request, workspace):
     if engine == "spark":

@@ -114,6 +114,7 @@ def test_scores_of_one_date(one_date: Path) -> None:
     assert not [o for o in outputs(notebook) if o.get("name") == "stderr"]
 
 
+@pytest.mark.long
 def test_scores_of_two_dates_from_the_notebooks_folder(two_dates: Path) -> None:
     (two_dates / "notebooks").mkdir()
     notebook = execute(SCORES, two_dates / "notebooks")

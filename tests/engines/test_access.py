@@ -83,6 +83,7 @@ def test_a_submitted_session_without_delta_that_has_to_write_the_table(job, work
     assert tree(workspace / "lake") == before
 
 
+@pytest.mark.long
 def test_the_plan_says_what_needs_delta_in_spark(job, workspace, capfd):
     job(source={"where": "country LIKE 'D%'"})
     done = run(capfd, "score", "conf/scores.yaml", "--engine", "spark", "--dry-run", "--json")

@@ -125,6 +125,7 @@ def test_what_did_not_pass_in_a_task_on_spark_is_told_as_it_was(spark, tmp_path)
     assert len(list(tmp_path.iterdir())) > 1  # tried again
 
 
+@pytest.mark.long
 def test_what_ends_a_task_of_the_probe_is_told_as_of_any_other(spark, tmp_path):
     with pytest.raises(Unavailable, match="a file can't be read or written: FileNotFoundError"):
         engine.run_each(spark, os.listdir, [str(tmp_path / "gone")])

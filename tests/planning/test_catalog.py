@@ -82,6 +82,7 @@ def test_a_table_that_is_there_is_used_where_it_lies(job, spark, workspace):
     assert rows(spark, "lab.outside") == [(1, 1.0), (2, 2.0), (7, 7.0)]
 
 
+@pytest.mark.long
 def test_a_named_quarantine_is_entered_too(job, spark):
     score(job(checks={"quarantine": {"max_fraction": 0.5, "table": "lab.aside"}}), "spark")
     assert [r["a"] for r in spark.sql("SELECT a FROM lab.aside").collect()] == [0.3]

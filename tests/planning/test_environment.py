@@ -485,7 +485,7 @@ def test_an_executor_with_another_library_may_score_where_the_job_says_so(job, e
         ]  # fmt: skip
 
 
-@pytest.mark.quick("task")
+@pytest.mark.long
 def test_an_executor_that_answers_otherwise_than_the_driver_is_refused(by_host, executors):
     executors(GOLDEN="1.5")
     with pytest.raises(ModelRefused, match=r"differently than on the driver: executor .*: p in 39 of 40 rows \(0\.10"):

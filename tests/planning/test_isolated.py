@@ -214,6 +214,7 @@ def test_rows_that_the_model_or_its_process_does_not_survive_are_set_aside(faili
     assert said[1.0].endswith("last words")
 
 
+@pytest.mark.long
 def test_a_copy_that_a_model_makes_of_its_process_answers_nothing(failing):
     values = [4.0, *np.arange(8.0, 27.0)]
     job = failing(values)

@@ -653,6 +653,7 @@ def test_a_staged_file_that_is_not_whole_is_never_published(daily, monkeypatch, 
     holds("lake/scores", features(DAY, keyless=4))
 
 
+@pytest.mark.quick("first_batches")
 @pytest.mark.parametrize("function", ["first_batches", "run_frame"])
 def test_input_files_that_spark_does_not_find_any_more_are_named(daily, spark, monkeypatch, function):
     write("lake/features", features(DAY), ["day"])

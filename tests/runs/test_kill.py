@@ -211,6 +211,7 @@ def test_a_run_that_is_killed_while_it_finishes_a_killed_one_is_finished_in_turn
     assert (recorded(job), unfinished(job)) == ([("published", 1), ("published", 2)], 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)
 def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, daily, run_until, lake):
     job, before, earlier = daily(max_fraction=0.01), read(f"{lake}/scores"), staged_runs(lake)
@@ -231,7 +232,7 @@ def test_a_killed_run_that_was_to_be_blocked_publishes_nothing_later(halfway, da
     ],
     indirect=["lake"],
 )
-@pytest.mark.quick("sink created-disk")
+@pytest.mark.long
 def test_a_kill_around_the_tables_first_version_is_made_good(point, daily, run_until, lake):
     write(f"{lake}/features", features(DAY), ["day"])
     score(daily(table="expected"))

@@ -144,7 +144,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("when", ["while it scores", "right before its commit"])
 @pytest.mark.parametrize("what", OTHERS)
-@pytest.mark.quick("UPDATE in this slice-right before its commit")
+@pytest.mark.long
 def test_a_commit_of_spark_in_the_middle_of_a_run(what, when, daily, spark, monkeypatch):
     """The run's own slice ends as the run publishes it, every other slice as the other writer left it."""
     write("lake/features", features(), ["day"])

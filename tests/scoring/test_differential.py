@@ -242,7 +242,7 @@ def assert_scores_equal(ways: dict[str, pa.Table], expected: pa.Table, **allowed
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.quick("probabilities of int classes", "string labels over every kind", "float32 in and out")
+@pytest.mark.quick("probabilities of int classes")
 def test_every_way_of_scoring_equals_spark_udf(name, spark, register, every_way):
     from pyspark.sql import functions as F
 
@@ -255,6 +255,7 @@ def test_every_way_of_scoring_equals_spark_udf(name, spark, register, every_way)
     assert_scores_equal(every_way(uri, **case.job), expected, **{} if case.exact else PROMISED)
 
 
+@pytest.mark.long
 def test_a_tensor_is_stacked_from_columns(spark, register, every_way):
     from pyspark.sql import functions as F
 
@@ -288,6 +289,7 @@ def test_files_and_batches_change_nothing(register, make_job):
     assert_tables_equal(read("lake/pieced").select(columns), read("lake/scores").select(columns), **PROMISED)
 
 
+@pytest.mark.long
 def test_optional_integers_keep_every_digit(spark, register, every_way):
     """2^53 is the last integer up to which doubles are exact; nulls beside it must not make doubles of it."""
     x = frame(nulls=False)
@@ -301,6 +303,7 @@ def test_optional_integers_keep_every_digit(spark, register, every_way):
         assert_tables_equal(scored.select(["id", "big"]), expected)
 
 
+@pytest.mark.long
 def test_an_optional_integer_feature_reaches_the_model_with_every_digit(spark, register, every_way):
     """A tree parts neighbours above 2^53, and nulls from both; spark_udf refuses a batch with such nulls."""
     odd, even, null = 2**53 + 1, 2**53, None

@@ -420,6 +420,7 @@ def _expression(c: Condition) -> Callable[..., Any]:
     return EXPRESSIONS[_plain(c.op)]
 
 
+@pytest.mark.long
 def test_no_condition_in_deltalakes_sql_loses_a_row(folder, rows):
     """Against its own full scan: to it, a NaN that came of log(-1) is less than all numbers."""
     query, every = QueryBuilder().register("scores", DeltaTable(folder)), list(conditions())

@@ -202,6 +202,7 @@ def test_a_keras_model_of_images(keras, make_job, tmp_path):
     assert_scored(job, np.asarray(mlflow.pyfunc.load_model(str(tmp_path / "m")).predict(PIXELS)))
 
 
+@pytest.mark.long
 def test_an_onnx_model_of_two_named_tensors(make_job, tmp_path):
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper

@@ -159,6 +159,7 @@ def test_the_table_of_comparisons_is_no_other(job, table, said):
         job(comparison={"table": table}, checks=checks)
 
 
+@pytest.mark.long
 def test_comparisons_in_snowflake(job, account):
     write("lake/features", pa.concat_tables([features(), features(NEXT, 100)]), ["day"])
     sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}

@@ -119,6 +119,7 @@ def test_several_keys_match_as_one(upsert):
     assert list(found) == [(1, "a", 1.0), (1, "b", 12.0), (2, "a", 3.0), (2, "b", 13.0)]
 
 
+@pytest.mark.long
 def test_a_key_in_the_last_millisecond_of_a_file_that_spark_wrote_is_found(upsert, spark, workspace):
     """Spark cuts the upper bound of a timestamp to milliseconds."""
     moment = pa.array([1_767_312_000_000_500], pa.timestamp("us", tz="UTC"))

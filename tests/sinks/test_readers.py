@@ -223,6 +223,7 @@ def test_skipping_files_loses_no_row(reader, spark, live):
     assert found == {where: sorted(ids) for where, ids in CONDITIONS.items()}
 
 
+@pytest.mark.long
 def test_spark_skips_files_and_finds_what_a_full_scan_finds(spark, live):
     rows = spark.read.format("delta").load(path())
     scan = rows.select("id", *(F.coalesce(F.expr(where), F.lit(False)).alias(where) for where in CONDITIONS)).toArrow()
@@ -324,7 +325,7 @@ def test_an_optimized_table_is_scored_as_before(spark, generations, run):
 
 
 @pytest.mark.parametrize("vectors", ["false", "true"], ids=["rewriting files", "deletion vectors"])
-@pytest.mark.quick("rewriting files")
+@pytest.mark.long
 def test_rows_deleted_by_a_person_block_the_rerun(vectors, spark, generations, run):
     second = generations[1]
     sql(spark, f"ALTER TABLE {{t}} SET TBLPROPERTIES (delta.enableDeletionVectors = {vectors})")

@@ -454,7 +454,7 @@ def an_older_type(run: Any) -> str:
 
 
 @pytest.mark.parametrize("make", [a_view, a_table, a_required_column, an_older_type])
-@pytest.mark.quick("an_older_type")
+@pytest.mark.long
 def test_a_quarantine_table_that_cannot_take_the_rows_stops_no_run(daily, account, held, make):
     """The next number takes them, and is counted, swept and replayed as the first one is."""
     why, said = make(account.run), list[str]()

@@ -164,6 +164,7 @@ def test_nested_columns(spark, sql):
 # Columns
 
 
+@pytest.mark.long
 def test_columns_that_older_files_lack(spark, sql):
     sql(
         "CREATE TABLE {t} USING delta AS "
@@ -226,6 +227,7 @@ TEXTS = ["Zürich", "a b", "a/b", "a=b", "%41", "a%2Fb", "it's \"q\"", "c:\\d", 
          "__HIVE_DEFAULT", " ", ".", "x\ny", "2024-02-01", "01", "true"]  # fmt: skip
 
 
+@pytest.mark.long
 def test_partitions_by_text_with_odd_characters(spark, workspace):
     rows = [(i, t) for i, t in enumerate(TEXTS)] + [(98, None), (99, "")]
     path = str(Path(TABLE).absolute())
@@ -235,6 +237,7 @@ def test_partitions_by_text_with_odd_characters(spark, workspace):
     assert by_files(["id"], "p IS NULL").to_pylist() == [{"id": 98}, {"id": 99}]
 
 
+@pytest.mark.long
 def test_partitions_of_other_types(spark, sql):
     kinds = {"b": "TINYINT", "s": "SMALLINT", "i": "INT", "l": "BIGINT", "t": "BOOLEAN", "d": "DATE", "x": "DOUBLE",
              "f": "FLOAT", "m": "DECIMAL(20, 3)", "w": "DECIMAL(3, 0)", "r": "BINARY", "v": "VARCHAR(4)"}  # fmt: skip
@@ -357,6 +360,7 @@ def test_empty_text_as_partition_is_left_to_spark(spark, workspace):
     assert by_files(["id"]).to_pylist() == [{"id": 1}, {"id": 2}]
 
 
+@pytest.mark.long
 def test_widened_types_are_left_to_spark(spark, sql):
     sql("CREATE TABLE {t} (id BIGINT, n INT) USING delta TBLPROPERTIES ('delta.enableTypeWidening' = 'true')")
     sql("INSERT INTO {t} VALUES (1, 1)")

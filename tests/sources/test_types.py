@@ -257,6 +257,7 @@ def test_the_values_are_those_that_were_written(expected):
 # What Spark alone reads rightly
 
 
+@pytest.mark.long
 def test_what_only_spark_reads_is_what_spark_reads(spark, lake, job_over):
     """CHAR and widened types, with column mapping and partitions by timestamp: all in one table."""
     table = lake / "mapped"

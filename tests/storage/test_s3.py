@@ -96,6 +96,7 @@ def test_that_a_run_looked_whether_it_can_write_leaves_nothing_behind(daily, buc
     assert names(bucket) == before
 
 
+@pytest.mark.quick("local")
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_a_job_on_s3_leaves_what_it_leaves_on_disk(engine, daily, bucket, request):
     if engine == "spark":

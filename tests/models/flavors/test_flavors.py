@@ -67,9 +67,7 @@ def test_a_run_equals_the_library_and_pyfunc_does_what_the_table_says(name, logg
     assert by_pyfunc(uri, case)[0] == committed()[name][HEAD.index("`mlflow.pyfunc`")]
 
 
-@pytest.mark.quick(
-    "sklearn: predict_proba of doubles and text, one unseen", "xgboost: predict of a category, one unseen"
-)
+@pytest.mark.quick("sklearn: predict_proba of doubles and text, one unseen")
 @pytest.mark.parametrize("name", list(entries(by_spark=False)))
 def test_a_run_on_spark_equals_the_library(name, logged, spark):
     case, uri = logged(name)
