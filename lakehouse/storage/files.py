@@ -109,7 +109,7 @@ def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
 def content(file: Location, *, no_folder: bool = False) -> bytes | None:
     """A small file's bytes; None where it is not there.
 
-    `no_folder`: the name is no person's, so that none has to be told that it is a folder's, which takes two requests more.
+    `no_folder`: the name is no person's, so nobody need be told of a folder, which takes requests.
     """
     filesystem = file.filesystem()
     with reaching(file):

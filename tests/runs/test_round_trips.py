@@ -93,7 +93,7 @@ def test_each_file_of_a_log_is_asked_for_once_and_a_run_asks_little_else(daily, 
 
 
 STATE = [f"scores_state/{table}" for table in ("runs", "metrics", "profiles")]
-MOST_OF_A_PUBLISH = 150
+MOST_OF_A_PUBLISH = 125
 """With quarantine: five commits, each of which takes one request, however long the log is."""
 
 

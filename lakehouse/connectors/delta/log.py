@@ -37,7 +37,7 @@ _LONGEST = 5_000
 """Commits after which a log may take long to list: the library, which lists its end alone, reads it by itself."""
 _LARGEST = 64 << 20
 """Bytes of a checkpoint that is copied."""
-_MANY = 10
+_MANY = 5
 """Commits that were asked for one by one, from which on they are kept together in one file."""
 _LARGEST_KEPT = 8 << 20
 _AT_ONCE = 16

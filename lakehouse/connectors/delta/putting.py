@@ -46,7 +46,7 @@ def put_commit(snapshot: Snapshot, write: Callable[[DeltaTable], None], checkpoi
         return False
     if checkpoint and _has_expired(snapshot, listed):
         return None
-    with _own_copy(snapshot.copy.folder) as folder:
+    with _own_copy(snapshot.copy.folder, snapshot.version) as folder:
         table = DeltaTable(folder, version=snapshot.version)
         write(table)
         name = f"{snapshot.version + 1:020d}.json"
@@ -59,12 +59,12 @@ def put_commit(snapshot: Snapshot, write: Callable[[DeltaTable], None], checkpoi
 
 
 @contextmanager
-def _own_copy(log: Path) -> Iterator[Path]:
-    """A table without data that has the same log, so that a commit which isn't taken leaves no trace in the other."""
+def _own_copy(log: Path, version: int) -> Iterator[Path]:
+    """A table without data whose log is this one up to a version: a commit that isn't taken goes with it."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-log-") as name:
         folder = Path(name)
         (folder / LOG).mkdir()
-        for file in log.iterdir():
+        for file in (file for file in log.iterdir() if file.name[:20] <= f"{version:020d}"):
             try:
                 os.link(file, folder / LOG / file.name)
             except OSError:
@@ -74,6 +74,7 @@ def _own_copy(log: Path) -> Iterator[Path]:
 
 def _put_checkpoint(table: DeltaTable, log: Path, snapshot: Snapshot) -> None:
     """Put a checkpoint of the commit, then the file that names it: whoever reads that finds it."""
+    table.update_incremental()
     table.create_checkpoint()
     for name in (f"{snapshot.version + 1:020d}.checkpoint.parquet", "_last_checkpoint"):
         write_durably(snapshot.location.join(LOG, name), (log / name).read_bytes())
