@@ -34,7 +34,7 @@ def append(location: Location, rows: pa.RecordBatch, once: str, what: str, kind:
     attempt = 0
     while True:
         try:
-            snapshot = delta.open_table(location, in_place=True)
+            snapshot = delta.open_table(location, in_place=not delta.puts_commits(location))
             if snapshot is None:
                 snapshot = delta.create_table(location, rows.schema, [], {}, f"{what} of lakehouse score")
             if _is_there(snapshot, rows, once):

@@ -106,14 +106,19 @@ def read_all(folder: Location, suffix: str) -> dict[str, bytes]:
     return found
 
 
-def content(file: Location) -> bytes | None:
-    """A small file's bytes; None where it is not there."""
+def content(file: Location, *, no_folder: bool = False) -> bytes | None:
+    """A small file's bytes; None where it is not there.
+
+    `no_folder`: the name is no person's, so nobody need be told of a folder, which takes requests.
+    """
     filesystem = file.filesystem()
     with reaching(file):
         try:
             with filesystem.open_input_stream(file.path) as stream:
                 return bytes(stream.read())
-        except OSError as error:  # S3 says so in an error of no particular kind
+        except OSError as error:
+            if no_folder and isinstance(error, FileNotFoundError):
+                return None
             found = filesystem.get_file_info(file.path).type
             if found == pa_fs.FileType.NotFound:
                 return None

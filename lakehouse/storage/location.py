@@ -39,6 +39,18 @@ class Location:
         """What deltalake is told: commits are conditional puts, so that no two writers make the same version."""
         return {}
 
+    @property
+    def puts_new(self) -> bool:
+        """Whether `put_new` can be asked here."""
+        return False
+
+    def put_new(self, content: bytes) -> bool:
+        """Put a file here in one request, which the storage refuses where one is already; whether this one was taken.
+
+        One whose first reply was lost counts as not taken, too. Raises Unavailable where the storage does not answer.
+        """
+        raise NotImplementedError(f"{self.system}: only where puts_new says so")
+
     def spark_needs_s3(self, why: str = "") -> bool:
         """Whether Spark needs Hadoop's S3 files to read or write here. Raises ConfigError where it can't at all yet."""
         return False

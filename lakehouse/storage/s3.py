@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pa_fs
 
 from lakehouse.errors import Unavailable
-from lakehouse.storage.location import ATTEMPTS, DELTA_PATIENCE, Location, bucket_and_folder
+from lakehouse.storage.location import ATTEMPTS, DELTA_PATIENCE, PATIENCE_S, Location, bucket_and_folder
+
+_ALREADY_THERE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+"""How S3 refuses a file where one is, and one of two that come at the same time."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,24 @@ class S3(Location):
         told = {"conditional_put": "etag", "region": self.region, "endpoint_url": self.endpoint}
         plain = {"allow_http": "true"} if self.endpoint.startswith("http:") else {}
         return {k: v for k, v in told.items() if v} | DELTA_PATIENCE | plain
+
+    @property
+    def puts_new(self) -> bool:
+        return _client(self.endpoint, self.region) is not None
+
+    def put_new(self, content: bytes) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client, (bucket, _, key) = _client(self.endpoint, self.region), self.path.partition("/")
+        assert client is not None  # as puts_new says
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+        except (BotoCoreError, ClientError) as error:
+            said = getattr(error, "response", {}).get("Error", {}).get("Code")
+            if said in _ALREADY_THERE:
+                return False
+            raise Unavailable(f"{self.uri}: the storage can't be used: {error}") from error
+        return True
 
     def spark_needs_s3(self, why: str = "") -> bool:
         return True
@@ -63,6 +84,26 @@ def _filesystem(endpoint: str, region: str) -> pa_fs.FileSystem:
         allow_delayed_open=True,  # small files in one request
         retry_strategy=pa_fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _client(endpoint: str, region: str) -> Any:
+    """A client that can put conditionally, which Arrow's can't; None without boto3 (the extra `s3`) or credentials."""
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError:
+        return None
+    config = Config(
+        retries={"mode": "standard", "max_attempts": ATTEMPTS},
+        read_timeout=PATIENCE_S,
+        request_checksum_calculation="when_required",  # not all that speak like S3 know the newer ones
+        s3={"addressing_style": "path"} if endpoint else None,
+    )
+    session = boto3.Session(region_name=region or None)
+    if session.get_credentials() is None:
+        return None
+    return session.client("s3", endpoint_url=endpoint or None, config=config)
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has 
 
 from lakehouse.connectors.delta.commits import data_changes, partition_value
 from lakehouse.connectors.delta.log import keep_logs, logs_read_once
+from lakehouse.connectors.delta.putting import puts_commits
 from lakehouse.connectors.delta.snapshot import (
     DataFile,
     Snapshot,
@@ -31,5 +32,5 @@ from lakehouse.connectors.delta.writing import (
 __all__ = [
     "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "adds_of", "batches_of", "commit",
     "create_table", "data_changes", "keep_logs", "logs_read_once", "open_table", "partition_text", "partition_value",
-    "pause", "read_files", "rows_of", "statistics_of", "values_of",
+    "pause", "puts_commits", "read_files", "rows_of", "statistics_of", "values_of",
 ]  # fmt: skip

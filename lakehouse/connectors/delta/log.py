@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,7 +37,7 @@ _LONGEST = 5_000
 """Commits after which a log may take long to list: the library, which lists its end alone, reads it by itself."""
 _LARGEST = 64 << 20
 """Bytes of a checkpoint that is copied."""
-_MANY = 10
+_MANY = 5
 """Commits that were asked for one by one, from which on they are kept together in one file."""
 _LARGEST_KEPT = 8 << 20
 _AT_ONCE = 16
@@ -103,7 +103,7 @@ def _kept_file(reading: _Reading, uri: str) -> Location:
 
 def _take_kept(reading: _Reading, uri: str, copy: LogCopy, listed: Mapping[str, tuple[int, datetime]]) -> None:
     """Put those commits into the copy that an earlier run kept, as far as the listing shows them as they were."""
-    held = content(_kept_file(reading, uri))
+    held = content(_kept_file(reading, uri), no_folder=True)
     try:
         said = json.loads(held or b"{}")
     except ValueError:  # whatever it is, it isn't what a run kept
@@ -149,7 +149,7 @@ def _new_copy() -> LogCopy:
 
 
 def _is_short(location: Location) -> bool:
-    said = content(location.join(LOG, "_last_checkpoint"))
+    said = content(location.join(LOG, "_last_checkpoint"), no_folder=True)
     return said is None or json.loads(said)["version"] < _LONGEST
 
 
@@ -169,6 +169,14 @@ def _wanted(listed: Mapping[str, tuple[int, datetime]]) -> tuple[list[str], rang
             return None
         names.append(checkpoints[start])
     return names, range(max(start, 0), newest + 1)
+
+
+def newest(listed: Iterable[str]) -> int:
+    """The version of a table whose log has files of these names, -1 where there is none."""
+    found = (
+        _COMMIT.fullmatch(name) or _CHECKPOINT.fullmatch(name) or _OTHER_CHECKPOINT.fullmatch(name) for name in listed
+    )
+    return max((int(m[1]) for m in found if m), default=-1)
 
 
 def _fetch(location: Location, copy: LogCopy, missing: Mapping[str, tuple[int, datetime]]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from deltalake.exceptions import (
 )
 from deltalake.transaction import AddAction, RemoveAction
 
+from lakehouse.connectors.delta.putting import put_commit
 from lakehouse.connectors.delta.snapshot import (
     DataFile,
     Snapshot,
@@ -135,14 +137,8 @@ def commit(
         max_commit_retries=0,
         app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
     )
-    try:
-        table = snapshot.in_place()
-    except (DeltaError, OSError) as error:
-        refuse_unreachable(snapshot.location, error)
-        raise Conflict(
-            f"{display_name(snapshot.location)}: its version {snapshot.version} is gone: {one_line(error)}"
-        ) from error
-    try:
+
+    def write(table: DeltaTable, after: PostCommitHookProperties) -> None:
         table.create_write_transaction(
             actions,
             "append" if replace is None else "overwrite",
@@ -150,17 +146,46 @@ def commit(
             partition_by=list(snapshot.partition_columns),
             partition_filters=[(c, "=", v) for c, v in replace.items()] if replace else None,
             commit_properties=properties,
-            post_commithook_properties=_after(snapshot),
+            post_commithook_properties=after,
         )
-        if _is_long(snapshot):
-            with suppress(DeltaError, OSError):  # without it the log is read more slowly, and nothing else
-                table.create_checkpoint()
+
+    try:
+        put = put_commit(snapshot, functools.partial(write, after=_NOTHING), _is_due(snapshot) or _is_long(snapshot))
+        if put is None:
+            _commit_in_place(snapshot, write)
     except (CommitFailedError, OSError) as error:
         # Whether the commit was made is asked of the log, as after a conflict: the reply may have been lost.
         raise Conflict(
             f"{display_name(snapshot.location)}: another writer committed first: {one_line(error)}"
         ) from error
+    if put is False:
+        raise Conflict(
+            f"{display_name(snapshot.location)}: another writer committed version {snapshot.version + 1} first"
+        )
     return snapshot.version + 1
+
+
+def _commit_in_place(snapshot: Snapshot, write: Callable[[DeltaTable, PostCommitHookProperties], None]) -> None:
+    """Have the library commit where the table lies."""
+    try:
+        table = snapshot.in_place()
+    except (DeltaError, OSError) as error:
+        refuse_unreachable(snapshot.location, error)
+        raise Conflict(
+            f"{display_name(snapshot.location)}: its version {snapshot.version} is gone: {one_line(error)}"
+        ) from error
+    write(table, _after(snapshot))
+    if _is_long(snapshot):
+        with suppress(DeltaError, OSError):  # without it the log is read more slowly, and nothing else
+            table.create_checkpoint()
+
+
+_NOTHING = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+def _is_due(snapshot: Snapshot) -> bool:
+    """Whether the commit after this snapshot is one of those with which the library makes a checkpoint."""
+    return (snapshot.version + 2) % int(snapshot.configuration.get(_INTERVAL, _LIBRARY_EVERY)) == 0
 
 
 def _after(snapshot: Snapshot) -> PostCommitHookProperties:
