@@ -89,7 +89,7 @@ class SinkModule(Protocol):
         """Create the table, or add the columns that it lacks, so that it has the target's schema."""
 
     def require_room(self, target: Target) -> None:
-        """Raise ConfigError where this machine can't hold what publishing would have to hold."""
+        """Raise ConfigError where this machine, without executors, can't hold what publishing would have to hold."""
 
     def check(self, target: Target, run: str) -> Any:
         """Look at the table as it is now. Raises what `publish` would raise; commits nothing."""

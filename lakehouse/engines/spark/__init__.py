@@ -16,9 +16,10 @@ from lakehouse.engines.spark.running import (
 )
 from lakehouse.engines.spark.sessions import active_session, cores, driver_host, is_given, one_machine, session
 from lakehouse.engines.spark.shipping import ship_plan, shipped
+from lakehouse.engines.spark.steps import Step, run_steps
 
 __all__ = [
-    "Applied", "SparkWork", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of",
-    "is_given", "one_machine", "open_applied", "readable", "run_applied", "run_each", "run_frame", "run_units",
-    "session", "ship_plan", "shipped",
+    "Applied", "SparkWork", "Step", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of",
+    "is_given", "one_machine", "open_applied", "readable", "run_applied", "run_each", "run_frame", "run_steps",
+    "run_units", "session", "ship_plan", "shipped",
 ]  # fmt: skip
