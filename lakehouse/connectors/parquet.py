@@ -180,12 +180,13 @@ class FileUnit:
         """The numbers of the row groups that are read."""
         if self.row_groups is not None:
             return self.row_groups
-        footer, names = file.metadata, file.schema_arrow.names
+        footer = file.metadata
         groups = tuple(range(footer.num_row_groups))
         if self.span is not None:
             groups = groups_of_span([footer.row_group(g).total_byte_size for g in groups], *self.span)
         if self.reading.known is None:
             return groups
+        names = file.schema_arrow.names
         self._require_known(names, self.reading.known)
         admitted = set(groups_that_admit(footer, names, self.reading.comparisons))
         return tuple(g for g in groups if g in admitted)
