@@ -189,12 +189,13 @@ def _needs_executors(intent: Intent, request: Request) -> bool:
     """Whether this machine can't hold what the commits take, and executors may: as where a run is finished later."""
     if request.engine == "local":
         return False
-    try:
-        for target in intent.targets:
-            if not sinks.of(target.type).published(target, intent.run_id):
-                sinks.of(target.type).require_room(target)
-    except ConfigError:
-        return True
+    for target in intent.targets:
+        sink = sinks.of(target.type)
+        try:
+            sink.require_room(target)
+        except ConfigError:
+            if not sink.published(target, intent.run_id):
+                return True
     return False
 
 

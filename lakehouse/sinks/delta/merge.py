@@ -55,6 +55,8 @@ def rewrite(
     Raises ConfigError where this process has to do it and can't.
     """
     live = live_files_of_slice(snapshot, target.slice, target.keys)
+    if not (live and target.files):
+        return [], []
     bounds = _bounds_of_staged(target)
     files = [f for f in live if _may_hold(f, bounds)]
     new = [f for f in files if f.fingerprint() not in known]
