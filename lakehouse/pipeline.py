@@ -80,7 +80,7 @@ def _score(job: Job, request: Request) -> Result:
         plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)
         carry = carriers.choose(plan, request, stack)
-        missing = routes.find_missing(plan, request)  # values of model.by that have no model
+        missing = routes.find_missing(plan, request, carry.executors)  # values of model.by that have no model
         tables = prepare(plan, carry.sample(), request.replays, carry.predictor)  # it is tried, all schemas are fixed
         plan = replace(plan, model=tables.model, quarantine=tables.aside.target)
         access.require_quarantine(plan)

@@ -1,14 +1,16 @@
 """Whether the keys of a run's scored rows are unique: each worker hashes its own, the driver looks for equal hashes.
 
 A worker writes its hashes, sorted, to sidecar files beside its staged files, 8 bytes a row, and says in which ranges
-its keys rise. Where all ranges are apart, every key is unique and no sidecar is read. Otherwise the driver goes through
-the hashes, one part of the 64-bit numbers after the other; of the keys, only those with equal hashes are read.
+its keys rise. Where all ranges are apart, every key is unique and no sidecar is read. Otherwise the driver, or of very
+many rows executors, go through the hashes, one part of the 64-bit numbers after the other; of the keys, only those with
+equal hashes are read.
 """
 
 from __future__ import annotations
 
+import base64
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +41,8 @@ CHECKED = 100_000
 """Keys of equal hash that are looked up in the staged files; with more, the count is a lower bound."""
 _RANGES, _MERGED_RANGES = 512, 1 << 15
 """Ranges of one worker's keys, and of those of several that are merged."""
+_READERS = 32
+"""So many executors at most look the keys up that have equal hashes: each may come with all of them."""
 _SHIFT = np.uint64(56)
 _COUNT = "__rows"
 
@@ -142,18 +146,31 @@ class RepeatedKeys:
         return f"{many} occur{'s' if self.keys == 1 else ''} more than once in this run, such as {some}"
 
 
-def find_repeated(staging: Staging, tally: Tally, shown: int = 3) -> RepeatedKeys:
-    """The keys that several of the run's scored rows have. Takes the sidecars away."""
-    sidecars = [path for keys in tally.keys for path in keys["sidecars"]]
+Ask = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+"""Has executors do work, a task an item; what came of each."""
+
+
+def find_repeated(staging: Staging, tally: Tally, shown: int = 3, ask: Ask | None = None) -> RepeatedKeys:
+    """The keys that several of the run's scored rows have. Takes the sidecars away.
+
+    `ask`: where there are executors, for more than AT_ONCE rows.
+    """
+    root, sidecars = staging.scored_root, [path for keys in tally.keys for path in keys["sidecars"]]
     try:
         ranges = [keys["ranges"] for keys in tally.keys]
         if None not in ranges and _split([r for some in ranges for r in some]):
             return RepeatedKeys()
-        suspects, more = _suspects(staging.scored_root, sidecars)
+        suspects, more = _suspects(root, sidecars, ask)
         if not len(suspects):
             return RepeatedKeys()
-        paths = [str(file["path"]) for file in tally.scored_files]
-        return _look_up(staging.scored_root, paths, staging.scoring.keys, suspects, more, shown)
+        paths, names = [str(file["path"]) for file in tally.scored_files], list(staging.scoring.keys)
+        if ask is None or sum(file["rows"] for file in tally.scored_files) <= AT_ONCE:
+            counted = _count(root, paths, names, suspects)
+        else:
+            shares = [paths[i::_READERS] for i in range(min(_READERS, len(paths)))]
+            told = ask(count_suspects, [(root, share, names, suspects) for share in shares])
+            counted = _sum_up([pa.ipc.open_stream(base64.b64decode(text)).read_all() for text in told], names)
+        return _repeated(counted, names, more, shown)
     finally:
         with suppress(LakehouseError, OSError), ThreadPoolExecutor(8) as pool:  # what stays, `lakehouse sweep` finds
             list(pool.map(lambda path: remove(staging.scored_root.join(path)), sidecars))
@@ -163,28 +180,55 @@ def _split(ranges: Sequence[tuple[int, int]]) -> bool:
     return all(before[1] < after[0] for before, after in pairwise(sorted(ranges)))
 
 
-def _suspects(root: Location, sidecars: Sequence[str]) -> tuple[Hashes, bool]:
+def _suspects(root: Location, sidecars: Sequence[str], ask: Ask | None) -> tuple[Hashes, bool]:
     """The first hashes that occur more than once, in order, and whether there are more."""
-    filesystem, found, many = root.filesystem(), [np.empty(0, np.uint64)], 0
-
-    def read(path: str, begin: int, end: int) -> bytes:
-        with filesystem.open_input_file(f"{root.path}/{path}") as file:
-            return bytes(file.read_at(8 * (end - begin), 8 * begin))
-
     with ThreadPoolExecutor(8) as pool:
-        heads = list(pool.map(lambda path: np.frombuffer(read(path, 0, PARTS), np.int64), sidecars))
-        ends = np.array([np.concatenate([[0], head]) for head in heads])
-        for first, last in _shares(ends.sum(axis=0)):
-            begins = ends[:, first]
-            some = pool.map(read, sidecars, PARTS + begins, PARTS + ends[:, last])
-            hashes = [np.frombuffer(held, np.uint64) for held in some]
-            bounds = (ends[:, first : last + 1] - begins[:, None]).T
-            for twice in map(partial(_seen_twice, hashes), bounds, bounds[1:]):
-                found.append(twice)
-                many += len(twice)
-                if many > CHECKED:
-                    return np.concatenate(found)[:CHECKED], True
-    return np.concatenate(found), False
+        heads = list(pool.map(lambda path: np.frombuffer(_read(root, path, 0, PARTS), np.int64), sidecars))
+    ends = np.array([np.concatenate([[0], head]) for head in heads])
+    shares = list(_shares(ends.sum(axis=0)))
+    if ask is None or len(shares) == 1:
+        found = (_in_parts(root, sidecars, ends[:, first : last + 1]) for first, last in shares)
+        return _first_of(found)
+    each = -(-4 * CHECKED // len(shares))
+    said = ask(suspects_in, [(root, sidecars, first, last, each) for first, last in shares])
+    suspects, more = _first_of(np.array(hashes, np.uint64) for hashes, _ in said)
+    return suspects, more or any(cut for _, cut in said)
+
+
+def _first_of(found: Iterable[Hashes]) -> tuple[Hashes, bool]:
+    """CHECKED of these hashes at most, and whether there are more; what isn't needed isn't looked for."""
+    some, many = [np.empty(0, np.uint64)], 0
+    for hashes in found:
+        some.append(hashes)
+        many += len(hashes)
+        if many > CHECKED:
+            return np.concatenate(some)[:CHECKED], True
+    return np.concatenate(some), False
+
+
+def suspects_in(asked: tuple[Location, Sequence[str], int, int, int]) -> tuple[list[int], bool]:
+    """On an executor: the hashes of some parts that occur more than once, as many as asked for; whether others do."""
+    root, sidecars, first, last, most = asked
+    with ThreadPoolExecutor(8) as pool:
+        heads = pool.map(lambda path: np.frombuffer(_read(root, path, 0, PARTS), np.int64), sidecars)
+        ends = np.array([np.concatenate([[0], head])[first : last + 1] for head in heads])
+    found = _in_parts(root, sidecars, ends)
+    return found[:most].tolist(), len(found) > most
+
+
+def _in_parts(root: Location, sidecars: Sequence[str], ends: Any) -> Hashes:
+    """The hashes that occur more than once in neighbouring parts, in order. `ends`: by sidecar where these end."""
+    begins = ends[:, 0]
+    with ThreadPoolExecutor(8) as pool:
+        some = pool.map(partial(_read, root), sidecars, PARTS + begins, PARTS + ends[:, -1])
+        hashes = [np.frombuffer(held, np.uint64) for held in some]
+    bounds = (ends - begins[:, None]).T
+    return np.concatenate(list(map(partial(_seen_twice, hashes), bounds, bounds[1:])))
+
+
+def _read(root: Location, path: str, begin: int, end: int) -> bytes:
+    with root.filesystem().open_input_file(f"{root.path}/{path}") as file:
+        return bytes(file.read_at(8 * (end - begin), 8 * begin))
 
 
 def _seen_twice(hashes: Sequence[Hashes], starts: Sequence[int], ends: Sequence[int]) -> Hashes:
@@ -203,10 +247,16 @@ def _shares(ends: Any) -> Iterator[tuple[int, int]]:
             first = last
 
 
-def _look_up(
-    root: Location, paths: Sequence[str], names: Sequence[str], suspects: Hashes, more: bool, shown: int
-) -> RepeatedKeys:
-    """The keys with these hashes that staged rows really have several times."""
+def count_suspects(asked: tuple[Location, Sequence[str], Sequence[str], Hashes]) -> str:
+    """On an executor: the keys with these hashes in staged files and how many rows have each, as an Arrow stream."""
+    counted, sink = _count(*asked), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, counted.schema) as writer:
+        writer.write_table(counted)
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def _count(root: Location, paths: Sequence[str], names: Sequence[str], suspects: Hashes) -> pa.Table:
+    """The keys with these hashes that staged rows really have, and how many rows have each."""
     keys, counted = list(names), list[pa.Table]()
     for path in paths:
         with open_parquet(root, path) as file:
@@ -219,7 +269,10 @@ def _look_up(
                 counted.append(rows.append_column(_COUNT, ones))
                 if sum(part.num_rows for part in counted) > 4 * CHECKED:
                     counted = [_sum_up(counted, keys)]
-    summed = _sum_up(counted, keys)
+    return _sum_up(counted, keys)
+
+
+def _repeated(summed: pa.Table, keys: list[str], more: bool, shown: int) -> RepeatedKeys:
     twice = summed.filter(pc.greater(summed.column(len(keys)), 1))
     some = twice.slice(0, shown).to_pylist()
     examples = tuple(({name: row[name] for name in keys}, row[_COUNT]) for row in some)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.conditions import Comparison, Where, mask
+from lakehouse.conditions import Comparison, Where, mask, may_admit
 from lakehouse.connectors import mapping
 from lakehouse.connectors.live_rows import LiveRows
 from lakehouse.errors import ConfigError, Unavailable
@@ -38,7 +39,9 @@ class ReadSettings:
     """What all units of one input have in common; `schema` is that of the columns to read, in order.
 
     `remedy` ends the sentence that says that a file is not what it was when the run began. `mapped`: where files know
-    columns otherwise than the table (`connectors.mapping`), the mode, and the columns with what says how.
+    columns otherwise than the table (`connectors.mapping`), the mode, and the columns with what says how. `known`: the
+    names, in lower case, of all columns of files of which nobody has looked at each: whoever reads one refuses others,
+    and leaves out the row groups that can't hold rows of `where`.
     """
 
     root: Location
@@ -48,6 +51,7 @@ class ReadSettings:
     batch_rows: int
     remedy: str = ""
     mapped: tuple[str, pa.Schema] | None = None
+    known: frozenset[str] | None = None
 
 
 def read_settings(
@@ -59,6 +63,7 @@ def read_settings(
     batch_rows: int,
     remedy: str,
     mapped: tuple[str, pa.Schema] | None = None,
+    known: frozenset[str] | None = None,
 ) -> ReadSettings:
     """What units of these columns of a table have in common; those with partition columns are made already."""
     return ReadSettings(
@@ -69,6 +74,7 @@ def read_settings(
         batch_rows=batch_rows,
         remedy=remedy,
         mapped=mapped,
+        known=known,
     )
 
 
@@ -78,8 +84,7 @@ class FileUnit:
 
     `span`: the first byte, that after the last, and the size of the file, for the row groups that begin there; the
     footer says which these are, to whoever reads the unit. `stamp`: what the storage said of the file when it was
-    pinned, where nothing else keeps it from being written to.
-    """
+    pinned, where nothing else keeps it from being written to."""
 
     reading: ReadSettings
     path: str
@@ -148,7 +153,7 @@ class FileUnit:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         reading = self.reading
         file = self._open()
-        groups = self._groups(file.metadata)
+        groups = self._groups(file)
         kept = self._live_rows(file, groups)
         names, named = self._columns(file.schema_arrow)
         hybrid = _counts_in_hybrid_calendar(file.metadata.metadata or {})
@@ -171,13 +176,31 @@ class FileUnit:
         if position != expected:
             raise OSError(f"{self.path}: read {position} rows where its footer says {expected}")
 
-    def _groups(self, footer: pq.FileMetaData) -> tuple[int, ...]:
+    def _groups(self, file: pq.ParquetFile) -> tuple[int, ...]:
         """The numbers of the row groups that are read."""
         if self.row_groups is not None:
             return self.row_groups
-        if self.span is None:
-            return tuple(range(footer.num_row_groups))
-        return groups_of_span([footer.row_group(g).total_byte_size for g in range(footer.num_row_groups)], *self.span)
+        footer = file.metadata
+        groups = tuple(range(footer.num_row_groups))
+        if self.span is not None:
+            groups = groups_of_span([footer.row_group(g).total_byte_size for g in groups], *self.span)
+        if self.reading.known is None:
+            return groups
+        names = file.schema_arrow.names
+        self._require_known(names, self.reading.known)
+        admitted = set(groups_that_admit(footer, names, self.reading.comparisons))
+        return tuple(g for g in groups if g in admitted)
+
+    def _require_known(self, names: Sequence[str], known: frozenset[str]) -> None:
+        """Raise ConfigError where a file that nobody has looked at does not make one table with the others."""
+        where = f"source.table: {self.path} of {display_name(self.reading.root)}"
+        if twice := sorted(name for name, often in Counter(names).items() if often > 1):
+            raise ConfigError(f"{where} has two columns {twice[0]!r}")
+        if other := sorted(name for name in names if name.lower() not in known):
+            raise ConfigError(
+                f"{where} has a column {other[0]!r}, which none of the files has that were looked at (of very many, a "
+                "few are): give the newest file all columns, or name a folder with fewer files"
+            )
 
     def _columns(self, stored: pa.Schema) -> tuple[list[str], Callable[[pa.RecordBatch], pa.RecordBatch]]:
         """The columns of the file that are read, and what gives batches of them the table's names."""
@@ -269,6 +292,29 @@ def groups_of_span(sizes: Sequence[int], start: int, stop: int, whole: int) -> t
             found.append(group)
         before += size
     return tuple(found)
+
+
+def groups_that_admit(
+    footer: pq.FileMetaData, names: Sequence[str], comparisons: Sequence[Comparison]
+) -> tuple[int, ...]:
+    """The row groups that can hold rows that pass all comparisons, by their bounds. `names`: of the file's columns."""
+    paths = [footer.schema.column(i).path for i in range(footer.num_columns)]
+    often = Counter(paths)
+    places = {path: i for i, path in enumerate(paths) if often[path] == 1}  # a.b may be b within a, too
+    stored = stored_names(names, [c.column for c in comparisons])
+    known = [(c, places[n]) for c, n in zip(comparisons, stored, strict=True) if n in places]
+    groups = [(g, footer.row_group(g)) for g in range(footer.num_row_groups)]
+    return tuple(g for g, group in groups if all(_may_admit(c, group, place) for c, place in known))
+
+
+def _may_admit(comparison: Comparison, group: pq.RowGroupMetaData, place: int) -> bool:
+    statistics = group.column(place).statistics
+    if statistics is None:
+        return True
+    bounded = statistics.has_min_max and comparison.values
+    least, greatest = (statistics.min, statistics.max) if bounded else (None, None)
+    nulls = statistics.null_count if statistics.has_null_count else None
+    return may_admit(comparison, least, greatest, nulls, group.num_rows)
 
 
 def split_into_units(

@@ -41,13 +41,22 @@ MANY_TASKS = 4_096
 
 
 @dataclass(frozen=True)
+class Executors:
+    """Executors with so many cores; `ask` has them do work, a task an item, and gives what came of each."""
+
+    cores: int
+    ask: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
 class Carrier:
     """How the plan's batches reach the worker: a few for a look, all for the run.
 
     `probe` looks, before anything is scored, whether executors elsewhere are fit for it, where Spark is there already.
     `features` and `scores` give columns (all, where none is named) of the pinned input and of the staged rows, as an
     Arrow table or a frame of Spark, for checks that need all rows at once. `predictor` calls the model on the driver
-    where Spark applies it, so that it can't be loaded there by itself.
+    where Spark applies it, so that it can't be loaded there by itself. `executors` are there, or started, for what is
+    too much for the driver; None where there is no Spark.
     """
 
     sample: Callable[[], Iterator[pa.RecordBatch]]
@@ -56,11 +65,22 @@ class Carrier:
     features: Callable[[Sequence[str]], Any]
     scores: Callable[[Sequence[str], Staging, Tally], Any]
     predictor: Predictor | None = None
+    executors: Callable[[], Executors] | None = None
 
 
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     """The carrier that the plan chose, on the engine that was asked for. Spark is started when first needed."""
-    return _on_local(plan, request) if request.engine == "local" else _on_spark(plan, request, stack)
+    if request.engine == "local":
+        return _on_local(plan, request)
+
+    def executors() -> Executors:
+        from lakehouse.engines import spark as engine
+
+        delta, s3 = spark_needs(plan)
+        spark = stack.enter_context(engine.session(delta=delta, s3=s3))
+        return Executors(engine.cores(spark), functools.partial(engine.ask_each, spark))
+
+    return replace(_on_spark(plan, request, stack), executors=executors)
 
 
 def _on_local(plan: Plan, request: Request) -> Carrier:

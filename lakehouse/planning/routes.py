@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from lakehouse import models
 from lakehouse.errors import ModelRefused
 from lakehouse.planning import carriers, environment
+from lakehouse.planning.carriers import Executors
 from lakehouse.planning.environment import Environment
 from lakehouse.planning.plan import Say
+from lakehouse.scoring import looking
 from lakehouse.scoring.routing import missing_refusal, named_values
 from lakehouse.sources import FILES
 
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _LOOK_ROWS = 1 << 20
+_LOOK_BYTES = 1 << 30
+"""The driver reads one column of an input of so many bytes; of a larger one executors do, so many tasks a core."""
+_TURNS = 3
 
 
 def compare_environments(job: Job, fetched: models.FetchedModel, say: Say = lambda event, values: None) -> Environment:
@@ -68,11 +70,12 @@ def _together(found: Sequence[Environment]) -> Environment:
     )
 
 
-def find_missing(plan: Plan, request: Request) -> str:
+def find_missing(plan: Plan, request: Request, executors: Callable[[], Executors] | None = None) -> str:
     """How many values in the input have no model, and some of them, in words; a dry run warns of them.
 
     They are looked for before the pass on a dry run, and where the job refuses them, if the one column can be read by
-    itself. Raises ModelRefused where no value has a model, and where the job refuses what is found.
+    itself: by `executors` where there are any and the input is large. Raises ModelRefused where no value has a model,
+    and where the job refuses what is found.
     """
     job = plan.job
     refuses = job.model.missing == "refuse"
@@ -84,20 +87,29 @@ def find_missing(plan: Plan, request: Request) -> str:
         if request.dry_run:
             request.warn(f"model.by: {said}: rows without a model are found in the run")
         return said
-    columns = tuple(dict.fromkeys([by, *plan.pinned.where_columns]))
-    seen: set[Any] = set()
-    for unit in carriers.units_of(plan, 1, columns, _LOOK_ROWS):
-        for batch in unit.batches():
-            seen |= set(pc.unique(batch.column(by)).cast(pa.string()).to_pylist())
-    without = sorted(seen - set(plan.model.members), key=lambda value: (value is None, value or ""))
-    if without and len(without) == len(seen):
+    found = _values(plan, by, executors)
+    without = sorted(found.others, key=lambda value: (value is None, value or ""))
+    many, least = len(found.known) + len(without), "at least " if found.more else ""
+    if without and len(without) == many and not found.more:
         raise ModelRefused(_none_refusal(without, plan))
     if without and refuses:
-        raise ModelRefused(missing_refusal(without, by, job.model.uri))
-    named = named_values(without)
+        raise ModelRefused(missing_refusal(without, by, job.model.uri, found.more))
+    named = named_values(without, found.more)
     if without and request.dry_run:
         request.warn(f"model.by: a run sets rows aside (no_model): there is no model for {by} {named}")
-    return f"{len(without):,} of {len(seen):,} values of {by} have no model" + (f": {named}" if named else "")
+    return f"{least}{len(without):,} of {least}{many:,} values of {by} have no model" + (f": {named}" if named else "")
+
+
+def _values(plan: Plan, by: str, executors: Callable[[], Executors] | None) -> looking.Values:
+    """The values of the column, those that have a model apart from the others."""
+    columns = tuple(dict.fromkeys([by, *plan.pinned.where_columns]))
+    members = frozenset(plan.model.members)
+    size = plan.pinned.size
+    if executors is None or (size is not None and size <= _LOOK_BYTES):
+        return looking.find_values(carriers.units_of(plan, 1, columns, _LOOK_ROWS), by, members)
+    there = executors()
+    shares = carriers.balance(carriers.units_of(plan, _TURNS * there.cores, columns, _LOOK_ROWS), _TURNS * there.cores)
+    return looking.values_of(there.ask(looking.values_in, [(share, by, members) for share in shares]))
 
 
 def _none_refusal(values: Sequence[str | None], plan: Plan) -> str:

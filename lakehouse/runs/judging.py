@@ -21,7 +21,7 @@ def judge(
 ) -> tuple[Verdict, drift.DriftResult]:
     """The verdict of all checks, and how the run stands to its baseline."""
     staging = tables.staging
-    twice, repeated = _repeated_keys(plan, staging, tally)
+    twice, repeated = _repeated_keys(plan, staging, tally, carry)
     stands = [
         Problem("keys", twice),
         Problem("model", _cut_short(plan, tables, tally)),
@@ -102,9 +102,11 @@ def _columns_needed(others: Sequence[Delegated]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c for columns in named for c in columns)) if all(named) else ()
 
 
-def _repeated_keys(plan: Plan, staging: Staging, tally: Tally) -> tuple[str, str]:
+def _repeated_keys(plan: Plan, staging: Staging, tally: Tally, carry: Carrier) -> tuple[str, str]:
     """What stands against publishing, and what is worth a warning, where several of the run's rows have one key."""
-    found = uniqueness.find_repeated(staging, tally) if staging.unique_keys else uniqueness.RepeatedKeys()
+    there = carry.executors
+    ask = None if there is None else lambda work, items: there().ask(work, items)
+    found = uniqueness.find_repeated(staging, tally, ask=ask) if staging.unique_keys else uniqueness.RepeatedKeys()
     if not found.keys:
         return "", ""
     if plan.sink.write == "merge":

@@ -31,7 +31,7 @@ def make_intent(
 ) -> Intent:
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
 
-    Raises ConfigError where this machine can't hold what a commit would take.
+    Raises ConfigError where there are no executors and this machine can't hold what a commit would take.
     """
     targets = []
     if tally.quarantined:
@@ -44,8 +44,9 @@ def make_intent(
         for standing in plan.sinks:
             scored = standing.target.with_schema(tables.scored)
             targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
-    for target in targets:
-        sinks.of(target.type).require_room(target)
+    if _open_session(request) is None:
+        for target in targets:
+            sinks.of(target.type).require_room(target)
     status = "blocked" if verdict.problems else "published"
     record = {
         "run_id": plan.run_id,
@@ -176,20 +177,36 @@ def warn_on_failure(request: Request, what: str, act: Callable[[], object]) -> N
 
 
 def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession | None:
-    """A Spark session where one of the targets still has to be written by it, or may be uploaded by it."""
-    copied = [t for t in intent.targets if t.how == COPIED]
-    waiting = [t for t in copied if not sinks.of(t.type).published(t, intent.run_id)]
-    if not waiting:
-        return None if all(sinks.of(t.type).IN_PLACE for t in intent.targets) else _open_session(request)
-    if request.engine == "local":
+    """The Spark session that is open; one is opened where a target has to be written by it, or needs its executors."""
+    waiting = [t for t in intent.targets if t.how == COPIED and not sinks.of(t.type).published(t, intent.run_id)]
+    if waiting and request.engine == "local":
         raise ConfigError(f"run {intent.run_id} can only be finished by Spark: use --engine spark")
+    there = None if waiting else _open_session(request)
+    if there is not None or not (waiting or _needs_executors(intent, request)):
+        return there
     from lakehouse.engines import spark as engine
 
-    return stack.enter_context(engine.session(delta=True, s3=locate(waiting[0].uri).spark_needs_s3()))
+    return stack.enter_context(
+        engine.session(delta=bool(waiting), s3=bool(waiting) and locate(waiting[0].uri).spark_needs_s3())
+    )
+
+
+def _needs_executors(intent: Intent, request: Request) -> bool:
+    """Whether this machine can't hold what the commits take, and executors may: as where a run is finished later."""
+    if request.engine == "local":
+        return False
+    for target in intent.targets:
+        sink = sinks.of(target.type)
+        try:
+            sink.require_room(target)
+        except ConfigError:
+            if not sink.published(target, intent.run_id):
+                return True
+    return False
 
 
 def _open_session(request: Request) -> SparkSession | None:
-    """The session that has scored the rows: its executors can upload them too. None is opened for that alone."""
+    """The session that has scored the rows: its executors can upload or merge them too. None is opened for that."""
     if request.engine == "local":
         return None
     from lakehouse.engines import spark as engine

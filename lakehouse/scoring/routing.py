@@ -135,18 +135,18 @@ def without_model(batch: pa.RecordBatch, numbers: Numbers, route: Route) -> list
     return [Broken(NO_MODEL, route.by, rows, seen)]
 
 
-def missing_refusal(values: Sequence[str | None], by: str, uri: str) -> str:
+def missing_refusal(values: Sequence[str | None], by: str, uri: str, more: bool = False) -> str:
     """Why a run is refused whose input has values without a model."""
     return (
-        f"model.missing: there is no model for {by} {named_values(values)} ({uri}): register what is missing, or have "
-        "such rows set aside: model: {missing: quarantine}"
+        f"model.missing: there is no model for {by} {named_values(values, more)} ({uri}): register what is missing, or "
+        "have such rows set aside: model: {missing: quarantine}"
     )
 
 
-def named_values(values: Sequence[str | None]) -> str:
-    """Some of the values of a column, as people read them."""
+def named_values(values: Sequence[str | None], more: bool = False) -> str:
+    """Some of the values of a column, as people read them. `more`: there are others."""
     named = ", ".join("null" if value is None else repr(value) for value in values[:_SHOWN])
-    return named + (f" and {len(values) - _SHOWN:,} more" if len(values) > _SHOWN else "")
+    return named + (f" and {'at least ' if more else ''}{len(values) - _SHOWN:,} more" if len(values) > _SHOWN else "")
 
 
 def answer_by_model(

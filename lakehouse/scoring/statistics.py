@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -104,6 +104,37 @@ def statistics(rows: int, columns: Mapping[str, Column]) -> str:
     nulls = {name: str(c.nulls) for name, c in columns.items()}
     parts = {"minValues": least, "maxValues": greatest, "nullCount": nulls}
     return _object({"numRecords": str(rows), **{name: _object(members) for name, members in parts.items()}})
+
+
+def bounds_of(stats: str, kinds: Mapping[str, pa.DataType]) -> dict[str, tuple[Any, Any]]:
+    """The least and greatest values of these columns that `statistics` wrote, as Python has them.
+
+    Columns without both are left out, and those of types that are not read back, such as times.
+    """
+    said = json.loads(stats or "{}", parse_float=Decimal)
+    least, greatest = said.get("minValues", {}), said.get("maxValues", {})
+    readers = {name: read for name, kind in kinds.items() if (read := _reader(kind)) is not None}
+    return {
+        name: (read(least[name]), read(greatest[name]))
+        for name, read in readers.items()
+        if least.get(name) is not None and greatest.get(name) is not None
+    }
+
+
+def _reader(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What makes a value of what JSON has of a bound."""
+    if pa.types.is_date32(kind):
+        return date.fromisoformat
+    for test, read in (
+        (pa.types.is_floating, float),
+        (pa.types.is_decimal, Decimal),
+        (pa.types.is_integer, int),
+        (pa.types.is_boolean, bool),
+        (pa.types.is_string, str),
+    ):
+        if test(kind):
+            return read
+    return None
 
 
 def _object(members: Mapping[str, str]) -> str:

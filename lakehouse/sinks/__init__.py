@@ -89,7 +89,7 @@ class SinkModule(Protocol):
         """Create the table, or add the columns that it lacks, so that it has the target's schema."""
 
     def require_room(self, target: Target) -> None:
-        """Raise ConfigError where this machine can't hold what publishing would have to hold."""
+        """Raise ConfigError where this machine, without executors, can't hold what publishing would have to hold."""
 
     def former(self, uri: str, slice_texts: Mapping[str, str], version: int) -> Any:
         """The files that were live in a slice at a version, their rows, and the runs that these are of.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -59,7 +61,7 @@ class Staged:
 def keys_of(tmp_path):
     """keys_of(one worker's batches, another's, …) → the keys of all that occur more than once."""
 
-    def find(*workers: list[pa.RecordBatch], shown: int = 3) -> RepeatedKeys:
+    def find(*workers: list[pa.RecordBatch], shown: int = 3, ask=None) -> RepeatedKeys:
         root, told, files = locate(str(tmp_path / "scores")), [], []
         for task, batches in enumerate(workers):
             names = tuple(batches[0].schema.names)
@@ -71,7 +73,7 @@ def keys_of(tmp_path):
             staged.close()
             files += staged.done
             told.append(keys.close())
-        return find_repeated(Asked(root, Names(names)), Staged([t for t in told if t], files), shown)  # type: ignore[arg-type]
+        return find_repeated(Asked(root, Names(names)), Staged([t for t in told if t], files), shown, ask)  # type: ignore[arg-type]
 
     return find
 
@@ -158,6 +160,38 @@ def test_the_driver_holds_a_part_of_the_hashes_and_stops_at_so_many_keys(keys_of
     assert (found.keys, found.more) == (100, True)
     assert str(found).startswith("at least 100 keys occur more than once")
     assert left(tmp_path) == []
+
+
+def test_executors_find_what_the_driver_would_and_it_reads_no_hash(keys_of, monkeypatch, tmp_path):
+    """`asked` does as the engine: what goes there is pickled, what comes back is JSON."""
+    monkeypatch.setattr(uniqueness, "SIDECAR_ROWS", 1000)
+    monkeypatch.setattr(uniqueness, "AT_ONCE", 700)
+    ids = np.random.default_rng(1).permutation(10_000)
+    workers = [batch(ids)], [batch(ids[:17] + 100_000)], [batch(ids[:2500])]
+    read_, asked, read_one = [], [], uniqueness._read
+    monkeypatch.setattr(uniqueness, "_read", lambda *own: read_.append(own[-1]) or read_one(*own))
+
+    def ask(work, items):
+        asked.append((work.__name__, len(items)))
+        monkeypatch.setattr(uniqueness, "_read", read_one)
+        return [json.loads(json.dumps(work(pickle.loads(pickle.dumps(item))))) for item in items]
+
+    found = keys_of(*workers, ask=ask)
+    assert found == keys_of(*workers)
+    assert (found.keys, found.more) == (2500, False)
+    assert asked == [("suspects_in", 19), ("count_suspects", 3)]
+    assert set(read_) == {uniqueness.PARTS}  # the heads alone
+    monkeypatch.setattr(uniqueness, "CHECKED", 100)
+    found = keys_of([batch(ids)], [batch(ids)], ask=ask)
+    assert (found.keys, found.more) == (100, True)
+    assert left(tmp_path) == []
+
+
+def test_a_run_on_spark_has_executors_look_for_repeated_keys(twice, spark, monkeypatch):
+    monkeypatch.setattr(uniqueness, "AT_ONCE", 0)
+    monkeypatch.setattr(uniqueness, "_in_parts", lambda *_: pytest.fail("the driver reads hashes"))
+    with pytest.raises(Blocked, match="2 keys occur more than once in this run, such as"):
+        score(twice(keys_unique="refuse"), "spark")
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -21,9 +23,13 @@ from lakehouse.models import holding
 from lakehouse.operations import checking
 from lakehouse.operations.replay import replay
 from lakehouse.pipeline import Request, new_run_id
+from lakehouse.planning import routes
 from lakehouse.planning.naming import state_of
 from lakehouse.runs import evidence, ledger
-from lakehouse.scoring import routing
+from lakehouse.scoring import looking, routing
+from lakehouse.scoring.routing import named_values
+from lakehouse.scoring.staging import StagedFile
+from lakehouse.storage import locate
 from lakehouse.views import page, planned, terminal
 from tests.command import run
 from tests.conftest import read, score, version, write
@@ -462,6 +468,27 @@ def test_dry_runs_pages_and_previews_say_how_many_models_there_are(by, churn):
     html = page.render(evidence.facts_of(state_of(job), record))
     assert "4 models by segment" in html
     assert "churn_south" in html
+
+
+def test_of_a_large_input_executors_look_for_values_without_a_model(by, churn, spark, monkeypatch):
+    monkeypatch.setattr(routes, "_LOOK_BYTES", 0)
+    monkeypatch.setattr(looking, "find_values", lambda *_: pytest.fail("the driver reads the column"))
+    write("lake/features", features(100, (*SEGMENTS, "east")))
+    plan = score(by(churn), "spark", dry_run=True).plan
+    assert plan is not None
+    assert "1 of 5 values of segment have no model: 'east'" in planned.plan_text(plan)
+
+
+def test_values_without_a_model_are_told_up_to_a_number(workspace, monkeypatch):
+    monkeypatch.setattr(looking, "MOST_VALUES", 3)
+    units = [StagedFile(locate("."), f"{i}.parquet", 1, pa.schema([("v", pa.int64())])) for i in range(3)]
+    for i in range(3):
+        pq.write_table(pa.table({"v": [i, i + 1, None]}), f"{i}.parquet")
+    assert looking.find_values(units[:2], "v", {"1"}) == looking.Values({"1"}, {"0", "2", None})
+    said = [looking.values_in(([unit], "v", frozenset({"1"}))) for unit in units]
+    found = looking.values_of(json.loads(json.dumps(said)))
+    assert found == looking.Values({"1"}, {"0", "2", "3"}, more=True)
+    assert named_values(["a", "b", "c", "d"], more=True) == "'a', 'b', 'c' and at least 1 more"
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import load_job
 from lakehouse.connectors import delta
-from lakehouse.schemas import JOB, RUN_ID
-from lakehouse.scoring.statistics import columns_of, observe, statistics
+from lakehouse.schemas import JOB, LINEAGE, RUN_ID
+from lakehouse.scoring.statistics import MOST, columns_of, observe, statistics
 from lakehouse.sinks.delta.history import live_owners
 from lakehouse.storage import locate
 from tests.conftest import score, spark_settings, turns
@@ -121,6 +121,17 @@ def test_all_that_is_told_of_a_file():
         '{"numRecords": 3, "minValues": {"n": 1, "𠮷 \\"q\\"": "x"}, "maxValues": {"n": 3, "𠮷 \\"q\\"": "y"}, '
         '"nullCount": {"n": 1, "𠮷 \\"q\\"": 1, "r": 2}}'
     )
+
+
+@pytest.mark.parametrize(("most", "others"), [(32, 25), (0, 0), (5, 0)])
+def test_statistics_are_of_keys_and_lineage_and_of_so_many_columns_in_all(most, others):
+    """`most` is 32 for scored rows; 0 for those in quarantine, which have the input's columns."""
+    names = [f"c{i}" for i in range(100)]
+    schema = pa.schema([*(pa.field(name, pa.int64()) for name in names), *LINEAGE])
+    plain = [f.name for f in LINEAGE if not pa.types.is_nested(f.type)]
+    kept = columns_of(schema, ["c99"], most)
+    assert list(kept) == [*names[:others], "c99", *plain]
+    assert len(columns_of(schema)) == MOST == 32
 
 
 def test_a_file_of_one_text_longer_than_a_bound_seems_to_hold_several():

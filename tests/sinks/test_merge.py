@@ -248,8 +248,10 @@ def test_a_merge_that_memory_does_not_hold_is_refused_before_anything_is_committ
 
 
 @pytest.mark.long
-def test_sparks_own_merge_gives_the_same_table(upsert, spark, workspace):
-    """Random upserts one after the other, by us and by MERGE INTO."""
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_sparks_own_merge_gives_the_same_table(upsert, spark, workspace, monkeypatch, engine):
+    """Random upserts one after the other, by us and by MERGE INTO; on Spark by its executors."""
+    monkeypatch.setattr(merge, "FEW", 0)
     path = f"{workspace}/lake/scores"
 
     @settings(max_examples=turns(1, 5), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -262,7 +264,7 @@ def test_sparks_own_merge_gives_the_same_table(upsert, spark, workspace):
         spark.sql(f"CREATE TABLE delta.`{expected}` (id BIGINT, a DOUBLE) USING delta")
         for rows in upserts:
             give(list(rows), list(rows.values()))
-            score(upsert(), rescore=True)
+            score(upsert(), engine, rescore=True)
             spark.createDataFrame(list(rows.items()), "id long, a double").createOrReplaceTempView("batch")
             spark.sql(f"MERGE INTO delta.`{expected}` t USING batch s ON t.id = s.id "
                       "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *")  # fmt: skip

@@ -321,6 +321,71 @@ def test_large_files_are_cut_by_row_groups_without_reading_footers_again(days, m
     assert rows()["id"].to_pylist() == list(range(10, 40))
 
 
+# Very many files
+
+
+@pytest.fixture
+def many(days, monkeypatch):
+    """More files than are looked at, and who reads a footer on the driver."""
+    from lakehouse.sources.parquet import footers, pinning
+
+    monkeypatch.setattr(pinning, "MOST", 2)
+    monkeypatch.setattr(pinning, "FEW", 2)
+    looked_at, read_one = [], footers._read
+    monkeypatch.setattr(footers, "_read", lambda root, path: looked_at.append(path) or read_one(root, path))
+    return looked_at
+
+
+def test_of_many_files_a_few_are_looked_at(many):
+    input_ = pinned()
+    assert sorted(many) == ["day=2026-01-01/x.parquet", "day=2026-01-03/x.parquet"]
+    assert (input_.pieces, input_.rows) == (3, None)
+    assert rows()["id"].to_pylist() == list(range(10, 40))
+
+
+def test_the_fingerprint_does_not_depend_on_how_many_files_were_looked_at(many, monkeypatch):
+    from lakehouse.sources.parquet import pinning
+
+    few = pinned().fingerprint()
+    monkeypatch.setattr(pinning, "MOST", 3)
+    assert pinned().fingerprint() == few
+
+
+def test_of_files_that_were_not_looked_at_those_row_groups_are_read_that_can_hold_rows(many, monkeypatch):
+    monkeypatch.setattr(reading, "SPLIT_BYTES", 0)
+    input_ = pinned("id BETWEEN 14 AND 15")
+    read_, groups_of = [], reading.FileUnit._groups
+    monkeypatch.setattr(reading.FileUnit, "_groups", lambda *own: read_.append(groups_of(*own)) or read_[-1])
+    assert rows("id BETWEEN 14 AND 15")["id"].to_pylist() == [14, 15]
+    assert sum(map(len, read_)) == 2
+    parts = [unit.span for unit in units(input_, ["id"], 10, 12)]
+    assert len(parts) > 3  # in spans, side by side
+    assert None not in parts
+    assert rows()["id"].to_pylist() == list(range(10, 40))
+
+
+def test_a_column_that_the_job_names_is_looked_for_in_all_of_many_files(many):
+    put("day=2026-01-02/x.parquet", {"id": [20], "rare": ["x"]})
+    found = pin(ParquetSource(type="parquet", table=TABLE), ["id", "RARE"])
+    assert len(set(many)) == 3
+    assert "rare" in found.schema.names
+    assert "rare" not in pinned().schema.names
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"id": [20], "rare": ["x"]}, "x.parquet of lake/exports has a column 'rare', which none of the files has"),
+        ({"id": ["twenty"]}, "column 'id' is stored as string, the table declares int64: no lossless cast"),
+    ],
+)
+def test_one_of_many_files_that_is_otherwise_than_those_looked_at_ends_the_run(many, content, said):
+    put("day=2026-01-02/x.parquet", content)
+    with pytest.raises(ConfigError) as raised:
+        rows()
+    assert said in str(raised.value)
+
+
 # Pinned
 
 

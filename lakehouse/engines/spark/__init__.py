@@ -25,9 +25,10 @@ from lakehouse.engines.spark.sessions import (
     stop_jobs,
 )
 from lakehouse.engines.spark.shipping import ship_plan, shipped
+from lakehouse.engines.spark.steps import Step, run_steps
 
 __all__ = [
-    "Applied", "SparkWork", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of",
+    "Applied", "SparkWork", "Step", "active_session", "ask_each", "cores", "driver_host", "first_batches", "frame_of",
     "is_given", "keep_session", "one_machine", "open_applied", "readable", "run_applied", "run_each", "run_frame",
-    "run_units", "session", "ship_plan", "shipped", "stop_jobs",
+    "run_steps", "run_units", "session", "ship_plan", "shipped", "stop_jobs",
 ]  # fmt: skip

@@ -62,7 +62,7 @@ class SparkWork:
         What many tasks counted comes as one row.
         """
         try:
-            rows = _collect(_merged(frame, most))
+            rows = collect(_merged(frame, most))
         except Exception:
             if self.failure is None:
                 raise
@@ -122,7 +122,7 @@ def ask_each(spark: SparkSession, work: Callable[[T], Any], items: Sequence[T]) 
     frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
         functools.partial(tasks.each, packed), "id long, said string"
     )
-    said = {row["id"]: row["said"] for row in _collect(frame)}
+    said = {row["id"]: row["said"] for row in collect(frame)}
     return [json.loads(said[number]) for number in range(len(items))]
 
 
@@ -168,7 +168,8 @@ _OF_AN_EXPRESSION = re.compile(
 )
 
 
-def _collect(frame: DataFrame) -> list[dict[str, Any]]:
+def collect(frame: DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame. Raises Unavailable where a file can't be read or written, or Spark gives up."""
     from pyspark.errors import PySparkException
 
     try:

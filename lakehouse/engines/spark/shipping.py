@@ -39,9 +39,16 @@ def shipped(spark: SparkSession, folders: models.Folders) -> Iterator[str]:
 @contextmanager
 def ship_plan(spark: SparkSession, staging: Staging, shares: list[list[BatchSource]]) -> Iterator[str]:
     """Ship what the executors are to do; the name it is found by."""
+    with ship(spark, (staging, shares)) as name:
+        yield name
+
+
+@contextmanager
+def ship(spark: SparkSession, what: object) -> Iterator[str]:
+    """Ship something picklable; the name it is found by."""
     with scratch.folder() as folder:
         plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
-        plan.write_bytes(pickle.dumps((staging, shares)))
+        plan.write_bytes(pickle.dumps(what))
         spark.addArtifact(str(plan), file=True)
         yield plan.name
 

@@ -138,3 +138,17 @@ def rows_of(packed: str, ids: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBat
     for number in numbers(ids):
         for unit in shares[number]:
             yield from unit.batches()
+
+
+@functools.lru_cache(maxsize=1)
+def _shipped(path: str) -> Any:
+    one_thread()
+    with open(path, "rb") as stream:
+        return pickle.load(stream)
+
+
+def step(name: str, work: Callable[..., Any], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Spark's function for `run_steps`: the rows of a step's task. `name`: what was shipped."""
+    from pyspark import SparkFiles
+
+    yield from work(_shipped(SparkFiles.get(name)), batches)

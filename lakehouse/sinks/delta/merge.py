@@ -1,15 +1,16 @@
 """Upserts by key without a JVM: staged files come in as they are, live files that hold their keys are written anew.
 
 Only files of which a row has a staged key are read whole; the others are ruled out by their bounds or their key
-columns, those of many files at a time. Memory holds all staged keys, or it is said beforehand that it doesn't. Every
-row that no staged row replaces stays as it was, byte for byte in every column.
+columns, those of many files at a time. Memory holds all staged keys, or it is said beforehand that it doesn't; where
+there are executors they look for what is much (`merge_tasks`). Every row that no staged row replaces stays as it was,
+byte for byte in every column.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +23,7 @@ from lakehouse.engines import local, memory
 from lakehouse.errors import ConfigError
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.staging import folder_of
+from lakehouse.scoring.statistics import bounds_of
 from lakehouse.sinks.delta.history import live_files_of_slice
 from lakehouse.sinks.target import DIRECT, Target
 from lakehouse.storage import display_name, locate
@@ -30,42 +32,70 @@ from lakehouse.storage.parquet import open_parquet
 Rewritten = dict[tuple[str, int, str], tuple[delta.Add, ...] | None]
 """By a file's fingerprint: what its other rows were written to; None where it has no staged key."""
 
+Others = tuple[delta.Add, ...] | None
+Elsewhere = Callable[[delta.Snapshot, Sequence[delta.DataFile], Target, str], Sequence[Others]]
+"""Has executors write what of each of these files is not replaced, as `write_others` does."""
+
 _ROW = "__row"
 _FEWEST = 1 << 20
 """Rows of live files whose keys are looked up together, at least."""
+FEW = 1 << 20
+"""Rows, those staged and those of live files together, of which this process looks the keys up though it has others."""
 _LOOKED_AT = 3
+_ROW_BYTES = 16
+"""A row of a file of which nothing is known."""
 
 
 def rewrite(
-    snapshot: delta.Snapshot, target: Target, run: str, known: Rewritten
+    snapshot: delta.Snapshot, target: Target, run: str, known: Rewritten, elsewhere: Elsewhere | None = None
 ) -> tuple[list[delta.DataFile], list[delta.Add]]:
     """The live files that hold staged keys, and new files of their other rows.
 
-    `known` keeps what was found out, for a later attempt.
+    `known` keeps what was found out, for a later attempt. `elsewhere` does what is much, or more than memory holds.
+    Raises ConfigError where this process has to do it and can't.
     """
     live = live_files_of_slice(snapshot, target.slice, target.keys)
-    if not live:
+    if not (live and target.files):
         return [], []
-    require_room(target, live)
-    staged = delta.read_files(snapshot.location, [f.path for f in target.files], target.keys)
-    # Other writers cut a timestamp's upper bound to milliseconds.
-    ruled = [
-        k for k in target.keys if not (pa.types.is_nested(staged[k].type) or pa.types.is_timestamp(staged[k].type))
-    ]
-    bounds = {k: pc.min_max(staged[k]).as_py() for k in ruled}
+    bounds = _bounds_of_staged(target)
     files = [f for f in live if _may_hold(f, bounds)]
     new = [f for f in files if f.fingerprint() not in known]
-    with ThreadPoolExecutor(local.cores()) as pool:
-        for some in _gathered(new, max(staged.num_rows, _FEWEST)):
-            kept = _not_staged(list(pool.map(lambda f: delta.rows_of(snapshot, target.keys, [f]), some)), staged)
-            adds = pool.map(lambda file, rows: _others(snapshot, file, rows, target, run), some, kept)
-            known |= zip((file.fingerprint() for file in some), adds, strict=True)
+    lack = lack_of_room(target, live)
+    if elsewhere is not None and (lack or target.rows + sum(map(rows_in, new)) > FEW):
+        found = elsewhere(snapshot, new, target, run) if new else ()
+        known |= zip((file.fingerprint() for file in new), found, strict=True)
+    elif lack:
+        raise ConfigError(lack)
+    elif new:
+        _rewrite_here(snapshot, target, run, new, known)
     removes = [f for f in files if known[f.fingerprint()] is not None]
     return removes, [add for f in removes for add in known[f.fingerprint()] or ()]
 
 
-def require_room(target: Target, live: Sequence[delta.DataFile] | None = None) -> None:
-    """Raise ConfigError where this machine's memory does not hold the staged keys in the way that they are looked up.
+def _rewrite_here(
+    snapshot: delta.Snapshot, target: Target, run: str, files: Sequence[delta.DataFile], known: Rewritten
+) -> None:
+    staged = delta.read_files(snapshot.location, [f.path for f in target.files], target.keys)
+    with ThreadPoolExecutor(local.cores()) as pool:
+        for some in _gathered(files, max(staged.num_rows, _FEWEST)):
+            replaced = _by_file(list(pool.map(lambda f: delta.rows_of(snapshot, target.keys, [f]), some)), staged)
+            adds = pool.map(lambda file, rows: write_others(snapshot, file, rows, target, run), some, replaced)
+            known |= zip((file.fingerprint() for file in some), adds, strict=True)
+
+
+def rows_in(file: delta.DataFile) -> int:
+    """About how many rows a file has, by its bytes where the log doesn't say."""
+    return file.size // _ROW_BYTES if file.rows is None else file.rows
+
+
+def require_room(target: Target) -> None:
+    """Raise ConfigError where this machine's memory does not hold what `lack_of_room` speaks of."""
+    if lack := lack_of_room(target):
+        raise ConfigError(lack)
+
+
+def lack_of_room(target: Target, live: Sequence[delta.DataFile] | None = None) -> str:
+    """That this machine's memory does not hold the staged keys in the way that they are looked up; "" where it does.
 
     By the footers of a few of the staged files: those keys of so many bytes a row, a set of them, and as many keys of
     live files. (Measured: 56 to 92 bytes a row besides the keys themselves, for one integer and for two.) `live`: the
@@ -73,15 +103,16 @@ def require_room(target: Target, live: Sequence[delta.DataFile] | None = None) -
     """
     left = memory.available()
     if target.write != "merge" or target.how != DIRECT or left is None or not target.files:
-        return
+        return ""
     width = _bytes_of_keys(target)
     needed = int(target.rows * (4 * width + 72))
-    if needed > left and (live or _live(target)):
-        raise ConfigError(
-            f"{display_name(locate(target.uri))}: to merge {target.rows:,} rows, {width:.0f} bytes of keys each, takes "
-            f"about {needed / 1e9:.1f} GB of memory in this process, which has {left / 1e9:.1f} GB left: run it where "
-            "there is more, merge fewer rows at a time, by source.where, or publish a slice by write: replace"
-        )
+    if needed <= left or not (_live(target) if live is None else live):
+        return ""
+    return (
+        f"{display_name(locate(target.uri))}: to merge {target.rows:,} rows, {width:.0f} bytes of keys each, takes "
+        f"about {needed / 1e9:.1f} GB of memory in this process, which has {left / 1e9:.1f} GB left: run it where "
+        "there is more, merge fewer rows at a time, by source.where, or publish a slice by write: replace"
+    )
 
 
 def _live(target: Target) -> list[delta.DataFile]:
@@ -104,13 +135,24 @@ def _bytes_of_keys(target: Target) -> float:
     return sum(max(sizes[key] / max(rows, 1), 8.0) for key in target.keys)
 
 
-def _may_hold(file: delta.DataFile, staged: Mapping[str, Mapping[str, Any]]) -> bool:
-    for key, wanted in staged.items():
+def _bounds_of_staged(target: Target) -> dict[str, tuple[Any, Any]]:
+    """The least and the greatest value of each key, by the statistics of all staged files; the others are left out.
+
+    So are timestamps: other writers cut the upper bounds of theirs to milliseconds.
+    """
+    kinds = {k: kind for k in target.keys if not pa.types.is_timestamp(kind := target.schema.field(k).type)}
+    told = [bounds_of(file.stats, kinds) for file in target.files]
+    known = [k for k in kinds if told and all(k in bounds for bounds in told)]
+    return {k: (min(bounds[k][0] for bounds in told), max(bounds[k][1] for bounds in told)) for k in known}
+
+
+def _may_hold(file: delta.DataFile, staged: Mapping[str, tuple[Any, Any]]) -> bool:
+    for key, (first, last) in staged.items():
         least, greatest, _ = file.bounds.get(key, (None, None, None))
-        if least is None or greatest is None or wanted["min"] is None:
+        if least is None or greatest is None:
             continue
         try:
-            if greatest < wanted["min"] or least > wanted["max"]:
+            if greatest < first or least > last:
                 return False
         except TypeError:  # a bound that the log spells in another type
             continue
@@ -122,7 +164,7 @@ def _gathered(files: Sequence[delta.DataFile], rows: int) -> Iterator[list[delta
     some, many = list[delta.DataFile](), 0
     for file in files:
         some.append(file)
-        many += rows if file.rows is None else file.rows
+        many += rows if file.rows is None else file.rows  # one that may have any number ends a lot
         if many >= rows:
             yield some
             some, many = [], 0
@@ -130,22 +172,19 @@ def _gathered(files: Sequence[delta.DataFile], rows: int) -> Iterator[list[delta
         yield some
 
 
-def _not_staged(keys: Sequence[pa.Table], staged: pa.Table) -> list[Any]:
-    """By file the numbers of the rows whose key is not staged (int64); None where none of its keys is."""
+def _by_file(keys: Sequence[pa.Table], staged: pa.Table) -> list[Any]:
+    """By file the numbers of the rows whose key is staged (int64); None where none of its keys is."""
     ends = np.cumsum([table.num_rows for table in keys])
-    kept = _without(pa.concat_tables(keys), staged)
-    parts = np.split(kept, np.searchsorted(kept, ends[:-1]))
+    found = replaced(pa.concat_tables(keys), staged)
+    parts = np.split(found, np.searchsorted(found, ends[:-1]))
     return [
-        None if len(part) == table.num_rows else part - (end - table.num_rows)
-        for table, part, end in zip(keys, parts, ends, strict=True)
+        part - (end - table.num_rows) if len(part) else None for table, part, end in zip(keys, parts, ends, strict=True)
     ]
 
 
-def _others(
-    snapshot: delta.Snapshot, file: delta.DataFile, kept: Any, target: Target, run: str
-) -> tuple[delta.Add, ...] | None:
-    """Write the rows of a live file with these numbers (int64, in order) to new files; for None there are none."""
-    if kept is None:
+def write_others(snapshot: delta.Snapshot, file: delta.DataFile, replaced: Any, target: Target, run: str) -> Others:
+    """Write a live file to new files without the rows of these numbers (int64, in order); for None there are none."""
+    if replaced is None:
         return None
     inside_file = [f for f in snapshot.schema if f.name not in snapshot.partition_columns]
     schema = pa.schema([pa.field(f.name, f.type) for f in inside_file])
@@ -155,13 +194,19 @@ def _others(
     position = 0
     try:
         for batch in delta.batches_of(snapshot, schema.names, file):
-            taken = kept[(kept >= position) & (kept < position + batch.num_rows)] - position
+            begin, end = np.searchsorted(replaced, [position, position + batch.num_rows])
+            others = np.delete(np.arange(batch.num_rows), replaced[begin:end] - position)
             position += batch.num_rows
-            writer.write(batch.take(pa.array(taken)))
+            writer.write(batch.take(pa.array(others)))
         writer.close()
     finally:
         writer.abandon()
     return delta.adds_of(writer.done)
+
+
+def replaced(keys: pa.Table, staged: pa.Table) -> Any:
+    """The numbers of the rows whose key is among the staged ones, in order (int64)."""
+    return np.delete(np.arange(keys.num_rows), _without(keys, staged))
 
 
 def _without(keys: pa.Table, staged: pa.Table) -> Any:

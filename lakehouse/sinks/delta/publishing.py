@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from lakehouse.config.systems.delta import DeltaSink
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.schemas import JOB, RUN_ID, nullable_type
-from lakehouse.sinks.delta import compatibility, copied, merge
+from lakehouse.sinks.delta import compatibility, copied, merge, merge_tasks
 from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners, refuse_rows_of_others
 from lakehouse.sinks.delta.inspect import display_name
 from lakehouse.sinks.target import (
@@ -46,7 +47,7 @@ def ensure(target: Target, comments: Mapping[str, str]) -> None:
 
 
 def require_room(target: Target) -> None:
-    """Raise ConfigError where this machine can't hold what a merge needs."""
+    """Raise ConfigError where this machine, without executors, can't hold what a merge needs."""
     merge.require_room(target)
 
 
@@ -88,12 +89,14 @@ def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession |
 
     Each attempt stands on a snapshot of which all was checked, `checked` at first and a fresh one after a conflict:
     the generation is still the one seen at planning, every staged file is there with its size, none is live already,
-    the table has no rule that a direct commit would break. `spark` writes the rows of a COPIED target. Raises
+    the table has no rule that a direct commit would break. `spark` writes the rows of a COPIED target, and
+    its executors do the work of a large merge. Raises
     Overtaken when another run published meanwhile, Gone when staged files or the table are missing, Unavailable when
     the table stays too busy.
     """
     attempt = 0
     rewritten: merge.Rewritten = {}
+    elsewhere = None if spark is None else functools.partial(merge_tasks.rewrite, spark)
     while True:
         snapshot, removes = checked.snapshot, list(checked.removes)
         if committed(snapshot, target, run):
@@ -104,7 +107,7 @@ def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession |
                 assert spark is not None  # opened by whoever carries such a target out
                 return copied.publish(spark, snapshot, target, run)
             if target.write == "merge":
-                removes, rest = merge.rewrite(snapshot, target, run, rewritten)
+                removes, rest = merge.rewrite(snapshot, target, run, rewritten, elsewhere)
                 adds = [*adds, *rest]
             version = delta.commit(
                 snapshot,

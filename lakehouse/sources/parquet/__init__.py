@@ -80,7 +80,9 @@ def read(pinned: PinnedFolder, columns: Sequence[str], limit: int | None = None)
 
 
 def units(pinned: PinnedFolder, columns: Sequence[str], batch_rows: int, tasks: int) -> list[FileUnit]:
-    """The input as units, small files whole, large ones cut by row groups where there are few files."""
+    """The input as units, small files whole, large ones cut where there are few files: by row groups where known."""
+    sizes = {file.path: file.sizes for file in pinned.files if file.sizes is not None}
+    all_known = len(sizes) == len(pinned.files)
     reading = read_settings(
         pinned.root,
         pinned.schema,
@@ -89,14 +91,14 @@ def units(pinned: PinnedFolder, columns: Sequence[str], batch_rows: int, tasks: 
         pinned.where,
         batch_rows,
         remedy=": run again, which reads what is there then",
+        known=None if all_known else frozenset(map(str.lower, pinned.schema.names)),
     )
-    wholes = [_unit(reading, file) for file in pinned.files if file.row_groups]
-    sizes = {file.path: file.sizes for file in pinned.files}
-    return split_into_units(wholes, tasks, lambda unit: sizes[unit.path])
+    wholes = [_unit(reading, file) for file in pinned.files if file.row_groups != ()]
+    return split_into_units(wholes, tasks, (lambda unit: sizes[unit.path]) if all_known else None)
 
 
 def _unit(reading: ReadSettings, file: PinnedFile) -> FileUnit:
-    groups = file.row_groups if len(file.row_groups) < len(file.sizes) else None
+    groups = file.row_groups if file.sizes and len(file.row_groups or ()) < len(file.sizes) else None
     values = tuple(file.partition[c] for c in reading.partition_columns)
     return FileUnit(reading, file.path, file.size, values, groups, stamp=file.stamp)
 

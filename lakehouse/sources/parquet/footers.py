@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.conditions import Comparison, may_admit
-from lakehouse.connectors.parquet import unsupported_types
+from lakehouse.conditions import Comparison
+from lakehouse.connectors.parquet import groups_that_admit, unsupported_types
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.schemas import finder, is_widened_by, nullable_type, stored_names
+from lakehouse.schemas import finder, is_widened_by, nullable_type
 from lakehouse.storage import Location, display_name, reaching, stamp
 from lakehouse.storage.parquet import open_parquet
 
@@ -49,23 +49,7 @@ class Footer:
 
     def row_groups(self, comparisons: Sequence[Comparison]) -> tuple[int, ...]:
         """The numbers of the row groups that can hold rows that pass all comparisons."""
-        paths = [self.metadata.schema.column(i).path for i in range(self.metadata.num_columns)]
-        often = Counter(paths)
-        places = {path: i for i, path in enumerate(paths) if often[path] == 1}  # a.b may be b within a, too
-        stored = stored_names(self.schema.names, [c.column for c in comparisons])
-        known = [(c, places[n]) for c, n in zip(comparisons, stored, strict=True) if n in places]
-        groups = [(g, self.metadata.row_group(g)) for g in range(self.metadata.num_row_groups)]
-        return tuple(g for g, group in groups if all(_may_admit(c, group, place) for c, place in known))
-
-
-def _may_admit(comparison: Comparison, group: pq.RowGroupMetaData, place: int) -> bool:
-    statistics = group.column(place).statistics
-    if statistics is None:
-        return True
-    bounded = statistics.has_min_max and comparison.values
-    least, greatest = (statistics.min, statistics.max) if bounded else (None, None)
-    nulls = statistics.null_count if statistics.has_null_count else None
-    return may_admit(comparison, least, greatest, nulls, group.num_rows)
+        return groups_that_admit(self.metadata, self.schema.names, comparisons)
 
 
 def read_footers(root: Location, paths: Sequence[str]) -> dict[str, Footer]:
@@ -77,19 +61,30 @@ def read_footers(root: Location, paths: Sequence[str]) -> dict[str, Footer]:
         return dict(zip(paths, threads.map(lambda path: _read(root, path), paths), strict=True))
 
 
-def _read(root: Location, path: str) -> Footer:
-    file, gone = (
-        root.join(path),
-        Unavailable(f"{path} of {display_name(root)} is gone since the folder was listed: run again"),
-    )
-    seen = stamp(file)
+def read_stamps(root: Location, paths: Sequence[str]) -> dict[str, str]:
+    """What the storage says of these files below `root`, by path. Raises Unavailable for one that is gone."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return dict(zip(paths, threads.map(lambda path: _stamp(root, path), paths), strict=True))
+
+
+def _stamp(root: Location, path: str) -> str:
+    seen = stamp(root.join(path))
     if seen is None:
-        raise gone
+        raise _gone(root, path)
+    return seen
+
+
+def _gone(root: Location, path: str) -> Unavailable:
+    return Unavailable(f"{path} of {display_name(root)} is gone since the folder was listed: run again")
+
+
+def _read(root: Location, path: str) -> Footer:
+    file, seen = root.join(path), _stamp(root, path)
     try:
         with reaching(file), open_parquet(root, path) as opened:
             schema, metadata = opened.schema_arrow, opened.metadata
     except FileNotFoundError as error:
-        raise gone from error
+        raise _gone(root, path) from error
     except Unavailable as error:
         if not isinstance(error.__cause__, pa.ArrowInvalid):
             raise

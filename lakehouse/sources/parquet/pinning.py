@@ -12,7 +12,7 @@ import pyarrow.fs as pa_fs
 from lakehouse.conditions import Comparison, Where, admits, parse_where
 from lakehouse.errors import ConfigError, NotReady, nearest
 from lakehouse.schemas import finder
-from lakehouse.sources.parquet.footers import Footer, merge, read_footers, unreadable
+from lakehouse.sources.parquet.footers import Footer, merge, read_footers, read_stamps, unreadable
 from lakehouse.sources.parquet.partitions import partitions_of
 from lakehouse.storage import Location, display_name, entries, locate, reaching, siblings
 
@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     from lakehouse.config.systems.parquet import ParquetSource
 
 
+MOST, FEW = 256, 16
+"""Of so many files all footers are read; of more, this few."""
+
+
 @dataclass(frozen=True)
 class PinnedFile:
     """A file that is read: `stamp` is what the storage said of it, `partition` its values of the partition columns.
 
-    `rows`, `sizes`: of each row group. `row_groups`: the numbers of those that can hold rows of `where`.
+    `rows`, `sizes`: of each row group. `row_groups`: the numbers of those that can hold rows of `where`. All are None
+    where there are too many files to look at.
     """
 
     path: str
     size: int
     stamp: str
     partition: Mapping[str, Any]
-    rows: tuple[int, ...]
-    sizes: tuple[int, ...]
-    row_groups: tuple[int, ...]
+    rows: tuple[int, ...] | None
+    sizes: tuple[int, ...] | None
+    row_groups: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,11 @@ class PinnedFolder:
         return self.where.columns if self.where else ()
 
     @property
-    def rows(self) -> int:
-        """An upper bound of the rows to read."""
-        return sum(file.rows[group] for file in self.files for group in file.row_groups)
+    def rows(self) -> int | None:
+        """An upper bound of the rows to read, None where the files were too many to look at."""
+        if any(file.rows is None for file in self.files):
+            return None
+        return sum(file.rows[group] for file in self.files if file.rows for group in file.row_groups or ())
 
     def fingerprint(self, columns: Sequence[str] = ()) -> list[tuple[str, str]]:
         """What is read: each file's path, and its size with its ETag or its time of writing."""
@@ -94,6 +101,9 @@ class PinnedFolder:
 def pin(source: ParquetSource, names: Sequence[str] = ()) -> PinnedFolder:
     """List the folder, and read the footers of the files whose partitions can hold rows of `where`.
 
+    Of more than MOST files those of a few tell the columns, unless one of `names` isn't among them; whoever reads the
+    others widens what they hold, or refuses it, and counts their rows.
+
     Raises ConfigError where there is no such folder or its files don't make one table, NotReady where it has no file.
     """
     assert source.table is not None  # as the job file's own checks demand
@@ -105,15 +115,42 @@ def pin(source: ParquetSource, names: Sequence[str] = ()) -> PinnedFolder:
     partition = {
         path: own for path, own in zip(listed, values, strict=True) if all(admits(c, own[c.column]) for c in inside)
     }
-    seen |= read_footers(root, [path for path in partition if path not in seen])
-    footers, others = {path: seen[path] for path in partition}, [f for path, f in seen.items() if path not in partition]
-    schema = _schema(footers, others, partitions, name)
+    many = len(partition) > MOST
+    seen |= read_footers(root, [p for p in (_some(list(partition)) if many else partition) if p not in seen])
+    schema = _schema(*_parted(seen, partition), partitions, name)
+    if many and not _has_all(schema, names):
+        seen |= read_footers(root, [path for path in partition if path not in seen])
+        schema = _schema(*_parted(seen, partition), partitions, name)
+    footers, _ = _parted(seen, partition)
     where = _parse(source.where, schema)
     _, outside = _comparisons(where, partitions)
-    files = tuple(_file(path, listed[path], own, footers[path], outside) for path, own in partition.items())
+    if many:
+        stamps = read_stamps(root, list(partition))
+        files = tuple(PinnedFile(p, listed[p].size, stamps[p], own, None, None, None) for p, own in partition.items())
+    else:
+        files = tuple(_file(path, listed[path], own, footers[path], outside) for path, own in partition.items())
     changed = max((listed[file.path].mtime_ns // 1_000_000 for file in files), default=None)
     refused = _refuse_types(schema, footers, partitions)
     return PinnedFolder(name, root, schema, tuple(partitions.names), where, files, changed, refused)
+
+
+def _some(paths: Sequence[str]) -> list[str]:
+    """The paths of a few files, from the first to the last one."""
+    return list(dict.fromkeys(paths[i * (len(paths) - 1) // (FEW - 1)] for i in range(FEW)))
+
+
+def _parted(
+    seen: Mapping[str, Footer], partition: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Footer], list[Footer]]:
+    """The footers of the files that are read, in their order, and those of others."""
+    read = {path: seen[path] for path in partition if path in seen}
+    return read, [footer for path, footer in seen.items() if path not in partition]
+
+
+def _has_all(schema: pa.Schema, names: Sequence[str]) -> bool:
+    """Whether these columns are among the schema's, each with a type."""
+    find = finder([f.name for f in schema if not pa.types.is_null(f.type)], case_insensitive=True)
+    return all(find(name) is not None for name in names)
 
 
 def _first_look(
