@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ FORK_SECONDS = 0.3
 _DIVIDED_SECONDS = 1.0
 """Scoring that takes less is not shared by blocks: the files are read by each process then."""
 _READING = 0.1
-"""Of the time for scoring, reading takes at most so much where each process reads all."""
+"""Of the time that a process scores, reading takes at most so much where each of them reads all."""
 _FEW = 3
 """Units a process that are shared evenly enough as they are."""
 
@@ -64,18 +64,18 @@ def start_seconds(folders: models.Folders, *, native: bool) -> float:
 
 
 def divide(
-    units: Sequence[_Sized], workers: int, rows: int | None, pace: pacing.Pace | None, reading: float, staging: Staging
+    units: Sequence[_Sized], workers: int, rows: int | None, pace: pacing.Pace | None, staging: Staging
 ) -> list[Divided]:
     """The units divided into blocks of rows, where there are too few, or too unequal ones, to share them out evenly.
 
-    Each process reads all of them then, so that it isn't done where that takes long, beside what scoring does, or for a
-    run that takes little. None then. `reading`: seconds a row.
+    Each process reads all of them then, so that it isn't done where that takes long, beside what each of them scores,
+    nor for a run that takes little. None then.
     """
     sizes = [unit.size for unit in units]
     if workers < 2 or rows is None or pace is None or not sizes or max(sizes) * _FEW * workers <= sum(sizes):
         return []
     seconds = pace.seconds(rows, staging.batch_rows)
-    if seconds < _DIVIDED_SECONDS or reading * rows > _READING * seconds:
+    if seconds < _DIVIDED_SECONDS or pacing.reading(units[0]) * rows > _READING * seconds / workers:
         return []
     block = pace.block_rows(rows, staging.batch_rows, workers)
     return [Divided(unit, block) for unit in units]
@@ -101,7 +101,8 @@ def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: mo
 def _share(
     context: BaseContext, work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders
 ) -> list[dict[str, Any]]:
-    turns = Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
+    flags = (context.RawValue("b", False) for _ in range(3))
+    turns = Turns(context.Value("q", 0), *flags)
     with (
         ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_join, initargs=(turns,)) as pool,
         ThreadPoolExecutor(1) as meanwhile,
@@ -111,7 +112,19 @@ def _share(
             starting = meanwhile.submit(_start_others, pool, workers, turns, work, staging, folders)
             rows = _task(0, turns.of(work), staging, folders)
             turns.lost.value |= has_failed(rows)
+        if not turns.joined.value:
+            _give_up(pool, starting)
+            return rows
         return [*rows, *(row for done in as_completed(starting.result()) for row in done.result())]
+
+
+def _give_up(pool: ProcessPoolExecutor, starting: Future[Any]) -> None:
+    """End processes that were not up when all was done: what they start with may take long, and nobody needs it."""
+    forking.end()  # or whoever asks it for a process would wait
+    with suppress(Exception):
+        starting.result()
+    for process in list((pool._processes or {}).values()):  # a pool of Python 3.14 would do so itself
+        process.kill()
 
 
 def _own(staging: Staging, folders: models.Folders) -> list[forking.Model]:
@@ -172,9 +185,11 @@ def _join(turns: Turns) -> None:
 
 
 def _beside(task: int, work: Sequence[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
-    if _joined[0].has_ended:
+    turns = _joined[0]
+    turns.joined.value = True  # before it takes a turn: whoever leads gives up those who have not
+    if turns.has_ended:
         return []
-    return _task(task, _joined[0].of(work), staging, folders)
+    return _task(task, turns.of(work), staging, folders)
 
 
 def _task(task: int, units: Iterable[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:

@@ -12,12 +12,14 @@ from lakehouse import models
 from lakehouse.errors import LakehouseError
 from lakehouse.scoring.routing import rows_of_one
 from lakehouse.scoring.score import score_batch, start_counters
-from lakehouse.scoring.staging import Staging, open_models
+from lakehouse.scoring.staging import BatchSource, Staging, open_models
 
 _SIZES = (32, 256, 2_048, 8_192)
 """Rows of the sample that are scored, so many more each time while that tells too little."""
 _TELLING_SECONDS = 0.1
 """A call that takes so long tells enough."""
+_READ_ROWS, _READ_SECONDS = 1 << 17, 0.2
+"""So many rows are read to see how long that takes, or for so long."""
 _BLOCK_SECONDS = 0.05
 """Less than this a block does not take: more is gained by sharing than lost by calls."""
 
@@ -40,15 +42,28 @@ class Pace:
         return max(1, min(batch_rows, round(max(each, _BLOCK_SECONDS) / max(self.row, 1e-9))))
 
 
-def measure(rows: int, least: float, sample: pa.RecordBatch, staging: Staging, folders: models.Folders) -> Pace:
+def reading(unit: BatchSource) -> float:
+    """Seconds that a row of a unit takes to read, by its first rows; a page of a file has many."""
+    rows, started = 0, time.perf_counter()
+    for batch in unit.batches():
+        rows += batch.num_rows
+        if rows >= _READ_ROWS or time.perf_counter() - started > _READ_SECONDS:
+            break
+    return (time.perf_counter() - started) / max(rows, 1)
+
+
+def measure(rows: int, least: float, sample: pa.RecordBatch, staging: Staging, folders: models.Folders) -> Pace | None:
     """The pace of the model and the checks on a sample of the input, from which nothing is kept.
 
     Scores few rows of it where these tell already that `rows` take less than `least` seconds, or that each is slow.
-    Where the model can't be used the pace is none at all: the run itself will say so, at once.
+    Where the model can't be used nothing takes any time: the run itself will say so, at once. None where no row of the
+    sample tells.
     """
     scoring = staging.scoring
     if scoring.route is not None:  # one of the models tells: each process has to load them all
         sample, scoring = rows_of_one(sample, scoring.route, staging.digest), replace(scoring, route=None)
+    if sample.num_rows == 0:
+        return None
     predict, challengers = open_models(folders, staging)
 
     def seconds(count: int) -> float:

@@ -39,11 +39,12 @@ class Divided:
 @dataclass(frozen=True)
 class Turns:
     """Whose turn it is. `number`: the next unit's or block's, a shared integer; shared flags, `over`: nobody takes any
-    more, `lost`: the run has failed, who is at a unit leaves it."""
+    more, `lost`: the run has failed, who is at a unit leaves it, `joined`: another process was there to take one."""
 
     number: Any
     over: Any
     lost: Any
+    joined: Any
 
     def of(self, work: Sequence[BatchSource]) -> Iterator[BatchSource]:
         """The units, or the parts of them, that no other process has taken, each taken when it is asked for."""

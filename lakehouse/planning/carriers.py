@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from lakehouse.models import Predictor
 from lakehouse.planning import sampling
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.starting import begin, is_native, spark_needs
-from lakehouse.progress import listen
+from lakehouse.progress import Watch, listen
 from lakehouse.schemas import conform
 from lakehouse.scoring import looking
 from lakehouse.scoring.staging import BatchSource, StagedFile, Staging, join_batches
@@ -76,11 +75,11 @@ def _on_local(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
         return sampling.look(_look_units(plan), sampling.fitness(plan), begin=begun.append)
 
     def run(staging: Staging) -> list[dict[str, Any]]:
-        with listen("127.0.0.1", request.watch) as address:
-            few = sampling.first_few(_look_units(plan)[begun[0] if begun else 0 :])
-            work, workers, staging = _share_locally(plan, few, replace(staging, progress=address))
-            request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
-            return local.run(work, workers, staging, plan.model_folders)
+        few = sampling.first_few(_look_units(plan)[begun[0] if begun else 0 :])
+        work, workers, staging = _share_locally(plan, few, staging)
+        request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
+        with listen("127.0.0.1", _at_most(len(work), request.watch)) as address:
+            return local.run(work, workers, replace(staging, progress=address), plan.model_folders)
 
     def features(columns: Sequence[str]) -> pa.Table:
         return _table(*_all_of(plan, columns))
@@ -91,21 +90,23 @@ def _on_local(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     return Carrier(sample, run, lambda staging: None, features, scores)
 
 
+def _at_most(units: int, watch: Watch | None) -> Watch | None:
+    """`watch`, told of so many units at most: those that several processes read are counted by each of them."""
+    return None if watch is None else lambda done, rows: watch(min(done, units), rows)
+
+
 def _share_locally(plan: Plan, few: Sequence[Unit], staging: Staging) -> tuple[Sequence[BatchSource], int, Staging]:
     """The units, how many processes share them, and what these are told. `few`: units to tell by how long it takes.
 
     Where there are few units, and scoring them takes long, they are shared by blocks of rows.
     """
     rows, folders = plan.pinned.rows, plan.model_folders
-    began = time.perf_counter()
     timed = next(join_batches((batch for unit in few for batch in unit.batches()), _TIMED), None)
-    reading, pace = time.perf_counter() - began, None
     start = local.start_seconds(folders, native=is_native(plan))
-    if rows is not None and timed is not None and timed.num_rows:
-        reading, pace = reading / timed.num_rows, pacing.measure(rows, start, timed, staging, folders)
+    pace = pacing.measure(rows, start, timed, staging, folders) if rows is not None and timed is not None else None
     workers = local.workers(local.cores(), rows, pace, staging, start)
     wholes = sorted(units_of(plan, 1, batch_rows=staging.batch_rows), key=lambda unit: -unit.size)
-    if divided := local.divide(wholes, workers, rows, pace, reading, staging):
+    if divided := local.divide(wholes, workers, rows, pace, staging):
         return divided, workers, replace(staging, batch_rows=divided[0].rows)
     if workers < 2:
         return wholes, min(workers, len(wholes)), staging

@@ -145,7 +145,7 @@ class Long:
 
 
 def test_a_process_leaves_its_unit_once_another_one_has_failed():
-    turns = turns_of.Turns(None, Flag(), Flag())
+    turns = turns_of.Turns(None, Flag(), Flag(), Flag())
     done: Future[list[dict[str, object]]] = Future()
     done.set_result([ROW])
     batches = turns_of.UntilTurnsEnd(Long(), turns.lost).batches()
@@ -155,7 +155,7 @@ def test_a_process_leaves_its_unit_once_another_one_has_failed():
 
 
 def test_a_process_that_found_nothing_left_stops_no_other():
-    turns = turns_of.Turns(None, Flag(), Flag())
+    turns = turns_of.Turns(None, Flag(), Flag(), Flag())
     done: Future[list[dict[str, object]]] = Future()
     done.set_result([])
     turns.stop(done)

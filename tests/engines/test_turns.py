@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from lakehouse.engines import local, pacing
+from lakehouse.engines import forking, local, pacing
 from lakehouse.engines.turns import Divided, Turns
 from tests.conftest import read, score, write
 from tests.engines.test_local import DRIVER, OTHER, Watched
@@ -45,7 +46,7 @@ def divided(rows: int) -> list[Divided]:
 
 def turns() -> Turns:
     context = multiprocessing.get_context("spawn")
-    return Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
+    return Turns(context.Value("q", 0), *(context.RawValue("b", False) for _ in range(3)))
 
 
 def taken(shared: Turns, work: list[Divided]) -> Iterator[list[int]]:
@@ -175,3 +176,17 @@ def test_two_processes_share_one_file(make_job, uri, monkeypatch, tmp_path):
     scored = read("lake/scores").sort_by("id")
     assert scored["id"].to_pylist() == list(range(rows))
     np.testing.assert_allclose(scored["p"].to_numpy(), np.arange(rows))
+
+
+def test_a_process_that_is_not_up_when_all_is_done_is_not_waited_for(make_job, uri, monkeypatch, tmp_path):
+    for part in range(3):
+        write("lake/features", pa.table({"id": np.arange(part * 10, part * 10 + 10), "a": np.arange(10) / 10}))
+    monkeypatch.setattr(local, "START_SECONDS", 0.0)
+    monkeypatch.setattr(local, "cores", lambda: 2)
+    resource_tracker.ensure_running()
+    Path(tmp_path, "sitecustomize.py").write_text("import time\ntime.sleep(600)")
+    monkeypatch.syspath_prepend(tmp_path)  # as processes of a very slow machine
+    steps = []
+    result = score(make_job(uri, predictions={"p": 0}), say=lambda event, values: steps.append(values.get("tasks")))
+    assert (result.status, result.rows_scored, 2 in steps) == ("published", 30, True)
+    assert not forking.is_begun()
