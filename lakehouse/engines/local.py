@@ -16,6 +16,7 @@ from lakehouse import models
 from lakehouse.engines import forking, pacing
 from lakehouse.engines.turns import DIED, Divided, Turns, has_failed
 from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.models.loading import environment
 from lakehouse.scoring.staging import BatchSource, Staging, failure_row, open_models, stage_units
 
 START_SECONDS = 1.5
@@ -169,7 +170,7 @@ def one_thread_meanwhile() -> Iterator[None]:
     threads = pa.cpu_count()
     pa.set_cpu_count(1)
     try:
-        with threadpoolctl.threadpool_limits(1):
+        with threadpoolctl.threadpool_limits(1), environment({"LOKY_MAX_CPU_COUNT": "1"}):
             yield
     finally:
         pa.set_cpu_count(threads)

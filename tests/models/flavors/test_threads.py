@@ -37,6 +37,8 @@ def answer():
     return load_here(folder, digest_of(Path(folder)), method, ()).predict(rows.copy())
 if before:
     answer()
+else:
+    local.one_thread()  # as in a worker
 with local.one_thread_meanwhile():
     answer()  # what is set up at a first call
     time.sleep(0.2)  # threads that spin a while after the call before
