@@ -130,7 +130,11 @@ class Model(Section):
         None, description="what a model takes and gives that was logged without a signature"
     )
     batch_rows: int = Field(
-        65536, ge=1, le=10_000_000, description="at most this many rows a call of the model", examples=[4096]
+        65536,
+        ge=1,
+        le=10_000_000,
+        description="at most this many rows a call of the model; fewer where they have more than 64 MB",
+        examples=[4096],
     )
     trust: Annotated[tuple[Trust, ...], tuple_of()] = Field(
         (),

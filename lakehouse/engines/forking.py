@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Model:
 
 _begun: list[int] = []
 """The process number of the server, where one was begun here."""
+_since: list[float] = []
+"""When that was."""
 
 
 def is_possible() -> bool:
@@ -57,6 +60,11 @@ def is_possible() -> bool:
 def is_begun() -> bool:
     """Whether a server is there, or on its way."""
     return bool(_begun)
+
+
+def age() -> float | None:
+    """Seconds since the server was begun; None where there is none."""
+    return time.monotonic() - _since[-1] if _begun and _since else None
 
 
 def begin(loaded: Sequence[Model]) -> None:
@@ -72,6 +80,7 @@ def begin(loaded: Sequence[Model]) -> None:
     with environment(variables), uninterrupted():
         forkserver.ensure_running()
     _begun.extend(filter(None, [_process()]))
+    _since[:] = [time.monotonic()]
 
 
 def _process() -> int | None:

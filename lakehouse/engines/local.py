@@ -3,95 +3,39 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from lakehouse import models
-from lakehouse.engines import forking
+from lakehouse.engines import forking, pacing
+from lakehouse.engines.turns import DIED, Divided, Turns, has_failed
 from lakehouse.errors import LakehouseError, Unavailable
-from lakehouse.schemas import FAILED
-from lakehouse.scoring.routing import rows_of_one
-from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.models.loading import environment
 from lakehouse.scoring.staging import BatchSource, Staging, failure_row, open_models, stage_units
 
-START_SECONDS = 4.0
-"""About what a fresh process needs until it has imported its libraries and loaded a model."""
-FORK_SECONDS = 1.0
-"""Likewise one that is forked from a server which was begun during the planning."""
-_TURN_SECONDS = 60.0
-"""A turn takes microseconds; who waits for one so long waits for a process that died in it."""
-_DIED = "a worker process died (out of memory, or killed): nothing was published"
+START_SECONDS = 1.5
+"""About what a process needs until it has imported its libraries and loaded a model that its own library loads."""
+MLFLOW_SECONDS = 4.0
+"""Likewise where MLflow has to load it."""
+FORK_SECONDS = 0.3
+"""Likewise one that is forked from a server which is ready."""
+_DIVIDED_SECONDS = 1.0
+"""Scoring that takes less is not shared by blocks: the files are read by each process then."""
+_READING = 0.1
+"""Of the time that a process scores, reading takes at most so much where each of them reads all."""
+_FEW = 3
+"""Units a process that are shared evenly enough as they are."""
 
 
-@dataclass(frozen=True)
-class Turns:
-    """Whose turn it is. `number`: the next unit's, a shared integer; shared flags, `over`: nobody takes any more,
-    `lost`: the run has failed, who is at a unit leaves it."""
-
-    number: Any
-    over: Any
-    lost: Any
-
-    def of(self, work: Sequence[BatchSource]) -> Iterator[BatchSource]:
-        """The units that no other process has taken, each taken when it is asked for."""
-        while not self.over.value:
-            if not self.number.acquire(timeout=_TURN_SECONDS):
-                raise Unavailable(_DIED)
-            try:
-                turn = self.number.value
-                self.number.value += 1
-            finally:
-                self.number.release()
-            if turn >= len(work):
-                return
-            yield _UntilTurnsEnd(work[turn], self.lost)
-
+class _Sized(BatchSource, Protocol):
     @property
-    def has_ended(self) -> bool:
-        """Whether no unit is left, for a process that was slow to start."""
-        return bool(self.over.value)
-
-    def stop(self, task: Future[list[dict[str, Any]]]) -> None:
-        """Let nobody take another unit, since a process has found none or has failed."""
-        self.over.value = True
-        self.lost.value |= task.cancelled() or bool(task.exception()) or _has_failed(task.result())
-
-    @contextmanager
-    def led(self) -> Iterator[None]:
-        """While this process works: that nobody takes a unit once it is done, and all stop where it raises."""
-        try:
-            yield
-        except BaseException:
-            self.lost.value = True
-            raise
-        finally:
-            self.over.value = True
-
-
-@dataclass(frozen=True)
-class _UntilTurnsEnd:
-    """A unit that ends early once the run has failed: no more of it is needed."""
-
-    unit: BatchSource
-    lost: Any
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        for batch in self.unit.batches():
-            if self.lost.value:
-                return
-            yield batch
-
-
-def _has_failed(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return any(row["kind"] == FAILED for row in rows)
+    def size(self) -> int: ...
 
 
 def cores() -> int:
@@ -101,36 +45,41 @@ def cores() -> int:
     return int(joblib.cpu_count())
 
 
-def workers(
-    cores: int, rows: int | None, sample: pa.RecordBatch | None, staging: Staging, folders: models.Folders
-) -> int:
-    """How many processes are worth it: one where this one would be done sooner than others are up.
+def workers(cores: int, rows: int | None, pace: pacing.Pace | None, staging: Staging, start: float) -> int:
+    """How many processes are worth it: one where this one would be done sooner than others are up, in `start` seconds.
 
-    Times the model on a sample of the input, from which nothing is kept.
+    `pace`: as the sample told, None where there was none.
     """
-    if rows is None or sample is None:
+    if rows is None or pace is None:
         return cores
-    predict, challengers = open_models(folders, staging)
-    isolated = any(not isinstance(folder, str) for folder in folders.values())  # then each starts one more
-    scoring, timed = staging.scoring, sample
-    if scoring.route is not None:  # one of the models tells: each process has to load them all
-        timed, scoring = rows_of_one(sample, scoring.route, staging.digest), replace(scoring, route=None)
-    if timed.num_rows == 0:
-        return cores
+    return 1 if pace.seconds(rows, staging.batch_rows) < start else cores
 
-    def seconds(batch: pa.RecordBatch) -> float:
-        started = time.perf_counter()
-        score_batch(batch, scoring, predict, start_counters(scoring))
-        return (time.perf_counter() - started) * (1 + len(challengers))
 
-    try:
-        a_call = min(seconds(timed.slice(0, 1)) for _ in range(2)) if isolated else 0.0  # there and back
-        a_row = max(seconds(timed) - a_call, 0.0) / timed.num_rows
-    except LakehouseError:
-        return 1  # the run itself will say the same, at once
-    expected = a_row * rows + a_call * rows / staging.batch_rows
-    start = FORK_SECONDS if forking.is_begun() else START_SECONDS * (1 + isolated)
-    return 1 if expected < start else cores
+def start_seconds(folders: models.Folders, *, native: bool) -> float:
+    """About how long it takes from now until another process scores. `native`: its own library loads the model."""
+    if any(not isinstance(folder, str) for folder in folders.values()):  # then each starts one more
+        return 2 * MLFLOW_SECONDS
+    start = START_SECONDS if native else MLFLOW_SECONDS
+    age = forking.age()
+    return start if age is None else max(start - age, FORK_SECONDS)
+
+
+def divide(
+    units: Sequence[_Sized], workers: int, rows: int | None, pace: pacing.Pace | None, staging: Staging
+) -> list[Divided]:
+    """The units divided into blocks of rows, where there are too few, or too unequal ones, to share them out evenly.
+
+    Each process reads all of them then, so that it isn't done where that takes long, beside what each of them scores,
+    nor for a run that takes little. None then.
+    """
+    sizes = [unit.size for unit in units]
+    if workers < 2 or rows is None or pace is None or not sizes or max(sizes) * _FEW * workers <= sum(sizes):
+        return []
+    seconds = pace.seconds(rows, staging.batch_rows)
+    if seconds < _DIVIDED_SECONDS or pacing.reading(units[0]) * rows > _READING * seconds / workers:
+        return []
+    block = pace.block_rows(rows, staging.batch_rows, workers)
+    return [Divided(unit, block) for unit in units]
 
 
 def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
@@ -147,23 +96,36 @@ def run(work: Sequence[BatchSource], workers: int, staging: Staging, folders: mo
     except OSError as error:
         raise Unavailable(f"a file can't be read or written: {error}") from error
     except BrokenProcessPool as error:
-        raise Unavailable(_DIED) from error
+        raise Unavailable(DIED) from error
 
 
 def _share(
     context: BaseContext, work: Sequence[BatchSource], workers: int, staging: Staging, folders: models.Folders
 ) -> list[dict[str, Any]]:
-    turns = Turns(context.Value("q", 0), context.RawValue("b", False), context.RawValue("b", False))
+    flags = (context.RawValue("b", False) for _ in range(3))
+    turns = Turns(context.Value("q", 0), *flags)
     with (
         ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_join, initargs=(turns,)) as pool,
         ThreadPoolExecutor(1) as meanwhile,
-        _one_thread_meanwhile(),
+        one_thread_meanwhile(),
     ):
         with turns.led():
             starting = meanwhile.submit(_start_others, pool, workers, turns, work, staging, folders)
             rows = _task(0, turns.of(work), staging, folders)
-            turns.lost.value |= _has_failed(rows)
+            turns.lost.value |= has_failed(rows)
+        if not turns.joined.value:
+            _give_up(pool, starting)
+            return rows
         return [*rows, *(row for done in as_completed(starting.result()) for row in done.result())]
+
+
+def _give_up(pool: ProcessPoolExecutor, starting: Future[Any]) -> None:
+    """End processes that were not up when all was done: what they start with may take long, and nobody needs it."""
+    forking.end()  # or whoever asks it for a process would wait
+    with suppress(Exception):
+        starting.result()
+    for process in list((pool._processes or {}).values()):  # a pool of Python 3.14 would do so itself
+        process.kill()
 
 
 def _own(staging: Staging, folders: models.Folders) -> list[forking.Model]:
@@ -201,14 +163,14 @@ def one_thread() -> None:
 
 
 @contextmanager
-def _one_thread_meanwhile() -> Iterator[None]:
+def one_thread_meanwhile() -> Iterator[None]:
     """Keep this process to one thread while the block runs."""
     import threadpoolctl
 
     threads = pa.cpu_count()
     pa.set_cpu_count(1)
     try:
-        with threadpoolctl.threadpool_limits(1):
+        with threadpoolctl.threadpool_limits(1), environment({"LOKY_MAX_CPU_COUNT": "1"}):
             yield
     finally:
         pa.set_cpu_count(threads)
@@ -224,9 +186,11 @@ def _join(turns: Turns) -> None:
 
 
 def _beside(task: int, work: Sequence[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:
-    if _joined[0].has_ended:
+    turns = _joined[0]
+    turns.joined.value = True  # before it takes a turn: whoever leads gives up those who have not
+    if turns.has_ended:
         return []
-    return _task(task, _joined[0].of(work), staging, folders)
+    return _task(task, turns.of(work), staging, folders)
 
 
 def _task(task: int, units: Iterable[BatchSource], staging: Staging, folders: models.Folders) -> list[dict[str, Any]]:

@@ -13,16 +13,16 @@ import pyarrow as pa
 
 from lakehouse import sources
 from lakehouse.checks import Tally
-from lakehouse.engines import local
+from lakehouse.engines import local, pacing
 from lakehouse.errors import ConfigError
 from lakehouse.models import Predictor
 from lakehouse.planning import sampling
 from lakehouse.planning.plan import Plan, Request
-from lakehouse.planning.starting import spark_needs
-from lakehouse.progress import listen
+from lakehouse.planning.starting import begin, is_native, spark_needs
+from lakehouse.progress import Watch, listen
 from lakehouse.schemas import conform
 from lakehouse.scoring import looking
-from lakehouse.scoring.staging import StagedFile, Staging, join_batches
+from lakehouse.scoring.staging import BatchSource, StagedFile, Staging, join_batches
 from lakehouse.sources import FILES, FRAME, Unit
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Carrier:
 def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     """The carrier that the plan chose, on the engine that was asked for. Spark is started when first needed."""
     if request.engine == "local":
-        return _on_local(plan, request)
+        return _on_local(plan, request, stack)
 
     def executors() -> Executors:
         from lakehouse.engines import spark as engine
@@ -83,24 +83,22 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     return replace(_on_spark(plan, request, stack), executors=executors)
 
 
-def _on_local(plan: Plan, request: Request) -> Carrier:
+def _on_local(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     if plan.model.on_frames:
         raise ConfigError(f"{plan.model.uri} is {plan.model.on_frames}, which only Spark applies: use --engine spark")
     if plan.carrier == FRAME:
         raise ConfigError(f"the local engine can't read {plan.pinned.name}: {plan.reason}; use --engine spark")
-    cores, begun = local.cores(), list[int]()
+    begin(plan, request, stack)  # now the rows of a query's result are known, too
+    begun = list[int]()
 
     def sample() -> Iterator[pa.RecordBatch]:
         return sampling.look(_look_units(plan), sampling.fitness(plan), begin=begun.append)
 
     def run(staging: Staging) -> list[dict[str, Any]]:
-        with listen("127.0.0.1", request.watch) as address:
-            few = sampling.first_few(_look_units(plan)[begun[0] if begun else 0 :])
-            timed = next(join_batches((batch for unit in few for batch in unit.batches()), _TIMED), None)
-            workers = local.workers(cores, plan.pinned.rows, timed, staging, plan.model_folders)
-            work = sorted(units_of(plan, _TURNS * workers if workers > 1 else 1), key=lambda unit: -unit.size)
-            workers = min(workers, len(work))
-            request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
+        few = sampling.first_few(_look_units(plan)[begun[0] if begun else 0 :])
+        work, workers, staging = _share_locally(plan, few, staging)
+        request.say("units", {"units": len(work), "tasks": workers, "rows": plan.pinned.rows})
+        with listen("127.0.0.1", _at_most(len(work), request.watch)) as address:
             return local.run(work, workers, replace(staging, progress=address), plan.model_folders)
 
     def features(columns: Sequence[str]) -> pa.Table:
@@ -110,6 +108,30 @@ def _on_local(plan: Plan, request: Request) -> Carrier:
         return _table(*_of_scores(columns, staging, tally))
 
     return Carrier(sample, run, lambda staging: None, features, scores)
+
+
+def _at_most(units: int, watch: Watch | None) -> Watch | None:
+    """`watch`, told of so many units at most: those that several processes read are counted by each of them."""
+    return None if watch is None else lambda done, rows: watch(min(done, units), rows)
+
+
+def _share_locally(plan: Plan, few: Sequence[Unit], staging: Staging) -> tuple[Sequence[BatchSource], int, Staging]:
+    """The units, how many processes share them, and what these are told. `few`: units to tell by how long it takes.
+
+    Where there are few units, and scoring them takes long, they are shared by blocks of rows.
+    """
+    rows, folders = plan.pinned.rows, plan.model_folders
+    timed = next(join_batches((batch for unit in few for batch in unit.batches()), _TIMED), None)
+    start = local.start_seconds(folders, native=is_native(plan))
+    pace = pacing.measure(rows, start, timed, staging, folders) if rows is not None and timed is not None else None
+    workers = local.workers(local.cores(), rows, pace, staging, start)
+    wholes = sorted(units_of(plan, 1, batch_rows=staging.batch_rows), key=lambda unit: -unit.size)
+    if divided := local.divide(wholes, workers, rows, pace, staging):
+        return divided, workers, replace(staging, batch_rows=divided[0].rows)
+    if workers < 2:
+        return wholes, min(workers, len(wholes)), staging
+    work = sorted(units_of(plan, _TURNS * workers, batch_rows=staging.batch_rows), key=lambda unit: -unit.size)
+    return work, min(workers, len(work)), staging
 
 
 def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
@@ -147,7 +169,7 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
         def run_units(staging: Staging) -> list[dict[str, Any]]:
             spark = session()
-            shares = shares_of(plan, engine.cores(spark))
+            shares = shares_of(plan, engine.cores(spark), staging.batch_rows)
             request.say("units", {"units": sum(map(len, shares)), "tasks": len(shares), "rows": plan.pinned.rows})
             with _at_work(spark, plan, staging, request) as (work, staging, archive):
                 return engine.run_units(work, shares, staging, archive)
@@ -195,7 +217,7 @@ def _applied(
     def run(staging: Staging) -> list[dict[str, Any]]:
         cores = engine.cores(spark)
         if rows is None:
-            given = shares_of(plan, cores)
+            given = shares_of(plan, cores, staging.batch_rows)
             most = len(given)
             request.say("units", {"units": sum(map(len, given)), "tasks": most, "rows": plan.pinned.rows})
         else:
@@ -264,11 +286,11 @@ def units_of(plan: Plan, tasks: int, columns: Sequence[str] = (), batch_rows: in
     return source.units(plan.pinned, columns or plan.columns, batch_rows or plan.job.model.batch_rows, tasks)
 
 
-def shares_of(plan: Plan, cores: int) -> list[list[Unit]]:
-    """The input as a share a task of Spark's: `tasks_for` so many bytes."""
-    work = units_of(plan, cores)
+def shares_of(plan: Plan, cores: int, batch_rows: int | None = None) -> list[list[Unit]]:
+    """The input as a share a task of Spark's: `tasks_for` so many bytes. `batch_rows`: as of `units_of`."""
+    work = units_of(plan, cores, batch_rows=batch_rows)
     tasks = tasks_for(sum(unit.size for unit in work), cores)
-    return balance(work if tasks == cores else units_of(plan, tasks), tasks)
+    return balance(work if tasks == cores else units_of(plan, tasks, batch_rows=batch_rows), tasks)
 
 
 def spread(work: Sequence[Unit], cores: int) -> list[list[Unit]]:

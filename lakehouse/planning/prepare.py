@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -19,6 +19,9 @@ from lakehouse.scoring.staging import Staging
 
 _FOR_CHALLENGERS = 4
 """Batches of the sample that challengers are tried on."""
+
+BATCH_BYTES = 64 << 20
+"""A batch of more bytes than this is made of fewer rows; a model makes some copies of what it is given."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def prepare(
         digest=(tried.model or plan.model).one.digest,
         method=job.model.method,
         params=models.freeze(job.model.params),
-        batch_rows=job.model.batch_rows,
+        batch_rows=batch_rows(job.model.batch_rows, plan.features, tried.rows),
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
         beside=beside,
         direct=tried.direct,
@@ -121,6 +124,17 @@ def prepare(
         tried.untried,
         tried.rows,
     )
+
+
+def batch_rows(most: int, features: Sequence[schemas.Feature], seen: pa.RecordBatch | None) -> int:
+    """Rows of a batch: `most`, or as many as have BATCH_BYTES bytes.
+
+    A row has 8 bytes a feature, or as many as those of the sample, such as arrays and texts, have on average.
+    """
+    row = 8.0 * len(features)
+    if seen is not None and seen.num_rows:
+        row = max(row, seen.nbytes / seen.num_rows)
+    return max(1, min(most, int(BATCH_BYTES // max(row, 1.0))))
 
 
 def comments(plan: Plan) -> dict[str, str]:

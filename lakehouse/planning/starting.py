@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _MANY_ROWS = 100_000
 """From here on a slow model keeps one process at work for seconds; a fast one is done before there is a second."""
+_MANY_BYTES = 16 << 20
+"""Where the number of rows isn't known: as many of twenty numbers."""
 
 
 def spark_needs(plan: Plan) -> tuple[bool, bool]:
@@ -80,12 +82,23 @@ def _begin(stack: ExitStack, *, delta: bool, s3: bool) -> None:
 
 
 def _begin_local(plan: Plan, stack: ExitStack) -> None:
-    rows, folders = plan.pinned.rows, list(plan.model_folders.items())
+    folders = list(plan.model_folders.items())
     isolated = any(not isinstance(folder, str) for _, folder in folders)
-    if rows is None or rows < _MANY_ROWS or isolated or plan.model.on_frames or local.cores() < 2:
+    if not _has_many_rows(plan) or isolated or plan.model.on_frames or local.cores() < 2 or forking.is_begun():
         return
-    (digest, folder), *others = folders
-    alone = not others and plan.model.flavor in models.NATIVE  # of others nobody knows what they start when loaded
     params = models.freeze(plan.job.model.params)
     stack.callback(forking.end)
-    forking.begin([forking.Model(str(folder), digest, plan.job.model.method, params)] if alone else [])
+    (digest, folder), *_ = folders
+    own = [forking.Model(str(folder), digest, plan.job.model.method, params)]
+    forking.begin(own if is_native(plan) else [])
+
+
+def is_native(plan: Plan) -> bool:
+    """Whether there is one model, which its own library loads: of others nobody knows what they start when loaded."""
+    return len(plan.model_folders) == 1 and plan.model.flavor in models.NATIVE
+
+
+def _has_many_rows(plan: Plan) -> bool:
+    """Whether there are many, or where that isn't known many bytes; of a query neither is known before it was run."""
+    rows, size = plan.pinned.rows, plan.pinned.size
+    return rows >= _MANY_ROWS if rows is not None else size is not None and size >= _MANY_BYTES

@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.engines import local
 from lakehouse.engines import spark as engine
+from lakehouse.engines import turns as turns_of
 from lakehouse.engines.spark import running
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.progress import listen, tell, tell_failed
@@ -145,18 +146,18 @@ class Long:
 
 
 def test_a_process_leaves_its_unit_once_another_one_has_failed():
-    turns = local.Turns(None, Flag(), Flag())
+    turns = turns_of.Turns(None, Flag(), Flag(), Flag())
     done: Future[list[dict[str, object]]] = Future()
     done.set_result([ROW])
-    batches = local._UntilTurnsEnd(Long(), turns.lost).batches()
+    batches = turns_of.UntilTurnsEnd(Long(), turns.lost).batches()
     assert next(batches)["n"].to_pylist() == [0]
     turns.stop(done)
     assert (list(batches), turns.over.value) == ([], True)
 
 
 def test_a_process_that_found_nothing_left_stops_no_other():
-    turns = local.Turns(None, Flag(), Flag())
+    turns = turns_of.Turns(None, Flag(), Flag(), Flag())
     done: Future[list[dict[str, object]]] = Future()
     done.set_result([])
     turns.stop(done)
-    assert (len(list(local._UntilTurnsEnd(Long(), turns.lost).batches())), turns.over.value) == (1000, True)
+    assert (len(list(turns_of.UntilTurnsEnd(Long(), turns.lost).batches())), turns.over.value) == (1000, True)

@@ -22,7 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from lakehouse.config.systems.snowflake import SnowflakeSource
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake.sessions import Session
+from lakehouse.engines import forking, local
 from lakehouse.errors import ConfigError, NotReady, Unavailable
+from lakehouse.planning import starting
 from lakehouse.sources import snowflake as reading
 from tests.command import run
 from tests.conftest import read, score, version
@@ -113,6 +115,15 @@ def test_a_table_in_snowflake_is_scored(account, games, snow_job, engine, reques
     assert abs(done.input["version"] / 1000 - began) < 60
     assert re.fullmatch("[0-9a-f-]{36}", done.input["query_id"])
     assert set(read("lake/scores")["_input_version"].to_pylist()) == {done.input["version"]}
+
+
+def test_processes_are_begun_as_soon_as_the_query_has_told_its_rows(account, games, snow_job, monkeypatch):
+    begun = []
+    monkeypatch.setattr(starting, "_MANY_ROWS", ROWS)
+    monkeypatch.setattr(local, "cores", lambda: 2)
+    monkeypatch.setattr(forking, "begin", lambda loaded: begun.append((len(loaded), len(reads(account)))))
+    score(snow_job(games))
+    assert begun == [(1, len(reads(account)))]
 
 
 # What is asked of Snowflake

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from lakehouse.errors import ConfigError
 from lakehouse.models.parameters import require_arguments
@@ -116,6 +117,11 @@ def on_matrix(call: Callable[[Any], Any], predict: Callable[[Any], Any], *, mixe
 def takes_columns(predict: Any) -> bool:
     """Whether it takes `Given` itself instead of the frame or arrays that are made of it."""
     return bool(getattr(predict, "takes_columns", False))
+
+
+def one_thread() -> bool:
+    """Whether this process is kept to one thread, since there is one for each core: Arrow is told so first."""
+    return bool(pa.cpu_count() == 1)
 
 
 def without_names(call: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -81,7 +81,10 @@ def load_native(path: Path, description: Mapping[str, Any], function: Mapping[st
 
     if _USUAL[0] in onnxruntime.get_available_providers():
         return None
-    session = onnxruntime.InferenceSession(str(path / file), providers=_CPU)
+    options = onnxruntime.SessionOptions()
+    if calling.one_thread():
+        _keep_to_one_thread(options)
+    session = onnxruntime.InferenceSession(str(path / file), options, providers=_CPU)
     return native.Loaded(session, functools.partial(_run, session), native.Metadata({NAME: description}))
 
 
@@ -89,8 +92,39 @@ def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Pr
     """ONNX Runtime called as MLflow does, but for frames: MLflow makes one column of each output, which fails for
     outputs that are matrices."""
     calling.refuse_method(method, "an ONNX model")
-    session = calling.native_of(loaded)
-    return Predictor(functools.partial(_run, session), None, called="InferenceSession.run")
+    session = _session_in_time(calling.native_of(loaded))
+    return Predictor(lambda data: _run(session(), data), None, called="InferenceSession.run")
+
+
+def _session_in_time(loaded: Any) -> Callable[[], Any]:
+    """Gives the session, or where this process is kept to one thread another of the same graph that has no more.
+
+    How many a session has is settled when it is made, whatever libraries are told later.
+    """
+    made: list[Any] = []
+
+    def session() -> Any:
+        options = loaded.get_session_options()
+        if not calling.one_thread() or options.intra_op_num_threads == options.inter_op_num_threads == 1:
+            return loaded
+        if not made:
+            made.append(_of_one_thread(loaded, options))
+        return made[0]
+
+    return session
+
+
+def _of_one_thread(session: Any, options: Any) -> Any:
+    import onnxruntime
+
+    if session._model_path is None:
+        return session
+    _keep_to_one_thread(options)
+    return onnxruntime.InferenceSession(session._model_path, options, providers=session.get_providers())
+
+
+def _keep_to_one_thread(options: Any) -> None:
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
 
 
 def trained_on(native: Any) -> Trained:

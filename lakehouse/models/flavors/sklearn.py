@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,31 @@ def load_native(path: Path, description: Mapping[str, Any], function: Mapping[st
 def open_model(loaded: Any, method: str | None, params: Mapping[str, Any]) -> Predictor:
     require_sound(loaded, NAME)
     opened, estimator = calling.open_native(loaded, method, params), calling.native_of(loaded)
+    opened = replace(opened, predict=_in_threads(opened.predict, estimator))
     if not takes_matrix(estimator) or (method is None and params):
         return opened
     function = loaded.metadata.flavors.get("python_function") or {}
     own = method or str(function.get("predict_fn", "predict"))
-    call = calling.without_names(calling.call_method(estimator, own, params))
+    call = _in_threads(calling.without_names(calling.call_method(estimator, own, params)), estimator)
     direct = calling.on_matrix(call, opened.predict, mixed=True)
     return replace(opened, direct=direct, direct_called=f"{type(estimator).__name__}.{own}")
+
+
+def _in_threads(call: Callable[[Any], Any], estimator: Any) -> Callable[[Any], Any]:
+    """`call`, with its `n_jobs` in one thread where this process is kept to one; a worker's cores are taken already."""
+    from sklearn.base import BaseEstimator
+
+    parts = estimator.get_params(deep=True) if isinstance(estimator, BaseEstimator) else {}
+    if not any(name.split("__")[-1] == "n_jobs" and value not in (None, 1) for name, value in parts.items()):
+        return call
+
+    def counted(data: Any) -> Any:
+        import joblib
+
+        with joblib.parallel_config("sequential") if calling.one_thread() else nullcontext():
+            return call(data)
+
+    return counted
 
 
 def takes_matrix(model: Any) -> bool:
