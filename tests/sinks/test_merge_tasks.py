@@ -150,7 +150,7 @@ def test_rows_without_a_key_stay(tmp_path):
     [
         (pa.int64(), [3, -(2**62), None], -(2**62), 3),
         (pa.float64(), [0.1, float("-inf")], float("-inf"), 0.1),
-        (pa.decimal128(20, 3), [Decimal("0.125"), Decimal(7)], Decimal("0.125"), Decimal(7)),
+        (pa.decimal128(20, 3), [Decimal("0.1"), Decimal(7)], Decimal("0.1"), Decimal(7)),
         (pa.date32(), [date(2026, 1, 2), date(1, 1, 1)], date(1, 1, 1), date(2026, 1, 2)),
         (pa.string(), ["b", "ä"], "b", "ä"),
         (pa.bool_(), [True, False], False, True),
