@@ -75,7 +75,7 @@ def delta_coordinate() -> str:
 
 def s3_coordinate() -> str:
     """Maven coordinate of Hadoop's S3 file system for the Hadoop in the installed pyspark."""
-    ships = next(_pyspark_jars().glob("hadoop-client-api-*.jar"))
+    ships = next(pyspark_jars().glob("hadoop-client-api-*.jar"))
     return f"org.apache.hadoop:hadoop-aws:{ships.stem.removeprefix('hadoop-client-api-')}"
 
 
@@ -99,11 +99,14 @@ def has_jars(s3: bool) -> bool:
 
 
 def prepare() -> None:
-    """Make the machine ready for Spark and say in two lines what was done."""
+    """Make the machine ready for Spark and say in three lines what was done."""
+    from lakehouse.engines import classes
+
     java = ensure_java()
     print(f"Java {_java_major(java)}: {java}")
     found = jars()
     print(f"Spark jars: {len(found)} in {found[0].parent}")
+    print(f"Spark's classes, loaded once: {classes.make(java) or 'not kept by this Java, sessions start slower'}")
 
 
 def _java_homes() -> Iterator[Path]:
@@ -192,14 +195,14 @@ def _resolve(coordinates: Sequence[str], folder: Path) -> None:
     with _scratch(folder.parent) as scratch:
         fetched, kept, module = scratch / "fetched", scratch / "kept", scratch / "ivy.xml"
         module.write_text(_ivy_module(coordinates), encoding="utf-8")
-        ivy = [str(java), f"-Duser.home={scratch}", "-cp", f"{_pyspark_jars()}/*", "org.apache.ivy.Main"]
+        ivy = [str(java), f"-Duser.home={scratch}", "-cp", f"{pyspark_jars()}/*", "org.apache.ivy.Main"]
         order = ["-ivy", str(module), "-confs", "default", "-cache", str(scratch / "cache")]
         said = _output([*ivy, *order, "-retrieve", f"{fetched}/[artifact]-[revision].[ext]"])
         found = list(fetched.glob("*.jar"))
         if "UNRESOLVED DEPENDENCIES" in said or "FAILED DOWNLOADS" in said or not found:
             raise Unavailable(f"no jars for {', '.join(coordinates)}: {_tail(said, 12)}")
         kept.mkdir()
-        for jar in _not_shipped(found, _pyspark_jars().glob("*.jar")):
+        for jar in _not_shipped(found, pyspark_jars().glob("*.jar")):
             jar.rename(kept / jar.name)
         _move(kept, folder)
 
@@ -233,7 +236,8 @@ def _jar_folder(coordinates: Sequence[str]) -> Path:
     return cache_dir() / "jars" / key
 
 
-def _pyspark_jars() -> Path:
+def pyspark_jars() -> Path:
+    """The folder of the jars that pyspark ships."""
     spec = find_spec("pyspark")  # finds without importing
     if spec is None or spec.origin is None:
         raise ConfigError("pyspark is not installed: run `make setup`")

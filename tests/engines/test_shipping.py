@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 from lakehouse.engines.spark import shipping
 
@@ -23,6 +24,18 @@ def test_a_worker_runs_from_the_package_as_it_is_shipped(tmp_path):
     loaded = json.loads(found.stdout)
     assert len(loaded) > 50
     assert [file for file in loaded if not file.startswith(str(packed))] == []
+    assert [file for file in loaded if not file.endswith(".pyc")] == []  # no worker compiles it again
+
+
+def test_a_worker_of_another_python_compiles_the_package_itself(tmp_path):
+    other = tmp_path / "lakehouse.zip"
+    with zipfile.ZipFile(shipping.pack_package()) as packed, zipfile.ZipFile(other, "w") as archive:
+        for name in packed.namelist():
+            content = packed.read(name)
+            archive.writestr(name, b"0000" + content[4:] if name.endswith(".pyc") else content)
+    found = subprocess.run([sys.executable, "-c", PROBE, str(other)], capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert {Path(file).suffix for file in json.loads(found.stdout)} == {".py"}
 
 
 def test_what_only_the_driver_calls_stays_there():

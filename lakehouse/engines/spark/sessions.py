@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.connectors.spark import may_have_delta
@@ -193,9 +194,16 @@ _ours: list[bool] = []
 
 @contextmanager
 def _in_scratch() -> Iterator[None]:
-    """A JVM that starts meanwhile keeps its temporary files in this process's own folder, so that they go with it."""
+    """A JVM that starts meanwhile keeps its temporary files in this process's own folder, so that they go with it.
+
+    It takes Spark's classes as they are kept, where they are.
+    """
+    from lakehouse.engines import classes
+
     name, before = "SPARK_SUBMIT_OPTS", os.environ.get("SPARK_SUBMIT_OPTS")
-    os.environ[name] = " ".join(filter(None, [before, f'"-Djava.io.tmpdir={scratch.process_folder()}"']))
+    java = os.environ.get("JAVA_HOME")
+    ours = [f"-Djava.io.tmpdir={scratch.process_folder()}", *(classes.options(Path(java)) if java else ())]
+    os.environ[name] = " ".join(filter(None, [before, *(f'"{option}"' for option in ours)]))
     try:
         yield
     finally:

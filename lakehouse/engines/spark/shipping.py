@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import marshal
 import pickle
 import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from importlib.machinery import SourceFileLoader
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,8 +59,8 @@ def ship(spark: SparkSession, what: object) -> Iterator[str]:
 def pack_package() -> Path:
     """This very package, less what only the driver calls, as a zip named by its content.
 
-    Executors run the driver's code, installed there or not. It stays in one place as long as this process: Spark takes
-    no file of one name from two.
+    Executors run the driver's code, installed there or not, and need not compile it where they have its Python. It
+    stays in one place as long as this process: Spark takes no file of one name from two.
     """
     package = resources.files("lakehouse")
     sources = sorted(_sources(package, "lakehouse"))
@@ -68,7 +71,27 @@ def pack_package() -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sources:
             archive.writestr(zipfile.ZipInfo(name), content)
+            if compiled := _compiled(package, name, content):
+                archive.writestr(zipfile.ZipInfo(f"{name}c"), compiled)
     return target
+
+
+def _compiled(package: Traversable, name: str, source: bytes) -> bytes:
+    """The module as Python keeps it compiled, which another Python passes over; nothing where it is no file of its own.
+
+    Said to be of this very source, so that nobody compares times: a zip has none of the files'.
+    """
+    file = package.joinpath(*name.split("/")[1:])
+    if not isinstance(file, Path):
+        return b""
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    code = SourceFileLoader(module, str(file)).get_code(module)  # from the driver's own cache, as a rule
+    header = importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source)
+    return header + marshal.dumps(code)
+
+
+_UNCHECKED = (1).to_bytes(4, "little")
+"""Flags of a compiled file that names its source by a hash, which is not compared (PEP 552)."""
 
 
 def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
