@@ -1,5 +1,7 @@
 """Left-overs of runs: files and tables that nobody needs, of runs that are finished or dead; listed, and removed.
 
+What runs left in the state folder is `retention`'s.
+
 A run in progress says so in a lease beside its staged files; a run that waits to be finished has an intent. Files that
 a table's log knows, be it only as removed ones that time travel may still ask for, are VACUUM's business.
 """
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse import sinks
+from lakehouse.operations import retention
+from lakehouse.operations.leftover import Leftover
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import lease, ledger
@@ -24,17 +28,6 @@ _WAITS = "waits to be finished by the next run of its job"
 
 
 @dataclass(frozen=True)
-class Leftover:
-    """A run's folder below a table. `files` are those that may go, none where `kept` says why they must stay."""
-
-    table: str
-    run_id: str
-    files: int
-    bytes: int
-    kept: str | None
-
-
-@dataclass(frozen=True)
 class _FolderContent:
     """A run's folder as it was found: what in it no log knows, and why it must stay."""
 
@@ -43,7 +36,7 @@ class _FolderContent:
 
 
 def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
-    """The left-overs in the job's scored and quarantine tables; removed if `take_away`.
+    """The left-overs in the job's scored and quarantine tables and its state; removed, or merged, if `take_away`.
 
     Raises Unavailable where the storage can't be reached.
     """
@@ -55,7 +48,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
     found = [left for folder, sink in folders_of for left in _sweep_folder(folder, sink, state, take_away)]
     for section in named:
         found += _sweep_uploads(section, [folder for folder, _ in folders_of], state, take_away)
-    return found
+    return [*found, *retention.tidy(job, state, ledger.now(), take_away=take_away)]
 
 
 def _sweep_uploads(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -28,13 +28,15 @@ from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
 from lakehouse.scoring.routing import NO_MODEL
 from lakehouse.scoring.staging import Staging
-from lakehouse.storage import Location, content, display_name, remove, write_durably
+from lakehouse.storage import Location, content, display_name, remove, tree, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
 SAMPLES = 20
 _BINS = "bins.parquet"
+TABLES = ("metrics", "profiles", "runs")
+"""The tables of the state folder that get a file from each run, in the order in which a run's rows are taken away."""
 RUN = pa.schema(
     [
         ("run_id", pa.string()),
@@ -358,6 +360,13 @@ def _count(job: Job) -> list[dict[str, Any]]:
 def page_of(state: Location, run_id: str) -> bytes | None:
     """The page of a run, None where there is none."""
     return content(_at(state, run_id, "html"))
+
+
+def report_files(state: Location, runs: Collection[str]) -> dict[str, dict[str, int]]:
+    """By run its files of facts and page, as paths below the state folder, with their bytes."""
+    there = tree(state.join("reports")) if runs else {}
+    names = {run: [f"{run}.{suffix}" for suffix in ("json", "html", _BINS)] for run in runs}
+    return {run: {f"reports/{name}": there[name] for name in of if name in there} for run, of in names.items()}
 
 
 def _at(state: Location, run_id: str, suffix: str) -> Location:

@@ -28,6 +28,7 @@ from lakehouse.sinks.snowflake.reading import (
     columns,
     digest,
     folder,
+    live_runs,
     preview,
     remove_uploaded,
     set_aside,
@@ -38,7 +39,7 @@ from lakehouse.sinks.snowflake.reading import (
 __all__ = [
     "COMPARISON_SUFFIX",
     "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest", "display_name",
-    "ensure", "exists", "fit_quarantine", "folder", "generation", "has_quarantine", "inspect_table",
+    "ensure", "exists", "fit_quarantine", "folder", "generation", "has_quarantine", "inspect_table", "live_runs",
     "missing_columns", "name_in", "preview", "publish", "published", "qualify", "remove_uploaded", "require_room",
     "set_aside", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -69,6 +69,18 @@ def set_aside(section: SnowflakeSink, job: str) -> pa.Table | None:
             return None
     rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
     return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))
+
+
+def live_runs(section: SnowflakeSink, job: str, of: Collection[str]) -> set[str]:
+    """Asked of Snowflake."""
+    table = Table.parse(uri_of(section))
+    with snowflake.session(table.connection) as session:
+        run, owner = quote(fold(RUN_ID)), quote(fold(JOB))
+        try:
+            found = session.run(f"SELECT DISTINCT {run} FROM {table.sql} WHERE {owner} = %s", job)
+        except snowflake.Absent:
+            return set()
+    return {str(name) for (name,) in found} & set(of)
 
 
 def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
