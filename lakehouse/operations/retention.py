@@ -28,22 +28,20 @@ def tidy(job: Job, state: Location, now: datetime, *, take_away: bool) -> Iterat
     runs = expired(job, state, now)
     reports = evidence.report_files(state, runs)
     places = [state.join(name) for name in evidence.TABLES]
-    small = {place: tables.small_files(place, job.job) for place in places}
+    found = {place: tables.untidy(place, job.job) for place in places}
     busy = None
     if take_away:
         for file in (file for files in reports.values() for file in files):
             remove(state.join(file))
         # The record goes last, so that what is cut off here is found again.
-        done = all(tables.rewrite(place, job.job, runs) for place in places if runs or small[place])
+        done = all(tables.rewrite(place, job.job, runs) for place in places if runs or found[place][0])
         busy = None if done else _BUSY
+        for place in (place for place, (_, outdated) in found.items() if outdated):
+            tables.remove_outdated(place)
     for run, files in reports.items():
         yield Leftover(display_name(state), run, len(files), sum(files.values()), busy, RECORD)
-    for place in places:
-        outdated = tables.outdated_files(place, take_away=take_away)
-        for what, sizes, kept in (
-            (SMALL, [file.size for file in small[place]], busy),
-            (OUTDATED, list(outdated.values()), None),
-        ):
+    for place, (small, outdated) in found.items():
+        for what, sizes, kept in ((SMALL, small, busy), (OUTDATED, outdated, None)):
             if sizes:
                 yield Leftover(display_name(place), "", len(sizes), sum(sizes), kept, what)
 

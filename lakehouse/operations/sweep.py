@@ -8,7 +8,7 @@ a table's log knows, be it only as removed ones that time travel may still ask f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from lakehouse.operations.leftover import Leftover
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import lease, ledger
-from lakehouse.storage import Location, display_name, folders, locate, remove, tree
+from lakehouse.storage import Location, display_name, locate, remove, tree
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
@@ -77,9 +77,10 @@ def _sweep_folder(
     table: Location, sink: sinks.SinkModule | None, state: Location, take_away: bool
 ) -> Iterator[Leftover]:
     found = _look(table, sink, state)
-    if take_away and any(seen.kept is None for seen in found.values()):
+    doubted = [run for run, seen in found.items() if seen.kept is None]
+    if take_away and doubted:
         # One that was taken for dead may have woken up, and published.
-        found = _agree(found, _look(table, sink, state))
+        found = _agree(found, _look(table, sink, state, doubted))
     for run, seen in found.items():
         yield Leftover(display_name(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
         if take_away and seen.kept is None:
@@ -100,21 +101,28 @@ def _agree(first: Mapping[str, _FolderContent], then: Mapping[str, _FolderConten
     }
 
 
-def _look(table: Location, sink: sinks.SinkModule | None, state: Location) -> dict[str, _FolderContent]:
-    runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
+def _look(
+    table: Location, sink: sinks.SinkModule | None, state: Location, doubted: Collection[str] = ()
+) -> dict[str, _FolderContent]:
+    """What is in the folders of runs, by one listing. Leases are read that are listed, and those of `doubted` runs: one
+    that began while the folder was listed may have files in it without its lease."""
+    listed: dict[str, dict[str, int]] = {}
+    for path, size in tree(table).items():
+        folder, below, name = path.partition("/")
+        if below and folder.startswith(PREFIX):
+            listed.setdefault(folder.removeprefix(PREFIX), {})[name] = size
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
-    leases = {run: lease.read(table, run) for run in runs}
+    leases = {run: lease.read(table, run) for run, files in listed.items() if lease.NAME in files or run in doubted}
     alive = lease.alive_runs(table, leases)
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run for place in states for run in ledger.runs_with_intents(place)}
     unknown = sink.unknown_files(table) if sink else None
     found = {}
-    for run in runs:
-        there = tree(table.join(f"{PREFIX}{run}")).items()
-        files = {path: size for path, size in there if not path.endswith(lease.NAME)}
+    for run, there in listed.items():
+        files = {path: size for path, size in there.items() if not path.endswith(lease.NAME)}
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
         kept = alive.get(run) or (_WAITS if run in waiting else None)
-        if files or kept or leases[run]:
+        if files or kept or leases.get(run):
             found[run] = _FolderContent(files, kept)
     return found

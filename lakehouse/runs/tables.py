@@ -92,10 +92,13 @@ def rows(location: Location, columns: Sequence[str], only: Mapping[str, Any] | N
     return [row for row in held if all(row.get(name) == value for name, value in only.items())]
 
 
-def small_files(location: Location, job: str) -> list[delta.DataFile]:
-    """The small files that hold rows of this job alone, none where there are too few to be merged."""
-    snapshot = delta.open_table(location)
-    return _small(snapshot.files([_JOB]), job) if snapshot else []
+def untidy(location: Location, job: str) -> tuple[list[int], list[int]]:
+    """The bytes of the small files that hold rows of this job alone, none where there are too few to be merged; and of
+    those that no version needs any more which is less than a week old."""
+    snapshot = delta.open_table(location, in_place=True)
+    if snapshot is None:
+        return [], []
+    return [file.size for file in _small(snapshot.files([_JOB]), job)], list(_outdated(snapshot).values())
 
 
 def _small(files: Sequence[delta.DataFile], job: str) -> list[delta.DataFile]:
@@ -159,12 +162,14 @@ def _copy(snapshot: delta.Snapshot, files: Sequence[delta.DataFile], without: Co
     return written, gone
 
 
-def outdated_files(location: Location, *, take_away: bool = False) -> dict[str, int]:
-    """Files with their bytes that no version needs any more which is less than a week old; removed if `take_away`."""
+def remove_outdated(location: Location) -> None:
+    """Remove the files that no version needs any more which is less than a week old."""
     snapshot = delta.open_table(location, in_place=True)
-    paths = snapshot.outdated_files(take_away=False) if snapshot else set()
-    there = tree(location) if paths else {}  # the log names those that were removed before, too
-    found = {path: there[path] for path in paths if path in there}
-    if snapshot and found and take_away:
+    if snapshot and _outdated(snapshot):
         snapshot.outdated_files(take_away=True)
-    return found
+
+
+def _outdated(snapshot: delta.Snapshot) -> dict[str, int]:
+    paths = snapshot.outdated_files(take_away=False)
+    there = tree(snapshot.location) if paths else {}  # the log names those that were removed before, too
+    return {path: there[path] for path in paths if path in there}

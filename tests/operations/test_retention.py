@@ -17,14 +17,14 @@ from lakehouse.connectors import delta
 from lakehouse.connectors.delta import snapshot as snapshots
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
-from lakehouse.operations import replay, sweep
+from lakehouse.operations import lookup, replay, sweep
 from lakehouse.operations.leftover import OUTDATED, RECORD, SMALL
 from lakehouse.pipeline import Request
 from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger, tables
 from lakehouse.storage import tree
 from tests import command
-from tests.conftest import opened, read, score, write
+from tests.conftest import opened, read, requests, score, write
 
 DAYS = ["2026-01-01", "2026-01-02"]
 
@@ -170,6 +170,30 @@ def test_small_files_are_merged_a_job(daily, swept, monkeypatch, capfd):
     assert len(ledger.runs(state, "scores")) == 6
     assert score(daily(), rescore=True).status == "published"
     assert len(ledger.runs(state, "scores")) == 7
+
+
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_what_is_looked_up_opens_the_files_that_it_needs(daily, monkeypatch):
+    score(daily())
+    newest = [score(daily(), rescore=True), score(daily(DAYS[1]))]
+    counted = []
+    assert files_read(monkeypatch, lambda: lookup.status(daily())) == 2  # of the slice's two runs
+    assert files_read(monkeypatch, lambda: counted.extend(evidence.quarantine_counts(daily(), every=False))) == 3 + 2
+    assert {row["run_id"]: row["rows"] for row in counted} == {run.run_id: 1 for run in newest}
+    assert files_read(monkeypatch, lambda: evidence.quarantine_counts(daily(), every=True)) == 3 + 3
+
+
+@pytest.mark.parametrize("lake", ["S3"], indirect=True)
+def test_a_sweep_asks_no_more_for_each_run_that_there_was(daily, swept, s3_server):
+    def asked(runs):
+        for _ in range(runs):
+            score(daily(retention={}), rescore=True)
+        requests(s3_server)
+        assert swept(daily(retention={})) == []
+        return [request for request in requests(s3_server) if "_delta_log" not in request]
+
+    few = len(asked(1))
+    assert len(asked(3)) == few
 
 
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -52,14 +52,13 @@ def preview(
     return names, [[row.get(name) for name in names] for row in rows]
 
 
-def set_aside(section: Sink, job: str) -> pa.Table | None:
-    """Run and reasons of a job's quarantined rows; None where there is no such table."""
-    snapshot = delta.open_table(locate(section.table))
-    if snapshot is None:
-        return None
-    files = [file for file in snapshot.files([JOB]) if file.may_hold({JOB: job})]
-    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], files)
-    return rows.filter(pc.equal(rows[JOB], job)).select([RUN_ID, REASONS])
+def set_aside(section: Sink, job: str, runs: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+    """Run and reasons of a job's quarantined rows; files are read that may hold some of these runs."""
+    snapshot, names = delta.open_table(locate(section.table)), None if runs is None else sorted(runs)
+    for file in snapshot.files([JOB, RUN_ID]) if snapshot else ():
+        if snapshot and file.may_hold({JOB: job}) and (names is None or _may_hold_one(file, names)):
+            for rows in delta.batches_of(snapshot, [RUN_ID, JOB, REASONS], file):
+                yield rows.filter(pc.equal(rows.column(JOB), job)).select([RUN_ID, REASONS])
 
 
 def live_runs(section: Sink, job: str, of: Collection[str]) -> set[str]:
@@ -95,7 +94,7 @@ def folder(section: Sink) -> Location:
 
 def unknown_files(folder: Location) -> set[str] | None:
     """The files that the log doesn't know, be it as removed ones; None where there is no table."""
-    snapshot = delta.open_table(folder)
+    snapshot = delta.open_table(folder, in_place=True)
     return None if snapshot is None else snapshot.unknown_files()
 
 
