@@ -1008,7 +1008,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 16 + len(models_of(Source)) + len(models_of(Sink))
+    assert len(sections(schema)) == 17 + len(models_of(Source)) + len(models_of(Sink))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
