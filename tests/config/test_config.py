@@ -1065,7 +1065,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 17 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
+    assert len(models) == 18 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)
