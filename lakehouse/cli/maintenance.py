@@ -53,18 +53,21 @@ def sweep(
     conf: Conf,
     target: Target = None,
     overrides: Overrides = None,
-    take_away: Annotated[bool, typer.Option("--remove", help="remove what is listed; without it, only list")] = False,
+    take_away: Annotated[
+        bool, typer.Option("--remove", help="remove or merge what is listed; without it, list")
+    ] = False,
     as_json: AsJson = False,
     project_dir: ProjectDir = None,
 ) -> Answer:
-    """List, or remove, staged files that no table knows, of runs that are finished or dead."""
+    """List, or remove, what runs left over: staged files that no table knows, records older than retention says."""
     from lakehouse.operations import dated, sweep
+    from lakehouse.operations.leftover import Leftover
     from lakehouse.planning import catalog
     from lakehouse.views import terminal
 
-    every: list[sweep.Leftover] = []
+    every: list[Leftover] = []
     for job in dated.with_tables(lambda day: jobs.load(conf, day, target, overrides)):
         with catalog.resolve_names(job) as at_places:
             every += sweep.sweep(at_places, take_away=take_away)
-    found = list({(left.table, left.run_id): left for left in every}.values())  # dates may share a table
+    found = list({(left.table, left.run_id, left.what): left for left in every}.values())  # dates may share a table
     return Answer([asdict(left) for left in found], lambda: terminal.leftovers(found, take_away))

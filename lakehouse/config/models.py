@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from lakehouse.config.messages import describe_value
 from lakehouse.config.signature import Signature
 from lakehouse.config.systems import OneOf, Sink, Source, models_of
 from lakehouse.config.values import (
+    Days,
     Param,
     Scalar,
     Section,
@@ -310,6 +312,21 @@ class Tracking(Section):
     )
 
 
+class Retention(Section):
+    """How long what runs leave in the state folder is kept; `lakehouse sweep --remove` takes away what is older."""
+
+    runs: Days | None = Field(
+        None,
+        description="records, figures and reports of runs of which nothing lives any more; default: for ever",
+        examples=["400 days"],
+    )
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long they are kept."""
+        return None if self.runs is None else timedelta(days=int(self.runs.split(" ")[0]))
+
+
 class Comparison(Section):
     """Where the scores of challengers go, and what they are compared by."""
 
@@ -399,6 +416,9 @@ class Job(Section):
     )
     state: Text | None = Field(
         None, description="where run state lives; default: beside the Delta sink's table", examples=["lake/state"]
+    )
+    retention: Retention = Field(
+        default_factory=Retention, description="how long what runs leave in the state folder is kept"
     )
     comparison: Comparison = Field(
         default_factory=Comparison, description="where the scores of challengers go, and what they are compared by"

@@ -16,6 +16,8 @@ TRUST = ("pickle", "code", "python_function")
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _TYPE = r"type:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+"
 
+_DAYS = r"^(1 day|([2-9]|[1-9][0-9]{1,4}) days)$"
+
 
 def of_type(*types: type) -> BeforeValidator:
     """Accept values of these very types: one line for one mistake in a union, and no bool as an int."""
@@ -94,6 +96,12 @@ def _require_trust(value: str) -> str:
     raise ValueError(f"{value!r} can't be trusted, {nearest(value, (*TRUST, 'type:<type>', 'sha256:<digest>'))}")
 
 
+def _require_days(value: str) -> str:
+    if not re.fullmatch(_DAYS, value):
+        raise ValueError(f"must be a number of days, such as '400 days', not {describe_value(value)}")
+    return value
+
+
 Scalar = bool | int | float | str
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], tuple_of()]
@@ -109,6 +117,9 @@ Trust = Annotated[
     AfterValidator(_require_trust),
     WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TRUST)}|{_TYPE}|{_DIGEST})$"}),
 ]
+
+
+Days = Annotated[str, AfterValidator(_require_days), WithJsonSchema({"type": "string", "pattern": _DAYS})]
 
 
 class Section(BaseModel):

@@ -24,7 +24,7 @@ _CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.ex
 def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = naming.state_of(job), identity_of(job)
-    records = [r for r in ledger.runs(state, job.job) if r["identity"] == identity]
+    records = ledger.runs(state, job.job, identity=identity)
     half, _ = ledger.unfinished(state, job.job, identity, uri_of(job.sinks[0]), job.date)
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from lakehouse.storage import Location
 
 
+_SAID = "rolled back: run "
+
+
+def is_rollback(record: Mapping[str, Any]) -> bool:
+    """Whether a run on record put former rows back."""
+    return str(record.get("message") or "").startswith(_SAID)
+
+
 def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     """Put back what a run had published in the job's slice: by default the generation before the one that is live.
 
@@ -57,7 +65,7 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
         "rows_per_second": 0.0,
         "seconds": {},
         "work": {},
-        "message": f"rolled back: run {former['run_id']} again, {undone}",
+        "message": f"{_SAID}{former['run_id']} again, {undone}",
     }
     intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)
     ledger.save_intent(state, intent)

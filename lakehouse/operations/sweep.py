@@ -1,37 +1,30 @@
 """Left-overs of runs: files and tables that nobody needs, of runs that are finished or dead; listed, and removed.
 
+What runs left in the state folder is `retention`'s.
+
 A run in progress says so in a lease beside its staged files; a run that waits to be finished has an intent. Files that
 a table's log knows, be it only as removed ones that time travel may still ask for, are VACUUM's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse import sinks
+from lakehouse.operations import retention
+from lakehouse.operations.leftover import Leftover
 from lakehouse.planning import naming, quarantine
 from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import held, lease, ledger
-from lakehouse.storage import Location, display_name, folders, locate, remove, tree
+from lakehouse.storage import Location, display_name, locate, remove, tree
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
 
 PREFIX = "run-"
 _WAITS = "waits to be finished by the next run of its job"
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A run's folder below a table. `files` are those that may go, none where `kept` says why they must stay."""
-
-    table: str
-    run_id: str
-    files: int
-    bytes: int
-    kept: str | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class _FolderContent:
 
 
 def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
-    """The left-overs in the job's scored and quarantine tables; removed if `take_away`.
+    """The left-overs in the job's scored and quarantine tables and its state; removed, or merged, if `take_away`.
 
     Raises Unavailable where the storage can't be reached.
     """
@@ -55,7 +48,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
     found = [left for folder, sink in folders_of for left in _sweep_folder(folder, sink, state, take_away)]
     for section in named:
         found += _sweep_uploads(section, [folder for folder, _ in folders_of], state, take_away)
-    return found
+    return [*found, *retention.tidy(job, state, ledger.now(), take_away=take_away)]
 
 
 def _sweep_uploads(
@@ -84,9 +77,10 @@ def _sweep_folder(
     table: Location, sink: sinks.SinkModule | None, state: Location, take_away: bool
 ) -> Iterator[Leftover]:
     found = _look(table, sink, state)
-    if take_away and any(seen.kept is None for seen in found.values()):
+    doubted = [run for run, seen in found.items() if seen.kept is None]
+    if take_away and doubted:
         # One that was taken for dead may have woken up, and published.
-        found = _agree(found, _look(table, sink, state))
+        found = _agree(found, _look(table, sink, state, doubted))
     for run, seen in found.items():
         yield Leftover(display_name(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
         if take_away and seen.kept is None:
@@ -107,22 +101,29 @@ def _agree(first: Mapping[str, _FolderContent], then: Mapping[str, _FolderConten
     }
 
 
-def _look(table: Location, sink: sinks.SinkModule | None, state: Location) -> dict[str, _FolderContent]:
-    runs = [name.removeprefix(PREFIX) for name in folders(table) if name.startswith(PREFIX)]
+def _look(
+    table: Location, sink: sinks.SinkModule | None, state: Location, doubted: Collection[str] = ()
+) -> dict[str, _FolderContent]:
+    """What is in the folders of runs, by one listing. Leases are read that are listed, and those of `doubted` runs: one
+    that began while the folder was listed may have files in it without its lease."""
+    listed: dict[str, dict[str, int]] = {}
+    for path, size in tree(table).items():
+        folder, below, name = path.partition("/")
+        if below and folder.startswith(PREFIX):
+            listed.setdefault(folder.removeprefix(PREFIX), {})[name] = size
     # The order matters: whoever is neither alive nor waiting now has made its commits before the log is read.
-    leases = {run: lease.read(table, run) for run in runs}
+    leases = {run: lease.read(table, run) for run, files in listed.items() if lease.NAME in files or run in doubted}
     alive = lease.alive_runs(table, leases)
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run: _WAITS for place in states for run in ledger.runs_with_intents(place)}
     waiting |= {run: why for place in states for run, why in held.runs_that_wait(place).items()}
     unknown = sink.unknown_files(table) if sink else None
     found = {}
-    for run in runs:
-        there = tree(table.join(f"{PREFIX}{run}")).items()
-        files = {path: size for path, size in there if not path.endswith(lease.NAME)}
+    for run, there in listed.items():
+        files = {path: size for path, size in there.items() if not path.endswith(lease.NAME)}
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
         kept = alive.get(run) or waiting.get(run)
-        if files or kept or leases[run]:
+        if files or kept or leases.get(run):
             found[run] = _FolderContent(files, kept)
     return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,15 @@ from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import files
 from lakehouse.scoring.routing import NO_MODEL
 from lakehouse.scoring.staging import Staging
-from lakehouse.storage import Location, content, display_name, remove, write_durably
+from lakehouse.storage import Location, content, display_name, remove, tree, write_durably
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
 SAMPLES = 20
 _BINS = "bins.parquet"
+TABLES = ("metrics", "profiles", "runs")
+"""The tables of the state folder that get a file from each run, in the order in which a run's rows are taken away."""
 RUN = pa.schema(
     [
         ("run_id", pa.string()),
@@ -320,9 +323,9 @@ def quarantine_counts(job: Job, *, every: bool, states: Sequence[Location] = ())
     records = {r["run_id"]: r for r in sorted(chain(*recorded), key=lambda r: r["finished_at"], reverse=True)}
     gone = set().union(*map(ledger.superseded_runs, recorded))  # in each by itself: tables of two states are two
     waiting = set().union(*map(ledger.runs_with_intents, places))
+    shown = (records.keys() - gone) | waiting
     found = []
-    for row in _count(job):
-        run = row[RUN_ID]
+    for (run, rule, column), rows in _count(job, None if every else shown).items():
         record = records.get(run, {"date": None, "status": "unfinished" if run in waiting else "unrecorded"})
         superseded = True if run in gone else None if record["status"] in ("unrecorded", "failed") else False
         if every or superseded is False:
@@ -332,32 +335,39 @@ def quarantine_counts(job: Job, *, every: bool, states: Sequence[Location] = ())
                     "date": record["date"],
                     "status": record["status"],
                     "superseded": superseded,
-                    "rule": row["rule"],
-                    "column": row["column"],
-                    "rows": row["count_all"],
+                    "rule": rule,
+                    "column": column,
+                    "rows": rows,
                 }
             )
     order = {run: number for number, run in enumerate(records)}
     return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
 
 
-def _count(job: Job) -> list[dict[str, Any]]:
-    """How many rows were set aside by each run for each rule and column."""
-    parts = [
-        rows for table in quarantine.tables(job) if (rows := sinks.of(table.type).set_aside(table, job.job)) is not None
-    ]
-    if not parts:
-        return []
-    rows = pa.concat_tables(parts).combine_chunks()
-    why = pc.list_flatten(rows[REASONS])
-    owner = rows[RUN_ID].take(pc.list_parent_indices(rows[REASONS]))
-    table = pa.table({RUN_ID: owner, "rule": pc.struct_field(why, "rule"), "column": pc.struct_field(why, "column")})
-    return list(table.group_by([RUN_ID, "rule", "column"]).aggregate([([], "count_all")]).to_pylist())
+def _count(job: Job, runs: Collection[str] | None) -> Counter[tuple[str, str, str]]:
+    """How many rows were set aside by each run for each rule and column, by the runs asked for at least."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for table in quarantine.tables(job):
+        for rows in sinks.of(table.type).set_aside(table, job.job, runs):
+            reasons = rows.column(REASONS)
+            why, owner = pc.list_flatten(reasons), rows.column(RUN_ID).take(pc.list_parent_indices(reasons))
+            parts = [owner, pc.struct_field(why, "rule"), pc.struct_field(why, "column")]
+            counted = pa.table(parts, names=["run", "rule", "column"]).group_by(["run", "rule", "column"])
+            for row in counted.aggregate([([], "count_all")]).to_pylist():
+                found[row["run"], row["rule"], row["column"]] += row["count_all"]
+    return found
 
 
 def page_of(state: Location, run_id: str) -> bytes | None:
     """The page of a run, None where there is none."""
     return content(_at(state, run_id, "html"))
+
+
+def report_files(state: Location, runs: Collection[str]) -> dict[str, dict[str, int]]:
+    """By run its files of facts and page, as paths below the state folder, with their bytes."""
+    there = tree(state.join("reports")) if runs else {}
+    names = {run: [f"{run}.{suffix}" for suffix in ("json", "html", _BINS)] for run in runs}
+    return {run: {f"reports/{name}": there[name] for name in of if name in there} for run, of in names.items()}
 
 
 def _at(state: Location, run_id: str, suffix: str) -> Location:

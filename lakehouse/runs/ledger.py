@@ -170,10 +170,15 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
     tables.append(state.join("runs"), batch, f"ledger/{row['run_id']}", "Runs", formats.RECORD)
 
 
-def runs(state: Location, job: str, date: str | None = None) -> list[dict[str, Any]]:
-    """The job's recorded runs, newest first. Raises ConfigError where a newer program has recorded one of them."""
+def runs(state: Location, job: str, date: str | None = None, *, identity: str | None = None) -> list[dict[str, Any]]:
+    """The job's recorded runs, newest first, by default of all dates and slices.
+
+    Raises ConfigError where a newer program has recorded one of them.
+    """
     place = state.join("runs")
-    rows = tables.rows(place, [*RUNS.names, formats.KEY], {"job": job} if date is None else {"job": job, "date": date})
+    asked = {"job": job, "date": date, "identity": identity}
+    only = {name: value for name, value in asked.items() if value is not None}
+    rows = tables.rows(place, [*RUNS.names, formats.KEY], only)
     mine = [
         formats.without_version(formats.RECORD, row, f"{display_name(place)} (run {row['run_id']})") for row in rows
     ]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.connectors import delta
 from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
-from lakehouse.storage import Location
+from lakehouse.storage import Location, remove, tree
+
+MANY = 50
+"""Small files of a job in a table, from which on they are merged."""
+SMALL = 8 << 20
+"""Bytes below which a file is small."""
+_RUN, _JOB = "run_id", "job"
 
 
 def logs_read_once(state: Location) -> AbstractContextManager[None]:
@@ -83,3 +90,86 @@ def rows(location: Location, columns: Sequence[str], only: Mapping[str, Any] | N
     files = [file for file in snapshot.files(list(only)) if file.may_hold(only)]
     held = delta.rows_of(snapshot, names, files).to_pylist()
     return [row for row in held if all(row.get(name) == value for name, value in only.items())]
+
+
+def untidy(location: Location, job: str) -> tuple[list[int], list[int]]:
+    """The bytes of the small files that hold rows of this job alone, none where there are too few to be merged; and of
+    those that no version needs any more which is less than a week old."""
+    snapshot = delta.open_table(location, in_place=True)
+    if snapshot is None:
+        return [], []
+    return [file.size for file in _small(snapshot.files([_JOB]), job)], list(_outdated(snapshot).values())
+
+
+def _small(files: Sequence[delta.DataFile], job: str) -> list[delta.DataFile]:
+    def alone(file: delta.DataFile) -> bool:
+        return file.bounds.get(_JOB, (None,))[:2] == (job, job) and file.live_mask is None
+
+    small = [file for file in files if file.size < SMALL and alone(file)]
+    return small if len(small) > MANY else []
+
+
+def rewrite(location: Location, job: str, without: Collection[str] = ()) -> bool:
+    """Merge the job's small files, where there are many, and leave out the rows of the runs `without`, in one commit.
+
+    A merged file holds rows of one job as those before did, so that other jobs' reads leave it out. False where another
+    writer came first: nothing is changed then.
+    """
+    snapshot = delta.open_table(location, in_place=True)
+    if snapshot is None:
+        return True
+    files = snapshot.files([_JOB, _RUN])
+    chosen = {file.path: file for file in [*_small(files, job), *_holding(files, job, without)]}
+    if not chosen:
+        return True
+    written, changed = _copy(snapshot, list(chosen.values()), without)
+    try:
+        delta.commit(
+            snapshot, delta.adds_of(written.done), replace=None, partition={}, removes=list(chosen.values()),
+            changes=changed, transactions={}, metadata={"job": job, "tidied": len(chosen)},
+        )  # fmt: skip
+        return True
+    except delta.Conflict:
+        # The commit may have been made nevertheless, and only the reply been lost.
+        fresh, paths = delta.open_table(location, in_place=True), {file["path"] for file in written.done}
+        live = {file.relative for file in fresh.files()} if fresh else set()
+        if paths & live or (not paths and not set(chosen) & live):
+            return True
+        for path in paths:
+            remove(location.join(path))
+        return False
+
+
+def _holding(files: Sequence[delta.DataFile], job: str, runs: Collection[str]) -> list[delta.DataFile]:
+    """The files that may hold rows of these runs of the job. One with deleted rows is left as it is."""
+    mine = [file for file in files if file.live_mask is None and file.may_hold({_JOB: job})]
+    return [file for file in mine if any(file.may_hold({_RUN: run}) for run in runs)]
+
+
+def _copy(snapshot: delta.Snapshot, files: Sequence[delta.DataFile], without: Collection[str]) -> tuple[Files, bool]:
+    """The rows of these files in new ones, and whether any was left out."""
+    names = snapshot.schema.names
+    written, gone = Files("record", 0, snapshot.location, snapshot.schema, "records", first=(_RUN, _JOB)), False
+    try:
+        for file in files:
+            for batch in delta.batches_of(snapshot, names, file):
+                kept = batch.filter(pc.invert(pc.is_in(batch.column(_RUN), pa.array(list(without), pa.string()))))
+                gone = gone or kept.num_rows < batch.num_rows
+                written.write(kept)
+        written.close()
+    finally:
+        written.abandon()
+    return written, gone
+
+
+def remove_outdated(location: Location) -> None:
+    """Remove the files that no version needs any more which is less than a week old."""
+    snapshot = delta.open_table(location, in_place=True)
+    if snapshot and _outdated(snapshot):
+        snapshot.outdated_files(take_away=True)
+
+
+def _outdated(snapshot: delta.Snapshot) -> dict[str, int]:
+    paths = snapshot.outdated_files(take_away=False)
+    there = tree(snapshot.location) if paths else {}  # the log names those that were removed before, too
+    return {path: there[path] for path in paths if path in there}

@@ -235,8 +235,9 @@ def _check_constraints(
             continue
         numbers = np.flatnonzero(bad.to_numpy(zero_copy_only=False))
         critical = rule.expectation.severity == "critical"  # only then each row says what was seen in it
-        texts = rules.observed(rule, batch, numbers if critical else numbers[:EXAMPLES])
-        count.add(batch.num_rows, evaluated, len(numbers), texts[:EXAMPLES].to_pylist())
+        shown = EXAMPLES - len(count.examples)
+        texts = rules.observed(rule, batch, numbers if critical else numbers[:shown])
+        count.add(batch.num_rows, evaluated, len(numbers), texts[:shown].to_pylist())
         if numbers.size:
             seen = texts if critical else None
             found[rule.expectation.severity].append(Broken(rule.expectation.name, ", ".join(rule.own), numbers, seen))

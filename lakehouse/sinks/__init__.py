@@ -6,7 +6,7 @@ published. `target` is what a run will do to one table, whatever its system. Not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -133,8 +133,14 @@ class SinkModule(Protocol):
         columns. Without rows the names may be lacking too.
         """
 
-    def set_aside(self, section: Any, job: str) -> pa.Table | None:
-        """Run and reasons (`_run_id`, `_reasons`) of a job's rows in a quarantine table; None where it isn't there."""
+    def set_aside(self, section: Any, job: str, runs: Collection[str] | None) -> Iterable[pa.RecordBatch]:
+        """Run and reasons (`_run_id`, `_reasons`) of a job's rows in a quarantine table, none where it isn't there.
+
+        `runs`: those that are asked for, where not all are; rows of others may come too.
+        """
+
+    def live_runs(self, section: Any, job: str, of: Collection[str]) -> set[str]:
+        """Those of these runs of a job of which rows are in the table."""
 
     def digest(self, section: Any, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
         """The digest of these columns of the slice's rows, in no order; it reads them all. `values`: the slice."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lakehouse import sinks
 from lakehouse.errors import LakehouseError
+from lakehouse.operations.leftover import RECORD, SMALL
 from lakehouse.pipeline import Result
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
@@ -20,7 +21,7 @@ from lakehouse.views import planned
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
-    from lakehouse.operations.sweep import Leftover
+    from lakehouse.operations.leftover import Leftover
 
 _PLAIN_EVERY = 5.0  # seconds between plain progress lines
 _ROWS = 3  # of a sample
@@ -50,11 +51,14 @@ def leftovers(found: Sequence[Leftover], taken_away: bool) -> str:
         return "nothing is left over"
     lines = []
     for one in found:
-        size = f"{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
-        what = f"kept: {one.kept}" if one.kept else "removed" if taken_away else "can be removed"
-        lines.append(f"{one.table}  run-{one.run_id}  {size:<25} {what}")
-    if not taken_away and any(one.kept is None for one in found):
-        lines.append("add --remove to remove these")
+        of = f"run-{one.run_id}" if one.run_id else one.what
+        size = f"{'record, ' if one.what == RECORD else ''}{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
+        done = "merged" if one.what == SMALL else "removed"
+        what = f"kept: {one.kept}" if one.kept else done if taken_away else f"can be {done}"
+        lines.append(f"{one.table}  {of}  {size:<25} {what}")
+    free = {one.what for one in found if one.kept is None}
+    if free and not taken_away:
+        lines.append(f"add --remove to {'merge' if free == {SMALL} else 'remove'} these")
     return "\n".join(lines)
 
 

@@ -132,6 +132,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         },
         "sinks": ({"type": "delta", "table": "lake/scores/games", "write": "replace"},),
         "state": None,
+        "retention": {"runs": None},
         "comparison": {"table": None, "by": None},
         "promotion": None,
         "publish": {"hold": None, "hold_days": 7},
@@ -250,6 +251,8 @@ PREDICTION_FORMS = 'must be a column number, an output\'s name, "*" or {class: l
         ({"predictions": {"p": {"output": 0, "threshold": "x"}}}, "predictions.p.threshold: must be a numbe"),
         ({"predictions": {"p": {"output": 0, "threshold": float("inf")}}}, "predictions.p.threshold: must"),
         ({"predictions": {"": 0}}, "predictions.: must not be empty"),
+        ({"retention": {"runs": "0 days"}}, "retention.runs: must be a number of days, such as '400 days', not '0 days' (text)"),
+        ({"retention": {"runs": 400}}, "retention.runs: must be text, not 400 (a whole number)"),
         ({"state": "\ud800"}, "state: must be valid Unicode text, not "),
         ({"predictions": {"p": {"output": 0, "threshold": True}}}, "predictions.p.threshold: must be a numb"),
         ({"predictions": {"p": {"class_": 1}}}, "predictions.p.class_: unknown key, did you mean 'class'?"),
@@ -901,6 +904,7 @@ def test_settings_are_what_can_change_a_score_or_a_verdict(load: Load) -> None:
     [
         "job=other",
         "state=s",
+        "retention.runs=7 days",
         "source.min_rows=5",
         "model.batch_rows=5",
         "model.uri=models:/x/1",
@@ -1005,7 +1009,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 17 + len(models_of(Source)) + len(models_of(Sink))
+    assert len(sections(schema)) == 18 + len(models_of(Source)) + len(models_of(Sink))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -1062,7 +1066,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 18 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
+    assert len(models) == 19 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)

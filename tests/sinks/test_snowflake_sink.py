@@ -117,6 +117,10 @@ def test_a_slice_is_published_and_replaced(daily, account, held):
     again = score(daily(), rescore=True)
     assert held(runs=True) == {other.run_id, again.run_id}
     assert held() == scores(features(), features(NEXT, start=100))
+    section = daily().sinks[0]
+    asked = [first.run_id, again.run_id, "00000000-0000-4000-8000-000000000000"]
+    assert sinks.of(section.type).live_runs(section, "scores", asked) == {again.run_id}
+    assert sinks.of(section.type).live_runs(section, "another", asked) == set()
     ledger = account.run(
         "SELECT run_id, identity, generation, row_count FROM scores_runs WHERE run_id <> '' ORDER BY published_at"
     )

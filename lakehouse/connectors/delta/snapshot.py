@@ -195,6 +195,11 @@ class Snapshot:
         removed = table.vacuum(full=False, **away)  # type: ignore[arg-type]  # as above
         return {unquote(path) for path in everything} - {unquote(path) for path in removed}
 
+    def outdated_files(self, *, take_away: bool) -> set[str]:
+        """The files below the table's folder that no version needs which is younger than the table keeps (a week,
+        where it doesn't say); removed if `take_away`."""
+        return {unquote(path) for path in self.in_place().vacuum(dry_run=not take_away, full=True)}
+
     def transaction(self, app_id: str) -> int | None:
         """The version last committed under a transaction id, None where there is none."""
         ids = self._transactions

@@ -114,23 +114,25 @@ def commit(
     partition: Mapping[str, str],
     removes: Sequence[DataFile] = (),
     blind: bool = False,
+    changes: bool = True,
     transactions: Mapping[str, int],
     metadata: Mapping[str, Any],
 ) -> int:
     """Add files and take others away in one commit right after `snapshot`, with transaction ids; the new version.
 
     `replace`: the partition whose live files go ({} is the whole table), None to take away only `removes`.
-    `blind`: nothing that was read of the table has a part in it, so that other writers need not mind it.
+    `blind`: nothing that was read of the table has a part in it, so that other writers need not mind it. Not `changes`:
+    the same rows in other files, as OPTIMIZE makes them.
     It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
     `metadata` is what DESCRIBE HISTORY shows as userMetadata.
     """
     now = int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
-        AddAction(add.path, add.size, dict(partition), now, True, add.stats) for add in adds
+        AddAction(add.path, add.size, dict(partition), now, changes, add.stats) for add in adds
     ]
     # The library encodes the path of a removal itself, so it is given the decoded one.
     actions += [
-        RemoveAction(f.relative, True, now, size=f.size, partition_values=_log_value(f.partition)) for f in removes
+        RemoveAction(f.relative, changes, now, size=f.size, partition_values=_log_value(f.partition)) for f in removes
     ]
     properties = CommitProperties(
         custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from lakehouse.connectors.digest import Digest, of_batches
 from lakehouse.connectors.spark import is_catalog_name
 from lakehouse.schemas import JOB, REASONS, RUN_ID
 from lakehouse.scoring import files
-from lakehouse.sinks.delta.history import live_files_of_slice
+from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
 from lakehouse.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -51,14 +52,31 @@ def preview(
     return names, [[row.get(name) for name in names] for row in rows]
 
 
-def set_aside(section: Sink, job: str) -> pa.Table | None:
-    """Run and reasons of a job's quarantined rows; None where there is no such table."""
-    snapshot = delta.open_table(locate(section.table))
-    if snapshot is None:
-        return None
-    files = [file for file in snapshot.files([JOB]) if file.may_hold({JOB: job})]
-    rows = delta.rows_of(snapshot, [RUN_ID, JOB, REASONS], files)
-    return rows.filter(pc.equal(rows[JOB], job)).select([RUN_ID, REASONS])
+def set_aside(section: Sink, job: str, runs: Collection[str] | None) -> Iterator[pa.RecordBatch]:
+    """Run and reasons of a job's quarantined rows; files are read that may hold some of these runs."""
+    snapshot, names = delta.open_table(locate(section.table)), None if runs is None else sorted(runs)
+    for file in snapshot.files([JOB, RUN_ID]) if snapshot else ():
+        if snapshot and file.may_hold({JOB: job}) and (names is None or _may_hold_one(file, names)):
+            for rows in delta.batches_of(snapshot, [RUN_ID, JOB, REASONS], file):
+                yield rows.filter(pc.equal(rows.column(JOB), job)).select([RUN_ID, REASONS])
+
+
+def live_runs(section: Sink, job: str, of: Collection[str]) -> set[str]:
+    """By the log; files are opened that may hold rows of one of the runs, and of which it doesn't tell."""
+    snapshot, names = delta.open_table(locate(section.table)), sorted(of)
+    if snapshot is None or not {JOB, RUN_ID} <= set(snapshot.schema.names):
+        return set()
+    files = [f for f in snapshot.files([JOB, RUN_ID]) if f.may_hold({JOB: job}) and _may_hold_one(f, names)]
+    return {run for owner, run in live_owners(snapshot, files) if owner == job} & set(of)
+
+
+def _may_hold_one(file: delta.DataFile, runs: Sequence[str]) -> bool:
+    """Whether one of these runs, in order, lies between the file's bounds."""
+    least, greatest, _ = file.bounds.get(RUN_ID, (None, None, None))
+    if least is None or greatest is None:
+        return True
+    at = bisect_left(runs, least)
+    return at < len(runs) and runs[at] <= greatest
 
 
 def digest(section: Sink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
@@ -81,7 +99,7 @@ def folder(section: Sink) -> Location:
 
 def unknown_files(folder: Location) -> set[str] | None:
     """The files that the log doesn't know, be it as removed ones; None where there is no table."""
-    snapshot = delta.open_table(folder)
+    snapshot = delta.open_table(folder, in_place=True)
     return None if snapshot is None else snapshot.unknown_files()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -58,17 +58,29 @@ def preview(
     return [spelling_of(name, ()) for name in names], [list(row) for row in rows]
 
 
-def set_aside(section: SnowflakeSink, job: str) -> pa.Table | None:
-    """Run and reasons of a job's quarantined rows; None where there is no such table."""
+def set_aside(section: SnowflakeSink, job: str, runs: Collection[str] | None) -> Sequence[pa.RecordBatch]:
+    """Run and reasons of a job's quarantined rows, of all its runs; none where there is no such table."""
     aside = Table.parse(uri_of(section))
     with snowflake.session(aside.connection) as session:
         names, owner = ", ".join(quote(fold(name)) for name in (RUN_ID, REASONS)), quote(fold(JOB))
         try:
             found = session.run(f"SELECT {names} FROM {aside.sql} WHERE {owner} = %s", job)
         except snowflake.Absent:
-            return None
+            return ()
     rows = [{RUN_ID: run, REASONS: json.loads(reasons)} for run, reasons in found]
-    return pa.Table.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))
+    return [pa.RecordBatch.from_pylist(rows, pa.schema([(RUN_ID, pa.string()), (REASONS, pa.list_(REASON))]))]
+
+
+def live_runs(section: SnowflakeSink, job: str, of: Collection[str]) -> set[str]:
+    """Asked of Snowflake."""
+    table = Table.parse(uri_of(section))
+    with snowflake.session(table.connection) as session:
+        run, owner = quote(fold(RUN_ID)), quote(fold(JOB))
+        try:
+            found = session.run(f"SELECT DISTINCT {run} FROM {table.sql} WHERE {owner} = %s", job)
+        except snowflake.Absent:
+            return set()
+    return {str(name) for (name,) in found} & set(of)
 
 
 def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
