@@ -101,11 +101,11 @@ def _session_in_time(loaded: Any) -> Callable[[], Any]:
 
     How many a session has is settled when it is made, whatever libraries are told later.
     """
-    made: list[Any] = []
+    options, made = loaded.get_session_options(), list[Any]()
+    single = options.intra_op_num_threads == options.inter_op_num_threads == 1
 
     def session() -> Any:
-        options = loaded.get_session_options()
-        if not calling.one_thread() or options.intra_op_num_threads == options.inter_op_num_threads == 1:
+        if single or not calling.one_thread():
             return loaded
         if not made:
             made.append(_of_one_thread(loaded, options))
@@ -115,6 +115,7 @@ def _session_in_time(loaded: Any) -> Callable[[], Any]:
 
 
 def _of_one_thread(session: Any, options: Any) -> Any:
+    """Another session of the same file and with the same options."""
     import onnxruntime
 
     if session._model_path is None:
