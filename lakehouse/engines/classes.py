@@ -1,6 +1,6 @@
 """Spark's classes as Java keeps them once loaded and verified (class data sharing): a file in the cache, made once.
 
-More than half of what a short session of Spark costs is loading them. Java holds the file against its own build and
+About half of what a short session of Spark costs is loading them. Java holds the file against its own build and
 each jar on its path, and goes on without it where one is another, so it can't give other classes than the jars'. It
 stands beside whatever a session does: where it isn't there, sessions start as ever, only slower.
 """
