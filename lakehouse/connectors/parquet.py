@@ -198,8 +198,8 @@ class FileUnit:
             raise ConfigError(f"source.table: {where} has two columns {twice[0]!r}")
         if other := sorted(name for name in names if name.lower() not in known):
             raise ConfigError(
-                f"source.table: {where} has a column {other[0]!r}, which none of the files has that were looked at (of very many, a "
-                "few are): give the newest file all columns, or name a folder with fewer files"
+                f"source.table: {where} has a column {other[0]!r}, which none of the files has that were looked at (of "
+                "very many, a few are): give the newest file all columns, or name a folder with fewer files"
             )
 
     def _columns(self, stored: pa.Schema) -> tuple[list[str], Callable[[pa.RecordBatch], pa.RecordBatch]]:
