@@ -193,13 +193,13 @@ class FileUnit:
 
     def _require_known(self, names: Sequence[str], known: frozenset[str]) -> None:
         """Raise ConfigError where a file that nobody has looked at does not make one table with the others."""
-        where = f"source.table: {self.path} of {display_name(self.reading.root)}"
+        where = f"{self.path} of {display_name(self.reading.root)}"
         if twice := sorted(name for name, often in Counter(names).items() if often > 1):
-            raise ConfigError(f"{where} has two columns {twice[0]!r}")
+            raise ConfigError(f"source.table: {where} has two columns {twice[0]!r}")
         if other := sorted(name for name in names if name.lower() not in known):
             raise ConfigError(
-                f"{where} has a column {other[0]!r}, which none of the files has that were looked at (of very many, a "
-                "few are): give the newest file all columns, or name a folder with fewer files"
+                f"source.table: {where} has a column {other[0]!r}, which none of the files has that were looked at (of "
+                "very many, a few are): give the newest file all columns, or name a folder with fewer files"
             )
 
     def _columns(self, stored: pa.Schema) -> tuple[list[str], Callable[[pa.RecordBatch], pa.RecordBatch]]:
