@@ -1,6 +1,7 @@
 """A look at what a registry says of a version, without MLflow: to import it takes longer than a run without changes.
 
-It is a look and no more: what it can't tell for certain, MLflow is asked, and whatever is loaded MLflow has resolved.
+It is a look and no more: what it can't tell for certain, MLflow is asked. Files that lie in a folder on this machine
+are taken from there; all others MLflow fetches.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
-from lakehouse.models.registry import Resolved
+from lakehouse.models.registry import Resolved, is_local
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
 
 _SECONDS = 5
 _URI = re.compile(r"models:/+([^/@]+)(?:@([^/@]+)|/([0-9]+))")
+_LOGGED = re.compile(r"models:/(m-[0-9a-f]{32})")
 _OTHERWISE = re.compile(r"MLFLOW_(?:TRACKING_(?!URI$)|WORKSPACE|REGISTRY_(?!URI$)|.*_(?:CERT|AUTH|PROXY))|DATABRICKS_")
 """Settings by which MLflow asks otherwise than here: logins, certificates, workspaces."""
 
@@ -55,11 +57,15 @@ def _in_database(file: Path, name: str, alias: str | None, version: str | None) 
                 version = str(aliases[0][0]) if len(aliases) == 1 else None
             said = "SELECT source, creation_time, current_stage FROM model_versions WHERE name = ? AND version = ?"
             found = database.execute(said, (name, version)).fetchall()
+            said = "SELECT artifact_location FROM logged_models WHERE model_id = ? AND lifecycle_stage = 'active'"
+            logged = [database.execute(said, (id_,)).fetchall() for id_ in _LOGGED.findall(str(found[:1]))]
     except (sqlite3.Error, OSError):
         return None
     if len(found) != 1 or version is None or str(found[0][2]).startswith("Deleted"):
         return None
-    return _resolved(name, version, *found[0][:2])
+    place = str(logged[0][0][0]) if logged and len(logged[0]) == 1 else ""
+    source, created, _ = found[0]
+    return _resolved(name, version, source, created, place)
 
 
 def _on_server(server: str, name: str, alias: str | None, version: str | None) -> Resolved | None:
@@ -72,12 +78,25 @@ def _on_server(server: str, name: str, alias: str | None, version: str | None) -
     try:
         with urlopen(f"{server}/api/2.0/mlflow/{what}?{urlencode({'name': name, **given})}", timeout=_SECONDS) as reply:
             said: Any = json.load(reply)["model_version"]
-            return _resolved(name, str(said["version"]), said["source"], said["creation_timestamp"])
+        place = ""
+        if logged := _LOGGED.match(str(said["source"])):
+            with urlopen(f"{server}/api/2.0/mlflow/logged-models/{logged[1]}", timeout=_SECONDS) as reply:
+                place = str(json.load(reply)["model"]["info"]["artifact_uri"])
+        return _resolved(name, str(said["version"]), said["source"], said["creation_timestamp"], place)
     except (URLError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _resolved(name: str, version: str, source: Any, created: Any) -> Resolved | None:
-    """As `registry.resolve` has it."""
+def _resolved(name: str, version: str, source: Any, created: Any, place: str = "") -> Resolved | None:
+    """As `registry.resolve` has it. `place`: where the files of a logged model are that is the source."""
     origin = f"{source} {created}" if source and created else ""
-    return Resolved(f"models:/{name}/{version}", name, version, origin) if origin else None
+    files = _folder_here(str(place or source))
+    return Resolved(f"models:/{name}/{version}", name, version, origin, files=files) if origin else None
+
+
+def _folder_here(place: str) -> str:
+    """A folder on this machine that has a model's files; empty for any other place."""
+    if not is_local(place):
+        return ""
+    path = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)
+    return str(path) if path.is_absolute() and (path / "MLmodel").is_file() else ""

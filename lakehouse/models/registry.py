@@ -115,7 +115,8 @@ class Resolved:
     """A model URI with its alias resolved: `uri` names one version for good.
 
     `origin` is what a registry says of where the version's files are and when they were registered, "" where none was
-    asked: a name and number that were deleted and given again have another. `members`, `notice`: see `FetchedModel`.
+    asked: a name and number that were deleted and given again have another. `files`: the folder on this machine that
+    they are in, where that is known without asking MLflow. `members`, `notice`: see `FetchedModel`.
     """
 
     uri: str
@@ -124,6 +125,7 @@ class Resolved:
     origin: str = ""
     members: tuple[tuple[str, Resolved], ...] = ()
     notice: str = field(default="", compare=False)
+    files: str = field(default="", compare=False)
 
     @property
     def title(self) -> str:
@@ -198,6 +200,8 @@ def fetch(config: ModelConfig, resolved: Resolved, folder: Path, patience: Patie
     """
     if is_local(resolved.uri):
         path = _copy(resolved, folder)
+    elif resolved.files:
+        path = copy_of(resolved, resolved.files, folder / "fetched")
     else:
         patience = patience or Patience()
         source, where = ask(config, patience, lambda client: source_of(client, resolved.uri))

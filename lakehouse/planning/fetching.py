@@ -34,15 +34,15 @@ def obtain(job: Job, request: Request, folder: Path, resolved: models.Resolved |
 
 
 def recall(job: Job, request: Request, state: Location) -> tuple[models.FetchedModel | None, models.Resolved | None]:
-    """The version of the job's model as an earlier run found it, without its files, and as MLflow resolves it now.
+    """The version of the job's model as an earlier run found it, without its files, and as it is resolved now.
 
-    None where it isn't known, and where MLflow was not asked.
+    None where it isn't known, and where MLflow has to be asked to fetch it.
     """
     if request.replays is not None or models.is_local(job.model.uri) or not models.may_be_known(job.model):
         return None, None
     seen = models.look_up(job.model)
     if seen is not None:
-        return models.recall(job.model, seen, state), None
+        return models.recall(job.model, seen, state), seen if seen.files else None
     resolved = models.resolve(job.model, request.patience)
     return models.recall(job.model, resolved, state), resolved
 

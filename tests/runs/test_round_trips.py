@@ -212,21 +212,58 @@ def test_what_is_known_of_a_model_by_a_newer_program_is_not_taken(daily, workspa
     assert score(daily()).status == "unchanged"
 
 
-def test_a_run_without_changes_imports_little(daily, workspace):
-    write("lake/features", features())
-    job = daily()
-    assert score(job).status == "published"
+def in_a_process(job, *words):
+    """The result of a run in a process of its own, and the modules that it imported."""
     code = (
         "import json, sys; from lakehouse.cli import main\n"
         "try: main()\n"
         "finally: print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     )
-    command = [sys.executable, "-c", code, "score", job.path, "--date", DAY, "--engine", "local", "--json"]
+    command = [sys.executable, "-c", code, "score", job.path, "--date", DAY, "--engine", "local", "--json", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert json.loads(done.stdout)["status"] == "unchanged", done.stderr
-    imported = set(json.loads(done.stderr.splitlines()[-1]))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_a_run_without_changes_imports_little(daily, workspace):
+    write("lake/features", features())
+    job = daily()
+    assert score(job).status == "published"
+    result, imported = in_a_process(job)
+    assert result["status"] == "unchanged"
     heavy = {"mlflow", "pandas", "sklearn", "scipy", "pyspark", "great_expectations", "matplotlib", "skops"}
     assert heavy & imported == set()
+
+
+@pytest.mark.slow
+def test_a_model_whose_files_are_here_is_scored_without_mlflow(daily, workspace):
+    write("lake/features", features())
+    job = daily()
+    first = score(job)
+    result, imported = in_a_process(job, "--rescore")
+    assert (result["status"], result["model"]) == ("published", first.model)
+    assert {"mlflow", "sqlalchemy", "pyspark"} & imported == set()
+
+
+def test_files_that_are_elsewhere_or_gone_are_left_to_mlflow(uri, tracking_uri, monkeypatch, tmp_path):
+    from lakehouse.config import Model
+    from lakehouse.models import glance
+
+    config = Model(uri=uri, tracking_uri=tracking_uri)
+    fetched = models.fetch(config, models.resolve(config), tmp_path / "by MLflow")
+    monkeypatch.delitem(sys.modules, "mlflow")
+    seen = glance.look_up(config)
+    assert seen.files
+    assert models.fetch(config, seen, tmp_path / "from here").digest == fetched.digest
+    assert {p.name for p in (tmp_path / "from here" / "fetched").iterdir()} >= {"MLmodel"}
+    for place in (
+        "s3://bucket/model",
+        "mlflow-artifacts:/1/models/m",
+        "model",
+        str(tmp_path / "gone"),
+        f"file://{tmp_path}",
+    ):
+        assert glance._folder_here(place) == ""
 
 
 def test_a_look_at_the_registry_says_what_mlflow_says(uri, tracking_uri, monkeypatch):
