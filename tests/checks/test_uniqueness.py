@@ -187,6 +187,7 @@ def test_executors_find_what_the_driver_would_and_it_reads_no_hash(keys_of, monk
     assert left(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_run_on_spark_has_executors_look_for_repeated_keys(twice, spark, monkeypatch):
     monkeypatch.setattr(uniqueness, "AT_ONCE", 0)
     monkeypatch.setattr(uniqueness, "_in_parts", lambda *_: pytest.fail("the driver reads hashes"))

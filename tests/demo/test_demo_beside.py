@@ -79,6 +79,7 @@ def test_the_networks_scores_are_those_of_kerass_own_predict(network: Path, tmp_
     assert (len(scored), expected.std() > 0.01) == (len(features) - 1, True)  # one owns seven copies of a game
 
 
+@pytest.mark.long
 def test_both_are_shown_and_the_second_time_what_is_there_is_not_made_again(network: Path, capfd: Any) -> None:
     capfd.readouterr()
     beside.imported(run.DATE)

@@ -229,6 +229,7 @@ def test_label_is_a_class_or_a_quantity() -> None:
         classes([f"v{i}" for i in range(21)])
 
 
+@pytest.mark.long
 def test_baseline_scores_the_late_date(spark: Any, tracking_uri: str, root: Path, tmp_path: Path) -> None:
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)

@@ -57,6 +57,7 @@ def test_the_script_scores_yesterday(server):
     assert {str(row["score_date"]) for row in read("lake/scores").to_pylist()} == {YESTERDAY}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_tries_again_while_the_input_is_not_ready_and_gives_up(server):
     done = server(DATE="2026-01-02", ATTEMPTS="2")

@@ -169,6 +169,11 @@ def test_the_command_line(month):
     assert last == {"status": "failed", "code": 3, "dates": {"published": 3, "not_ready": 1, "blocked": 1}}
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.long
+def test_the_command_line_for_people(month):
+    backfill.backfill(month(), DAYS[:2])
     told = subprocess.run(command("--from", DAYS[0], "--to", DAYS[1]), capture_output=True, text=True, check=False)
     assert told.returncode == 0
     assert told.stdout.splitlines() == ["2 dates: 2 unchanged"]

@@ -90,6 +90,7 @@ def test_records_go_of_which_nothing_lives_and_all_goes_on(daily, swept):
         replay.replay(daily(DAYS[1]), record, request)
 
 
+@pytest.mark.quick("disk")
 def test_rows_decide_whose_record_stays(daily, swept, lake):
     """Rows that were merged, restored or deleted by a person: whoever has some in the table stays, whatever came later."""
     first = score(daily())
@@ -240,6 +241,7 @@ def test_merged_files_go_after_a_week(daily, swept, monkeypatch):
     assert {name: read(naming.state_of(daily()).join(name).uri) for name in evidence.TABLES} == held
 
 
+@pytest.mark.quick("disk")
 def test_what_published_to_a_table_that_the_job_no_longer_names_stays(daily, swept, lake):
     old = score(daily())
     moved = {"sinks": [{"type": "delta", "table": f"{lake}/moved"}], "state": naming.state_of(daily()).uri}

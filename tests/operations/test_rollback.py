@@ -71,6 +71,7 @@ def test_the_former_scores_are_back_and_what_was_rolled_back_stays_away(daily, m
     assert statuses == [(4, "published"), (3, "published"), (2, "published"), (1, "published")]
 
 
+@pytest.mark.quick("disk")
 def test_it_can_itself_be_rolled_back_and_asked_for_again(daily, models):
     score(daily(models[0]))
     score(daily(models[1]))
@@ -127,6 +128,7 @@ def test_only_slices_that_are_replaced(daily, models):
         back(job)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)
 def test_readers_of_the_change_feed_see_what_changed(daily, models, spark, workspace):

@@ -500,6 +500,7 @@ def test_executors_that_are_alike_score(job, executors):
     assert warnings == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("executors", ["probe"], indirect=True)
 def test_a_dry_run_asks_executors_too(by_host, executors):
     executors(GOLDEN="1.5")

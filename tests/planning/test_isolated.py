@@ -131,6 +131,7 @@ def test_without_network_and_without_the_environment_it_is_said(job, model):
     assert not any(path.is_dir() for path in Path("environments").iterdir())
 
 
+@pytest.mark.quick("[]")
 @pytest.mark.parametrize("manifest", ['{"cut', "[]", '{"format": 1}', None])
 def test_an_environment_that_is_damaged_is_built_anew(job, model, manifest):
     index = "http://127.0.0.1:9/simple"

@@ -57,6 +57,7 @@ def of_table(asked: list[str], table: str) -> list[str]:
     return [request for request in asked if place in request]
 
 
+@pytest.mark.long
 def test_each_file_of_a_log_is_asked_for_once_and_a_run_asks_little_else(daily, bucket, s3_server):
     source = f"{bucket}/features"
     write(source, features())

@@ -286,7 +286,7 @@ def test_what_workers_saw_adds_up_in_any_order():
 
 def test_values_that_read_alike_are_segments_of_their_own():
     values = [None, "null", "…", '"null"', '"…"', "", "DE", None]
-    names, codes = comparison._segments(pa.record_batch({"by": values}), "by")
+    names, codes = comparison.segments_of(pa.record_batch({"by": values}), "by")
     assert (len(names), len(set(names)), codes.tolist()) == (7, 7, [0, 1, 2, 3, 4, 5, 6, 0])
     assert names[:3] == ["null", '"null"', '"…"']
     seen = Compared()

@@ -209,8 +209,8 @@ def test_executors_merge_what_tasks_counted(spark, job, monkeypatch, carrier):
         monkeypatch.setattr(delta, "carrier", lambda *args: (FRAME, "a test says so"))
         monkeypatch.setattr(carriers, "most_tasks", lambda cores, size: 5)
     monkeypatch.setattr("lakehouse.engines.spark.cores", lambda spark: 5)
-    got, plain = [], running._collect
-    monkeypatch.setattr(running, "_collect", lambda frame: got.append(plain(frame)) or got[-1])
+    got, plain = [], running.collect
+    monkeypatch.setattr(running, "collect", lambda frame: got.append(plain(frame)) or got[-1])
     results, found = [], []
     with spark_settings(spark, **{"spark.sql.files.openCostInBytes": str(1 << 30)}):
         for together in (64, 2):
@@ -231,8 +231,8 @@ def test_executors_merge_what_tasks_counted(spark, job, monkeypatch, carrier):
 def test_partitions_of_a_frame_are_joined_and_their_batches_split(spark, job, monkeypatch):
     monkeypatch.setattr(delta, "carrier", lambda *args: (FRAME, "a test says so"))
     monkeypatch.setattr("lakehouse.engines.spark.cores", lambda spark: 1)
-    got, plain = [], running._collect
-    monkeypatch.setattr(running, "_collect", lambda frame: got.append(plain(frame)) or got[-1])
+    got, plain = [], running.collect
+    monkeypatch.setattr(running, "collect", lambda frame: got.append(plain(frame)) or got[-1])
     with spark_settings(spark, **{"spark.sql.files.openCostInBytes": str(1 << 30)}):
         assert score(job, "spark").rows_scored == 120
     manifest = got[-1]

@@ -487,6 +487,7 @@ def test_spark_loses_no_row_by_skipping(spark, folder, rows):
     assert not wrong
 
 
+@pytest.mark.long
 def test_spark_answers_from_the_log_what_it_finds_in_the_files(spark, folder, rows):
     asked = ", ".join(f"min({name}), max({name})" for name in literals())
     query = f"SELECT count(*), {asked} FROM delta.`{folder}`"

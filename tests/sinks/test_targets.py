@@ -148,7 +148,7 @@ def test_a_table_with_rules(name, create, daily, spark):
         score(daily(clustered=clustered), engine)
 
 
-@pytest.mark.quick("direct")
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["direct", "copied"])
 def test_rows_that_break_a_rule(how, create, daily, spark):
     """Simple ones go to quarantine with the constraint's name; of the others Spark refuses the whole write."""

@@ -99,7 +99,7 @@ def test_the_first_rows_of_a_file_are_shown_with_the_years_they_have(workspace):
 
 
 @pytest.mark.parametrize("stored", ["INT96", "TIMESTAMP_MICROS"])
-@pytest.mark.quick("INT96")
+@pytest.mark.long
 def test_old_days_in_the_calendar_of_spark_2_are_refused(spark, sql, stored):
     """Spark converts them when it reads: Arrow would move them by days."""
     legacy = {"spark.sql.parquet.datetimeRebaseModeInWrite": "LEGACY", "spark.sql.parquet.outputTimestampType": stored,
@@ -310,6 +310,7 @@ def test_a_table_in_a_folder_with_odd_characters(spark, sql, workspace, monkeypa
 # What is left to Spark
 
 
+@pytest.mark.long
 def test_char_columns_are_left_to_spark_where_they_are_read(spark, sql):
     sql("CREATE TABLE {t} (id BIGINT, code CHAR(4), name VARCHAR(4)) USING delta")
     sql("INSERT INTO {t} VALUES (1, 'ab', 'ab')")
@@ -319,7 +320,7 @@ def test_char_columns_are_left_to_spark_where_they_are_read(spark, sql):
 
 
 @pytest.mark.parametrize("kind", ["ARRAY<CHAR(4)>", "STRUCT<a: VARCHAR(4), b: CHAR(4)>", "MAP<CHAR(4), VARCHAR(4)>"])
-@pytest.mark.quick("STRUCT<a: VARCHAR(4), b: CHAR(4)>")
+@pytest.mark.long
 def test_nested_char_is_left_to_spark(spark, sql, kind):
     values = {"A": "array('ab')", "S": "named_struct('a', 'ab', 'b', 'ab')", "M": "map('ab', 'ab')"}
     sql(f"CREATE TABLE {{t}} (id BIGINT, x {kind}, v ARRAY<VARCHAR(4)>) USING delta")

@@ -81,7 +81,7 @@ def create(sql: Sql, mode: str, columns: str = COLUMNS, rows: str = ROWS, partit
 
 
 @pytest.mark.parametrize("mode", ["upgraded", "name", "id"])
-@pytest.mark.quick("id")
+@pytest.mark.long
 def test_columns_that_were_renamed_dropped_and_added_again(spark, sql, mode):
     """At every level of nesting, with files from before and after, and rows that are deleted."""
     create(sql, mode)

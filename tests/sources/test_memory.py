@@ -56,6 +56,7 @@ def child(code: str, *arguments: str) -> list[int]:
     return [int(number) for number in done.stdout.split()]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_large_row_group_is_read_in_bounded_memory(workspace):
     """300 MB of doubles that don't compress: at most 1.5 times the row group on top of the imports (measured: 1.3)."""

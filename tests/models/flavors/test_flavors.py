@@ -34,7 +34,6 @@ QUICK = (
     "custom Python: a number of doubles and a parameter",
     "custom Python: text of a list of typed records",
     "custom Python: a frame, its code in a file of doubles",
-    "spark: probabilities, and vectors as lists of doubles and text, one unseen, and nulls",
 )
 
 

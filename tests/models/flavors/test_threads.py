@@ -97,7 +97,7 @@ def lightgbm(folder: Path) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("save", [onnx, catboost, forest, boosting, xgboost, lightgbm])
-@pytest.mark.quick("onnx-before", "catboost-before", "forest-before")
+@pytest.mark.quick("onnx-before")
 def test_a_model_keeps_to_one_thread(save: Callable[[Path], None], when, tmp_path):
     save(tmp_path / "model")
     method = "" if save is onnx else "predict_proba"
