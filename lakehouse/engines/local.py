@@ -25,6 +25,8 @@ MLFLOW_SECONDS = 4.0
 """Likewise where MLflow has to load it."""
 FORK_SECONDS = 0.3
 """Likewise one that is forked from a server which is ready."""
+_VALUE_SECONDS = 2e-8
+"""About what a value takes besides scoring: it is decompressed, decoded and profiled, some are written."""
 _DIVIDED_SECONDS = 1.0
 """Scoring that takes less is not shared by blocks: the files are read by each process then."""
 _READING = 0.1
@@ -45,14 +47,17 @@ def cores() -> int:
     return int(joblib.cpu_count())
 
 
-def workers(cores: int, rows: int | None, pace: pacing.Pace | None, staging: Staging, start: float) -> int:
+def workers(
+    cores: int, rows: int | None, columns: int, pace: pacing.Pace | None, staging: Staging, start: float
+) -> int:
     """How many processes are worth it: one where this one would be done sooner than others are up, in `start` seconds.
 
-    `pace`: as the sample told, None where there was none.
+    `columns`: how many are read; `pace`: as the sample told, None where there was none.
     """
     if rows is None or pace is None:
         return cores
-    return 1 if pace.seconds(rows, staging.batch_rows) < start else cores
+    seconds = pace.seconds(rows, staging.batch_rows) + _VALUE_SECONDS * rows * columns
+    return 1 if seconds < start else cores
 
 
 def start_seconds(folders: models.Folders, *, native: bool) -> float:

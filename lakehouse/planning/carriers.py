@@ -124,7 +124,7 @@ def _share_locally(plan: Plan, few: Sequence[Unit], staging: Staging) -> tuple[S
     timed = next(join_batches((batch for unit in few for batch in unit.batches()), _TIMED), None)
     start = local.start_seconds(folders, native=is_native(plan))
     pace = pacing.measure(rows, start, timed, staging, folders) if rows is not None and timed is not None else None
-    workers = local.workers(local.cores(), rows, pace, staging, start)
+    workers = local.workers(local.cores(), rows, len(plan.columns), pace, staging, start)
     wholes = sorted(units_of(plan, 1, batch_rows=staging.batch_rows), key=lambda unit: -unit.size)
     if divided := local.divide(wholes, workers, rows, pace, staging):
         return divided, workers, replace(staging, batch_rows=divided[0].rows)
