@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lakehouse.engines.spark import shipping
@@ -44,3 +46,30 @@ def test_what_only_the_driver_calls_stays_there():
     assert "lakehouse/engines/spark/tasks.py" in names
     left = ("lakehouse/cli/", "lakehouse/demo/", "lakehouse/views/", "lakehouse/engines/runtime.py")
     assert [name for name in names if name.startswith(left)] == []
+
+
+def test_runs_in_threads_are_given_one_whole_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipping, "_packed", {})
+    monkeypatch.setattr(shipping.scratch, "process_folder", lambda: tmp_path)
+    begin = threading.Barrier(4)
+
+    def pack(_):
+        begin.wait()
+        found = shipping.pack_package()
+        with zipfile.ZipFile(found) as archive:
+            return found, archive.testzip()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(pack, range(4)))) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_compiled_otherwise_has_another_name(monkeypatch, tmp_path):
+    """Spark takes no file of one name with other bytes, as compiling the same module twice may give."""
+    monkeypatch.setattr(shipping.scratch, "process_folder", lambda: tmp_path)
+    names = set()
+    for code in (b"1", b"2"):
+        monkeypatch.setattr(shipping, "_packed", {})
+        monkeypatch.setattr(shipping, "_compiled", lambda *_, code=code: code)
+        names.add(shipping.pack_package())
+    assert len(names) == 2

@@ -6,9 +6,10 @@ import hashlib
 import importlib.util
 import marshal
 import pickle
+import threading
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from importlib.machinery import SourceFileLoader
@@ -34,7 +35,8 @@ def shipped(spark: SparkSession, folders: models.Folders) -> Iterator[str]:
     with scratch.folder() as folder:
         named = folder / f"models-{uuid.uuid4().hex}.zip"
         models.pack(folders, named, same_machine=one_machine(spark))
-        spark.addArtifact(str(pack_package()), pyfile=True)
+        with _packing:  # Spark compares it with what is there, which another run may be putting there
+            spark.addArtifact(str(pack_package()), pyfile=True)
         spark.addArtifact(str(named), archive=True)
         yield named.name
 
@@ -64,16 +66,33 @@ def pack_package() -> Path:
     """
     package = resources.files("lakehouse")
     sources = sorted(_sources(package, "lakehouse"))
-    digest = hashlib.sha256(b"".join(name.encode() + content for name, content in sources)).hexdigest()
-    target = scratch.process_folder() / f"lakehouse-{digest[:16]}.zip"
-    if target.exists():
-        return target
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sources:
+    with _packing:  # runs may share a session, each in a thread of its own
+        known = _digest(sources)
+        if known not in _packed or not _packed[known].exists():
+            _packed[known] = _pack(package, sources)
+        return _packed[known]
+
+
+_packing = threading.RLock()
+_packed: dict[str, Path] = {}
+"""The zips of this process, by the digest of the sources in them."""
+
+
+def _pack(package: Traversable, sources: Sequence[tuple[str, bytes]]) -> Path:
+    """The zip, named by all that is in it: the same module compiled twice need not be the same bytes."""
+    parts = list(sources)
+    parts += [(f"{name}c", code) for name, content in sources if (code := _compiled(package, name, content))]
+    target = scratch.process_folder() / f"lakehouse-{_digest(parts)[:16]}.zip"
+    half = target.with_suffix(".part")
+    with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts:
             archive.writestr(zipfile.ZipInfo(name), content)
-            if compiled := _compiled(package, name, content):
-                archive.writestr(zipfile.ZipInfo(f"{name}c"), compiled)
+    half.replace(target)
     return target
+
+
+def _digest(parts: Sequence[tuple[str, bytes]]) -> str:
+    return hashlib.sha256(b"".join(name.encode() + content for name, content in parts)).hexdigest()
 
 
 def _compiled(package: Traversable, name: str, source: bytes) -> bytes:
