@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import cores, is_ours
-from lakehouse.engines.spark.shipping import pack_package, ship_plan
+from lakehouse.engines.spark.shipping import ship_package, ship_plan
 from lakehouse.errors import ModelRefused, Unavailable
 from lakehouse.scoring.merging import merge_counts
 from lakehouse.scoring.staging import BatchSource, Staging
@@ -117,7 +117,7 @@ def ask_each(spark: SparkSession, work: Callable[[T], Any], items: Sequence[T]) 
 
     `work` is a function of a module of this package, the items are picklable.
     """
-    spark.addArtifact(str(pack_package()), pyfile=True)
+    ship_package(spark)
     packed = base64.b64encode(pickle.dumps((work, list(items)))).decode()
     frame = spark.range(0, len(items), 1, len(items)).mapInArrow(
         functools.partial(tasks.each, packed), "id long, said string"
@@ -130,7 +130,7 @@ def frame_of(spark: SparkSession, shares: Sequence[Sequence[BatchSource]], schem
     """The rows of units as a DataFrame, a partition a share; its tasks read them whenever it is evaluated."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    spark.addArtifact(str(pack_package()), pyfile=True)
+    ship_package(spark)
     packed = base64.b64encode(pickle.dumps([list(share) for share in shares])).decode()
     numbers = spark.range(0, len(shares), 1, max(len(shares), 1))
     return numbers.mapInArrow(

@@ -35,8 +35,7 @@ def shipped(spark: SparkSession, folders: models.Folders) -> Iterator[str]:
     with scratch.folder() as folder:
         named = folder / f"models-{uuid.uuid4().hex}.zip"
         models.pack(folders, named, same_machine=one_machine(spark))
-        with _packing:  # Spark compares it with what is there, which another run may be putting there
-            spark.addArtifact(str(pack_package()), pyfile=True)
+        ship_package(spark)
         spark.addArtifact(str(named), archive=True)
         yield named.name
 
@@ -56,6 +55,12 @@ def ship(spark: SparkSession, what: object) -> Iterator[str]:
         plan.write_bytes(pickle.dumps(what))
         spark.addArtifact(str(plan), file=True)
         yield plan.name
+
+
+def ship_package(spark: SparkSession) -> None:
+    """Ship this package to the executors, once a session, whichever of its runs come first."""
+    with _packing:  # Spark compares it with what is there, which another run may be putting there
+        spark.addArtifact(str(pack_package()), pyfile=True)
 
 
 def pack_package() -> Path:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.running import collect
-from lakehouse.engines.spark.shipping import pack_package, ship
+from lakehouse.engines.spark.shipping import ship, ship_package
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,7 +36,7 @@ def run_steps(spark: SparkSession, what: object, steps: Sequence[Step]) -> list[
     """The rows of the last step. `what` is shipped to all of them; it is picklable. Raises what `run_units` does."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    spark.addArtifact(str(pack_package()), pyfile=True)
+    ship_package(spark)
     with ship(spark, what) as name:
         frame: Any = spark.range(0, steps[0].tasks, 1, steps[0].tasks)
         for step in steps:
