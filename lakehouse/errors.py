@@ -95,6 +95,13 @@ def machine_message(error: Exception) -> LakehouseError | None:
     return ConfigError(said) if error.errno in _OF_A_PATH else Unavailable(said)
 
 
+def as_ours(error: BaseException) -> LakehouseError | None:
+    """The error as one that a person can put right; None for a defect."""
+    if isinstance(error, LakehouseError):
+        return error
+    return machine_message(error) if isinstance(error, Exception) else None
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Say the closest valid choice, or list them all: the tail of an error message."""
     known = sorted(set(choices))

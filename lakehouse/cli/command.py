@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from lakehouse.cli.stopping import handle_sigterm, stop_error
-from lakehouse.errors import ConfigError, LakehouseError, machine_message
+from lakehouse.errors import ConfigError, LakehouseError, as_ours
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -155,7 +155,7 @@ def _fail(error: Exception, attempt: Attempt | None, as_json: bool) -> NoReturn:
     """Report an error and leave with its exit code; a defect with its traceback, all with theirs by LAKEHOUSE_DEBUG."""
     from lakehouse.engines.quiet import shows_everything
 
-    ours, debug = _translate(error), shows_everything()
+    ours, debug = as_ours(error), shows_everything()
     status = ours.status if ours is not None else "failed"
     content = _exit_message(error, attempt) if attempt else {"status": status, "message": _message(error)}
     if ours is None or debug:
@@ -192,13 +192,8 @@ def _exit_message(error: Exception, attempt: Attempt) -> dict[str, Any]:
 
 
 def _message(error: Exception) -> str:
-    ours = _translate(error)
+    ours = as_ours(error)
     return str(ours) if ours is not None else f"{type(error).__name__}: {error}"
-
-
-def _translate(error: Exception) -> LakehouseError | None:
-    """The error as one that a person can put right; None for a defect."""
-    return error if isinstance(error, LakehouseError) else machine_message(error)
 
 
 def _emit(content: Any, attempt: Attempt | None, as_json: bool, indent: int | None = None) -> None:

@@ -16,7 +16,6 @@ from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Tar
 from lakehouse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lakehouse.config import Job
     from lakehouse.storage import Location
 
 
@@ -66,7 +65,7 @@ def runs(
     from lakehouse.operations import review
     from lakehouse.views import terminal
 
-    waiting = [one.record for _, one in review.held_runs(lambda day: jobs.load(conf, day, target, overrides))]
+    waiting = [one.record for _, one in review.held_runs(jobs.loader(conf, target, overrides))]
     rows = [*waiting, *(row for _, row in jobs.records(conf, target, overrides))][:limit]
     return Answer(rows, lambda: terminal.runs_text(rows), indent=1)
 
@@ -130,9 +129,7 @@ def quarantine(
     found: list[dict[str, Any]] = []
     states: list[Location] = []
 
-    def load(day: str) -> Job:
-        return jobs.load(conf, day, target, overrides)
-
+    load = jobs.loader(conf, target, overrides)
     for job in dated.with_states(load):
         with catalog.resolve_names(job) as at_places:
             states.append(naming.state_of(at_places))

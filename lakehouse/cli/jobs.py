@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ def load(conf: str, date: str | None, target: str | None, overrides: list[str] |
     from lakehouse.config import load_job
 
     return load_job(conf, date=date, target=target, overrides=overrides or (), environ=os.environ)
+
+
+def loader(conf: str, target: str | None, overrides: list[str] | None) -> Callable[[str], Job]:
+    """What fills the job file in with a date."""
+    return lambda day: load(conf, day, target, overrides)
 
 
 def without_date(conf: str, target: str | None, overrides: list[str] | None) -> Job:
@@ -29,7 +35,7 @@ def records(conf: str, target: str | None, overrides: list[str] | None) -> list[
     from lakehouse.runs import ledger
 
     found = []
-    for job in dated.with_states(lambda day: load(conf, day, target, overrides)):
+    for job in dated.with_states(loader(conf, target, overrides)):
         with catalog.resolve_names(job) as at_places:
             found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
     return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)

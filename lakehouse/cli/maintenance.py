@@ -66,7 +66,7 @@ def sweep(
     from lakehouse.views import terminal
 
     every: list[Leftover] = []
-    for job in dated.with_tables(lambda day: jobs.load(conf, day, target, overrides)):
+    for job in dated.with_tables(jobs.loader(conf, target, overrides)):
         with catalog.resolve_names(job) as at_places:
             every += sweep.sweep(at_places, take_away=take_away)
     found = list({(left.table, left.run_id, left.what): left for left in every}.values())  # dates may share a table

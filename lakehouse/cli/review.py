@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Engine, Overrides, ProjectDir, Target
-
-if TYPE_CHECKING:
-    from lakehouse.config import Job
 
 Run = Annotated[str, typer.Option("--run", metavar="RUN", help="the held run, or how its id begins")]
 
@@ -33,7 +29,7 @@ def diff(
     from lakehouse.operations import difference, review
     from lakehouse.views import differences
 
-    job, waits = review.find(functools.partial(_load, conf, target, overrides), run)
+    job, waits = review.find(jobs.loader(conf, target, overrides), run)
     found = difference.difference(job, waits, by)
     counted = waits.record["checks"]
     checks = [f"checks: {', '.join(f'{count} {name}' for name, count in counted.items())}", f"held: {waits.why}"]
@@ -62,7 +58,7 @@ def publish(
     from lakehouse.views import terminal
 
     require_known(engine, "--engine")
-    load = functools.partial(_load, conf, target, overrides)
+    load = jobs.loader(conf, target, overrides)
     job, waits = review.find(load, run)
     attempt.job, attempt.date, attempt.run_id = job, waits.record["date"], waits.intent.run_id
     with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
@@ -85,11 +81,7 @@ def discard(
     from lakehouse.pipeline import Request
     from lakehouse.runs import ledger
 
-    job, waits = review.find(functools.partial(_load, conf, target, overrides), run)
+    job, waits = review.find(jobs.loader(conf, target, overrides), run)
     review.discard(job, waits, Request("local", ledger.now(), waits.intent.run_id))
     content = {"status": "discarded", "run_id": waits.intent.run_id}
     return Answer(content, lambda: f"DISCARDED  run {waits.intent.run_id}; nothing of it was published")
-
-
-def _load(conf: str, target: str | None, overrides: list[str] | None, day: str) -> Job:
-    return jobs.load(conf, day, target, overrides)

@@ -15,9 +15,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode
 
-from lakehouse.models.registry import Resolved, is_local
+from lakehouse.models.registry import Resolved, is_local, local_path
 
 if TYPE_CHECKING:
     from lakehouse.config import Model as ModelConfig
@@ -98,5 +98,5 @@ def _folder_here(place: str) -> str:
     """A folder on this machine that has a model's files; empty for any other place."""
     if not is_local(place):
         return ""
-    path = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)
+    path = local_path(place)
     return str(path) if path.is_absolute() and (path / "MLmodel").is_file() else ""

@@ -187,6 +187,11 @@ def _why_no_version(text: str) -> str:
     return "" if re.fullmatch(r"[0-9]+", text) else f"{text!r} is no version's number"
 
 
+def local_path(place: str) -> Path:
+    """The path of a place on this machine, which may be a `file:` URI."""
+    return Path(unquote(urlsplit(place).path) if place.startswith("file:") else place)
+
+
 def is_local(uri: str) -> bool:
     """Whether a model is a folder on this machine."""
     return uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+.-]+:", uri)
@@ -256,7 +261,7 @@ def _signature(mlmodel: Mapping[str, Any], config: ModelConfig, uri: str) -> tup
 
 def _copy(resolved: Resolved, folder: Path) -> Path:
     """A folder on this machine, copied without asking MLflow for anything."""
-    source = Path(unquote(urlsplit(resolved.uri).path) if resolved.uri.startswith("file:") else resolved.uri)
+    source = local_path(resolved.uri)
     if source.exists() and not source.is_dir():
         raise ConfigError(f"model.uri: {resolved.uri} is a file: name the model's folder, the one with MLmodel")
     if source.is_dir() and not (source / "MLmodel").exists():
@@ -270,7 +275,7 @@ def _copy(resolved: Resolved, folder: Path) -> Path:
 
 def copy_of(resolved: Resolved, source: str, place: Path) -> Path:
     """The files of a version that lie on this machine, copied to `place`."""
-    own = Path(unquote(urlsplit(source).path) if source.startswith("file:") else source)
+    own = local_path(source)
     _refuse_links(own, resolved.uri)
     with translated_errors(f"model.uri: {resolved.uri}"):
         return Path(shutil.copytree(own, place))
@@ -281,8 +286,7 @@ def download(resolved: Resolved, source: str, folder: Path, where: Mapping[str, 
     import mlflow
 
     if is_local(source):  # MLflow's copy would follow the links
-        local = unquote(urlsplit(source).path) if source.startswith("file:") else source
-        _refuse_links(Path(local), resolved.uri)
+        _refuse_links(local_path(source), resolved.uri)
     try:
         with translated_errors(f"model.uri: {resolved.uri}"):
             return Path(

@@ -19,7 +19,7 @@ from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 from lakehouse import pipeline
-from lakehouse.errors import ConfigError, LakehouseError, machine_message
+from lakehouse.errors import ConfigError, as_ours
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
@@ -44,7 +44,6 @@ class Asked:
     overrides: tuple[str, ...] = ()
     engine: str = "spark"
     rescore: bool = False
-    dry_run: bool = False
 
     def load(self, day: str) -> Job:
         """The job as the date fills it in. Raises ConfigError."""
@@ -235,7 +234,7 @@ def score_date(asked: Asked, day: str, say: Say | None = None, watch: Watch | No
     try:
         result = pipeline.score(
             asked.load(day),
-            pipeline.Request(asked.engine, ledger.now(), run_id, asked.rescore, asked.dry_run, hear, watch),
+            pipeline.Request(asked.engine, ledger.now(), run_id, asked.rescore, say=hear, watch=watch),
         )
     except Exception as error:
         return replace(_failed(day, run_id, time.perf_counter() - begun, error), warnings=tuple(warnings))
@@ -258,9 +257,7 @@ def _counts(day: str, result: Result, seconds: float) -> Outcome:
 
 def _failed(day: str, run_id: str, seconds: float, error: BaseException) -> Outcome:
     """How a date ended whose run raised."""
-    ours = error if isinstance(error, LakehouseError) else None
-    if ours is None and isinstance(error, Exception):
-        ours = machine_message(error)
+    ours = as_ours(error)
     found = getattr(error, "result", None)
     counted = _counts(day, found, seconds) if isinstance(found, Result) and found.run_id == run_id else Outcome(day, "")
     code, status = (1, "failed") if ours is None else (ours.exit_code, ours.status)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import pipeline
 from lakehouse.config.messages import SHARED_FILE
 from lakehouse.engines import scratch
-from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, machine_message
+from lakehouse.errors import ConfigError, ModelRefused, as_ours
 from lakehouse.planning import environment, fetching, isolating, routes
 from lakehouse.runs import ledger
 
@@ -60,7 +60,7 @@ class Checked:
 
     def fail(self, error: Exception) -> None:
         """The step that it is at has failed."""
-        ours = error if isinstance(error, LakehouseError) else machine_message(error)
+        ours = as_ours(error)
         step = "model" if self._at == "trust" and not isinstance(error, ModelRefused) else self._at
         self.steps[step] = FAILED
         if step == "trust":  # whose refusal is of a model that was found

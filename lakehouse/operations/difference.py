@@ -90,7 +90,7 @@ def _staged(target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for file in target.files:
         with open_parquet(target.root, file.path) as stored:
             for batch in stored.iter_batches(columns=schema.names):
-                yield pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
+                yield _in_types(batch, schema)
 
 
 def _live(job: Job, target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -99,7 +99,11 @@ def _live(job: Job, target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatc
         return
     texts = slice_texts(job.slice, slice_types(job.slice, target.schema))
     for batch in sink.rows(job.sinks[0], texts, schema.names):
-        yield pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
+        yield _in_types(batch, schema)
+
+
+def _in_types(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
 def _require_room(target: Target, columns: Sequence[str]) -> None:

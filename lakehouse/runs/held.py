@@ -86,8 +86,7 @@ def hold(intent: Intent, comments: Mapping[str, str], why: str, job: Job, state:
 
 def all_of(state: Location, job: str) -> list[Held]:
     """The job's held runs, the newest first. Raises ConfigError where a newer program has held one of them."""
-    found = [held for path in tree(_folder(state)) if (held := _read(_folder(state).join(path)))]
-    mine = [held for held in found if held.intent.record["job"] == job]
+    mine = [held for held in _all(state) if held.intent.record["job"] == job]
     return sorted(mine, key=lambda held: held.until, reverse=True)
 
 
@@ -108,10 +107,9 @@ def found(plan: Plan, state: Location, request: Request) -> Result | None:
 
 def runs_that_wait(state: Location) -> dict[str, str]:
     """Runs, of whatever job, whose staged files are still needed, and why."""
-    found = [held for path in tree(_folder(state)) if (held := _read(_folder(state).join(path)))]
     return {
         held.intent.run_id: f"held until {held.until:%Y-%m-%d}: publish or discard it"
-        for held in found
+        for held in _all(state)
         if not held.is_over()
     }
 
@@ -119,6 +117,10 @@ def runs_that_wait(state: Location) -> dict[str, str]:
 def end(state: Location, run: str) -> None:
     """The run waits no longer."""
     remove(_file(state, run))
+
+
+def _all(state: Location) -> list[Held]:
+    return [held for path in tree(_folder(state)) if (held := _read(_folder(state).join(path)))]
 
 
 def _folder(state: Location) -> Location:
