@@ -74,6 +74,10 @@ def test_what_is_wrong_is_said(spark, account, games):
         lakehouse.read_snowflake(spark, account.name, table=games, columns=["nmae"])
     with pytest.raises(ConfigError, match=r"no connection 'prd' in .*connections.toml, known: tests"):
         lakehouse.read_snowflake(spark, "prd", table=games)
+
+
+@pytest.mark.long
+def test_a_server_that_does_not_answer_is_named(spark, account, games):
     account.server.fail((r"^POST /queries", "503", 1000))
     with pytest.raises(Unavailable, match="no answer to SELECT"):
         lakehouse.read_snowflake(spark, account.name, table=games)

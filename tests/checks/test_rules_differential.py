@@ -391,7 +391,7 @@ def test_row_rules_agree_with_great_expectations(gx):
     rnd = Random(seed)
     table = rows(rnd)
     conditions = [condition(rnd) for _ in range(5)]
-    entries = [expectation(rnd, conditions) for _ in range(turns(40, 300))]
+    entries = [expectation(rnd, conditions) for _ in range(turns(20, 300))]
     ours = by_us(table, entries)
     assert len(ours) > 0.7 * len(entries)
     answers = gx(table, [entries[i] for i in ours])
@@ -524,7 +524,7 @@ def test_table_rules_agree_with_great_expectations(gx):
     table = rows(rnd)
     conditions = [condition(rnd) for _ in range(3)]
     entries = []
-    for _ in range(turns(40, 100)):
+    for _ in range(turns(20, 100)):
         kind, kwargs = table_expectation(rnd)
         if rnd.random() < 0.3 and not any(word in kind for word in UNCONDITIONAL):
             kwargs |= rnd.choice(conditions)

@@ -625,6 +625,7 @@ def test_mlflow_as_it_finds_itself_creates_no_database(
     assert said.startswith(f"MLflow: there is no database '{workspace}/mlflow.db' (sqlite:///")
 
 
+@pytest.mark.long
 def test_in_a_process_of_its_own_there_is_one_line_too(job: Callable[..., None], workspace: Path) -> None:
     job({"model": {"uri": "models:/buyers@champ"}})
     command = [sys.executable, "-m", "lakehouse.cli", "score", CONF, "--date", DAY, "--engine", "local"]

@@ -199,6 +199,7 @@ def test_csv_without_a_key_gets_row_id(tmp_path: Path) -> None:
     assert DeltaTable(tables.features_uri).to_pyarrow_table()["row_id"].to_pylist() == [1, 2, 3]
 
 
+@pytest.mark.quick("plan-output0")
 @pytest.mark.parametrize(("label", "output"), [("plan", (60, 3)), ("paid", (60, 2)), ("age", (60,))])
 def test_csv_model_takes_text_and_missing_values(label: str, output: tuple[int, ...], tmp_path: Path) -> None:
     (tmp_path / "shops.csv").write_text(CSV)

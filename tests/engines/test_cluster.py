@@ -97,7 +97,7 @@ def python(tmp_path_factory) -> Path:
     own = next(folder.glob("lib/python3*/site-packages"))
     (own / "packages.pth").write_text(f"{packages}\n")
     executable = folder / "bin/python"
-    command = [str(executable), "-c", "import pyspark, mlflow, lakehouse"]
+    command = [str(executable), "-c", "import pyspark, lakehouse"]
     probe = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert "No module named 'lakehouse'" in probe.stderr
     return executable

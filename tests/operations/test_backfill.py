@@ -96,6 +96,7 @@ def values(table: str) -> list[tuple]:
     return sorted((str(row["score_date"]), row["id"], row["prediction"]) for row in rows)
 
 
+@pytest.mark.long
 def test_spark_has_one_session_for_dates_in_parallel(month, spark):
     one, two = month("one"), month("two")
     backfill.backfill(one, DAYS, keep_going=True)

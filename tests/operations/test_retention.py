@@ -184,6 +184,7 @@ def test_what_is_looked_up_opens_the_files_that_it_needs(daily, monkeypatch):
     assert files_read(monkeypatch, lambda: evidence.quarantine_counts(daily(), every=True)) == 3 + 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lake", ["S3"], indirect=True)
 def test_a_sweep_asks_no_more_for_each_run_that_there_was(daily, swept, s3_server):
     def asked(runs):

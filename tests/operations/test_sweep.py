@@ -133,6 +133,7 @@ def test_a_lease_tells_who_is_alive(job, lake, said, age, kept):
     assert [p.name for p in Path(f"{lake}/scores").glob("_lakehouse*")] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lake", ["S3"], indirect=True)
 def test_a_lease_on_s3_ends_by_the_storages_clock(job, lake, monkeypatch):
     score(job)

@@ -23,13 +23,13 @@ from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from lakehouse.schemas import RUN_ID
 from lakehouse.storage import locate
-from tests.conftest import opened, read, score, write
+from tests.conftest import opened, read, score, turns, write
 from tests.runs.test_exactly_once import in_the_middle, unfinished
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
 DAY = DAYS[0]
 DRIVER = Path(__file__).parents[1] / "writers.py"
-TIMES = {storage: int(os.environ.get("PUBLISHES", few)) for storage, few in (("disk", 8), ("S3", 4))}
+TIMES = {storage: int(os.environ.get("PUBLISHES", few)) for storage, few in (("disk", turns(5, 8)), ("S3", 4))}
 """Publishes of each process. The S3 server here is one Python process, which 25 keep busy for minutes."""
 
 

@@ -112,7 +112,7 @@ def rows(spark, path: str, columns: str = "id, code, p") -> list[tuple[Any, ...]
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.quick("column mapping", "appendOnly", "VARIANT column")
+@pytest.mark.quick("column mapping, renamed", "appendOnly", "VARIANT column")
 def test_a_table_with_rules(name, create, daily, spark):
     outcome, case = CASES[name]
     path, clustered = create(case), "CLUSTER" in case[3]

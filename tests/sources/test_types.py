@@ -432,7 +432,7 @@ def conformed(schema: pa.Schema) -> Callable[[Iterator[pa.RecordBatch]], Iterato
 # No shrinking: each example is a table that Spark has to write and to read.
 @pytest.mark.seeds
 @settings(
-    max_examples=turns(4, 15),
+    max_examples=turns(2, 15),
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
