@@ -7,6 +7,9 @@ a lock or a pool that another one holds would stay as it is in the copy for good
 before they are loaded to make no threads, Arrow makes its own when it is first used, and the server counts its threads
 when it is ready (`lakehouse.engines.preloading`): where some library started one all the same, it starts over and loads
 nothing. Only Linux tells a process its threads; elsewhere each process is spawned and imports for itself.
+
+What it imports takes as long as scoring some millions of rows, so that it outlives a run for a minute: the next one of
+the same process has it at once where it asks for the same models in the same surroundings.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -46,10 +49,25 @@ class Model:
     params: tuple[tuple[str, Any], ...]
 
 
-_begun: list[int] = []
-"""The process number of the server, where one was begun here."""
-_since: list[float] = []
-"""When that was."""
+_IDLE_SECONDS = 60.0
+"""So long a server waits for the next run."""
+
+
+@dataclass
+class _Server:
+    """A server that was begun here."""
+
+    process: int
+    asked: object
+    """What it was begun for (`_asked`)."""
+    since: float = field(default_factory=time.monotonic)
+    ending: threading.Timer | None = None
+    """What ends it, while no run uses it."""
+
+
+_begun: list[_Server] = []
+"""The server, where one was begun here."""
+_lock = threading.RLock()
 
 
 def is_possible() -> bool:
@@ -62,25 +80,63 @@ def is_begun() -> bool:
     return bool(_begun)
 
 
+def is_in_use() -> bool:
+    """Whether a run has a server."""
+    with _lock:
+        return any(server.ending is None for server in _begun)
+
+
 def age() -> float | None:
     """Seconds since the server was begun; None where there is none."""
-    return time.monotonic() - _since[-1] if _begun and _since else None
+    return next((time.monotonic() - server.since for server in _begun), None)
 
 
 def begin(loaded: Sequence[Model]) -> None:
     """Start the server, unless there is one; it imports what a worker needs, and loads these models. Returns at once.
 
-    Ctrl-C is not for it and its workers: this process tells them.
+    One that rests after an earlier run is taken where it was begun for the same. Ctrl-C is not for it and its workers:
+    this process tells them.
     """
-    if not is_possible() or _process() is not None:
+    if not is_possible():
         return
-    told = json.dumps([[model.folder, model.digest, model.method, model.params] for model in loaded])
-    variables = {**_WITHOUT_THREADS, PRELOAD: told, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    forkserver.set_forkserver_preload(["lakehouse.engines.preloading"])
-    with environment(variables), uninterrupted():
-        forkserver.ensure_running()
-    _begun.extend(filter(None, [_process()]))
-    _since[:] = [time.monotonic()]
+    with _lock:
+        asked = _asked(loaded)
+        for server in list(_begun):
+            if server.ending is not None:
+                server.ending.cancel()
+                server.ending = None
+                if server.asked != asked or _process() != server.process:
+                    end()
+        if _process() is not None:
+            return
+        told = json.dumps([[model.folder, model.digest, model.method, model.params] for model in loaded])
+        variables = {**_WITHOUT_THREADS, PRELOAD: told, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        forkserver.set_forkserver_preload(["lakehouse.engines.preloading"])
+        with environment(variables), uninterrupted():
+            forkserver.ensure_running()
+        _begun.extend(_Server(process, asked) for process in filter(None, [_process()]))
+
+
+def _asked(loaded: Sequence[Model]) -> object:
+    """All that workers get by the server: its models, variables, folder and where it looks for modules."""
+    models = [(model.digest, model.method, model.params) for model in loaded]
+    return models, dict(os.environ), os.getcwd(), list(sys.path)
+
+
+def rest() -> None:
+    """The run that began the server needs it no more: it is ended in a minute, unless another one comes."""
+    with _lock:
+        for server in _begun:
+            if server.ending is None:
+                server.ending = threading.Timer(_IDLE_SECONDS, _end_if, [server])
+                server.ending.daemon = True
+                server.ending.start()
+
+
+def _end_if(server: _Server) -> None:
+    with _lock:
+        if server in _begun and server.ending is not None:
+            end()
 
 
 def _process() -> int | None:
@@ -96,13 +152,16 @@ def _server() -> Any:
 
 def end() -> None:
     """End the server that was begun here, at once."""
-    for process in _begun:
-        if _process() == process:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-            _server()._stop()  # waits for the process, and forgets it
-    _begun.clear()
-    forkserver.set_forkserver_preload(["__main__"])  # Python's own
+    with _lock:
+        for server in _begun:
+            if server.ending is not None:
+                server.ending.cancel()
+            if _process() == server.process:
+                with suppress(ProcessLookupError):
+                    os.kill(server.process, signal.SIGKILL)
+                _server()._stop()  # waits for the process, and forgets it
+        _begun.clear()
+        forkserver.set_forkserver_preload(["__main__"])  # Python's own
 
 
 @contextmanager
@@ -111,7 +170,7 @@ def server(loaded: Sequence[Model]) -> Iterator[BaseContext]:
 
     Where there can't be one each is spawned, and imports for itself.
     """
-    before = is_begun()
+    before = is_in_use()
     begin(loaded)
     try:
         yield multiprocessing.get_context("forkserver" if is_begun() else "spawn")

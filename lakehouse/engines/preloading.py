@@ -15,6 +15,7 @@ if PRELOAD in os.environ:  # not again after it has started over
         from lakehouse.engines import local  # noqa: F401  # with all that a worker runs
 
         for folder, digest, method, params in json.loads(os.environ.pop(PRELOAD)):
-            models.load(folder, digest, method, tuple((name, value) for name, value in params))
+            frozen = tuple((name, value) for name, value in params)
+            models.keep(models.load(folder, digest, method, frozen), digest, method, frozen)
     sys.stdout.flush()
     start_over_if_threaded()

@@ -32,7 +32,7 @@ from lakehouse.models.holding import held
 from lakehouse.models.isolated.building import Built, environment_for
 from lakehouse.models.isolated.calling import IsolatedFolder, begin
 from lakehouse.models.known import may_be_known, recall, remember
-from lakehouse.models.loading import Folders, digest_of, forget, load, pack, unpacked
+from lakehouse.models.loading import Folders, digest_of, forget, keep, load, pack, unpacked
 from lakehouse.models.many import environment_key, fetch, pinned, resolve
 from lakehouse.models.obtaining import obtain
 from lakehouse.models.output_signature import output_type
@@ -50,7 +50,7 @@ __all__ = [
     "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of", "environment_for",
     "environment_here", "environment_key", "environment_refusal", "environment_summary", "expected_environment",
     "features_of", "fetch", "forget", "freeze", "held", "held_to", "input_example", "inputs_of", "is_local",
-    "isolation_refusal", "load", "log_baseline", "log_run", "look_up", "may_be_known", "move_alias", "needs_of",
+    "isolation_refusal", "keep", "load", "log_baseline", "log_run", "look_up", "may_be_known", "move_alias", "needs_of",
     "obtain", "open_on_frames", "output_type", "pack", "pinned", "recall", "recorded_environment", "remember",
     "require_params", "resolve", "same", "specs_of", "store_baseline", "stored_baseline", "tag_version",
     "takes_columns", "trust_list", "type_for", "unpacked", "versions_in",

@@ -126,10 +126,19 @@ def load(folder: str | IsolatedFolder, digest: str, method: str | None, params: 
     `method`, `params` and what is raised: as of `load_here`.
     """
     if isinstance(folder, str):
-        return load_here(folder, digest, method, params)
+        return _kept.get((digest, method, params)) or load_here(folder, digest, method, params)
     from lakehouse.models.isolated.calling import open_isolated
 
     return open_isolated(folder, digest, method, params)
+
+
+_kept: dict[tuple[str, str | None, Frozen], Predictor] = {}
+"""In a process that workers are forked from: the models that it has for them."""
+
+
+def keep(predictor: Predictor, digest: str, method: str | None, params: Frozen) -> None:
+    """Have it here for as long as the process lives, whatever folder the same bytes lie in."""
+    _kept[digest, method, params] = predictor
 
 
 @functools.lru_cache(maxsize=16)

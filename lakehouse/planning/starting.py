@@ -84,10 +84,10 @@ def _begin(stack: ExitStack, *, delta: bool, s3: bool) -> None:
 def _begin_local(plan: Plan, stack: ExitStack) -> None:
     folders = list(plan.model_folders.items())
     isolated = any(not isinstance(folder, str) for _, folder in folders)
-    if not _has_many_rows(plan) or isolated or plan.model.on_frames or local.cores() < 2 or forking.is_begun():
+    if not _has_many_rows(plan) or isolated or plan.model.on_frames or local.cores() < 2 or forking.is_in_use():
         return
     params = models.freeze(plan.job.model.params)
-    stack.callback(forking.end)
+    stack.callback(forking.rest)
     (digest, folder), *_ = folders
     own = [forking.Model(str(folder), digest, plan.job.model.method, params)]
     forking.begin(own if is_native(plan) else [])

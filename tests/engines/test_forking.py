@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -44,11 +46,60 @@ def worker_of(folder: Path) -> dict[str, object]:
     model = forking.Model(str(folder), loading.digest_of(folder), None, ())
     with forking.server([model]) as context, ProcessPoolExecutor(1, mp_context=context) as pool:
         seen = pool.submit(look).result()
-        assert seen["parent"] == forking._begun[0] != os.getpid()
-        assert len(os.listdir(f"/proc/{forking._begun[0]}/task")) == 1
+        assert seen["parent"] == forking._begun[0].process != os.getpid()
+        assert len(os.listdir(f"/proc/{forking._begun[0].process}/task")) == 1
     assert not forking.is_begun()
     return {name: value for name, value in seen.items() if name != "parent"}
 
 
 def test_a_worker_has_the_model_when_it_begins(stored):
     assert worker_of(stored) == {"loaded": 1, "mlflow": False, "told": False}
+
+
+def ask(folder: Path) -> dict[str, object]:
+    """What a worker sees that has the model of this folder, whoever begun the server that it was forked from."""
+    model = forking.Model(str(folder), loading.digest_of(folder), None, ())
+    forking.begin([model])
+    try:
+        with forking.server([]) as context, ProcessPoolExecutor(1, mp_context=context) as pool:
+            answer = pool.submit(answer_of, model).result()
+        return {"server": forking._begun[0].process, "answer": answer}
+    finally:
+        forking.rest()
+
+
+def answer_of(model: forking.Model) -> float:
+    """Of the model, which the process must have: its folder isn't looked at."""
+    predict = loading.load("nowhere", model.digest, model.method, model.params)
+    return float(predict.predict(pd.DataFrame({"a": [2.0]}))[0])
+
+
+@pytest.fixture
+def nothing_rests():
+    forking.end()
+    yield
+    forking.end()
+
+
+def test_the_next_run_has_the_server_of_the_one_before(stored, tmp_path, nothing_rests, monkeypatch):
+    first = ask(stored)
+    assert first["answer"] == pytest.approx(20.0)
+    assert (forking.is_begun(), forking.is_in_use()) == (True, False)
+    assert ask(Path(shutil.copytree(stored, tmp_path / "fetched_again"))) == first
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "renewed")  # as all variables the workers' are those of the server
+    second = ask(stored)
+    assert second["server"] != first["server"]
+    (stored / "note.txt").write_text("other bytes")
+    assert ask(stored)["server"] != second["server"]
+
+
+def test_a_server_that_nobody_asks_for_ends(stored, nothing_rests, monkeypatch):
+    monkeypatch.setattr(forking, "_IDLE_SECONDS", 0.05)
+    process = ask(stored)["server"]
+    for _ in range(200):
+        if not forking.is_begun():
+            break
+        time.sleep(0.05)
+    assert not forking.is_begun()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
