@@ -145,6 +145,28 @@ def published() -> dict[str, Any]:
     return copy.deepcopy(PUBLISHED)
 
 
+def held() -> dict[str, Any]:
+    """A day that waits for a person, beside what is live."""
+    run = published() | {"status": "held", "message": "publish.hold: always; held until 2026-01-09 06:00 UTC"}
+    figures = {
+        "rows": 90123,
+        "own_mean": 0.1234,
+        "their_mean": 0.1411,
+        "shift": 0.0177,
+        "mean_distance": 0.02,
+        "furthest": 0.61,
+    }
+    parts = [{**figures, "segment": country, "rows": 4000, "flips": 12} for country in ("AT", "DE")]
+    run["live"] = {
+        "held": 95000, "live": 94000, "added": 2000, "gone": 1000, "changed": 90123, "same": 2877, "repeated": 2,
+        "by": "country", "not_compared": ["tags"],
+        "predictions": [{"name": "purchase_probability", "flips": 25, **figures, "segments": parts}],
+        "examples": [{"key": {"player_id": 7}, "live": {"purchase_probability": 0.1}, "held": {"purchase_probability": 0.71}}],
+        "beside": [{"what": "rule between 0 and 120", "live": "passed", "held": "warning, 12 rows"}],
+    }  # fmt: skip
+    return run
+
+
 def warned() -> dict[str, Any]:
     """Published, although rules failed and columns drifted."""
     run = published()

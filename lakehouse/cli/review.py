@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,21 +21,31 @@ def diff(
     by: Annotated[
         str | None, typer.Option("--by", metavar="COLUMN", help="figures for each of its values, too")
     ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write it as a page to this file, too")] = None,
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
     project_dir: ProjectDir = None,
 ) -> Answer:
-    """Compare a held run with the live scores: rows, decisions that flip, means that move; its checks and drift."""
+    """Compare a held run with the live scores: rows, decisions that flip, means that move; checks and drift of both."""
     from lakehouse.operations import difference, review
-    from lakehouse.views import differences
+    from lakehouse.views import beside, differences, page
 
     job, waits = review.find(jobs.loader(conf, target, overrides), run)
     found = difference.difference(job, waits, by)
-    counted = waits.record["checks"]
-    checks = [f"checks: {', '.join(f'{count} {name}' for name, count in counted.items())}", f"held: {waits.why}"]
-    content = {**found.as_json(), "checks": counted, "held_because": waits.why, "until": waits.until.isoformat()}
-    return Answer(content, lambda: differences.text(found, checks))
+    live, held = review.facts_of(job, waits)
+    told = beside.rows(live, held) if held else []
+    content = {
+        **found.as_json(),
+        "checks": waits.record["checks"],
+        "beside": [{"what": what, "live": one, "held": other} for what, one, other in told],
+        "held_because": waits.why,
+        "until": waits.until.isoformat(),
+    }
+    last = [f"held: {waits.why}"] + ([f"{out}: the page of it"] if out else [])
+    if out:
+        out.write_text(page.render({**(held or {"status": "held"}), "live": content}), encoding="utf-8")
+    return Answer(content, lambda: differences.text(found, told, last))
 
 
 def publish(

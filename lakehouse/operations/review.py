@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
 from lakehouse.errors import ConfigError
 from lakehouse.operations import dated
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
-from lakehouse.runs import held, ledger
+from lakehouse.runs import evidence, held, ledger
 from lakehouse.runs.held import Held
 from lakehouse.runs.publication import carry_out, ensure_tables
 from lakehouse.runs.results import Result
@@ -66,6 +67,20 @@ def discard(job: Job, waits: Held, request: Request) -> None:
         for target in waits.intent.targets:
             for file in target.files:
                 remove(target.root.join(file.path))
+
+
+def facts_of(job: Job, waits: Held) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """What was found out about rows: by the run whose scores are live in the slice, and by the held one.
+
+    None where it was not kept. Of the live ones that is the last run that published the slice.
+    """
+    with catalog.resolve_names(job) as at_places:
+        state = naming.state_of(at_places)
+        took = timedelta(seconds=sum(waits.record["seconds"].values()))
+        record = waits.record | {"finished_at": waits.record["started_at"] + took}  # when it was held
+        published = (r for r in ledger.runs(state, job.job, waits.record["date"]) if r["status"] == "published")
+        last = next((r for r in published if r["identity"] == waits.record["identity"]), None)
+        return evidence.facts_of(state, last) if last else None, evidence.facts_of(state, record)
 
 
 @contextmanager

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakehouse.operations.difference import Difference
+from lakehouse.views.beside import Row
 from lakehouse.views.terminal import table_text
 
 _SEGMENTS = 20
 
 
-def text(found: Difference, checks: Sequence[str] = ()) -> str:
-    """Rows, predictions, segments and examples; `checks`: what was found out of the held run when it was scored."""
+def text(found: Difference, beside: Sequence[Row] = (), last: Sequence[str] = ()) -> str:
+    """Rows, predictions, segments and examples; `beside`: what both runs found out; `last`: lines for the end."""
     lines = [
         f"held {found.held:,} rows, live {found.live:,}: {found.added:,} added, {found.gone:,} gone, "
         f"{found.changed:,} changed, {found.same:,} the same"
@@ -27,8 +28,10 @@ def text(found: Difference, checks: Sequence[str] = ()) -> str:
         lines += _segments(prediction, str(found.by))
     if found.examples:
         lines += ["", "largest changes", *table_text(*_examples(found.examples))]
-    if checks:
-        lines += ["", *checks]
+    if beside:
+        lines += ["", *table_text(["checks and drift", "live", "held"], [list(row) for row in beside])]
+    if last:
+        lines += ["", *last]
     return "\n".join(lines)
 
 

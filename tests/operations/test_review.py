@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import load_job
@@ -246,11 +247,31 @@ def test_the_commands(changed, capfd):
     assert "p by country" in seen.out
     as_json = run(capfd, "diff", "conf/scores.yaml", "--run", changed[:8], "--json").json
     assert (as_json["added"], as_json["held_because"]) == (50, "--hold")
+    assert as_json["beside"][1] == {"what": "rows scored", "live": "450", "held": "480"}
     done = run(capfd, "publish", "conf/scores.yaml", "--run", changed[:8], "--engine", "local", "--json")
     assert (done.code, done.json["status"], done.json["run_id"]) == (0, "published", changed)
     gone = run(capfd, "discard", "conf/scores.yaml", "--run", changed[:8])
     assert (gone.code, gone.out) == (2, "")
     assert "no run of this job is held" in gone.err
+
+
+def test_checks_and_drift_of_both_runs_stand_beside_each_other(daily, capfd):
+    between = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "a", "min_value": 0.15}}
+    suite = {"name": "low", "expectations": [{**between, "severity": "warning", "meta": {"name": "a_low"}}]}
+    Path("conf").mkdir(exist_ok=True)
+    Path("conf/low.yaml").write_text(yaml.safe_dump(suite))
+    checks = {"quarantine": {"max_fraction": 0.5}, "features": "conf/low.yaml"}
+    assert score(daily(checks=checks)).status == "published"
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [0.1, 0.12, 3.0]}), mode="overwrite")
+    result = score(daily(checks=checks), hold=True)
+    seen = run(capfd, "diff", "conf/scores.yaml", "--run", result.run_id, "--out", "diff.html")
+    lines = [" ".join(line.split()) for line in seen.out.splitlines()]
+    assert "rows scored 2 3" in lines
+    assert "rule a_low warning, 1 row warning, 2 rows" in lines
+    page = Path("diff.html").read_text()
+    assert "Beside the live scores" in page
+    assert "warning, 2 rows" in page
+    assert "Nothing is published yet" in page
 
 
 def test_score_says_how_to_publish_what_it_holds(daily, capfd):

@@ -18,7 +18,7 @@ from lakehouse.views.page import render
 from tests import pages
 from tests.browser import Browser, browser
 
-EXAMPLES = (pages.published, pages.warned, pages.blocked, pages.compared, pages.hostile)
+EXAMPLES = (pages.published, pages.warned, pages.blocked, pages.compared, pages.held, pages.hostile)
 # The texts whose contrast to what is behind them is less than WCAG 2 AA asks for.
 FAINT = """(() => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);

@@ -165,6 +165,31 @@ class ChallengerFacts(TypedDict, total=False):
     predictions: Sequence[PredictionFacts]
 
 
+class Beside(TypedDict):
+    """A figure of a held run and of the live one, in words."""
+
+    what: str
+    live: str
+    held: str
+
+
+class LiveFacts(TypedDict, total=False):
+    """A held run's rows beside the live ones of its slice; `operations.difference.Difference` says what each is."""
+
+    held: int
+    live: int
+    added: int
+    gone: int
+    changed: int
+    same: int
+    repeated: int
+    by: str | None
+    predictions: Sequence[PredictionFacts]
+    examples: Sequence[Mapping[str, Mapping[str, Any]]]
+    not_compared: Sequence[str]
+    beside: Sequence[Beside]
+
+
 class Run(TypedDict, total=False):
     """What a page tells. Times are ISO texts; samples are rows with their reasons under "_reasons"."""
 
@@ -192,4 +217,5 @@ class Run(TypedDict, total=False):
     causes: Sequence[Cause]
     drift: DriftFacts
     challengers: Sequence[ChallengerFacts]
+    live: LiveFacts
     models: ModelsFacts

@@ -34,6 +34,11 @@ def verdict(run: Mapping[str, Any]) -> VerdictWords:
         return VerdictWords(
             "bad", "BLOCKED", f"Nothing was published: {why}. What was live before still is.", then, bool(causes)
         )
+    if status == "held":
+        why = "Nothing is published yet: a person looks at these scores first. What was live before still is."
+        return VerdictWords(
+            "plain", "HELD", why, "Publish them with `lakehouse publish`, or give them up with `discard`."
+        )
     if status != "published":
         return VerdictWords("plain", status.upper(), "", "")
     table = next((s["table"] for s in run.get("sinks", ()) if s.get("kind") == "sink" and "table" in s), "")
