@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.quarantine,
         inspection.sql,
     ),
-    "Make scores again": (receipts.explain,),
+    "Make scores again": (receipts.explain, receipts.verify),
     "Keep tables in order": (maintenance.rollback, maintenance.sweep),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }

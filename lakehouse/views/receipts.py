@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakehouse.operations.receipts.explaining import Explanation
+from lakehouse.operations.receipts.holding import Verified
 from lakehouse.operations.receipts.places import ASIDE
 from lakehouse.scoring.reasons import in_words
 from lakehouse.views.terminal import table_text
@@ -28,6 +29,46 @@ def explanation(told: Explanation) -> str:
     lines += _why(told.why) if told.why else []
     lines += ["", *(f"note     {note}" for note in told.notes)] if told.notes else []
     return "\n".join(lines)
+
+
+def verified(found: Verified) -> str:
+    """What came of making a run's scores again, with a few rows that are wrong."""
+    version = "" if found.version is None else f" v{found.version}"
+    chosen = "all rows" if found.sample is None else f"{found.sample:,} rows by --seed {found.seed}"
+    equal = "identical" if found.exact else "equal but for rounding"
+    lines = [
+        f"{'EQUAL' if found.proved else 'DIFFERS':<8} run {found.run_id} in {found.table}{version}, {chosen}",
+        f"         {found.checked:,} made again: {found.equal:,} {equal}, {found.differing:,} other",
+    ]
+    lines += [f"         {getattr(found, kind):,} {what}" for kind, what in _KINDS.items() if getattr(found, kind)]
+    counts = ", ".join(f"{name} {count:,}" for name, count in found.rows.items())
+    lines.append(f"rows     {counts}{_ALIKE[found.alike]}")
+    if found.examples:
+        cells = [[_of_example(one), one["kind"], one.get("column", ""), *_sides(one)] for one in found.examples]
+        lines += ["", *table_text(["key", "what", "column", "stored", "made again"], cells)]
+    return "\n".join([*lines, *(f"note     {note}" for note in found.notes)])
+
+
+_KINDS = {
+    "missing": "of the input are neither in the table nor set aside",
+    "extra": "of the table are not in the input",
+    "unfit": "of the table would be set aside now",
+    "strangers": "of the slice are of no run on record",
+    "repeated": "whose key is there more than once are not compared",
+}
+_ALIKE = {
+    True: ": the input's keys are those of table and quarantine",
+    False: ": the input's keys are NOT those of table and quarantine (--all finds which)",
+    None: "",
+}
+
+
+def _of_example(one: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in one["key"].items())
+
+
+def _sides(one: Mapping[str, Any]) -> list[str]:
+    return [_value(one[side]) if side in one else "" for side in ("stored", "again")]
 
 
 def _verdict(told: Explanation) -> str:

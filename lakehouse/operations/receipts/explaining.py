@@ -171,13 +171,7 @@ def _notes(place: Place, record: Mapping[str, Any] | None) -> list[str]:
 
 
 def _predictions(job: Job, row: pa.RecordBatch) -> dict[str, Any]:
-    return {name: row.column(name)[0].as_py() for name in prediction_columns(job, row.schema)}
-
-
-def prediction_columns(job: Job, schema: pa.Schema) -> list[str]:
-    """The columns that the model's answers are in: those that are neither keys, kept, of the slice, nor our own."""
-    others = {name.lower() for name in (*job.keys, *job.keep, *job.slice)}
-    return [n for n in schema.names if n.lower() not in others and not n.startswith("_")]
+    return {name: row.column(name)[0].as_py() for name in rows.prediction_columns(job, row.schema)}
 
 
 def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bool) -> Explanation:

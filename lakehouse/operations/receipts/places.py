@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import sinks
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.recomputing import Basis, basis_of, pin_input
 from lakehouse.operations.receipts.rows import Found, Key
@@ -37,20 +37,35 @@ class Place:
 
 
 def place_of_run(job: Job, schema: pa.Schema, key: Key, record: Mapping[str, Any]) -> Place:
-    """Where a run put the row: in its version of the table, or aside."""
-    run, looked = str(record["run_id"]), list[str]()
-    table = _table_name(job)
-    version = rows.version_of(job, record)
-    if version is not None:
-        owner = owner_of(record)
+    """Where a run put the row: in the table, as it is now or was when the run had published, or aside."""
+    run, looked, table = str(record["run_id"]), list[str](), rows.name_of(rows.scored_sink(job))
+    if record["status"] == "published" and rows.version_of(job, record) is not None:
+        owner, (version, live) = owner_of(record), stands_at(job, schema, record)
         found = rows.scored(job, schema, key, owner, version)
         if found:
-            live = any(f.file == found[-1].file for f in rows.scored(job, schema, key, owner, None))
             return Place(_last(found), SCORED, live, owner, table, version)
-        looked.append(f"{table} v{version} (rows of run {owner})")
+        looked.append(f"{table}{'' if version is None else f' v{version}'} (rows of run {owner})")
     else:
         looked.append(f"{table}: run {run} published nothing there ({record['status']})")
     return _aside(job, key, [record], looked)
+
+
+def stands_at(job: Job, schema: pa.Schema, record: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """At which version a run's rows are read, None for the newest, and whether they are live.
+
+    The newest where any of them is in it, so that what a person has changed since is seen; of an upsert, of which later
+    runs replace single rows, only while no other run has followed. Raises ConfigError where the run published nothing.
+    """
+    version = rows.version_of(job, record)
+    if version is None:
+        raise ConfigError(f"run {record['run_id']} published nothing: it is on record as {record['status']}")
+    sink = rows.scored_sink(job)
+    module, texts = sinks.of(sink.type), rows.texts_of_slice(job, schema)
+    parts = module.rows_at(sink, texts, [RUN_ID], None, {RUN_ID: owner_of(record)})
+    live = next(parts, None) is not None
+    if sink.write == "merge" and module.generation(module.uri_of(sink), record["identity"])[0] != record["generation"]:
+        return version, live
+    return (None if live else version), live
 
 
 def owner_of(record: Mapping[str, Any]) -> str:
@@ -60,7 +75,7 @@ def owner_of(record: Mapping[str, Any]) -> str:
 
 def live_place(job: Job, schema: pa.Schema, key: Key, records: Sequence[Mapping[str, Any]]) -> Place:
     """Where the row is now; of several the newest of the job's date."""
-    table, looked = _table_name(job), list[str]()
+    table, looked = rows.name_of(rows.scored_sink(job)), list[str]()
     found = rows.scored(job, schema, key, None, None)
     dates = {r["run_id"]: r["date"] for r in records}
     if found:
@@ -96,11 +111,6 @@ def _look_in_input(job: Job, key: Key, basis: Basis) -> str:
     name = f"the input {read.pinned.name} v{read.pinned.version}"
     where = f" (where {job.source.where})" if job.source.where else ""
     return f"{name}{where}, which has it in {there.file}" if there else f"{name}{where}"
-
-
-def _table_name(job: Job) -> str:
-    sink = rows.scored_sink(job)
-    return sinks.of(sink.type).display_name(sinks.of(sink.type).uri_of(sink))
 
 
 def _last(found: Sequence[Found]) -> Found:

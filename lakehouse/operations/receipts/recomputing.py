@@ -177,7 +177,7 @@ def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.Fet
         model = fetching.obtain(job, request, folder)
     except ConfigError as error:
         raise ConfigError(
-            f"{basis.model} v{basis.version}, which run {basis.run_id} used, can't be had: {error}"
+            f"{basis.model} v{basis.version}, which run {basis.run_id} used, can't be had any more: {error}"
         ) from error
     if model.on_frames:
         raise ConfigError(f"{model.uri} is {model.on_frames}, which Spark applies: its scores can't be made again yet")

@@ -39,6 +39,18 @@ def scored_sink(job: Job) -> Sink:
     return job.delta_sink or job.sinks[0]
 
 
+def name_of(table: Sink) -> str:
+    """A table as people write it."""
+    sink = sinks.of(table.type)
+    return sink.display_name(sink.uri_of(table))
+
+
+def prediction_columns(job: Job, schema: pa.Schema) -> list[str]:
+    """The columns that the model's answers are in: those that are neither keys, kept, of the slice, nor our own."""
+    others = {name.lower() for name in (*job.keys, *job.keep, *job.slice)}
+    return [n for n in schema.names if n.lower() not in others and not n.startswith("_")]
+
+
 def key_of(job: Job, text: str, schema: pa.Schema) -> Key:
     """A key as it is written on a command line, in the table's types; of several columns with commas between."""
     names = job.keys
@@ -80,8 +92,7 @@ def scored_columns(job: Job) -> pa.Schema:
 def version_of(job: Job, record: Mapping[str, Any]) -> int | None:
     """The version of the scored table that a run published; None where it published none."""
     sink = scored_sink(job)
-    name = sinks.of(sink.type).display_name(sinks.of(sink.type).uri_of(sink))
-    made = [s for s in record["sinks"] or () if s.get("kind") == SINK and s["table"] == name]
+    made = [s for s in record["sinks"] or () if s.get("kind") == SINK and s["table"] == name_of(sink)]
     return made[0]["version"] if made else None
 
 
