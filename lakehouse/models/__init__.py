@@ -5,6 +5,7 @@ become which features. How a model is called on rows, and what its answers mean,
 """
 
 from lakehouse.models.answers import alike, same
+from lakehouse.models.attribution import Attribution, attribute
 from lakehouse.models.baselines import as_text as baselines_as_text
 from lakehouse.models.baselines import from_text as baselines_from_text
 from lakehouse.models.baselines import log_baseline, store_baseline, stored_baseline
@@ -22,6 +23,7 @@ from lakehouse.models.environment import (
     recorded_environment,
     versions_in,
 )
+from lakehouse.models.exactness import is_exact
 from lakehouse.models.examples import input_example
 from lakehouse.models.flavors import NATIVE, Predictor, Trained
 from lakehouse.models.flavors.calling import takes_columns
@@ -45,13 +47,13 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
-    "ANSWER", "NATIVE", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel", "Given",
-    "Inputs", "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained", "alike",
-    "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of", "environment_for",
-    "environment_here", "environment_key", "environment_refusal", "environment_summary", "expected_environment",
-    "features_of", "fetch", "forget", "freeze", "held", "held_to", "input_example", "inputs_of", "is_local",
-    "isolation_refusal", "keep", "load", "log_baseline", "log_run", "look_up", "may_be_known", "move_alias", "needs_of",
-    "obtain", "open_on_frames", "output_type", "pack", "pinned", "recall", "recorded_environment", "remember",
-    "require_params", "resolve", "same", "specs_of", "store_baseline", "stored_baseline", "tag_version",
-    "takes_columns", "trust_list", "type_for", "unpacked", "versions_in",
+    "ANSWER", "NATIVE", "Attribution", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel",
+    "Given", "Inputs", "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
+    "alike", "attribute", "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of",
+    "environment_for", "environment_here", "environment_key", "environment_refusal", "environment_summary",
+    "expected_environment", "features_of", "fetch", "forget", "freeze", "held", "held_to", "input_example",
+    "inputs_of", "is_exact", "is_local", "isolation_refusal", "keep", "load", "log_baseline", "log_run", "look_up",
+    "may_be_known", "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack", "pinned", "recall",
+    "recorded_environment", "remember", "require_params", "resolve", "same", "specs_of", "store_baseline",
+    "stored_baseline", "tag_version", "takes_columns", "trust_list", "type_for", "unpacked", "versions_in",
 ]  # fmt: skip

@@ -174,6 +174,7 @@ def load_here(path: str, digest: str, method: str | None, params: Frozen) -> Pre
         opened,
         library=f"{flavor.LIBRARY[0]} {getattr(library, '__version__', 'unknown')}",
         trained=flavor.trained_on(native_of(loaded)) if unsigned else opened.trained,
+        native=native_of(loaded),
     )
 
 

@@ -121,9 +121,9 @@ def compare(
     run: str, held: pa.Table, live: pa.Table, keys: Sequence[str], names: Sequence[str], by: str | None = None
 ) -> Difference:
     """Compare two tables of the same columns by their keys."""
-    (held_once, twice), (live_once, more) = (_once(table, keys) for table in (held, live))
-    matched = _matched(held_once, live_once, keys)
-    first, second = matched["held"], matched["live"]
+    (held_once, twice), (live_once, more) = (once(table, keys) for table in (held, live))
+    pairs = matched(held_once, live_once, keys)
+    first, second = pairs["held"], pairs["live"]
     added, gone = pc.is_null(second), pc.is_null(first)
     both = pc.invert(pc.or_(added, gone))
     new, old = held_once.take(first.filter(both)), live_once.take(second.filter(both))
@@ -147,7 +147,7 @@ def compare(
     )
 
 
-def _once(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, int]:
+def once(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, int]:
     """The rows whose key no other row has, and how many the others are."""
     if not table.num_rows:
         return table, 0
@@ -159,7 +159,7 @@ def _once(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, int]:
     return table.take(alone.combine_chunks().sort()), table.num_rows - len(alone)
 
 
-def _matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
+def matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
     """The rows' numbers of either side, by key; null where the other side alone has it."""
     sides = [
         table.select(list(keys)).append_column(name, pa.array(np.arange(table.num_rows)))

@@ -33,6 +33,11 @@ def is_rollback(record: Mapping[str, Any]) -> bool:
     return str(record.get("message") or "").startswith(_SAID)
 
 
+def restored_run(record: Mapping[str, Any]) -> str | None:
+    """The run whose rows a rollback put back; None for another run."""
+    return str(record["message"]).removeprefix(_SAID).split(" ")[0] if is_rollback(record) else None
+
+
 def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     """Put back what a run had published in the job's slice: by default the generation before the one that is live.
 

@@ -353,6 +353,18 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(read, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def is_fingerprint(
+    job: Job, files: Any, fetched: models.FetchedModel, suites: checks.Suites, fingerprint: str | None
+) -> bool | None:
+    """Whether a run with this fingerprint read these files (`PinnedInput.fingerprint`), with this model and settings.
+
+    None where that can't be told: of a job with challengers, which are part of it, and of another format.
+    """
+    if fingerprint is None or ":" in fingerprint or job.model.challengers:
+        return None
+    return _fingerprint(job, files, fetched, suites, ()) == fingerprint
+
+
 def _inspect_sink(
     job: Job,
     request: Request,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +85,7 @@ def gather_facts(
         "model": {"uri": plan.model.uri},
         **({"models": _models(plan, tally)} if plan.model.members else {}),
         "input": {"where": plan.job.source.where},
+        "program": {"lakehouse": import_module("lakehouse").__version__, "python": platform.python_version()},
         "reasons": [{"rule": rule, "column": column, "rows": rows} for rule, column, rows in verdict.budget.reasons],
         "samples": _samples(staging, tally),
         "rules": rules,

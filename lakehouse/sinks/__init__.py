@@ -148,6 +148,20 @@ class SinkModule(Protocol):
     def rows(self, section: Any, values: Mapping[str, str], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """These columns of the slice's rows. `values`: the slice."""
 
+    def rows_at(
+        self,
+        section: Any,
+        values: Mapping[str, str],
+        names: Sequence[str],
+        version: int | None,
+        only: Mapping[str, Any],
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """These columns of the slice's rows at a version, by default the newest, and the file that each batch is of.
+
+        `only`: the values of columns that rows must have; columns that the table lacks are left out. Raises ConfigError
+        where the version is gone, or the table's system can't go back to it.
+        """
+
     def folder(self, section: Any) -> Location | None:
         """The folder that files of runs may be left in; None where the table isn't one."""
 

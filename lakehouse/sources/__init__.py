@@ -92,6 +92,12 @@ class SourceModule(Protocol):
     def rows_of_run(self, run: str) -> str:
         """The condition that selects the rows of one run in a table of the product's own."""
 
+    def at_version(self, source: Any, version: int | None) -> Any:
+        """The source as it was at this version, where its system can go back; as it is where it has no versions.
+
+        Raises ConfigError where what was read then can't be read again.
+        """
+
     def pin(self, source: Any, names: Sequence[str]) -> Any:
         """The input as it is now, nothing read; `names` are those of columns as the job spells them."""
 

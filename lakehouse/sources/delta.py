@@ -154,6 +154,11 @@ def rows_of_run(run: str) -> str:
     return f"{RUN_ID} = '{run}'"
 
 
+def at_version(source: DeltaSource, version: int | None) -> DeltaSource:
+    """The table at this version."""
+    return source.model_copy(update={"version": version, "timestamp": None})
+
+
 def pin(source: DeltaSource, names: Sequence[str] = ()) -> PinnedTable:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
     assert source.table is not None  # as the job file's own checks demand of a Delta source

@@ -178,6 +178,14 @@ def rows_of_run(run: str) -> str:
     return f"{fold(RUN_ID)} = '{run}'"
 
 
+def at_version(source: SnowflakeSource, version: int | None) -> SnowflakeSource:
+    """Refused: not built."""
+    raise ConfigError(
+        f"{source.table or 'source.query'}: a score of an input in Snowflake can't be made again yet: only of "
+        "Delta tables and Parquet folders"
+    )
+
+
 def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
     """See what a table or query would give, and when its tables last changed; nothing is read yet.
 

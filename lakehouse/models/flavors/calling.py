@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Predictor:
     `on_frames`: Spark applies it, so that it takes a batch of Arrow. `probabilities`: the matrix of those in an answer.
     `direct`: takes `Given` and calls the library's own object on a bare matrix, past pandas and MLflow; None where the
     model may look at more than the numbers. Whether it answers as `predict` is for the caller to see. `direct_called`:
-    what that calls, in words.
+    what that calls, in words. `native`: the library's own object, None where it is not given away.
     """
 
     predict: Callable[[Any], Any]
@@ -55,6 +55,7 @@ class Predictor:
     probabilities: Callable[[Any], Any] = lambda answer: answer
     direct: Callable[[Given], Any] | None = None
     direct_called: str = ""
+    native: Any = field(default=None, repr=False, compare=False)
 
     def way(self, *, direct: bool) -> Callable[[Any], Any]:
         """`direct`, where it is asked for and there; else `predict`."""

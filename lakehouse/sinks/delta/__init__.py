@@ -25,6 +25,7 @@ from lakehouse.sinks.delta.reading import (
     preview,
     remove_uploaded,
     rows,
+    rows_at,
     set_aside,
     unknown_files,
     uploaded,
@@ -34,5 +35,5 @@ __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
     "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
     "inspect_table", "live_runs", "missing_columns", "name_in", "preview", "publish", "published", "qualify",
-    "remove_uploaded", "require_room", "rows", "set_aside", "unknown_files", "uploaded", "uri_of",
+    "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from lakehouse.connectors import delta
 from lakehouse.connectors.digest import Digest, of_batches
 from lakehouse.connectors.spark import is_catalog_name
+from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASONS, RUN_ID
 from lakehouse.scoring import files
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
-from lakehouse.storage import Location, locate
+from lakehouse.storage import Location, display_name, locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
@@ -90,6 +91,39 @@ def rows(section: Sink, values: Mapping[str, str], names: Sequence[str]) -> Iter
     for file in live_files_of_slice(snapshot, values) if snapshot else []:
         assert snapshot is not None  # as it has files
         yield from delta.batches_of(snapshot, names, file)
+
+
+def rows_at(
+    section: Sink, values: Mapping[str, str], names: Sequence[str], version: int | None, only: Mapping[str, Any]
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """From the files that were live then; those are opened that by their bounds may hold such rows."""
+    location = locate(section.table)
+    snapshot = delta.open_table(location, version)
+    if snapshot is None:
+        return
+    asked = [name for name in snapshot.schema.names if name in names or name in only]
+    sure = {name: value for name, value in only.items() if type(value) in (int, str)}  # Delta cuts bounds of times
+    for file in live_files_of_slice(snapshot, values, list(sure)):
+        if not file.may_hold(sure):
+            continue
+        try:
+            for batch in delta.batches_of(snapshot, asked, file):
+                found = _having(batch, only)
+                if found.num_rows:
+                    yield file.relative, found
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{display_name(location)}: {file.relative} of version {snapshot.version} is gone (VACUUM takes "
+                "replaced files after a week)"
+            ) from error
+
+
+def _having(batch: pa.RecordBatch, only: Mapping[str, Any]) -> pa.RecordBatch:
+    """The rows whose columns have these values."""
+    for name, value in only.items():
+        if batch.num_rows:
+            batch = batch.filter(pc.equal(batch.column(name), pa.scalar(value, batch.schema.field(name).type)))
+    return batch
 
 
 def folder(section: Sink) -> Location:

@@ -12,6 +12,7 @@ from lakehouse.connectors import digest as digests
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.digest import Digest
 from lakehouse.connectors.snowflake import Table, equality_condition, fold, names_in, quote, spelling_of
+from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
 from lakehouse.sinks import Native
 from lakehouse.sinks.snowflake.history import RUNS
@@ -101,6 +102,17 @@ def rows(section: SnowflakeSink, values: Mapping[str, str], names: Sequence[str]
         _, found = session.query(f"SELECT {columns} FROM {table.sql}{' WHERE ' + where if where else ''}")
         for batch in found:
             yield from snowflake.fetch_rows(batch).rename_columns(list(names)).to_batches()
+
+
+def rows_at(
+    section: SnowflakeSink,
+    values: Mapping[str, str],
+    names: Sequence[str],
+    version: int | None,
+    only: Mapping[str, Any],
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Refused: not built."""
+    raise ConfigError(f"{section.table}: single scores of a table in Snowflake can't be looked up yet: only of Delta")
 
 
 def folder(section: SnowflakeSink) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lakehouse.config.systems.parquet import ParquetSource
 
 __all__ = [
+    "at_version",
     "carrier",
     "first_file",
     "folder",
@@ -49,6 +50,11 @@ def uri_of(source: ParquetSource) -> str | None:
 def rows_of_run(run: str) -> str:
     """The condition that selects the rows of one run in a table of the product's own."""
     return f"{RUN_ID} = '{run}'"
+
+
+def at_version(source: ParquetSource, version: int | None) -> ParquetSource:
+    """The folder as it is: its `version` says whether a file was written since."""
+    return source
 
 
 def carrier(pinned: PinnedFolder, columns: Sequence[str]) -> tuple[str, str]:

@@ -1,0 +1,80 @@
+"""Commands that make scores again: explain for one, verify for a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lakehouse.cli import jobs
+from lakehouse.cli.command import Answer
+from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
+from lakehouse.errors import Blocked
+
+
+def explain(
+    conf: Conf,
+    key: Annotated[
+        str, typer.Option("--key", metavar="K[,K2]", help="the row's key; of several columns in the order of `keys`")
+    ],
+    date: Date = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="a past run, or how its id begins; default: what is live")
+    ] = None,
+    why: Annotated[bool, typer.Option("--why", help="with what each feature contributed, and by which method")] = False,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Explain one score, live or of a past run, or why a row has none; and make it again.
+
+    Exit codes: 0 it comes out equal, 3 it differs, 2 no such row, or its input or model is gone, 4 its model can't be
+    used here, 5 an outside system is unavailable.
+    """
+    from lakehouse.operations.receipts import explaining
+    from lakehouse.pipeline import Request, new_run_id
+    from lakehouse.runs import ledger
+    from lakehouse.views import receipts
+
+    records = [row for _, row in jobs.records(conf, target, overrides)]
+    record = jobs.record_of(conf, target, overrides, run)[1] if run else None
+    day = record["date"] if record else date or next((row["date"] for row in records), None)
+    job = jobs.load(conf, day, target, overrides)
+    request = Request("spark", ledger.now(), new_run_id())
+    told = explaining.explain(job, key, records, request, record, why=why)
+    return Answer(told.as_json(), lambda: receipts.explanation(told), code=told.code)
+
+
+def verify(
+    conf: Conf,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="the run, or how its id begins; default: the newest one")
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", metavar="N", min=1, help="so many of its rows, by chance")] = 1_000,
+    every: Annotated[bool, typer.Option("--all", help="all of its rows")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="chooses the rows of --sample")] = 0,
+    date: Date = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Make scores of a run again, and compare them with those in the table: equal, other, missing, too many.
+
+    Exit codes: 0 all that were looked at are equal, 3 some are not, 2 no such run, or its input or model is gone, 4 its
+    model can't be used here, 5 an outside system is unavailable.
+    """
+    from lakehouse.operations.receipts import verifying
+    from lakehouse.pipeline import Request, new_run_id
+    from lakehouse.runs import ledger
+    from lakehouse.views import receipts
+
+    records = [row for _, row in jobs.records(conf, target, overrides)]
+    mine = [row for row in records if date is None or row["date"] == date]
+    name = jobs.without_date(conf, target, overrides).job
+    record = ledger.choose_record(mine, f"{name} on {date}" if date else name, run)
+    job = jobs.load(conf, record["date"], target, overrides)
+    request = Request("spark", ledger.now(), new_run_id())
+    found = verifying.verify(job, record, records, request, None if every else sample, seed)
+    return Answer(found.as_json(), lambda: receipts.verified(found), code=0 if found.proved else Blocked.exit_code)

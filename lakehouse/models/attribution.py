@@ -1,0 +1,142 @@
+"""What each feature contributed to one prediction, told by the model itself: linear ones exactly, trees by SHAP.
+
+SHAP values of trees: Lundberg, Erion and Lee, "Consistent individualized feature attribution for tree ensembles", 2018.
+XGBoost, LightGBM and CatBoost compute them; for trees of scikit-learn the package shap does, where it is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from lakehouse.models.exactness import is_tree
+from lakehouse.models.flavors.calling import Predictor
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A contribution a feature (float64), in the order of the features; `base`: what they start from, with which they
+    add up. `told_apart`: the library tells those of each class."""
+
+    method: str
+    values: Any
+    base: float
+    told_apart: bool = False
+
+
+def attribute(predictor: Predictor, given: Any, base: Any, part: Any) -> Attribution | None:
+    """The contributions to the prediction of one row; None for a model that doesn't tell.
+
+    `given`, `base`: the row and some others as the model is called with them; `part`: which output is meant.
+    """
+    native = predictor.native
+    way = _ways(native)
+    if way is None or not hasattr(given, "dtypes"):
+        return None
+    try:
+        found = way(native, given, base, part)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ):  # columns or outputs of another kind
+        return None
+    first_of_two = len(predictor.classes or ()) == 2 and part == 0 and isinstance(part, int)
+    if found is None or not first_of_two or found.told_apart:
+        return found
+    return replace(found, values=-found.values, base=-found.base)  # libraries tell those of the second class
+
+
+def _ways(native: Any) -> Callable[[Any, Any, Any, Any], Attribution | None] | None:
+    module = type(native).__module__
+    for name, way in (("xgboost", _of_xgboost), ("lightgbm", _of_lightgbm), ("catboost", _of_catboost)):
+        if module.startswith(name):
+            return way
+    if module.startswith("sklearn."):
+        return _of_sklearn
+    return None
+
+
+def _of_xgboost(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
+    import xgboost
+
+    booster = native.get_booster() if hasattr(native, "get_booster") else native
+    if getattr(native, "booster", None) == "gblinear":
+        return None
+    best = getattr(native, "best_iteration", None) if hasattr(native, "early_stopping_rounds") else None
+    turns = (0, best + 1) if getattr(native, "early_stopping_rounds", None) and best is not None else (0, 0)
+    matrix = xgboost.DMatrix(given, enable_categorical=True)
+    values = booster.predict(matrix, pred_contribs=True, iteration_range=turns)
+    return _with_base(_TREES.format(library="XGBoost"), np.asarray(values, np.float64)[0], part)
+
+
+def _of_lightgbm(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
+    booster = getattr(native, "booster_", native)
+    values = np.asarray(booster.predict(given, pred_contrib=True), np.float64)[0]
+    classes = booster.num_model_per_iteration()
+    return _with_base(_TREES.format(library="LightGBM"), values.reshape(classes, -1), part)
+
+
+def _of_catboost(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
+    import catboost
+
+    pool = catboost.Pool(given, cat_features=native.get_cat_feature_indices())
+    values = np.asarray(native.get_feature_importance(pool, type="ShapValues"), np.float64)[0]
+    return _with_base(_TREES.format(library="CatBoost"), values, part)
+
+
+_TREES = "SHAP values of the trees, by {library} itself; with the base they add up to the raw score"
+
+
+def _with_base(method: str, values: Any, part: Any) -> Attribution | None:
+    """Contributions whose last number is the base; of several outputs those of the one that is meant."""
+    rows = values.reshape(1, -1) if values.ndim == 1 else values
+    own = _own(rows, part)
+    return None if own is None else Attribution(method, own[:-1], float(own[-1]), len(rows) > 1)
+
+
+def _own(rows: Any, part: Any) -> Any:
+    """The row of the output that is meant, None where that isn't known."""
+    return rows[0] if len(rows) == 1 else rows[part] if isinstance(part, int) else None
+
+
+def _of_sklearn(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
+    *before, (_, last) = getattr(native, "steps", [("", native)])
+    if is_tree(last) and not before:
+        return _by_shap(last, given, part)
+    if not all(type(step).__name__ in _SCALERS for _, step in before) or not hasattr(last, "coef_"):
+        return None
+    row, others = given, base
+    for _, step in before:
+        row, others = step.transform(row), step.transform(others)
+    weights = np.atleast_2d(np.asarray(last.coef_, np.float64))
+    own, start = (_own(rows, part) for rows in (weights, np.atleast_1d(np.asarray(last.intercept_, np.float64))))
+    mean = np.asarray(others, np.float64).mean(axis=0)
+    if own is None or not type(last).__module__.startswith(("sklearn.linear_model", "sklearn.svm._classes")):
+        return None
+    unit = "the decision function, log-odds of a logistic regression" if hasattr(last, "classes_") else "the prediction"
+    method = f"linear, exact: coefficient × (value − mean of {len(others)} rows of the input), in units of {unit}"
+    values = own * (np.asarray(row, np.float64)[0] - mean)
+    return Attribution(method, values, float(mean @ own + start), len(weights) > 1)
+
+
+_SCALERS = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler")
+"""Each gives a column a feature, in their order."""
+
+
+def _by_shap(native: Any, given: Any, part: Any) -> Attribution | None:
+    """SHAP values of scikit-learn's trees, where the package is installed."""
+    if find_spec("shap") is None:
+        return None
+    import shap  # type: ignore[import-not-found,unused-ignore]  # an extra
+
+    explained = shap.TreeExplainer(native)(given)
+    values, start = np.asarray(explained.values, np.float64)[0], np.asarray(explained.base_values, np.float64)[0]
+    rows = np.column_stack([np.atleast_2d(values.T), np.atleast_1d(start)])
+    return _with_base("SHAP values of the trees, by the package shap", rows, part)

@@ -1,0 +1,174 @@
+"""Where a row is found by its key: in the scored table, in quarantine, in the input."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import sinks
+from lakehouse.errors import ConfigError
+from lakehouse.operations.receipts.recomputing import Input
+from lakehouse.planning import quarantine
+from lakehouse.schemas import RUN_ID
+from lakehouse.sinks.slices import slice_texts, slice_types
+from lakehouse.sinks.target import SINK, slice_name
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job, Sink
+
+Key = Mapping[str, Any]
+"""By column the value of a row's key, in the column's type."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row of a table, as the table has it, and the file that it is in. `beside`: more rows have this key."""
+
+    row: pa.RecordBatch
+    file: str
+    beside: int = 0
+
+
+def scored_sink(job: Job) -> Sink:
+    """The table of which scores are looked up: the Delta table where there is one."""
+    return job.delta_sink or job.sinks[0]
+
+
+def name_of(table: Sink) -> str:
+    """A table as people write it."""
+    sink = sinks.of(table.type)
+    return sink.display_name(sink.uri_of(table))
+
+
+def prediction_columns(job: Job, schema: pa.Schema) -> list[str]:
+    """The columns that the model's answers are in: those that are neither keys, kept, of the slice, nor our own."""
+    others = {name.lower() for name in (*job.keys, *job.keep, *job.slice)}
+    return [n for n in schema.names if n.lower() not in others and not n.startswith("_")]
+
+
+def key_of(job: Job, text: str, schema: pa.Schema) -> Key:
+    """A key as it is written on a command line, in the table's types; of several columns with commas between."""
+    names = job.keys
+    texts = [text] if len(names) == 1 else next(csv.reader([text], skipinitialspace=True), [])
+    if len(texts) != len(names):
+        raise ConfigError(f"--key: {text!r} has {len(texts)} values, the key of {job.job} is {', '.join(names)}")
+    return {name: _value(one, name, schema.field(name).type) for name, one in zip(names, texts, strict=True)}
+
+
+def _value(text: str, name: str, kind: pa.DataType) -> Any:
+    try:
+        return pa.scalar(text).cast(kind).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"--key: {text!r} is no value of {name}, which is {kind}") from error
+
+
+def in_words(key: Key) -> str:
+    """A key as people read it."""
+    return ", ".join(f"{name}={value}" for name, value in key.items())
+
+
+def texts_of_slice(job: Job, schema: pa.Schema | None) -> dict[str, str]:
+    """The job's slice as the log spells its values."""
+    return slice_texts(job.slice, slice_types(job.slice, schema))
+
+
+def scored_columns(job: Job) -> pa.Schema:
+    """The columns of the scored table. Raises ConfigError where there is none yet."""
+    sink = scored_sink(job)
+    schema = sinks.of(sink.type).columns(sink)
+    if schema is not None and not schema.names:
+        raise ConfigError(f"{sink.table}: there is no such table yet: no run of {job.job} has published")
+    if schema is None:  # its system says in words that it isn't built
+        next(iter(sinks.of(sink.type).rows_at(sink, {}, (), None, {})), None)
+        raise ConfigError(f"{sink.table}: its columns aren't known")
+    return schema
+
+
+def version_of(job: Job, record: Mapping[str, Any]) -> int | None:
+    """The version of the scored table that a run published; None where it published none."""
+    sink = scored_sink(job)
+    made = [s for s in record["sinks"] or () if s.get("kind") == SINK and s["table"] == name_of(sink)]
+    return made[0]["version"] if made else None
+
+
+def scored(job: Job, schema: pa.Schema, key: Key, run: str | None, version: int | None) -> list[Found]:
+    """The rows of the slice with this key, of one run where it is named, at a version of the table or now."""
+    sink = scored_sink(job)
+    only = {**key, **({RUN_ID: run} if run else {})}
+    return _each(sinks.of(sink.type).rows_at(sink, texts_of_slice(job, schema), schema.names, version, only))
+
+
+def set_aside(job: Job, key: Key, run: str) -> tuple[str, list[Found]]:
+    """The rows with this key that a run has set aside, and the tables that were looked through."""
+    found, names = list[Found](), list[str]()
+    for table in quarantine.tables(job):
+        sink = sinks.of(table.type)
+        schema = sink.columns(table)
+        if schema is None or not {*key, RUN_ID} <= set(schema.names):
+            continue
+        names.append(sink.display_name(sink.uri_of(table)))
+        typed = {name: _retyped(value, schema.field(name).type) for name, value in key.items()}
+        found += _each(sink.rows_at(table, {}, schema.names, None, {**typed, RUN_ID: run}))
+    return ", ".join(names), found
+
+
+def _retyped(value: Any, kind: pa.DataType) -> Any:
+    return pa.scalar(value).cast(kind).as_py()
+
+
+def _each(parts: Iterator[tuple[str, pa.RecordBatch]]) -> list[Found]:
+    return [Found(batch.slice(number, 1), file) for file, batch in parts for number in range(batch.num_rows)]
+
+
+def in_input(read: Input, key: Key) -> Found | None:
+    """The first row of the input with this key, of those that `where` lets pass, and how many more there are."""
+    first: Found | None = None
+    for unit in read.units():
+        for batch in read.batches(unit):
+            rows = _having(batch, key)
+            if rows.num_rows and first is None:
+                first = Found(rows.slice(0, 1), str(getattr(unit, "path", "")), rows.num_rows - 1)
+            elif rows.num_rows and first is not None:
+                first = replace(first, beside=first.beside + rows.num_rows)
+    return first
+
+
+def narrowed(read: Input, key: Key) -> Input:
+    """The input's files that can hold the key, as far as the log or footers tell."""
+    terms = [text for name, value in key.items() if (text := _condition(name, value))]
+    where = " AND ".join([*([read.job.source.where] if read.job.source.where else []), *terms])
+    if not terms:
+        return read
+    from lakehouse import sources
+
+    source = read.job.source.model_copy(update={"where": where})
+    module = sources.of(source.type)
+    return replace(read, pinned=module.pin(source, [*read.job.keys, *read.job.keep]))
+
+
+def _condition(name: str, value: Any) -> str:
+    """The condition that a column has this value, in SQL; empty for a type of which conditions are left to Spark."""
+    quoted = name.replace("`", "``")
+    if type(value) is int:
+        return f"`{quoted}` = {value}"
+    if type(value) is str and "'" not in value and "\\" not in value:
+        return f"`{quoted}` = '{value}'"
+    return ""
+
+
+def _having(batch: pa.RecordBatch, key: Key) -> pa.RecordBatch:
+    for name, value in key.items():
+        if batch.num_rows:
+            batch = batch.filter(pc.equal(batch.column(name), pa.scalar(value, batch.schema.field(name).type)))
+    return batch
+
+
+def not_found(job: Job, key: Key, where: Sequence[str]) -> ConfigError:
+    """That a key is nowhere, with every place that was looked through."""
+    part = slice_name({name: str(value) for name, value in job.slice.items()})
+    return ConfigError(f"--key: no row with {in_words(key)} ({part}): looked in {'; '.join(where)}")

@@ -1,0 +1,149 @@
+"""The scores of a run made again, all or some: which are equal, which are not, which are there on one side only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import sinks
+from lakehouse.errors import ConfigError
+from lakehouse.operations.receipts import rows
+from lakehouse.operations.receipts.choosing import Chosen, hashes_of, mixed, parts_of, sum_of, with_key
+from lakehouse.operations.receipts.holding import Made, Stored, Verified, compare
+from lakehouse.operations.receipts.places import owner_of, stands_at
+from lakehouse.operations.receipts.recomputing import Again, Basis, basis_of, made_again
+from lakehouse.planning import catalog, naming, quarantine
+from lakehouse.planning.plan import Request
+from lakehouse.runs import evidence
+from lakehouse.schemas import INPUT_VERSION, RUN_ID
+from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.scoring.staging import join_batches
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+SAMPLE = 1_000
+
+
+def verify(
+    job: Job,
+    record: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    request: Request,
+    sample: int | None = SAMPLE,
+    seed: int = 0,
+) -> Verified:
+    """Make scores of a run again and compare them with those in the table, as they are now where they are live.
+
+    `sample`: so many rows, chosen by the hashes of their keys and `seed`; None for all. Raises ConfigError where the
+    run has published nothing, or what it stands on is gone, and what making scores again raises.
+    """
+    with catalog.open_job(job, f"verify run={record['run_id']}", request.engine, request.warn) as at_places:
+        return _verify(at_places, record, records, request, sample, seed)
+
+
+def _verify(
+    job: Job, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], request: Request,
+    sample: int | None, seed: int,
+) -> Verified:  # fmt: skip
+    schema = rows.scored_columns(job)
+    version, _ = stands_at(job, schema, record)
+    side = Stored(job, owner_of(record), version, (*job.keep, *rows.prediction_columns(job, schema)))
+    found = Verified(str(record["run_id"]), rows.name_of(rows.scored_sink(job)), version, sample, seed)
+    basis, whole = _basis(job, record, records, side)
+    hashes = hashes_of(side.batches(job.keys), job.keys, seed)
+    aside = hashes_of(_aside(job, side.owner), job.keys, seed) if whole else np.empty(0, np.uint64)
+    found.rows = {"table": len(hashes), "quarantine": len(aside)}
+    found.strangers = _strangers(job, schema, records) if version is None and job.sinks[0].write == "replace" else 0
+    with made_again(job, basis, request) as again:
+        found.exact, found.same_settings, found.notes = again.exact, again.same, list(again.notes)
+        for number, chosen in enumerate(parts_of(hashes, sample, len(side.names))):
+            made = _make(again, side, chosen, seed)
+            if not number and whole:
+                found.rows["input"] = made.read
+                found.alike = (made.read, made.total) == (
+                    len(hashes) + len(aside),
+                    (sum_of(hashes) + sum_of(aside)) % (1 << 64),
+                )
+            compare(side, made, chosen, seed, aside if whole else None, found, again.exact)
+    return found
+
+
+def _basis(
+    job: Job, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], side: Stored
+) -> tuple[Basis, bool]:
+    """What the run's scores stand on; and whether the run scored all of that input, which a replay did not."""
+    own = next((r for r in records if r["run_id"] == side.owner), record)
+    facts = evidence.facts_of(naming.state_of(job), own) or {}
+    basis = basis_of(own, facts.get("models", {}).get("listed", ()))
+    tables = {rows.name_of(table) for table in quarantine.tables(job)}
+    if own["input_table"] not in tables:
+        return basis, True
+    first = next(side.batches([INPUT_VERSION]), None)
+    if first is None:
+        raise ConfigError(f"run {side.owner} has no rows in the table")
+    return Basis(basis.run_id, basis.model, basis.version, basis.digest, first.column(0)[0].as_py()), False
+
+
+def _aside(job: Job, run: str) -> Iterator[pa.RecordBatch]:
+    """The keys of the rows that the run has set aside, in the scored table's types; those without a key left out."""
+    schema = rows.scored_columns(job)
+    for table in quarantine.tables(job):
+        sink = sinks.of(table.type)
+        columns = sink.columns(table)
+        if columns is None or not {*job.keys, RUN_ID} <= set(columns.names):
+            continue
+        for _, batch in sink.rows_at(table, {}, job.keys, None, {RUN_ID: run}):
+            yield with_key(_typed(batch.select(list(job.keys)), schema), job.keys)
+
+
+def _typed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    types = pa.schema([schema.field(name) for name in batch.schema.names])
+    return pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in types], names=types.names)
+
+
+def _strangers(job: Job, schema: pa.Schema, records: Sequence[Mapping[str, Any]]) -> int:
+    """How many rows of the slice name no run on record."""
+    sink, known = rows.scored_sink(job), pa.array([str(r["run_id"]) for r in records], pa.string())
+    parts = sinks.of(sink.type).rows_at(sink, rows.texts_of_slice(job, schema), [RUN_ID], None, {})
+    return sum(batch.num_rows - (pc.is_in(batch.column(RUN_ID), value_set=known).true_count) for _, batch in parts)
+
+
+def _make(again: Again, side: Stored, chosen: Chosen, seed: int) -> Made:
+    """Make the scores of the chosen rows again, reading the whole input."""
+    keys, made, schema = again.scoring.keys, Made(pa.table({}), pa.table({})), rows.scored_columns(side.job)
+    scored, unfit = list[pa.RecordBatch](), list[pa.RecordBatch]()
+
+    def chosen_batches() -> Iterator[pa.RecordBatch]:
+        for unit in again.read.units():
+            for batch in again.read.batches(unit):
+                whole = with_key(batch, keys)
+                hashes = mixed(_typed(whole.select(list(keys)), schema), keys, seed)
+                made.read, made.total = made.read + len(hashes), sum_of(hashes) + made.total
+                yield whole.filter(pa.array(chosen(hashes), pa.bool_()))
+
+    for batch in join_batches(chosen_batches(), side.job.model.batch_rows):
+        if batch.num_rows:
+            good, bad = score_batch(batch, again.scoring, again.predict, start_counters(again.scoring))
+            scored.append(good.select([name for name in good.schema.names if not name.startswith("_")]))
+            unfit += [] if bad is None else [bad.select(list(keys))]
+    made.total %= 1 << 64
+    names = [*keys, *again.scoring.keep, *(output.name for output in again.scoring.outputs)]
+    made.scored = _table(scored, names, schema, keys)
+    made.unfit = _table(unfit, keys, schema, keys)
+    return made
+
+
+def _table(batches: Sequence[pa.RecordBatch], names: Sequence[str], schema: pa.Schema, keys: Sequence[str]) -> pa.Table:
+    """Batches as a table, its keys in the scored table's types."""
+    if not batches:
+        return pa.schema([schema.field(name) for name in names if name in schema.names]).empty_table()
+    table = pa.Table.from_batches(batches)
+    for name in keys:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table.column(name).cast(schema.field(name).type))
+    return table

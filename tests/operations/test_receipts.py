@@ -1,0 +1,288 @@
+"""`lakehouse explain` and `lakehouse verify`: scores made again from what they stand on, and what no longer can be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from tests.command import run
+from tests.conftest import opened, read, score, write
+
+DAY, OTHER = "2026-01-02", "2026-01-03"
+ROWS = 3_000
+
+
+def frame(rows=ROWS, seed=0):
+    """Features a, b, c of an output y, a text and a category."""
+    random = np.random.default_rng(seed)
+    x = pd.DataFrame(random.normal(size=(rows, 3)), columns=["a", "b", "c"])
+    x["text"] = random.choice(["cheap red", "dear red", "cheap blue", "dear green"], rows)
+    x["kind"] = random.choice(["x", "y", "z"], rows)
+    y = (x["a"] + 0.5 * x["b"] + (x["kind"] == "x") + random.normal(size=rows) * 0.3 > 0.2).astype(int)
+    return x, y
+
+
+def linear(x, y):
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y), ["a", "b", "c"]
+
+
+def boosted(x, y):
+    return HistGradientBoostingClassifier(max_iter=20).fit(x, y), ["a", "b", "c"]
+
+
+def textual(x, y):
+    columns = make_column_transformer(
+        (TfidfVectorizer(), "text"), (OneHotEncoder(), ["kind"]), remainder=StandardScaler()
+    )
+    return make_pipeline(columns, LogisticRegression()).fit(x, y), ["a", "b", "c", "text", "kind"]
+
+
+@pytest.fixture(scope="module")
+def trained(register):
+    """By name the URI of a model, each made once."""
+    made = {}
+
+    def make(train):
+        if train.__name__ not in made:
+            x, y = frame()
+            names = ["a", "b", "c", "text", "kind"] if train is textual else ["a", "b", "c"]
+            model, _ = train(x[names], y)
+            made[train.__name__] = register(model, x[names], method="predict_proba", serialization_format="cloudpickle")
+        return made[train.__name__]
+
+    return make
+
+
+@pytest.fixture
+def scored(make_job, trained):
+    """A job with 3,000 rows of features and some bad ones, scored by this model."""
+
+    def make(train, **sections):
+        x, _ = frame(seed=1)
+        bad = np.arange(0, ROWS, 500)
+        rows = pa.table({"id": np.arange(ROWS), **{n: pa.array(x[n]) for n in x}})
+        wrong = pa.array(np.isin(np.arange(ROWS), bad))
+        rows = rows.set_column(rows.schema.get_field_index("a"), "a", pc.if_else(wrong, pa.scalar(999.0), rows["a"]))
+        write("lake/features", rows)
+        suite = {"name": "s", "expectations": [_BETWEEN, _WARNS]}
+        Path("suite.json").write_text(json.dumps(suite))
+        checks = {"features": "suite.json", "quarantine": {"max_fraction": 0.1}}
+        job = make_job(trained(train), predictions={"p": {"class": 1}}, keep=["kind"], checks=checks,
+                       model={"uri": trained(train), "trust": ["pickle"]}, **sections)  # fmt: skip
+        return job, score(job)
+
+    return make
+
+
+_BETWEEN = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "a", "min_value": -100, "max_value": 100, "mostly": 0.9},
+    "severity": "critical",
+}
+_WARNS = {
+    "type": "expect_column_values_to_be_between",
+    "kwargs": {"column": "b", "min_value": 0},
+    "severity": "warning",
+}
+
+
+@pytest.fixture(scope="module")
+def daily_models(register):
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    return [register(LinearRegression().fit(x, x["a"] * times), x) for times in (1, 2)]
+
+
+@pytest.fixture
+def daily(make_job):
+    def make(uri, day=DAY, **sections):
+        return make_job(uri, date=day, slice={"score_date": "{date}"}, **{"predictions": {"p": 0}, **sections})
+
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [1.0, 2.0, 3.0]}))
+    return make
+
+
+def explain(capfd, *arguments):
+    return run(capfd, "explain", "conf/scores.yaml", "--json", *arguments)
+
+
+def test_a_live_score_is_explained_and_comes_out_equal(capfd, daily, daily_models):
+    done = score(daily(daily_models[0]))
+    found = explain(capfd, "--key", "2")
+    told = found.json
+    assert found.code == 0, found
+    assert (told["status"], told["live"], told["equal"]) == ("scored", True, True)
+    assert told["stored"]["p"] == pytest.approx(2.0) == pytest.approx(told["again"]["p"])
+    assert told["run"]["run_id"] == done.run_id
+    assert told["run"]["program"]["lakehouse"]
+    assert told["model"]["digest"] == done.model["digest"]
+    assert (told["input"]["version"], told["input"]["file"].endswith(".parquet")) == (0, True)
+    [feature] = told["features"]
+    assert feature == {"name": "a", "column": "a", "value": 2.0, "type": "double", "given_as": "float64"}
+    assert told["notes"] == told["unknown"] == []
+
+
+def verify(capfd, *arguments):
+    return run(capfd, "verify", "conf/scores.yaml", "--json", *arguments)
+
+
+def edit(table, where, **values):
+    """A person changes rows of a table."""
+    opened(table).update(predicate=where, updates=values)
+
+
+@pytest.mark.parametrize("train", [linear, boosted, textual])
+def test_a_thousand_scores_of_any_model_come_out_equal(capfd, scored, train):
+    _, done = scored(train)
+    found = verify(capfd, "--run", done.run_id[:8])
+    told = found.json
+    assert found.code == 0, found
+    assert (told["checked"], told["equal"], told["differing"]) == (1_000, 1_000, 0)
+    assert (told["equal_all"], told["alike"], told["same_settings"], told["notes"]) == (True, True, True, [])
+    assert told["rows"] == {"table": ROWS - 6, "quarantine": 6, "input": ROWS}
+    assert told["exact"] is (train is boosted)
+    everything = verify(capfd, "--all").json
+    assert (everything["checked"], everything["equal"]) == (ROWS - 6, ROWS - 6)
+
+
+def test_another_seed_looks_at_other_rows_and_the_same_at_the_same(capfd, scored):
+    scored(linear)
+    edit("lake/scores", "id = 7", p="p + 0.25")
+    found = [verify(capfd, "--sample", "1500", "--seed", str(seed)) for seed in (1, 1, 2, 3, 4, 5)]
+    assert {one.code for one in found} == {0, 3}, found
+    assert found[0].out == found[1].out
+    assert {one.json["differing"] for one in found} == {0, 1}
+
+
+def test_a_score_that_was_edited_is_caught(capfd, scored):
+    scored(boosted)
+    stored = read("lake/scores").filter(pc.field("id") == 7)["p"][0].as_py()
+    edit("lake/scores", "id = 7", p="p + 0.000000001")
+    found = verify(capfd, "--all")
+    told = found.json
+    assert (found.code, told["equal_all"], told["checked"], told["differing"]) == (3, False, ROWS - 6, 1)
+    [example] = told["examples"]
+    assert example == {"kind": "differs", "key": {"id": 7}, "column": "p", "stored": stored + 1e-9, "again": stored}
+    explained = explain(capfd, "--key", "7")
+    assert (explained.code, explained.json["equal"]) == (3, False)
+    assert explained.json["differences"]["p"]["by"] == pytest.approx(-1e-9)
+    assert "DIFFERS" in run(capfd, "explain", "conf/scores.yaml", "--key", "7").out
+    assert "1 other" in run(capfd, "verify", "conf/scores.yaml", "--all").out
+
+
+def test_rows_of_one_side_only_are_caught(capfd, scored):
+    scored(linear)
+    row = read("lake/scores").slice(0, 1)
+    opened("lake/scores").delete("id IN (8, 9)")
+    write("lake/scores", row.set_column(0, "id", pa.array([77_777])))
+    write("lake/scores", row.set_column(0, "id", pa.array([88_888])).set_column(
+        row.schema.get_field_index("_run_id"), "_run_id", pa.array(["nobody"])))  # fmt: skip
+    found = verify(capfd, "--all")
+    told = found.json
+    assert (found.code, told["missing"], told["extra"], told["strangers"], told["differing"]) == (3, 2, 1, 1, 0)
+    keys = {one["kind"]: one["key"]["id"] for one in told["examples"]}
+    assert (keys["extra"], keys["missing"] in (8, 9)) == (77_777, True)
+    few = verify(capfd, "--sample", "10")
+    assert (few.code, few.json["alike"]) == (3, False)
+    assert "NOT those of table and quarantine" in run(capfd, "verify", "conf/scores.yaml", "--sample", "10").out
+
+
+def test_a_row_in_quarantine_is_explained_with_its_reasons(capfd, scored):
+    _, done = scored(linear)
+    found = explain(capfd, "--key", "500")
+    told = found.json
+    assert (found.code, told["status"], told["equal"], told["run"]["run_id"]) == (0, "quarantined", True, done.run_id)
+    assert [r["column"] for r in told["reasons"]] == ["a"] == [r["column"] for r in told["again_reasons"]]
+    passed = {rule["severity"]: rule["passed"] for rule in told["rules"]}
+    assert passed["critical"] is False
+    assert next(f["value"] for f in told["features"] if f["name"] == "a") == 999.0
+    shown = run(capfd, "explain", "conf/scores.yaml", "--key", "500").out
+    assert "set aside" in shown
+    assert "failed" in shown
+
+
+def test_what_a_row_warned_of_is_told(capfd, scored):
+    scored(linear)
+    warned = next(row["id"] for row in read("lake/scores").to_pylist() if row["_warnings"])
+    told = explain(capfd, "--key", str(warned)).json
+    assert told["warnings"] == [rule["name"] for rule in told["rules"] if rule["passed"] is False]
+
+
+def test_a_past_run_is_explained_from_the_versions_that_it_had(capfd, daily, daily_models):
+    first = score(daily(daily_models[0]))
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [10.0, 20.0, 30.0]}), mode="overwrite")
+    second = score(daily(daily_models[1]))
+    then = explain(capfd, "--key", "2", "--run", first.run_id[:8]).json
+    assert (then["live"], then["stored"]["p"], then["equal"]) == (False, pytest.approx(2.0), True)
+    assert (then["input"]["version"], then["table"]["version"]) == (0, first.sinks[0]["version"])
+    assert then["features"][0]["value"] == 2.0
+    assert any("differs from what the run had" not in note for note in then["notes"]) is bool(then["notes"])
+    now = explain(capfd, "--key", "2").json
+    assert (now["live"], now["stored"]["p"], now["run"]["run_id"]) == (True, pytest.approx(40.0), second.run_id)
+    past = verify(capfd, "--run", first.run_id)
+    assert (past.code, past.json["equal"], past.json["version"]) == (0, 3, first.sinks[0]["version"])
+
+    opened("lake/features").vacuum(0, dry_run=False, enforce_retention_duration=False)
+    gone = explain(capfd, "--key", "2", "--run", first.run_id)
+    assert (gone.code, gone.json["equal"], gone.json["stored"]["p"]) == (2, None, pytest.approx(2.0))
+    assert "is gone, so that its scores can't be made again (VACUUM" in gone.json["unknown"][0]
+    assert "VACUUM" in verify(capfd, "--run", first.run_id).json["message"]
+    opened("lake/scores").vacuum(0, dry_run=False, enforce_retention_duration=False)
+    lost = explain(capfd, "--key", "2", "--run", first.run_id)
+    assert (lost.code, "VACUUM takes replaced files" in lost.json["message"]) == (2, True)
+
+
+def test_a_model_version_that_is_gone_is_named(capfd, daily, daily_models, register, tracking_uri):
+    import mlflow
+
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    uri = register(LinearRegression().fit(x, x["a"]), x, name="short_lived")
+    done = score(daily(uri))
+    mlflow.MlflowClient(tracking_uri).delete_model_version("short_lived", "1")
+    found = explain(capfd, "--key", "2")
+    assert (found.code, found.json["equal"], found.json["stored"]["p"]) == (2, None, pytest.approx(2.0))
+    assert f"short_lived v1, which run {done.run_id} used, can't be had any more" in found.json["unknown"][0]
+    assert "short_lived v1" in verify(capfd).json["message"]
+
+
+def test_keys_of_several_columns(capfd, make_job, daily_models):
+    write("lake/features", pa.table({"id": [1, 1], "day": pa.array(["2026-01-01", "2026-01-02"]), "a": [1.0, 2.0]}))
+    score(make_job(daily_models[0], keys=["id", "day"], predictions={"p": 0}))
+    assert explain(capfd, "--key", "1,2026-01-02").json["stored"]["p"] == pytest.approx(2.0)
+    assert explain(capfd, "--key", "1,2026-01-01").json["key"] == {"id": 1, "day": "2026-01-01"}
+    assert verify(capfd).json["equal"] == 2
+    wrong = explain(capfd, "--key", "1")
+    assert (wrong.code, wrong.json["message"]) == (2, "--key: '1' has 1 values, the key of scores is id, day")
+
+
+def test_a_key_that_is_nowhere_says_where_it_was_looked_for(capfd, daily, daily_models):
+    done = score(daily(daily_models[0], source={"where": "a < 3"}))
+    said = explain(capfd, "--key", "3").json["message"]
+    assert said == (
+        f"--key: no row with id=3 (score_date={DAY}): looked in lake/scores (the newest version); "
+        "no quarantine table; the input lake/features v0 (where a < 3)"
+    )
+    assert explain(capfd, "--key", "x").json["message"] == "--key: 'x' is no value of id, which is int64"
+    named = explain(capfd, "--key", "3", "--run", done.run_id).json["message"]
+    assert f"lake/scores (rows of run {done.run_id})" in named
+
+
+def test_runs_that_were_rolled_back_or_replayed(capfd, daily, daily_models):
+    first = score(daily(daily_models[0]))
+    score(daily(daily_models[1]))
+    assert run(capfd, "rollback", "conf/scores.yaml", "--date", DAY).code == 0
+    found = verify(capfd)
+    assert (found.code, found.json["equal"]) == (0, 3), found
+    told = explain(capfd, "--key", "1").json
+    assert (told["run"]["run_id"], told["equal"]) == (first.run_id, True)
