@@ -9,8 +9,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +19,7 @@ import typer
 
 from lakehouse.cli.stopping import handle_sigterm, stop_error
 from lakehouse.errors import ConfigError, LakehouseError, as_ours
+from lakehouse.views import logs
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -60,6 +61,12 @@ class Attempt:
     outcome: Result | None = None
     copy: Location | None = None
 
+    def about(self) -> dict[str, Any]:
+        """What tells the run from others in structured lines."""
+        named = self.job.job if self.job else Path(self.conf).stem
+        values = {name: str(value) for name, value in self.job.slice.items()} if self.job else {}
+        return {"job": named, "run_id": self.run_id, "date": self.date, "slice": values}
+
 
 class Lines:
     """Objects that a command prints with --json while it works, one a line, before its last one."""
@@ -96,16 +103,20 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
         as_json = bool(options.get("as_json"))
         attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
         lines = Lines(as_json) if first is Lines else None
+        log_format = options.get("log_format", "text")
+        told = _Told(as_json, log_format == "json", attempt, {"conf": options.get("conf")})
         handle_sigterm()
-        try:
-            _enter(options.get("project_dir"))
-            with _stdout_kept_for_the_object(as_json):
-                answer = function(attempt or lines, **options) if given else function(**options)
-        except Exception as error:
-            _fail(error, attempt, as_json)
-        except KeyboardInterrupt as stop:
-            _fail(stop_error(stop, _status_line(attempt)), attempt, as_json)
-        _show(answer, attempt, as_json)
+        with logs.as_json() if told.in_lines else nullcontext():
+            try:
+                logs.require_known(log_format)
+                _enter(options.get("project_dir"))
+                with _stdout_kept_for_the_object(as_json):
+                    answer = function(attempt or lines, **options) if given else function(**options)
+            except Exception as error:
+                _fail(error, told)
+            except KeyboardInterrupt as stop:
+                _fail(stop_error(stop, _status_line(attempt)), told)
+            _show(answer, told)
 
     command.__signature__ = signature.replace(parameters=parameters[given:])  # type: ignore[attr-defined]  # typer reads it
     return command
@@ -142,28 +153,57 @@ def _enter(folder: str | None) -> None:
         raise ConfigError(f"--project-dir {folder}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _show(answer: Answer, attempt: Attempt | None, as_json: bool) -> None:
-    _emit(answer.content, attempt, as_json, answer.indent)
+@dataclass(frozen=True)
+class _Told:
+    """How a command tells people and programs what it has to say; `in_lines`: stderr gets structured lines."""
+
+    as_json: bool
+    in_lines: bool
+    attempt: Attempt | None
+    command: Mapping[str, Any]
+
+    def line(self, event: str, message: str, values: Any = None, level: str = "") -> None:
+        """Log a structured line about the command's run."""
+        about = self.attempt.about() if self.attempt else self.command
+        logs.line(event, message, about, values if isinstance(values, Mapping) else None, level)
+
+    def note(self, text: str, event: str = "note", *, err: bool = True) -> None:
+        """Say a line for people."""
+        if self.in_lines:
+            self.line(event, text)
+        else:
+            typer.echo(text, err=err)
+
+
+def _show(answer: Answer, told: _Told) -> None:
+    _emit(answer.content, told, answer.indent)
     for note in answer.notes:
-        typer.echo(note, err=as_json)
-    if answer.text is not None and not as_json:
+        told.note(note, err=told.as_json)
+    if answer.text is not None and not told.as_json:
         typer.echo(answer.text())
+    if told.in_lines:
+        content = answer.content if isinstance(answer.content, Mapping) else {}
+        said = ": ".join(str(content[key]) for key in ("status", "message") if content.get(key))
+        told.line("ended", said, content, "error" if answer.code else "")
     raise typer.Exit(answer.code)
 
 
-def _fail(error: Exception, attempt: Attempt | None, as_json: bool) -> NoReturn:
+def _fail(error: Exception, told: _Told) -> NoReturn:
     """Report an error and leave with its exit code; a defect with its traceback, all with theirs by LAKEHOUSE_DEBUG."""
     from lakehouse.engines.quiet import shows_everything
 
-    ours, debug = as_ours(error), shows_everything()
+    ours, debug, attempt = as_ours(error), shows_everything(), told.attempt
     status = ours.status if ours is not None else "failed"
     content = _exit_message(error, attempt) if attempt else {"status": status, "message": _message(error)}
-    if ours is None or debug:
-        text = "".join(traceback.format_exception(error))
-        typer.echo(text if debug else _JAVA_STACK.sub("", text), err=True, nl=False)
-    if ours is not None:
+    text = "".join(traceback.format_exception(error)) if ours is None or debug else ""
+    text = text if debug else _JAVA_STACK.sub("", text)
+    if told.in_lines:
+        told.line("ended", f"{content['status']}: {content['message']}", content | {"traceback": text}, "error")
+    else:
+        typer.echo(text, err=True, nl=False)
+    if ours is not None and not told.in_lines:
         typer.echo(f"{content['status'].replace('_', ' ')}: {ours}", err=True)
-    _emit(content, attempt, as_json)
+    _emit(content, told)
     raise typer.Exit(ours.exit_code if ours is not None else 1) from None
 
 
@@ -196,13 +236,13 @@ def _message(error: Exception) -> str:
     return str(ours) if ours is not None else f"{type(error).__name__}: {error}"
 
 
-def _emit(content: Any, attempt: Attempt | None, as_json: bool, indent: int | None = None) -> None:
+def _emit(content: Any, told: _Told, indent: int | None = None) -> None:
     """Print the object where it is asked for, and write it to the attempt's copy; where that fails the run stands."""
-    copy = attempt.copy if attempt else None
-    if not as_json and copy is None:
+    copy = told.attempt.copy if told.attempt else None
+    if not told.as_json and copy is None:
         return
     text = json.dumps(content, default=str, indent=indent)
-    if as_json:
+    if told.as_json:
         typer.echo(text)
     if copy is None:
         return
@@ -211,4 +251,5 @@ def _emit(content: Any, attempt: Attempt | None, as_json: bool, indent: int | No
     try:
         write_durably(copy, text.encode() + b"\n")
     except (LakehouseError, OSError) as error:
-        typer.echo(f"warning: --result {display_name(copy)} can't be written: {error}", err=True)
+        said = f"--result {display_name(copy)} can't be written: {error}"
+        told.note(said if told.in_lines else f"warning: {said}", "warning")

@@ -37,3 +37,12 @@ ProjectDir = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout, everything else on stderr")]
+LogFormat = Annotated[
+    str,
+    typer.Option(
+        "--log-format",
+        metavar="FORMAT",
+        envvar="LAKEHOUSE_LOG_FORMAT",
+        help="what stderr gets: text, or json: one object a line",
+    ),
+]

@@ -10,7 +10,7 @@ import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, result_as_json
-from lakehouse.cli.options import AsJson, Conf, Engine, Overrides, ProjectDir, Target
+from lakehouse.cli.options import AsJson, Conf, Engine, LogFormat, Overrides, ProjectDir, Target
 
 Run = Annotated[str, typer.Option("--run", metavar="RUN", help="the held run, or how its id begins")]
 
@@ -56,6 +56,7 @@ def publish(
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
+    log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Commit a held run: the very files that were held, unless another run has published the slice since.
@@ -72,7 +73,8 @@ def publish(
     load = jobs.loader(conf, target, overrides)
     job, waits = review.find(load, run)
     attempt.job, attempt.date, attempt.run_id = job, waits.record["date"], waits.intent.run_id
-    with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
+    about = attempt.about() if log_format == "json" else None
+    with terminal.progress(sys.stderr, quiet=as_json, about=about) as (say, watch):
         request = Request(engine, ledger.now(), waits.intent.run_id, say=say, watch=watch)
         outcome = attempt.outcome = review.publish(job, waits, request)
     command = jobs.command_line(["runs", conf], target=target, overrides=overrides, project_dir=project_dir)

@@ -6,13 +6,13 @@ import shlex
 import sys
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
-from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target, day
+from lakehouse.cli.options import AsJson, Conf, Date, Engine, LogFormat, Overrides, ProjectDir, Target, day
 from lakehouse.errors import ConfigError, LakehouseError
 
 
@@ -42,6 +42,7 @@ def score(
             help="then read the Delta table and the ones in Snowflake, and prove that they hold the same rows",
         ),
     ] = False,
+    log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Score what a job file names and publish it, once.
@@ -65,7 +66,8 @@ def score(
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:
         verification.require_two(job)
-    with terminal.progress(sys.stderr, quiet=as_json or dry_run) as (say, watch):
+    about = attempt.about() if log_format == "json" else None
+    with terminal.progress(sys.stderr, quiet=as_json or dry_run, about=about) as (say, watch):
         request = pipeline.Request(
             engine, ledger.now(), attempt.run_id, rescore, dry_run, say, watch, hold=hold, hold_days=hold_days
         )
@@ -118,6 +120,7 @@ def backfill(
     as_json: Annotated[
         bool, typer.Option("--json", help="print an object a date on stdout as it ends, and one of all at the end")
     ] = False,
+    log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Score every date from one to another, each once; dates that are scored already are found unchanged.
@@ -131,7 +134,11 @@ def backfill(
     require_known(engine, "--engine")
     asked = backfill.Asked(conf, target, tuple(overrides or ()), engine, rescore)
     days = backfill.dates(first, last, every)
-    with dates.progress(sys.stderr, days, quiet=as_json) as shown:
+
+    def about(day: str, run_id: str) -> dict[str, Any]:
+        return Attempt(conf, day, engine, run_id, asked.load(day)).about()
+
+    with dates.progress(sys.stderr, days, quiet=as_json, about=about if log_format == "json" else None) as shown:
 
         def end(outcome: backfill.Outcome) -> None:
             shown.end(outcome)
@@ -181,6 +188,7 @@ def replay(
         bool, typer.Option("--current-model", help="with the model that the job names now, not the run's version")
     ] = False,
     as_json: AsJson = False,
+    log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Score the rows again that a run set aside, after a fix, and add those that pass to its scores, once.
@@ -201,7 +209,8 @@ def replay(
     _, record = jobs.record_of(conf, target, overrides, run)
     attempt.date = record["date"]
     job = attempt.job = jobs.load(conf, attempt.date, target, overrides)
-    with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
+    about = attempt.about() if log_format == "json" else None
+    with terminal.progress(sys.stderr, quiet=as_json, about=about) as (say, watch):
         request = pipeline.Request(engine, ledger.now(), attempt.run_id, say=say, watch=watch)
         outcome = attempt.outcome = again(job, record, request, current_model=current_model)
     left = f"lakehouse quarantine {shlex.quote(conf)}     # what is left"

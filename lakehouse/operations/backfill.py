@@ -74,9 +74,9 @@ class Outcome:
 
 @dataclass
 class Shown:
-    """Who is told what, as it happens: that a date begins (and then of its run), and how it ended."""
+    """Who is told what, as it happens: that a date's run of some id begins (and then of it), and how it ended."""
 
-    begin: Callable[[str], tuple[Say, Watch | None]] = lambda day: (lambda event, values: None, None)
+    begin: Callable[[str, str], tuple[Say, Watch | None]] = lambda day, run_id: (lambda event, values: None, None)
     end: Callable[[Outcome], None] = lambda outcome: None
 
 
@@ -169,7 +169,8 @@ class _Work:
 
     def _alone(self, days: Sequence[str]) -> Iterator[Outcome]:
         for day in takewhile(lambda _: self.most, days):
-            yield score_date(self.asked, day, *self.shown.begin(day))
+            run_id = pipeline.new_run_id()
+            yield score_date(self.asked, day, run_id, *self.shown.begin(day, run_id))
 
     def _together(self, days: Sequence[str]) -> Iterator[Outcome]:
         left = list(reversed(days))
@@ -184,9 +185,10 @@ class _Work:
 
     def _begin(self, day: str) -> None:
         assert self.pool is not None
-        say, watch = self.shown.begin(day)
+        run_id = pipeline.new_run_id()
+        say, watch = self.shown.begin(day, run_id)
         more = (say, watch) if self.threads else ()  # a process tells of itself at its end
-        self.running[self.pool.submit(score_date, self.asked, day, *more)] = day
+        self.running[self.pool.submit(score_date, self.asked, day, run_id, *more)] = day
 
 
 @contextmanager
@@ -221,9 +223,9 @@ def _processes(parallel: int) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(parallel, multiprocessing.get_context("spawn"))
 
 
-def score_date(asked: Asked, day: str, say: Say | None = None, watch: Watch | None = None) -> Outcome:
-    """Score one date; an error of its run is how it ended."""
-    begun, run_id, warnings = time.perf_counter(), pipeline.new_run_id(), list[str]()
+def score_date(asked: Asked, day: str, run_id: str, say: Say | None = None, watch: Watch | None = None) -> Outcome:
+    """Score one date by a run of this id; an error of it is how it ended."""
+    begun, warnings = time.perf_counter(), list[str]()
 
     def hear(event: str, values: object) -> None:
         if event == "warning" and isinstance(values, dict):

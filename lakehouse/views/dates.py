@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from lakehouse.operations.backfill import NOT_RUN, Outcome
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
+from lakehouse.views import logs, steps
+
+About = Callable[[str, str], Mapping[str, Any]]
 
 
 def line(outcome: Outcome) -> str:
@@ -52,7 +55,7 @@ class Progress:
     done: int = 0
     begun: float = field(default_factory=time.monotonic)
 
-    def begin(self, day: str) -> tuple[Say, Watch | None]:
+    def begin(self, day: str, run_id: str) -> tuple[Say, Watch | None]:
         """A date begins; who is told of its run."""
         return _nobody, None
 
@@ -79,8 +82,14 @@ def _nobody(event: str, values: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def progress(stream: TextIO, days: Sequence[str], quiet: bool) -> Iterator[Progress]:
-    """Show dates as they end: on a terminal with what is running below them, plain lines otherwise."""
+def progress(stream: TextIO, days: Sequence[str], quiet: bool, about: About | None = None) -> Iterator[Progress]:
+    """Show dates as they end: on a terminal with what is running below them, plain lines otherwise.
+
+    `about`: of a date and its run's id what tells that run from others, where steps are logged as structured lines.
+    """
+    if about is not None:
+        yield _InLogs(stream, len(days), about=about)
+        return
     if quiet or not stream.isatty():
         yield Progress(stream, len(days), quiet)
         return
@@ -94,13 +103,31 @@ def progress(stream: TextIO, days: Sequence[str], quiet: bool) -> Iterator[Progr
 
 
 @dataclass
+class _InLogs(Progress):
+    """Each date is a run among others, and its lines say which."""
+
+    about: About = lambda day, run_id: {}
+    runs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def begin(self, day: str, run_id: str) -> tuple[Say, Watch | None]:
+        about = self.runs[day] = self.about(day, run_id)
+        logs.line("started", "the run begins", about)
+        return steps.line_by_line(lambda event, said, values: logs.line(event, said, about, values))
+
+    def end(self, outcome: Outcome) -> None:
+        values = {name: value for name, value in asdict(outcome).items() if name not in ("date", "run_id")}
+        about, level = self.runs.pop(outcome.date), "error" if outcome.code else ""
+        logs.line("ended", ": ".join(filter(None, (outcome.status, outcome.message))), about, values, level)
+
+
+@dataclass
 class _OnTerminal(Progress):
     """Below the dates that have ended: those that run, and how many rows of them are read."""
 
     live: Any = None
     running: dict[str, str] = field(default_factory=dict)
 
-    def begin(self, day: str) -> tuple[Say, Watch | None]:
+    def begin(self, day: str, run_id: str) -> tuple[Say, Watch | None]:
         self.running[day] = "planning"
 
         def say(event: str, values: Mapping[str, Any]) -> None:

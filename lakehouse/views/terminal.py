@@ -17,13 +17,12 @@ from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.runs import ledger
 from lakehouse.schemas import MODEL_VERSION
-from lakehouse.views import planned
+from lakehouse.views import logs, planned, steps
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.operations.leftover import Leftover
 
-_PLAIN_EVERY = 5.0  # seconds between plain progress lines
 _ROWS = 3  # of a sample
 
 
@@ -168,61 +167,29 @@ def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 @contextmanager
-def progress(stream: TextIO, quiet: bool) -> Iterator[tuple[Say, Watch | None]]:
-    """Show a run's steps and how far it is: a bar on a terminal, plain lines now and then otherwise."""
-    if quiet:
+def progress(stream: TextIO, quiet: bool, about: Mapping[str, Any] | None = None) -> Iterator[tuple[Say, Watch | None]]:
+    """Show a run's steps and how far it is: a bar on a terminal, plain lines now and then otherwise.
+
+    `about`: what tells the run from others, where its steps are logged as structured lines.
+    """
+    if about is not None:
+        logs.line("started", "the run begins", about)
+        yield steps.line_by_line(lambda event, said, values: logs.line(event, said, about, values))
+    elif quiet:
         yield _warnings(stream), None
     elif stream.isatty():
         with _bar() as shown:
             yield shown
     else:
-        yield _plain(stream)
+        yield steps.line_by_line(lambda event, said, values: print(said, file=stream, flush=True))
 
 
 def _warnings(stream: TextIO) -> Say:
     def say(event: str, values: Mapping[str, Any]) -> None:
         if event in ("warning", "resumed", "environment"):  # the last is said before what takes minutes
-            print(_step(event, values), file=stream, flush=True)
+            print(steps.in_words(event, values), file=stream, flush=True)
 
     return say
-
-
-def _step(event: str, values: Mapping[str, Any]) -> str:
-    if event == "plan":
-        model, read = values["model"], values["input"]
-        version = "" if read["version"] is None else f" v{read['version']}"
-        return (
-            f"reading {read['table']}{version} with {ledger.title_of(model)}; "
-            f"{values['carrier']} carrier: {values['reason']}"
-        )
-    if event == "units":
-        rows = f", at most {values['rows']:,} rows" if values["rows"] is not None else ""
-        units, tasks = (f"{values[k]} {k if values[k] != 1 else k[:-1]}" for k in ("units", "tasks"))
-        return f"scoring {units} in {tasks}{rows}"
-    if event == "resumed":
-        return f"finished run {values['run_id']} ({values['status']}), which had stopped half way"
-    return f"{event}: {values.get('message', dict(values))}"
-
-
-def _plain(stream: TextIO) -> tuple[Say, Watch]:
-    state: dict[str, Any] = {"rows": None, "units": None, "started": time.monotonic(), "told": time.monotonic()}
-
-    def say(event: str, values: Mapping[str, Any]) -> None:
-        if event == "units":
-            state.update(rows=values["rows"], units=values["units"], started=time.monotonic())
-        print(_step(event, values), file=stream, flush=True)
-
-    def watch(units: int, rows: int) -> None:
-        now = time.monotonic()
-        if now - state["told"] < _PLAIN_EVERY:
-            return
-        state["told"] = now
-        rate = rows / max(now - state["started"], 1e-3)
-        left = f", about {(state['rows'] - rows) / max(rate, 1):.0f} s left" if state["rows"] else ""
-        of = f" of {state['units']}" if state["units"] else ""
-        print(f"read {rows:,} rows, {units}{of} units, {rate:,.0f} rows/s{left}", file=stream, flush=True)
-
-    return say, watch
 
 
 @contextmanager
@@ -243,7 +210,7 @@ def _bar() -> Iterator[tuple[Say, Watch]]:
         started = [time.monotonic()]
 
         def say(event: str, values: Mapping[str, Any]) -> None:
-            bar.console.print(_step(event, values), highlight=False, markup=False)
+            bar.console.print(steps.in_words(event, values), highlight=False, markup=False)
             if event == "units":
                 started[0] = time.monotonic()
                 bar.update(task, total=values["rows"], description=f"scoring {values['units']} units")
