@@ -5,4 +5,8 @@ import sys
 from lakehouse.cli.commands import main
 
 if __name__ == "__main__":
-    main(["score", *sys.argv[1:]])
+    try:
+        main(["score", *sys.argv[1:]])
+    except SystemExit as end:
+        if end.code:  # Databricks takes the SystemExit of a success for a failure, too
+            raise

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-import typer.main
 import yaml
 
-from lakehouse.cli.commands import app
+from tests.deploy.tools import answer, parsed, python_with
 
 FOLDER = Path(__file__).parents[2] / "conf" / "deploy" / "kubernetes"
-
-
-def parsed(words: list[str]) -> dict[str, object]:
-    """A command line of ours as the command is given it; a word that it doesn't know is an error."""
-    name, *rest = words
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    return dict(command.make_context(name, list(rest)).params)
 
 
 @pytest.fixture
@@ -50,3 +43,35 @@ def test_the_spark_application_runs_a_command_of_ours():
     script = application["spec"]["template"]["mainApplicationFile"]
     assert (FOLDER.parents[2] / "jobs" / Path(script).name).is_file()
     assert application["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+VALIDATED = """
+import json, sys
+import kubernetes_validate
+print(kubernetes_validate.validate(json.loads(sys.argv[1]), sys.argv[2], strict=True))
+"""
+AS_THE_OPERATOR_READS_IT = """
+import json, sys
+from kubeflow_spark_api import models
+print(models.SparkV1beta2ScheduledSparkApplication.from_dict(json.loads(sys.argv[1])).to_json())
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+def test_the_cronjob_keeps_to_the_schema_of_kubernetes(cronjob, version):
+    python = python_with("kubernetes-validate==1.37.0")
+    assert answer(python, VALIDATED, json.dumps(cronjob), version) == f"{version}\n"
+    cronjob["spec"]["jobTemplate"]["spec"]["backoff"] = 6
+    with pytest.raises(AssertionError, match="'backoff' was unexpected"):
+        answer(python, VALIDATED, json.dumps(cronjob), version)
+
+
+@pytest.mark.long
+def test_the_operator_knows_every_word_of_the_spark_application():
+    """Its models, which are made of the custom resource's own definition, leave out what they don't know."""
+    python = python_with("kubeflow-spark-api==2.4.0")
+    application = yaml.safe_load((FOLDER / "scheduled-spark-application.yaml").read_text())
+    assert json.loads(answer(python, AS_THE_OPERATOR_READS_IT, json.dumps(application))) == application
+    application["spec"]["template"]["driver"]["core"] = 1
+    assert json.loads(answer(python, AS_THE_OPERATOR_READS_IT, json.dumps(application))) != application
