@@ -1,16 +1,16 @@
-"""Commands that keep tables in order: rollback, sweep."""
+"""Commands that keep tables in order: rollback, recall, sweep."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, result_as_json
-from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target
+from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target, day
 
 
 def rollback(
@@ -47,6 +47,69 @@ def rollback(
     return Answer(
         result_as_json(outcome), lambda: f"{terminal.outcome(job, outcome, command)}\n{outcome.message or ''}"
     )
+
+
+def recall(
+    conf: Conf,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="V", help="a version, such as 3 or churn/3, or a model's digest")
+    ] = None,
+    input_version: Annotated[
+        int | None, typer.Option("--input-version", metavar="N", help="a version of the input table")
+    ] = None,
+    input_file: Annotated[
+        str | None, typer.Option("--input-file", metavar="F", help="a file of the input table: its path, or its name")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="YYYY-MM-DD", callback=day, help="only of this date, and later ones")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="YYYY-MM-DD", callback=day, help="only of this date, and earlier ones")
+    ] = None,
+    rescore: Annotated[bool, typer.Option("--rescore", help="score these slices again, by one session")] = False,
+    parallel: Annotated[int, typer.Option("--parallel", metavar="N", help="with --rescore: so many at a time")] = 1,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="with --rescore: go on with the others where one fails")
+    ] = False,
+    engine: Engine = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """List the live scores that stand on a model version, an input version or a file of the input, by slice and run.
+
+    Nothing that grows with rows is read. Exit code 0, also where there are none; with --rescore as of backfill.
+    """
+    from lakehouse.operations import backfill, checking, standing
+    from lakehouse.operations import recall as asking
+    from lakehouse.planning.plan import require_known
+    from lakehouse.views import dates, recalled
+
+    require_known(engine, "--engine")
+    load = jobs.loader(conf, target, overrides)
+    question = standing.Question(model, input_version, input_file, first, last)
+    found = asking.recall(load, question)
+    content: dict[str, Any] = asdict(found)
+    if not rescore:
+        return Answer(content, lambda: recalled.text(found))
+    if not as_json:
+        typer.echo(recalled.text(found))
+    asked = backfill.Asked(conf, target, tuple(overrides or ()), engine)
+    with dates.progress(sys.stderr, [one or "" for one in found.dates], quiet=as_json) as shown:
+        told = backfill.Shown(shown.begin, shown.end)
+        outcomes = asking.rescore(load, asked, found, parallel, keep_going=keep_going, shown=told)
+    code = checking.worst([one.code for one in outcomes])
+    left = asking.recall(load, question) if outcomes else found
+    content |= {"rescored": [asdict(one) for one in outcomes], "code": code, "left": [asdict(o) for o in left.standing]}
+
+    def text() -> str:
+        if not outcomes:
+            return "nothing is scored again"
+        still = f"\nstill standing on it:\n{recalled.text(left)}" if left.standing else "\nno live score stands on it"
+        return dates.summary(outcomes) + still
+
+    return Answer(content, text, code=code)
 
 
 def sweep(

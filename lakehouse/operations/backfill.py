@@ -46,10 +46,10 @@ class Asked:
     rescore: bool = False
 
     def load(self, day: str) -> Job:
-        """The job as the date fills it in. Raises ConfigError."""
+        """The job as the date fills it in; "" for a job without dates. Raises ConfigError."""
         from lakehouse.config import load_job
 
-        return load_job(self.conf, date=day, target=self.target, overrides=self.overrides, environ=os.environ)
+        return load_job(self.conf, date=day or None, target=self.target, overrides=self.overrides, environ=os.environ)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ published. `target` is what a run will do to one table, whatever its system. Not
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -34,6 +34,21 @@ class Native:
     lacking: Callable[[Any], str]
     runs: str
     published_at: str
+
+
+@dataclass(frozen=True)
+class Living:
+    """Rows of a run that live in a slice, whose values are texts.
+
+    `rows`: how many surely do; `perhaps`: there may be more, or any at all where that is 0. `said`: of a run that isn't
+    on record, what the table's system keeps of it, under the names of the ledger's columns.
+    """
+
+    slice: Mapping[str, str]
+    run: str
+    rows: int
+    perhaps: bool = False
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SinkModule(Protocol):
@@ -141,6 +156,12 @@ class SinkModule(Protocol):
 
     def live_runs(self, section: Any, job: str, of: Collection[str]) -> set[str]:
         """Those of these runs of a job of which rows are in the table."""
+
+    def living(self, section: Any, job: str, known: Mapping[str, str]) -> Sequence[Living]:
+        """Which of a job's runs have rows in which slice, without a look at any row.
+
+        `known`: the runs on record, and the identity of each.
+        """
 
     def digest(self, section: Any, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
         """The digest of these columns of the slice's rows, in no order; it reads them all. `values`: the slice."""

@@ -7,6 +7,8 @@ themselves. Nothing here knows the model or where the scores go.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,6 +20,23 @@ if TYPE_CHECKING:
 FILES = "files"
 CHUNKS = "chunks"
 FRAME = "frame"
+
+
+@dataclass(frozen=True)
+class FileUse:
+    """Who read a file of an input, by the log of its table, which tells of versions from `since` on.
+
+    `added`, `removed`: the versions with which it came and went, None where that is further back, or still to come.
+    `known`: whether there is such a file at all. `used`: of each reading that was asked about, None where it can't be
+    told.
+    """
+
+    path: str
+    since: int
+    known: bool
+    added: int | None
+    removed: int | None
+    used: tuple[bool | None, ...]
 
 
 class PinnedInput(Protocol):
@@ -118,6 +137,18 @@ class SourceModule(Protocol):
 
     def first_file(self, pinned: Any) -> Location | None:
         """One of the files that units are made of, by which executors are tried; None where there is none."""
+
+    def as_of(self, source: Any, moment: datetime) -> Any:
+        """The source as it reads what was there right before a moment.
+
+        Raises ConfigError where that isn't known any more, or the system keeps no history.
+        """
+
+    def use_of_file(self, source: Any, file: str, readings: Sequence[tuple[int, str | None]]) -> FileUse:
+        """Which of these readings, each a version and a condition, had a file among those that they read.
+
+        Raises ConfigError where the system has no such history.
+        """
 
     def frame(self, spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
         """The pinned input as a Spark DataFrame, for the carrier `frame`, which this input has for that reason."""

@@ -6,19 +6,28 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakehouse.conditions import Comparison, Where, admits, parse_where
-from lakehouse.connectors.delta import DataFile, Snapshot, data_changes, open_table, partition_value
+from lakehouse.connectors.delta import (
+    DataFile,
+    Snapshot,
+    data_changes,
+    life_of,
+    open_table,
+    partition_value,
+    version_before,
+)
 from lakehouse.connectors.mapping import digest_of
 from lakehouse.connectors.parquet import FileUnit, read_settings, split_into_units, unsupported_types
 from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.schemas import RUN_ID
-from lakehouse.sources import FILES, FRAME
-from lakehouse.storage import Location, display_name, locate, siblings
+from lakehouse.sources import FILES, FRAME, FileUse
+from lakehouse.storage import Location, display_name, locate, siblings, sizes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -332,3 +341,41 @@ def frame(spark: SparkSession, pinned: PinnedTable, columns: Sequence[str], reas
         if "PARSE_SYNTAX_ERROR" in text or "UNRESOLVED" in text or "DATATYPE_MISMATCH" in text:
             raise ConfigError(f"source.where: Spark refuses it: {text.splitlines()[0]}") from error
         raise
+
+
+def as_of(source: DeltaSource, moment: datetime) -> DeltaSource:
+    """The source at the version that the table had right before a moment.
+
+    Raises ConfigError where the log doesn't reach back to it, or VACUUM has taken a file that would be read.
+    """
+    if source.version is not None or source.timestamp is not None:
+        key = "version" if source.version is not None else "timestamp"
+        raise ConfigError(f"source.{key}: the job reads one version whatever the date: leave it out")
+    location = locate(source.table or "")
+    found = source.model_copy(update={"version": version_before(location, moment)})
+    pinned = pin(found)
+    there = sizes(location, [file.relative for file in pinned.files if not _ELSEWHERE.match(file.path)])
+    if gone := [path for path, size in there.items() if size is None]:
+        raise ConfigError(
+            f"{pinned.name}: {len(gone)} of {len(there)} files that version {pinned.version} has for it are gone, such "
+            f"as {min(gone)} (VACUUM)"
+        )
+    return found
+
+
+def use_of_file(source: DeltaSource, file: str, readings: Sequence[tuple[int, str | None]]) -> FileUse:
+    """By the log's commits, and by what it says of the file's partition and bounds: a run read it that may have."""
+    newest = open_table(locate(source.table or ""))
+    if newest is None:
+        raise ConfigError(f"source.table: there is no Delta table at {source.table}")
+    life = life_of(newest, file)
+    there = [life.was_in(version) for version, _ in readings]
+    versions = [version for (version, _), was in zip(readings, there, strict=True) if was]
+    then = open_table(newest.location, max(versions)) if versions else None
+    read: dict[str | None, bool] = {}
+    if then is not None:
+        for where in {where for (_, where), was in zip(readings, there, strict=True) if was}:
+            kept = _surviving_files(then, parse_where(where, then.schema) if where else None)
+            read[where] = any(one.relative == life.path for one in kept)
+    used = tuple(was and read[where] for (_, where), was in zip(readings, there, strict=True))
+    return FileUse(life.path, life.since, life.is_known, life.added, life.removed, used)

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from lakehouse.connectors.snowflake.changes import last_changes, tables_beside, 
 from lakehouse.connectors.snowflake.types import cast_rows, name_of, read_expression, read_type
 from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.schemas import RUN_ID
-from lakehouse.sources import CHUNKS
+from lakehouse.sources import CHUNKS, FileUse
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.snowflake import SnowflakeSource
@@ -377,3 +377,17 @@ def first_file(pinned: Any) -> None:
 def frame(spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
     """Never asked for: `carrier` says `chunks`."""
     raise AssertionError("a result of Snowflake is carried in chunks")
+
+
+def as_of(source: SnowflakeSource, moment: datetime) -> SnowflakeSource:
+    """The table by Time Travel, which Snowflake refuses past its retention. Raises ConfigError for a query."""
+    if source.timestamp is not None:
+        raise ConfigError("source.timestamp: the job reads one moment whatever the date: leave it out")
+    if source.table is None:
+        raise ConfigError(f"{source.name}: what a query would have given then isn't known: name a table")
+    return source.model_copy(update={"timestamp": (moment - timedelta(microseconds=1)).isoformat()})
+
+
+def use_of_file(source: SnowflakeSource, file: str, readings: Sequence[tuple[int, str | None]]) -> FileUse:
+    """Refused: a table in Snowflake has no files of its own."""
+    raise ConfigError(f"{source.name}: what is read from Snowflake has no files: use --input-version or --model")

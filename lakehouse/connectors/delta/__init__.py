@@ -4,7 +4,7 @@ Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has 
 `sources` and `sinks`.
 """
 
-from lakehouse.connectors.delta.commits import data_changes, partition_value
+from lakehouse.connectors.delta.commits import FileLife, data_changes, life_of, partition_value, version_before
 from lakehouse.connectors.delta.log import keep_logs, logs_read_once
 from lakehouse.connectors.delta.putting import puts_commits
 from lakehouse.connectors.delta.snapshot import (
@@ -30,7 +30,8 @@ from lakehouse.connectors.delta.writing import (
 )
 
 __all__ = [
-    "ATTEMPTS", "Add", "Conflict", "DataFile", "Snapshot", "add_columns", "adds_of", "batches_of", "commit",
-    "create_table", "data_changes", "keep_logs", "logs_read_once", "open_table", "partition_text", "partition_value",
-    "pause", "puts_commits", "read_files", "rows_of", "statistics_of", "values_of",
+    "ATTEMPTS", "Add", "Conflict", "DataFile", "FileLife", "Snapshot", "add_columns", "adds_of", "batches_of",
+    "commit", "create_table", "data_changes", "keep_logs", "life_of", "logs_read_once", "open_table",
+    "partition_text", "partition_value", "pause", "puts_commits", "read_files", "rows_of",
+    "statistics_of", "values_of", "version_before",
 ]  # fmt: skip

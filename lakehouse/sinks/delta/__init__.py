@@ -13,6 +13,7 @@ from lakehouse.sinks.delta.inspect import (
     inspect_table,
     missing_columns,
 )
+from lakehouse.sinks.delta.living import living
 from lakehouse.sinks.delta.naming import COMPARISON_SUFFIX, QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
 from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.delta.reading import (
@@ -34,6 +35,7 @@ from lakehouse.sinks.delta.reading import (
 __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
     "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
-    "inspect_table", "live_runs", "missing_columns", "name_in", "preview", "publish", "published", "qualify",
-    "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded", "uri_of",
+    "inspect_table", "live_runs", "living", "missing_columns", "name_in", "preview", "publish", "published",
+    "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded",
+    "uri_of",
 ]  # fmt: skip

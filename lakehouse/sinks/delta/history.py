@@ -57,7 +57,7 @@ def _told(
     known: Counter[tuple[Any, ...]] = Counter()
     unclear = []
     for file in files:
-        values = tuple(_constant(file, column) for column in columns)
+        values = tuple(constant(file, column) for column in columns)
         if None in values or file.rows is None:
             unclear.append(file)
         elif rows := file.live_rows:
@@ -66,7 +66,8 @@ def _told(
     yield from delta.values_of(snapshot, columns, unclear)
 
 
-def _constant(file: delta.DataFile, column: str) -> Any:
+def constant(file: delta.DataFile, column: str) -> Any:
+    """The value that a column has in every row of a file, None where the log doesn't tell of one."""
     least, greatest, nulls = file.bounds.get(column, (None, None, None))
     return least if least is not None and least == greatest and nulls == 0 else None
 
@@ -104,7 +105,7 @@ def slice_state(snapshot: delta.Snapshot | None, target: Target, asked: SliceReq
     )
     refuse_rows_of_others(snapshot, target, files)
     if generation and not same and not asked.rescore:
-        read = {version for f in files if (version := _constant(f, INPUT_VERSION)) is not None}
+        read = {version for f in files if (version := constant(f, INPUT_VERSION)) is not None}
         alike = (other for version in sorted(read)[-_VERSIONS:] for other in asked.same_fingerprints(version))
         same = any(_is_last(snapshot, target, fingerprint, generation) for fingerprint in alike)
     if same and not asked.rescore:

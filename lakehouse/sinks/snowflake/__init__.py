@@ -12,6 +12,7 @@ from lakehouse.sinks.snowflake.inspect import (
     inspect_table,
     missing_columns,
 )
+from lakehouse.sinks.snowflake.living import living
 from lakehouse.sinks.snowflake.naming import (
     COMPARISON_SUFFIX,
     QUARANTINE_SUFFIX,
@@ -41,6 +42,7 @@ from lakehouse.sinks.snowflake.reading import (
 __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
     "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
-    "inspect_table", "live_runs", "missing_columns", "name_in", "preview", "publish", "published", "qualify",
-    "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded", "uri_of",
+    "inspect_table", "live_runs", "living", "missing_columns", "name_in", "preview", "publish", "published",
+    "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded",
+    "uri_of",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ keeps other programs from writing to such a folder: a file that is not what was 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow as pa
 from lakehouse.connectors.parquet import FileUnit, ReadSettings, read_settings, split_into_units
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import RUN_ID
-from lakehouse.sources import FILES
+from lakehouse.sources import FILES, FileUse
 from lakehouse.sources.parquet.pinning import PinnedFile, PinnedFolder, pin
 from lakehouse.storage import Location, locate
 
@@ -22,18 +23,8 @@ if TYPE_CHECKING:
     from lakehouse.config.systems.parquet import ParquetSource
 
 __all__ = [
-    "at_version",
-    "carrier",
-    "first_file",
-    "folder",
-    "frame",
-    "pin",
-    "qualify",
-    "read",
-    "rows_of_run",
-    "supported_columns",
-    "units",
-    "uri_of"
+    "as_of", "at_version", "carrier", "first_file", "folder", "frame", "pin", "qualify", "read", "rows_of_run",
+    "supported_columns", "units", "uri_of", "use_of_file",
 ]  # fmt: skip
 
 
@@ -122,3 +113,16 @@ def first_file(pinned: PinnedFolder) -> Location | None:
 def frame(spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
     """Never asked for: `carrier` says `files`."""
     raise AssertionError("Parquet files are carried as files")
+
+
+def as_of(source: ParquetSource, moment: datetime) -> ParquetSource:
+    """Refused: nothing tells what was in the folder."""
+    raise ConfigError(f"{source.table}: a folder of Parquet files keeps no history: what it held then isn't known")
+
+
+def use_of_file(source: ParquetSource, file: str, readings: Sequence[tuple[int, str | None]]) -> FileUse:
+    """Refused: nothing tells which files a run found."""
+    raise ConfigError(
+        f"{source.table}: a folder of Parquet files has no log, and runs don't list what they read: which of them read "
+        "a file isn't known"
+    )
