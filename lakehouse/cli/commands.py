@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.runs,
         inspection.report,
         inspection.quarantine,
+        inspection.compare,
         inspection.sql,
     ),
     "Keep tables in order": (maintenance.rollback, maintenance.sweep),
