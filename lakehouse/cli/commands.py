@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.runs,
         inspection.report,
         inspection.quarantine,
+        inspection.compare,
         inspection.sql,
     ),
     "Make scores again": (receipts.explain, receipts.verify),

@@ -1,4 +1,4 @@
-"""Commands that look at runs and tables and change neither: status, runs, report, quarantine, sql."""
+"""Commands that look at runs and tables and change neither: status, runs, report, quarantine, compare, sql."""
 
 from __future__ import annotations
 
@@ -137,6 +137,46 @@ def quarantine(
         with catalog.resolve_names(job) as at_places:
             found += evidence.quarantine_counts(at_places, every=every, states=states)
     return Answer(found, lambda: terminal.quarantine_text(found), indent=1)
+
+
+def compare(
+    conf: Conf,
+    other: Annotated[str, typer.Option("--with", metavar="TABLE", help="a Delta table, or a folder of Parquet files")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", metavar="OURS=THEIRS", help="a prediction and its column there; default: same names"),
+    ] = None,
+    keys: Annotated[
+        list[str] | None, typer.Option("--keys", metavar="OURS=THEIRS", help="a key and its column there, likewise")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help="which rows there; default: the slice's, if there are such columns, else all"),
+    ] = None,
+    date: Date = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Compare the live scores with another table: keys, differences by size, decisions, and why they differ."""
+    from lakehouse.operations import comparison, counterpart
+    from lakehouse.views import comparisons
+
+    asked = counterpart.Asked(other, _pairs("--on", on), _pairs("--keys", keys), where)
+    found = comparison.compare(jobs.load(conf, date, target, overrides), asked)
+    return Answer(found.as_json(), lambda: comparisons.text(found))
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """Ours by theirs, of options that say so, several separated by commas."""
+    found: dict[str, str] = {}
+    for pair in (pair for text in given or () for pair in text.split(",")):
+        ours, _, theirs = (part.strip() for part in pair.partition("="))
+        if not (ours and theirs):
+            raise ConfigError(f"{option} {pair}: write our column = the other table's, such as {option} id=customer_id")
+        found[ours] = theirs
+    return found
 
 
 def sql(

@@ -69,21 +69,21 @@ def difference(job: Job, waits: Held, by: str | None = None) -> Difference:
 
 def _difference(job: Job, waits: Held, by: str | None) -> Difference:
     target = next(t for t in waits.intent.targets if t.kind == SINK)
-    names = _predictions(job, target)
+    names = predictions_of(job, target.schema)
     columns = [*job.keys, *([by] if by and by not in job.keys else []), *names]
     if by and by not in target.schema.names:
         raise ConfigError(f"--by: {by!r} is no column of the scored rows: {nearest(by, [*job.keys, *job.keep])}")
-    _require_room(target, columns)
+    require_room(target.rows, columns)
     schema = pa.schema([target.schema.field(name) for name in columns])
     held = pa.Table.from_batches(_staged(target, schema), schema)
     live = pa.Table.from_batches(_live(job, target, schema), schema)
     return compare(waits.intent.run_id, held, live, job.keys, names, by)
 
 
-def _predictions(job: Job, target: Target) -> list[str]:
+def predictions_of(job: Job, schema: pa.Schema) -> list[str]:
     """The columns that the model's answers are in: those that are neither keys, kept, of the slice, nor our own."""
     others = {name.lower() for name in (*job.keys, *job.keep, *job.slice)}
-    return [n for n in target.schema.names if n.lower() not in others and not n.startswith("_")]
+    return [n for n in schema.names if n.lower() not in others and not n.startswith("_")]
 
 
 def _staged(target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -106,13 +106,13 @@ def _in_types(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
-def _require_room(target: Target, columns: Sequence[str]) -> None:
-    """Raise ConfigError where this machine can't hold both sides; that of the live rows is taken to be as large."""
+def require_room(rows: int, columns: Sequence[str]) -> None:
+    """Raise ConfigError where this machine can't hold both sides, `rows` of the one, and the other as large."""
     left = memory.available()
-    needed = 2 * target.rows * (_BYTES + 16 * len(columns))
+    needed = 2 * rows * (_BYTES + 16 * len(columns))
     if left is not None and needed > left:
         raise ConfigError(
-            f"to compare {target.rows:,} rows takes about {needed / 1e9:.1f} GB of memory in this process, which has "
+            f"to compare {rows:,} rows takes about {needed / 1e9:.1f} GB of memory in this process, which has "
             f"{left / 1e9:.1f} GB left: run it where there is more"
         )
 
@@ -122,21 +122,17 @@ def compare(
 ) -> Difference:
     """Compare two tables of the same columns by their keys."""
     (held_once, twice), (live_once, more) = (once(table, keys) for table in (held, live))
-    pairs = matched(held_once, live_once, keys)
-    first, second = pairs["held"], pairs["live"]
-    added, gone = pc.is_null(second), pc.is_null(first)
-    both = pc.invert(pc.or_(added, gone))
-    new, old = held_once.take(first.filter(both)), live_once.take(second.filter(both))
+    new, old, added, gone = match(held_once, live_once, keys)
     compared = [name for name in names if not pa.types.is_nested(held.schema.field(name).type)]
     differs = np.zeros(new.num_rows, bool)
     for name in compared:
-        differs |= _differs(old[name], new[name])
+        differs |= different(old[name], new[name])
     return Difference(
         run,
         held.num_rows,
         live.num_rows,
-        pc.sum(added).as_py() or 0,
-        pc.sum(gone).as_py() or 0,
+        added.num_rows,
+        gone.num_rows,
         int(differs.sum()),
         int((~differs).sum()),
         twice + more,
@@ -144,6 +140,23 @@ def compare(
         tuple(_prediction(name, old, new, by) for name in compared),
         tuple(_examples(old, new, keys, compared, differs)),
         tuple(name for name in names if name not in compared),
+    )
+
+
+def match(first: pa.Table, second: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
+    """The rows of two tables that have the same keys, in the same order; then those of the first alone, of the second.
+
+    No key may be in a table more than once.
+    """
+    pairs = matched(first, second, keys)
+    one, other = pairs["held"], pairs["live"]
+    alone, missing = pc.is_null(other), pc.is_null(one)
+    both = pc.invert(pc.or_(alone, missing))
+    return (
+        first.take(one.filter(both)),
+        second.take(other.filter(both)),
+        first.take(one.filter(alone)),
+        second.take(other.filter(missing)),
     )
 
 
@@ -168,7 +181,7 @@ def matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
     return sides[0].join(sides[1], list(keys), join_type="full outer").combine_chunks()
 
 
-def _differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> Any:
+def different(old: pa.ChunkedArray, new: pa.ChunkedArray) -> Any:
     """Which rows have another value; null is one, and so is NaN."""
     equal = pc.fill_null(pc.equal(old, new), False)
     nothing = pc.and_(pc.is_null(old, nan_is_null=True), pc.is_null(new, nan_is_null=True))

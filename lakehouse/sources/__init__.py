@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakehouse.config.systems import Source
     from lakehouse.storage import Location
 
 FILES = "files"
@@ -152,6 +153,19 @@ class SourceModule(Protocol):
 
     def frame(self, spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
         """The pinned input as a Spark DataFrame, for the carrier `frame`, which this input has for that reason."""
+
+
+def named(table: str, **keys: Any) -> Source:
+    """The section that reads the Delta table at a path or URI, or else the folder of Parquet files there.
+
+    Raises ConfigError where a Delta table is there that can't be read.
+    """
+    from lakehouse.config.systems import Source, build
+    from lakehouse.connectors.delta import open_table
+    from lakehouse.storage import locate
+
+    kind = "parquet" if open_table(locate(table)) is None else "delta"
+    return build(Source, type=kind, table=table, **keys)
 
 
 def of(system: str) -> SourceModule:
