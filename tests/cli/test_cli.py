@@ -34,7 +34,7 @@ from lakehouse.errors import Unavailable
 from lakehouse.runs import ledger
 from lakehouse.sinks import delta as sink
 from lakehouse.sources import delta as source
-from lakehouse.views import planned, terminal
+from lakehouse.views import planned, steps
 from tests.command import Outcome, run, tree
 from tests.conftest import read, version, write
 
@@ -465,7 +465,7 @@ def test_a_blocked_run_says_why_on_stderr_and_nothing_on_stdout(lakehouse: Run) 
 
 
 def test_progress_is_plain_lines_where_stderr_is_no_terminal(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "_PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(steps, "_EVERY", 0.0)
     lines = lakehouse("score").err.splitlines()
     why = "Arrow reads this table's files as they are"
     assert lines[0] == f"reading lake/features v1 with purchase v1; files carrier: {why}"
@@ -641,7 +641,7 @@ def test_the_version_names_the_packages_that_decide_most_and_imports_none_of_the
     assert (done.stdout.splitlines(), done.stderr) == ([f"lakehouse {__version__}", *versions], "")
 
 
-@pytest.mark.parametrize(("words", "word", "offered"), [("lakehouse re", 1, "replay\nreport"),
+@pytest.mark.parametrize(("words", "word", "offered"), [("lakehouse re", 1, "replay\nreport\nrecall"),
                                                       ("lakehouse score x.yaml --resc", 3, "--rescore")])  # fmt: skip
 def test_the_shell_completes_commands_and_options(words: str, word: int, offered: str) -> None:
     environ = {**os.environ, "_LAKEHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(word)}
@@ -653,6 +653,7 @@ def test_the_shell_completes_commands_and_options(words: str, word: int, offered
 LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
                                "replay": [CONF, "--run", "1"], "backfill": [CONF, "--from", "2026-01-01", "--to", "2026-01-01"],
                                "promote": [CONF, "2"],
+                               "compare": [CONF, "--with", "lake/other"], "explain": [CONF, "--key", "1"],
                                "diff": [CONF, "--run", "1"], "publish": [CONF, "--run", "1"], "discard": [CONF, "--run", "1"]}  # fmt: skip
 
 
