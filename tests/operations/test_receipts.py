@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from lakehouse.operations.receipts import choosing
 from tests.command import run
 from tests.conftest import opened, read, score, write
 
@@ -156,13 +157,19 @@ def test_a_thousand_scores_of_any_model_come_out_equal(capfd, scored, train):
     assert (everything["checked"], everything["equal"]) == (ROWS - 6, ROWS - 6)
 
 
-def test_another_seed_looks_at_other_rows_and_the_same_at_the_same(capfd, scored):
-    scored(linear)
-    edit("lake/scores", "id = 7", p="p + 0.25")
-    found = [verify(capfd, "--sample", "1500", "--seed", str(seed)) for seed in (1, 1, 2, 3, 4, 5)]
-    assert {one.code for one in found} == {0, 3}, found
-    assert found[0].out == found[1].out
-    assert {one.json["differing"] for one in found} == {0, 1}
+def test_a_sample_is_the_same_by_the_same_seed_and_any_rows_by_another():
+    batch = pa.record_batch({"id": np.arange(ROWS)})
+    chosen = []
+    for seed in (0, 0, *range(1, 40)):
+        hashes = choosing.mixed(batch, ["id"], seed)
+        chosen.append(next(choosing.parts_of(hashes, 300, 1))(hashes))
+    assert (chosen[0] == chosen[1]).all()
+    assert {int(one.sum()) for one in chosen} == {300}
+    together = np.array(chosen[1:]).astype(float)
+    assert np.abs(np.corrcoef(together)[~np.eye(40, dtype=bool)]).max() < 0.12
+    assert together.mean(axis=0).max() < 0.4
+    every = [part(hashes) for part in choosing.parts_of(hashes, None, 1)]
+    assert np.sum(every, axis=0).tolist() == [1] * ROWS
 
 
 def test_a_score_that_was_edited_is_caught(capfd, scored):

@@ -5,6 +5,7 @@ Rows are told by the hashes of their keys, so that a row which only one side has
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -53,15 +54,11 @@ def mixed(batch: pa.RecordBatch, keys: Sequence[str], seed: int) -> Hashes:
     """A hash of each row's key, mixed with the seed (splitmix64), so that the least ones are any rows."""
     if not batch.num_rows:
         return np.empty(0, np.uint64)
-    mixed = hash_rows([normalise(batch.column(name)) for name in keys]) + np.uint64(
-        (seed * 2 + 1) * _GOLDEN % (1 << 64)
-    )
-    for shift, factor in _STEPS:
+    salt = np.frombuffer(hashlib.sha256(str(seed).encode()).digest(), "<u8", 1)
+    mixed: Hashes = hash_rows([normalise(batch.column(name)) for name in keys]) ^ salt
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return mixed ^ (mixed >> np.uint64(31))
-
-
-_GOLDEN, _STEPS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def with_key(batch: pa.RecordBatch, keys: Sequence[str]) -> pa.RecordBatch:
