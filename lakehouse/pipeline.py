@@ -27,6 +27,7 @@ from lakehouse.runs.publication import (
 )
 from lakehouse.runs.results import Result, blocked_message, result_of
 from lakehouse.runs.tables import keep_logs, logs_read_once
+from lakehouse.scoring import explanations
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -124,7 +125,8 @@ def _score(job: Job, request: Request) -> Result:
     if job.tracking is not None:
         tracking.track(job, plan, ended[0], state, request)
     _warn(request, [*verdict.warnings, tables.aside.notice if tally.quarantined else ""])
-    for line in [*verdict.summary_lines, *comparing.in_words(compared)]:
+    told = explanations.in_words(tally.explained, tally.scored)
+    for line in [*verdict.summary_lines, *comparing.in_words(compared), *told]:
         request.say("checks", {"message": line})
     if verdict.problems:
         raise Blocked(against, ended[0])

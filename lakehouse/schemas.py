@@ -20,9 +20,11 @@ INPUT_VERSION = "_input_version"
 SCORED_AT = "_scored_at"
 WARNINGS = "_warnings"
 JOB = "_job"
+EXPLANATIONS = "_explanations"
 REASONS = "_reasons"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+EXPLANATION = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
 REASON = pa.struct([("rule", pa.string()), ("column", pa.string()), ("observed", pa.string())])
 
 LINEAGE = pa.schema(
@@ -45,6 +47,7 @@ COMMENTS: Mapping[str, str] = {
     SCORED_AT: "When the run began (UTC)",
     WARNINGS: "Rules of severity warning that the row broke",
     JOB: "Job that wrote the row",
+    EXPLANATIONS: "Features that contributed most to the score, the largest first; null where it isn't explained",
     REASONS: "Why the row could not be scored",
 }
 

@@ -23,7 +23,8 @@ class Tally:
     keys; `compared` what each saw of the challengers. `work`: the seconds of all workers together by what they went to
     (reading, checking, model, writing), and those of their processors (core). `hopeless`: a worker read no further,
     since the model failed on more rows than the run may set aside.
-    `by_model`: rows scored by each of many models."""
+    `by_model`: rows scored by each of many models; `explained`: rows that were explained, those of which the model told
+    nothing, and seconds."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -39,6 +40,7 @@ class Tally:
     compared: Sequence[Mapping[str, Any]] = ()
     work: Mapping[str, float] = field(default_factory=dict)
     by_model: Mapping[int, int] = field(default_factory=dict)
+    explained: Mapping[str, Any] | None = None
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -78,16 +80,23 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         [d["beside"] for d in details if "beside" in d],
         _sums([d["work"] for d in details]),
         _by_model(details),
+        _explained([d["explained"] for d in details if "explained" in d]),
     )
 
 
-WORK = ("reading", "checking", "model", "writing", "core")
+WORK = ("reading", "checking", "model", "writing", "explaining", "core")
 """What the seconds of workers go to; the last is the processors' time for it all."""
 
 
 def _sums(work: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The seconds of several workers together."""
-    return {name: round(sum(one[name] for one in work), 3) for name in WORK} if work else {}
+    known = [name for name in WORK if any(name in one for one in work)]
+    return {name: round(sum(one.get(name, 0.0) for one in work), 3) for name in known}
+
+
+def _explained(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Rows that workers explained, those that the model told nothing of, and seconds; None where none was to."""
+    return {name: sum(part[name] for part in parts) for name in ("rows", "failed", "seconds")} if parts else None
 
 
 def _by_model(details: Sequence[Mapping[str, Any]]) -> dict[int, int]:

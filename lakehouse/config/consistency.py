@@ -58,6 +58,8 @@ def _many_problems(job: Job) -> Iterator[str]:
     for key, given in clashes.items():
         if given:
             yield f"model.{key}: does not go together with model.by"
+    if job.explanations is not None:
+        yield "explanations: does not go together with model.by"
     if job.promotion is not None:
         yield "promotion: does not go together with model.by: lakehouse promote is for jobs of one model"
     if model.environment == "isolated":

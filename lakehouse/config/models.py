@@ -360,6 +360,51 @@ class Promotion(Section):
     )
 
 
+class Explained(Section):
+    """Which rows are explained, by their prediction."""
+
+    rule: Literal["always", "near_threshold"] | None = Field(
+        None, description="all, or those near the threshold of a decision; the short form is this alone"
+    )
+    above: float | None = Field(None, description="from this value on", examples=[0.8])
+    below: float | None = Field(None, description="up to this value", examples=[0.2])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if isinstance(value, (dict, cls)):
+            return value
+        if value in ("always", "near_threshold"):
+            return {"rule": value}
+        raise ValueError(f"must be always, near_threshold or {{above: a number}}, not {describe_value(value)}")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Explained:
+        bounded = self.above is not None or self.below is not None
+        if bounded == (self.rule is not None):
+            raise ValueError("give always, near_threshold, or one or both of above and below")
+        return self
+
+
+class Explanations(Section):
+    """Which rows say why they have their score."""
+
+    top: int = Field(3, ge=1, le=50, description="features a row, those that contributed most", examples=[5])
+    when: Explained = Field(
+        "always",
+        validate_default=True,
+        description="which rows: `always` all, `near_threshold` those near the threshold of a decision, or those whose "
+        "prediction is `{above: 0.8}`, `{below: 0.2}` or both",
+        examples=[{"above": 0.8}],
+    )
+    within: Annotated[float, Field(gt=0)] = Field(
+        0.05, description="how near the threshold near_threshold is", examples=[0.02]
+    )
+    of: Text | None = Field(
+        None, description="the prediction that is explained; default: the first that is a number", examples=["churn"]
+    )
+
+
 class Publish(Section):
     """When a run waits for a person before it is published."""
 
@@ -424,6 +469,9 @@ class Job(Section):
         default_factory=Comparison, description="where the scores of challengers go, and what they are compared by"
     )
     promotion: Promotion | None = Field(None, description="what a challenger must show before it is promoted")
+    explanations: Explanations | None = Field(
+        None, description="writes which features contributed most to a score into the column `_explanations`"
+    )
     publish: Publish = Field(
         default_factory=Publish, description="when a run waits for a person before it is published"
     )

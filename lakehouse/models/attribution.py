@@ -19,8 +19,8 @@ from lakehouse.models.flavors.calling import Predictor
 
 @dataclass(frozen=True)
 class Attribution:
-    """A contribution a feature (float64), in the order of the features; `base`: what they start from, with which they
-    add up. `told_apart`: the library tells those of each class."""
+    """Contributions (float64, rows × features, in the order of the features); `base`: what they start from, with which
+    they add up. `told_apart`: the library tells those of each class."""
 
     method: str
     values: Any
@@ -29,9 +29,9 @@ class Attribution:
 
 
 def attribute(predictor: Predictor, given: Any, base: Any, part: Any) -> Attribution | None:
-    """The contributions to the prediction of one row; None for a model that doesn't tell.
+    """The contributions to the predictions of rows; None for a model that doesn't tell.
 
-    `given`, `base`: the row and some others as the model is called with them; `part`: which output is meant.
+    `given`, `base`: the rows and some others as the model is called with them; `part`: which output is meant.
     """
     native = predictor.native
     way = _ways(native)
@@ -73,21 +73,21 @@ def _of_xgboost(native: Any, given: Any, base: Any, part: Any) -> Attribution | 
     turns = (0, best + 1) if getattr(native, "early_stopping_rounds", None) and best is not None else (0, 0)
     matrix = xgboost.DMatrix(given, enable_categorical=True)
     values = booster.predict(matrix, pred_contribs=True, iteration_range=turns)
-    return _with_base(_TREES.format(library="XGBoost"), np.asarray(values, np.float64)[0], part)
+    return _with_base(_TREES.format(library="XGBoost"), np.asarray(values, np.float64), part)
 
 
 def _of_lightgbm(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
     booster = getattr(native, "booster_", native)
-    values = np.asarray(booster.predict(given, pred_contrib=True), np.float64)[0]
+    values = np.asarray(booster.predict(given, pred_contrib=True), np.float64)
     classes = booster.num_model_per_iteration()
-    return _with_base(_TREES.format(library="LightGBM"), values.reshape(classes, -1), part)
+    return _with_base(_TREES.format(library="LightGBM"), values.reshape(len(values), classes, -1), part)
 
 
 def _of_catboost(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
     import catboost
 
     pool = catboost.Pool(given, cat_features=native.get_cat_feature_indices())
-    values = np.asarray(native.get_feature_importance(pool, type="ShapValues"), np.float64)[0]
+    values = np.asarray(native.get_feature_importance(pool, type="ShapValues"), np.float64)
     return _with_base(_TREES.format(library="CatBoost"), values, part)
 
 
@@ -95,15 +95,19 @@ _TREES = "SHAP values of the trees, by {library} itself; with the base they add 
 
 
 def _with_base(method: str, values: Any, part: Any) -> Attribution | None:
-    """Contributions whose last number is the base; of several outputs those of the one that is meant."""
-    rows = values.reshape(1, -1) if values.ndim == 1 else values
-    own = _own(rows, part)
-    return None if own is None else Attribution(method, own[:-1], float(own[-1]), len(rows) > 1)
+    """Contributions whose last number is the base (rows × features + 1); of several outputs (rows × outputs × features
+    + 1) those of the one that is meant."""
+    several = values if values.ndim == 3 else values[:, np.newaxis]
+    number = _own(several.shape[1], part)
+    if number is None:
+        return None
+    own = several[:, number]
+    return Attribution(method, own[:, :-1], float(own[0, -1]), several.shape[1] > 1)
 
 
-def _own(rows: Any, part: Any) -> Any:
-    """The row of the output that is meant, None where that isn't known."""
-    return rows[0] if len(rows) == 1 else rows[part] if isinstance(part, int) else None
+def _own(outputs: int, part: Any) -> int | None:
+    """The number of the output that is meant, None where that isn't known."""
+    return 0 if outputs == 1 else part if isinstance(part, int) and part < outputs else None
 
 
 def _of_sklearn(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
@@ -112,17 +116,18 @@ def _of_sklearn(native: Any, given: Any, base: Any, part: Any) -> Attribution | 
         return _by_shap(last, given, part)
     if not all(type(step).__name__ in _SCALERS for _, step in before) or not hasattr(last, "coef_"):
         return None
-    row, others = given, base
+    rows, others = given, base
     for _, step in before:
-        row, others = step.transform(row), step.transform(others)
+        rows, others = step.transform(rows), step.transform(others)
     weights = np.atleast_2d(np.asarray(last.coef_, np.float64))
-    own, start = (_own(rows, part) for rows in (weights, np.atleast_1d(np.asarray(last.intercept_, np.float64))))
-    mean = np.asarray(others, np.float64).mean(axis=0)
-    if own is None or not type(last).__module__.startswith(("sklearn.linear_model", "sklearn.svm._classes")):
+    starts = np.broadcast_to(np.atleast_1d(np.asarray(last.intercept_, np.float64)), len(weights))
+    number = _own(len(weights), part)
+    if number is None or not type(last).__module__.startswith(("sklearn.linear_model", "sklearn.svm._classes")):
         return None
+    own, start, mean = weights[number], starts[number], np.asarray(others, np.float64).mean(axis=0)
     unit = "the decision function, log-odds of a logistic regression" if hasattr(last, "classes_") else "the prediction"
     method = f"linear, exact: coefficient × (value − mean of {len(others)} rows of the input), in units of {unit}"
-    values = own * (np.asarray(row, np.float64)[0] - mean)
+    values = own * (np.asarray(rows, np.float64) - mean)
     return Attribution(method, values, float(mean @ own + start), len(weights) > 1)
 
 
@@ -137,6 +142,8 @@ def _by_shap(native: Any, given: Any, part: Any) -> Attribution | None:
     import shap  # type: ignore[import-not-found,unused-ignore]  # an extra
 
     explained = shap.TreeExplainer(native)(given)
-    values, start = np.asarray(explained.values, np.float64)[0], np.asarray(explained.base_values, np.float64)[0]
-    rows = np.column_stack([np.atleast_2d(values.T), np.atleast_1d(start)])
-    return _with_base("SHAP values of the trees, by the package shap", rows, part)
+    values = np.asarray(explained.values, np.float64)
+    start = np.broadcast_to(np.asarray(explained.base_values, np.float64), (len(values), *values.shape[2:]))
+    several, starts = (values, start) if values.ndim == 3 else (values[:, :, np.newaxis], start.reshape(-1, 1))
+    together = np.concatenate([several.transpose(0, 2, 1), starts[:, :, np.newaxis]], axis=2)
+    return _with_base("SHAP values of the trees, by the package shap", together, part)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lakehouse import checks, models, schemas, sinks
 from lakehouse.planning import challengers
+from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
@@ -88,13 +89,15 @@ def prepare(
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
     aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
     lineage = _lineage(plan, replays)
+    explaining = explaining_for(job, tried, plan.model.uri)
+    explained = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, pa.list_(schemas.EXPLANATION))]
     beside = None if tried.untried else challengers.side_by_side(plan, looked_at, tried.columns, lineage, notes)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=tried.scoring,
         input_schema=pa.schema([schema.field(c) for c in plan.columns]),
-        scored_schema=pa.schema([*tried.columns, *schemas.LINEAGE]),
+        scored_schema=pa.schema([*tried.columns, *explained, *schemas.LINEAGE]),
         quarantine_schema=pa.schema([f for f in aside.fit.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
         quarantine_root=aside.target.root,
@@ -106,6 +109,7 @@ def prepare(
         unique_keys=job.keys_unique != "ignore" or plan.sink.write == "merge",
         beside=beside,
         direct=tried.direct,
+        explaining=explaining,
     )
     scored_table = pa.schema([*staging.scored_schema, *slices])
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}

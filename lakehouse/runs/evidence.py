@@ -99,6 +99,7 @@ def gather_facts(
         "warnings": [*filter(None, [plan.model.notice]), *verdict.warnings],
         "drift": drift.facts(found, bins, limit, ruled),
         **({"challengers": list(compared)} if compared else {}),
+        **({"explained": dict(tally.explained)} if tally.explained is not None else {}),
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
     return Facts(facts, pa.concat_tables(told) if told else None)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.schemas import WARNINGS
+from lakehouse.schemas import EXPLANATIONS, WARNINGS
 from lakehouse.scoring.statistics import MOST, Column, columns_of, filterable, observe, statistics
 from lakehouse.storage import Location, create_file
 from lakehouse.storage.parquet import SMALL_BYTES, open_parquet
@@ -62,7 +62,10 @@ class Files:
     size: int = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write a batch, which has the schema's columns in any order; `_warnings`, where it lacks them, are none."""
+        """Write a batch, which has the schema's columns in any order.
+
+        `_warnings` and `_explanations`, where it lacks them, are none.
+        """
         if batch.num_rows == 0:
             return
         if self.rows + batch.num_rows > GROUP_ROWS:
@@ -92,6 +95,9 @@ class Files:
             if f.name == WARNINGS and batch.schema.get_field_index(WARNINGS) < 0:
                 none = np.zeros(batch.num_rows + 1, np.int32)
                 arrays.append(pa.ListArray.from_arrays(none, pa.array([], pa.string())))
+                continue
+            if f.name == EXPLANATIONS and batch.schema.get_field_index(EXPLANATIONS) < 0:
+                arrays.append(pa.nulls(batch.num_rows, f.type))
                 continue
             column = batch.column(f.name)
             arrays.append(pa.concat_arrays([column if column.type == f.type else column.cast(f.type)]))

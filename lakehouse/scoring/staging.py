@@ -22,6 +22,7 @@ from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform
 from lakehouse.scoring.comparison import Challenger, Compared, compare, keep_input, timed
+from lakehouse.scoring.explanations import Explainer, Explaining, with_predictor
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.routing import GATHERED_BYTES, Predictors
@@ -82,6 +83,7 @@ class Staging:
     beside: SideBySide | None = None
     expected: Expected | None = None
     direct: bool = False
+    explaining: Explaining | None = None
 
     @property
     def roots(self) -> list[Location]:
@@ -119,7 +121,11 @@ def open_models(folders: models.Folders, staging: Staging) -> tuple[Predict, tup
     if (route := staging.scoring.route) is not None:
         return Predictors(folders, route, staging.method, staging.params, staging.digest, direct=staging.direct), ()
     own = models.load(folders[staging.digest], staging.digest, staging.method, staging.params)
-    return own.way(direct=staging.direct), open_challengers(folders, staging)
+    predict = own.way(direct=staging.direct)
+    return (
+        predict if staging.explaining is None else with_predictor(predict, own),
+        open_challengers(folders, staging),
+    )
 
 
 def open_challengers(folders: models.Folders, staging: Staging) -> tuple[Predict, ...]:
@@ -168,9 +174,10 @@ class _Work:
         finally:
             self.writing += time.perf_counter() - began
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self, explaining: float) -> dict[str, float]:
         """Seconds by what they went to, and those of the processor in all."""
         known = {"reading": self.reading, "model": self.model[0], "writing": self.writing}
+        known |= {"explaining": explaining} if explaining else {}
         rest = time.perf_counter() - self.started - sum(known.values())
         seconds = {**known, "checking": max(rest, 0.0), "core": time.process_time() - self.cpu}
         return {name: round(value, 4) for name, value in seconds.items()}
@@ -217,13 +224,15 @@ def stage(
     keys = uniqueness.watch_keys(staging, task, folder)
     beside = _Comparing(task, staging, folder, predict, challengers) if staging.beside is not None else None
     work = _Work()
+    explainer = None if staging.explaining is None else Explainer(staging.explaining, staging.scoring, predict)
     predict = timed(predict, work.model) if staging.scoring.route is None else predict
     predict = beside.kept.keeping(predict) if beside is not None and beside.kept is not None else predict
     try:
         for batch in work.reads(batches):
             good, bad, rows = score_rows(batch, staging.scoring, predict, counters)
+            told = explainer.add_to(good, batch, rows) if explainer is not None else good
             with work.writes():
-                scored.write(good)
+                scored.write(told)
                 if bad is not None:
                     quarantined.write(bad)
             if beside is not None:
@@ -259,7 +268,8 @@ def stage(
         "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
         "keys": keys and keys.close(),
         **({"beside": beside.to_dict()} if beside is not None else {}),
-        "work": work.to_dict(),
+        **({"explained": explainer.to_dict()} if explainer is not None else {}),
+        "work": work.to_dict(explainer.seconds if explainer is not None else 0.0),
     }
     counts = {
         "task": task,

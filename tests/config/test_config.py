@@ -135,6 +135,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "retention": {"runs": None},
         "comparison": {"table": None, "by": None},
         "promotion": None,
+        "explanations": None,
         "publish": {"hold": None, "hold_days": 7},
         "tracking": None,
     }
@@ -1009,7 +1010,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 18 + len(models_of(Source)) + len(models_of(Sink))
+    assert len(sections(schema)) == 20 + len(models_of(Source)) + len(models_of(Sink))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -1066,7 +1067,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 19 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
+    assert len(models) == 21 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)

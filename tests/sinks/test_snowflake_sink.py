@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -128,6 +129,15 @@ def test_a_slice_is_published_and_replaced(daily, account, held):
         (first.run_id, f"scores/score_date={DAY}", 1, 40), (other.run_id, f"scores/score_date={NEXT}", 1, 40),
         (again.run_id, f"scores/score_date={DAY}", 2, 40),
     ]  # fmt: skip
+
+
+def test_explanations_are_a_list_of_objects(daily, account):
+    write("lake/features", features())
+    assert score(daily(explanations={"top": 1, "when": {"above": 0.5}})).status == "published"
+    found = account.run("SELECT p, _EXPLANATIONS FROM scores")
+    assert all((p >= 0.5) == (told is not None) for p, told in found)
+    told = [json.loads(told) for _, told in found if told is not None]
+    assert {part["feature"] for [part] in told} <= {"a", "b"}
 
 
 REQUESTS = r"^POST /(queries|session/v1/login)|^PUT /fs_bucket"

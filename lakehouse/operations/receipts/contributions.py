@@ -30,8 +30,8 @@ def contributions(again: Again, row: pa.RecordBatch, others: pa.RecordBatch) -> 
     given, base = (model_given(batch, again.scoring).as_input() for batch in (row, others))
     names = [str(feature.name) for feature in again.scoring.features]
     found = models.attribute(again.predictor, given, base, output.part)
-    if found is not None and len(found.values) == len(names):
-        method, values, start = found.method, found.values, {"base": found.base}
+    if found is not None and found.values.shape == (1, len(names)):
+        method, values, start = found.method, found.values[0], {"base": found.base}
     else:
         method, values, start = _PERMUTATION.format(rows=others.num_rows), _permuted(again, row, others, number), {}
     order = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")

@@ -165,6 +165,14 @@ class ChallengerFacts(TypedDict, total=False):
     predictions: Sequence[PredictionFacts]
 
 
+class Explained(TypedDict):
+    """Rows that were explained, those of them that the model told nothing of, and the seconds of all workers."""
+
+    rows: int
+    failed: int
+    seconds: float
+
+
 class Beside(TypedDict):
     """A figure of a held run and of the live one, in words."""
 
@@ -218,4 +226,5 @@ class Run(TypedDict, total=False):
     drift: DriftFacts
     challengers: Sequence[ChallengerFacts]
     live: LiveFacts
+    explained: Explained
     models: ModelsFacts
