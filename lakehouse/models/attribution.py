@@ -39,13 +39,7 @@ def attribute(predictor: Predictor, given: Any, base: Any, part: Any) -> Attribu
         return None
     try:
         found = way(native, given, base, part)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        IndexError,
-    ):  # columns or outputs of another kind
+    except Exception:  # noqa: BLE001  # each library refuses columns in its own ways: then other values are tried
         return None
     first_of_two = len(predictor.classes or ()) == 2 and part == 0 and isinstance(part, int)
     if found is None or not first_of_two or found.told_apart:

@@ -293,3 +293,34 @@ def test_runs_that_were_rolled_back_or_replayed(capfd, daily, daily_models):
     assert (found.code, found.json["equal"]) == (0, 3), found
     told = explain(capfd, "--key", "1").json
     assert (told["run"]["run_id"], told["equal"]) == (first.run_id, True)
+
+
+def test_why_is_exact_for_a_linear_model_and_adds_up_to_its_log_odds(capfd, scored):
+    scored(linear)
+    told = explain(capfd, "--key", "7", "--why").json
+    why = told["why"]
+    assert why["method"].startswith("linear, exact: coefficient × (value − mean of 64 rows of the input), in units of")
+    assert (why["prediction"], {part["name"] for part in why["features"]}) == ("p", {"a", "b", "c"})
+    odds = why["base"] + sum(part["contribution"] for part in why["features"])
+    assert 1 / (1 + np.exp(-odds)) == pytest.approx(told["stored"]["p"], rel=1e-9)
+    sizes = [abs(part["contribution"]) for part in why["features"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert "log-odds" in run(capfd, "explain", "conf/scores.yaml", "--key", "7", "--why").out
+
+
+def test_why_tries_other_values_where_the_model_does_not_tell(capfd, scored):
+    scored(textual)
+    why = explain(capfd, "--key", "7", "--why").json["why"]
+    assert why["method"].startswith(
+        "permutation: how far the prediction is, on average, from the one with the feature's"
+    )
+    assert "base" not in why
+    found = {part["name"]: part["contribution"] for part in why["features"]}
+    x, _ = frame(seed=1)
+    model, _ = textual(*frame())
+    x.loc[::500, "a"] = 999.0
+    row, others = x.iloc[[7]], x.iloc[:64]
+    own = model.predict_proba(row)[0, 1]
+    for name, contribution in found.items():
+        tried = pd.concat([row] * 64, ignore_index=True).assign(**{name: others[name].to_numpy()})
+        assert contribution == pytest.approx(own - model.predict_proba(tried)[:, 1].mean(), abs=1e-9)
