@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.messages import describe_value
 from lakehouse.config.signature import Signature
-from lakehouse.config.systems import OneOf, Sink, Source, models_of
+from lakehouse.config.systems import OneOf, Receiver, Sink, Source, models_of
 from lakehouse.config.values import (
     Days,
     Param,
@@ -428,6 +428,9 @@ class Job(Section):
         default_factory=Publish, description="when a run waits for a person before it is published"
     )
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
+    notify: Annotated[tuple[Annotated[Receiver, OneOf()], ...], tuple_of()] = Field(
+        (), description="who is told how a run ended; what can't be reached costs a warning"
+    )
 
     _date: str | None = None
     _path: str = ""
