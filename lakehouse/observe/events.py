@@ -104,7 +104,7 @@ class Ended:
 
 Event = Started | Planned | StageEnded | Judged | Ended
 Observe = Callable[[Event], None]
-"""Hears a run's events, in their order. Whatever it raises is told as a warning, and it hears no more."""
+"""Hears a run's events, in their order. The first error that it raises is told as a warning."""
 
 
 def _named(error: LakehouseError) -> str:

@@ -60,10 +60,14 @@ class _Listener:
     def _listen(self) -> None:
         try:
             hear = self.begin()
-            while (event := self.events.get()) is not None:
-                hear(event)
         except Exception as error:
             self.error = error
+            return
+        while (event := self.events.get()) is not None:
+            try:
+                hear(event)
+            except Exception as error:
+                self.error = self.error or error
 
     def end(self, seconds: float) -> str:
         """Wait until it has heard everything, at most so long; what went wrong."""
