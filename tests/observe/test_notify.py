@@ -128,13 +128,16 @@ def test_a_receiver_section_changes_no_fingerprint(daily, receiver):
     assert receiver.came == []
 
 
+@pytest.mark.long
 def test_a_receiver_that_answers_500_once_is_asked_again(daily, receiver):
     receiver.answers = [503]
     warned = warnings_of(daily(notify=one("webhook", receiver.url)))
     assert (len(receiver.came), warned) == (2, [])
 
 
-@pytest.mark.parametrize(("answers", "times"), [([500] * 9, 2), ([404], 1), ([302], 1)])
+@pytest.mark.parametrize(
+    ("answers", "times"), [([500] * 9, 2), pytest.param([404], 1, marks=pytest.mark.long), ([302], 1)]
+)
 def test_one_that_refuses_costs_a_warning(daily, receiver, answers, times):
     receiver.answers = answers
     [warned] = warnings_of(daily(notify=one("slack", f"{receiver.url}/s3cr3t")))

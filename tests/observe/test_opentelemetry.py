@@ -73,6 +73,7 @@ def test_a_run_is_part_of_the_trace_that_began_it(daily, exported, monkeypatch):
     assert f"00-{run.context.trace_id:032x}-{run.parent.span_id:016x}-01" == PARENT
 
 
+@pytest.mark.long
 def test_nothing_is_made_where_nobody_asked_or_it_is_turned_off(daily, exported, monkeypatch):
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     score(daily())
@@ -94,6 +95,7 @@ def test_it_goes_over_http_as_the_standard_variables_say(daily, monkeypatch):
     assert [span.name for span in sent.scope_spans[0].spans] == ["plan", "pass", "checks", "commit", "run"]
 
 
+@pytest.mark.long
 def test_a_collector_that_hangs_costs_a_warning(daily, monkeypatch):
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra opentelemetry is not installed")
     told = []

@@ -65,6 +65,7 @@ def test_a_run_that_fails_keeps_when_one_last_succeeded(daily):
     assert seen["last_run_rows", "quarantined"] == 1
 
 
+@pytest.mark.long
 def test_drift_is_there_once_there_is_a_baseline(daily):
     score(daily())
     assert ("last_run_drift_max_psi",) not in parsed(FILE.read_text())
