@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lakehouse import checks, models
+from lakehouse import checks, models, observe
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
@@ -42,20 +42,22 @@ def score(job: Job, request: Request) -> Result:
     Raises the kinds of lakehouse.errors: Blocked (the checks, or a person's change, stand against it), NotReady
     (too few rows), ModelRefused, ConfigError, Unavailable, and Partial (some of its commits are made).
     """
-    try:
-        opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
-        with opened as at_places, logs_read_once(naming.state_of(at_places)):
-            return _score(
-                at_places if request.replays is None else quarantine.replay_job(at_places, request.replays), request
-            )
-    finally:
-        models.forget()  # a notebook's process lives on
+    with observe.watch(job, request) as watched:
+        try:
+            opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
+            with opened as at_places, logs_read_once(naming.state_of(at_places)):
+                if request.replays is not None:
+                    at_places = quarantine.replay_job(at_places, request.replays)
+                result = _score(at_places, request, watched)
+            return watched.ended(result)
+        finally:
+            models.forget()  # a notebook's process lives on
 
 
-def _score(job: Job, request: Request) -> Result:
+def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
     """The run, step by step; what one step finds out is handed to the next as a value."""
-    clock, state, ended = _Clock(), naming.state_of(job), list[Result]()
-    finished = None if request.dry_run else finish_earlier(job, state, request)
+    clock, state, ended = _Clock(watched.stage), naming.state_of(job), list[Result]()
+    finished = None if request.dry_run else finish_earlier(job, state, request, watched.finished)
     with (
         warn_after_commit(request, lambda: ended[0] if ended else None),
         scratch.folder() as folder,
@@ -64,6 +66,7 @@ def _score(job: Job, request: Request) -> Result:
         starting.expect(job, request, stack)  # Spark starts meanwhile, where it will surely be needed
         plan = plan_once(job, request, folder, state)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
+        watched.planned(plan, state)
         if plan.unchanged and not request.dry_run:
             _remember(plan, state, request)
             return finished or result_of(plan, request, "unchanged", clock.seconds)
@@ -103,6 +106,7 @@ def _score(job: Job, request: Request) -> Result:
         verdict, moved = judging.judge(plan, tables, tally, carry, state, request)
         clock.lap("checks")
         intent = make_intent(plan, tables, tally, verdict, request, clock.seconds)
+        watched.judged(intent, tables)
         against = blocked_message(plan, tables.staging, tally, verdict) if verdict.problems else ""
         compared = comparing.facts(tables.staging, tally)
         facts = functools.partial(evidence.gather_facts, plan, tables.staging, tally, verdict, moved, compared)
@@ -117,6 +121,7 @@ def _score(job: Job, request: Request) -> Result:
                 state, intent
             )  # from here on the run is finished by whoever comes next, if not by itself
             ended.append(carry_out(intent, state, request))
+        clock.lap("publish")
         request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
@@ -162,16 +167,18 @@ def _warn(request: Request, messages: Iterable[str]) -> None:
 
 
 class _Clock:
-    """Seconds a stage."""
+    """Seconds a stage; `ended` is told of each at its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[str], None]) -> None:
         self.last = time.perf_counter()
         self.seconds: dict[str, float] = {}
+        self.ended = ended
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.seconds[stage] = round(now - self.last, 3)
         self.last = now
+        self.ended(stage)
 
 
 def _require_rows(job: Job, rows: int | None) -> None:

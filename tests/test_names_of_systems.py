@@ -67,6 +67,14 @@ def test_no_other_module_knows_a_system_by_its_name():
     assert EXCEPT - found.keys() == set(), "take these out of EXCEPT"
 
 
+@pytest.mark.parametrize("name", ["slack", "openlineage", "opentelemetry", "prometheus"])
+def test_who_is_told_of_runs_is_named_in_its_own_files_only(name: str):
+    own = {f"observe/{name}.py", f"config/systems/{name}.py"}
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if name in path.read_text().lower()}
+    assert found <= own
+    assert found
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from inspect import signature
 from types import ModuleType
 
 import pytest
 
 from lakehouse import sinks, sources
-from lakehouse.config.systems import Sink, Source, models_of
+from lakehouse.config.systems import Receiver, Sink, Source, models_of
 from lakehouse.models import flavors
+from lakehouse.observe import notify, watching
 from lakehouse.views.sql import dialects
 
 FOUND = [
     *((sources.SourceModule, sources.of(name)) for name in models_of(Source)),
     *((sinks.SinkModule, sinks.of(name)) for name in models_of(Sink)),
     *((flavors.Flavor, flavor) for flavor in (*flavors.FLAVORS.values(), flavors.python)),
+    *((watching.Observer, module) for module in watching.modules()),
+    *((notify.ReceiverModule, import_module(f"lakehouse.observe.{name}")) for name in models_of(Receiver)),
     *((dialects.Dialect, dialects.of(name)) for name in dialects.names()),
 ]
 

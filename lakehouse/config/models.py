@@ -12,11 +12,12 @@ from pydantic import Field, model_validator
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.messages import describe_value
 from lakehouse.config.signature import Signature
-from lakehouse.config.systems import OneOf, Sink, Source, models_of
+from lakehouse.config.systems import OneOf, Receiver, Sink, Source, models_of
 from lakehouse.config.values import (
     Days,
     Param,
     Scalar,
+    Secret,
     Section,
     SliceValue,
     Text,
@@ -422,6 +423,28 @@ class Publish(Section):
     )
 
 
+class Metrics(Section):
+    """Where the figures of the job's last run go, for monitoring to read; lakehouse/observe/README.md lists them."""
+
+    textfile: Text | None = Field(
+        None,
+        description="the folder on this machine that node exporter's textfile collector reads: a file a job",
+        examples=["/var/lib/node_exporter/textfile"],
+    )
+    pushgateway: Secret | None = Field(
+        None,
+        description="a Pushgateway's address; one with a login in it is a secret, named by a variable of the "
+        "environment",
+        examples=["http://pushgateway.example.com:9091"],
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Metrics:
+        if self.textfile is None and self.pushgateway is None:
+            raise ValueError("give textfile, pushgateway or both")
+        return self
+
+
 class Job(Section):
     """One scoring job: what is read, which model scores it, and what is published where."""
 
@@ -476,6 +499,10 @@ class Job(Section):
         default_factory=Publish, description="when a run waits for a person before it is published"
     )
     tracking: Tracking | None = Field(None, description="log the figures of each run to MLflow")
+    metrics: Metrics | None = Field(None, description="where the figures of each run go for monitoring")
+    notify: Annotated[tuple[Annotated[Receiver, OneOf()], ...], tuple_of()] = Field(
+        (), description="who is told how a run ended; what can't be reached costs a warning"
+    )
 
     _date: str | None = None
     _path: str = ""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from lakehouse.config.messages import SHARED_FILE, UNQUOTED, Origin, describe_value
-from lakehouse.config.systems import TableSection, models_of
+from lakehouse.config.systems import SystemSection, models_of
 from lakehouse.errors import nearest
 
 _WANTED = {
@@ -105,5 +105,5 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(part)
 
 
-def _models_by_type(section: type[BaseModel]) -> dict[str, type[TableSection]]:
-    return dict(models_of(section)) if issubclass(section, TableSection) else {}
+def _models_by_type(section: type[BaseModel]) -> dict[str, type[SystemSection]]:
+    return dict(models_of(section)) if issubclass(section, SystemSection) else {}

@@ -108,6 +108,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Hashable, int] = {}
         for key_node, _ in node.value:
+            if (key_node.tag, key_node.value) == ("tag:yaml.org,2002:bool", "on"):  # a key of `notify`, for YAML true
+                key_node.tag = "tag:yaml.org,2002:str"
             merges = key_node.tag == "tag:yaml.org,2002:merge"
             key = "<<" if merges else self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in lines:

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from lakehouse.config.messages import KINDS, describe_value
 from lakehouse.errors import nearest
@@ -104,6 +104,8 @@ def _require_days(value: str) -> str:
 
 Scalar = bool | int | float | str
 Text = Annotated[str, Field(min_length=1)]
+Secret = Annotated[SecretStr, Field(min_length=1), WithJsonSchema({"type": "string", "minLength": 1})]
+"""A text that nothing shows: only `get_secret_value` gives it."""
 Texts = Annotated[tuple[Text, ...], tuple_of()]
 SliceValue = Annotated[
     bool | int | str | dt.date,

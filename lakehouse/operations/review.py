@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import sinks
+from lakehouse import observe, sinks
 from lakehouse.errors import ConfigError
 from lakehouse.operations import dated
 from lakehouse.planning import catalog, naming
@@ -47,7 +47,13 @@ def publish(job: Job, waits: Held, request: Request) -> Result:
     Raises ConfigError where its time is over, Overtaken where another run has published the slice since, and what
     publishing raises.
     """
+    with observe.watch(job, request, goes_on=True) as watched:
+        return watched.ended(_publish(job, waits, request, watched))
+
+
+def _publish(job: Job, waits: Held, request: Request, watched: observe.Watched) -> Result:
     with _opened(job, waits, request) as state:
+        watched.judged(waits.intent, state=state)
         if waits.is_over():
             until = f"{waits.until:%Y-%m-%d %H:%M} UTC"
             raise ConfigError(f"run {waits.intent.run_id} was held until {until}: discard it, and score again")
@@ -57,7 +63,9 @@ def publish(job: Job, waits: Held, request: Request) -> Result:
         ensure_tables(waits.intent, waits.comments)
         ledger.save_intent(state, waits.intent)  # from here on the next run finishes it, if not this command
         held.end(state, waits.intent.run_id)
-        return carry_out(waits.intent, state, request)
+        result = carry_out(waits.intent, state, request)
+        watched.stage("publish")
+        return result
 
 
 def discard(job: Job, waits: Held, request: Request) -> None:

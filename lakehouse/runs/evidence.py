@@ -168,16 +168,21 @@ def save_facts(state: Location, run_id: str, found: Facts) -> None:
     write_durably(_at(state, run_id, "json"), json.dumps(facts, default=str).encode())
 
 
+def kept_facts(state: Location, run_id: str) -> dict[str, Any] | None:
+    """What was gathered of a run, without its record; None where it was not kept. Raises as `facts_of` does."""
+    place = _at(state, run_id, "json")
+    held = content(place)
+    return None if held is None else formats.without_version(formats.FACTS, json.loads(held), display_name(place))
+
+
 def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
     """The run's facts together with its record, as `page.render` takes them; None where they were not kept.
 
     Raises ConfigError for facts of a newer format.
     """
-    place = _at(state, record["run_id"], "json")
-    held = content(place)
-    if held is None:
+    facts = kept_facts(state, record["run_id"])
+    if facts is None:
         return None
-    facts = formats.without_version(formats.FACTS, json.loads(held), display_name(place))
     names = (
         "run_id",
         "job",

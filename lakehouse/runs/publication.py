@@ -272,10 +272,13 @@ def _give_up(
         request.warn(f"run {intent.run_id} could not be closed: {fault}")
 
 
-def finish_earlier(job: Job, state: Location, request: Request) -> Result | None:
+def finish_earlier(
+    job: Job, state: Location, request: Request, told: Callable[[Result, Location], None] = lambda result, state: None
+) -> Result | None:
     """Roll unfinished runs of this job forward, without scoring; the last one of this slice that was published.
 
-    Those of other slices only where their runs are no longer at it, and without standing in this one's way.
+    Those of other slices only where their runs are no longer at it, and without standing in this one's way. `told`: of
+    the result of each, and where it is kept.
     """
     result = None
     mine, others = ledger.unfinished(state, job.job, identity_of(job), uri_of(job.sinks[0]), job.date)
@@ -286,12 +289,14 @@ def finish_earlier(job: Job, state: Location, request: Request) -> Result | None
             request.warn(f"run {intent.run_id} can't be finished any more: {error}")
             continue
         request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+        told(done, state)
         result = done if done.status == "published" else result
     for intent in others:
         try:
             if not _being_committed(intent):
                 done = carry_out(intent, state, request)
                 request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+                told(done, state)
         except Exception as error:
             request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
     return result

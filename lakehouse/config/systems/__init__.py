@@ -1,12 +1,14 @@
-"""What a job file may say of its source and its sinks: one file a system, with the models of both.
+"""What a job file may say of its source, its sinks and who is told: one file a system, with the models of each.
 
-A file holds a subclass of `Source`, of `Sink`, or of both, each with the `type` that people write as its only literal.
-It is found by lying here. What other code has to know of a system before anything is read is a constant of its model.
+A file holds a subclass of `Source`, of `Sink`, of both, or of `Receiver`, each with the `type` that people write as its
+only literal. It is found by lying here. What other code has to know of a system before anything is read is a constant
+of its model.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from functools import cache, reduce
 from importlib import import_module
 from operator import or_
@@ -16,14 +18,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 from pydantic import Field, GetCoreSchemaHandler, ModelWrapValidatorHandler, model_validator
 from pydantic_core import CoreSchema
 
-from lakehouse.config.values import Section, Text
+from lakehouse.config.values import Secret, Section, Text, tuple_of
 from lakehouse.errors import nearest
 
+Outcome = Literal["blocked", "failed", "drifted", "held", "published"]
 
-class TableSection(Section):
-    """A section of the job file that names a table in some system, and what is known of that system."""
+
+class SystemSection(Section):
+    """A section of the job file that is about some system, which its `type` names."""
 
     type: str
+
+
+class TableSection(SystemSection):
+    """A section of the job file that names a table in some system, and what is known of that system."""
+
     table: Text | None
 
     IN_FILES: ClassVar[bool] = True
@@ -54,8 +63,8 @@ class TableSection(Section):
         return section
 
 
-Part = TypeVar("Part", bound=TableSection)
-"""`Source` or `Sink`."""
+Part = TypeVar("Part", bound=SystemSection)
+"""`Source`, `Sink` or `Receiver`."""
 
 
 class Source(TableSection):
@@ -95,9 +104,31 @@ class Sink(TableSection):
     """Whether a run's files are staged in the table's own folder, and become its own where they lie."""
 
 
+class Receiver(SystemSection):
+    """Who is told how a run ended."""
+
+    type: str = Field(description="the system that is told")
+    url: Secret = Field(
+        description="where the system takes messages; a secret, so that it is named by a variable of the environment",
+        examples=["${CHURN_WEBHOOK}"],
+    )
+    on: Annotated[tuple[Outcome, ...], tuple_of("outcome")] = Field(
+        ("blocked", "failed", "drifted", "held"),
+        description="the outcomes that are told: blocked, failed, drifted (beyond `checks.drift.psi`, whatever became "
+        "of the run), held, published",
+        examples=[["blocked", "failed"]],
+    )
+
+    @model_validator(mode="after")
+    def _on_the_web(self) -> Receiver:
+        if not re.match(r"https?://[^/\s]", self.url.get_secret_value()):
+            raise ValueError("url: must begin with https:// or http://")
+        return self
+
+
 @cache
 def models_of(part: type[Part]) -> dict[str, type[Part]]:
-    """The models of a part of the job file (`Source` or `Sink`) by the `type` that chooses each."""
+    """The models of a part of the job file (`Source`, `Sink`, `Receiver`) by the `type` that chooses each."""
     for module in iter_modules(__path__, f"{__name__}."):
         import_module(module.name)
     return dict(sorted((get_args(m.model_fields["type"].annotation)[0], m) for m in part.__subclasses__()))
@@ -133,6 +164,6 @@ def _owners(part: Any) -> dict[str, list[str]]:
 class OneOf:
     """Marks a key whose value is one of a part's models, the one that `type` names."""
 
-    def __get_pydantic_core_schema__(self, part: type[TableSection], handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, part: type[SystemSection], handler: GetCoreSchemaHandler) -> CoreSchema:
         union = reduce(or_, models_of(part).values())
         return handler.generate_schema(Annotated[union, Field(discriminator="type")])

@@ -1,0 +1,111 @@
+"""What there is to hear of a run: that it starts, what it is to do, each stage's end, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, NotReady, Unavailable, as_ours
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.planning.plan import Plan
+    from lakehouse.planning.prepare import Prepared
+    from lakehouse.runs.ledger import Intent
+    from lakehouse.runs.results import Result
+
+
+class Untold(LakehouseError):
+    """A system did not take what it was told; the message names no secret."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run that is observed. `goes_on`: it was told of before, as one that is held."""
+
+    job: Job
+    run_id: str
+    engine: str
+    goes_on: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run begins. Times of all events are UTC."""
+
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Planned:
+    """It is decided what is read and scored."""
+
+    at: datetime
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class StageEnded:
+    """A stage of the run is over: plan, score, checks or publish."""
+
+    name: str
+    began: datetime
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The rows are staged and judged: what is about to be committed. `tables`: the model as it was called, schemas."""
+
+    at: datetime
+    intent: Intent
+    tables: Prepared | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, once that is certain: after its commits.
+
+    `status` is that of the result or of the error, "stopped" for a run that was interrupted. `result`: where the run
+    has one of its own; `facts`: reads what its page shows, None where nothing was kept. `early`: it ended before a row
+    of the input was read. `earlier`: it is another run, begun before, which this one has finished.
+    """
+
+    at: datetime
+    run_id: str
+    status: str
+    result: Result | None = None
+    error: BaseException | None = None
+    facts: Callable[[], Mapping[str, Any] | None] = lambda: None
+    early: bool = False
+    earlier: bool = False
+
+    @property
+    def message(self) -> str:
+        """Why it ended so, without rows or values of any but what its page shows."""
+        if self.result is not None and (self.error is None or isinstance(self.error, Blocked)):
+            return self.result.message or ""
+        ours = as_ours(self.error) if self.error is not None else None
+        if ours is None:
+            return type(self.error).__name__ if self.error is not None else ""
+        tells_no_row = isinstance(ours, ConfigError | Unavailable | NotReady)
+        return str(ours) if self.early or tells_no_row else f"{_named(ours)}: the run's log says why"
+
+    @property
+    def code(self) -> int:
+        """The exit code of a command that ends so."""
+        if self.error is None:
+            return 0
+        ours = as_ours(self.error)
+        return ours.exit_code if ours is not None else 130 if isinstance(self.error, KeyboardInterrupt) else 1
+
+
+Event = Started | Planned | StageEnded | Judged | Ended
+Observe = Callable[[Event], None]
+"""Hears a run's events, in their order. The first error that it raises is told as a warning."""
+
+
+def _named(error: LakehouseError) -> str:
+    return "the model was refused" if error.exit_code == 4 else f"{type(error).__name__} (exit {error.exit_code})"
