@@ -133,8 +133,8 @@ def dag(airflow, workspace, make_job, register):
     sections = {"source": {"where": "day = '{date}'"}, "slice": {"score_date": "{date}"}, "job": "games"}
     make_job(register(LinearRegression().fit(x, x["a"]), x), date=DAY, **sections)
     home = workspace / "airflow"
-    shutil.copytree(beginning, home)
-    shutil.copytree(FOLDER, home, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    shutil.copytree(FOLDER, home, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(beginning / "airflow.db", home)
     script, attempts = workspace / ".venv" / "bin" / "lakehouse", workspace / "attempts"
     script.parent.mkdir(parents=True)
     command = f'PYTHONPATH={ROOT} exec {sys.executable} -m lakehouse.cli "$@"'
@@ -155,12 +155,13 @@ def dag(airflow, workspace, make_job, register):
         file.write_text(text)
         line = [python, "-m", "airflow", "dags", "test", "score_games", date]
         done = subprocess.run(line, env=told(home), capture_output=True, text=True, check=False)
+        log = done.stdout + done.stderr
         with closing(sqlite3.connect(home / "airflow.db")) as database:
-            [(state, tries)] = database.execute("select state, try_number from task_instance").fetchall()
-            [[result]] = database.execute("select value from xcom where key = 'return_value'").fetchall()
-        found = json.loads(result)
-        status = (json.loads(found) if isinstance(found, str) else found)["status"]
-        return (state, tries, len(attempts.read_text().splitlines()), status), done.stdout + done.stderr
+            tasks = database.execute("select state, try_number from task_instance").fetchall()
+            results = database.execute("select value from xcom where key = 'return_value'").fetchall()
+        assert (len(tasks), len(results)) == (1, 1), log
+        result = json.loads(results[0][0])
+        return (*tasks[0], len(attempts.read_text().splitlines()), result["status"]), log
 
     return run
 
