@@ -55,10 +55,15 @@ else
 	@$(BIN)/python -m tests.benchmarks
 endif
 
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+COMPILE := uv pip compile --quiet --no-config --universal --generate-hashes --fork-strategy fewest --python-version 3.11 \
+  --custom-compile-command 'make lock' pyproject.toml
+# What runs where nobody tests: the image has these.
+RUNS := $(foreach extra,connect s3 signing isolated,--extra $(extra))
+
+lock: ## write requirements.lock, and the image's part of it, anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo 'make lock needs uv: https://docs.astral.sh/uv' >&2; exit 1; }
-	uv pip compile --quiet --no-config --universal --generate-hashes --fork-strategy fewest --python-version 3.11 \
-	  --all-extras --custom-compile-command 'make lock' $(LOCK_FLAGS) pyproject.toml -o requirements.lock
+	$(COMPILE) --all-extras $(LOCK_FLAGS) -o requirements.lock
+	$(COMPILE) $(RUNS) --constraint requirements.lock -o conf/deploy/docker/requirements.lock
 
 clean: ## remove everything that make made here
 	rm -rf $(VENV) build build.log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -25,7 +25,7 @@ def parsed(words: list[str]) -> dict[str, object]:
 
 def python_with(*packages: str) -> Path:
     """The Python of an environment that has these packages, such as "name==1.0"; made once. Fails the test where it can't be."""
-    if uv := shutil.which("uv"):
+    if uv := shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent)):
         make = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, "{}"]
         fill = [uv, "pip", "install", "--quiet", "--python", "{}/bin/python", *packages]
     else:

