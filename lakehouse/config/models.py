@@ -365,7 +365,9 @@ class Explained(Section):
     """Which rows are explained, by their prediction."""
 
     rule: Literal["always", "near_threshold"] | None = Field(
-        None, description="all, or those near the threshold of a decision; the short form is this alone"
+        None,
+        description="all, or those near the threshold of a decision; the short form is this alone",
+        examples=["near_threshold"],
     )
     above: float | None = Field(None, description="from this value on", examples=[0.8])
     below: float | None = Field(None, description="up to this value", examples=[0.2])

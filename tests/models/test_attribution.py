@@ -89,9 +89,14 @@ def test_trees_of_scikit_learn_by_the_package_shap(case):
 
 
 def _adds_up(model, part, wanted):
-    found = attribute(predictor(model), ROW, X[:64], part)
+    found, several = (attribute(predictor(model), rows, X[:64], part) for rows in (ROW, X[:5]))
     assert found is not None
-    assert (len(found.values), found.base + found.values.sum()) == (3, pytest.approx(float(wanted), rel=1e-5))
+    assert several is not None
+    assert found.values.shape == (1, 3)
+    assert found.base + found.values.sum() == pytest.approx(float(wanted), rel=1e-5)
+    for place in range(5):
+        alone = attribute(predictor(model), X[place : place + 1], X[:64], part)
+        assert several.values[place] == pytest.approx(alone.values[0], rel=1e-5, abs=1e-9)
 
 
 def test_others_do_not_tell():
