@@ -27,9 +27,10 @@ from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import ledger
 from lakehouse.runs.results import Result
-from lakehouse.schemas import REASONS, WARNINGS
+from lakehouse.schemas import EXPLANATIONS, REASONS, WARNINGS
+from lakehouse.scoring.explanations import Explainer
 from lakehouse.scoring.reasons import in_words
-from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.scoring.score import score_rows, start_counters
 from lakehouse.scoring.staging import open_models
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def preview(
 ) -> pd.DataFrame:
     """The first rows of a job's input with their scores, as a frame; nothing is written anywhere but on this disk.
 
-    Columns are the keys, those to keep, the predictions, `_warnings` where rules warn, and `_reasons`: empty for a row
-    that is scored, else why it would be set aside, and then it has no predictions. Arguments and errors as of `score`.
+    Columns are the keys, those to keep, the predictions, `_explanations` where the job has them, `_warnings` where rules
+    warn, and `_reasons`: empty for a row that is scored, else why it would be set aside, and then it has no predictions.
+    Arguments and errors as of `score`.
     """
     if rows < 1:
         raise ConfigError(f"rows: {rows} is none: ask for at least one")
@@ -93,13 +95,17 @@ def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
         tables = prepare(plan, sample, predictor=carry.predictor)
         scoring, left, parts = tables.staging.scoring, rows, list[pd.DataFrame]()
         predict = tables.predict if scoring.route is None else open_models(plan.model_folders, tables.staging)[0]
+        explaining = tables.staging.explaining
+        explainer = None if explaining is None else Explainer(explaining, scoring, predict)
         for batch in sample:
-            scored, aside = score_batch(batch.slice(0, left), scoring, predict, start_counters(scoring))
+            few = batch.slice(0, left)
+            scored, aside, numbers = score_rows(few, scoring, predict, start_counters(scoring))
+            scored = scored if explainer is None else explainer.add_to(scored, few, numbers)
             parts += [_frame(scored), *([_frame(aside)] if aside is not None else [])]
             left -= min(left, batch.num_rows)
     names = [*scoring.keys, *scoring.keep, *(output.name for output in scoring.outputs)]
     together = pd.concat(parts, ignore_index=True)
-    shown = [name for name in (*names, WARNINGS, REASONS) if name in together.columns]
+    shown = [name for name in (*names, EXPLANATIONS, WARNINGS, REASONS) if name in together.columns]
     return together[shown]
 
 

@@ -15,6 +15,7 @@ from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
+from lakehouse.scoring.explanations import with_predictor
 from lakehouse.scoring.score import Predict
 from lakehouse.scoring.staging import Staging
 
@@ -116,10 +117,11 @@ def prepare(
     lacks[aside.target.uri] = aside.fit.missing_columns
     lacks |= challengers.missing_columns(plan, beside)
     model, notes = (tried.model or plan.model).loaded_as(tried.predictor, direct=tried.direct), [*tried.notes, *notes]
+    predict = tried.predictor.way(direct=tried.direct)
     return Prepared(
         model,
         staging,
-        tried.predictor.way(direct=tried.direct),
+        predict if explaining is None else with_predictor(predict, tried.predictor),
         scored_table,
         aside.fit.schema,
         lacks,

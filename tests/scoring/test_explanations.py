@@ -16,6 +16,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import lakehouse
 from lakehouse.errors import ConfigError
 from tests.conftest import read, score, write
 
@@ -120,6 +121,13 @@ def test_what_can_not_be_explained_is_refused_before_a_row_is_scored(job, linear
         score(job(linear[0], {"of": "q"}))
     with pytest.raises(ConfigError, match="near_threshold needs a prediction with a threshold of the same output"):
         score(job(linear[0], {"when": "near_threshold"}, predictions={"p": {"class": 1}}))
+
+
+def test_a_preview_explains_too(job, linear):
+    job(linear[0], {"top": 1})
+    seen = lakehouse.preview("conf/scores.yaml", engine="local", rows=5)
+    assert [len(told) for told in seen["_explanations"]] == [1] * 5
+    assert not Path("lake/scores").exists()
 
 
 def test_executors_explain_as_this_process_does(job, linear, spark):
