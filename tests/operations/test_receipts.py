@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from lakehouse import sinks, sources
+from lakehouse.config import Source, build
+from lakehouse.config.systems.snowflake import SnowflakeSink
+from lakehouse.errors import ConfigError
 from lakehouse.operations.receipts import choosing
 from tests.command import run
 from tests.conftest import opened, read, score, write
@@ -324,3 +329,86 @@ def test_why_tries_other_values_where_the_model_does_not_tell(capfd, scored):
     for name, contribution in found.items():
         tried = pd.concat([row] * 64, ignore_index=True).assign(**{name: others[name].to_numpy()})
         assert contribution == pytest.approx(own - model.predict_proba(tried)[:, 1].mean(), abs=1e-9)
+
+
+@pytest.mark.long
+def test_an_upsert_and_an_append(capfd, make_job, daily_models):
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [1.0, 2.0, 3.0], "day": [DAY, DAY, OTHER]}))
+    merge = {"sinks": [{"type": "delta", "table": "lake/merged", "write": "merge"}], "state": "lake/state"}
+    first = score(make_job(daily_models[0], predictions={"p": 0}, **merge))
+    write("lake/features", pa.table({"id": [1], "a": [9.0], "day": [DAY]}), mode="overwrite")
+    score(make_job(daily_models[1], predictions={"p": 0}, **merge))
+    assert [explain(capfd, "--key", key).json["stored"]["p"] for key in "12"] == pytest.approx([18.0, 2.0])
+    assert [explain(capfd, "--key", key).json["equal"] for key in "12"] == [True, True]
+    past = verify(capfd, "--run", first.run_id)
+    assert (past.code, past.json["equal"], past.json["version"]) == (0, 3, first.sinks[0]["version"])
+    assert (verify(capfd).code, verify(capfd).json["equal"]) == (0, 1)
+
+    write(
+        "lake/features", pa.table({"id": [1, 2, 1], "a": [1.0, 2.0, 3.0], "day": [DAY, DAY, OTHER]}), mode="overwrite"
+    )
+    for day in (DAY, OTHER):
+        score(make_job(
+            daily_models[0], date=day, predictions={"p": 0}, source={"where": "day = '{date}'"},
+            sinks=[{"type": "delta", "table": "lake/appended", "write": "append"}], state="lake/state2",
+        ))  # fmt: skip
+    assert explain(capfd, "--key", "1", "--date", DAY).json["stored"]["p"] == pytest.approx(1.0)
+    told = explain(capfd, "--key", "1", "--date", OTHER).json
+    assert (told["stored"]["p"], told["equal"]) == (pytest.approx(3.0), True)
+    assert told["notes"] == ["1 more rows of the table have this key: explained is one of them"]
+    assert [verify(capfd, "--date", day).json["equal"] for day in (DAY, OTHER)] == [2, 1]
+
+
+@pytest.mark.long
+def test_a_model_a_value_of_a_column(capfd, make_job, register):
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    for number, country in enumerate(("at", "de"), start=1):
+        register(LinearRegression().fit(x, x["a"] * number), x, name=f"receipt_{country}")
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [1.0, 2.0, 3.0], "country": ["at", "de", "xx"]}))
+    checks = {"quarantine": {"max_fraction": 0.5}}
+    job = make_job("models:/receipt_{country}@champion", model={"by": "country"}, predictions={"p": 0}, checks=checks)
+    score(job)
+    told = explain(capfd, "--key", "2").json
+    assert (told["stored"]["p"], told["equal"], told["model"]["name"]) == (pytest.approx(4.0), True, "receipt_de")
+    assert told["model"]["digest"]
+    found = verify(capfd)
+    assert (found.code, found.json["equal"], found.json["rows"]["quarantine"]) == (0, 2, 1), found
+    aside = explain(capfd, "--key", "3").json
+    assert (aside["status"], [reason["rule"] for reason in aside["reasons"]]) == ("quarantined", ["no_model"])
+
+
+@pytest.mark.long
+def test_rows_that_were_replayed(capfd, scored):
+    _, done = scored(linear)
+    Path("suite.json").write_text(json.dumps({"name": "s", "expectations": [_WARNS]}))
+    again = run(capfd, "replay", "conf/scores.yaml", "--run", done.run_id, "--engine", "local", "--json").json
+    assert again["rows_scored"] == 6
+    told = explain(capfd, "--key", "500").json
+    assert (told["status"], told["equal"], told["run"]["run_id"]) == ("scored", True, again["run_id"])
+    found = verify(capfd, "--run", again["run_id"])
+    assert (found.code, found.json["equal"], found.json["alike"]) == (0, 6, None), found
+
+
+@pytest.mark.long
+def test_a_folder_of_parquet_that_was_written_to_since(capfd, make_job, daily_models):
+    import pyarrow.parquet as pq
+
+    Path("lake/features").mkdir(parents=True)
+    pq.write_table(pa.table({"id": [1, 2], "a": [1.0, 2.0]}), "lake/features/a.parquet")
+    score(make_job(daily_models[0], predictions={"p": 0}, source={"type": "parquet"}))
+    told = explain(capfd, "--key", "2").json
+    assert (told["equal"], told["input"]["file"], told["notes"]) == (True, "a.parquet", [])
+    pq.write_table(pa.table({"id": [1, 2], "a": [1.0, 5.0]}), "lake/features/a.parquet")
+    os.utime("lake/features/a.parquet", (2_000_000_000, 2_000_000_000))
+    found = explain(capfd, "--key", "2")
+    assert (found.code, found.json["equal"]) == (3, False)
+    assert "has no versions, and a file of it was written since the run" in found.json["notes"][0]
+
+
+def test_snowflake_is_refused_in_words():
+    source = build(Source, type="snowflake", connection="c", table="D.S.T")
+    with pytest.raises(ConfigError, match=r"D\.S\.T: a score of an input in Snowflake can't be made again yet"):
+        sources.of("snowflake").at_version(source, 1)
+    sink = SnowflakeSink(type="snowflake", connection="c", table="D.S.SCORES")
+    with pytest.raises(ConfigError, match=r"single scores of a table in Snowflake can't be looked up yet"):
+        sinks.of("snowflake").rows_at(sink, {}, [], None, {})
