@@ -117,6 +117,12 @@ def backfill(
     target: Target = None,
     overrides: Overrides = None,
     rescore: Annotated[bool, typer.Option("--rescore", help="score again what is unchanged")] = False,
+    as_of: Annotated[
+        bool, typer.Option("--as-of", help="with the model and the input as they were at the end of each date, by UTC")
+    ] = False,
+    hours_after: Annotated[
+        int, typer.Option("--hours-after", metavar="N", min=0, help="with --as-of: so many hours after the date's end")
+    ] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="print an object a date on stdout as it ends, and one of all at the end")
     ] = False,
@@ -125,14 +131,15 @@ def backfill(
 ) -> Answer:
     """Score every date from one to another, each once; dates that are scored already are found unchanged.
 
-    Run it again to go on where it was stopped. Exit code: the worst of all dates, as of score.
+    Run it again to go on where it was stopped. With --as-of a date of which model or input are not known any more is
+    refused (2), one that isn't over is not ready (6). Exit code: the worst of all dates, as of score.
     """
     from lakehouse.operations import backfill, checking
     from lakehouse.planning.plan import require_known
     from lakehouse.views import dates
 
     require_known(engine, "--engine")
-    asked = backfill.Asked(conf, target, tuple(overrides or ()), engine, rescore)
+    asked = backfill.Asked(conf, target, tuple(overrides or ()), engine, rescore, as_of, hours_after)
     days = backfill.dates(first, last, every)
 
     def about(day: str, run_id: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 become which features. How a model is called on rows, and what its answers mean, is in `scoring`.
 """
 
+from lakehouse.models.aliases import Alias, alias_in, alias_now, tag_of
 from lakehouse.models.answers import alike, same
 from lakehouse.models.attribution import Attribution, attribute
 from lakehouse.models.baselines import as_text as baselines_as_text
@@ -47,13 +48,14 @@ from lakehouse.models.signature import Inputs, features_of, inputs_of
 from lakehouse.models.trained import held_to
 
 __all__ = [
-    "ANSWER", "NATIVE", "Attribution", "Built", "Difference", "FetchedModel", "Folders", "FrameInput", "FrameModel",
-    "Given", "Inputs", "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved", "Trained",
-    "alike", "attribute", "baselines_as_text", "baselines_from_text", "begin", "differences", "digest_of",
-    "environment_for", "environment_here", "environment_key", "environment_refusal", "environment_summary",
-    "expected_environment", "features_of", "fetch", "forget", "freeze", "held", "held_to", "input_example",
-    "inputs_of", "is_exact", "is_local", "isolation_refusal", "keep", "load", "log_baseline", "log_run", "look_up",
-    "may_be_known", "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack", "pinned", "recall",
-    "recorded_environment", "remember", "require_params", "resolve", "same", "specs_of", "store_baseline",
-    "stored_baseline", "tag_version", "takes_columns", "trust_list", "type_for", "unpacked", "versions_in",
+    "ANSWER", "NATIVE", "Alias", "Attribution", "Built", "Difference", "FetchedModel", "Folders", "FrameInput",
+    "FrameModel", "Given", "Inputs", "IsolatedFolder", "Part", "Patience", "Predictor", "Recorded", "Resolved",
+    "Trained", "alias_in", "alias_now", "alike", "attribute", "baselines_as_text", "baselines_from_text", "begin",
+    "differences", "digest_of", "environment_for", "environment_here", "environment_key", "environment_refusal",
+    "environment_summary", "expected_environment", "features_of", "fetch", "forget", "freeze", "held", "held_to",
+    "input_example", "inputs_of", "is_exact", "is_local", "isolation_refusal", "keep", "load", "log_baseline",
+    "log_run", "look_up", "may_be_known", "move_alias", "needs_of", "obtain", "open_on_frames", "output_type", "pack",
+    "pinned", "recall", "recorded_environment", "remember", "require_params", "resolve", "same", "specs_of",
+    "store_baseline", "stored_baseline", "tag_of", "tag_version", "takes_columns", "trust_list", "type_for",
+    "unpacked", "versions_in",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse import pipeline
 from lakehouse.errors import ConfigError, as_ours
+from lakehouse.operations import as_of
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
@@ -37,13 +38,18 @@ _LAST_OF_ALL_MONTHS = 28
 
 @dataclass(frozen=True)
 class Asked:
-    """What every date has in common: the job file with its options, and how it is run."""
+    """What every date has in common: the job file with its options, and how it is run.
+
+    `as_of`: with the model and the input as they were at the end of each date (UTC), or so many hours after it.
+    """
 
     conf: str
     target: str | None = None
     overrides: tuple[str, ...] = ()
     engine: str = "spark"
     rescore: bool = False
+    as_of: bool = False
+    hours_after: int = 0
 
     def load(self, day: str) -> Job:
         """The job as the date fills it in; "" for a job without dates. Raises ConfigError."""
@@ -137,6 +143,8 @@ def backfill(
     """
     if parallel < 1:
         raise ConfigError(f"--parallel: {parallel} is none: ask for at least 1")
+    if asked.hours_after and not asked.as_of:
+        raise ConfigError("--hours-after: only with --as-of, after the end of each date")
     require_apart(asked, days)
     ended: dict[str, Outcome] = {}
     try:
@@ -234,10 +242,12 @@ def score_date(asked: Asked, day: str, run_id: str, say: Say | None = None, watc
             say(event, values)  # type: ignore[arg-type]
 
     try:
-        result = pipeline.score(
-            asked.load(day),
-            pipeline.Request(asked.engine, ledger.now(), run_id, asked.rescore, say=hear, watch=watch),
-        )
+        job = asked.load(day)
+        request = pipeline.Request(asked.engine, ledger.now(), run_id, asked.rescore, say=hear, watch=watch)
+        if asked.as_of:
+            then = as_of.as_of(job, day, asked.hours_after, request.now)
+            job, request = then.job, replace(request, as_of=then.moment, digest=then.digest)
+        result = pipeline.score(job, request)
     except Exception as error:
         return replace(_failed(day, run_id, time.perf_counter() - begun, error), warnings=tuple(warnings))
     return replace(_counts(day, result, time.perf_counter() - begun), warnings=tuple(warnings))

@@ -212,6 +212,11 @@ def _enter(state: Location, name: str, alias: str, before: str, version: str, ru
         raise Unavailable(_others(name, alias, taken))
 
 
+def moves(state: Location, name: str, alias: str) -> list[dict[str, Any]]:
+    """The promotions that moved an alias, or were about to, in their order."""
+    return _entered(state.join("promotions"), name, alias)
+
+
 def _entered(place: Location, name: str, alias: str) -> list[dict[str, Any]]:
     """The promotions of an alias, in their order."""
     rows = tables.rows(place, PROMOTIONS.names, {"model_name": name, "alias": alias})

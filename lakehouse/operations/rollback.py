@@ -70,6 +70,7 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
         "rows_per_second": 0.0,
         "seconds": {},
         "work": {},
+        "alias": None,
         "message": f"{_SAID}{former['run_id']} again, {undone}",
     }
     intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)

@@ -58,8 +58,10 @@ class Request:
 
     `replays` is the record of the run whose quarantined rows are the input, where that is asked for; `current_model`
     lets the model be another than that run's. `patience`: how long it waits for MLflow in all. `fetched`: the job's
-    model, where it is at hand already. `hold`: commit nothing until somebody says so, within `hold_days`. `enter` is
-    told which step of the planning begins, and what the one before it found.
+    model, where it is at hand already. `hold`: commit nothing until somebody says so, within `hold_days`. `as_of`: the
+    moment (UTC) as of which the job's model and input are, None where it is the run's own; `digest`: the only one that
+    the model may have. `enter` is told which step of the planning begins, and what the one before it
+    found.
     """
 
     engine: str
@@ -75,6 +77,8 @@ class Request:
     fetched: models.FetchedModel | None = None
     hold: bool = False
     hold_days: int | None = None
+    as_of: datetime | None = None
+    digest: str = ""
     enter: Callable[[str, str], None] = lambda step, found: None
 
     def warn(self, message: str) -> None:
@@ -285,6 +289,11 @@ def make_plan(
         raise ConfigError(f"slice.{clash[0]}: the model reads a column of this name; name the slice otherwise")
     if request.replays is not None and not request.current_model:
         _require_same_model(fetched, request.replays)
+    if request.digest and fetched.digest != request.digest:
+        raise ConfigError(
+            f"{fetched.uri} has other bytes (sha256:{fetched.digest[:8]}…) than when a run used it "
+            f"(sha256:{request.digest[:8]}…): what it was then isn't there any more"
+        )
     request.enter("sinks", "")
     standing = _inspect_sink(
         job,

@@ -63,7 +63,8 @@ def reason(plan: Plan, verdict: Verdict, moved: drift.DriftResult, state: Locati
 
 def _changed_model(plan: Plan, state: Location) -> str:
     """Why the run is to wait where the last one that was published had another model; empty for the first one."""
-    last = next((r for r in ledger.runs(state, plan.job.job) if r["status"] == "published"), None)
+    runs = ledger.runs(state, plan.job.job)
+    last = next((r for r in runs if r["status"] == "published" and not r.get("as_of")), None)
     if last is None or last["model_digest"] == plan.model.digest:
         return ""
     before, now = ledger.title_of(ledger.model_of(last)), ledger.title_of(plan.model.describe())

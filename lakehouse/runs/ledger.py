@@ -57,6 +57,8 @@ RUNS = pa.schema(
         ("model_called", pa.string()),  # such as "XGBClassifier.predict_proba"
         ("model_count", pa.int64()),  # where a column says which model a row is for: how many there are
         ("work", pa.string()),  # seconds of all workers together: reading, checking, model, writing, and core
+        ("alias", pa.string()),  # of the model, where the run looked one up in its registry
+        ("as_of", pa.string()),  # the moment (UTC) as of which model and input are, where that isn't the run's own
     ]
 )
 OTHERS = 50

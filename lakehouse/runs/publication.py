@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import sinks
+from lakehouse import models, sinks
 from lakehouse.checks import Tally, Verdict
 from lakehouse.errors import Blocked, ConfigError, LakehouseError, Partial, Unavailable
 from lakehouse.planning import challengers
@@ -44,6 +45,9 @@ def make_intent(
         for standing in plan.sinks:
             scored = standing.target.with_schema(tables.scored)
             targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
+    if request.as_of is not None:
+        then = {"as_of": request.as_of.isoformat()}
+        targets = [replace(target, metadata={**target.metadata, **then}) for target in targets]
     if _open_session(request) is None:
         for target in targets:
             sinks.of(target.type).require_room(target)
@@ -64,6 +68,8 @@ def make_intent(
         "input_table": plan.pinned.name,
         "input_version": plan.pinned.version,
         "input_query": plan.pinned.describe().get("query_id"),
+        "alias": _alias(plan),
+        "as_of": request.as_of.isoformat() if request.as_of else None,
         "fingerprint": plan.sink.fingerprint,
         "carrier": plan.carrier,
         "engine": request.engine,
@@ -73,6 +79,12 @@ def make_intent(
         "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
     return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
+
+
+def _alias(plan: Plan) -> str | None:
+    """The alias that was looked up, from which others may tell what it named then; None where MLflow wasn't reached."""
+    named = models.alias_in(plan.job.model.uri)
+    return named[1] if named and not plan.model.members and not plan.model.notice else None
 
 
 def ensure_tables(intent: Intent, told: Mapping[str, str], missing: Mapping[str, object] | None = None) -> None:

@@ -27,7 +27,7 @@ from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.schemas import RUN_ID
 from lakehouse.sources import FILES, FRAME, FileUse
-from lakehouse.storage import Location, display_name, locate, siblings, sizes
+from lakehouse.storage import Location, display_name, entries_of, locate, siblings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -354,10 +354,16 @@ def as_of(source: DeltaSource, moment: datetime) -> DeltaSource:
     location = locate(source.table or "")
     found = source.model_copy(update={"version": version_before(location, moment)})
     pinned = pin(found)
-    there = sizes(location, [file.relative for file in pinned.files if not _ELSEWHERE.match(file.path)])
-    if gone := [path for path, size in there.items() if size is None]:
+    paths = [file.relative for file in pinned.files if not _ELSEWHERE.match(file.path)]
+    folders = {path.rpartition("/")[0] for path in paths}
+    there = {
+        f"{folder}/{name}" if folder else name
+        for folder in folders
+        for name in entries_of(location.join(folder) if folder else location)
+    }
+    if gone := set(paths) - there:
         raise ConfigError(
-            f"{pinned.name}: {len(gone)} of {len(there)} files that version {pinned.version} has for it are gone, such "
+            f"{pinned.name}: {len(gone)} of {len(paths)} files that version {pinned.version} has for it are gone, such "
             f"as {min(gone)} (VACUUM)"
         )
     return found

@@ -124,7 +124,7 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         [
             f"{r['started_at']:%Y-%m-%d %H:%M:%S}",
             r["date"] or "",
-            r["status"],
+            f"{r['status']}, as of then" if r.get("as_of") else r["status"],
             f"{r['rows_read']:,}",
             f"{r['rows_scored']:,}",
             f"{r['rows_quarantined']:,}",
