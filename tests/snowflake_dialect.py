@@ -11,6 +11,7 @@ import re
 import time
 from contextlib import suppress
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ KINDS: ContextVar[list[tuple[str, exp.DataType | None]]] = ContextVar("KINDS")
 """A result's columns as Snowflake has them, name and type, where known; none where not."""
 CHANGES: dict[tuple[str, str, str], tuple[Any, int]] = {}
 """What each table contained when it was last asked for, and the time then."""
+TRAVEL: Json = {"tables": None, "retention": 86400.0}
+"""Which tables Time Travel knows (a regular expression on their names), and for how many seconds."""
+PAST: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
+"""Of each table that Time Travel knows when it was changed, in ns, and the name of a copy of what it then contained."""
 STAGE = r"""@((?:"(?:[^"]|"")+"|[^\s/"'])+)(?:/([^\s']*))?"""
 ERRORS: list[tuple[type[duckdb.Error], str, int, str, str]] = [
     (duckdb.ConstraintException, "NOT NULL constraint failed", 100072, "22000", "NULL result in a non-nullable column"),
@@ -234,9 +239,11 @@ def on_stage(session: Any, sql: str) -> str:
 
 
 def translated(session: Any, node: exp.Expression) -> exp.Expression:
-    """What duckdb lacks; AT(...) and BEFORE(...) give the current rows, whatever time they name."""
-    if isinstance(node, exp.Table) and node.args.get("when"):
+    """What duckdb lacks; AT(...) and BEFORE(...) give the current rows of tables that Time Travel doesn't know."""
+    if isinstance(node, exp.Table) and (when := node.args.get("when")):
         node.set("when", None)
+        if copies := PAST.get(full_name(session, node)):
+            return past(session, node, when, copies)
     elif isinstance(node, exp.Anonymous) and node.name.upper() == "SYSTEM$LAST_CHANGE_COMMIT_TIME":
         return exp.Literal.number(last_change(session, node.expressions[0].name))
     elif isinstance(node, exp.MD5NumberLower64):
@@ -245,6 +252,36 @@ def translated(session: Any, node: exp.Expression) -> exp.Expression:
     elif isinstance(node, exp.Explode) and node.expressions:
         raise NotImplementedError(f"FLATTEN with {node.expressions[0].sql()}")
     return node
+
+
+def remember(session: Any) -> None:
+    """Keeps what tables contain that Time Travel knows; called once something may be committed."""
+    if not TRAVEL["tables"]:
+        return
+    for schema, tables in DECLARED.get(session.database, {}).items():
+        for name in [name for name in tables if re.fullmatch(TRAVEL["tables"], name)]:
+            copies = PAST.setdefault((session.database, schema, name), [])
+            copy = f"{name}${len(copies)}"
+            place, new = (exp.table_(n, schema, session.database, quoted=True).sql("duckdb") for n in (name, copy))
+            with session._duck_conn.cursor() as committed, suppress(duckdb.CatalogException):  # it was dropped
+                committed.execute(f"CREATE TABLE {new} AS FROM {place}")
+                copies.append((time.time_ns(), copy))
+
+
+def past(session: Any, table: exp.Table, when: exp.Expression, copies: list[tuple[int, str]]) -> exp.Table:
+    """The copy of a table as it was at a time, which AT(TIMESTAMP => a literal) names."""
+    if (when.name.upper(), when.args["kind"].upper()) != ("AT", "TIMESTAMP"):
+        raise NotImplementedError(when.sql("snowflake"))
+    moment = datetime.fromisoformat(when.expression.find(exp.Literal).name).timestamp() * 1e9
+    found = [copy for at, copy in copies if at <= moment]
+    if not found or moment < time.time_ns() - TRAVEL["retention"] * 1e9:
+        said = (
+            f"Time travel data is not available for table {table.name}. The requested time is either beyond the "
+            "allowed time travel period or before the object creation time."
+        )
+        raise ProgrammingError(msg=said, errno=707, sqlstate="02000")
+    database, schema, _ = full_name(session, table)
+    return exp.table_(found[-1], schema, database, quoted=True, alias=table.alias or None)
 
 
 def last_change(session: Any, name: str) -> int:

@@ -15,7 +15,9 @@ connection ends before the answer); GET /_faults gives what is left.
 PUT /_settings with {"chunk_rows", "gzip", "max_age", "result_age", "lock_timeout", "once"} says how results are cut,
 whether the chunks are compressed, after how many seconds their URLs are refused and the results themselves are gone, how
 long statements wait for a lock instead of the session's LOCK_TIMEOUT, and which statements (a regular expression) are
-carried out once, their answer being kept, as Snowflake keeps results of tables that don't change.
+carried out once, their answer being kept, as Snowflake keeps results of tables that don't change; {"travel", "retention"}
+say for which tables (a regular expression on the name) what they contain is kept from now on whenever something is
+committed, for AT(TIMESTAMP => …), and for how many seconds that may be asked for.
 """
 
 from __future__ import annotations
@@ -41,7 +43,18 @@ import fakesnow.server
 import pyarrow as pa
 import uvicorn
 from fakesnow.transforms import stage
-from snowflake_dialect import KINDS, changed, declare, kinds_of, mend_fakesnow, on_stage, parsed, stream
+from snowflake_dialect import (
+    KINDS,
+    TRAVEL,
+    changed,
+    declare,
+    kinds_of,
+    mend_fakesnow,
+    on_stage,
+    parsed,
+    remember,
+    stream,
+)
 from sqlglot import exp
 
 Json = dict[str, Any]
@@ -51,7 +64,7 @@ Send = Callable[[Json], Awaitable[None]]
 LOGIN, QUERY = "/session/v1/login-request", "/queries/v1/query-request"
 PASSWORD = "tests"
 SETTINGS = {"chunk_rows": 1000, "gzip": True, "max_age": 6 * 3600.0, "result_age": 24 * 3600.0, "lock_timeout": None,
-            "once": None}  # fmt: skip
+            "once": None, "travel": None, "retention": 86400.0}  # fmt: skip
 RESULT = re.compile("/queries/([0-9a-f-]+)/result")
 COMPLETION = {
     "masterToken": "master", "validityInSeconds": 3600, "masterValidityInSeconds": 14400, "sessionId": 1,
@@ -131,6 +144,7 @@ class Layer:
             self.faults = [[*fault, 0][:4] for fault in json.loads(body)]
         elif path == "/_settings" and method == "PUT":
             self.settings = {**SETTINGS, **json.loads(body)}
+            TRAVEL.update(tables=self.settings["travel"], retention=self.settings["retention"])
         left = {"/_log": self.log, "/_faults": [f for f in self.faults if f[2] > 0], "/_settings": self.settings}
         return json.dumps(left[path]).encode()
 
@@ -310,6 +324,8 @@ class Layer:
             duck.commit() if done else duck.rollback()
         if done:
             declare(connection, statement)
+            if alone or isinstance(statement, exp.Commit | DDL):
+                remember(connection)
             if setting := re.match(r"\s*ALTER\s+SESSION\s+SET\s+LOCK_TIMEOUT\s*=\s*(\d+)", sql, re.IGNORECASE):
                 session.lock_timeout = float(setting[1])
             if isinstance(statement, exp.Commit | exp.Rollback):

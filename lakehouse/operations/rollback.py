@@ -1,4 +1,4 @@
-"""A slice's former generation put back: the very files that were published then, by one commit that moves no data."""
+"""A slice's former generation put back by one commit: its very files, or in Snowflake its rows, by Time Travel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakehouse import sinks
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning import catalog, naming
-from lakehouse.planning.naming import identity_of
+from lakehouse.planning.naming import identity_of, staged_files
 from lakehouse.planning.plan import Request
 from lakehouse.runs import ledger
 from lakehouse.runs.ledger import Intent
@@ -105,13 +105,27 @@ def _target(job: Job, sink: Sink, former: Mapping[str, Any], now: Mapping[str, A
     if version is None:
         raise ConfigError(f"{name}: run {former['run_id']} is not on record as having published to it")
     plain = Target(SINK, uri, "replace", identity_of(job), job.job, {}, 0, former["fingerprint"], type=sink.type)
+    if not module.IN_PLACE:
+        plain = replace(plain, staged=staged_files(job, SINK).uri)
     standing = module.inspect_table(plain, None, SliceRequest(job.slice, request.engine, rescore=True))
     if standing.target.how == COPIED:
         raise ConfigError(f"{name}: only Spark can write to this table ({'; '.join(standing.why)}), which moves data")
-    files, rows, runs = module.former(uri, standing.target.slice, version)
-    if not rows:
+    found = module.former(standing.target, version)
+    if not found.rows:
         raise Blocked(f"{name}: nothing was live in {slice_name(standing.target.slice)} at version {version}")
-    schema = pa.schema([(column, nullable_type(kind)) for column, kind in standing.held.items()])
-    metadata = {"job": job.job, "rolled_back_to": former["run_id"], "rows": rows}
-    target = replace(standing.target, restores=runs, undoes=now["fingerprint"] if now else "")
-    return replace(target.with_schema(schema), files=files, rows=rows, metadata=metadata)
+    schema = found.schema or pa.schema([(column, nullable_type(kind)) for column, kind in standing.held.items()])
+    target = replace(standing.target, restores=found.runs, undoes=now["fingerprint"] if now else "")
+    metadata = {
+        "job": job.job,
+        "slice": dict(target.slice),
+        "generation": target.generation,
+        "model": former["model_name"],
+        "model_version": former["model_version"],
+        "model_digest": former["model_digest"],
+        "input": former["input_table"],
+        "input_version": former["input_version"],
+        "fingerprint": target.fingerprint,
+        "rolled_back_to": former["run_id"],
+        "rows": found.rows,
+    }
+    return replace(target.with_schema(schema), files=found.files, rows=found.rows, metadata=metadata)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lakehouse import config
     from lakehouse.connectors.digest import Digest
-    from lakehouse.sinks.target import InspectedTarget, QuarantineFit, SliceRequest, Target
+    from lakehouse.sinks.target import FormerRows, InspectedTarget, QuarantineFit, SliceRequest, Target
     from lakehouse.storage import Location
 
 
@@ -106,10 +106,10 @@ class SinkModule(Protocol):
     def require_room(self, target: Target) -> None:
         """Raise ConfigError where this machine, without executors, can't hold what publishing would have to hold."""
 
-    def former(self, uri: str, slice_texts: Mapping[str, str], version: int) -> Any:
-        """The files that were live in a slice at a version, their rows, and the runs that these are of.
+    def former(self, target: Target, version: int) -> FormerRows:
+        """What was live in the target's slice at a version, as a run's record names it.
 
-        Raises ConfigError where they are gone, or the table's system can't put them back.
+        Raises ConfigError where it is gone, Blocked where it isn't what was published any more.
         """
 
     def check(self, target: Target, run: str) -> Any:

@@ -163,6 +163,20 @@ class QuarantineFit:
 
 
 @dataclass(frozen=True)
+class FormerRows:
+    """What a slice held in an earlier generation: rows of these runs, as they can be put back.
+
+    `files`: where they are files of the table's own; none where its system keeps what was. `schema`: the columns that
+    the commit names, None for all of the table's.
+    """
+
+    files: tuple[delta.Add, ...]
+    rows: int
+    runs: tuple[str, ...]
+    schema: pa.Schema | None = None
+
+
+@dataclass(frozen=True)
 class InspectedTarget:
     """A target as planned, with its generation, and how its table stands to it before the run.
 
@@ -260,6 +274,15 @@ def not_replayable_error(target: Target, record: Mapping[str, Any]) -> Blocked:
     return Blocked(
         f"run {record['run_id']} {why}, so its quarantined rows belong to no scores of {slice_name(target.slice)}: "
         "score the date again"
+    )
+
+
+def undone_error(target: Target, name: str, generation: int) -> Blocked:
+    """What is raised where a person has rolled back what this very input, model and settings had published."""
+    return Blocked(
+        f"{name}: what this very input, model and settings gave for "
+        f"{slice_name(target.slice)} was rolled back by a person (generation {generation}). "
+        "Use --rescore to publish it again"
     )
 
 

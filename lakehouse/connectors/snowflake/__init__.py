@@ -18,6 +18,7 @@ from lakehouse.connectors.snowflake.sessions import (
     Absent,
     Expired,
     Locked,
+    PastRetention,
     Session,
     Unknown,
     fetch_rows,
@@ -27,6 +28,6 @@ from lakehouse.connectors.snowflake.sessions import (
 )
 
 __all__ = [
-    "Absent", "Expired", "Locked", "Session", "Table", "Unknown", "equality_condition", "fetch_rows", "fold",
-    "names_in", "qualified", "quote", "reuse_sessions", "session", "spelling_of", "stored_name", "text_literal",
+    "Absent", "Expired", "Locked", "PastRetention", "Session", "Table", "Unknown", "equality_condition", "fetch_rows",
+    "fold", "names_in", "qualified", "quote", "reuse_sessions", "session", "spelling_of", "stored_name", "text_literal",
 ]  # fmt: skip

@@ -31,6 +31,7 @@ _ABSENT = (2003, 2043)
 _NO_ANSWER = (4, 250001)  # no or no good answer over HTTP, however often it was asked for
 _INTERNAL = (6, 603, 300002, 370001)  # rows that can't be fetched; Snowflake's own internal errors
 _NO_WAREHOUSE = 606
+_NO_PAST = "Time travel data is not available"
 _VAGUE = "SQL compilation error"
 _NOISE = re.compile(r"\s*\(request_id=[^)]*\)|^\d{6} \(\w{5}\): (?=\d{6} \()")
 
@@ -45,6 +46,10 @@ class Locked(Unavailable):
 
 class Expired(Unavailable):
     """Rows of a result that can't be fetched from its URL."""
+
+
+class PastRetention(ConfigError):
+    """A table's rows as they were are not kept so long."""
 
 
 class Absent(ConfigError):
@@ -256,6 +261,8 @@ def translate_error(error: Any, connection: str, sql: str) -> LakehouseError:
     verb = sql.split(None, 1)[0]
     if error.errno in _LOCKED:
         return Locked(f"{where}: another transaction holds the lock: {message}: try again")
+    if _NO_PAST in message:
+        return PastRetention(f"{where}: {message}")
     if error.errno in _ABSENT:
         return Absent(f"{where}: {message}")
     if _is_unreachable(error):

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
 from lakehouse.sinks.delta.inspect import display_name
+from lakehouse.sinks.target import FormerRows, Target
 from lakehouse.storage import locate, sizes
 
 
-def former(
-    uri: str, slice_texts: Mapping[str, str], version: int
-) -> tuple[tuple[delta.Add, ...], int, tuple[str, ...]]:
+def former(target: Target, version: int) -> FormerRows:
     """The files that were live in a slice at a version, their rows, and the runs that these are of.
 
     Raises ConfigError where the log has dropped that version, or VACUUM has taken a file.
     """
-    name, location = display_name(uri), locate(uri)
+    name, location = display_name(target.uri), locate(target.uri)
     then = delta.open_table(location, version=version)
     if then is None:
         raise ConfigError(f"{name}: there is no such table")
-    files = live_files_of_slice(then, slice_texts)
+    files = live_files_of_slice(then, target.slice)
     if any(file.live_mask is not None for file in files):
         raise ConfigError(f"{name}: at version {version} rows of these files were deleted one by one: score again")
     there = sizes(location, [file.relative for file in files])
@@ -34,4 +31,4 @@ def former(
     told = delta.statistics_of(then, [file.relative for file in files])
     owners = live_owners(then, files)
     adds = tuple(delta.Add(file.relative, file.size, told[file.relative]) for file in files)
-    return adds, sum(owners.values()), tuple(sorted({run for _, run in owners}))
+    return FormerRows(adds, sum(owners.values()), tuple(sorted({run for _, run in owners})))

@@ -22,6 +22,7 @@ from lakehouse.sinks.target import (
     rows_id,
     run_id,
     slice_name,
+    undone_error,
     undone_id,
 )
 from lakehouse.storage import display_name
@@ -120,11 +121,7 @@ def slice_state(snapshot: delta.Snapshot | None, target: Target, asked: SliceReq
 def _refuse_undone(snapshot: delta.Snapshot, target: Target, generation: int) -> None:
     """Raise Blocked where a person has rolled back what this very input, model and settings had published."""
     if generation and snapshot.transaction(undone_id(target.identity, target.fingerprint)) == generation:
-        raise Blocked(
-            f"{display_name(snapshot.location)}: what this very input, model and settings gave for "
-            f"{slice_name(target.slice)} was rolled back by a person (generation {generation}). "
-            "Use --rescore to publish it again"
-        )
+        raise undone_error(target, display_name(snapshot.location), generation)
 
 
 def _is_last(snapshot: delta.Snapshot, target: Target, fingerprint: str, generation: int) -> bool:

@@ -4,6 +4,7 @@ The ledger beside the table is here too, since the table itself remembers no run
 of `connectors.snowflake`.
 """
 
+from lakehouse.sinks.snowflake.former import former
 from lakehouse.sinks.snowflake.inspect import (
     display_name,
     fit_quarantine,
@@ -22,7 +23,7 @@ from lakehouse.sinks.snowflake.naming import (
     qualify,
     uri_of,
 )
-from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, former, publish, published, require_room
+from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
     SYSTEM,

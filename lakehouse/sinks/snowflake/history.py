@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from lakehouse.connectors.snowflake import Absent, Session, Table, equality_condition, quote
 from lakehouse.schemas import JOB, RUN_ID
@@ -14,17 +15,25 @@ Owners = Mapping[tuple[str | None, str | None], int]
 """(job, run) → rows."""
 RUNS = "_RUNS"
 """What is appended to a table's name for that of its ledger."""
+ROLLBACK = "rollback"
+"""How the ledger says that a run put rows of an earlier generation back."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run that was published. `rows`: those that its generation holds; `goes_on`: the runs that it added rows to."""
+    """A run that was published. `rows`: those that its generation holds; `goes_on`: the runs that it added rows to.
+
+    Of a rollback `goes_on` are the runs whose rows it put back. `at`: when it was entered, just before its commit and
+    after that of the generation before.
+    """
 
     run: str
     generation: int
     fingerprint: str
     rows: int
     goes_on: tuple[str, ...]
+    write: str
+    at: datetime
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -51,20 +60,20 @@ def ledger(session: Session, table: Table, identity: str) -> Ledger:
     """What the table's ledger has under an identity; nothing where there is no ledger yet."""
     try:
         rows = session.run(
-            f"SELECT RUN_ID, GENERATION, FINGERPRINT, ROW_COUNT, GOES_ON FROM {table.beside(RUNS).sql} "
-            "WHERE IDENTITY = %s ORDER BY GENERATION, PUBLISHED_AT",
+            "SELECT RUN_ID, GENERATION, FINGERPRINT, ROW_COUNT, GOES_ON, WRITE_MODE, PUBLISHED_AT "
+            f"FROM {table.beside(RUNS).sql} WHERE IDENTITY = %s ORDER BY GENERATION, PUBLISHED_AT",
             identity,
         )
     except Absent:
         return Ledger()
-    return Ledger(tuple(Entry(r, int(g), f, int(n), tuple(json.loads(on))) for r, g, f, n, on in rows))
+    return Ledger(tuple(Entry(r, int(g), f, int(n), tuple(json.loads(on)), w, at) for r, g, f, n, on, w, at in rows))
 
 
-def owners(session: Session, target: Target, stored: Mapping[str, str]) -> Owners:
-    """Whose rows live in the target's slice."""
+def owners(session: Session, target: Target, stored: Mapping[str, str], at: str = "") -> Owners:
+    """Whose rows live in the target's slice, or did; `at`: as Time Travel has it (`former`)."""
     job, run = quote(stored[JOB]), quote(stored[RUN_ID])
     rows = session.run(
-        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{slice_condition(target, stored)} "
+        f"SELECT {job}, {run}, COUNT(*) FROM {Table.parse(target.uri).sql}{at}{slice_condition(target, stored)} "
         "GROUP BY 1, 2"
     )
     return {(j, r): int(count) for j, r, count in rows}

@@ -17,7 +17,7 @@ from lakehouse.schemas import JOB, LINEAGE, REASONS, RUN_ID
 from lakehouse.scoring.score import Constraint
 from lakehouse.sinks import slices
 from lakehouse.sinks.snowflake import history as published_to
-from lakehouse.sinks.snowflake.history import Ledger, Owners
+from lakehouse.sinks.snowflake.history import ROLLBACK, Ledger, Owners
 from lakehouse.sinks.target import (
     InspectedTarget,
     QuarantineFit,
@@ -30,6 +30,7 @@ from lakehouse.sinks.target import (
     refuse_foreign,
     replay_target,
     slice_name,
+    undone_error,
 )
 
 
@@ -101,6 +102,9 @@ def _slice_state(ledger: Ledger, owners: Owners, target: Target, rescore: bool) 
     same = last.fingerprint == target.fingerprint
     if same and not rescore:
         _refuse_touched(target, owners, ledger)
+    undone = {e.fingerprint for e in ledger.entries if e.generation == last.generation - 1}
+    if not same and not rescore and last.write == ROLLBACK and target.fingerprint in undone:
+        raise undone_error(target, display_name(target.uri), last.generation)
     return SliceState(last.generation, same, last.generation)
 
 
@@ -112,7 +116,7 @@ def _replay_state(
     if last is None or run not in last.runs:
         raise not_replayable_error(target, record)
     target = replace(target, fingerprint=str(record["fingerprint"]))
-    if any(entry.goes_on[:1] == (run,) for entry in ledger.entries):
+    if any(entry.goes_on[:1] == (run,) and entry.write != ROLLBACK for entry in ledger.entries):
         return replace(target, generation=last.generation), SliceState(last.generation, True, last.generation)
     refuse_foreign(target, display_name(target.uri), owners)
     _refuse_touched(target, owners, ledger)

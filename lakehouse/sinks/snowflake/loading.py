@@ -21,7 +21,8 @@ from lakehouse.connectors.snowflake import Absent, Locked, Session, Table, Unkno
 from lakehouse.connectors.snowflake.types import declare_column, written_type
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import RUN_ID
-from lakehouse.sinks.snowflake.history import RUNS, ledger, require_turn, slice_condition
+from lakehouse.sinks.snowflake.former import restore
+from lakehouse.sinks.snowflake.history import ROLLBACK, RUNS, ledger, require_turn, slice_condition
 from lakehouse.sinks.snowflake.upload import upload
 from lakehouse.sinks.target import QUARANTINE, Target
 
@@ -59,12 +60,15 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
         try:
             with snowflake.session(table.connection) as session:
                 if not ledger(session, table, target.identity).has(run):
-                    taken.append(_prepare(session, table, target, run))
-                    if not uploaded:
+                    _prepare(session, table)
+                    if not target.restores:
+                        taken.append(_make_room(session, table, target, run))
+                    if not uploaded and not target.restores:
                         upload(session, table.beside(STAGE), run, target, spark)
                         uploaded = True
                     _transact(session, target, run, stored, taken)
-                _tidy(session, table, run, taken)
+                if not target.restores:
+                    _tidy(session, table, run, taken)
             return target.generation
         except (Locked, Unknown) as error:
             if attempt == (WAITS if isinstance(error, Locked) else ATTEMPTS):
@@ -73,14 +77,18 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
     raise AssertionError("unreachable")
 
 
-def _prepare(session: Session, table: Table, target: Target, run: str) -> Table:
-    """Make what the transaction needs: the ledger, its lock, the stage, and an empty table that takes the rows."""
+def _prepare(session: Session, table: Table) -> None:
+    """Make what every transaction needs: the ledger and its lock."""
     runs = table.beside(RUNS).sql
     session.run(f"CREATE TABLE IF NOT EXISTS {runs} ({', '.join(_COLUMNS)})")
     session.run(
         f"INSERT INTO {runs} (RUN_ID, GENERATION, FENCE) SELECT '', 0, 0 "
         f"WHERE NOT EXISTS (SELECT 1 FROM {runs} WHERE RUN_ID = '')"
     )
+
+
+def _make_room(session: Session, table: Table, target: Target, run: str) -> Table:
+    """Make what a load needs: the stage, and an empty table that takes the rows."""
     session.run(f"CREATE STAGE IF NOT EXISTS {table.beside(STAGE).sql}")
     columns = ", ".join(map(declare_column, _in_files(target)))
     taken = table.beside(f"{LOAD}{run}_{uuid.uuid4().hex[:8]}".replace("-", "").upper())  # another process may finish
@@ -99,8 +107,11 @@ def _transact(session: Session, target: Target, run: str, stored: Mapping[str, s
             session.run("ROLLBACK")
             return
         require_turn(session, target, stored, known)
-        _copy(session, table, target, run, taken[-1])
-        _write(session, table, target, stored, taken[-1])
+        if target.restores:
+            restore(session, target, stored, known)
+        else:
+            _copy(session, table, target, run, taken[-1])
+            _write(session, table, target, stored, taken[-1])
         _enter(session, table, target, run)
         session.run("COMMIT")
     except (Locked, Unknown):
@@ -164,13 +175,13 @@ def _enter(session: Session, table: Table, target: Target, run: str) -> None:
         "FINGERPRINT": target.fingerprint,
         "ROW_COUNT": target.held + target.rows,
         "SLICE": json.dumps(dict(target.slice), sort_keys=True),
-        "WRITE_MODE": target.write,
+        "WRITE_MODE": ROLLBACK if target.restores else target.write,
         "MODEL_NAME": said["model"],
         "MODEL_VERSION": said["model_version"],
         "MODEL_DIGEST": said["model_digest"],
         "INPUT_TABLE": said["input"],
         "INPUT_VERSION": said["input_version"],
-        "GOES_ON": json.dumps(list(target.goes_on)),
+        "GOES_ON": json.dumps(list(target.restores or target.goes_on)),
     }
     places = ", ".join(["%s"] * len(values))
     session.run(

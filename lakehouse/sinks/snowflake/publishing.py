@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,10 +16,10 @@ from lakehouse.config.systems.snowflake import SnowflakeSink
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Table
 from lakehouse.connectors.snowflake.types import declare_column
-from lakehouse.errors import ConfigError
 from lakehouse.sinks.snowflake import history as published_to
 from lakehouse.sinks.snowflake import loading
-from lakehouse.sinks.snowflake.inspect import _columns_by_stored_name, _stored_name, display_name
+from lakehouse.sinks.snowflake.former import require_there
+from lakehouse.sinks.snowflake.inspect import _columns_by_stored_name, _stored_name
 from lakehouse.sinks.target import (
     StagedFilesMissing,
     Target,
@@ -81,6 +81,8 @@ def check(target: Target, run: str) -> ColumnNames:
         if not known.has(run):
             require_staged(target, table.display_name)
             published_to.require_turn(session, target, stored, known)
+            if target.restores:
+                require_there(session, target, stored, known)
     return ColumnNames(stored)
 
 
@@ -97,8 +99,3 @@ def published(target: Target, run: str) -> bool:
     table = Table.parse(target.uri)
     with snowflake.session(table.connection) as session:
         return published_to.ledger(session, table, target.identity).has(run)
-
-
-def former(uri: str, slice_texts: Mapping[str, str], version: int) -> NoReturn:
-    """Rows of an earlier generation, which nobody here puts back yet. Raises ConfigError."""
-    raise ConfigError(f"{display_name(uri)}: a table in Snowflake can't be rolled back yet: score the date again")

@@ -1,0 +1,94 @@
+"""What a slice of a table in Snowflake held in an earlier generation, put back from Time Travel.
+
+A generation is entered into the ledger just before it is committed, under a lock that it has held since the generation
+before was committed. At the time of that entry the one before was live: no other point in time is as sure, for nobody
+notes when a commit is made. That it is what was published is counted, by run, before it is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from lakehouse.connectors import snowflake
+from lakehouse.connectors.snowflake import PastRetention, Session, Table, quote, text_literal
+from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.schemas import JOB, RUN_ID
+from lakehouse.sinks.snowflake.history import Entry, Ledger, ledger, owners, slice_condition
+from lakehouse.sinks.target import FormerRows, StagedFilesMissing, Target, slice_name
+
+
+def former(target: Target, version: int) -> FormerRows:
+    """The rows of a generation, which `restore` puts back.
+
+    Raises ConfigError where they are kept no longer, or were changed before the next generation was published.
+    """
+    table = Table.parse(target.uri)
+    with snowflake.session(table.connection) as session:
+        known = ledger(session, table, target.identity)
+        entry = next((e for e in known.entries if e.generation == version), None)
+        if entry is None:
+            raise ConfigError(f"{table.display_name}: its ledger has no generation {version} of {target.identity}")
+        names = [*target.slice, JOB, RUN_ID]
+        stored = {name: _stored(name, session, table) for name in names}
+        try:
+            require_there(session, target, stored, known, entry)
+        except StagedFilesMissing as error:
+            raise ConfigError(str(error)) from error
+    schema = pa.schema([(name, pa.string()) for name in names])
+    return FormerRows((), entry.rows, entry.runs, schema)
+
+
+def _stored(name: str, session: Session, table: Table) -> str:
+    there = [c.name for c in session.columns(table) or ()]
+    found = snowflake.stored_name((snowflake.fold(name), name), there)
+    if found is None:
+        raise ConfigError(f"{table.display_name} has no column {name!r}")
+    return found
+
+
+def require_there(
+    session: Session, target: Target, stored: Mapping[str, str], known: Ledger, entry: Entry | None = None
+) -> str:
+    """The words of Time Travel that give what is put back, once it was counted; by default what the target restores.
+
+    Raises StagedFilesMissing where it is kept no longer, or isn't what was published.
+    """
+    table = Table.parse(target.uri)
+    entry = entry or next(e for e in known.entries if e.run == target.restores[0])
+    then = min((e for e in known.entries if e.generation > entry.generation), key=_generation, default=None)
+    what = f"{table.display_name}: generation {entry.generation} of {slice_name(target.slice)}"
+    if then is None:
+        raise StagedFilesMissing(f"{what} is the newest: there is nothing to put back")
+    at = f" AT(TIMESTAMP => {text_literal(then.at.isoformat(sep=' '))}::TIMESTAMP_TZ)"
+    try:
+        alive = owners(session, target, stored, at)
+    except PastRetention as error:
+        raise StagedFilesMissing(
+            f"{what} was replaced on {then.at:%Y-%m-%d %H:%M} UTC, which is past the table's Time Travel "
+            f"(DATA_RETENTION_TIME_IN_DAYS): score the date again"
+        ) from error
+    ours = sum(rows for (_, run), rows in alive.items() if run in entry.runs)
+    if not ours == sum(alive.values()) == entry.rows:
+        raise StagedFilesMissing(
+            f"{what} had {entry.rows:,} rows when it was published, and {sum(alive.values()):,} when it was replaced: "
+            "somebody changed them in between: score the date again"
+        )
+    return at
+
+
+def _generation(entry: Entry) -> int:
+    return entry.generation
+
+
+def restore(session: Session, target: Target, stored: Mapping[str, str], known: Ledger) -> None:
+    """Replace the slice's rows by those of the generation that the target restores, in the transaction that is open."""
+    table, where = Table.parse(target.uri), slice_condition(target, stored)
+    at = require_there(session, target, stored, known)
+    names = ", ".join(quote(column.name) for column in session.columns(table) or ())
+    session.run(f"DELETE FROM {table.sql}{where}")
+    counts = session.run(f"INSERT INTO {table.sql} ({names}) SELECT {names} FROM {table.sql}{at}{where}")
+    written = sum(int(count) for count in counts[0])
+    if written != target.rows:
+        raise Unavailable(f"{table.display_name}: {written:,} rows were put back where {target.rows:,} were published")
