@@ -74,9 +74,9 @@ def preview(
 ) -> pd.DataFrame:
     """The first rows of a job's input with their scores, as a frame; nothing is written anywhere but on this disk.
 
-    Columns are the keys, those to keep, the predictions, `_explanations` where the job has them, `_warnings` where rules
-    warn, and `_reasons`: empty for a row that is scored, else why it would be set aside, and then it has no predictions.
-    Arguments and errors as of `score`.
+    Columns are the keys, those to keep, the predictions, `_explanations` where the job has them, `_warnings` where
+    rules warn, and `_reasons`: empty for a row that is scored, else why it would be set aside, and then it has no
+    predictions. Arguments and errors as of `score`.
     """
     if rows < 1:
         raise ConfigError(f"rows: {rows} is none: ask for at least one")
