@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 import lakehouse
 from lakehouse.config import Job, Prediction, Sink, Source, build, json_schema, load_job, settings, source_of
 from lakehouse.config.reading import deep_merge
-from lakehouse.config.systems import models_of
+from lakehouse.config.systems import Receiver, models_of
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import LINEAGE, REASONS
 
@@ -137,6 +137,8 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "promotion": None,
         "publish": {"hold": None, "hold_days": 7},
         "tracking": None,
+        "metrics": None,
+        "notify": (),
     }
 
 
@@ -1009,7 +1011,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 18 + len(models_of(Source)) + len(models_of(Sink))
+    assert len(sections(schema)) == 19 + len(models_of(Source)) + len(models_of(Sink)) + len(models_of(Receiver))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -1066,7 +1068,8 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 19 + len(models_of(Source)) + len(models_of(Sink))  # and what those are made of
+    # and what those are made of
+    assert len(models) == 22 + len(models_of(Source)) + len(models_of(Sink)) + len(models_of(Receiver))
     for model in models:
         config = model.model_config
         assert (config.get("frozen"), config.get("extra"), config.get("strict")) == (True, "forbid", True)
