@@ -36,7 +36,8 @@ def _exporter() -> SpanExporter:
     except ImportError as error:
         raise Untold("its exporter is not installed: pip install lakehouse[opentelemetry]") from error
     named = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
-    made: SpanExporter = OTLPSpanExporter(**({} if any(map(os.environ.get, named)) else {"timeout": _ANSWER_S}))
+    theirs = any(map(os.environ.get, named))
+    made: SpanExporter = OTLPSpanExporter(timeout=None if theirs else _ANSWER_S)
     return made
 
 

@@ -139,7 +139,7 @@ def test_a_receiver_that_answers_500_once_is_asked_again(daily, receiver):
     ("answers", "times"), [([500] * 9, 2), pytest.param([404], 1, marks=pytest.mark.long), ([302], 1)]
 )
 def test_one_that_refuses_costs_a_warning(daily, receiver, answers, times):
-    receiver.answers = answers
+    receiver.answers = list(answers)
     [warned] = warnings_of(daily(notify=one("slack", f"{receiver.url}/s3cr3t")))
     assert warned.startswith(f"notify.0 (slack) could not be told of the run: it answered {answers[0]} ")
     assert len(receiver.came) == times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import pyarrow as pa
 import pytest
@@ -93,6 +94,18 @@ def test_it_goes_over_http_as_the_standard_variables_say(daily, monkeypatch):
     named = {one.key: one.value.string_value for one in sent.resource.attributes}
     assert named["service.name"] == "nightly"
     assert [span.name for span in sent.scope_spans[0].spans] == ["plan", "pass", "checks", "commit", "run"]
+
+
+def test_a_library_that_is_not_installed_is_named_in_a_warning(daily, monkeypatch):
+    told = []
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    result = score(daily(), say=lambda event, values: event == "warning" and told.append(values["message"]))
+    assert result.status == "published"
+    assert told == [
+        "OpenTelemetry could not be told of the run: its exporter is not installed: pip install "
+        "lakehouse[opentelemetry]"
+    ]
 
 
 @pytest.mark.long
