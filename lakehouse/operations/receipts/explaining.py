@@ -24,7 +24,7 @@ from lakehouse.runs import evidence
 from lakehouse.schemas import INPUT_VERSION, MODEL_NAME, MODEL_VERSION, REASONS, RUN_ID, SCORED_AT, WARNINGS
 from lakehouse.scoring.equality import differing, largest_of
 from lakehouse.scoring.inputs import features_in, model_given
-from lakehouse.scoring.score import Counters, SuiteCounts, score_batch, start_counters
+from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, score_batch, start_counters
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -298,12 +298,12 @@ def _names(reasons: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
 
 
 def _baseline(again: Again) -> pa.RecordBatch:
-    """Some rows of the input, against which a row's features are held."""
+    """Some rows of the input that the model can be given, against which a row's features are held."""
     parts, count = list[pa.RecordBatch](), 0
     for unit in again.read.units():
         for batch in again.read.batches(unit):
-            parts.append(batch.slice(0, contributions.ROWS - count))
+            parts.append(fit_rows(batch, again.scoring)[1].slice(0, contributions.ROWS - count))
             count += parts[-1].num_rows
             if count >= contributions.ROWS:
-                return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
-    return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+                return pa.concat_batches(parts)
+    return pa.concat_batches(parts)
