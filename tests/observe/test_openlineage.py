@@ -10,10 +10,12 @@ import types
 import typing
 from enum import Enum
 
+import attr
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from openlineage.client import event_v2, generated
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.errors import Blocked, ConfigError, NotReady
@@ -22,10 +24,6 @@ from lakehouse.pipeline import Request
 from lakehouse.runs import ledger
 from tests.conftest import score, write
 from tests.observe.receiver import receiving
-
-attr = pytest.importorskip("attr")
-generated = pytest.importorskip("openlineage.client.generated", reason="the extra openlineage is not installed")
-event_v2 = importlib.import_module("openlineage.client.event_v2")
 
 DAY, BAD, EMPTY = "2026-01-02", "2026-01-03", "2026-01-09"
 MODULES = [importlib.import_module(f"{generated.__name__}.{m.name}") for m in pkgutil.iter_modules(generated.__path__)]

@@ -7,6 +7,7 @@ import sys
 
 import pyarrow as pa
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_service
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
@@ -82,8 +83,6 @@ def test_nothing_is_made_where_nobody_asked_or_it_is_turned_off(daily, exported,
 
 
 def test_it_goes_over_http_as_the_standard_variables_say(daily, monkeypatch):
-    trace_service = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra opentelemetry is not installed")
     with receiving() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_SERVICE_NAME", "nightly")
@@ -110,7 +109,6 @@ def test_a_library_that_is_not_installed_is_named_in_a_warning(daily, monkeypatc
 
 @pytest.mark.long
 def test_a_collector_that_hangs_costs_a_warning(daily, monkeypatch):
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra opentelemetry is not installed")
     told = []
     with receiving() as collector:
         collector.hangs = True

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from prometheus_client import parser
 
 from lakehouse.errors import Blocked, ConfigError
 from tests.conftest import score, write
 from tests.observe.receiver import receiving
-
-parser = pytest.importorskip("prometheus_client.parser", reason="the extra prometheus is not installed")
 
 DAY, BAD = "2026-01-02", "2026-01-03"
 FILE = Path("metrics/lakehouse_scores.prom")
