@@ -19,6 +19,8 @@ from sklearn.linear_model import LinearRegression
 from lakehouse.errors import ConfigError
 from lakehouse.operations import backfill
 from lakehouse.operations.backfill import Asked, dates
+from lakehouse.planning import naming
+from lakehouse.runs import ledger
 from tests.conftest import opened, read, score, write
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 7)]
@@ -214,3 +216,107 @@ def test_one_that_is_stopped_says_how_far_it_came(month):
     assert running.returncode == 143
     assert "of 6 dates had ended; run it again to go on" in said
     assert "Traceback" not in said
+
+
+JANUARY = [f"2026-01-{number:02d}" for number in range(1, 32)]
+DISTANCES = ("psi", "js", "ks")
+CORRECTED, SHORT_OF_KEYS, LATE = JANUARY[4], JANUARY[9], JANUARY[16]
+
+
+def input_of(day: str, *, final: bool = True) -> pa.Table:
+    """Three rows of a day, of which one day has two without a key; `final`: as they are after the correction."""
+    number, shift = JANUARY.index(day), 10.0 if final and day == CORRECTED else 0.0
+    keys = [None if day == SHORT_OF_KEYS and row > 1 else 100 * number + row for row in (1, 2, 3)]
+    a = [number + 0.5 * row + shift for row in (1, 2, 3)]
+    return pa.table({"id": pa.array(keys, pa.int64()), "a": a, "day": [day] * 3})
+
+
+def january(make_job, uri: str, lake: str, allowed: float) -> Asked:
+    """The job file of a month, which lets this part of a day's rows be set aside."""
+    job = make_job(
+        uri,
+        date=JANUARY[0],
+        lake=lake,
+        job=lake,
+        source={"where": "day = '{date}'"},
+        slice={"score_date": "{date}"},
+        checks={"quarantine": {"max_fraction": allowed}},
+    )
+    return Asked(f"conf/{job.job}.yaml", engine="local")
+
+
+def left_by(asked: Asked) -> dict[str, list[tuple]]:
+    """What a month's runs left: scores, and of the runs that are live the counts, quarantined rows and metrics.
+
+    But for the distances to a baseline, which is the first run that was published with a model version.
+    """
+    job = asked.load(JANUARY[0])
+    records = ledger.runs(naming.state_of(job), job.job)
+    over = ledger.superseded_runs(records)
+    days = {r["run_id"]: r["date"] for r in records if r["run_id"] not in over}
+    counted = ("date", "status", "rows_read", "rows_scored", "rows_quarantined", "model_version")
+    aside = [r for r in read(f"{job.job}/scores_quarantine").to_pylist() if r["_run_id"] in days]
+    metrics = [
+        r
+        for r in read(naming.state_of(job).join("metrics").uri).to_pylist()
+        if r["run_id"] in days and r["metric"] not in DISTANCES
+    ]
+    named = ("subject", "name", "column", "metric", "value")
+    return {
+        "scores": values(f"{job.job}/scores"),
+        "runs": sorted(tuple(r[name] for name in counted) for r in records if r["run_id"] in days),
+        "quarantine": sorted((str(r["score_date"]), str(r["id"]), r["a"], r["_reasons"][0]["rule"]) for r in aside),
+        "metrics": sorted((days[r["run_id"]], *(str(r[name]) for name in named)) for r in metrics),
+    }
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_month_with_faults_ends_as_a_clean_one(make_job, uri, parallel):
+    """Killed in the middle, a day that is blocked until it may have more set aside, one that is corrected after it was
+    scored, one whose input comes late."""
+    clean = january(make_job, uri, "clean", 0.7)
+    for day in JANUARY:
+        write("clean/features", input_of(day), ["day"])
+    assert {one.status for one in backfill.backfill(clean, JANUARY)} == {"published"}
+
+    faulty = january(make_job, uri, "faulty", 0.01)
+    for day in JANUARY:
+        if day != LATE:
+            write("faulty/features", input_of(day, final=False), ["day"])
+    words = ["--from", JANUARY[0], "--to", JANUARY[-1], "--keep-going", "--parallel", str(parallel), "--json"]
+    words = [word.replace("conf/lake.yaml", "conf/faulty.yaml") for word in command(*words)]
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + 120
+    while not Path("faulty/scores/_delta_log/00000000000000000009.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert 9 <= opened("faulty/scores").version() < len(JANUARY) - 2
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    told = {line["date"]: line["status"] for line in map(json.loads, done.stdout.splitlines()[:-1])}
+    assert done.returncode == 3
+    assert {day: told[day] for day in JANUARY if told[day] not in ("published", "unchanged")} == {
+        SHORT_OF_KEYS: "blocked",
+        LATE: "not_ready",
+    }
+    assert "unchanged" in told.values()
+
+    faulty = january(make_job, uri, "faulty", 0.7)
+    found = ended(backfill.backfill(faulty, JANUARY, parallel, keep_going=True))
+    assert found == dict.fromkeys(JANUARY, "published") | {LATE: "not_ready"}
+    write("faulty/features", input_of(CORRECTED), mode="overwrite", predicate=f"day = '{CORRECTED}'")
+    write("faulty/features", input_of(LATE), ["day"])
+    found = ended(backfill.backfill(faulty, JANUARY, parallel, keep_going=True))
+    assert found == dict.fromkeys(JANUARY, "unchanged") | {CORRECTED: "published", LATE: "published"}
+    version = opened("faulty/scores").version()
+    assert set(ended(backfill.backfill(faulty, JANUARY, parallel)).values()) == {"unchanged"}
+    assert opened("faulty/scores").version() == version
+
+    expected, got = left_by(clean), left_by(faulty)
+    assert len(expected["scores"]) == 3 * len(JANUARY) - 2
+    assert expected["quarantine"] == [(SHORT_OF_KEYS, "None", a, "key_not_null") for a in (10.0, 10.5)]
+    for what in expected:
+        assert got[what] == expected[what], what

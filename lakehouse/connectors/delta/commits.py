@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -153,8 +153,9 @@ def version_before(location: Location, moment: datetime) -> int:
     """
     name, commits, last = display_name(location), dict[str, datetime](), datetime.min.replace(tzinfo=UTC)
     for file, (_, at) in sorted(entries_of(location.join(LOG)).items()):
-        if re.fullmatch(r"\d{20}\.json", file):  # as for Spark, no commit is older than the one before it
-            commits[file] = last = max(at.astimezone(UTC), last)
+        if re.fullmatch(r"\d{20}\.json", file):  # as for Spark, in whole ms, and each later than the one before it
+            whole = at.astimezone(UTC) - timedelta(microseconds=at.microsecond % 1000)
+            commits[file] = last = max(whole, last + timedelta(milliseconds=1))
     newest, ordered = None, list(commits)
     if not ordered:
         raise ConfigError(f"{name}: there is no Delta table, or nothing is left of its log's commits")
