@@ -321,21 +321,6 @@ def test_rows_that_somebody_changed_before_they_were_replaced_are_not_put_back(d
     assert live() == now
 
 
-def test_a_fault_on_the_way_is_mended_by_the_next_run(daily, account, live, travel):
-    former = put()
-    score(daily())
-    put(0.5)
-    score(daily())
-    account.server.fail(("^INSERT INTO .* SELECT .* AT", "drop", 5), ("^COMMIT", "drop", 5))
-    with pytest.raises(Unavailable):
-        back(daily())
-    account.server.fail(("", "drop", 0))
-    with pytest.raises(Blocked, match="rolled back by a person"):
-        score(daily())
-    assert live() == former
-    assert account.run("SELECT COUNT(*) FROM scores_runs WHERE write_mode = 'rollback'") == [(1,)]
-
-
 def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, travel):
     snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
     job = lambda: daily(sinks=[{"type": "delta", "table": "lake/scores"}, snow])  # noqa: E731
