@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ EXCEPT = {
 """The modules that may, and why."""
 
 
+@cache
 def systems() -> set[str]:
     """What has a folder in connectors or sinks, or a module in sources."""
     folders = {path.parent.name for kind in KINDS for path in (PACKAGE / kind).glob("*/__init__.py")}
@@ -43,6 +45,7 @@ def _imports(node: ast.AST) -> bool:
     return any(name.split(".")[:3] in _modules() for name in _names(node))
 
 
+@cache
 def _modules() -> list[list[str]]:
     return [["lakehouse", kind, system] for kind in KINDS for system in systems()]
 

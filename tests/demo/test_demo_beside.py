@@ -103,6 +103,7 @@ def test_both_are_shown_and_the_second_time_what_is_there_is_not_made_again(netw
     )
 
 
+@pytest.mark.long
 def test_without_keras_this_is_said_and_the_demo_goes_on(lake: Path, monkeypatch: Any, capfd: Any) -> None:
     monkeypatch.delattr(lakehouse.demo, "network", raising=False)
     monkeypatch.delitem(sys.modules, "lakehouse.demo.network", raising=False)

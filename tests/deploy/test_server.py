@@ -65,6 +65,7 @@ def test_it_tries_again_while_the_input_is_not_ready_and_gives_up(server):
     assert "conf/games.yaml 2026-01-02: given up after 2 attempts" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_does_not_try_again_what_a_person_has_to_mend(server):
     done = server("--set", "keys=[nope]")

@@ -87,10 +87,14 @@ def test_the_next_run_has_the_server_of_the_one_before(stored, tmp_path, nothing
     assert (forking.is_begun(), forking.is_in_use()) == (True, False)
     assert ask(Path(shutil.copytree(stored, tmp_path / "fetched_again"))) == first
     monkeypatch.setenv("AWS_SESSION_TOKEN", "renewed")  # as all variables the workers' are those of the server
-    second = ask(stored)
-    assert second["server"] != first["server"]
+    assert ask(stored)["server"] != first["server"]
+
+
+@pytest.mark.long
+def test_another_model_has_a_server_of_its_own(stored, nothing_rests):
+    first = ask(stored)
     (stored / "note.txt").write_text("other bytes")
-    assert ask(stored)["server"] != second["server"]
+    assert ask(stored)["server"] != first["server"]
 
 
 def test_a_server_that_nobody_asks_for_ends(stored, nothing_rests, monkeypatch):

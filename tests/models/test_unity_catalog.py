@@ -69,6 +69,7 @@ def on_s3(catalog: Registry, bucket: str, model: Path) -> Registry:
     return catalog
 
 
+@pytest.mark.quick("databricks-uc")
 @pytest.mark.parametrize("registry_uri", ["databricks-uc", "databricks-uc://work"])
 def test_databricks_gives_a_version_and_the_credentials_for_its_files(
     on_s3, model, tracking_uri, tmp_path, monkeypatch, registry_uri

@@ -43,7 +43,7 @@ def daily(make_job, uri, monkeypatch, lake):
 
 
 @pytest.mark.parametrize("table", ["scores_{date}", "{date}/scores", "{date}/to_{date}"])
-@pytest.mark.quick("disk-scores_{date}", "disk-{date}/scores", "disk-{date}/to_{date}")
+@pytest.mark.quick("disk-{date}/scores")
 def test_runs_of_tables_that_are_named_by_the_date_are_found(daily, capfd, table):
     job = daily(table)
     newest = {day: score(daily(table, day)).run_id for day in (DAYS[1], DAYS[0])}

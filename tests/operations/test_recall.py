@@ -325,6 +325,7 @@ def test_many_models_in_one_run(register, x, job_of):
         recalled(model="1")
 
 
+@pytest.mark.long
 @pytest.mark.quick("replace")
 @pytest.mark.parametrize("write_mode", ["replace", "merge"])
 def test_a_table_in_snowflake_is_asked_by_its_ledger(versions, job_of, account, write_mode):

@@ -107,6 +107,10 @@ def test_a_quarantine_of_the_next_number_is_entered_too(job, spark):
         ("lab.features", "spark_catalog.lab.features", "sinks: spark_catalog.lab.features is also source.table"),
     ],
 )
+@pytest.mark.quick(
+    "lab.featuers-lab.scores-source.table: the catalog has no table lab.featuers, did you mean 'features'?",
+    "lab.plain-lab.scores-source.table: lab.plain is no Delta table",
+)
 def test_a_name_that_will_not_do(source, sink, said, job, spark):
     spark.sql("CREATE VIEW lab.view AS SELECT * FROM lab.features")
     spark.sql("CREATE TABLE lab.plain (id BIGINT, a DOUBLE) USING parquet")

@@ -164,7 +164,7 @@ ON_S3 = [pytest.param(p, "S3", marks=pytest.mark.long) for p in ("scoring", "dec
 
 
 @pytest.mark.parametrize(("point", "lake"), [*((p, "disk") for p in POINTS), *ON_S3], indirect=["lake"])
-@pytest.mark.quick("scoring-disk", "sink published-disk")
+@pytest.mark.quick("scoring-disk")
 def test_the_run_after_a_killed_one_leaves_what_no_kill_would_have_left(
     point, halfway, daily, forbid_scoring, run_until, lake
 ):

@@ -123,6 +123,7 @@ def test_a_few_bad_rows_cost_a_few_calls_each_for_as_long_as_the_run_lasts():
     assert counters.isolation_calls <= 400 * 2 * 16
 
 
+@pytest.mark.quick("0.5")
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 def test_many_bad_rows_cost_about_a_call_a_row(share):
     bad = np.random.default_rng(1).random(4_000) < share

@@ -147,6 +147,7 @@ def from_there(daily, account):
     return job
 
 
+@pytest.mark.long
 def test_from_snowflake_to_snowflake_the_reviewed_rows_are_published_whatever_the_input_is_by_then(
     from_there, account, live
 ):
@@ -180,6 +181,7 @@ def test_both_tables_of_a_job_are_published_as_they_were_reviewed(daily, account
     assert score(job).status == "unchanged"
 
 
+@pytest.mark.long
 def test_the_commands_say_what_they_do(daily, account, live, capfd):
     write("lake/features", features(), ["day"])
     score(daily())
@@ -274,6 +276,7 @@ def test_the_former_scores_are_back_and_what_was_rolled_back_stays_away(daily, a
     assert statuses == [(4, "published"), (3, "published"), (2, "published"), (1, "published")]
 
 
+@pytest.mark.long
 def test_it_can_itself_be_rolled_back_and_any_run_be_put_back(daily, live, travel):
     first_rows = put()
     first = score(daily())
@@ -310,6 +313,7 @@ def test_past_time_travel_it_is_refused_by_name_and_changes_nothing(daily, accou
     assert not list(Path("state/intents").rglob("*.json"))
 
 
+@pytest.mark.long
 def test_rows_that_somebody_changed_before_they_were_replaced_are_not_put_back(daily, account, live, travel):
     put()
     score(daily())
@@ -321,6 +325,7 @@ def test_rows_that_somebody_changed_before_they_were_replaced_are_not_put_back(d
     assert live() == now
 
 
+@pytest.mark.long
 def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, travel):
     snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
     job = lambda: daily(sinks=[{"type": "delta", "table": "lake/scores"}, snow])  # noqa: E731

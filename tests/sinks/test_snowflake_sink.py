@@ -183,7 +183,7 @@ def assert_published_once(account, job, runs: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "action"), [(0, "drop"), (3, "503"), (20, "drop"), (36, "lost reply")])
-@pytest.mark.quick("20-drop")
+@pytest.mark.long
 def test_a_fault_anywhere_in_a_run_is_mended_by_the_next(halfway, account, held, number, action):
     job, expected = halfway
     account.server.fail((REQUESTS, action, 1, number))
@@ -316,6 +316,7 @@ def shapes(statements: list[str]) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_no_ddl_is_in_a_transaction_and_what_is_written_is_named_in_full(daily, account):
     write("lake/features", features(), ["day"])
     score(daily())

@@ -465,6 +465,7 @@ def test_a_name_in_snowflake_is_printed_as_it_is_given(job_of, given, shown):
     assert 'AS_DOUBLE(TO_VARIANT("P")) - AS_DOUBLE(TO_VARIANT("PREVIOUS_P"))' in sql.written(job, "snowflake")
 
 
+@pytest.mark.long
 @pytest.mark.quick("athena")
 @pytest.mark.parametrize("dialect", dialects.names())
 def test_a_view_has_no_order(job_of, dialect):

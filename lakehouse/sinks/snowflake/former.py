@@ -19,6 +19,10 @@ from lakehouse.sinks.snowflake.history import Entry, Ledger, ledger, owners, sli
 from lakehouse.sinks.target import FormerRows, StagedFilesMissing, Target, slice_name
 
 
+class _Gone(Exception):
+    """What would be put back is kept no longer, or is no more what was published."""
+
+
 def former(target: Target, version: int) -> FormerRows:
     """The rows of a generation, which `restore` puts back.
 
@@ -33,8 +37,8 @@ def former(target: Target, version: int) -> FormerRows:
         names = [*target.slice, JOB, RUN_ID]
         stored = {name: _stored(name, session, table) for name in names}
         try:
-            require_there(session, target, stored, known, entry)
-        except StagedFilesMissing as error:
+            _place(session, target, stored, known, entry)
+        except _Gone as error:
             raise ConfigError(str(error)) from error
     schema = pa.schema([(name, pa.string()) for name in names])
     return FormerRows((), entry.rows, entry.runs, schema)
@@ -48,30 +52,36 @@ def _stored(name: str, session: Session, table: Table) -> str:
     return found
 
 
-def require_there(
-    session: Session, target: Target, stored: Mapping[str, str], known: Ledger, entry: Entry | None = None
-) -> str:
-    """The words of Time Travel that give what is put back, once it was counted; by default what the target restores.
+def require_there(session: Session, target: Target, stored: Mapping[str, str], known: Ledger) -> str:
+    """The words of Time Travel that give what the target restores, once it was counted.
 
     Raises StagedFilesMissing where it is kept no longer, or isn't what was published.
     """
+    entry = next(e for e in known.entries if e.run == target.restores[0])
+    try:
+        return _place(session, target, stored, known, entry)
+    except _Gone as error:
+        raise StagedFilesMissing(str(error)) from error
+
+
+def _place(session: Session, target: Target, stored: Mapping[str, str], known: Ledger, entry: Entry) -> str:
+    """The words of Time Travel that give a generation. Raises _Gone where it is kept no longer, or is another."""
     table = Table.parse(target.uri)
-    entry = entry or next(e for e in known.entries if e.run == target.restores[0])
     then = min((e for e in known.entries if e.generation > entry.generation), key=_generation, default=None)
     what = f"{table.display_name}: generation {entry.generation} of {slice_name(target.slice)}"
     if then is None:
-        raise StagedFilesMissing(f"{what} is the newest: there is nothing to put back")
+        raise _Gone(f"{what} is the newest: there is nothing to put back")
     at = f" AT(TIMESTAMP => {text_literal(then.at.isoformat(sep=' '))}::TIMESTAMP_TZ)"
     try:
         alive = owners(session, target, stored, at)
     except PastRetention as error:
-        raise StagedFilesMissing(
+        raise _Gone(
             f"{what} was replaced on {then.at:%Y-%m-%d %H:%M} UTC, which is past the table's Time Travel "
             f"(DATA_RETENTION_TIME_IN_DAYS): score the date again"
         ) from error
     ours = sum(rows for (_, run), rows in alive.items() if run in entry.runs)
     if not ours == sum(alive.values()) == entry.rows:
-        raise StagedFilesMissing(
+        raise _Gone(
             f"{what} had {entry.rows:,} rows when it was published, and {sum(alive.values()):,} when it was replaced: "
             "somebody changed them in between: score the date again"
         )

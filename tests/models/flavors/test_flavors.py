@@ -18,22 +18,15 @@ NAMES = (f"flavor{i}" for i in itertools.count())
 QUICK = (
     "sklearn: decision_function, three classes of doubles",
     "sklearn: predict_proba of doubles and text, one unseen",
-    "sklearn: several targets, named of doubles",
     "xgboost: predict of a category, one unseen",
-    "xgboost: a Booster's predict of a category, one unseen",
-    "lightgbm: a Booster's predict of a category, one unseen",
     "lightgbm: predict_proba of a category, one unseen",
     "catboost: predict, three classes of a category, one unseen, and nulls",
-    "onnx: label and probabilities, without zipmap of doubles",
     "onnx: number label and probabilities, with zipmap of doubles",
-    "onnx: a number of a column each",
     "onnx: a number of a tensor",
     "keras: a sigmoid of a tensor",
-    "keras: two outputs of a tensor",
     "statsmodels: a logit of a formula of doubles with nulls and text",
     "custom Python: a number of doubles and a parameter",
     "custom Python: text of a list of typed records",
-    "custom Python: a frame, its code in a file of doubles",
 )
 
 

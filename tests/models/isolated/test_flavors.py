@@ -29,9 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 NAMES = (f"isolated{i}" for i in itertools.count())
 QUICK = (
     "sklearn: predict_proba of doubles and text, one unseen",
-    "sklearn: several targets, named of doubles",
     "custom Python: text of a list of typed records",
-    "custom Python: a frame, its code in a file of doubles",
 )
 
 
