@@ -39,18 +39,18 @@ def take_turns(
 ) -> dict[str, Record]:
     """Let everybody run in turns; who fails, or predicts otherwise than the floor, is out.
 
-    `warming`: tasks that warm processes do once beforehand, untimed; `absent`: who can't take part, and why; `until`: by
+    `warming`: tasks that warm processes do right before each turn, untimed, or those who wait a minute for theirs would
+    not be warm: Spark ends its workers then; `absent`: who can't take part, and why; `until`: by
     `time.monotonic`, no turn begins that would end later, but the first. Where not all can have another turn the
     quickest have. Of cold turns the first counts only where there is no other.
     """
     records = {name: Record(problem=absent.get(name, "")) for name in workload.contestants}
     run = runner.cold if workload.mode == "cold" else runner.again
-    for name, task in warming.items():
-        if not records[name].problem:
-            records[name].problem = _try(partial(runner.again, name, task))[1]
     for turn in range(workload.turns):
         for name in _who(records, until - time.monotonic()) if turn else list(records):
             record = records[name]
+            if not record.problem and name in warming:
+                record.problem = _try(partial(runner.again, name, warming[name]))[1]
             if record.problem:
                 continue
             taken, record.problem = _try(partial(run, name, tasks[name]))
