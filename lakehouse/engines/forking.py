@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any
 
 from lakehouse.models.loading import environment
@@ -68,6 +69,8 @@ class _Server:
 _begun: list[_Server] = []
 """The server, where one was begun here."""
 _lock = threading.RLock()
+_READY = "lakehouse-ready"
+"""The name that a server takes when it has loaded all: at most 15 characters."""
 
 
 def is_possible() -> bool:
@@ -84,6 +87,25 @@ def is_in_use() -> bool:
     """Whether a run has a server."""
     with _lock:
         return any(server.ending is None for server in _begun)
+
+
+def is_ready() -> bool:
+    """Whether a process that is asked for now starts at once: the server has loaded all, or there is none."""
+    with _lock:
+        return all(_name_of(server.process) == _READY for server in _begun)
+
+
+def _name_of(process: int) -> str:
+    """What a process calls itself; of one that is gone, as if it were ready, since nobody need wait for it."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return _READY
+
+
+def say_ready() -> None:
+    """In the server: it has loaded all that it was told, and forks whoever is asked for from now on."""
+    Path("/proc/self/comm").write_text(_READY)
 
 
 def age() -> float | None:

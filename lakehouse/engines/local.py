@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,8 @@ MLFLOW_SECONDS = 4.0
 """Likewise where MLflow has to load it."""
 FORK_SECONDS = 0.3
 """Likewise one that is forked from a server which is ready."""
+_LOOK_SECONDS = 0.01
+"""Between two looks whether the server is ready."""
 _VALUE_SECONDS = 2e-8
 """About what a value takes besides scoring: it is decompressed, decoded and profiled, some are written."""
 _DIVIDED_SECONDS = 1.0
@@ -65,6 +68,8 @@ def start_seconds(folders: models.Folders, *, native: bool) -> float:
     if any(not isinstance(folder, str) for folder in folders.values()):  # then each starts one more
         return 2 * MLFLOW_SECONDS
     start = START_SECONDS if native else MLFLOW_SECONDS
+    if forking.is_begun() and forking.is_ready():
+        return FORK_SECONDS
     age = forking.age()
     return start if age is None else max(start - age, FORK_SECONDS)
 
@@ -126,7 +131,6 @@ def _share(
 
 def _give_up(pool: ProcessPoolExecutor, starting: Future[Any]) -> None:
     """End processes that were not up when all was done: what they start with may take long, and nobody needs it."""
-    forking.end()  # or whoever asks it for a process would wait
     with suppress(Exception):
         starting.result()
     for process in list((pool._processes or {}).values()):  # a pool of Python 3.14 would do so itself
@@ -150,6 +154,10 @@ def _start_others(
     folders: models.Folders,
 ) -> list[Future[list[dict[str, Any]]]]:
     """Have the other processes take turns. In a thread of its own, since it waits for the first one to be there."""
+    while not forking.is_ready():  # who asks it for a process before would wait, even for a run that is over
+        if turns.has_ended:
+            return []
+        time.sleep(_LOOK_SECONDS)
     with forking.uninterrupted(), forking.without_script():
         tasks = [pool.submit(_beside, task, work, staging, folders) for task in range(1, workers)]
     for task in tasks:

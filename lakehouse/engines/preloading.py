@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from lakehouse.engines.forking import PRELOAD, start_over_if_threaded
+from lakehouse.engines.forking import PRELOAD, say_ready, start_over_if_threaded
 
 if PRELOAD in os.environ:  # not again after it has started over
     with suppress(Exception):  # a worker that can't do without says so
@@ -19,3 +19,4 @@ if PRELOAD in os.environ:  # not again after it has started over
             models.keep(models.load(folder, digest, method, frozen), digest, method, frozen)
     sys.stdout.flush()
     start_over_if_threaded()
+say_ready()

@@ -97,6 +97,17 @@ def test_another_model_has_a_server_of_its_own(stored, nothing_rests):
     assert ask(stored)["server"] != first["server"]
 
 
+def test_it_says_when_it_is_ready(stored, nothing_rests):
+    assert forking.is_ready()  # there is none to wait for
+    forking.begin([forking.Model(str(stored), loading.digest_of(stored), None, ())])
+    assert not forking.is_ready()
+    for _ in range(600):
+        if forking.is_ready():
+            break
+        time.sleep(0.05)
+    assert forking.is_ready()
+
+
 def test_a_server_that_nobody_asks_for_ends(stored, nothing_rests, monkeypatch):
     monkeypatch.setattr(forking, "_IDLE_SECONDS", 0.05)
     process = ask(stored)["server"]

@@ -189,4 +189,5 @@ def test_a_process_that_is_not_up_when_all_is_done_is_not_waited_for(make_job, u
     steps = []
     result = score(make_job(uri, predictions={"p": 0}), say=lambda event, values: steps.append(values.get("tasks")))
     assert (result.status, result.rows_scored, 2 in steps) == ("published", 30, True)
-    assert not forking.is_begun()
+    assert not forking.is_in_use()
+    forking.end()
