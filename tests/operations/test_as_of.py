@@ -39,7 +39,7 @@ def at(day, hour=12):
 @pytest.fixture
 def versions(register, request):
     """Registers one more version of this test's model, which champion then is; its URI."""
-    name = "asof_" + "".join(c if c.isalnum() else "_" for c in request.node.name)
+    name = "past_" + "".join(c if c.isalnum() else "_" for c in request.node.name)
     x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
     return lambda times: register(LinearRegression().fit(x, x["a"] * times), x, name=name)
 
