@@ -25,6 +25,7 @@ REASONS = "_reasons"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 EXPLANATION = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
+EXPLAINED = pa.list_(EXPLANATION)
 REASON = pa.struct([("rule", pa.string()), ("column", pa.string()), ("observed", pa.string())])
 
 LINEAGE = pa.schema(

@@ -94,6 +94,21 @@ class Ended:
         return str(ours) if self.early or tells_no_row else f"{_named(ours)}: the run's log says why"
 
     @property
+    def rows(self) -> dict[str, int]:
+        """Rows by what became of them; none where the run has no result of its own."""
+        if self.result is None:
+            return {}
+        of = self.result
+        return {"read": of.rows_read, "scored": of.rows_scored, "quarantined": of.rows_quarantined}
+
+    @property
+    def drift(self) -> dict[str, Any]:
+        """How many `columns` are beyond the job's limit, and the largest `psi`; empty where none was compared."""
+        drift = (self.facts() or {}).get("drift") or {}
+        psi = [value for value in (drift.get("figures") or {}).get("psi", ()) if value is not None]
+        return {"columns": drift.get("drifted") or 0, "psi": max(psi)} if psi else {}
+
+    @property
     def code(self) -> int:
         """The exit code of a command that ends so."""
         if self.error is None:

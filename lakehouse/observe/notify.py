@@ -101,7 +101,7 @@ def outcomes(ended: Ended, goes_on: bool = False) -> list[str]:
     found = []
     if ended.status in ("published", "held", "blocked"):
         found = [ended.status]
-        drifted = not goes_on and _drift(ended).get("columns")
+        drifted = not goes_on and ended.drift.get("columns")
         return [*found, *(["drifted"] if drifted else [])]
     by_hand = type(ended.error) is KeyboardInterrupt  # whoever stopped it knows
     return [] if by_hand or ended.status in ("unchanged", "not_ready", "planned") else ["failed"]
@@ -121,23 +121,15 @@ def message_of(outcome: str, ended: Ended, run: Run) -> Message:
         status=ended.status,
         code=ended.code,
         message=ended.message,
-        rows={}
-        if result is None
-        else {"read": result.rows_read, "scored": result.rows_scored, "quarantined": result.rows_quarantined},
+        rows=ended.rows,
         model=(result and result.model) or {},
         input=(result and result.input) or {},
         tables=tuple(result.sinks) if result is not None else (),
         checks=(result and result.checks) or {},
-        drift=_drift(ended),
+        drift=ended.drift,
         seconds=(result and result.seconds) or {},
         engine=run.engine,
     )
-
-
-def _drift(ended: Ended) -> dict[str, Any]:
-    drift = (ended.facts() or {}).get("drift") or {}
-    psi = [value for value in (drift.get("figures") or {}).get("psi", ()) if value is not None]
-    return {"columns": drift["drifted"], "psi": max(psi)} if psi and "drifted" in drift else {}
 
 
 def post(url: str, body: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NAME = "metrics"
 STATUSES = ("published", "unchanged", "held", "blocked", "not_ready", "partial", "failed", "stopped")
 _SUCCESS = "lakehouse_last_success_timestamp_seconds"
+_LAST = "When a run of the job last ended with its scores live"
 _JOB = "lakehouse_job"
 """The label of the job; the label `job` is that of who was scraped."""
 _ANSWER_S = 2.0
@@ -68,26 +69,17 @@ def figures(ended: Ended, run: Run) -> CollectorRegistry:
         status.labels(job, name).set(name == ended.status)
     if result is not None:
         rows = gauge("last_run_rows", "Rows of the job's last run", "kind")
-        counted = {"read": result.rows_read, "scored": result.rows_scored, "quarantined": result.rows_quarantined}
-        for kind, count in counted.items():
+        for kind, count in ended.rows.items():
             rows.labels(job, kind).set(count)
         seconds = gauge("last_run_seconds", "Seconds of the job's last run", "stage")
         for stage, value in (result.seconds or {}).items():
             seconds.labels(job, stage).set(value)
-    for name, value in _drift(ended):
-        gauge(f"last_run_{name}", "How far the job's last run has drifted").labels(job).set(value)
+    if drift := ended.drift:
+        for name, value in (("drift_max_psi", drift["psi"]), ("drifted_columns", drift["columns"])):
+            gauge(f"last_run_{name}", "How far the job's last run has drifted").labels(job).set(value)
     if ended.status in ("published", "unchanged"):
-        last = "When a run of the job last ended with its scores live"
-        gauge(_SUCCESS.removeprefix("lakehouse_"), last).labels(job).set(ended.at.timestamp())
+        gauge(_SUCCESS.removeprefix("lakehouse_"), _LAST).labels(job).set(ended.at.timestamp())
     return registry
-
-
-def _drift(ended: Ended) -> Iterator[tuple[str, float]]:
-    drift = (ended.facts() or {}).get("drift") or {}
-    psi = [value for value in (drift.get("figures") or {}).get("psi", ()) if value is not None]
-    if psi:
-        yield "drift_max_psi", max(psi)
-        yield "drifted_columns", float(drift.get("drifted") or 0)
 
 
 def _to_file(metrics: Metrics, registry: CollectorRegistry, job: str) -> None:
@@ -102,8 +94,7 @@ def _to_file(metrics: Metrics, registry: CollectorRegistry, job: str) -> None:
             before = text_string_to_metric_families(file.read_text())
             kept = [sample.value for family in before for sample in family.samples if sample.name == _SUCCESS]
             for value in kept[:1]:
-                last = "When a run of the job last ended with its scores live"
-                Gauge(_SUCCESS, last, [_JOB], registry=registry).labels(job).set(value)
+                Gauge(_SUCCESS, _LAST, [_JOB], registry=registry).labels(job).set(value)
         write_to_textfile(os.fspath(file), registry)
     except OSError as error:
         raise Untold(f"{file} can't be written: {error.strerror or type(error).__name__}") from error

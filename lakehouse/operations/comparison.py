@@ -14,7 +14,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.operations import counterpart, reasons
 from lakehouse.operations.counterpart import Asked, Both
 from lakehouse.operations.difference import different, match, once
-from lakehouse.operations.distances import Distances, by_equality, is_number, measure
+from lakehouse.operations.distances import Distances, by_equality, is_number, measure, whole
 from lakehouse.planning import catalog
 from lakehouse.runs.comparing import figures
 from lakehouse.scoring.pairs import Pairs, pairs_of
@@ -159,7 +159,7 @@ def _prediction(
 ) -> dict[str, Any]:
     """How the values of a prediction compare."""
     own, theirs = pair
-    pairs = pairs_of(_array(own), _array(theirs), np.zeros(len(own), np.int64), 1)[0] if len(own) else Pairs()
+    pairs = pairs_of(whole(own), whole(theirs), np.zeros(len(own), np.int64), 1)[0] if len(own) else Pairs()
     threshold = _threshold(job, name) if is_number(own.type) else None
     keys = list(sides.kinds)
     shown = {
@@ -260,8 +260,3 @@ def _without(table: pa.Table, left_out: pa.Table, keys: Sequence[str]) -> pa.Tab
 def _keys(table: pa.Table, keys: Sequence[str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = table.select(list(keys)).slice(0, _SHOWN).to_pylist()
     return found
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    found = column.combine_chunks()
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found

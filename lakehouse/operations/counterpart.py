@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakehouse import sinks, sources
 from lakehouse.config.systems import source_of
 from lakehouse.errors import ConfigError, nearest
-from lakehouse.operations.difference import predictions_of, require_room
+from lakehouse.operations.difference import in_types, predictions_of, require_room
 from lakehouse.operations.distances import is_integer_made_float
 from lakehouse.schemas import INPUT_VERSION, MODEL_VERSION, column_of
 from lakehouse.sinks.slices import slice_texts, slice_types
@@ -140,7 +140,7 @@ def _part(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
 def _live(section: Any, texts: Mapping[str, str], own: pa.Schema, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     schema = _part(own, names)
     for batch in sinks.of(section.type).rows(section, texts, names):
-        yield pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
+        yield in_types(batch, schema)
 
 
 def _read(module: Any, pinned: Any, names: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -90,7 +90,7 @@ def _staged(target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for file in target.files:
         with open_parquet(target.root, file.path) as stored:
             for batch in stored.iter_batches(columns=schema.names):
-                yield _in_types(batch, schema)
+                yield in_types(batch, schema)
 
 
 def _live(job: Job, target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -99,10 +99,11 @@ def _live(job: Job, target: Target, schema: pa.Schema) -> Iterator[pa.RecordBatc
         return
     texts = slice_texts(job.slice, slice_types(job.slice, target.schema))
     for batch in sink.rows(job.sinks[0], texts, schema.names):
-        yield _in_types(batch, schema)
+        yield in_types(batch, schema)
 
 
-def _in_types(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def in_types(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The schema's columns of a batch, in its types."""
     return pa.RecordBatch.from_arrays([batch.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
@@ -148,7 +149,7 @@ def match(first: pa.Table, second: pa.Table, keys: Sequence[str]) -> tuple[pa.Ta
 
     No key may be in a table more than once.
     """
-    pairs = matched(first, second, keys)
+    pairs = _matched(first, second, keys)
     one, other = pairs["held"], pairs["live"]
     alone, missing = pc.is_null(other), pc.is_null(one)
     both = pc.invert(pc.or_(alone, missing))
@@ -172,7 +173,7 @@ def once(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, int]:
     return table.take(alone.combine_chunks().sort()), table.num_rows - len(alone)
 
 
-def matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
+def _matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
     """The rows' numbers of either side, by key; null where the other side alone has it."""
     sides = [
         table.select(list(keys)).append_column(name, pa.array(np.arange(table.num_rows)))

@@ -85,10 +85,11 @@ def is_integer_made_float(ours: pa.DataType, theirs: pa.DataType) -> bool:
 
 def _blocks(ours: pa.ChunkedArray, theirs: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array, pa.Array]]:
     for start in range(0, len(ours), _BLOCK):
-        yield start, _whole(ours.slice(start, _BLOCK)), _whole(theirs.slice(start, _BLOCK))
+        yield start, whole(ours.slice(start, _BLOCK)), whole(theirs.slice(start, _BLOCK))
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array."""
     found = column.combine_chunks()
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.planning.trial import Trial
 from lakehouse.scoring.explanations import Explainer, Explaining, with_predictor
-from lakehouse.scoring.outputs import Output
+from lakehouse.scoring.outputs import Output, numbers_among
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -44,18 +42,12 @@ def explaining_for(job: Job, tried: Trial, uri: str) -> Explaining | None:
 
 def _output(asked: Explanations, tried: Trial) -> Output:
     """The prediction that is explained."""
-    numbers = [
-        o for o in tried.scoring.outputs if _is_number(o.column_type, labels=tried.predictor.classes is not None)
-    ]
+    numbers = numbers_among(tried.scoring.outputs, labels=tried.predictor.classes is not None)
     names = [o.name for o in numbers]
     if not numbers or (asked.of is not None and asked.of not in names):
         what = "no prediction is a number" if not numbers else f"no numeric prediction {asked.of!r}"
         raise ConfigError(f"explanations.of: {what}{nearest(asked.of, names) if asked.of and names else ''}")
     return next(o for o in numbers if asked.of in (None, o.name))
-
-
-def _is_number(kind: pa.DataType | None, *, labels: bool) -> bool:
-    return kind is not None and (pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not labels))
 
 
 def _bounds(asked: Explanations, own: Output, outputs: tuple[Output, ...]) -> tuple[float, float]:

@@ -91,7 +91,7 @@ def prepare(
     aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
     lineage = _lineage(plan, replays)
     explaining = explaining_for(job, tried, plan.model.uri)
-    explained = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, pa.list_(schemas.EXPLANATION))]
+    explained = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, schemas.EXPLAINED)]
     beside = None if tried.untried else challengers.side_by_side(plan, looked_at, tried.columns, lineage, notes)
     staging = Staging(
         run_id=plan.run_id,

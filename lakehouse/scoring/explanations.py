@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import models
-from lakehouse.schemas import EXPLANATION, EXPLANATIONS
+from lakehouse.schemas import EXPLAINED, EXPLANATION, EXPLANATIONS
 from lakehouse.scoring.inputs import model_given
 from lakehouse.scoring.reasons import Numbers
 from lakehouse.scoring.score import Predict, Scoring
@@ -90,23 +91,18 @@ def in_words(explained: Mapping[str, Any] | None, scored: int) -> list[str]:
 def with_predictor(predict: Predict, predictor: models.Predictor) -> Predict:
     """`predict`, of which is known which model it calls."""
 
-    class Known:
-        """Looks like what it calls."""
+    @functools.wraps(predict)  # with what it says of itself
+    def known(given: Any) -> Any:
+        return predict(given)
 
-        def __init__(self) -> None:
-            vars(self).update(getattr(predict, "__dict__", {}))
-            self.predictor = predictor
-
-        def __call__(self, given: Any) -> Any:
-            return predict(given)
-
-    return Known()
+    known.predictor = predictor  # type: ignore[attr-defined]
+    return known
 
 
 def _column(rows: int, numbers: Any, values: Any, names: pa.Array, top: int) -> pa.Array:
     """A list a row of the features that contributed most, the largest first; null in rows not among `numbers`."""
     if values is None:
-        return pa.nulls(rows, EXPLANATIONS_TYPE)
+        return pa.nulls(rows, EXPLAINED)
     top = min(top, values.shape[1])
     order = np.argsort(-np.abs(np.nan_to_num(values)), axis=1, kind="stable")[:, :top]
     told = np.take_along_axis(values, order, axis=1)
@@ -118,6 +114,3 @@ def _column(rows: int, numbers: Any, values: Any, names: pa.Array, top: int) -> 
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     items = pa.StructArray.from_arrays(parts, fields=list(EXPLANATION))
     return pa.ListArray.from_arrays(pa.array(offsets), items, mask=pa.array(missing))
-
-
-EXPLANATIONS_TYPE = pa.list_(EXPLANATION)

@@ -40,6 +40,16 @@ class Output:
         return self.type if self.threshold is None else pa.bool_()
 
 
+def numbers_among(outputs: Sequence[Output], *, labels: bool) -> list[Output]:
+    """The outputs that are numbers and no class's label. `labels`: the model has classes, so that integers may be."""
+    kinds = [(output, output.column_type) for output in outputs]
+    return [
+        output
+        for output, kind in kinds
+        if kind is not None and (pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not labels))
+    ]
+
+
 def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[list[pa.Array], list[Broken]]:
     """The model's answer as one Arrow array an output, each with `rows` values; and the rows with a value that
     doesn't fit its output's type, where the array is null.

@@ -7,12 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sklearn.linear_model import LinearRegression
 
 from lakehouse import pipeline
 from lakehouse.config.systems.snowflake import SnowflakeSource
@@ -34,23 +31,6 @@ DAYS = [f"2026-01-0{number}" for number in range(1, 7)]
 
 def at(day, hour=12):
     return datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(hours=hour)
-
-
-@pytest.fixture
-def versions(register, request):
-    """Registers one more version of this test's model, which champion then is; its URI."""
-    name = "past_" + "".join(c if c.isalnum() else "_" for c in request.node.name)
-    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
-    return lambda times: register(LinearRegression().fit(x, x["a"] * times), x, name=name)
-
-
-@pytest.fixture
-def job_of(make_job):
-    def make(uri, day=DAYS[0], **sections):
-        more = {"source": {"where": "day = '{date}'"}, "slice": {"score_date": "{date}"}, **sections}
-        return make_job(uri, date=day, predictions={"p": 0}, **more)
-
-    return make
 
 
 def features(value, days=DAYS[:4], when=None):

@@ -32,22 +32,6 @@ def x():
     return pd.DataFrame({"a": np.linspace(0, 4, 40)})
 
 
-@pytest.fixture
-def versions(register, x, request):
-    """Registers one more version of this test's model, which champion then is; its URI."""
-    name = "".join(c if c.isalnum() else "_" for c in request.node.name)
-    return lambda times: register(LinearRegression().fit(x, x["a"] * times), x, name=name)
-
-
-@pytest.fixture
-def job_of(make_job):
-    def make(uri, day=DAYS[0], **sections):
-        more = {"source": {"where": "day = '{date}'"}, "slice": {"score_date": "{date}"}, **sections}
-        return make_job(uri, date=day, predictions={"p": 0}, **more)
-
-    return make
-
-
 def features(days=DAYS, first=1, mode="append", **more):
     """Two rows a day, a file a day."""
     for day in days:

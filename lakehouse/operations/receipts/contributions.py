@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lakehouse import models
 from lakehouse.scoring.inputs import model_given, model_input
-from lakehouse.scoring.outputs import Output, read_outputs
+from lakehouse.scoring.outputs import numbers_among, read_outputs
 
 if TYPE_CHECKING:
     from lakehouse.operations.receipts.recomputing import Again
@@ -24,7 +24,8 @@ def contributions(again: Again, row: pa.RecordBatch, others: pa.RecordBatch) -> 
     `row`: one row of the input, `others`: some rows of it, its baseline. "method" says what the numbers are,
     "prediction" of which output they are, "base" what they start from where they add up.
     """
-    number, output = _explained_output(again)
+    outputs = again.scoring.outputs
+    output = next(iter(numbers_among(outputs, labels=again.predictor.classes is not None)), None)
     if output is None:
         return {"method": "none: no prediction of this model is a number", "prediction": None, "features": []}
     given, base = (model_given(batch, again.scoring).as_input() for batch in (row, others))
@@ -33,7 +34,11 @@ def contributions(again: Again, row: pa.RecordBatch, others: pa.RecordBatch) -> 
     if found is not None and found.values.shape == (1, len(names)):
         method, values, start = found.method, found.values[0], {"base": found.base}
     else:
-        method, values, start = _PERMUTATION.format(rows=others.num_rows), _permuted(again, row, others, number), {}
+        method, values, start = (
+            _PERMUTATION.format(rows=others.num_rows),
+            _permuted(again, row, others, outputs.index(output)),
+            {},
+        )
     order = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")
     parts = [{"name": names[i], "contribution": float(values[i])} for i in order]
     return {"method": method, "prediction": output.name, **start, "features": parts}
@@ -43,15 +48,6 @@ _PERMUTATION = (
     "permutation: how far the prediction is, on average, from the one with the feature's value of {rows} other rows of "
     "the input; these numbers don't add up"
 )
-
-
-def _explained_output(again: Again) -> tuple[int, Output | None]:
-    """The first prediction that is a number and no class's label, and its place."""
-    for number, output in enumerate(again.scoring.outputs):
-        kind, labels = output.column_type, again.predictor.classes is not None
-        if kind is not None and (pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not labels)):
-            return number, output
-    return 0, None
 
 
 def _permuted(again: Again, row: pa.RecordBatch, others: pa.RecordBatch, number: int) -> Any:

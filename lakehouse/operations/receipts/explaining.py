@@ -14,6 +14,7 @@ import pyarrow as pa
 from lakehouse import sinks
 from lakehouse.checks.rules import Compiled
 from lakehouse.errors import LakehouseError
+from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import contributions, rows
 from lakehouse.operations.receipts.places import ASIDE, SCORED, Place, live_place, place_of_run, value_of
 from lakehouse.operations.receipts.recomputing import Again, Basis, basis_of, made_again
@@ -171,7 +172,7 @@ def _notes(place: Place, record: Mapping[str, Any] | None) -> list[str]:
 
 
 def _predictions(job: Job, row: pa.RecordBatch) -> dict[str, Any]:
-    return {name: row.column(name)[0].as_py() for name in rows.prediction_columns(job, row.schema)}
+    return {name: row.column(name)[0].as_py() for name in predictions_of(job, row.schema)}
 
 
 def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bool) -> Explanation:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse import sinks
-from lakehouse.operations.difference import matched, once
+from lakehouse.operations.difference import match, once
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, Hashes, chosen_rows, hashes_of
 from lakehouse.schemas import RUN_ID
@@ -108,19 +107,15 @@ def compare(
     parts = [chosen_rows(batch, keys, seed, chosen) for batch in side.batches([*keys, *side.names])]
     stored = pa.Table.from_batches(parts) if parts else made.scored.slice(0, 0)
     (one, twice), (two, more) = once(stored, keys), once(made.scored, keys)
-    pairs = matched(one, two, keys)
-    first, second = pairs["held"], pairs["live"]
-    extra, gone = pc.is_null(second), pc.is_null(first)
-    both = pc.invert(pc.or_(extra, gone))
-    here, again = one.take(first.filter(both)), two.take(second.filter(both))
+    here, again, extra, gone = match(one, two, keys)
     found.repeated += twice + more
     found.checked += here.num_rows
     _hold_against(here, again, keys, side, found, exact)
     unfit = _hashes_in(made.unfit, keys, seed)
-    only = one.take(first.filter(extra)).select(keys)
+    only = extra.select(keys)
     _tell(only, np.isin(_hashes_in(only, keys, seed), unfit), found)
     if aside is not None:
-        lost = pa.concat_tables([two.take(second.filter(gone)).select(keys), made.unfit.select(keys)])
+        lost = pa.concat_tables([gone.select(keys), made.unfit.select(keys)])
         known = np.concatenate([aside, _hashes_in(stored, keys, seed)])
         lost = lost.filter(pa.array(~np.isin(_hashes_in(lost, keys, seed), known), pa.bool_()))
         found.missing += lost.num_rows

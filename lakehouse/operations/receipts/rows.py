@@ -45,12 +45,6 @@ def name_of(table: Sink) -> str:
     return sink.display_name(sink.uri_of(table))
 
 
-def prediction_columns(job: Job, schema: pa.Schema) -> list[str]:
-    """The columns that the model's answers are in: those that are neither keys, kept, of the slice, nor our own."""
-    others = {name.lower() for name in (*job.keys, *job.keep, *job.slice)}
-    return [n for n in schema.names if n.lower() not in others and not n.startswith("_")]
-
-
 def key_of(job: Job, text: str, schema: pa.Schema) -> Key:
     """A key as it is written on a command line, in the table's types; of several columns with commas between."""
     names = job.keys

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from lakehouse import sinks
 from lakehouse.errors import ConfigError
+from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, hashes_of, mixed, parts_of, sum_of, with_key
 from lakehouse.operations.receipts.holding import Made, Stored, Verified, compare
@@ -52,7 +53,7 @@ def _verify(
 ) -> Verified:  # fmt: skip
     schema = rows.scored_columns(job)
     version, _ = stands_at(job, schema, record)
-    side = Stored(job, owner_of(record), version, (*job.keep, *rows.prediction_columns(job, schema)))
+    side = Stored(job, owner_of(record), version, (*job.keep, *predictions_of(job, schema)))
     found = Verified(str(record["run_id"]), rows.name_of(rows.scored_sink(job)), version, sample, seed)
     basis, whole = _basis(job, record, records, side)
     hashes = hashes_of(side.batches(job.keys), job.keys, seed)
