@@ -210,19 +210,16 @@ def _refuse_unreadable(error: Exception) -> None:
 
 
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
-    """A few rows of a DataFrame, for a look at them: of its first partition that has any, of all where these are few.
+    """A few rows of a DataFrame, for a look at them, from as few of its partitions as have them.
 
-    A limit alone would have every partition read.
+    Of a limit alone Spark makes batches of Arrow after every partition was read, so that they are taken as Python's
+    values, and the batches are made of these.
     """
-    ship_package(rows.sparkSession)
-    firsts = _plainly_named(rows).mapInArrow(functools.partial(tasks.first_rows, _LOOK), "rows binary")
-    first = _readably(lambda: firsts.take(1))
+    first = _readably(lambda: rows.take(_LOOK))
     if not first:
         return
-    with pa.ipc.open_stream(bytes(first[0]["rows"])) as stream:
-        found = stream.read_all().rename_columns(rows.columns)
-    found = found if found.num_rows == _LOOK else _readably(lambda: rows.limit(_LOOK).toArrow())
-    yield from found.to_batches()
+    found = rows.sparkSession.createDataFrame(first, rows.schema, verifySchema=False).toArrow()
+    yield from found.combine_chunks().to_batches()
     # the next look only where the first rows have no key or lack features
     yield from _readably(lambda: rows.limit(_FURTHER).toArrow()).to_batches()
 

@@ -128,22 +128,6 @@ def frame_task(plan: str, archive: str, batches: Iterator[pa.RecordBatch]) -> It
     yield _manifest(task, plan, archive, stage)
 
 
-def first_rows(most: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Spark's function for a look at a partition: its first rows as a stream of Arrow, nothing where it has none."""
-    taken: list[pa.RecordBatch] = []
-    for batch in batches:
-        taken.append(batch.slice(0, most))
-        most -= taken[-1].num_rows
-        if most == 0:
-            break
-    if any(batch.num_rows for batch in taken):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, taken[0].schema) as stream:
-            for batch in taken:
-                stream.write_batch(batch)
-        yield pa.record_batch([pa.array([sink.getvalue().to_pybytes()], pa.binary())], names=["rows"])
-
-
 def merge_task(size: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Spark's function for manifest rows in the order of their tasks: what each `size` of these counted, as one row."""
     rows = (row for batch in batches for at in range(batch.num_rows) for row in batch.slice(at, 1).to_pylist())
