@@ -32,6 +32,8 @@ from lakehouse.storage.parquet import open_parquet
 
 JOINED_BYTES, FRAME_BYTES = 8 << 20, 64 << 20
 """Small batches are joined up to this size in memory, those of a DataFrame, which are always small, up to the other."""
+_MANY = 256
+"""Of so many batches each may be so small that it takes up more than what is in it."""
 _TELL_EVERY = 0.2  # seconds
 
 
@@ -337,6 +339,8 @@ def join_batches(
             yield _one(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
+        if len(waiting) == _MANY:
+            waiting = [_one(waiting)]
         rows, size = rows + batch.num_rows, size + batch.nbytes
         del batch
         if 2 * rows > most or 2 * size > most_bytes:
