@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,14 @@ class StageEnded:
     name: str
     began: datetime
     at: datetime
+
+
+@dataclass(frozen=True)
+class Passed:
+    """All rows are read. `tasks`: when each task was at work, and on what (`checks.timeline`)."""
+
+    at: datetime
+    tasks: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Ended:
         return ours.exit_code if ours is not None else 130 if isinstance(self.error, KeyboardInterrupt) else 1
 
 
-Event = Started | Planned | StageEnded | Judged | Ended
+Event = Started | Planned | Passed | StageEnded | Judged | Ended
 Observe = Callable[[Event], None]
 """Hears a run's events, in their order. The first error that it raises is told as a warning."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lakehouse.errors import LakehouseError, as_ours
-from lakehouse.observe.events import Ended, Event, Judged, Observe, Planned, Run, StageEnded, Started
+from lakehouse.observe.events import Ended, Event, Judged, Observe, Passed, Planned, Run, StageEnded, Started
 from lakehouse.runs import evidence, ledger
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class Watched:
         """It is decided what is read and scored; `state`: where the run keeps what it finds out."""
         self.state, self.planned_at = state, ledger.now()
         self._tell(lambda: Planned(ledger.now(), plan))
+
+    def passed(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """All rows are read; when each task was at work."""
+        self._tell(lambda: Passed(ledger.now(), tasks))
 
     def stage(self, name: str) -> None:
         """A stage is over, and the next one begins."""
