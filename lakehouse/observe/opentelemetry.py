@@ -125,8 +125,8 @@ def _export(exporter: SpanExporter, spans: Any) -> None:
 def _named(run: Run) -> dict[str, Any]:
     values = {f"lakehouse.slice.{name}": str(value) for name, value in run.job.slice.items()}
     date = {"lakehouse.date": run.job.date} if run.job.date else {}
-    known = {"lakehouse.job": run.job.job, "lakehouse.run_id": run.run_id, "lakehouse.engine": run.engine}
-    return {**known, **date, **values}
+    known = {"job": run.job.job, "command": run.command, "run_id": run.run_id, "engine": run.engine}
+    return {**{f"lakehouse.{name}": value for name, value in known.items()}, **date, **values}
 
 
 def _planned(event: Planned) -> dict[str, Any]:

@@ -15,8 +15,23 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lakehouse.errors import LakehouseError, as_ours
-from lakehouse.observe.events import Ended, Event, Judged, Observe, Passed, Planned, Run, StageEnded, Started
+from lakehouse.observe.events import (
+    DISCARD,
+    DISCARDED,
+    ROLLED_BACK,
+    SCORE,
+    Ended,
+    Event,
+    Judged,
+    Observe,
+    Passed,
+    Planned,
+    Run,
+    StageEnded,
+    Started,
+)
 from lakehouse.runs import evidence, ledger
+from lakehouse.runs.results import is_rollback
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -112,13 +127,13 @@ class Watched:
 
     def finished(self, result: Result, state: Location) -> None:
         """An earlier run, which had stopped half way, is finished by this one."""
-        facts = _facts(state, result.run_id)
-        self._tell(lambda: Ended(ledger.now(), result.run_id, result.status, result, facts=facts, earlier=True))
+        facts, status = _facts(state, result.run_id), _status_of(result)
+        self._tell(lambda: Ended(ledger.now(), result.run_id, status, result, facts=facts, earlier=True))
 
     def ended(self, result: Result) -> Result:
         """The run has ended; its result, which may be that of an earlier run where this one had nothing to do."""
         own = result.run_id == self.run.run_id
-        status = result.status if own else "unchanged"
+        status = DISCARDED if self.run.command == DISCARD else _status_of(result) if own else "unchanged"
         self._tell(lambda: self._end(status, result if own else None, None))
         return result
 
@@ -142,12 +157,12 @@ class Watched:
 
 
 @contextmanager
-def watch(job: Job, request: Request, *, goes_on: bool = False) -> Iterator[Watched]:
+def watch(job: Job, request: Request, command: str = SCORE) -> Iterator[Watched]:
     """Whoever is to be told of a run hears of it while the block runs, and of an error that ends it.
 
-    `goes_on`: a held run is gone on with. A dry run is told to nobody.
+    A dry run is told to nobody.
     """
-    run = Run(job, request.run_id, request.engine, goes_on)
+    run = Run(job, request.run_id, request.engine, command)
     watched = Watched(run, [] if request.dry_run else _listeners(run, request))
     watched._tell(lambda: Started(watched.began))
     try:
@@ -181,6 +196,11 @@ def modules() -> list[Observer]:
     names = sorted(module.name for module in iter_modules(observe.__path__))
     found = [import_module(f"lakehouse.observe.{name}") for name in names]
     return [cast(Observer, module) for module in found if hasattr(module, "observers")]
+
+
+def _status_of(result: Result) -> str:
+    back = result.status == "published" and is_rollback({"message": result.message})
+    return ROLLED_BACK if back else result.status
 
 
 def _facts(state: Location | None, run_id: str) -> Callable[[], Mapping[str, Any] | None]:
