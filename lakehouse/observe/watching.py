@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib import import_module
 from pkgutil import iter_modules
 from queue import SimpleQueue
@@ -43,6 +44,20 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0
 """The seconds that a run waits at its end, for all who are told of it together."""
+LATE_S, REST_S = 1.0, 600.0
+"""Who fails, and keeps a run waiting longer than the one, is told of no run of the job for the other: of the runs of a
+backfill, not each waits for it."""
+_resting: dict[tuple[str, str], _Rest] = {}
+"""By job and name those who are not told of its runs."""
+
+
+@dataclass
+class _Rest:
+    """Until when (monotonic, and UTC), and whether that was said."""
+
+    over: float
+    until: datetime
+    said: bool = False
 
 
 class Observer(Protocol):
@@ -67,6 +82,7 @@ class _Listener:
     events: SimpleQueue[Event | None] = field(default_factory=SimpleQueue)
     error: Exception | None = None
     thread: threading.Thread | None = None
+    heard_at: float = math.inf
 
     def start(self) -> None:
         self.thread = threading.Thread(target=self._listen, name=f"tells {self.name}", daemon=True)
@@ -74,21 +90,22 @@ class _Listener:
 
     def _listen(self) -> None:
         try:
-            hear = self.begin()
+            self._hear_all(self.begin())
         except Exception as error:
             self.error = error
-            return
+        self.heard_at = time.monotonic()
+
+    def _hear_all(self, hear: Observe) -> None:
         while (event := self.events.get()) is not None:
             try:
                 hear(event)
             except Exception as error:
                 self.error = self.error or error
 
-    def end(self, seconds: float) -> str:
-        """Wait until it has heard everything, at most so long; what went wrong."""
+    def end(self, until: float) -> str:
+        """Wait until it has heard everything, at most until then; what went wrong."""
         assert self.thread is not None  # it is started first
-        self.events.put(None)
-        self.thread.join(max(0.0, seconds))
+        self.thread.join(max(0.0, until - time.monotonic()))
         if self.error is not None:
             return f"{self.name} could not be told of the run: {_in_words(self.error)}"
         if self.thread.is_alive():
@@ -171,22 +188,40 @@ def watch(job: Job, request: Request, command: str = SCORE) -> Iterator[Watched]
         watched.failed(error)
         raise
     finally:
-        until = time.monotonic() + PATIENCE_S
-        for said in [listener.end(until - time.monotonic()) for listener in watched.listeners]:
-            if said:
+        asked = time.monotonic()
+        for listener in watched.listeners:
+            listener.events.put(None)
+        for listener in watched.listeners:
+            if said := listener.end(asked + PATIENCE_S):
                 request.warn(said)
+                if listener.heard_at - asked > LATE_S:
+                    rest = _Rest(time.monotonic() + REST_S, ledger.now() + timedelta(seconds=REST_S))
+                    _resting[job.job, listener.name] = rest
 
 
 def _listeners(run: Run, request: Request) -> list[_Listener]:
     found = []
     for module in modules():
         try:
-            found += [_Listener(name, begin) for name, begin in module.observers(run).items()]
+            there = module.observers(run).items()
+            found += [_Listener(name, begin) for name, begin in there if not _rests(run, name, request)]
         except Exception as error:
             request.warn(f"{module.NAME} could not be told of the run: {_in_words(error)}")
     for listener in found:
         listener.start()
     return found
+
+
+def _rests(run: Run, name: str, request: Request) -> bool:
+    """Whether it is not to be told of the run; that is said once."""
+    rest = _resting.get((run.job.job, name))
+    if rest is None or time.monotonic() >= rest.over:
+        return False
+    if not rest.said:
+        rest.said = True
+        when = f"before {rest.until:%H:%M} UTC"
+        request.warn(f"{name} is told of no run of {run.job.job} {when}: it had not answered in time")
+    return True
 
 
 def modules() -> list[Observer]:

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from lakehouse.config import load_job
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.observe import watching
 from lakehouse.operations import review
+from lakehouse.operations.backfill import Asked, backfill
 from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
@@ -194,6 +196,27 @@ def test_one_that_hangs_costs_a_few_seconds_and_a_warning(daily, receiver):
     assert all("did not answer in time" in text for text in warned)
     assert len(receiver.came) == 2  # not again: it may have been taken
     assert time.process_time() - begun < 60
+
+
+def test_one_that_hangs_costs_a_backfill_its_seconds_once(daily, receiver):
+    for day in (MOVED, HELD):
+        write("lake/features", pa.table({"id": np.arange(40), "a": np.linspace(0, 4, 40), "day": [day] * 40}))
+    receiver.hangs = True
+    daily(notify=one("webhook", receiver.url))
+    asked = Asked("conf/scores.yaml", engine="local")
+    found = backfill(asked, [DAY, MOVED, HELD])
+    assert [outcome.status for outcome in found] == ["published"] * 3
+    assert len(receiver.came) == 1
+    first, second, third = (outcome.warnings for outcome in found)
+    assert [text.partition(":")[0] for text in first] == ["notify.0 (webhook) could not be told of the run"]
+    [said] = second
+    assert said.startswith("notify.0 (webhook) is told of no run of scores before ")
+    assert third == ()
+    receiver.hangs = False
+    for rest in watching._resting.values():
+        rest.over = 0.0  # ten minutes have gone
+    assert [outcome.warnings for outcome in backfill(replace(asked, rescore=True), [DAY])] == [()]
+    assert len(receiver.came) == 2
 
 
 def test_one_that_is_not_there_costs_a_warning(daily):
