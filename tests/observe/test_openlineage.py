@@ -1,4 +1,9 @@
-"""Lineage events as the client writes them: each keeps to the classes that OpenLineage makes of its specification."""
+"""Lineage events as the client writes them: each keeps to the classes that OpenLineage makes of its specification.
+
+The specification's JSON Schema itself comes with no package: the Python client (wheel, and sdist up to 1.39), Airflow's
+provider, openlineage-integration-common and the jar of openlineage-java have only what was generated from it, Go's
+modules fetch it when they are built, and npm has no client of OpenLineage's.
+"""
 
 from __future__ import annotations
 
