@@ -100,6 +100,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
             return _dry_run_result(plan, tables, request, clock, state, missing)
         stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back
+        watched.passed(tally.tasks)
         clock.lap("score")
         if not tally.hopeless:
             _require_rows(job, tally.read)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
 from lakehouse.operations.leftover import OUTDATED, RECORD, SMALL, Leftover
-from lakehouse.operations.rollback import is_rollback
 from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger, tables
+from lakehouse.runs.results import is_rollback
 from lakehouse.sinks.target import QUARANTINE, uri_of
 from lakehouse.storage import Location, display_name, remove
 

@@ -8,34 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import sinks
+from lakehouse import observe, sinks
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.observe.events import ROLLBACK
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of, staged_files
 from lakehouse.planning.plan import Request
 from lakehouse.runs import ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.publication import carry_out, finish_earlier
-from lakehouse.runs.results import Result
+from lakehouse.runs.results import Result, rolled_back
 from lakehouse.schemas import nullable_type
 from lakehouse.sinks.target import COPIED, SINK, SliceRequest, Target, slice_name, uri_of
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
     from lakehouse.storage import Location
-
-
-_SAID = "rolled back: run "
-
-
-def is_rollback(record: Mapping[str, Any]) -> bool:
-    """Whether a run on record put former rows back."""
-    return str(record.get("message") or "").startswith(_SAID)
-
-
-def restored_run(record: Mapping[str, Any]) -> str | None:
-    """The run whose rows a rollback put back; None for another run."""
-    return str(record["message"]).removeprefix(_SAID).split(" ")[0] if is_rollback(record) else None
 
 
 def rollback(job: Job, request: Request, run: str | None = None) -> Result:
@@ -45,13 +33,15 @@ def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     from then on, until something of them changes or it is asked for. Raises ConfigError where there is no such
     generation, its files are gone, or the table can't be rolled back.
     """
-    with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
-        state = naming.state_of(at_places)
-        finish_earlier(at_places, state, request)
-        return _rollback(at_places, state, request, run)
+    with observe.watch(job, request, ROLLBACK) as watched:
+        with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
+            state = naming.state_of(at_places)
+            finish_earlier(at_places, state, request, watched.finished)
+            result = _rollback(at_places, state, request, run, watched)
+        return watched.ended(result)
 
 
-def _rollback(job: Job, state: Location, request: Request, run: str | None) -> Result:
+def _rollback(job: Job, state: Location, request: Request, run: str | None, watched: observe.Watched) -> Result:
     for sink in job.sinks:
         _require_replacing(sink)
     identity = identity_of(job)
@@ -71,11 +61,14 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
         "seconds": {},
         "work": {},
         "alias": None,
-        "message": f"{_SAID}{former['run_id']} again, {undone}",
+        "message": rolled_back(former["run_id"], undone),
     }
     intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)
+    watched.judged(intent, state=state)
     ledger.save_intent(state, intent)
-    return carry_out(intent, state, request)
+    result = carry_out(intent, state, request)
+    watched.stage("publish")
+    return result
 
 
 def _require_replacing(sink: Sink) -> None:

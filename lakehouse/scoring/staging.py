@@ -6,6 +6,7 @@ Nothing it writes is visible to a reader until the files are committed; every at
 from __future__ import annotations
 
 import json
+import platform
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from lakehouse import models
-from lakehouse.checks import profile, rules, uniqueness
+from lakehouse.checks import profile, rules, timeline, uniqueness
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform
@@ -152,7 +153,7 @@ class _Work:
     """What a worker spends its time on: reading, the model and writing; all else is checking."""
 
     def __init__(self) -> None:
-        self.started, self.cpu = time.perf_counter(), time.process_time()
+        self.began, self.started, self.cpu = time.time(), time.perf_counter(), time.process_time()
         self.reading, self.writing, self.model = 0.0, 0.0, [0.0]
 
     def reads(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -258,6 +259,7 @@ def stage(
         quarantined.abandon()
         if beside is not None:
             beside.files.abandon()
+    spent, ended = work.to_dict(explainer.seconds if explainer is not None else 0.0), time.time()
     detail = {
         "read": counters.read,
         "scored": counters.scored,
@@ -271,7 +273,8 @@ def stage(
         "keys": keys and keys.close(),
         **({"beside": beside.to_dict()} if beside is not None else {}),
         **({"explained": explainer.to_dict()} if explainer is not None else {}),
-        "work": work.to_dict(explainer.seconds if explainer is not None else 0.0),
+        "work": spent,
+        "tasks": [timeline.entry(task, work.began, ended, platform.node(), counters.read, spent)],
     }
     counts = {
         "task": task,

@@ -13,9 +13,9 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.recomputing import Basis, basis_of, pin_input
 from lakehouse.operations.receipts.rows import Found, Key
-from lakehouse.operations.rollback import restored_run
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
+from lakehouse.runs.results import restored_run
 from lakehouse.schemas import RUN_ID, SCORED_AT
 
 if TYPE_CHECKING:
