@@ -4,7 +4,7 @@ comes out the same when it is made again."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from lakehouse.checks.rules import Compiled
 from lakehouse.errors import LakehouseError
 from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import contributions, rows
+from lakehouse.operations.receipts.comparing import compare_row
 from lakehouse.operations.receipts.places import ASIDE, SCORED, Place, live_place, place_of_run, value_of
 from lakehouse.operations.receipts.recomputing import Again, Basis, basis_of, made_again
 from lakehouse.operations.receipts.rows import Key
@@ -23,7 +24,7 @@ from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
 from lakehouse.schemas import INPUT_VERSION, MODEL_NAME, MODEL_VERSION, REASONS, RUN_ID, SCORED_AT, WARNINGS
-from lakehouse.scoring.equality import differing, largest_of
+from lakehouse.scoring.equality import largest_of
 from lakehouse.scoring.inputs import features_in, model_given
 from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, score_batch, start_counters
 
@@ -263,23 +264,18 @@ def _compared(told: Explanation, again: Again, scored: pa.RecordBatch, place: Pl
         return replace(told, equal=alike, code=0 if alike else 3)
     if not scored.num_rows:
         return replace(told, equal=False, code=3, differences={"*": {"stored": told.stored, "again": None}})
-    found = {}
-    for name in told.stored:
-        if name not in scored.schema.names:
-            found[name] = {"stored": told.stored[name], "again": None, "by": None}
-            continue
-        one, two = place.found.row.column(name), scored.column(name)
-        if _differs(one, two, again.exact, functools.partial(_largest, again.read.job, place, name)):
-            values = one[0].as_py(), two[0].as_py()
-            found[name] = {"stored": values[0], "again": values[1], "by": _by(*values)}
-    return replace(told, differences=found, equal=not found, code=3 if found else 0)
-
-
-def _differs(one: pa.Array, two: pa.Array, exact: bool, largest: Callable[[], float]) -> bool:
-    """Whether a value is another; `largest` is asked for only where it is a matter of the last places."""
-    if not differing(one, two, exact=exact).any():
-        return False
-    return exact or bool(differing(one, two, largest=largest()).any())
+    job = again.read.job
+    found = compare_row(
+        job, place.found.row, scored, list(told.stored), again.exact, functools.partial(_largest, job, place)
+    )
+    return replace(
+        told,
+        stored=told.stored | found.stored,
+        notes=[*told.notes, *found.notes],
+        differences=found.differences,
+        equal=not found.differences,
+        code=3 if found.differences else 0,
+    )
 
 
 def _largest(job: Job, place: Place, name: str) -> float:
@@ -288,10 +284,6 @@ def _largest(job: Job, place: Place, name: str) -> float:
     texts = rows.texts_of_slice(job, rows.scored_columns(job))
     parts = sinks.of(sink.type).rows_at(sink, texts, [name], place.version, {RUN_ID: place.run})
     return max((largest_of(batch.column(name)) for _, batch in parts), default=0.0)
-
-
-def _by(one: Any, two: Any) -> float | None:
-    return two - one if isinstance(one, (int, float)) and isinstance(two, (int, float)) else None
 
 
 def _names(reasons: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:

@@ -14,7 +14,7 @@ from lakehouse import sinks
 from lakehouse.errors import ConfigError
 from lakehouse.operations.receipts.recomputing import Input
 from lakehouse.planning import quarantine
-from lakehouse.schemas import RUN_ID
+from lakehouse.schemas import EXPLAINED, EXPLANATIONS, LINEAGE, REASON, REASONS, RUN_ID, WARNINGS
 from lakehouse.sinks.slices import slice_texts, slice_types
 from lakehouse.sinks.target import SINK, slice_name
 
@@ -74,13 +74,16 @@ def texts_of_slice(job: Job, schema: pa.Schema | None) -> dict[str, str]:
 def scored_columns(job: Job) -> pa.Schema:
     """The columns of the scored table. Raises ConfigError where there is none yet."""
     sink = scored_sink(job)
-    schema = sinks.of(sink.type).columns(sink)
-    if schema is not None and not schema.names:
+    schema = columns_of(job, sink)
+    if not schema.names:
         raise ConfigError(f"{sink.table}: there is no such table yet: no run of {job.job} has published")
-    if schema is None:  # its system says in words that it isn't built
-        next(iter(sinks.of(sink.type).rows_at(sink, {}, (), None, {})), None)
-        raise ConfigError(f"{sink.table}: its columns aren't known")
     return schema
+
+
+def columns_of(job: Job, table: Sink) -> pa.Schema:
+    """A table's columns, spelled as the job spells them; none where there is no such table."""
+    own = (*job.keys, *job.keep, *job.slice, *(job.predictions or ()), *LINEAGE.names)
+    return sinks.of(table.type).stored_columns(table, own)
 
 
 def version_of(job: Job, record: Mapping[str, Any]) -> int | None:
@@ -94,7 +97,7 @@ def scored(job: Job, schema: pa.Schema, key: Key, run: str | None, version: int 
     """The rows of the slice with this key, of one run where it is named, at a version of the table or now."""
     sink = scored_sink(job)
     only = {**key, **({RUN_ID: run} if run else {})}
-    return _each(sinks.of(sink.type).rows_at(sink, texts_of_slice(job, schema), schema.names, version, only))
+    return _each(sink, sinks.of(sink.type).rows_at(sink, texts_of_slice(job, schema), schema.names, version, only))
 
 
 def set_aside(job: Job, key: Key, run: str) -> tuple[str, list[Found]]:
@@ -102,12 +105,12 @@ def set_aside(job: Job, key: Key, run: str) -> tuple[str, list[Found]]:
     found, names = list[Found](), list[str]()
     for table in quarantine.tables(job):
         sink = sinks.of(table.type)
-        schema = sink.columns(table)
-        if schema is None or not {*key, RUN_ID} <= set(schema.names):
+        schema = columns_of(job, table)
+        if not {*key, RUN_ID} <= set(schema.names):
             continue
         names.append(sink.display_name(sink.uri_of(table)))
         typed = {name: _retyped(value, schema.field(name).type) for name, value in key.items()}
-        found += _each(sink.rows_at(table, {}, schema.names, None, {**typed, RUN_ID: run}))
+        found += _each(table, sink.rows_at(table, {}, schema.names, None, {**typed, RUN_ID: run}))
     return ", ".join(names), found
 
 
@@ -115,8 +118,21 @@ def _retyped(value: Any, kind: pa.DataType) -> Any:
     return pa.scalar(value).cast(kind).as_py()
 
 
-def _each(parts: Iterator[tuple[str, pa.RecordBatch]]) -> list[Found]:
-    return [Found(batch.slice(number, 1), file) for file, batch in parts for number in range(batch.num_rows)]
+def _each(table: Sink, parts: Iterator[tuple[str, pa.RecordBatch]]) -> list[Found]:
+    found = [(file, _with_own_types(table, batch)) for file, batch in parts]
+    return [Found(batch.slice(number, 1), file) for file, batch in found for number in range(batch.num_rows)]
+
+
+def _with_own_types(table: Sink, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows with the columns that a run adds in the types that it gives them."""
+    for name, kind in _OWN.items():
+        column = sinks.of(table.type).as_scored(batch.column(name), kind) if name in batch.schema.names else None
+        if column is not None:
+            batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+    return batch
+
+
+_OWN = {WARNINGS: LINEAGE.field(WARNINGS).type, REASONS: pa.list_(REASON), EXPLANATIONS: EXPLAINED}
 
 
 def in_input(read: Input, key: Key) -> Found | None:

@@ -95,8 +95,7 @@ def _aside(job: Job, run: str) -> Iterator[pa.RecordBatch]:
     schema = rows.scored_columns(job)
     for table in quarantine.tables(job):
         sink = sinks.of(table.type)
-        columns = sink.columns(table)
-        if columns is None or not {*job.keys, RUN_ID} <= set(columns.names):
+        if not {*job.keys, RUN_ID} <= set(rows.columns_of(job, table).names):
             continue
         for _, batch in sink.rows_at(table, {}, job.keys, None, {RUN_ID: run}):
             yield with_key(_typed(batch.select(list(job.keys)), schema), job.keys)

@@ -1,0 +1,131 @@
+"""`lakehouse explain` and `lakehouse verify` where scores, or what they were made of, are in Snowflake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lakehouse import sinks
+from lakehouse.config.systems.snowflake import SnowflakeSink
+from tests.command import run
+from tests.conftest import score, write
+from tests.sinks.test_snowflake_sink import DAY, MODEL, X, features
+
+
+@pytest.fixture(scope="module")
+def uri(register):
+    return register(MODEL, X, method="predict_proba")
+
+
+@pytest.fixture
+def daily(make_job, uri, account):
+    """daily(day) → the job of a day, from a Delta table to Snowflake; sections change it."""
+
+    def make(day=DAY, **more):
+        sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
+        sections = {
+            "source": {"where": "day = '{date}'"}, "model": {"method": "predict_proba"}, "keep": ["country"],
+            "predictions": {"p": {"class": True}, "high": {"class": True, "threshold": 0.5}},
+            "slice": {"score_date": "{date}"}, "sinks": [sink], "state": "state",
+        }  # fmt: skip
+        return make_job(uri, date=day, **{**sections, **more})
+
+    return make
+
+
+def explain(capfd, *arguments):
+    return run(capfd, "explain", "conf/scores.yaml", "--json", *arguments)
+
+
+def verify(capfd, *arguments):
+    return run(capfd, "verify", "conf/scores.yaml", "--json", *arguments)
+
+
+def test_scores_in_snowflake_come_out_equal_and_an_edited_one_is_caught(capfd, daily, account):
+    write("lake/features", features())
+    done = score(daily())
+    told = explain(capfd, "--key", "7")
+    assert told.code == 0, told
+    assert (told.json["equal"], told.json["live"], told.json["run"]["run_id"]) == (True, True, done.run_id)
+    assert told.json["stored"] == pytest.approx(told.json["again"], rel=1e-12)
+    assert told.json["table"] == {"table": account.table("SCORES"), "version": None, "file": ""}
+    every = verify(capfd, "--all")
+    assert (every.code, every.json["equal"], every.json["alike"]) == (0, 40, True), every
+
+    account.run("UPDATE scores SET p = p + 1e-9 WHERE id = 7")
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["differing"], found.json["equal"]) == (3, 1, 39)
+    [example] = found.json["examples"]
+    assert (example["kind"], example["key"], example["column"]) == ("differs", {"id": 7}, "p")
+    assert example["stored"] - example["again"] == pytest.approx(1e-9, rel=1e-6)
+    assert explain(capfd, "--key", "7").json["differences"]["p"]["by"] == pytest.approx(-1e-9, rel=1e-6)
+
+
+@pytest.mark.long
+def test_a_former_run_is_read_by_time_travel_and_past_it_refused_by_name(capfd, daily, account):
+    account.server.set(travel="SCORES")
+    write("lake/features", features())
+    first = score(daily())
+    write("lake/features", features(shift=0.5), mode="overwrite")
+    score(daily())
+    told = explain(capfd, "--key", "7", "--run", first.run_id[:8])
+    assert told.code == 0, told
+    assert (told.json["live"], told.json["equal"], told.json["table"]["version"]) == (False, True, 1)
+    assert told.json["features"][0]["value"] == 1.0
+    past = verify(capfd, "--run", first.run_id, "--all")
+    assert (past.code, past.json["equal"], past.json["version"]) == (0, 40, 1)
+    account.server.set(travel="SCORES", retention=0.0)
+    for asked in (explain(capfd, "--key", "7", "--run", first.run_id), verify(capfd, "--run", first.run_id)):
+        assert asked.code == 2
+        assert "SCORES: generation 1 was replaced on" in asked.json["message"]
+        assert "past the table's Time Travel (DATA_RETENTION_TIME_IN_DAYS)" in asked.json["message"]
+    assert explain(capfd, "--key", "7").json["equal"] is True
+
+
+@pytest.mark.long
+def test_what_was_set_aside_warned_of_and_explained_in_snowflake_is_told(capfd, daily, account):
+    write("lake/features", features())
+    rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "a", "max_value": 5, "mostly": 0.5}}
+    warns = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "b", "min_value": 0}}
+    suite = {"name": "s", "expectations": [rule, {**warns, "severity": "warning"}]}
+    Path("suite.json").write_text(json.dumps(suite))
+    done = score(daily(checks={"features": "suite.json", "quarantine": {"max_fraction": 0.5}}))
+    assert done.rows_quarantined == 4
+    aside = explain(capfd, "--key", "38").json
+    assert (aside["status"], aside["equal"], aside["run"]["run_id"]) == ("quarantined", True, done.run_id)
+    assert [(r["column"], r["observed"]) for r in aside["reasons"]] == [("a", str(38 / 7))]
+    assert explain(capfd, "--key", "3").json["warnings"] == ["expect_column_values_to_be_between"]
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["equal"], found.json["rows"]["quarantine"]) == (0, 36, 4), found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("types", [["VARCHAR", "'it''s %s; \"x\" \\\\ é'"], ["DATE", "'2026-01-02'"], [
+    "TIMESTAMP_NTZ(6)", "'2026-01-02 03:04:05.000006'"], ["TIMESTAMP_LTZ(6)", "'2026-01-02 03:04:05.000006'"],
+    ["NUMBER(20,2)", "'1234567890123456.78'"], ["BOOLEAN", "'true'"]], ids=lambda types: types[0])  # fmt: skip
+def test_keys_of_any_type_are_bound(account, types):
+    kind, text = types
+    account.run(f'CREATE TABLE keyed (k {kind}, "_RUN_ID" VARCHAR, other INT)')
+    account.run(f"INSERT INTO keyed SELECT {text}::{kind}, 'r', 1")
+    account.run("INSERT INTO keyed SELECT NULL, 'r', 2")
+    section = SnowflakeSink(type="snowflake", connection=account.name, table=account.table("keyed"))
+    module = sinks.of(section.type)
+    assert module.stored_columns(section, ["K"]).names == ["K", "_run_id", "other"]
+    [(_, every)] = module.rows_at(section, {}, ["k", "other"], None, {"_run_id": "r"})
+    value = every.filter(every["other"].to_numpy() == 1)["k"][0].as_py()
+    [(_, found)] = module.rows_at(section, {}, ["other"], None, {"k": value})
+    assert (found["other"].to_pylist(), found["k"].to_pylist()) == ([1], [value])
+
+
+def test_lists_and_structs_are_told_from_json_and_what_it_does_not_tell_is_not_compared():
+    as_scored = sinks.of("snowflake").as_scored
+    kind = pa.list_(pa.struct([("feature", pa.string()), ("contribution", pa.float32())]))
+    text = pa.array(['[{"feature":"a","contribution":0.10000000149011612}]', "[]", None])
+    assert as_scored(text, kind).to_pylist() == [[{"feature": "a", "contribution": np.float32(0.1)}], [], None]
+    assert as_scored(pa.array(["[1,2.5]"]), pa.list_(pa.float64())).to_pylist() == [[1.0, 2.5]]
+    assert as_scored(pa.array(['["2026-01-02"]']), pa.list_(pa.date32())) is None
+    assert as_scored(pa.array(["plain"]), pa.string()).to_pylist() == ["plain"]
