@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakehouse import sinks
-from lakehouse.config.systems.snowflake import SnowflakeSink
+from lakehouse import sinks, sources
+from lakehouse.config.systems.snowflake import SnowflakeSink, SnowflakeSource
+from lakehouse.sources.snowflake import PinnedQuery
 from tests.command import run
 from tests.conftest import score, write
 from tests.sinks.test_snowflake_sink import DAY, MODEL, X, features
@@ -129,3 +133,105 @@ def test_lists_and_structs_are_told_from_json_and_what_it_does_not_tell_is_not_c
     assert as_scored(pa.array(["[1,2.5]"]), pa.list_(pa.float64())).to_pylist() == [[1.0, 2.5]]
     assert as_scored(pa.array(['["2026-01-02"]']), pa.list_(pa.date32())) is None
     assert as_scored(pa.array(["plain"]), pa.string()).to_pylist() == ["plain"]
+
+
+@pytest.fixture
+def from_there(daily, account):
+    """The job from Snowflake to a Delta table: from_there(rows, **sections) → the job, its features loaded anew."""
+    versions = itertools.count()
+
+    def job(rows=None, sink="delta", **sections):
+        if rows is not None:
+            table = account.load(f"features{next(versions)}", rows)
+            account.run("CREATE TABLE IF NOT EXISTS features LIKE features0")
+            account.run(f"INSERT OVERWRITE INTO features SELECT * FROM {table}")
+        source = {"type": "snowflake", "connection": account.name, "table": account.table("features")}
+        more = {} if sink == "snowflake" else {"sinks": [{"type": "delta", "table": "lake/scores"}]}
+        return daily(**{"source": {**source, "where": "day = '{date}' -- the day's"}, **more, **sections})
+
+    return job
+
+
+def test_an_input_in_snowflake_is_read_as_the_run_had_it(capfd, from_there, account):
+    account.server.set(travel="FEATURES")
+    done = score(from_there(features(), "snowflake"))
+    again = verify(capfd, "--all")
+    assert (again.code, again.json["equal"], again.json["same_settings"], again.json["notes"]) == (0, 40, True, [])
+    account.run("UPDATE features SET a = a + 1")
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["equal"], found.json["same_settings"], found.json["notes"]) == (0, 40, None, [])
+    account.server.reset()
+    account.server.set(travel="FEATURES")
+    told = explain(capfd, "--key", "7", "--why")
+    assert told.code == 0, told
+    assert (told.json["equal"], told.json["features"][0]["value"]) == (True, 1.0)
+    assert told.json["input"]["version"] == done.input["version"]
+    read = [sql for sql, _ in account.server.statements() if '."FEATURES" AT(TIMESTAMP => ' in sql and " AS " in sql]
+    narrow, wide = ([sql for sql in read if ('"ID" = 7 AND' in sql) is one] for one in (True, False))
+    assert len(narrow) == 1
+    assert all(sql.endswith(" LIMIT 1024") for sql in wide)
+
+    account.run("UPDATE scores SET p = p * 2 WHERE id = 7")
+    assert verify(capfd, "--all").json["differing"] == 1
+    assert explain(capfd, "--key", "7").json["equal"] is False
+
+
+@pytest.mark.long
+def test_past_time_travel_an_input_that_has_not_changed_is_read_and_another_refused_by_name(capfd, from_there, account):
+    account.server.set(travel="FEATURES")
+    done = score(from_there(features()))
+    account.server.set(travel="FEATURES", retention=0.0)
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["equal"], found.json["same_settings"]) == (0, 40, True), found
+    from_there(features(shift=0.5))
+    found = verify(capfd, "--all")
+    assert found.code == 2
+    said = f"the input of run {done.run_id} can't be read again: {account.table('FEATURES')}: its rows as of "
+    assert found.json["message"].startswith(said)
+    assert "past the table's Time Travel (DATA_RETENTION_TIME_IN_DAYS)" in found.json["message"]
+    told = explain(capfd, "--key", "7")
+    assert (told.code, told.json["equal"], said in told.json["unknown"][0]) == (2, None, True)
+
+
+@pytest.mark.long
+def test_a_query_is_made_again_as_long_as_its_tables_have_not_changed(capfd, from_there, account):
+    from_there(features())
+    source = {"type": "snowflake", "connection": account.name, "query": "SELECT * FROM features WHERE id < 30"}
+    done = score(from_there(source=source))
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["equal"], found.json["same_settings"]) == (0, 30, True), found
+    assert explain(capfd, "--key", "7").json["equal"] is True
+    account.run("DELETE FROM features WHERE id = 3")
+    changed = verify(capfd, "--all")
+    assert changed.code == 2
+    said = f"the input of run {done.run_id} can't be read again: the query on {account.name}: a table of it has changed"
+    assert said in changed.json["message"]
+
+
+@pytest.mark.long
+def test_a_run_as_of_a_time_is_made_again_as_of_that_time(capfd, from_there, account):
+    account.server.set(travel="FEATURES")
+    from_there(features())
+    time.sleep(0.1)
+    moment = datetime.now(UTC)
+    time.sleep(0.1)
+    from_there(features(shift=0.5))
+    job = from_there(sink="delta")
+    source = job.source.model_dump(exclude_none=True, exclude={"columns"}) | {"timestamp": moment.isoformat()}
+    done = score(from_there(source=source))
+    assert done.input["version"] == int(moment.timestamp() * 1000)
+    from_there(features(shift=0.9))
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["equal"]) == (0, 40), found
+
+
+@pytest.mark.parametrize(("values", "where"), [
+    ({"id": 7}, '"ID" = 7 AND (\na = 1 OR b = 2 -- x\n)'),
+    ({"name": "it's"}, """"name" = 'it\\'s' AND (\na = 1 OR b = 2 -- x\n)"""),
+    ({"day": date(2026, 1, 2), "at": 1.5}, """"DAY" = '2026-01-02'::DATE AND (\na = 1 OR b = 2 -- x\n)"""),
+])  # fmt: skip
+def test_a_key_narrows_the_query(values, where):
+    stored = (("id", '"ID"'), ("name", '"name"'), ("day", '"DAY"'), ("at", '"AT"'))
+    pinned = PinnedQuery("t", "c", "t", None, pa.schema([]), stored, (), ())
+    source = SnowflakeSource(type="snowflake", connection="c", table="D.S.T", where="a = 1 OR b = 2 -- x")
+    assert sources.of("snowflake").narrowed(source, pinned, values).where == where

@@ -24,6 +24,7 @@ from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
 from lakehouse.schemas import INPUT_VERSION, MODEL_NAME, MODEL_VERSION, REASONS, RUN_ID, SCORED_AT, WARNINGS
+from lakehouse.scoring import looking
 from lakehouse.scoring.equality import largest_of
 from lakehouse.scoring.inputs import features_in, model_given
 from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, score_batch, start_counters
@@ -188,7 +189,7 @@ def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bo
     }
     told = replace(told, input=source, notes=[*told.notes, *again.notes], model=told.model | _called(again))
     if row is None:
-        what = f"{read.pinned.name} v{read.pinned.version} has no row with {rows.in_words(key)}"
+        what = f"{read.label} has no row with {rows.in_words(key)}"
         return replace(told, unknown=[*told.unknown, f"{what}: the score stands on a row that is not there"], code=3)
     notes = [*told.notes, f"{row.beside} more rows of the input have this key"] if row.beside else told.notes
     counters = start_counters(scoring)
@@ -293,7 +294,7 @@ def _names(reasons: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
 def _baseline(again: Again) -> pa.RecordBatch:
     """Some rows of the input that the model can be given, against which a row's features are held."""
     parts, count = list[pa.RecordBatch](), 0
-    for unit in again.read.units():
+    for unit in again.read.units(looking.ROWS):
         for batch in again.read.batches(unit):
             parts.append(fit_rows(batch, again.scoring)[1].slice(0, contributions.ROWS - count))
             count += parts[-1].num_rows

@@ -44,16 +44,29 @@ class Basis:
 
 @dataclass(frozen=True)
 class Input:
-    """The input as a run read it. `columns`: those that are read; `notes`: where it may be another by now."""
+    """The input as a run read it. `columns`: those that are read; `notes`: where it may be another by now.
+
+    `names`: columns as the job spells them. `lost`: why it can't be had as the run read it, so that it is what is there
+    now.
+    """
 
     job: Job
     pinned: PinnedInput
+    names: tuple[str, ...]
     columns: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lost: ConfigError | None = None
 
-    def units(self) -> Sequence[Unit]:
-        """The input in pieces, read one after the other."""
-        return sources.of(self.job.source.type).units(self.pinned, self.columns, self.job.model.batch_rows, 1)
+    @property
+    def label(self) -> str:
+        """What is read, for people."""
+        return self.pinned.name + ("" if self.pinned.version is None else f" v{self.pinned.version}")
+
+    def units(self, limit: int | None = None) -> Sequence[Unit]:
+        """The input in pieces, read one after the other; about `limit` rows of it, where its system can tell."""
+        module = sources.of(self.job.source.type)
+        read = module.read(self.pinned, self.columns, limit)
+        return module.units(read, self.columns, self.job.model.batch_rows, 1)
 
     def batches(self, unit: Unit) -> Iterator[pa.RecordBatch]:
         """The rows of a piece. Raises ConfigError where its file is gone."""
@@ -63,7 +76,7 @@ class Input:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
             raise ConfigError(
-                f"{self.pinned.name} v{self.pinned.version}: {getattr(unit, 'path', '')} is gone, so that its scores "
+                f"{self.label}: {getattr(unit, 'path', '')} is gone, so that its scores "
                 "can't be made again (VACUUM takes replaced files after a week, or delta.deletedFileRetentionDuration)"
             ) from error
 
@@ -89,10 +102,10 @@ class Again:
 
 def pin_input(job: Job, basis: Basis, columns: Sequence[str] = ()) -> Input:
     """The job's input as the run had it; `columns` are to be read. Raises ConfigError where it can't be had again."""
-    source = sources.of(job.source.type)
-    then = job.model_copy(update={"source": source.at_version(job.source, basis.input_version)})
+    source, names = sources.of(job.source.type), _names(job, columns)
     try:
-        pinned = source.pin(then.source, [*job.keys, *job.keep, *job.features.rename.values(), *columns])
+        then = job.model_copy(update={"source": source.at_version(job.source, basis.input_version)})
+        pinned = source.pin(then.source, names)
     except ConfigError as error:
         raise ConfigError(f"the input of run {basis.run_id} can't be read again: {error}") from error
     notes = []
@@ -101,7 +114,24 @@ def pin_input(job: Job, basis: Basis, columns: Sequence[str] = ()) -> Input:
             f"{pinned.name} has no versions, and a file of it was written since the run (v{pinned.version} now, "
             f"v{basis.input_version} then): these are the rows that are there now"
         )
-    return Input(then, pinned, tuple(columns), tuple(notes))
+    return Input(then, pinned, names, tuple(columns), tuple(notes))
+
+
+def _names(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
+    return (*job.keys, *job.keep, *job.features.rename.values(), *columns)
+
+
+def _pin_or_now(job: Job, basis: Basis, columns: Sequence[str]) -> Input:
+    """As `pin_input`; where the input can't be had as it was, what is there now, which may be the same."""
+    try:
+        return pin_input(job, basis, columns)
+    except ConfigError as error:
+        names = _names(job, columns)
+        try:
+            now = sources.of(job.source.type).pin(job.source, names)
+        except ConfigError:
+            raise error from None
+        return Input(job, now, names, tuple(columns), lost=error)
 
 
 @contextmanager
@@ -120,7 +150,7 @@ def made_again(job: Job, basis: Basis, request: Request) -> Iterator[Again]:
 
 def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again:
     suites = checks.suites_of(job.checks)
-    read = pin_input(job, basis, checks.columns_named(suites.features))
+    read = _pin_or_now(job, basis, checks.columns_named(suites.features))
     schema, name = read.pinned.schema, read.pinned.name
     model = _fetch(job, basis, request, folder)
     around = routes.compare_environments(job, model)
@@ -136,10 +166,13 @@ def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again
     if carrier == FRAME:
         raise ConfigError(f"{name} has to be read by Spark itself ({reason}): its scores can't be made again yet")
     read = replace(read, columns=columns)
+    same = _is_same(job, read, model, suites, basis)
+    if read.lost and not same:
+        raise read.lost
     try:
         scoring = scoring_for(job, model, schema, _sample(read))
     except NotReady as error:
-        raise ConfigError(f"{name} v{read.pinned.version}: it has no row to make a score of again: {error}") from error
+        raise ConfigError(f"{read.label}: it has no row to make a score of again: {error}") from error
     config = job.model
     predictor = models.load(model.one.folder, model.one.digest, config.method, models.freeze(config.params))
     predict: Predict = predictor.predict
@@ -147,7 +180,6 @@ def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again
         folders = {one.digest: one.folder for one in model.members.values()}
         params = models.freeze(config.params)
         predict = Predictors(folders, scoring.route, config.method, params, model.one.digest, direct=False)
-    same = plan.is_fingerprint(job, read.pinned.fingerprint(columns), model, suites, basis.fingerprint)
     if same is False:
         notes.append(_CHANGED)
     return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, tuple(notes))
@@ -159,11 +191,22 @@ _CHANGED = (
 )
 
 
+def _is_same(job: Job, read: Input, model: models.FetchedModel, suites: checks.Suites, basis: Basis) -> bool | None:
+    """Whether input, model and settings are those of the run, as `Again.same`."""
+    module, columns = sources.of(job.source.type), read.columns
+    same = plan.is_fingerprint(job, read.pinned.fingerprint(columns), model, suites, basis.fingerprint)
+    if same is not False or module.KEEPS_FINGERPRINT:
+        return same
+    now = module.pin(job.source, read.names)  # of another time, but it may not have changed since
+    return plan.is_fingerprint(job, now.fingerprint(columns), model, suites, basis.fingerprint) or None
+
+
 def _sample(read: Input) -> Iterator[pa.RecordBatch]:
-    """The input in small batches, on the first of which the model is tried."""
-    for unit in read.units():
-        for batch in read.batches(unit):
-            yield from (batch.slice(start, looking.ROWS) for start in range(0, batch.num_rows, looking.ROWS))
+    """The input in small batches, on the first of which the model is tried; all of it where few rows don't do."""
+    for limit in (looking.ROWS, None):
+        for unit in read.units(limit):
+            for batch in read.batches(unit):
+                yield from (batch.slice(start, looking.ROWS) for start in range(0, batch.num_rows, looking.ROWS))
 
 
 def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.FetchedModel:

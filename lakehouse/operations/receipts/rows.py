@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import sinks
+from lakehouse import sinks, sources
 from lakehouse.errors import ConfigError
 from lakehouse.operations.receipts.recomputing import Input
 from lakehouse.planning import quarantine
@@ -149,26 +149,10 @@ def in_input(read: Input, key: Key) -> Found | None:
 
 
 def narrowed(read: Input, key: Key) -> Input:
-    """The input's files that can hold the key, as far as the log or footers tell."""
-    terms = [text for name, value in key.items() if (text := _condition(name, value))]
-    where = " AND ".join([*([read.job.source.where] if read.job.source.where else []), *terms])
-    if not terms:
-        return read
-    from lakehouse import sources
-
-    source = read.job.source.model_copy(update={"where": where})
-    module = sources.of(source.type)
-    return replace(read, pinned=module.pin(source, [*read.job.keys, *read.job.keep]))
-
-
-def _condition(name: str, value: Any) -> str:
-    """The condition that a column has this value, in SQL; empty for a type of which conditions are left to Spark."""
-    quoted = name.replace("`", "``")
-    if type(value) is int:
-        return f"`{quoted}` = {value}"
-    if type(value) is str and "'" not in value and "\\" not in value:
-        return f"`{quoted}` = '{value}'"
-    return ""
+    """The input with only what can hold the key, as far as its system tells."""
+    module = sources.of(read.job.source.type)
+    source = module.narrowed(read.job.source, read.pinned, key)
+    return read if source == read.job.source else replace(read, pinned=module.pin(source, read.names))
 
 
 def _having(batch: pa.RecordBatch, key: Key) -> pa.RecordBatch:
