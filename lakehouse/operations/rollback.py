@@ -42,12 +42,15 @@ def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     """Put back what a run had published in the job's slice: by default the generation before the one that is live.
 
     It is a run of its own, with a record; a score with the input, model and settings that were rolled back is blocked
-    from then on, until something of them changes or it is asked for. Raises ConfigError where there is no such
-    generation, its files are gone, or the table can't be rolled back.
+    from then on, until something of them changes or it is asked for. One that was cut off is finished instead. Raises
+    ConfigError where there is no such generation, its files are gone, or the table can't be rolled back.
     """
     with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
         state = naming.state_of(at_places)
-        finish_earlier(at_places, state, request)
+        finished = finish_earlier(at_places, state, request)
+        restored = restored_run({"message": finished.message}) if finished else None
+        if finished and restored and restored.startswith(run or restored):
+            return finished  # it was this one, and to do it again would undo it
         return _rollback(at_places, state, request, run)
 
 
