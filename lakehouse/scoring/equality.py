@@ -80,7 +80,10 @@ def _lists_differ(stored: pa.Array, again: pa.Array, exact: bool, largest: float
 
 
 def largest_of(column: pa.Array | pa.ChunkedArray) -> float:
-    """The largest absolute value of a column of finite floats; 0 of one that has none."""
+    """The largest absolute value of a column of finite floats, or of lists and structs of them; 0 where it has none."""
+    if pa.types.is_list(column.type) or pa.types.is_struct(column.type):
+        inside = [pc.list_flatten(column)] if pa.types.is_list(column.type) else _plain(column).flatten()
+        return max(map(largest_of, inside), default=0.0)
     if not pa.types.is_floating(column.type) or len(column) == 0:
         return 0.0
     values = np.abs(column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())

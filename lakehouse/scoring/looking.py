@@ -58,8 +58,8 @@ def _first_rows(work: Sequence[BatchSource], scoring: Scoring) -> dict[str, Any]
         for batch in unit.batches():
             rows = fit_for(batch, scoring)
             if rows.num_rows:
-                return {"rows": _text(rows.slice(0, ROWS))}
-            unfit = unfit or {"rows": _text(batch.slice(0, ROWS))}
+                return {"rows": text_of(rows.slice(0, ROWS))}
+            unfit = unfit or {"rows": text_of(batch.slice(0, ROWS))}
     return unfit
 
 
@@ -136,10 +136,16 @@ def rows_of(said: dict[str, Any] | None) -> Iterator[pa.RecordBatch]:
     if said is None:
         return
     _raise_told(said)
-    yield from pa.ipc.open_stream(base64.b64decode(said["rows"]))
+    yield from rows_in_text(said["rows"])
 
 
-def _text(rows: pa.RecordBatch) -> str:
+def rows_in_text(text: str) -> Iterator[pa.RecordBatch]:
+    """The rows that `text_of` has made a text of."""
+    yield from pa.ipc.open_stream(base64.b64decode(text))
+
+
+def text_of(rows: pa.RecordBatch) -> str:
+    """Rows as a text, for JSON."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_batch(rows)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakehouse import sinks
 from lakehouse.operations.receipts import rows
-from lakehouse.schemas import finder
+from lakehouse.schemas import EXPLANATIONS, finder
 from lakehouse.scoring.equality import differing
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def sides_of(job: Job, stored: Any, again: Any, names: Sequence[str], exact: boo
                 name, kept, two, exact, f"{name} is not compared: the table keeps it as text, not as {two.type}"
             )
             continue
-        whole = exact and one.type == kept.type  # else it was kept as text, in which last places are rounded
+        # Last places may be others in what was kept as text, and in how far a feature contributed.
+        whole = exact and one.type == kept.type and name != EXPLANATIONS
         yield Sides(name, one, two, whole or name in job.keep)
 
 

@@ -18,16 +18,25 @@ from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import contributions, rows
 from lakehouse.operations.receipts.comparing import compare_row
 from lakehouse.operations.receipts.places import ASIDE, SCORED, Place, live_place, place_of_run, value_of
-from lakehouse.operations.receipts.recomputing import Again, Basis, basis_of, made_again
+from lakehouse.operations.receipts.recomputing import UNKNOWN, Again, Basis, basis_of, is_unknown, made_again
 from lakehouse.operations.receipts.rows import Key
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
-from lakehouse.schemas import INPUT_VERSION, MODEL_NAME, MODEL_VERSION, REASONS, RUN_ID, SCORED_AT, WARNINGS
+from lakehouse.schemas import (
+    EXPLANATIONS,
+    INPUT_VERSION,
+    MODEL_NAME,
+    MODEL_VERSION,
+    REASONS,
+    RUN_ID,
+    SCORED_AT,
+    WARNINGS,
+)
 from lakehouse.scoring import looking
 from lakehouse.scoring.equality import largest_of
 from lakehouse.scoring.inputs import features_in, model_given
-from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, score_batch, start_counters
+from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, start_counters
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -98,7 +107,8 @@ def _explained(
     """The explanation of a row that was found."""
     state = naming.state_of(job)
     facts = evidence.facts_of(state, record) if record else None
-    basis = _basis(job, place, record)
+    basis = _basis(job, place, record, facts)
+    unknown = place.status == SCORED and is_unknown(place.found.row.schema, basis, facts)
     stored = _predictions(job, place.found.row) if place.status == SCORED else {}
     told = Explanation(
         key=dict(key),
@@ -119,7 +129,7 @@ def _explained(
         again_reasons=[],
         differences={},
         equal=None,
-        notes=_notes(place, record),
+        notes=[*_notes(place, record), *([UNKNOWN] if unknown else [])],
         unknown=[],
     )
     try:
@@ -137,7 +147,7 @@ def _for_one(job: Job, place: Place) -> Job:
     return job.model_copy(update={"model": job.model.model_copy(update={"uri": uri, "by": None})})
 
 
-def _basis(job: Job, place: Place, record: Mapping[str, Any] | None) -> Basis:
+def _basis(job: Job, place: Place, record: Mapping[str, Any] | None, facts: Mapping[str, Any] | None) -> Basis:
     """What the row stands on: by the row itself, and the rest by its run's record."""
     known = basis_of(record) if record else Basis(place.run, "", "", None, None)
     name, version, read = (value_of(place.found, column) for column in (MODEL_NAME, MODEL_VERSION, INPUT_VERSION))
@@ -149,6 +159,7 @@ def _basis(job: Job, place: Place, record: Mapping[str, Any] | None) -> Basis:
         digest=known.digest if alike else None,
         input_version=read if read is not None else known.input_version,
         fingerprint=known.fingerprint if alike and read == known.input_version else None,
+        explaining=(facts or {}).get("explaining") if alike else None,
     )
 
 
@@ -174,7 +185,10 @@ def _notes(place: Place, record: Mapping[str, Any] | None) -> list[str]:
 
 
 def _predictions(job: Job, row: pa.RecordBatch) -> dict[str, Any]:
-    return {name: row.column(name)[0].as_py() for name in predictions_of(job, row.schema)}
+    """A row's predictions, and their explanation where it has one."""
+    told = {name: row.column(name)[0].as_py() for name in predictions_of(job, row.schema)}
+    why = row.column(EXPLANATIONS)[0].as_py() if EXPLANATIONS in row.schema.names else None
+    return told if why is None else {**told, EXPLANATIONS: why}
 
 
 def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bool) -> Explanation:
@@ -193,7 +207,7 @@ def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bo
         return replace(told, unknown=[*told.unknown, f"{what}: the score stands on a row that is not there"], code=3)
     notes = [*told.notes, f"{row.beside} more rows of the input have this key"] if row.beside else told.notes
     counters = start_counters(scoring)
-    scored, aside = score_batch(row.row, scoring, again.predict, counters)
+    scored, aside = again.score(row.row, counters)
     told = replace(
         told,
         notes=notes,
@@ -266,12 +280,12 @@ def _compared(told: Explanation, again: Again, scored: pa.RecordBatch, place: Pl
     if not scored.num_rows:
         return replace(told, equal=False, code=3, differences={"*": {"stored": told.stored, "again": None}})
     job = again.read.job
-    found = compare_row(
-        job, place.found.row, scored, list(told.stored), again.exact, functools.partial(_largest, job, place)
-    )
+    row, largest = place.found.row, functools.partial(_largest, job, place)
+    explained = [EXPLANATIONS] if again.explainer is not None and EXPLANATIONS in row.schema.names else []
+    found = compare_row(job, row, scored, [*predictions_of(job, row.schema), *explained], again.exact, largest)
     return replace(
         told,
-        stored=told.stored | found.stored,
+        stored={name: found.stored.get(name, value) for name, value in told.stored.items()},
         notes=[*told.notes, *found.notes],
         differences=found.differences,
         equal=not found.differences,

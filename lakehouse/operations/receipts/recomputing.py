@@ -17,9 +17,11 @@ from lakehouse.errors import ConfigError, ModelRefused, NotReady, Unavailable
 from lakehouse.planning import fetching, isolating, plan, routes
 from lakehouse.planning.plan import Request
 from lakehouse.planning.trial import scoring_for
-from lakehouse.scoring import looking
+from lakehouse.schemas import EXPLANATIONS
+from lakehouse.scoring import explanations, looking
+from lakehouse.scoring.explanations import Explainer, with_predictor
 from lakehouse.scoring.routing import Predictors
-from lakehouse.scoring.score import Predict, Scoring
+from lakehouse.scoring.score import Counters, Predict, Scoring, score_rows
 from lakehouse.sources import FRAME, PinnedInput, Unit
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 class Basis:
     """What scores stand on, by a run's record or by the row itself; what isn't on record is None.
 
-    `models`: where a column says which model a row is for, (value, name, version) of each.
+    `models`: where a column says which model a row is for, (value, name, version) of each. `explaining`: what the
+    explanations of scores were held against (`explanations.from_record`), where there are any.
     """
 
     run_id: str
@@ -40,6 +43,7 @@ class Basis:
     input_version: int | None
     fingerprint: str | None = None
     models: tuple[tuple[str, ...], ...] = ()
+    explaining: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Again:
 
     `exact`: nothing in the model rounds otherwise from batch to batch, so that floats are identical. `same`: whether
     input, model and settings are those of the run, by their fingerprint; None where that can't be told. `notes`: what
-    may be another than then.
+    may be another than then. `explainer`: makes the explanations of scores, where the run had any.
     """
 
     read: Input
@@ -98,6 +102,12 @@ class Again:
     exact: bool
     same: bool | None
     notes: tuple[str, ...]
+    explainer: Explainer | None = None
+
+    def score(self, batch: pa.RecordBatch, counters: Counters) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+        """The rows of a batch scored, with their explanations, and those that are set aside."""
+        good, bad, numbers = score_rows(batch, self.scoring, self.predict, counters)
+        return (good if self.explainer is None else self.explainer.add_to(good, batch, numbers)), bad
 
 
 def pin_input(job: Job, basis: Basis, columns: Sequence[str] = ()) -> Input:
@@ -182,7 +192,11 @@ def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again
         predict = Predictors(folders, scoring.route, config.method, params, model.one.digest, direct=False)
     if same is False:
         notes.append(_CHANGED)
-    return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, tuple(notes))
+    explainer = None
+    if basis.explaining is not None:
+        explaining = explanations.from_record(basis.explaining)
+        explainer = Explainer(explaining, scoring, with_predictor(predictor.predict, predictor))
+    return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, tuple(notes), explainer)
 
 
 _CHANGED = (
@@ -230,6 +244,15 @@ def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.Fet
             f"(sha256:{basis.digest[:8]}…): its scores can't be made again"
         )
     return model
+
+
+UNKNOWN = f"{EXPLANATIONS} is not compared: what the run's were held against is not on record"
+
+
+def is_unknown(schema: pa.Schema, basis: Basis, facts: Mapping[str, Any] | None) -> bool:
+    """Whether a table has explanations that can't be made again, as far as the run's facts tell."""
+    may_have = facts is None or facts.get("explained") is not None
+    return EXPLANATIONS in schema.names and basis.explaining is None and may_have
 
 
 def basis_of(record: Mapping[str, Any], listed: Sequence[Sequence[str]] = ()) -> Basis:
