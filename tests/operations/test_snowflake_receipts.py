@@ -235,3 +235,26 @@ def test_a_key_narrows_the_query(values, where):
     pinned = PinnedQuery("t", "c", "t", None, pa.schema([]), stored, (), ())
     source = SnowflakeSource(type="snowflake", connection="c", table="D.S.T", where="a = 1 OR b = 2 -- x")
     assert sources.of("snowflake").narrowed(source, pinned, values).where == where
+
+
+@pytest.mark.long
+def test_lists_of_a_models_answer_are_made_again_and_left_out_of_a_diff(capfd, daily, account):
+    predictions = {"p": {"class": True}, "both": "*"}
+    write("lake/features", features())
+    score(daily(predictions=predictions))
+    told = explain(capfd, "--key", "7").json
+    assert told["equal"] is True
+    assert told["stored"]["both"] == pytest.approx(told["again"]["both"], rel=1e-12)
+    assert verify(capfd, "--all").json["equal"] == 40
+    account.run("UPDATE scores SET both = ARRAY_CONSTRUCT(0.25, 0.75) WHERE id = 7")
+    found = verify(capfd, "--all").json
+    assert (found["differing"], found["examples"][0]["column"], found["notes"]) == (1, "both", [])
+
+    write("lake/features", features(shift=0.5), mode="overwrite")
+    held = score(daily(predictions=predictions), hold=True)
+    seen = run(capfd, "diff", "conf/scores.yaml", "--run", held.run_id, "--by", "country", "--json")
+    assert seen.code == 0, seen
+    assert (seen.json["changed"], seen.json["not_compared"]) == (40, ["both"])
+    assert [one["name"] for one in seen.json["predictions"]] == ["p"]
+    refused = run(capfd, "diff", "conf/scores.yaml", "--run", held.run_id, "--by", "both")
+    assert (refused.code, "name a column of single values" in refused.err) == (2, True)

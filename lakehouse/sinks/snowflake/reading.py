@@ -110,13 +110,8 @@ def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str
 
 def rows(section: SnowflakeSink, values: Mapping[str, str], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Columns of the slice's rows, under these names."""
-    table = Table.parse(uri_of(section))
-    where = equality_condition({fold(name): value for name, value in values.items()})
-    columns = ", ".join(quote(fold(name)) for name in names)
-    with snowflake.session(table.connection) as session:
-        _, found = session.query(f"SELECT {columns} FROM {table.sql}{' WHERE ' + where if where else ''}")
-        for batch in found:
-            yield from snowflake.fetch_rows(batch).rename_columns(list(names)).to_batches()
+    for _, batch in rows_at(section, values, names, None, {}):
+        yield batch.select(list(names))
 
 
 def rows_at(
