@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from lakehouse import sinks
-from lakehouse.checks.rules import Compiled
 from lakehouse.errors import LakehouseError
 from lakehouse.operations.difference import predictions_of
-from lakehouse.operations.receipts import contributions, rows
+from lakehouse.operations.receipts import contributions, describing, rows
 from lakehouse.operations.receipts.comparing import compare_row
+from lakehouse.operations.receipts.inputs import UNKNOWN, Basis, basis_of, is_unknown
 from lakehouse.operations.receipts.places import ASIDE, SCORED, Place, live_place, place_of_run, value_of
-from lakehouse.operations.receipts.recomputing import UNKNOWN, Again, Basis, basis_of, is_unknown, made_again
+from lakehouse.operations.receipts.recomputing import Again, made_again
 from lakehouse.operations.receipts.rows import Key
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
@@ -35,8 +34,7 @@ from lakehouse.schemas import (
 )
 from lakehouse.scoring import looking
 from lakehouse.scoring.equality import largest_of
-from lakehouse.scoring.inputs import features_in, model_given
-from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, start_counters
+from lakehouse.scoring.score import fit_rows, start_counters
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -211,8 +209,8 @@ def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bo
     told = replace(
         told,
         notes=notes,
-        features=_features(row.row, again),
-        rules=_rules(again, counters),
+        features=describing.features(row.row, again),
+        rules=describing.rules_on(again, counters),
         again=_predictions(read.job, scored) if scored.num_rows else {},
         again_reasons=aside.column(REASONS)[0].as_py() if aside is not None else [],
     )
@@ -225,51 +223,6 @@ def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bo
 def _called(again: Again) -> dict[str, Any]:
     model = again.model.loaded_as(again.predictor)
     return {"uri": again.model.uri, "digest": again.model.digest, "library": model.library}
-
-
-def _features(row: pa.RecordBatch, again: Again) -> list[dict[str, Any]]:
-    """The features as the model gets them: in Arrow's type, and as what its library sees."""
-    made = features_in(row, again.scoring.features)
-    given = model_given(row, again.scoring).as_input()
-    return [
-        {
-            "name": str(f.name),
-            "column": f.column,
-            "value": made.column(i)[0].as_py(),
-            "type": str(made.column(i).type),
-            "given_as": _given_as(given, f.name),
-        }
-        for i, f in enumerate(again.scoring.features)
-    ]
-
-
-def _given_as(given: Any, name: str | int) -> str:
-    """The dtype of a feature in what the model is called with: pandas' of its column, numpy's of the array."""
-    if hasattr(given, "dtypes"):
-        return str(given.dtypes.get(name, given.dtypes.iloc[0] if len(set(map(str, given.dtypes))) == 1 else "object"))
-    if isinstance(given, Mapping):
-        return "; ".join(f"{key} {array.dtype}" for key, array in given.items())
-    return str(given.dtype) if isinstance(given, np.ndarray) else type(given).__name__
-
-
-def _rules(again: Again, counters: Counters) -> list[dict[str, Any]]:
-    """Each row rule with whether the row passed it, None where it didn't count or wasn't reached."""
-    suites: tuple[tuple[str, Compiled, SuiteCounts | None], ...] = (
-        ("features", again.scoring.on_features, counters.features),
-        ("scores", again.scoring.on_scores, counters.scores),
-    )
-    return [
-        {
-            "suite": suite,
-            "name": rule.expectation.name,
-            "severity": rule.expectation.severity,
-            "columns": list(rule.own),
-            "passed": None if not count.evaluated else not count.unexpected,
-            "observed": count.examples[0] if count.examples else None,
-        }
-        for suite, compiled, counts in suites
-        for rule, count in zip(compiled.rows, counts.rows if counts else (), strict=False)
-    ]
 
 
 def _compared(told: Explanation, again: Again, scored: pa.RecordBatch, place: Place) -> Explanation:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakehouse import sinks
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.operations.receipts import rows
-from lakehouse.operations.receipts.recomputing import Basis, basis_of, pin_input
+from lakehouse.operations.receipts.inputs import Basis, basis_of, pin_input
 from lakehouse.operations.receipts.rows import Found, Key
 from lakehouse.operations.rollback import restored_run
 from lakehouse.planning.naming import identity_of

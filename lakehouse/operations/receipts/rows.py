@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from lakehouse import sinks, sources
 from lakehouse.errors import ConfigError
-from lakehouse.operations.receipts.recomputing import Input
+from lakehouse.operations.receipts.inputs import Input
 from lakehouse.planning import quarantine
 from lakehouse.schemas import EXPLAINED, EXPLANATIONS, LINEAGE, REASON, REASONS, RUN_ID, WARNINGS
 from lakehouse.sinks.slices import slice_texts, slice_types

@@ -16,8 +16,9 @@ from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, hashes_of, mixed, parts_of, sum_of, with_key
 from lakehouse.operations.receipts.holding import Made, Stored, Verified, compare
+from lakehouse.operations.receipts.inputs import UNKNOWN, Basis, basis_of, is_unknown
 from lakehouse.operations.receipts.places import owner_of, stands_at
-from lakehouse.operations.receipts.recomputing import UNKNOWN, Again, Basis, basis_of, is_unknown, made_again
+from lakehouse.operations.receipts.recomputing import Again, made_again
 from lakehouse.planning import catalog, naming, quarantine
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
