@@ -54,8 +54,8 @@ def _values_differ(stored: pa.Array, again: pa.Array, exact: bool, largest: floa
         one, two = (column.to_numpy(zero_copy_only=False) for column in (stored, again))
         if exact:
             return ~((one == two) | (np.isnan(one) & np.isnan(two)))
-        floor = np.array([largest], one.dtype)  # one more value, of which the rounding is
-        return ~models.alike(np.concatenate([one, floor]), np.concatenate([two, floor]))[:-1]
+        one, two = (np.append(side, side.dtype.type(largest)) for side in (one, two))  # of which the rounding is
+        return ~models.alike(one, two)[:-1]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _lists_differ(stored, again, exact, largest)
     if pa.types.is_struct(kind):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from lakehouse import models
 from lakehouse.schemas import EXPLAINED, EXPLANATION, EXPLANATIONS, Feature
-from lakehouse.scoring import looking
+from lakehouse.scoring import texts
 from lakehouse.scoring.inputs import model_given
 from lakehouse.scoring.reasons import Numbers
 from lakehouse.scoring.score import Predict, Scoring
@@ -42,12 +42,12 @@ def to_record(explaining: Explaining, features: Sequence[Feature]) -> dict[str, 
     columns = list(dict.fromkeys(feature.column for feature in features))
     least, most = (value if math.isfinite(value) else None for value in (explaining.least, explaining.most))
     known = {name: getattr(explaining, name) for name in ("prediction", "part", "top")}
-    return {**known, "least": least, "most": most, "others": looking.text_of(explaining.others.select(columns))}
+    return {**known, "least": least, "most": most, "others": texts.text_of(explaining.others.select(columns))}
 
 
 def from_record(said: Mapping[str, Any]) -> Explaining:
     """What `to_record` has noted."""
-    (others,) = looking.rows_in_text(said["others"])
+    (others,) = texts.rows_in(said["others"])
     least = -math.inf if said["least"] is None else said["least"]
     most = math.inf if said["most"] is None else said["most"]
     return Explaining(said["prediction"], said["part"], said["top"], least, most, others)

@@ -14,6 +14,7 @@ import pytest
 
 from lakehouse import sinks, sources
 from lakehouse.config.systems.snowflake import SnowflakeSink, SnowflakeSource
+from lakehouse.scoring.equality import differing
 from lakehouse.sources.snowflake import PinnedQuery
 from tests.command import run
 from tests.conftest import score, write
@@ -258,3 +259,12 @@ def test_lists_of_a_models_answer_are_made_again_and_left_out_of_a_diff(capfd, d
     assert [one["name"] for one in seen.json["predictions"]] == ["p"]
     refused = run(capfd, "diff", "conf/scores.yaml", "--run", held.run_id, "--by", "both")
     assert (refused.code, "name a column of single values" in refused.err) == (2, True)
+
+
+def test_floats_of_32_bits_that_are_kept_as_64_are_equal_by_their_own_rounding():
+    again = pa.array([0.1, 0.2, None, float("nan"), 3.0], pa.float32())
+    assert not differing(again.cast(pa.float64()), again, exact=True).any()
+    rounded = pa.array([0.1, 0.2, None, float("nan"), 3.0])
+    assert differing(rounded, again, exact=True).tolist() == [True, True, False, False, False]
+    assert not differing(rounded, again, largest=3.0).any()
+    assert differing(pa.array([0.1001, 0.2, 1.0, 0.5, 3.0]), again).tolist() == [True, False, True, True, False]
