@@ -197,7 +197,8 @@ def test_past_time_travel_an_input_that_has_not_changed_is_read_and_another_refu
 @pytest.mark.long
 def test_a_query_is_made_again_as_long_as_its_tables_have_not_changed(capfd, from_there, account):
     from_there(features())
-    source = {"type": "snowflake", "connection": account.name, "query": "SELECT * FROM features WHERE id < 30"}
+    source = {"type": "snowflake", "connection": account.name, "table": None}
+    source["query"] = "SELECT * FROM features WHERE id < 30"
     done = score(from_there(source=source))
     found = verify(capfd, "--all")
     assert (found.code, found.json["equal"], found.json["same_settings"]) == (0, 30, True), found

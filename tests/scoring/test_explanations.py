@@ -176,7 +176,7 @@ def test_explanations_are_made_again_and_an_edited_one_is_caught(job, linear, ro
 
 def test_what_is_not_on_record_of_explanations_is_said(job, linear, capfd):
     done = score(job(linear[0], {}))
-    (facts,) = Path("lake/_state").rglob(f"*{done.run_id}*.json")
+    (facts,) = Path("lake").rglob(f"reports/{done.run_id}.json")
     kept = json.loads(facts.read_text())
     del kept["explaining"]
     facts.write_text(json.dumps(kept))
