@@ -143,7 +143,7 @@ def _hold_against(
     """Count the rows of which any column is another; `here`, `again`: the same rows in the same order."""
     wrong = np.zeros(here.num_rows, bool)
     for one in sides_of(side.job, here, again, side.names, exact):
-        if one.refusal:
+        if one.refusal or one.again is None:
             found.note(one.refusal)
             continue
         other = differing(one.stored, one.again, exact=one.exact, largest=largest_of(one.stored))
