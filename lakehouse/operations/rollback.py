@@ -17,7 +17,7 @@ from lakehouse.planning.plan import Request
 from lakehouse.runs import ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.publication import carry_out, finish_earlier
-from lakehouse.runs.results import Result, rolled_back
+from lakehouse.runs.results import Result, restored_run, rolled_back
 from lakehouse.schemas import nullable_type
 from lakehouse.sinks.target import COPIED, SINK, SliceRequest, Target, slice_name, uri_of
 
@@ -30,14 +30,17 @@ def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     """Put back what a run had published in the job's slice: by default the generation before the one that is live.
 
     It is a run of its own, with a record; a score with the input, model and settings that were rolled back is blocked
-    from then on, until something of them changes or it is asked for. Raises ConfigError where there is no such
-    generation, its files are gone, or the table can't be rolled back.
+    from then on, until something of them changes or it is asked for. One that was cut off is finished instead. Raises
+    ConfigError where there is no such generation, its files are gone, or the table can't be rolled back.
     """
     with observe.watch(job, request, ROLLBACK) as watched:
         with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
             state = naming.state_of(at_places)
-            finish_earlier(at_places, state, request, watched.finished)
-            result = _rollback(at_places, state, request, run, watched)
+            result = finish_earlier(at_places, state, request, watched.finished)
+            restored = restored_run({"message": result.message}) if result else None
+            if result is None or restored is None or not restored.startswith(run or restored):
+                result = _rollback(at_places, state, request, run, watched)
+            # else it was this one that was cut off: to do it again would undo it
         return watched.ended(result)
 
 

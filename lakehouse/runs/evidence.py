@@ -28,7 +28,7 @@ from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
-from lakehouse.scoring import files
+from lakehouse.scoring import explanations, files
 from lakehouse.scoring.routing import NO_MODEL
 from lakehouse.scoring.staging import Staging
 from lakehouse.storage import Location, content, display_name, remove, tree, write_durably
@@ -100,9 +100,16 @@ def gather_facts(
         "drift": drift.facts(found, bins, limit, ruled),
         **({"challengers": list(compared)} if compared else {}),
         **({"explained": dict(tally.explained)} if tally.explained is not None else {}),
+        **({"explaining": _explaining(staging)} if staging.explaining is not None else {}),
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
     return Facts(facts, pa.concat_tables(told) if told else None)
+
+
+def _explaining(staging: Staging) -> dict[str, Any]:
+    """What explanations were held against, so that they can be made again."""
+    assert staging.explaining is not None  # as whoever asks has seen
+    return explanations.to_record(staging.explaining, staging.scoring.features)
 
 
 def _models(plan: Plan, tally: Tally) -> dict[str, Any]:

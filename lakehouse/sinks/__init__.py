@@ -133,6 +133,12 @@ class SinkModule(Protocol):
         Raises Unavailable where the file can't be reached.
         """
 
+    def stored_columns(self, section: Any, names: Sequence[str]) -> pa.Schema:
+        """The table's columns, for which its system is asked; none where there is no table yet.
+
+        They are spelled like `names` where these are the same to the system.
+        """
+
     def preview(
         self,
         section: config.Sink,
@@ -179,8 +185,14 @@ class SinkModule(Protocol):
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """These columns of the slice's rows at a version, by default the newest, and the file that each batch is of.
 
-        `only`: the values of columns that rows must have; columns that the table lacks are left out. Raises ConfigError
-        where the version is gone, or the table's system can't go back to it.
+        `version`: as a run's record names it, whose rows `only` then asks for. `only`: the values of columns that rows
+        must have; columns that the table lacks are left out. Raises ConfigError where the version is gone.
+        """
+
+    def as_scored(self, column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+        """A column of `rows_at` in the type of the scores that it was made of, where the system keeps another.
+
+        None where these can't be told from what it keeps.
         """
 
     def folder(self, section: Any) -> Location | None:

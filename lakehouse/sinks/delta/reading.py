@@ -33,6 +33,11 @@ def columns(section: Sink) -> pa.Schema | None:
     return snapshot.schema if snapshot else pa.schema([])
 
 
+def stored_columns(section: Sink, names: Sequence[str]) -> pa.Schema:
+    """By its log."""
+    return columns(section) or pa.schema([])
+
+
 def preview(
     section: Sink,
     table: str,
@@ -124,6 +129,11 @@ def _having(batch: pa.RecordBatch, only: Mapping[str, Any]) -> pa.RecordBatch:
         if batch.num_rows:
             batch = batch.filter(pc.equal(batch.column(name), pa.scalar(value, batch.schema.field(name).type)))
     return batch
+
+
+def as_scored(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """As it is."""
+    return column
 
 
 def folder(section: Sink) -> Location:

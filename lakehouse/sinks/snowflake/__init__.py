@@ -27,6 +27,7 @@ from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publis
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
     SYSTEM,
+    as_scored,
     columns,
     digest,
     folder,
@@ -36,14 +37,15 @@ from lakehouse.sinks.snowflake.reading import (
     rows,
     rows_at,
     set_aside,
+    stored_columns,
     unknown_files,
     uploaded,
 )
 
 __all__ = [
-    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
-    "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
+    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "as_scored", "beside", "check", "columns",
+    "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
     "inspect_table", "live_runs", "living", "missing_columns", "name_in", "preview", "publish", "published",
-    "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded",
-    "uri_of",
+    "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
+    "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip
