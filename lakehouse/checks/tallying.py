@@ -24,7 +24,7 @@ class Tally:
     (reading, checking, model, writing), and those of their processors (core). `hopeless`: a worker read no further,
     since the model failed on more rows than the run may set aside.
     `by_model`: rows scored by each of many models; `explained`: rows that were explained, those of which the model told
-    nothing, and seconds."""
+    nothing, and seconds; `leaves`: the sidecars of the rows' leaves, where the run leaves receipts."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -41,6 +41,7 @@ class Tally:
     work: Mapping[str, float] = field(default_factory=dict)
     by_model: Mapping[int, int] = field(default_factory=dict)
     explained: Mapping[str, Any] | None = None
+    leaves: Sequence[str] = ()
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -81,10 +82,11 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         _sums([d["work"] for d in details]),
         _by_model(details),
         _explained([d["explained"] for d in details if "explained" in d]),
+        [path for d in details for path in d.get("leaves", ())],
     )
 
 
-WORK = ("reading", "checking", "model", "writing", "explaining", "core")
+WORK = ("reading", "checking", "model", "writing", "explaining", "receipts", "core")
 """What the seconds of workers go to; the last is the processors' time for it all."""
 
 

@@ -35,6 +35,7 @@ class Merged:
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     keys: list[Mapping[str, Any]] = field(default_factory=list)
     beside: dict[str, Compared] | None = None
+    leaves: list[str] = field(default_factory=list)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in what the next worker, or several that were merged before, counted. `row`: of kind COUNTS."""
@@ -51,6 +52,7 @@ class Merged:
             self.tables.setdefault(suite, []).append(counted["tables"])
         if keys := said.pop("keys"):
             self.keys.append(keys)
+        self.leaves += said.pop("leaves", ())
         if (beside := said.pop("beside", None)) is not None:
             self.beside = {} if self.beside is None else self.beside
             for label, compared in beside.items():
@@ -70,6 +72,7 @@ class Merged:
                 for suite, counts in self.row_counts.items()
             },
             "keys": uniqueness.merge(self.keys),
+            **({"leaves": self.leaves} if self.leaves else {}),
             **({"beside": {label: seen.to_dict() for label, seen in self.beside.items()}} if self.beside else {}),
         }
         text = json.dumps(detail)

@@ -1,0 +1,76 @@
+"""What a run signs of its rows: a statement with the Merkle root of all that it scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import formats, sinks
+from lakehouse.checks import Tally, Verdict, sidecars
+from lakehouse.planning.carriers import Carrier
+from lakehouse.planning.plan import Plan
+from lakehouse.planning.prepare import Prepared
+from lakehouse.runs import signing
+from lakehouse.runs.signing import Signer
+from lakehouse.scoring import encoding, receipts
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+_SIGNED = b"lakehouse receipt\n"
+"""What is signed begins so, so that it is taken for nothing else."""
+
+
+def signer_of(job: Job) -> Signer | None:
+    """What signs the job's runs, None where they leave no receipts. Raises ConfigError where it has no key."""
+    return None if job.receipts is None else signing.signer_in(job.receipts.sign)
+
+
+def seal(
+    plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, carry: Carrier, signer: Signer | None
+) -> dict[str, Any] | None:
+    """The statement of the run, signed; None where it leaves no receipts, or is blocked. Takes the sidecars away."""
+    root, paths = tables.staging.scored_root, tally.leaves
+    try:
+        if signer is None or verdict.problems:
+            return None
+        there = carry.executors
+        tree = receipts.tree_of(
+            root, paths, ask=None if there is None else lambda work, items: there().ask(work, items)
+        )
+    finally:
+        sidecars.remove_all(root, paths)
+    scoring = tables.staging.scoring
+    statement = {
+        "job": plan.job.job,
+        "run_id": plan.run_id,
+        "slice": dict(plan.sink.slice),
+        "generation": plan.sink.generation,
+        "tables": [sinks.of(s.target.type).display_name(s.target.uri) for s in plan.sinks],
+        "scored_at": plan.started_at.isoformat(),
+        "input": plan.pinned.name,
+        "input_version": tables.staging.lineage["_input_version"],
+        "fingerprint": plan.sink.fingerprint,
+        "rows": tally.scored,
+        "keys": list(scoring.keys),
+        "predictions": [output.name for output in scoring.outputs],
+        "feature_names": digest_of_names([str(feature.name) for feature in scoring.features]),
+        "root": tree.root.hex(),
+    }
+    return {
+        "statement": formats.with_version(formats.RECEIPT, statement),
+        "signature": signer.sign(message_of(formats.with_version(formats.RECEIPT, statement))).hex(),
+        "public_key": signer.public.hex(),
+    }
+
+
+def message_of(statement: Mapping[str, Any]) -> bytes:
+    """The bytes of a statement that are signed."""
+    return _SIGNED + json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest_of_names(names: Sequence[str]) -> str:
+    """SHA-256 of the names of features, in their order."""
+    return hashlib.sha256(encoding.encode_value(list(names))).hexdigest()

@@ -1,0 +1,269 @@
+"""Values as bytes that are the same whoever makes them: from Arrow, a batch at a time, and from JSON, one by one.
+
+This is version 1. A value is a tag of one byte and what follows it; a row is its values, one after the other.
+
+| tag | value | what follows |
+|---|---|---|
+| 0 | null | 8 zero bytes |
+| 1 | boolean | 8 bytes, little-endian: 0 or 1 |
+| 2 | integer, of whatever width | 8 bytes, two's complement, little-endian |
+| 3 | float, of whatever width | 8 bytes, IEEE 754 binary64, little-endian; of NaN there is one: 7ff8000000000000 |
+| 4 | date | 8 bytes, as an integer: days since 1970 |
+| 5 | timestamp without a zone | 8 bytes, as an integer: microseconds since 1970 |
+| 6 | instant (timestamp with a zone) | the same, of UTC |
+| 7 | text | its length in bytes (8 bytes, little-endian), then UTF-8 |
+| 8 | binary | its length, then itself |
+| 9 | decimal | the length of its text, then that: digits without zeros at either end that say nothing (`-12.5`, `.05`, `0`) |
+| 10 | list | how many values (8 bytes, little-endian), then these |
+| 11 | struct | how many fields, then name (as a text) and value of each |
+| 12 | map | how many entries, then key and value of each |
+
+In JSON null, booleans, integers, finite floats (with a dot or an exponent), texts and lists are themselves; everything
+else is an object of one key: {"float": "NaN"}, {"date": "2026-01-02"}, {"timestamp": "2026-01-02T03:04:05.000006"},
+{"instant": "2026-01-02T03:04:05.000006Z"}, {"binary": "00ff"}, {"decimal": "12.5"}, {"struct": [["a", 1]]},
+{"map": [["key", 1]]}.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.connectors import canonical
+from lakehouse.models.nested import entries, is_list
+
+NULL, BOOLEAN, INTEGER, FLOAT, DATE, TIMESTAMP, INSTANT, TEXT, BINARY, DECIMAL, LIST, STRUCT, MAP = range(13)
+_NAN = np.uint64(0x7FF8 << 48)
+_WIDTH = 9
+_EPOCH = datetime(1970, 1, 1)
+
+
+def encode_rows(columns: Sequence[pa.Array], rows: int) -> pa.LargeBinaryArray:
+    """The bytes of each row of these columns. Raises TypeError for a type that has none."""
+    parts: list[pa.Array] = []
+    heads: list[Any] = []  # neighbours of one width make one piece of the row
+
+    def flush() -> None:
+        if heads:
+            parts.append(_of_width(np.concatenate(heads, axis=1)))
+            heads.clear()
+
+    for column in columns:
+        head, rest = _encode(column)
+        heads.append(head)
+        if rest is not None:
+            flush()
+            parts.append(rest)
+    flush()
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return pa.array([b""] * rows, pa.large_binary())
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
+
+
+def _of_width(matrix: Any) -> pa.LargeBinaryArray:
+    """The rows of a matrix of bytes."""
+    rows, width = matrix.shape
+    ends = np.arange(rows + 1, dtype=np.int64) * width
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(matrix))]
+    return pa.Array.from_buffers(pa.large_binary(), rows, buffers)
+
+
+def _encode(column: pa.Array) -> tuple[Any, pa.Array | None]:
+    """A column's tags and 8 bytes each (uint8, rows × 9), and what comes after them, none where nothing does."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    tag, words, rest = _words(column)
+    head = np.empty((len(column), _WIDTH), np.uint8)
+    head[:, 0] = tag
+    head[:, 1:] = np.ascontiguousarray(words.astype("<u8", copy=False)).view(np.uint8).reshape(-1, 8)
+    if column.null_count:
+        head[column.is_null().to_numpy(zero_copy_only=False)] = NULL
+    return head, rest
+
+
+def _words(column: pa.Array) -> tuple[int, Any, pa.Array | None]:
+    """A column's tag, the 8 bytes of each value as a number (anything for a null), and what comes after."""
+    kind, types = column.type, pa.types
+    if types.is_null(kind):
+        return NULL, np.zeros(len(column), np.uint64), None
+    if types.is_boolean(kind):
+        return BOOLEAN, _integers(column.cast(pa.uint8())), None
+    if kind == pa.uint64():  # more than a signed integer holds
+        return _words(column.cast(pa.decimal128(20, 0)))
+    if types.is_integer(kind):
+        return INTEGER, _integers(column), None
+    if types.is_floating(kind):
+        floats = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+        return FLOAT, np.where(np.isnan(floats), _NAN, floats.view(np.uint64)), None
+    if types.is_date(kind):
+        return DATE, _integers(column.cast(pa.date32()).view(pa.int32())), None
+    if types.is_timestamp(kind):
+        return _of_time(column)
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return _with_length(TEXT, column.cast(pa.large_string()).cast(pa.large_binary()))
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return _with_length(BINARY, column.cast(pa.large_binary()))
+    if types.is_decimal(kind):
+        return _with_length(DECIMAL, canonical.texts(column).cast(pa.large_binary()))
+    return _nested(column)
+
+
+def _integers(column: pa.Array) -> Any:
+    values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
+    return values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64)
+
+
+def _of_time(column: pa.Array) -> tuple[int, Any, None]:
+    zone = column.type.tz
+    micros = column.cast(pa.timestamp("us", zone), safe=False)
+    return TIMESTAMP if zone is None else INSTANT, _integers(micros.view(pa.int64())), None
+
+
+def _with_length(tag: int, values: pa.Array) -> tuple[int, Any, pa.Array]:
+    filled = pc.fill_null(values, b"")
+    return tag, _integers(pc.binary_length(filled)), filled
+
+
+def _nested(column: pa.Array) -> tuple[int, Any, pa.Array]:
+    """A list, struct or map: how many parts a value has, and the bytes of these one after the other."""
+    kind, rows = column.type, len(column)
+    if is_list(kind):
+        lengths = _integers(pc.list_value_length(column))
+        items = pc.list_flatten(column)
+        return LIST, lengths, _joined(encode_rows([items], len(items)), lengths)
+    if pa.types.is_map(kind):
+        _, counts, keys, items = entries(column)
+        lengths = counts.astype(np.uint64)
+        return MAP, lengths, _joined(encode_rows([keys, items], len(keys)), lengths)
+    if pa.types.is_struct(kind):
+        parts = zip(kind, column.flatten(), strict=True)
+        named = [one for field, part in parts for one in (pa.repeat(field.name, rows), part)]
+        fields = encode_rows(named, rows)
+        if column.null_count:
+            fields = pc.if_else(column.is_valid(), fields, pa.scalar(b"", pa.large_binary()))
+        return STRUCT, np.full(rows, kind.num_fields, np.uint64), fields
+    raise TypeError(f"{kind} has no encoding")
+
+
+def _joined(items: pa.LargeBinaryArray, lengths: Any) -> pa.LargeBinaryArray:
+    """Each so many of the items as one."""
+    _, ends, content = items.buffers()
+    ends = np.frombuffer(ends, np.int64)[items.offset :][: len(items) + 1]
+    at = np.concatenate([[0], np.cumsum(lengths.astype(np.int64))])
+    return pa.Array.from_buffers(pa.large_binary(), len(lengths), [None, pa.py_buffer(ends[at]), content])
+
+
+def encode_value(value: Any) -> bytes:
+    """The bytes of one value as it is in JSON. Raises ValueError for what is none."""
+    if value is None:
+        return _head(NULL, 0)
+    if isinstance(value, bool):
+        return _head(BOOLEAN, int(value))
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
+        return _head(INTEGER, value & (1 << 64) - 1)
+    if isinstance(value, float):
+        return _head(FLOAT, _bits(value))
+    if isinstance(value, str):
+        return _with_bytes(TEXT, value.encode())
+    if isinstance(value, list):
+        return _head(LIST, len(value)) + b"".join(map(encode_value, value))
+    if isinstance(value, dict) and len(value) == 1:
+        [(name, said)] = value.items()
+        if name in _NAMED:
+            return _NAMED[name](said)
+    raise ValueError(f"{value!r} is no value")
+
+
+def _head(tag: int, word: int) -> bytes:
+    return struct.pack("<BQ", tag, word)
+
+
+def _with_bytes(tag: int, content: bytes) -> bytes:
+    return _head(tag, len(content)) + content
+
+
+def _bits(value: float) -> int:
+    return int(_NAN) if math.isnan(value) else int.from_bytes(struct.pack("<d", value), "little")
+
+
+def _only(said: str, text: str) -> str:
+    """A text as it has to be, so that one value has one; raises ValueError for another one."""
+    if said != text:
+        raise ValueError(f"{said!r} is to be {text!r}")
+    return said
+
+
+def _micros(said: str, end: str) -> int:
+    time = datetime.fromisoformat(said.removesuffix("Z"))
+    _only(said, f"{time.isoformat(timespec='microseconds')}{end}")
+    return (time - _EPOCH) // timedelta(microseconds=1) & (1 << 64) - 1
+
+
+def _days(said: str) -> int:
+    day = date.fromisoformat(_only(said, date.fromisoformat(said).isoformat()))
+    return (day - _EPOCH.date()).days & (1 << 64) - 1
+
+
+def _float(said: str) -> bytes:
+    if said not in ("NaN", "Infinity", "-Infinity"):
+        raise ValueError(f"{said!r} is not one of NaN, Infinity and -Infinity")
+    return _head(FLOAT, _bits(float(said)))
+
+
+def _pairs(tag: int, pairs: Sequence[Sequence[Any]]) -> bytes:
+    return _head(tag, len(pairs)) + b"".join(encode_value(one) + encode_value(other) for one, other in pairs)
+
+
+_NAMED: Mapping[str, Callable[[Any], bytes]] = {
+    "float": _float,
+    "date": lambda said: _head(DATE, _days(said)),
+    "timestamp": lambda said: _head(TIMESTAMP, _micros(said, "")),
+    "instant": lambda said: _head(INSTANT, _micros(said, "Z")),
+    "binary": lambda said: _with_bytes(BINARY, bytes.fromhex(_only(said, said.lower()))),
+    "decimal": lambda said: _with_bytes(DECIMAL, said.encode()),
+    "struct": lambda said: _pairs(STRUCT, said),
+    "map": lambda said: _pairs(MAP, said),
+}
+
+
+def as_json(value: pa.Scalar) -> Any:
+    """A value of Arrow as it is in JSON."""
+    kind, types = value.type, pa.types
+    if not value.is_valid:
+        return None
+    if types.is_dictionary(kind):
+        return as_json(value.value)
+    if is_list(kind):
+        return [as_json(item) for item in value]
+    if types.is_map(kind):
+        pairs = zip(value.values.field(0), value.values.field(1), strict=True)
+        return {"map": [[as_json(key), as_json(item)] for key, item in pairs]}
+    if types.is_struct(kind):
+        return {"struct": [[name, as_json(item)] for name, item in value.items()]}
+    if kind == pa.uint64():
+        return {"decimal": str(value.as_py())}
+    if types.is_decimal(kind):
+        return {"decimal": canonical.texts(pa.array([value.as_py()], kind))[0].as_py()}
+    if types.is_timestamp(kind):
+        micros = value.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64()).as_py()
+        text = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")
+        return {"timestamp": text} if kind.tz is None else {"instant": f"{text}Z"}
+    plain = value.as_py()
+    if types.is_date(kind):
+        return {"date": plain.isoformat()}
+    if isinstance(plain, bytes):
+        return {"binary": plain.hex()}
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return {"float": "NaN" if math.isnan(plain) else "Infinity" if plain > 0 else "-Infinity"}
+    return float(plain) if types.is_floating(kind) else plain
