@@ -22,7 +22,7 @@ _HEAD = 8 * PARTS
 
 def write(root: Location, folder: str, name: str, hashes: Any, first: Any) -> str:
     """Write hashes, which are in order; the path below `root`. `first`: the part that each is in."""
-    ends = np.searchsorted(first, np.arange(PARTS), side="right")
+    ends = np.searchsorted(first, np.arange(PARTS, dtype=first.dtype), side="right")
     path = f"{folder}/{name}-{uuid.uuid4().hex}.hashes"
     with create_file(root.join(path)) as sidecar:
         sidecar.write(ends.astype(np.int64).tobytes())

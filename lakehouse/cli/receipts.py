@@ -93,6 +93,9 @@ def prove(
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="where the proof goes; default: proof.json")
     ] = "proof.json",
+    with_features: Annotated[
+        bool, typer.Option("--with-features", help="with the features' values, read from the run's input again")
+    ] = False,
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -112,7 +115,9 @@ def prove(
     record = jobs.record_of(conf, target, overrides, run)[1] if run else None
     day = record["date"] if record else date or next((row["date"] for row in records), None)
     job = jobs.load(conf, day, target, overrides)
-    proof = proving.prove(job, key, records, Request("spark", ledger.now(), new_run_id()), record)
+    proof = proving.prove(
+        job, key, records, Request("spark", ledger.now(), new_run_id()), record, features=with_features
+    )
     Path(out).write_bytes(proof.content)
     return Answer(proofs.check(proof).as_json(), lambda: view.made(proof, out))
 

@@ -26,7 +26,7 @@ def signer_in(path: str) -> Signer:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    content = _read(path, f"`{HOW} {path}` makes a key")
+    content = _read(path, "receipts.sign", f"`{HOW} {path}` makes a key")
     try:
         key = load_pem_private_key(content, None)
     except TypeError as error:
@@ -45,13 +45,13 @@ def public_key_in(path: str) -> bytes:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     how = "`openssl pkey -in KEY.pem -pubout` writes it of a private one"
-    content = _read(path, how)
+    content = _read(path, "--public-key", how)
     try:
         key = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path} is no public key in PEM: {how}") from error
+        raise ConfigError(f"--public-key: {path} is no public key in PEM: {how}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{path} is no public key of Ed25519: {how}")
+        raise ConfigError(f"--public-key: {path} is no public key of Ed25519: {how}")
     return key.public_bytes_raw()
 
 
@@ -72,8 +72,8 @@ def fingerprint(public: bytes) -> str:
     return f"sha256:{hashlib.sha256(public).hexdigest()}"
 
 
-def _read(path: str, how: str) -> bytes:
+def _read(path: str, key: str, how: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path} can't be read ({error.strerror}): {how}") from error
+        raise ConfigError(f"{key}: {path} can't be read ({error.strerror}): {how}") from error

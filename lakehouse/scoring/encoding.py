@@ -13,7 +13,7 @@ This is version 1. A value is a tag of one byte and what follows it; a row is it
 | 6 | instant (timestamp with a zone) | the same, of UTC |
 | 7 | text | its length in bytes (8 bytes, little-endian), then UTF-8 |
 | 8 | binary | its length, then itself |
-| 9 | decimal | the length of its text, then that: digits without zeros at either end that say nothing (`-12.5`, `.05`, `0`) |
+| 9 | decimal | the length of its text, then that: digits without zeros at either end that say nothing: -12.5, .05 |
 | 10 | list | how many values (8 bytes, little-endian), then these |
 | 11 | struct | how many fields, then name (as a text) and value of each |
 | 12 | map | how many entries, then key and value of each |
@@ -29,7 +29,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,55 +43,58 @@ from lakehouse.models.nested import entries, is_list
 
 NULL, BOOLEAN, INTEGER, FLOAT, DATE, TIMESTAMP, INSTANT, TEXT, BINARY, DECIMAL, LIST, STRUCT, MAP = range(13)
 _NAN = np.uint64(0x7FF8 << 48)
-_WIDTH = 9
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # of wall clocks as of instants
 
 
 def encode_rows(columns: Sequence[pa.Array], rows: int) -> pa.LargeBinaryArray:
     """The bytes of each row of these columns. Raises TypeError for a type that has none."""
     parts: list[pa.Array] = []
-    heads: list[Any] = []  # neighbours of one width make one piece of the row
-
-    def flush() -> None:
-        if heads:
-            parts.append(_of_width(np.concatenate(heads, axis=1)))
-            heads.clear()
-
+    beside: list[_Words] = []  # neighbours of one width make one piece of a row
     for column in columns:
-        head, rest = _encode(column)
-        heads.append(head)
+        words, rest = _encode(column)
+        beside.append(words)
         if rest is not None:
-            flush()
-            parts.append(rest)
-    flush()
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return pa.array([b""] * rows, pa.large_binary())
-    return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
+            parts += [_of_width(beside, rows), rest]
+            beside = []
+    if beside or not parts:
+        parts.append(_of_width(beside, rows))
+    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
 
 
-def _of_width(matrix: Any) -> pa.LargeBinaryArray:
-    """The rows of a matrix of bytes."""
-    rows, width = matrix.shape
-    ends = np.arange(rows + 1, dtype=np.int64) * width
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(matrix))]
-    return pa.Array.from_buffers(pa.large_binary(), rows, buffers)
+@dataclass(frozen=True)
+class _Words:
+    """A column's tag and 8 bytes a value, as a number; `absent`: which are null, None where none is."""
+
+    tag: int
+    values: Any
+    absent: Any | None
 
 
-def _encode(column: pa.Array) -> tuple[Any, pa.Array | None]:
-    """A column's tags and 8 bytes each (uint8, rows × 9), and what comes after them, none where nothing does."""
+def _of_width(columns: Sequence[_Words], rows: int) -> pa.LargeBinaryArray:
+    """Tag and word of each of these columns, side by side."""
+    layout = _layout(len(columns))
+    matrix = np.empty(rows, layout)
+    for number, column in enumerate(columns):
+        matrix[f"t{number}"] = column.tag
+        matrix[f"w{number}"] = column.values
+        if column.absent is not None:
+            matrix[f"t{number}"][column.absent] = NULL
+            matrix[f"w{number}"][column.absent] = 0
+    ends = np.arange(rows + 1, dtype=np.int64) * layout.itemsize
+    return pa.Array.from_buffers(pa.large_binary(), rows, [None, pa.py_buffer(ends), pa.py_buffer(matrix.tobytes())])
+
+
+@cache
+def _layout(columns: int) -> np.dtype[Any]:
+    return np.dtype([field for i in range(columns) for field in ((f"t{i}", "u1"), (f"w{i}", "<u8"))])
+
+
+def _encode(column: pa.Array) -> tuple[_Words, pa.Array | None]:
+    """A column's tag and words, and what comes after them; None where nothing does."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
     tag, words, rest = _words(column)
-    head = np.empty((len(column), _WIDTH), np.uint8)
-    head[:, 0] = tag
-    head[:, 1:] = np.ascontiguousarray(words.astype("<u8", copy=False)).view(np.uint8).reshape(-1, 8)
-    if column.null_count:
-        head[column.is_null().to_numpy(zero_copy_only=False)] = NULL
-    return head, rest
+    return _Words(tag, words, column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None), rest
 
 
 def _words(column: pa.Array) -> tuple[int, Any, pa.Array | None]:

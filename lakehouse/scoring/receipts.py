@@ -27,6 +27,8 @@ from lakehouse.storage import Location
 
 HELD = 1 << 20
 """A worker holds so many leaves (32 MB), then sorts and writes them."""
+_BLOCK = 1 << 12
+"""Rows that are encoded at once: what that needs fits into a processor's cache."""
 AT_ONCE = 1 << 21
 """The tree of so many leaves (64 MB) is made at once."""
 
@@ -47,7 +49,8 @@ class Model:
 
 def feature_digests(features: pa.RecordBatch) -> pa.Array:
     """SHA-256 of each row of the features as the model gets them."""
-    hashed = merkle.digests(encoding.encode_rows(features.columns, features.num_rows))
+    parts = (features.slice(start, _BLOCK) for start in range(0, features.num_rows, _BLOCK))
+    hashed = b"".join(merkle.digests(encoding.encode_rows(part.columns, part.num_rows)) for part in parts)
     return pa.Array.from_buffers(pa.binary(merkle.SIZE), features.num_rows, [None, pa.py_buffer(hashed)])
 
 

@@ -1,8 +1,9 @@
-"""A proof of one score, made from the rows of its run as they are in the table, which have to be what the run signed."""
+"""A proof of one score, made from the rows of its run as the table has them, which must be what the run has signed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,14 +12,17 @@ from lakehouse import sinks
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, ConfigError, LakehouseError
 from lakehouse.operations.receipts import rows
+from lakehouse.operations.receipts.explaining import basis_of_row, for_one
 from lakehouse.operations.receipts.places import SCORED, Place, live_place, place_of_run, stands_at, value_of
 from lakehouse.operations.receipts.proofs import Proof
+from lakehouse.operations.receipts.recomputing import made_again
 from lakehouse.operations.receipts.rows import Key
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
 from lakehouse.schemas import FEATURE_DIGEST, MODEL_NAME, MODEL_VERSION, RUN_ID
 from lakehouse.scoring import encoding, receipts
+from lakehouse.scoring.inputs import features_in
 from lakehouse.scoring.merkle import Tree
 from lakehouse.scoring.receipts import Leaves, Model
 from lakehouse.storage import locate
@@ -33,11 +37,13 @@ def prove(
     records: Sequence[Mapping[str, Any]],
     request: Request,
     record: Mapping[str, Any] | None = None,
+    *,
+    features: bool = False,
 ) -> Proof:
     """The proof of the row with this key, of the run whose record is given, else of the one that is live.
 
-    Raises ConfigError where there is no such row, its run has signed nothing, or its rows are gone; Blocked where the
-    row is not what its run has published.
+    `features`: with what the model was given, made again of the run's input. Raises ConfigError where there is no such
+    row, its run has signed nothing, or its rows are gone; Blocked where the row is not what its run has published.
     """
     with catalog.open_job(job, "prove", request.engine, request.warn) as at_places:
         schema = rows.scored_columns(at_places)
@@ -51,7 +57,8 @@ def prove(
                 f"run {place.run}, which scored {rows.in_words(key)}, has left no receipt"
                 f"{' on record' if own is None else ''}: `receipts: {{sign: FILE}}` has later runs leave one"
             )
-        return _proof(at_places, schema, key, place, own)
+        proof = _proof(at_places, schema, key, place, own)
+        return _with_features(at_places, key, place, own, proof, request) if features else proof
 
 
 def _proof(job: Job, schema: pa.Schema, key: Key, place: Place, record: Mapping[str, Any]) -> Proof:
@@ -61,7 +68,7 @@ def _proof(job: Job, schema: pa.Schema, key: Key, place: Place, record: Mapping[
     if missing:
         raise Blocked(f"{place.table} has no column {missing[0]!r} any more, which run {place.run} has signed")
     wanted = _leaves(place.found.row, statement, models)
-    version, live = stands_at(job, schema, record)
+    version, _ = stands_at(job, schema, record)
     published = rows.version_of(job, record)
     found: Tree | None = None
     for at in dict.fromkeys([place.version, version, published]):
@@ -97,6 +104,26 @@ def _made(place: Place, receipt: Mapping[str, Any], models: Sequence[Model], tre
         signature=bytes.fromhex(receipt["signature"]),
         public_key=bytes.fromhex(receipt["public_key"]),
     )
+
+
+def _with_features(
+    job: Job, key: Key, place: Place, record: Mapping[str, Any], proof: Proof, request: Request
+) -> Proof:
+    """The proof with the features, which have the digest that it proves."""
+    with made_again(for_one(job, place), basis_of_row(job, place, record), request) as again:
+        row = rows.in_input(rows.narrowed(again.read, key), key)
+        if row is None:
+            raise ConfigError(
+                f"{again.read.pinned.name} v{again.read.pinned.version} has no row with {rows.in_words(key)}"
+            )
+        made = features_in(row.row, again.scoring.features)
+        if receipts.feature_digests(made)[0].as_py() != proof.feature_digest:
+            raise Blocked(
+                f"{rows.in_words(key)}: {again.read.pinned.name} v{again.read.pinned.version} has other features than "
+                f"run {place.run} has signed; leave --with-features out"
+            )
+        values = {name: encoding.as_json(made.column(name)[0]) for name in made.schema.names}
+        return replace(proof, features=values)
 
 
 def _models(job: Job, record: Mapping[str, Any]) -> list[Model]:
