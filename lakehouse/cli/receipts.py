@@ -145,5 +145,5 @@ def check_proof(
     except OSError as error:
         raise ConfigError(f"{file} can't be read: {error.strerror}") from error
     trusted = None if public_key is None else signing.public_key_in(public_key)
-    found = proofs.check(proofs.read(content, file), trusted)
+    found = proofs.check_file(content, file, trusted)
     return Answer(found.as_json(), lambda: view.checked(found), code=Blocked.exit_code if found.wrong else 0)

@@ -14,6 +14,7 @@ from lakehouse.planning.plan import Plan
 from lakehouse.planning.prepare import Prepared
 from lakehouse.runs import signing
 from lakehouse.runs.signing import Signer
+from lakehouse.schemas import INPUT_VERSION
 from lakehouse.scoring import encoding, receipts
 
 if TYPE_CHECKING:
@@ -42,8 +43,14 @@ def seal(
         )
     finally:
         sidecars.remove_all(root, paths)
+    statement = formats.with_version(formats.RECEIPT, _statement(plan, tables, tally.scored, tree.root))
+    signature = signer.sign(message_of(statement))
+    return {"statement": statement, "signature": signature.hex(), "public_key": signer.public.hex()}
+
+
+def _statement(plan: Plan, tables: Prepared, rows: int, root: bytes) -> dict[str, Any]:
     scoring = tables.staging.scoring
-    statement = {
+    return {
         "job": plan.job.job,
         "run_id": plan.run_id,
         "slice": dict(plan.sink.slice),
@@ -51,18 +58,13 @@ def seal(
         "tables": [sinks.of(s.target.type).display_name(s.target.uri) for s in plan.sinks],
         "scored_at": plan.started_at.isoformat(),
         "input": plan.pinned.name,
-        "input_version": tables.staging.lineage["_input_version"],
+        "input_version": tables.staging.lineage[INPUT_VERSION],
         "fingerprint": plan.sink.fingerprint,
-        "rows": tally.scored,
+        "rows": rows,
         "keys": list(scoring.keys),
         "predictions": [output.name for output in scoring.outputs],
         "feature_names": digest_of_names([str(feature.name) for feature in scoring.features]),
-        "root": tree.root.hex(),
-    }
-    return {
-        "statement": formats.with_version(formats.RECEIPT, statement),
-        "signature": signer.sign(message_of(formats.with_version(formats.RECEIPT, statement))).hex(),
-        "public_key": signer.public.hex(),
+        "root": root.hex(),
     }
 
 

@@ -116,7 +116,8 @@ class Receipts:
         `batch`: the input that they come from; `rows`: which of its rows they are, None for all.
         """
         began = time.perf_counter()
-        given = batch if rows is None else batch.take(pa.array(rows))
+        given = batch.select(list(dict.fromkeys(feature.column for feature in self.scoring.features)))
+        given = given if rows is None else given.take(pa.array(rows))
         digests = feature_digests(features_in(given, self.scoring.features))
         names = [*self.scoring.keys, *(output.name for output in self.scoring.outputs)]
         columns = [scored.column(name).cast(self.schema.field(name).type) for name in names]

@@ -40,7 +40,7 @@ def _lines(proof: Proof) -> list[str]:
         f"model    {model['name']} v{model['version']} sha256:{model['digest']}",
         f"run      {said['run_id']} of {said['job']} at {said['scored_at']}, one of {said['rows']:,} rows",
         f"table    {', '.join(said['tables'])}{_slice(said)}, generation {said['generation']}",
-        f"input    {said['input']} v{said['input_version']}",
+        f"input    {said['input']}" + ("" if said["input_version"] is None else f" v{said['input_version']}"),
         f"root     {said['root']}",
     ]
 

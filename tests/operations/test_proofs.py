@@ -91,7 +91,7 @@ def test_a_signature_that_only_the_file_vouches_for_is_said_to_prove_nothing_of_
 def test_the_root_is_in_the_commit_and_in_the_record_and_the_key_nowhere(capfd, signed):
     score(signed())
     [said] = [commit["receipt"] for commit in commits("lake/scores") if "receipt" in commit]
-    [record] = run(capfd, "runs", "conf/scores.yaml", "--json").json["runs"]
+    [record] = json.loads(run(capfd, "runs", "conf/scores.yaml", "--json").out)
     assert record["receipt"] == said
     secret = Path("key.pem").read_bytes().split(b"\n")[1]
     assert [p for p in Path().rglob("*") if p.is_file() and secret in p.read_bytes()] == [Path("key.pem")]
@@ -262,7 +262,7 @@ def a_proof(features=True):
 def holds(content):
     """Whether a proof is accepted, as `check-proof` does it."""
     try:
-        return not proofs.check(proofs.read(content, "proof.json")).wrong
+        return not proofs.check_file(content, "proof.json").wrong
     except LakehouseError:
         return False
 
@@ -323,4 +323,4 @@ def test_a_proof_of_a_newer_format_is_named():
     said = json.loads(PROOF)
     said["statement"]["format"] = 2
     with pytest.raises(ConfigError, match="written by a newer lakehouse"):
-        proofs.read(json.dumps(said, indent=1).encode(), "proof.json")
+        proofs.check_file(json.dumps(said, indent=1).encode(), "proof.json")

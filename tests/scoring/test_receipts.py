@@ -178,6 +178,13 @@ def test_each_part_of_a_row_is_in_its_leaf(column, value):
     assert leaves(pa.RecordBatch.from_pylist(rows, batch().schema))[32:] == leaves()[32:]
 
 
+def test_no_rows_have_a_root_of_their_own(tmp_path):
+    assert leaves(batch().slice(0, 0)) == b""
+    held = Leaves(locate(str(tmp_path)), "run")
+    held.take(b"")
+    assert receipts.tree_of(held.root, held.close()).root == hashlib.sha256(b"\x01").digest()
+
+
 def test_a_row_of_an_unknown_model_has_no_leaf_of_a_known_one():
     names, versions = pa.array(["churn", "churn", None]), pa.array(["3", "4", "3"])
     assert receipts.numbers_of(names, versions, [MODEL]).to_pylist() == [0, None, None]

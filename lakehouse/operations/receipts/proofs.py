@@ -91,22 +91,28 @@ class Checked:
         return found | {name: value for name, value in self.proof.as_json().items() if name != "path"}
 
 
-def read(content: bytes, name: str) -> Proof:
-    """The proof in a file. Raises Blocked where it isn't one as it is written, ConfigError for a newer format."""
+def check_file(content: bytes, name: str, public: bytes | None = None) -> Checked:
+    """Whether the proof in a file holds. `public`: the key that its reader trusts.
+
+    Raises Blocked where the file is no proof as it is written, ConfigError for one of a newer format.
+    """
     try:
-        said = json.loads(content)
-        formats.require(formats.RECEIPT, said["statement"], name)
-        hashes = {part: bytes.fromhex(said[part]) for part in ("feature_digest", "signature", "public_key")}
-        path = tuple(map(Step.from_json, said["path"]))
-        proof = Proof(**{"features": None, **said, **hashes, "path": path})
-        if proof.statement.keys() != _STATED or proof.content != content or len(proof.root) != merkle.SIZE:
-            raise ValueError("another layout")
-        return proof
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return check(_read(content, name), public)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # of parts of other types
         raise Blocked(
             f"{name} is no proof as `lakehouse prove` writes it: something in it was changed or added, or it was cut "
             "off; get the file again"
         ) from error
+
+
+def _read(content: bytes, name: str) -> Proof:
+    said = json.loads(content)
+    formats.require(formats.RECEIPT, said["statement"], name)
+    hashes = {part: bytes.fromhex(said[part]) for part in ("feature_digest", "signature", "public_key")}
+    proof = Proof(**{"features": None, **said, **hashes, "path": tuple(map(Step.from_json, said["path"]))})
+    if proof.statement.keys() != _STATED or proof.content != content:
+        raise ValueError("another layout")
+    return proof
 
 
 def check(proof: Proof, public: bytes | None = None) -> Checked:

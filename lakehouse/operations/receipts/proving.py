@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakehouse import sinks
 from lakehouse.engines import scratch
-from lakehouse.errors import Blocked, ConfigError, LakehouseError
+from lakehouse.errors import Blocked, ConfigError
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.explaining import basis_of_row, for_one
 from lakehouse.operations.receipts.places import SCORED, Place, live_place, place_of_run, stands_at, value_of
@@ -74,7 +74,7 @@ def _proof(job: Job, schema: pa.Schema, key: Key, place: Place, record: Mapping[
     for at in dict.fromkeys([place.version, version, published]):
         try:
             tree = _tree(job, statement, models, place.run, at, wanted)
-        except LakehouseError:
+        except ConfigError:
             if found is None:
                 raise
             break  # the files of that version are gone
