@@ -15,7 +15,8 @@ from lakehouse.planning.prepare import Prepared
 from lakehouse.runs import signing
 from lakehouse.runs.signing import Signer
 from lakehouse.schemas import INPUT_VERSION
-from lakehouse.scoring import encoding, receipts
+from lakehouse.scoring import receipts
+from lakehouse.scoring.values import encode_value
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -75,4 +76,4 @@ def message_of(statement: Mapping[str, Any]) -> bytes:
 
 def digest_of_names(names: Sequence[str]) -> str:
     """SHA-256 of the names of features, in their order."""
-    return hashlib.sha256(encoding.encode_value(list(names))).hexdigest()
+    return hashlib.sha256(encode_value(list(names))).hexdigest()

@@ -23,6 +23,7 @@ from lakehouse.scoring.inputs import features_in
 from lakehouse.scoring.merkle import Tree
 from lakehouse.scoring.reasons import Numbers
 from lakehouse.scoring.score import Scoring
+from lakehouse.scoring.values import encode_values
 from lakehouse.storage import Location
 
 HELD = 1 << 20
@@ -44,7 +45,7 @@ class Model:
     @property
     def head(self) -> bytes:
         """How the leaf of a row begins that it scored."""
-        return b"\x00" + b"".join(map(encoding.encode_value, (self.name, self.version, self.digest)))
+        return b"\x00" + encode_values((self.name, self.version, self.digest))
 
 
 def feature_digests(features: pa.RecordBatch) -> pa.Array:

@@ -22,7 +22,8 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.operations.receipts import proofs
 from lakehouse.operations.receipts.proofs import Proof
 from lakehouse.runs.sealing import digest_of_names, message_of
-from lakehouse.scoring import encoding, merkle
+from lakehouse.scoring import merkle
+from lakehouse.scoring.values import encode_values
 from tests.command import run
 from tests.conftest import opened, read, score, write
 
@@ -238,10 +239,10 @@ def a_proof(features=True):
     """A proof as `prove` makes it, of one of 40 rows."""
     model = {"name": "churn", "version": "3", "digest": "ab" * 32}
     given = {"a": 1.5, "b": None, "c": {"date": "2026-01-02"}}
-    digest = hashlib.sha256(b"".join(map(encoding.encode_value, given.values()))).digest()
+    digest = hashlib.sha256(encode_values(given.values())).digest()
     keys, predictions = {"id": 7, "name": "Zoë"}, {"p": 0.25, "label": True, "odds": {"float": "Infinity"}}
     values = [*model.values(), {"binary": digest.hex()}, *keys.values(), *predictions.values()]
-    own = merkle.leaf(b"".join(map(encoding.encode_value, values)))
+    own = merkle.leaf(encode_values(values))
     others = b"".join(hashlib.sha256(str(n).encode()).digest() for n in range(39))
     tree = merkle.tree(merkle.in_order(merkle.as_leaves(own + others)), own)
     statement = {

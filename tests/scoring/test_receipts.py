@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lakehouse.scoring import encoding, merkle, receipts
 from lakehouse.scoring.receipts import Leaves, Model
+from lakehouse.scoring.values import as_json, encode_value
 from lakehouse.storage import locate
 
 MODEL = Model("churn", "3", "ab" * 32)
@@ -89,14 +90,14 @@ COLUMNS = {
 @pytest.mark.parametrize("start", [0, 1])
 def test_a_value_has_the_same_bytes_from_arrow_and_from_json(kind, start):
     column = COLUMNS[kind][start:]
-    said = [json.loads(json.dumps(encoding.as_json(value))) for value in column]
-    assert encoding.encode_rows([column], len(column)).to_pylist() == list(map(encoding.encode_value, said))
+    said = [json.loads(json.dumps(as_json(value))) for value in column]
+    assert encoding.encode_rows([column], len(column)).to_pylist() == list(map(encode_value, said))
 
 
 def test_rows_are_their_values_one_after_the_other():
     columns = list(COLUMNS.values())
     rows = encoding.encode_rows(columns, 3).to_pylist()
-    assert rows == [b"".join(encoding.encode_value(encoding.as_json(c[row])) for c in columns) for row in range(3)]
+    assert rows == [b"".join(encode_value(as_json(c[row])) for c in columns) for row in range(3)]
 
 
 @pytest.mark.parametrize("value", [
@@ -105,7 +106,7 @@ def test_rows_are_their_values_one_after_the_other():
 ])  # fmt: skip
 def test_a_value_is_written_in_one_way_only(value):
     with pytest.raises((ValueError, TypeError)):
-        encoding.encode_value(value)
+        encode_value(value)
 
 
 def by_the_book(leaves, depth=0):

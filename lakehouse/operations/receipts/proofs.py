@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,9 @@ from lakehouse import formats
 from lakehouse.errors import Blocked
 from lakehouse.runs import signing
 from lakehouse.runs.sealing import digest_of_names, message_of
-from lakehouse.scoring import encoding, merkle
+from lakehouse.scoring import merkle
 from lakehouse.scoring.merkle import Step
+from lakehouse.scoring.values import encode_values
 
 _STATED = {
     "format", "job", "run_id", "slice", "generation", "tables", "scored_at", "input", "input_version", "fingerprint",
@@ -65,11 +66,7 @@ class Proof:
         """The root that the row leads to. Raises ValueError for what is no value."""
         model = [self.model[name] for name in ("name", "version", "digest")]
         values = [*model, {"binary": self.feature_digest.hex()}, *self.keys.values(), *self.predictions.values()]
-        return merkle.root_of(merkle.leaf(_encoded(values)), self.path)
-
-
-def _encoded(values: Iterable[Any]) -> bytes:
-    return b"".join(map(encoding.encode_value, values))
+        return merkle.root_of(merkle.leaf(encode_values(values)), self.path)
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ def check(proof: Proof, public: bytes | None = None) -> Checked:
     if proof.features is not None:
         if digest_of_names(list(proof.features)) != statement["feature_names"]:
             wrong.append("features: their names are not those that the run's model has")
-        if hashlib.sha256(_encoded(proof.features.values())).digest() != proof.feature_digest:
+        if hashlib.sha256(encode_values(proof.features.values())).digest() != proof.feature_digest:
             wrong.append("features: these values don't have feature_digest")
     for part in ("keys", "predictions"):
         if list(getattr(proof, part)) != list(statement[part]):

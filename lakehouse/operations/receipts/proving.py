@@ -14,17 +14,18 @@ from lakehouse.errors import Blocked, ConfigError
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.explaining import basis_of_row, for_one
 from lakehouse.operations.receipts.places import SCORED, Place, live_place, place_of_run, stands_at, value_of
-from lakehouse.operations.receipts.proofs import Proof
+from lakehouse.operations.receipts.proofs import Proof, check
 from lakehouse.operations.receipts.recomputing import made_again
 from lakehouse.operations.receipts.rows import Key
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
 from lakehouse.schemas import FEATURE_DIGEST, MODEL_NAME, MODEL_VERSION, RUN_ID
-from lakehouse.scoring import encoding, receipts
+from lakehouse.scoring import receipts
 from lakehouse.scoring.inputs import features_in
 from lakehouse.scoring.merkle import Tree
 from lakehouse.scoring.receipts import Leaves, Model
+from lakehouse.scoring.values import as_json
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def prove(
                 f"{' on record' if own is None else ''}: `receipts: {{sign: FILE}}` has later runs leave one"
             )
         proof = _proof(at_places, schema, key, place, own)
-        return _with_features(at_places, key, place, own, proof, request) if features else proof
+        proof = _with_features(at_places, key, place, own, proof, request) if features else proof
+        if wrong := check(proof).wrong:
+            raise Blocked(f"run {place.run}: what is on record as signed by it does not hold: {'; '.join(wrong)}")
+        return proof
 
 
 def _proof(job: Job, schema: pa.Schema, key: Key, place: Place, record: Mapping[str, Any]) -> Proof:
@@ -70,19 +74,19 @@ def _proof(job: Job, schema: pa.Schema, key: Key, place: Place, record: Mapping[
     wanted = _leaves(place.found.row, statement, models)
     version, _ = stands_at(job, schema, record)
     published = rows.version_of(job, record)
-    found: Tree | None = None
+    looked = False
     for at in dict.fromkeys([place.version, version, published]):
         try:
             tree = _tree(job, statement, models, place.run, at, wanted)
         except ConfigError:
-            if found is None:
+            if not looked:
                 raise
             break  # the files of that version are gone
         if tree.root.hex() == statement["root"]:
             if tree.path is None:
                 raise _other(job, schema, key, place, statement, at)
             return _made(place, receipt, models, tree)
-        found = tree
+        looked = True
     raise Blocked(
         f"{place.table}: the rows of run {place.run} are not what it has signed (their Merkle root is another one): "
         "some were changed, added or deleted since, and what it published can't be read any more, so that nothing can "
@@ -96,8 +100,8 @@ def _made(place: Place, receipt: Mapping[str, Any], models: Sequence[Model], tre
     return Proof(
         statement=statement,
         model={"name": model.name, "version": model.version, "digest": model.digest},
-        keys={name: encoding.as_json(row.column(name)[0]) for name in statement["keys"]},
-        predictions={name: encoding.as_json(row.column(name)[0]) for name in statement["predictions"]},
+        keys={name: as_json(row.column(name)[0]) for name in statement["keys"]},
+        predictions={name: as_json(row.column(name)[0]) for name in statement["predictions"]},
         feature_digest=row.column(FEATURE_DIGEST)[0].as_py(),
         features=None,
         path=tree.path or (),
@@ -122,7 +126,7 @@ def _with_features(
                 f"{rows.in_words(key)}: {again.read.pinned.name} v{again.read.pinned.version} has other features than "
                 f"run {place.run} has signed; leave --with-features out"
             )
-        values = {name: encoding.as_json(made.column(name)[0]) for name in made.schema.names}
+        values = {name: as_json(made.column(name)[0]) for name in made.schema.names}
         return replace(proof, features=values)
 
 
@@ -174,7 +178,7 @@ def _other(
     said = "it had no row with this key"
     if then:
         now = place.found.row
-        pairs = {n: (encoding.as_json(then[0].column(n)[0]), encoding.as_json(now.column(n)[0])) for n in names}
+        pairs = {n: (as_json(then[0].column(n)[0]), as_json(now.column(n)[0])) for n in names}
         other = (f"{n} was {before!r} and is {after!r}" for n, (before, after) in pairs.items() if before != after)
         said = "; ".join(other)
     return Blocked(
