@@ -131,6 +131,7 @@ def check_proof(
         ),
     ] = None,
     as_json: AsJson = False,
+    project_dir: ProjectDir = None,
 ) -> Answer:
     """Check a proof of a score; needs neither the lake nor a network.
 
