@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.sql,
     ),
     "Make scores again": (receipts.explain, receipts.verify),
+    "Prove scores": (receipts.prove, receipts.check_proof),
     "Keep tables in order": (maintenance.rollback, maintenance.recall, maintenance.sweep),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }

@@ -7,7 +7,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.messages import describe_value
@@ -408,6 +408,23 @@ class Explanations(Section):
     )
 
 
+class Receipts(Section):
+    """What makes each score provable to somebody who has no access to the lake."""
+
+    sign: Text = Field(
+        description="the file (PEM) of the Ed25519 private key that runs are signed with; `openssl genpkey -algorithm "
+        "ed25519 -out receipts.pem` makes one",
+        examples=["${RECEIPTS_KEY_FILE}"],
+    )
+
+    @field_validator("sign")
+    @classmethod
+    def _a_file(cls, value: str) -> str:
+        if "-----BEGIN" in value:
+            raise ValueError("is a key itself: name the file that it is in, and keep the key out of job files")
+        return value
+
+
 class Publish(Section):
     """When a run waits for a person before it is published."""
 
@@ -496,6 +513,11 @@ class Job(Section):
     promotion: Promotion | None = Field(None, description="what a challenger must show before it is promoted")
     explanations: Explanations | None = Field(
         None, description="writes which features contributed most to a score into the column `_explanations`"
+    )
+    receipts: Receipts | None = Field(
+        None,
+        description="each run signs the Merkle root of its scored rows, from which `lakehouse prove` makes proofs of "
+        "single scores; adds the column `_feature_digest`",
     )
     publish: Publish = Field(
         default_factory=Publish, description="when a run waits for a person before it is published"

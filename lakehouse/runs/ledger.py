@@ -59,11 +59,12 @@ RUNS = pa.schema(
         ("work", pa.string()),  # seconds of all workers together: reading, checking, model, writing, and core
         ("alias", pa.string()),  # of the model, where the run looked one up in its registry
         ("as_of", pa.string()),  # the moment (UTC) as of which model and input are, where that isn't the run's own
+        ("receipt", pa.string()),  # what the run has signed of its rows, where it leaves receipts
     ]
 )
 OTHERS = 50
 """Intents of other slices that one run looks at."""
-_JSON = ("sinks", "checks", "seconds", "work")
+_JSON = ("sinks", "checks", "seconds", "work", "receipt")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Merged:
     keys: list[Mapping[str, Any]] = field(default_factory=list)
     beside: dict[str, Compared] | None = None
     tasks: list[Mapping[str, Any]] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in what the next worker, or several that were merged before, counted. `row`: of kind COUNTS."""
@@ -52,6 +53,7 @@ class Merged:
             self.tables.setdefault(suite, []).append(counted["tables"])
         if keys := said.pop("keys"):
             self.keys.append(keys)
+        self.leaves += said.pop("leaves", ())
         if (beside := said.pop("beside", None)) is not None:
             self.beside = {} if self.beside is None else self.beside
             for label, compared in beside.items():
@@ -72,6 +74,7 @@ class Merged:
                 for suite, counts in self.row_counts.items()
             },
             "keys": uniqueness.merge(self.keys),
+            **({"leaves": self.leaves} if self.leaves else {}),
             **({"beside": {label: seen.to_dict() for label, seen in self.beside.items()}} if self.beside else {}),
             "tasks": timeline.bounded(self.tasks),
         }

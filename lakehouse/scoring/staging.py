@@ -26,6 +26,7 @@ from lakehouse.scoring.comparison import Challenger, Compared, compare, keep_inp
 from lakehouse.scoring.explanations import Explainer, Explaining, with_predictor
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.golden import Expected
+from lakehouse.scoring.receipts import Leaves, Model, Receipts
 from lakehouse.scoring.routing import GATHERED_BYTES, Predictors
 from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
 from lakehouse.storage import Location
@@ -65,7 +66,7 @@ class Staging:
 
     `unique_keys`: whether it is asked if a key occurs twice. `expected`: what a worker on another machine is held
     against. `direct`: the model is called past pandas and MLflow (`models.Predictor.direct`), which gave the sample the
-    same answers.
+    same answers. `provable`: the models of a run that leaves receipts, none where it leaves none.
     """
 
     run_id: str
@@ -87,6 +88,7 @@ class Staging:
     expected: Expected | None = None
     direct: bool = False
     explaining: Explaining | None = None
+    provable: tuple[Model, ...] = ()
 
     @property
     def roots(self) -> list[Location]:
@@ -177,10 +179,11 @@ class _Work:
         finally:
             self.writing += time.perf_counter() - began
 
-    def to_dict(self, explaining: float) -> dict[str, float]:
+    def to_dict(self, explaining: float, receipts: float) -> dict[str, float]:
         """Seconds by what they went to, and those of the processor in all."""
         known = {"reading": self.reading, "model": self.model[0], "writing": self.writing}
         known |= {"explaining": explaining} if explaining else {}
+        known |= {"receipts": receipts} if receipts else {}
         rest = time.perf_counter() - self.started - sum(known.values())
         seconds = {**known, "checking": max(rest, 0.0), "core": time.process_time() - self.cpu}
         return {name: round(value, 4) for name, value in seconds.items()}
@@ -228,12 +231,14 @@ def stage(
     beside = _Comparing(task, staging, folder, predict, challengers) if staging.beside is not None else None
     work = _Work()
     explainer = None if staging.explaining is None else Explainer(staging.explaining, staging.scoring, predict)
+    receipts = _receipts(task, staging, folder) if staging.provable else None
     predict = timed(predict, work.model) if staging.scoring.route is None else predict
     predict = beside.kept.keeping(predict) if beside is not None and beside.kept is not None else predict
     try:
         for batch in work.reads(batches):
             good, bad, rows = score_rows(batch, staging.scoring, predict, counters)
             told = explainer.add_to(good, batch, rows) if explainer is not None else good
+            told = receipts.add_to(told, batch, rows) if receipts is not None else told
             with work.writes():
                 scored.write(told)
                 if bad is not None:
@@ -245,6 +250,7 @@ def stage(
             on_batch(counters.read)
             if counters.hopeless:
                 break
+        leaves = receipts.close() if receipts is not None else []
         with work.writes():
             scored.close()
             quarantined.close()
@@ -259,7 +265,8 @@ def stage(
         quarantined.abandon()
         if beside is not None:
             beside.files.abandon()
-    spent, ended = work.to_dict(explainer.seconds if explainer is not None else 0.0), time.time()
+    beyond = (one.seconds if one is not None else 0.0 for one in (explainer, receipts))
+    spent, ended = work.to_dict(*beyond), time.time()
     detail = {
         "read": counters.read,
         "scored": counters.scored,
@@ -273,6 +280,7 @@ def stage(
         "keys": keys and keys.close(),
         **({"beside": beside.to_dict()} if beside is not None else {}),
         **({"explained": explainer.to_dict()} if explainer is not None else {}),
+        **({"leaves": leaves} if receipts is not None else {}),
         "work": spent,
         "tasks": [timeline.entry(task, work.began, ended, platform.node(), counters.read, spent)],
     }
@@ -285,6 +293,11 @@ def stage(
         "detail": json.dumps(detail),
     }
     return [*scored.done, *quarantined.done, *(beside.files.done if beside is not None else ()), counts]
+
+
+def _receipts(task: int, staging: Staging, folder: str) -> Receipts:
+    leaves = Leaves(staging.scored_root, folder, f"leaves-{task:05d}")
+    return Receipts(staging.provable, staging.scoring, staging.scored_schema, leaves)
 
 
 def _dump(checked: SuiteCounts) -> dict[str, Any]:

@@ -652,12 +652,15 @@ def test_the_shell_completes_commands_and_options(words: str, word: int, offered
 
 LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
                                "replay": [CONF, "--run", "1"], "backfill": [CONF, "--from", "2026-01-01", "--to", "2026-01-01"],
-                               "promote": [CONF, "2"],
+                               "promote": [CONF, "2"], "prove": [CONF, "--key", "1"], "check-proof": ["proof.json"],
                                "compare": [CONF, "--with", "lake/other"], "explain": [CONF, "--key", "1"],
                                "diff": [CONF, "--run", "1"], "publish": [CONF, "--run", "1"], "discard": [CONF, "--run", "1"]}  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [function.__name__ for group in commands.GROUPS.values() for function in group])
+COMMANDS = [function.__name__.replace("_", "-") for group in commands.GROUPS.values() for function in group]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_forgets_how_a_stop_and_a_wrong_folder_are_told(
     command: str, capfd: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

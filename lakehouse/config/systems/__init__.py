@@ -102,6 +102,8 @@ class Sink(TableSection):
 
     HOLDS_STAGED_FILES: ClassVar[bool] = False
     """Whether a run's files are staged in the table's own folder, and become its own where they lie."""
+    KEEPS_RECEIPTS: ClassVar[bool] = False
+    """Whether the commit of a run keeps what it has signed."""
 
 
 class Receiver(SystemSection):

@@ -105,7 +105,7 @@ def _explained(
     """The explanation of a row that was found."""
     state = naming.state_of(job)
     facts = evidence.facts_of(state, record) if record else None
-    basis = _basis(job, place, record, facts)
+    basis = basis_of_row(job, place, record, facts)
     unknown = place.status == SCORED and is_unknown(place.found.row.schema, basis, facts)
     stored = _predictions(job, place.found.row) if place.status == SCORED else {}
     told = Explanation(
@@ -131,13 +131,13 @@ def _explained(
         unknown=[],
     )
     try:
-        with made_again(_for_one(job, place), basis, request) as again:
+        with made_again(for_one(job, place), basis, request) as again:
             return _with_again(told, again, key, place, why)
     except LakehouseError as error:
         return replace(told, unknown=[*told.unknown, str(error)], code=error.exit_code)
 
 
-def _for_one(job: Job, place: Place) -> Job:
+def for_one(job: Job, place: Place) -> Job:
     """The job with the one model that the row names, where a column says which model a row is for."""
     if job.model.by is None or not value_of(place.found, MODEL_NAME):
         return job
@@ -145,7 +145,9 @@ def _for_one(job: Job, place: Place) -> Job:
     return job.model_copy(update={"model": job.model.model_copy(update={"uri": uri, "by": None})})
 
 
-def _basis(job: Job, place: Place, record: Mapping[str, Any] | None, facts: Mapping[str, Any] | None) -> Basis:
+def basis_of_row(
+    job: Job, place: Place, record: Mapping[str, Any] | None, facts: Mapping[str, Any] | None = None
+) -> Basis:
     """What the row stands on: by the row itself, and the rest by its run's record."""
     known = basis_of(record) if record else Basis(place.run, "", "", None, None)
     name, version, read = (value_of(place.found, column) for column in (MODEL_NAME, MODEL_VERSION, INPUT_VERSION))
