@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +221,7 @@ def test_a_run_as_of_a_time_is_made_again_as_of_that_time(capfd, from_there, acc
     job = from_there(sink="delta")
     source = job.source.model_dump(exclude_none=True, exclude={"columns"}) | {"timestamp": moment.isoformat()}
     done = score(from_there(source=source))
-    assert done.input["version"] == int(moment.timestamp() * 1000)
+    assert done.input["version"] == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     from_there(features(shift=0.9))
     found = verify(capfd, "--all")
     assert (found.code, found.json["equal"]) == (0, 40), found
