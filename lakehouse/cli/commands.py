@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.sql,
     ),
     "Make scores again": (receipts.explain, receipts.verify),
-    "Keep tables in order": (maintenance.rollback, maintenance.recall, maintenance.sweep),
+    "Keep tables in order": (maintenance.rollback, maintenance.recall, maintenance.maintain, maintenance.sweep),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }
 MODEL: dict[str, Callable[..., Answer]] = {"inspect": model.inspect, "import": model.import_}

@@ -87,7 +87,7 @@ def hold(intent: Intent, comments: Mapping[str, str], why: str, job: Job, state:
 
 def all_of(state: Location, job: str) -> list[Held]:
     """The job's held runs, the newest first. Raises ConfigError where a newer program has held one of them."""
-    mine = [held for held in _all(state) if held.intent.record["job"] == job]
+    mine = [held for held in every(state) if held.intent.record["job"] == job]
     return sorted(mine, key=lambda held: held.until, reverse=True)
 
 
@@ -110,7 +110,7 @@ def runs_that_wait(state: Location) -> dict[str, str]:
     """Runs, of whatever job, whose staged files are still needed, and why."""
     return {
         held.intent.run_id: f"held until {held.until:%Y-%m-%d}: publish or discard it"
-        for held in _all(state)
+        for held in every(state)
         if not held.is_over()
     }
 
@@ -120,7 +120,8 @@ def end(state: Location, run: str) -> None:
     remove(_file(state, run))
 
 
-def _all(state: Location) -> list[Held]:
+def every(state: Location) -> list[Held]:
+    """The held runs of whatever job. Raises as `all_of`."""
     return [held for path in tree(_folder(state)) if (held := _read(_folder(state).join(path)))]
 
 

@@ -22,6 +22,7 @@ from lakehouse.views import logs, planned, steps
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.operations.leftover import Leftover
+    from lakehouse.operations.maintenance import Maintained
 
 _ROWS = 3  # of a sample
 
@@ -48,17 +49,29 @@ def leftovers(found: Sequence[Leftover], taken_away: bool) -> str:
     """What a sweep found, a line a run and table."""
     if not found:
         return "nothing is left over"
-    lines = []
-    for one in found:
-        of = f"run-{one.run_id}" if one.run_id else one.what
-        size = f"{'record, ' if one.what == RECORD else ''}{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
-        done = "merged" if one.what == SMALL else "removed"
-        what = f"kept: {one.kept}" if one.kept else done if taken_away else f"can be {done}"
-        lines.append(f"{one.table}  {of}  {size:<25} {what}")
+    lines = _lines(found, taken_away)
     free = {one.what for one in found if one.kept is None}
     if free and not taken_away:
         lines.append(f"add --remove to {'merge' if free == {SMALL} else 'remove'} these")
     return "\n".join(lines)
+
+
+def maintained(told: Maintained, dry_run: bool) -> str:
+    """What was done for a job's tables, or is to be done."""
+    lines = _lines(told.found, not dry_run) + told.notes
+    lines += [f"{told.status}: {told.message}"] if told.code else [] if lines else ["nothing to do"]
+    return "\n".join([f"{told.conf}  {told.job}", *(f"  {line}" for line in lines)])
+
+
+def _lines(found: Sequence[Leftover], done: bool) -> list[str]:
+    lines = []
+    for one in found:
+        of = f"run-{one.run_id}" if one.run_id else one.what
+        size = f"{'record, ' if one.what == RECORD else ''}{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
+        act = "merged" if one.what == SMALL else "removed"
+        what = f"kept: {one.kept}" if one.kept else act if done else f"can be {act}"
+        lines.append(f"{one.table}  {of}  {size:<25} {what}")
+    return lines
 
 
 def _headline(job: Job, result: Result) -> list[str]:

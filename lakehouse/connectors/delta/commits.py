@@ -46,6 +46,32 @@ def _changes(commit: bytes) -> Iterator[Mapping[str, Any]]:
                 yield action[kind]
 
 
+def rewritten_until(snapshot: Snapshot, partition: Mapping[str, str], *, grows: bool = False) -> int:
+    """The newest version since the snapshot's of which a partition holds the same rows, in whatever files.
+
+    As after OPTIMIZE and its kin. `partition`: its values as the log spells them, {} for the whole table. `grows`: or
+    more rows than these. At most `COMMITS` commits are read.
+    """
+    place = {snapshot.physical(column): text for column, text in partition.items()}
+    last = snapshot.version
+    for version in range(last + 1, last + 1 + COMMITS):
+        text = content(snapshot.location.join(LOG, f"{version:020d}.json"), no_folder=True)
+        if text is None:
+            break
+        here = {kind: [a for a in actions(text, kind) if _lies_in(place, a)] for kind in ("add", "remove")}
+        matter = here["remove"] if grows else [*here["remove"], *here["add"]]
+        if any(action.get("dataChange", True) for action in matter):
+            break
+        last = version if here["remove"] else last
+    return last
+
+
+def _lies_in(place: Mapping[str, str], action: Mapping[str, Any]) -> bool:
+    """Whether an action's file lies in a partition; taken for granted where the action doesn't say."""
+    values = action.get("partitionValues")
+    return values is None or all(values.get(name) == text for name, text in place.items())
+
+
 def partition_value(snapshot: Snapshot, action: Mapping[str, Any], column: str) -> Any:
     """The value that a file of an action has in a partition column; None where that is null or can't be told."""
     text = (action.get("partitionValues") or {}).get(snapshot.physical(column))

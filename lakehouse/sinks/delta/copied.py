@@ -100,7 +100,7 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
         "spark.databricks.delta.commitInfo.userMetadata": said,
     }
     try:
-        with _set(spark, settings):
+        with set_for(spark, settings):
             spark.sql(
                 f"MERGE INTO delta.{quote(snapshot.location.hadoop_uri)} AS t USING {view} AS s "
                 f"ON {' AND '.join([*within, *keys])} "
@@ -112,7 +112,7 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
 
 
 @contextmanager
-def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+def set_for(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
     """These settings while the block runs, and what was there before afterwards."""
     before = {key: spark.conf.get(key, None) for key in settings}
     for key, value in settings.items():

@@ -1,0 +1,162 @@
+"""A job's tables kept in order: small files merged, files taken away that nothing needs, what runs left behind too.
+
+No row changes, nor whose it is: readers, and the next run, find the same as before. What runs left is `sweep`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import sinks
+from lakehouse.errors import as_ours
+from lakehouse.operations import dated, sweep
+from lakehouse.operations.leftover import OUTDATED, SMALL, Leftover
+from lakehouse.operations.rollback import restored_run
+from lakehouse.planning import catalog, naming, quarantine
+from lakehouse.planning.plan import new_run_id
+from lakehouse.runs import held, lease, ledger
+from lakehouse.scoring.files import TARGET_BYTES
+from lakehouse.sinks import Compaction
+from lakehouse.sinks.target import uri_of
+from lakehouse.storage import Location, locate, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lakehouse.config import Job, Sink
+
+_RUN = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_NAMED = re.compile(f"(?:^run-|/of-)({_RUN})")
+"""The runs that a file's path names: the one that wrote it, and, of a merged file, the one whose rows it has."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a maintenance: an engine for what only Spark can do, files of about so many bytes.
+
+    `dry_run`: only to say what there is to do; `warn` is told what went wrong without stopping it.
+    """
+
+    engine: str = "spark"
+    dry_run: bool = False
+    bytes: int = TARGET_BYTES
+    warn: Callable[[str], None] = lambda message: None
+
+
+@dataclass
+class Maintained:
+    """What there was to do for one job file, and what else there is to say. `code`: as of other commands."""
+
+    conf: str
+    job: str = ""
+    code: int = 0
+    status: str = "maintained"
+    message: str = ""
+    found: list[Leftover] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object."""
+        return asdict(self)
+
+
+def maintain(conf: str, load: dated.Load, asked: Asked) -> Maintained:
+    """Keep the tables and the state of a job in order. Raises nothing: what is wrong is part of what is returned."""
+    told = Maintained(conf, Path(conf).stem, status="planned" if asked.dry_run else "maintained")
+    try:
+        for job in dated.with_tables(load):
+            told.job = job.job
+            with catalog.open_job(job, "maintain", asked.engine, asked.warn) as at_places:
+                _maintain(at_places, asked, told)
+    except Exception as error:
+        ours = as_ours(error)
+        told.code, told.status = (1, "failed") if ours is None else (ours.exit_code, ours.status)
+        told.message = f"{type(error).__name__}: {error}" if ours is None else str(ours)
+    told.found = list({(one.table, one.run_id, one.what): one for one in told.found}.values())
+    told.notes = list(dict.fromkeys(told.notes))
+    return told
+
+
+def _maintain(job: Job, asked: Asked, told: Maintained) -> None:
+    state = naming.state_of(job)
+    named = {uri_of(one): one for one in [*job.sinks, *naming.tables_beside(job), *quarantine.tables(job)]}
+    for section in named.values():
+        sink = sinks.of(section.type)
+        if sink.UPKEEP:
+            told.notes.append(f"{section.table}: {sink.UPKEEP}")
+        told.found += _compact(job, section, state, asked)
+    told.found += sweep.sweep(job, take_away=not asked.dry_run)
+    for section in named.values():
+        _take_away_outdated(job, section, state, asked, told)
+
+
+def _compact(job: Job, section: Sink, state: Location, asked: Asked) -> Iterator[Leftover]:
+    """Merge the small files of a table under a run's name of its own, whose lease keeps them meanwhile."""
+    sink, run = sinks.of(section.type), new_run_id()
+    if not sink.exists(uri_of(section)):
+        return
+    plan = Compaction(asked.bytes, None, tuple(job.keys), None if asked.engine == "local" else _session)
+    found = sink.compact(section, plan)
+    folder = sink.folder(section)
+    if found.files and not found.kept and not asked.dry_run and folder is not None:
+        with lease.hold([folder], run, state, asked.warn):
+            found = sink.compact(section, Compaction(plan.bytes, run, plan.first, plan.spark))
+    if found.files:
+        yield Leftover(sink.display_name(uri_of(section)), "", found.files, found.bytes, found.kept, SMALL)
+
+
+def _session(place: Location) -> Any:
+    from lakehouse.engines import spark
+
+    return spark.session(delta=True, s3=place.spark_needs_s3())
+
+
+def _take_away_outdated(job: Job, section: Sink, state: Location, asked: Asked, told: Maintained) -> None:
+    """Take away the files that a table has kept long enough, but for those that a run still names."""
+    sink, act = sinks.of(section.type), not asked.dry_run
+    name = sink.display_name(uri_of(section))
+    if job.retention.files_for and (changed := sink.keep_files(section, job.retention.files_for, change=act)):
+        told.notes.append(f"{name}: {changed}, as retention.files says")
+    found = dict(sink.outdated(section))
+    if not found:
+        return
+    needed = _needed(uri_of(section), _states(sink.folder(section), state))
+    stays = {path: size for path, size in found.items() if path in needed}
+    goes = {path: size for path, size in found.items() if path not in needed}
+    if stays:
+        why = f"run {', '.join(sorted({needed[path] for path in stays}))} puts them back"
+        told.found.append(Leftover(name, "", len(stays), sum(stays.values()), why, OUTDATED))
+    ended = sink.lost_with(section, _concerned(ledger.runs(state, job.job), goes), goes)
+    if ended:
+        runs = ", ".join(ended)
+        told.notes.append(f"{name}: {'no longer' if act else 'would no longer'} to be rolled back to: run {runs}")
+    if goes:
+        told.found.append(Leftover(name, "", len(goes), sum(goes.values()), None, OUTDATED))
+    if act:
+        sink.remove_outdated(section, goes)
+
+
+def _states(folder: Location | None, state: Location) -> set[Location]:
+    """The state folders in which a run may have said that it needs files of a table: the job's, and those of leases."""
+    there = tree(folder) if folder is not None else {}
+    runs = {path.split("/")[0].removeprefix(sweep.PREFIX) for path in there if path.endswith(f"/{lease.NAME}")}
+    leases = [lease.read(folder, run) for run in runs] if folder is not None else []
+    return {state} | {locate(said["state"]) for said in leases if said and said.get("state")}
+
+
+def _needed(uri: str, states: Collection[Location]) -> dict[str, str]:
+    """The files of a table that runs which are not finished, or held, would commit, and the run of each."""
+    found = [intent for place in states for intent in ledger.intents(place)]
+    found += [one.intent for place in states for one in held.every(place) if not one.is_over()]
+    return {file.path: i.run_id for i in found for target in i.targets if target.uri == uri for file in target.files}
+
+
+def _concerned(records: Sequence[Mapping[str, Any]], paths: Collection[str]) -> list[Mapping[str, Any]]:
+    """The published runs on record whose rows, by the paths, some of these files may hold."""
+    named = {run for path in paths for run in _NAMED.findall(path)}
+    published = (record for record in records if record["status"] == "published")
+    return [one for one in published if named & {one["run_id"], restored_run(one)}]

@@ -1,0 +1,243 @@
+"""`lakehouse maintain`: fewer files, the same rows; what any run or rollback still needs stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from lakehouse.connectors import delta
+from lakehouse.engines import local
+from lakehouse.errors import ConfigError
+from lakehouse.operations import maintenance, review
+from lakehouse.operations.leftover import OUTDATED, SMALL
+from lakehouse.operations.rollback import rollback
+from lakehouse.pipeline import Request, new_run_id
+from lakehouse.planning import naming
+from lakehouse.runs import ledger
+from tests.command import run
+from tests.conftest import opened, read, score, write
+from tests.runs.test_exactly_once import in_the_middle
+
+DAY, OTHER = "2026-01-02", "2026-01-03"
+
+
+@pytest.fixture(scope="module")
+def models(register):
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    return [register(LinearRegression().fit(x, x["a"] * times), x) for times in (1, 2, 3)]
+
+
+@pytest.fixture
+def daily(make_job, monkeypatch):
+    """A job with a slice a day, whose runs leave many small files."""
+    monkeypatch.setattr(local, "cores", lambda: 1)
+    monkeypatch.setattr("lakehouse.scoring.files.TARGET_BYTES", 1)
+    write("lake/features", pa.table({"id": range(6), "a": [float(i) for i in range(6)]}))
+
+    def make(uri, day=DAY, **sections):
+        return make_job(
+            uri,
+            date=day,
+            model={"batch_rows": 2},
+            **{"slice": {"score_date": "{date}"}, "predictions": {"p": 0}, **sections},
+        )
+
+    return make
+
+
+def maintained(job, **asked):
+    told = maintenance.maintain("conf/job.yaml", lambda day: job, maintenance.Asked("local", bytes=1 << 20, **asked))
+    assert (told.code, told.message) == (0, "")
+    return told
+
+
+def done(told):
+    return [(one.what, one.files, one.kept) for one in told.found]
+
+
+def keep_nothing(table="lake/scores"):
+    opened(table).alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 0 days"})
+
+
+def back(job, to=None):
+    return rollback(job, Request("local", ledger.now(), new_run_id()), to)
+
+
+def test_small_files_become_fewer_and_nothing_else_changes(daily, models):
+    job = daily(models[0])
+    for day in (DAY, OTHER):
+        score(daily(models[0], day))
+    before = read("lake/scores").sort_by([("score_date", "ascending"), ("id", "ascending")])
+    version = opened("lake/scores").version()
+    assert len(opened("lake/scores").file_uris()) == 6
+    assert done(maintained(job, dry_run=True)) == [(SMALL, 6, None)]
+    assert opened("lake/scores").version() == version
+    assert done(maintained(job)) == [(SMALL, 6, None)]
+    assert len(opened("lake/scores").file_uris()) == 2
+    after = read("lake/scores").sort_by([("score_date", "ascending"), ("id", "ascending")])
+    assert after.equals(before)
+    assert done(maintained(job)) == []
+    assert [score(daily(models[0], day)).status for day in (DAY, OTHER)] == ["unchanged", "unchanged"]
+
+
+def test_what_a_run_needs_that_stopped_between_intent_and_commit_stays(daily, models, monkeypatch):
+    score(daily(models[0]))
+    keep_nothing()
+    job = daily(models[1])
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.runs.publication._commit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            score(job)
+    told = maintained(job)
+    assert (SMALL, 3, None) in done(told)
+    assert [one.kept for one in told.found if one.run_id] == ["waits to be finished by the next run of its job"]
+    staged = {str(path): path.stat().st_size for path in Path("lake/scores").rglob("scored-*.parquet")}
+    result = score(job)
+    assert (result.status, scores()) == ("published", [2.0 * i for i in range(6)])
+    assert {str(path.resolve()) for path in map(Path, staged)} >= set(opened("lake/scores").file_uris())
+
+
+def stop(*args):
+    raise KeyboardInterrupt
+
+
+def scores(day=DAY):
+    rows = [row for row in read("lake/scores").sort_by("id").to_pylist() if str(row["score_date"]) == day]
+    return [pytest.approx(row["p"]) for row in rows]
+
+
+def test_a_held_run_is_published_as_it_was_looked_at(daily, models):
+    score(daily(models[0]))
+    keep_nothing()
+    held = score(daily(models[1]), hold=True)
+    maintained(daily(models[1]))
+    job, waits = review.find(lambda day: daily(models[1], day), held.run_id)
+    result = review.publish(job, waits, Request("local", ledger.now(), held.run_id))
+    assert (result.status, scores()) == ("published", [2.0 * i for i in range(6)])
+
+
+def test_a_rollback_works_while_its_files_are_kept_and_is_refused_by_name_afterwards(daily, models):
+    first, job = score(daily(models[0])), daily(models[1])
+    maintained(job)
+    score(job)
+    assert done(maintained(job)) == [(SMALL, 3, None)]
+    assert back(job).status == "published"
+    assert scores() == [1.0 * i for i in range(6)]
+    back(job)
+    keep_nothing()
+    would = maintained(job, dry_run=True)
+    assert [one.what for one in would.found] == [OUTDATED]
+    assert would.notes == [f"lake/scores: would no longer be rolled back to: run {first.run_id}"]
+    told = maintained(job)
+    assert told.notes == []
+    with pytest.raises(ConfigError, match="files of version .* are gone"):
+        back(job, first.run_id)
+    assert scores() == [2.0 * i for i in range(6)]
+
+
+def test_a_generation_whose_files_were_merged_while_it_lived_can_be_put_back(daily, models, capfd):
+    first, job = score(daily(models[0])), daily(models[1])
+    keep_nothing()
+    told = maintained(job)
+    assert [(one.what, one.files) for one in told.found] == [(SMALL, 3), (OUTDATED, 3)]
+    assert told.notes == []
+    opened("lake/scores").alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 7 days"})
+    score(job)
+    past = run(capfd, "verify", "conf/scores.yaml", "--run", first.run_id, "--json")
+    assert (past.code, past.json["equal"]) == (0, 6)
+    assert (
+        run(capfd, "explain", "conf/scores.yaml", "--key", "2", "--run", first.run_id, "--json").json["equal"] is True
+    )
+    assert back(job).status == "published"
+    assert scores() == [1.0 * i for i in range(6)]
+    assert back(job).status == "published"
+
+
+def test_files_that_a_rollback_is_about_to_put_back_stay(daily, models, monkeypatch):
+    score(daily(models[0]))
+    job = daily(models[1])
+    score(job)
+    keep_nothing()
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.runs.publication._commit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            back(job)
+    told = maintained(job)
+    assert [one.kept for one in told.found if one.what == OUTDATED and one.kept] != []
+    score(job, rescore=True, dry_run=False)
+    assert [r["status"] for r in ledger.runs(naming.state_of(job), "scores")] == ["published"] * 4
+
+
+def test_an_append_is_still_replaced_by_a_rescore(daily, models):
+    sections = {"slice": {}, "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}]}
+    for day in (DAY, OTHER):
+        score(daily(models[0], day, **sections))
+    assert done(maintained(daily(models[0], **sections))) == [(SMALL, 6, None)]
+    assert len(opened("lake/scores").file_uris()) == 2
+    assert score(daily(models[0], OTHER, **sections)).status == "unchanged"
+    assert score(daily(models[1], OTHER, **sections), rescore=True).status == "published"
+    assert sorted(read("lake/scores")["p"].to_pylist()) == pytest.approx(
+        sorted([*range(6), *(2.0 * i for i in range(6))])
+    )
+
+
+def test_upserts_go_on(daily, models):
+    sinks = [{"type": "delta", "table": "lake/scores", "write": "merge"}]
+    score(daily(models[0], sinks=sinks))
+    score(daily(models[1], sinks=sinks, source={"where": "id < 3"}))
+    before = read("lake/scores").sort_by("id")
+    told = maintained(daily(models[1], sinks=sinks))
+    assert [one.what for one in told.found] == [SMALL]
+    assert read("lake/scores").sort_by("id").equals(before)
+    score(daily(models[2], sinks=sinks, source={"where": "id > 3"}))
+    assert scores() == [0.0, 2.0, 4.0, 3.0, 12.0, 15.0]
+
+
+def test_a_run_that_publishes_meanwhile_comes_first(daily, models, monkeypatch):
+    job = daily(models[0])
+    for day in (DAY, OTHER):
+        score(daily(models[0], day))
+    in_the_middle(monkeypatch, delta, "rewrite", lambda: score(daily(models[1])))
+    assert done(maintained(job)) == [(SMALL, 6, None)]
+    assert (scores(), scores(OTHER)) == ([2.0 * i for i in range(6)], [1.0 * i for i in range(6)])
+    assert len(opened("lake/scores").file_uris()) == 4
+    assert done(maintained(job)) == [(SMALL, 3, None)]
+
+
+def test_readers_of_changes_see_none(daily, models):
+    job = daily(models[0])
+    score(job)
+    opened("lake/scores").alter.set_table_properties({"delta.enableChangeDataFeed": "true"})
+    version = opened("lake/scores").version()
+    maintained(job)
+    assert opened("lake/scores").version() == version + 1
+    assert opened("lake/scores").load_cdf(starting_version=version + 1).read_all().num_rows == 0
+
+
+def test_replaced_files_are_kept_as_long_as_the_job_says(daily, models):
+    score(daily(models[0]))
+    keep_nothing()
+    score(daily(models[1]))
+    job = daily(models[1], retention={"files": "30 days"})
+    told = maintained(job)
+    assert [one.what for one in told.found] == [SMALL]
+    assert told.notes == ["lake/scores: delta.deletedFileRetentionDuration is 30 days, as retention.files says"]
+    assert maintained(job).notes == []
+
+
+def test_several_jobs_and_the_worst_exit_code(daily, models, capfd):
+    score(daily(models[0]))
+    Path("conf/other.yaml").write_text("job: other\n")
+    found = run(capfd, "maintain", "conf", "--engine", "local", "--json")
+    assert [(one["conf"], one["code"]) for one in found.json["jobs"]] == [
+        ("conf/other.yaml", 2),
+        ("conf/scores.yaml", 0),
+    ]
+    assert (found.code, found.json["status"]) == (2, "failed")
+    shown = run(capfd, "maintain", "conf/scores.yaml", "--engine", "local", "--dry-run")
+    assert (shown.code, shown.out) == (0, "conf/scores.yaml  scores\n  nothing to do\n")
