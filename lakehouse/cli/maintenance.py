@@ -1,4 +1,4 @@
-"""Commands that keep tables in order: rollback, recall, sweep, maintain."""
+"""Commands that keep tables in order: rollback, recall, sweep, maintain, reconcile."""
 
 from __future__ import annotations
 
@@ -167,3 +167,23 @@ def maintain(
     code = checking.worst([one.code for one in every])
     status = "failed" if code else "planned" if dry_run else "maintained"
     return Answer({"status": status, "code": code, "jobs": [one.as_json() for one in every]}, code=code)
+
+
+def reconcile(
+    conf: Conf,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be added")] = False,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Add records and metrics of published runs that are missing, from what the job's tables themselves remember.
+
+    Nothing that is there changes. Exit code 0, also where nothing is missing.
+    """
+    from lakehouse.operations import reconciling
+    from lakehouse.views import terminal
+
+    done = reconciling.reconcile(jobs.loader(conf, target, overrides), dry_run=dry_run)
+    content = {"status": "planned" if dry_run else "reconciled", **asdict(done)}
+    return Answer(content, lambda: terminal.reconciled(done, dry_run))

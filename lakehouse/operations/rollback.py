@@ -33,6 +33,11 @@ def is_rollback(record: Mapping[str, Any]) -> bool:
     return str(record.get("message") or "").startswith(_SAID)
 
 
+def message(former: str, now: str | None, generation: int) -> str:
+    """What the record of a rollback says: whose rows are live again, and instead of whose."""
+    return f"{_SAID}{former} again, instead of {f'run {now}' if now else f'generation {generation}'}"
+
+
 def restored_run(record: Mapping[str, Any]) -> str | None:
     """The run whose rows a rollback put back; None for another run."""
     return str(record["message"]).removeprefix(_SAID).split(" ")[0] if is_rollback(record) else None
@@ -61,7 +66,6 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
     now = next((r for r in records if r["generation"] == live), None)
     former = _chosen(records, live, job, run)
     targets = tuple(_target(job, sink, former, now, request) for sink in job.sinks)
-    undone = f"instead of run {now['run_id']}" if now else f"instead of generation {live}"
     record = {
         **former,
         "run_id": request.run_id,
@@ -71,7 +75,7 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
         "seconds": {},
         "work": {},
         "alias": None,
-        "message": f"{_SAID}{former['run_id']} again, {undone}",
+        "message": message(former["run_id"], now["run_id"] if now else None, live),
     }
     intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)
     ledger.save_intent(state, intent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -51,6 +51,22 @@ class Living:
     rows: int
     perhaps: bool = False
     said: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RememberedRun:
+    """What a table itself remembers of a run that published to it; what it doesn't is None, or not there.
+
+    `columns`: under the names of the ledger's. `restores`: the run whose rows a rollback put back.
+    """
+
+    run: str
+    identity: str | None
+    slice: Mapping[str, str]
+    version: int | None
+    at: datetime | None
+    columns: Mapping[str, Any]
+    restores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +210,9 @@ class SinkModule(Protocol):
 
         `known`: the runs on record, and the identity of each.
         """
+
+    def remembered(self, section: Any, job: str) -> Sequence[RememberedRun]:
+        """A job's runs as the table itself remembers them, without a look at any row; none where it isn't there."""
 
     def digest(self, section: Any, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
         """The digest of these columns of the slice's rows, in no order; it reads them all. `values`: the slice."""

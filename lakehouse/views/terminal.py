@@ -20,9 +20,12 @@ from lakehouse.schemas import MODEL_VERSION
 from lakehouse.views import logs, planned, steps
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lakehouse.config import Job
     from lakehouse.operations.leftover import Leftover
     from lakehouse.operations.maintenance import Maintained
+    from lakehouse.operations.reconciling import Reconciled
 
 _ROWS = 3  # of a sample
 
@@ -61,6 +64,14 @@ def maintained(told: Maintained, dry_run: bool) -> str:
     lines = _lines(told.found, not dry_run) + told.notes
     lines += [f"{told.status}: {told.message}"] if told.code else [] if lines else ["nothing to do"]
     return "\n".join([f"{told.conf}  {told.job}", *(f"  {line}" for line in lines)])
+
+
+def reconciled(done: Reconciled, dry_run: bool) -> str:
+    """What was added to ledger and metrics, or would be."""
+    act = "would be added" if dry_run else "added"
+    lines = [f"{one['run_id']}  {one['date'] or ''}  generation {one['generation']}" for one in done.records]
+    counts = f"{done.job}: {len(done.records):,} records, metrics of {len(done.metrics):,} runs {act}"
+    return "\n".join([*lines, counts, *done.notes])
 
 
 def _lines(found: Sequence[Leftover], done: bool) -> list[str]:
@@ -135,13 +146,13 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     cells = [
         [
-            f"{r['started_at']:%Y-%m-%d %H:%M:%S}",
+            _moment(r["started_at"]),
             r["date"] or "",
             f"{r['status']}, as of then" if r.get("as_of") else r["status"],
-            f"{r['rows_read']:,}",
-            f"{r['rows_scored']:,}",
-            f"{r['rows_quarantined']:,}",
-            f"{r['rows_per_second']:,.0f}",
+            _number(r["rows_read"]),
+            _number(r["rows_scored"]),
+            _number(r["rows_quarantined"]),
+            _number(r["rows_per_second"]),
             _core_seconds(r),
             ledger.title_of(ledger.model_of(r)),
             f"{r['input_table']} v{r['input_version']}",
@@ -152,6 +163,16 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         for r in rows
     ]
     return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def _moment(at: datetime | None) -> str:
+    """A time, nothing for one that isn't known, as in a record that was made again."""
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+def _number(value: float | None) -> str:
+    """A number without decimals, nothing for one that isn't known."""
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _core_seconds(record: Mapping[str, Any]) -> str:

@@ -31,13 +31,14 @@ from lakehouse.sinks.delta.reading import (
     unknown_files,
     uploaded,
 )
+from lakehouse.sinks.delta.remembering import remembered
 from lakehouse.sinks.delta.upkeep import UPKEEP, compact, keep_files, outdated, remove_outdated
 
 __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "beside", "check",
     "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
     "generation", "has_quarantine", "inspect_table", "keep_files", "live_runs", "living", "lost_with",
-    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remove_outdated",
-    "remove_uploaded",
+    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
+    "remove_outdated", "remove_uploaded",
     "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -10,15 +10,13 @@ from lakehouse.connectors import delta
 from lakehouse.schemas import JOB, RUN_ID
 from lakehouse.sinks import Living
 from lakehouse.sinks.delta.history import constant
+from lakehouse.sinks.delta.remembering import SAID
 from lakehouse.sinks.target import run_id
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
 
-_SAID = {"model": "model_name", "model_version": "model_version", "model_digest": "model_digest"}
-_SAID |= {"input": "input_table", "input_version": "input_version", "rows": "rows_scored"}
-"""What a commit says of its run, and what the ledger's records call it."""
 _COMMITS = 1000
 
 Slice = tuple[tuple[str, str], ...]
@@ -93,5 +91,5 @@ def _said_by_commits(snapshot: delta.Snapshot) -> dict[str, dict[str, Any]]:
         text = str(commit.get("userMetadata") or "")
         said = json.loads(text) if "lakehouse_run" in text else {}
         if "model" in said:
-            found[str(said["lakehouse_run"])] = {name: said.get(key) for key, name in _SAID.items()}
+            found[str(said["lakehouse_run"])] = {name: said.get(key) for key, name in SAID.items()}
     return found
