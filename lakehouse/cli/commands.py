@@ -28,7 +28,13 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     ),
     "Make scores again": (receipts.explain, receipts.verify),
     "Prove scores": (receipts.prove, receipts.check_proof),
-    "Keep tables in order": (maintenance.rollback, maintenance.recall, maintenance.sweep),
+    "Keep tables in order": (
+        maintenance.rollback,
+        maintenance.recall,
+        maintenance.maintain,
+        maintenance.sweep,
+        maintenance.reconcile,
+    ),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }
 MODEL: dict[str, Callable[..., Answer]] = {"inspect": model.inspect, "import": model.import_}

@@ -314,18 +314,33 @@ class Tracking(Section):
 
 
 class Retention(Section):
-    """How long what runs leave in the state folder is kept; `lakehouse sweep --remove` takes away what is older."""
+    """How long what runs leave behind is kept; `lakehouse maintain` takes away what is older."""
 
     runs: Days | None = Field(
         None,
         description="records, figures and reports of runs of which nothing lives any more; default: for ever",
         examples=["400 days"],
     )
+    files: Days | None = Field(
+        None,
+        description="files that were replaced in the job's Delta tables, for rollback and time travel: at least so "
+        "long; default: as long as the table says (`delta.deletedFileRetentionDuration`), else a week",
+        examples=["30 days"],
+    )
 
     @property
     def age(self) -> timedelta | None:
-        """How long they are kept."""
-        return None if self.runs is None else timedelta(days=int(self.runs.split(" ")[0]))
+        """How long records are kept."""
+        return _days(self.runs)
+
+    @property
+    def files_for(self) -> timedelta | None:
+        """How long files are kept at least; None where that is left to the table."""
+        return _days(self.files)
+
+
+def _days(text: str | None) -> timedelta | None:
+    return None if text is None else timedelta(days=int(text.split(" ")[0]))
 
 
 class Comparison(Section):
@@ -504,9 +519,7 @@ class Job(Section):
     state: Text | None = Field(
         None, description="where run state lives; default: beside the Delta sink's table", examples=["lake/state"]
     )
-    retention: Retention = Field(
-        default_factory=Retention, description="how long what runs leave in the state folder is kept"
-    )
+    retention: Retention = Field(default_factory=Retention, description="how long what runs leave behind is kept")
     comparison: Comparison = Field(
         default_factory=Comparison, description="where the scores of challengers go, and what they are compared by"
     )

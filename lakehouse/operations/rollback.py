@@ -14,7 +14,7 @@ from lakehouse.observe.events import ROLLBACK
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of, staged_files
 from lakehouse.planning.plan import Request
-from lakehouse.runs import ledger
+from lakehouse.runs import lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.publication import carry_out, finish_earlier
 from lakehouse.runs.results import Result, restored_run, rolled_back
@@ -39,14 +39,21 @@ def rollback(job: Job, request: Request, run: str | None = None) -> Result:
             result = finish_earlier(at_places, state, request, watched.finished)
             restored = restored_run({"message": result.message}) if result else None
             if result is None or restored is None or not restored.startswith(run or restored):
-                result = _rollback(at_places, state, request, run, watched)
+                result = _alone(at_places, state, request, run, watched)
             # else it was this one that was cut off: to do it again would undo it
         return watched.ended(result)
 
 
-def _rollback(job: Job, state: Location, request: Request, run: str | None, watched: observe.Watched) -> Result:
+def _alone(job: Job, state: Location, request: Request, run: str | None, watched: observe.Watched) -> Result:
+    """Roll back while a lease says to whoever takes files away that some may be put back."""
     for sink in job.sinks:
         _require_replacing(sink)
+    folders = [sinks.of(s.type).folder(s) or staged_files(job, SINK) for s in job.sinks]
+    with lease.hold(folders, request.run_id, state, request.warn, restores=True):
+        return _rollback(job, state, request, run, watched)
+
+
+def _rollback(job: Job, state: Location, request: Request, run: str | None, watched: observe.Watched) -> Result:
     identity = identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if (r["identity"], r["status"]) == (identity, "published")]
     first = job.sinks[0]
@@ -54,7 +61,6 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None, watc
     now = next((r for r in records if r["generation"] == live), None)
     former = _chosen(records, live, job, run)
     targets = tuple(_target(job, sink, former, now, request) for sink in job.sinks)
-    undone = f"instead of run {now['run_id']}" if now else f"instead of generation {live}"
     record = {
         **former,
         "run_id": request.run_id,
@@ -64,7 +70,7 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None, watc
         "seconds": {},
         "work": {},
         "alias": None,
-        "message": rolled_back(former["run_id"], undone),
+        "message": rolled_back(former["run_id"], now["run_id"] if now else None, live),
     }
     intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)
     watched.judged(intent, state=state)

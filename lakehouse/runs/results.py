@@ -19,9 +19,9 @@ from lakehouse.scoring.staging import Staging
 _BACK = "rolled back: run "
 
 
-def rolled_back(former: str, undone: str) -> str:
-    """What the record of a rollback says: the run whose rows it puts back, and instead of what."""
-    return f"{_BACK}{former} again, {undone}"
+def rolled_back(former: str, now: str | None, generation: int) -> str:
+    """What the record of a rollback says: whose rows are live again, and instead of whose."""
+    return f"{_BACK}{former} again, instead of {f'run {now}' if now else f'generation {generation}'}"
 
 
 def is_rollback(record: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASONS, RUN_ID
 from lakehouse.scoring import files
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
-from lakehouse.storage import Location, display_name, locate
+from lakehouse.storage import Location, display_name, locate, sizes
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
@@ -108,9 +108,8 @@ def rows_at(
         return
     asked = [name for name in snapshot.schema.names if name in names or name in only]
     sure = {name: value for name, value in only.items() if type(value) in (int, str)}  # Delta cuts bounds of times
-    for file in live_files_of_slice(snapshot, values, list(sure)):
-        if not file.may_hold(sure):
-            continue
+    snapshot, files = _readable(snapshot, values, sure, version)
+    for file in files:
         try:
             for batch in delta.batches_of(snapshot, asked, file):
                 found = _having(batch, only)
@@ -119,8 +118,24 @@ def rows_at(
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{display_name(location)}: {file.relative} of version {snapshot.version} is gone (VACUUM takes "
-                "replaced files after a week)"
+                "replaced files after a week, and so does maintain)"
             ) from error
+
+
+def _readable(
+    snapshot: delta.Snapshot, values: Mapping[str, str], sure: Mapping[str, Any], version: int | None
+) -> tuple[delta.Snapshot, list[delta.DataFile]]:
+    """The files that may hold such rows; where some were merged since, and are gone, those that took their place."""
+
+    def chosen(at: delta.Snapshot) -> list[delta.DataFile]:
+        return [file for file in live_files_of_slice(at, values, list(sure)) if file.may_hold(sure)]
+
+    files = chosen(snapshot)
+    if version is not None and None in sizes(snapshot.location, [file.relative for file in files]).values():
+        until = delta.rewritten_until(snapshot, values, grows=RUN_ID in sure)
+        later = delta.open_table(snapshot.location, until) if until > version else None
+        return (snapshot, files) if later is None else (later, chosen(later))
+    return snapshot, files
 
 
 def _having(batch: pa.RecordBatch, only: Mapping[str, Any]) -> pa.RecordBatch:
