@@ -28,7 +28,7 @@ from lakehouse.scoring.files import Files
 from lakehouse.scoring.golden import Expected
 from lakehouse.scoring.receipts import Leaves, Model, Receipts
 from lakehouse.scoring.routing import GATHERED_BYTES, Predictors
-from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
+from lakehouse.scoring.score import Counters, Predict, Scoring, SuiteCounts, score_rows, start_counters
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
 
@@ -265,9 +265,24 @@ def stage(
         quarantined.abandon()
         if beside is not None:
             beside.files.abandon()
-    beyond = (one.seconds if one is not None else 0.0 for one in (explainer, receipts))
-    spent, ended = work.to_dict(*beyond), time.time()
-    detail = {
+    detail = _counted(counters) | {"keys": keys and keys.close()}
+    if beside is not None:
+        detail["beside"] = beside.to_dict()
+    if explainer is not None:
+        detail["explained"] = explainer.to_dict()
+    if receipts is not None:
+        detail["leaves"] = leaves
+    spent = work.to_dict(*(one.seconds if one is not None else 0.0 for one in (explainer, receipts)))
+    at_work = timeline.entry(task, work.began, time.time(), platform.node(), counters.read, spent)
+    text = json.dumps({**detail, "work": spent, "tasks": [at_work]})
+    counts = {"task": task, "kind": COUNTS, "path": None, "rows": counters.read, "bytes": 0, "detail": text}
+    return [*scored.done, *quarantined.done, *(beside.files.done if beside is not None else ()), counts]
+
+
+def _counted(counters: Counters) -> dict[str, Any]:
+    """What a worker counted, as its manifest tells it."""
+    suites = (("features", counters.features), ("scores", counters.scores))
+    return {
         "read": counters.read,
         "scored": counters.scored,
         "quarantined": counters.quarantined,
@@ -276,23 +291,8 @@ def stage(
         "hopeless": counters.hopeless,
         **({"by_model": sorted(counters.by_model.items())} if counters.by_model else {}),
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
-        "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
-        "keys": keys and keys.close(),
-        **({"beside": beside.to_dict()} if beside is not None else {}),
-        **({"explained": explainer.to_dict()} if explainer is not None else {}),
-        **({"leaves": leaves} if receipts is not None else {}),
-        "work": spent,
-        "tasks": [timeline.entry(task, work.began, ended, platform.node(), counters.read, spent)],
+        "checks": {suite: _dump(checked) for suite, checked in suites if checked},
     }
-    counts = {
-        "task": task,
-        "kind": COUNTS,
-        "path": None,
-        "rows": counters.read,
-        "bytes": 0,
-        "detail": json.dumps(detail),
-    }
-    return [*scored.done, *quarantined.done, *(beside.files.done if beside is not None else ()), counts]
 
 
 def _receipts(task: int, staging: Staging, folder: str) -> Receipts:
