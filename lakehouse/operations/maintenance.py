@@ -124,7 +124,7 @@ def _take_away_outdated(job: Job, section: Sink, state: Location, asked: Asked, 
     found = dict(sink.outdated(section))
     if not found:
         return
-    needed = _needed(uri_of(section), _states(sink.folder(section), state))
+    needed = _needed(uri_of(section), sink.folder(section), state, found)
     stays = {path: size for path, size in found.items() if path in needed}
     goes = {path: size for path, size in found.items() if path not in needed}
     if stays:
@@ -140,19 +140,28 @@ def _take_away_outdated(job: Job, section: Sink, state: Location, asked: Asked, 
         sink.remove_outdated(section, goes)
 
 
-def _states(folder: Location | None, state: Location) -> set[Location]:
-    """The state folders in which a run may have said that it needs files of a table: the job's, and those of leases."""
-    there = tree(folder) if folder is not None else {}
-    runs = {path.split("/")[0].removeprefix(sweep.PREFIX) for path in there if path.endswith(f"/{lease.NAME}")}
-    leases = [lease.read(folder, run) for run in runs] if folder is not None else []
-    return {state} | {locate(said["state"]) for said in leases if said and said.get("state")}
+def _needed(uri: str, folder: Location | None, state: Location, found: Collection[str]) -> dict[str, str]:
+    """Those of these files of a table that a run would commit which is not finished, or held, and the run of each.
+
+    Such a run is known to the job's state folder, or to the one that a lease names. All of them are needed by a
+    rollback that is in progress and has not said yet which files it puts back.
+    """
+    leases = _leases(folder) if folder is not None else {}
+    states = {state} | {locate(said["state"]) for said in leases.values() if said.get("state")}
+    intents = [intent for place in states for intent in ledger.intents(place)]
+    intents += [one.intent for place in states for one in held.every(place) if not one.is_over()]
+    named = {f.path: i.run_id for i in intents for target in i.targets if target.uri == uri for f in target.files}
+    begun = {run: said for run, said in leases.items() if said.get("restores") and run not in named.values()}
+    for run in lease.alive_runs(folder, begun) if folder is not None else ():
+        named |= dict.fromkeys(found, run)
+    return named
 
 
-def _needed(uri: str, states: Collection[Location]) -> dict[str, str]:
-    """The files of a table that runs which are not finished, or held, would commit, and the run of each."""
-    found = [intent for place in states for intent in ledger.intents(place)]
-    found += [one.intent for place in states for one in held.every(place) if not one.is_over()]
-    return {file.path: i.run_id for i in found for target in i.targets if target.uri == uri for file in target.files}
+def _leases(folder: Location) -> dict[str, Mapping[str, Any]]:
+    """By run what the leases below a table say."""
+    there = (path.split("/")[0] for path in tree(folder) if path.endswith(f"/{lease.NAME}"))
+    read = {name.removeprefix(sweep.PREFIX): lease.read(folder, name.removeprefix(sweep.PREFIX)) for name in there}
+    return {run: said for run, said in read.items() if said}
 
 
 def _concerned(records: Sequence[Mapping[str, Any]], paths: Collection[str]) -> list[Mapping[str, Any]]:

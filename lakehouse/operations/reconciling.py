@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 UNTOLD = "how long they took, engine, carrier, checks, alias and profiles stay empty: tables don't tell these"
 
 
+_COUNTED = {"generation", "rows_scored"}
+
+
 @dataclass
 class Reconciled:
     """The records that are added, the runs whose metrics are, and what can't be told."""
@@ -99,7 +102,7 @@ def _records(
         elif len(scored) < len(job.sinks):
             where = ", ".join(one.section.table for one in scored)
             notes.append(f"run {run} is in {where} and in no other table of the job; no record")
-        elif scored[0].run.at is None or not {"generation", "rows_scored"} <= set(scored[0].run.columns):
+        elif None in (scored[0].run.at, scored[0].run.identity) or _COUNTED - set(scored[0].run.columns):
             notes.append(f"run {run}: the log has dropped its commit, and nothing tells when it was; no record")
         else:
             found.append(_record(job, load, tables, scored[0].run))
@@ -110,7 +113,7 @@ def _records(
 def _record(job: Job, load: dated.Load, tables: Sequence[_Told], told: RememberedRun) -> dict[str, Any]:
     aside = [one.run.columns.get("rows_scored") for one in tables if one.kind == QUARANTINE]
     quarantined = None if None in aside else sum(aside)
-    scored, identity = told.columns["rows_scored"], told.identity or _identity(job, told)
+    scored, identity = told.columns["rows_scored"], str(told.identity)
     return {
         **dict.fromkeys(ledger.RUNS.names),
         **told.columns,
@@ -121,13 +124,9 @@ def _record(job: Job, load: dated.Load, tables: Sequence[_Told], told: Remembere
         "status": "published",
         "finished_at": max(one.run.at for one in tables if one.kind == SINK and one.run.at),
         "rows_quarantined": quarantined,
-        "rows_read": None if quarantined is None else scored + quarantined,
+        "rows_read": None if None in (scored, quarantined) else scored + quarantined,
         "sinks": [one.entry() for one in tables],
     }
-
-
-def _identity(job: Job, told: RememberedRun) -> str:
-    return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(told.slice.items()))
 
 
 def _date_of(load: dated.Load, identity: str) -> str | None:

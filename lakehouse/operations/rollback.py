@@ -13,7 +13,7 @@ from lakehouse.errors import Blocked, ConfigError
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of, staged_files
 from lakehouse.planning.plan import Request
-from lakehouse.runs import ledger
+from lakehouse.runs import lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.publication import carry_out, finish_earlier
 from lakehouse.runs.results import Result
@@ -53,12 +53,14 @@ def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
         state = naming.state_of(at_places)
         finish_earlier(at_places, state, request)
-        return _rollback(at_places, state, request, run)
+        for sink in at_places.sinks:
+            _require_replacing(sink)
+        folders = [sinks.of(s.type).folder(s) or staged_files(at_places, SINK) for s in at_places.sinks]
+        with lease.hold(folders, request.run_id, state, request.warn, restores=True):
+            return _rollback(at_places, state, request, run)
 
 
 def _rollback(job: Job, state: Location, request: Request, run: str | None) -> Result:
-    for sink in job.sinks:
-        _require_replacing(sink)
     identity = identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if (r["identity"], r["status"]) == (identity, "published")]
     first = job.sinks[0]

@@ -199,7 +199,7 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
         "seconds",
     )
     said = {name: record[name] for name in names} | {"work": record.get("work") or {}}
-    said |= {name: record[name].isoformat() for name in ("started_at", "finished_at")}
+    said |= {n: record[n].isoformat() if record[n] else None for n in ("started_at", "finished_at")}
     named = ledger.model_of(record)
     read = {"table": record["input_table"], "version": record["input_version"]}
     return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}

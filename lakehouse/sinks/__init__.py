@@ -62,7 +62,6 @@ class RememberedRun:
 
     run: str
     identity: str | None
-    slice: Mapping[str, str]
     version: int | None
     at: datetime | None
     columns: Mapping[str, Any]

@@ -14,7 +14,7 @@ from lakehouse.connectors import delta
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError
 from lakehouse.operations import maintenance, review
-from lakehouse.operations.leftover import OUTDATED, SMALL
+from lakehouse.operations.leftover import OUTDATED, SMALL, STAGED
 from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
@@ -241,3 +241,85 @@ def test_several_jobs_and_the_worst_exit_code(daily, models, capfd):
     assert (found.code, found.json["status"]) == (2, "failed")
     shown = run(capfd, "maintain", "conf/scores.yaml", "--engine", "local", "--dry-run")
     assert (shown.code, shown.out) == (0, "conf/scores.yaml  scores\n  nothing to do\n")
+
+
+def test_files_stay_while_a_rollback_looks_for_its_own(daily, models, monkeypatch):
+    score(daily(models[0]))
+    job = daily(models[1])
+    score(job)
+    keep_nothing()
+    told = in_the_middle(monkeypatch, ledger, "save_intent", lambda: maintained(job))
+    assert (back(job).status, scores()) == ("published", [1.0 * i for i in range(6)])
+    assert [(one.what, one.kept is None) for one in told[0].found] == [(SMALL, True), (OUTDATED, False)]
+
+
+def test_what_a_maintenance_that_was_stopped_has_written_is_swept_up(daily, models, monkeypatch):
+    job = daily(models[0])
+    score(job)
+    with monkeypatch.context() as patched:
+        patched.setattr(delta, "rewrite", stop)
+        with pytest.raises(KeyboardInterrupt):
+            maintained(job)
+    assert len(list(Path("lake/scores").rglob("of-*.parquet"))) == 1
+    told = maintained(job)
+    assert [(one.what, one.files, one.kept) for one in told.found] == [(SMALL, 3, None), (STAGED, 1, None)]
+    assert len(list(Path("lake/scores").rglob("of-*.parquet"))) == 1
+    assert scores() == [1.0 * i for i in range(6)]
+
+
+def test_the_quarantine_and_the_comparisons_too(daily, models):
+    sections = {
+        "checks": {"quarantine": {"max_fraction": 0.9}}, "source": {"where": "id < 9"},
+        "model": {"batch_rows": 2, "challengers": {"other": models[1]}},
+    }  # fmt: skip
+    write("lake/features", pa.table({"id": pa.array([None] * 6, pa.int64()), "a": [1.0] * 6}))
+    job = daily(models[0], **{**sections, "source": {}})
+    score(job)
+    found = {one.table: one.files for one in maintained(job).found if one.what == SMALL}
+    assert found == {"lake/scores": 3, "lake/scores_challengers": 3, "lake/scores_quarantine": 3}
+    assert score(job).status == "unchanged"
+
+
+@pytest.fixture
+def mapped(spark, daily, models, workspace):
+    """The job of a table that only Spark writes."""
+    score(daily(models[0]))
+    spark.sql(f"ALTER TABLE delta.`{workspace}/lake/scores` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    score(daily(models[1]), "spark")
+    return daily(models[1])
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_table_that_only_spark_writes_is_left_to_it(mapped, spark, workspace):
+    place = f"{workspace}/lake/scores"
+    spark.range(3).selectExpr("id").collect()
+    small = maintenance.maintain("conf/job.yaml", lambda day: mapped, maintenance.Asked("local"))
+    assert [one.kept for one in small.found if one.what == SMALL and "only Spark" not in str(one.kept)] == []
+    spark.sql(
+        f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 days')"
+    )
+    told = maintenance.maintain("conf/job.yaml", lambda day: mapped, maintenance.Asked("spark"))
+    assert (told.code, told.message) == (0, "")
+    found = spark.read.format("delta").load(place).orderBy("id").collect()
+    assert [row["p"] for row in found] == [pytest.approx(2.0 * i) for i in range(6)]
+    assert score(mapped, "spark").status == "unchanged"
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_spark_reads_the_same_rows(daily, models, spark, workspace):
+    place = f"{workspace}/lake/scores"
+    for uri in models[:2]:
+        score(daily(uri))
+    keep_nothing()
+    before = spark.read.format("delta").load(place).orderBy("id").collect()
+    version = opened("lake/scores").version()
+    spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
+    assert [one.what for one in maintained(daily(models[1])).found] == [SMALL, OUTDATED]
+    assert spark.read.format("delta").load(place).orderBy("id").collect() == before
+    feed = (
+        spark.read.format("delta").option("readChangeFeed", "true").option("startingVersion", version + 1).load(place)
+    )
+    assert feed.count() == 0
+    assert spark.sql(f"DESCRIBE DETAIL delta.`{place}`").first()["numFiles"] == 1

@@ -5,7 +5,9 @@ Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has 
 """
 
 from lakehouse.connectors.delta.commits import (
+    Commit,
     FileLife,
+    commits_of,
     data_changes,
     life_of,
     partition_value,
@@ -39,8 +41,9 @@ from lakehouse.connectors.delta.writing import (
 )
 
 __all__ = [
-    "ATTEMPTS", "KEPT", "Add", "Conflict", "DataFile", "FileLife", "Snapshot", "add_columns", "adds_of",
-    "batches_of", "commit", "create_table", "data_changes", "is_kept_for", "keep_for", "keep_logs", "life_of",
-    "logs_read_once", "open_table", "partition_text", "partition_value", "pause", "puts_commits", "read_files",
+    "ATTEMPTS", "KEPT", "Add", "Commit", "Conflict", "DataFile", "FileLife", "Snapshot", "add_columns", "adds_of",
+    "batches_of", "commit", "commits_of", "create_table", "data_changes", "is_kept_for", "keep_for", "keep_logs",
+    "life_of", "logs_read_once", "open_table", "partition_text", "partition_value", "pause", "puts_commits",
+    "read_files",
     "removed_files", "rewrite", "rewritten_until", "rows_of", "statistics_of", "values_of", "version_before",
 ]  # fmt: skip

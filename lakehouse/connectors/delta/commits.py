@@ -46,6 +46,32 @@ def _changes(commit: bytes) -> Iterator[Mapping[str, Any]]:
                 yield action[kind]
 
 
+@dataclass(frozen=True)
+class Commit:
+    """A commit as its file in the log tells: what it says of itself, transaction ids, the files that it added."""
+
+    version: int
+    at: datetime | None
+    said: Mapping[str, Any]
+    transactions: Mapping[str, int]
+    adds: tuple[Mapping[str, Any], ...]
+
+
+def commits_of(snapshot: Snapshot, wanted: str) -> Iterator[Commit]:
+    """The commits of which the log still has the file, newest first, whose `userMetadata` has this key."""
+    for version in range(snapshot.version, -1, -1):
+        text = content(snapshot.location.join(LOG, f"{version:020d}.json"), no_folder=True)
+        if text is None:
+            return
+        info = next(actions(text, "commitInfo"), {}) if wanted.encode() in text else {}
+        said = json.loads(info["userMetadata"]) if wanted in str(info.get("userMetadata")) else {}
+        if wanted in said:
+            at = info.get("inCommitTimestamp", info.get("timestamp"))
+            ids = {action["appId"]: int(action["version"]) for action in actions(text, "txn")}
+            moment = None if at is None else datetime.fromtimestamp(at / 1000, UTC)
+            yield Commit(version, moment, said, ids, tuple(actions(text, "add")))
+
+
 def rewritten_until(snapshot: Snapshot, partition: Mapping[str, str], *, grows: bool = False) -> int:
     """The newest version since the snapshot's of which a partition holds the same rows, in whatever files.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,32 +34,36 @@ def remembered(section: Sink, job: str) -> list[RememberedRun]:
     snapshot = delta.open_table(locate(section.table))
     if snapshot is None:
         return []
-    ids = snapshot.transaction_ids() or {}
-    identities = _identities(ids, job)
     found: dict[str, RememberedRun] = {}
-    for commit in snapshot.history(None):
-        text = str(commit.get("userMetadata") or "")
-        said = json.loads(text) if "lakehouse_run" in text else {}
-        if said.get("job") == job and "generation" in said:
-            run = str(said["lakehouse_run"])
-            found[run] = _from_commit(commit, said, identities.get(run))  # the first of several is what the ledger has
-    left = {run: identity for run, identity in identities.items() if run not in found}
+    for commit in delta.commits_of(snapshot, "lakehouse_run"):
+        if commit.said.get("job") == job and "generation" in commit.said:  # the first of several is the ledger's
+            found[str(commit.said["lakehouse_run"])] = _from_commit(commit)
+    ids = snapshot.transaction_ids() or {}
+    left = {run: identity for run, identity in _identities(ids, job).items() if run not in found}
     return [*found.values(), *_from_ids(snapshot, ids, left)]
 
 
-def _identities(ids: Mapping[str, int], job: str) -> dict[str, str]:
+def _identities(ids: Iterable[str], job: str) -> dict[str, str]:
     """By run the identity under which it published."""
     parts = (name.rpartition("/run/") for name in ids)
     return {run: identity for identity, mark, run in parts if mark and identity.startswith(f"{job}/")}
 
 
-def _from_commit(commit: Mapping[str, Any], said: Mapping[str, Any], identity: str | None) -> RememberedRun:
+def _from_commit(commit: delta.Commit) -> RememberedRun:
+    said, run = commit.said, str(commit.said["lakehouse_run"])
     columns = {name: said[key] for key, name in SAID.items() if key in said}
-    at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
-    return RememberedRun(
-        str(said["lakehouse_run"]), identity, dict(said.get("slice") or {}), int(commit["version"]), at, columns,
-        said.get("rolled_back_to"),
-    )  # fmt: skip
+    back = said.get("rolled_back_to")
+    if back is None and (begun := _begun(commit.adds)) is not None:
+        columns["started_at"] = begun
+    identity = _identities(commit.transactions, str(said["job"])).get(run)
+    return RememberedRun(run, identity, commit.version, commit.at, columns, back)
+
+
+def _begun(adds: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """When a run began, by the statistics of its files; None where these don't tell of one moment."""
+    told = [json.loads(add.get("stats") or "{}").get("minValues", {}).get(SCORED_AT) for add in adds]
+    texts = {str(text) for text in told}
+    return datetime.fromisoformat(texts.pop()) if len(texts) == 1 and None not in told else None
 
 
 def _from_ids(snapshot: delta.Snapshot, ids: Mapping[str, int], runs: Mapping[str, str]) -> Iterator[RememberedRun]:
@@ -75,7 +79,7 @@ def _from_ids(snapshot: delta.Snapshot, ids: Mapping[str, int], runs: Mapping[st
         if len(plain := [one for one in prints if "/" not in one]) == 1:
             columns["fingerprint"] = plain[0]
         at = columns.pop("at", None)
-        yield RememberedRun(run, identity, {}, None, at, columns)
+        yield RememberedRun(run, identity, None, at, columns)
 
 
 def _lineage(snapshot: delta.Snapshot) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ def remembered(section: SnowflakeSink, job: str) -> list[RememberedRun]:
     with snowflake.session(table.connection) as session:
         try:
             entries = session.run(
-                "SELECT RUN_ID, IDENTITY, SLICE, PUBLISHED_AT, ROW_COUNT, WRITE_MODE, GOES_ON, "
+                "SELECT RUN_ID, IDENTITY, PUBLISHED_AT, ROW_COUNT, WRITE_MODE, GOES_ON, "
                 f"{', '.join(_SAID).upper()} FROM {table.beside(RUNS).sql} WHERE JOB = %s "
                 "ORDER BY PUBLISHED_AT DESC, GENERATION DESC",
                 job,
@@ -31,13 +31,14 @@ def remembered(section: SnowflakeSink, job: str) -> list[RememberedRun]:
         except snowflake.Absent:
             return []
     found = []
-    for run, identity, values, at, rows, write, on, *said in entries:
+    for run, identity, at, rows, write, on, *said in entries:
         columns: dict[str, Any] = dict(zip(_SAID, said, strict=True)) | {"rows_scored": int(rows)}
         columns |= {
             name: None if columns[name] is None else int(columns[name]) for name in ("generation", "input_version")
         }
-        restored = json.loads(on)[0] if write == ROLLBACK and json.loads(on) else None
-        found.append(
-            RememberedRun(str(run), str(identity), json.loads(values), columns["generation"], at, columns, restored)
-        )
+        runs = json.loads(on)
+        if runs and write != ROLLBACK:  # a replay: of its rows only those of the whole generation are told
+            columns["rows_scored"] = None
+        restored = runs[0] if runs and write == ROLLBACK else None
+        found.append(RememberedRun(str(run), str(identity), columns["generation"], at, columns, restored))
     return found
