@@ -148,9 +148,7 @@ def _needed(uri: str, folder: Location | None, state: Location, found: Collectio
     """
     leases = _leases(folder) if folder is not None else {}
     states = {state} | {locate(said["state"]) for said in leases.values() if said.get("state")}
-    intents = [intent for place in states for intent in ledger.intents(place)]
-    intents += [one.intent for place in states for one in held.every(place) if not one.is_over()]
-    named = {f.path: i.run_id for i in intents for target in i.targets if target.uri == uri for f in target.files}
+    named = {path: run for place in states for path, run in held.files_that_wait(place, uri).items()}
     begun = {run: said for run, said in leases.items() if said.get("restores") and run not in named.values()}
     for run in lease.alive_runs(folder, begun) if folder is not None else ():
         named |= dict.fromkeys(found, run)

@@ -112,8 +112,8 @@ def _records(
 
 def _record(job: Job, load: dated.Load, tables: Sequence[_Told], told: RememberedRun) -> dict[str, Any]:
     aside = [one.run.columns.get("rows_scored") for one in tables if one.kind == QUARANTINE]
-    quarantined = None if None in aside else sum(aside)
     scored, identity = told.columns["rows_scored"], str(told.identity)
+    quarantined = None if None in aside else sum(map(int, filter(None, aside)))
     return {
         **dict.fromkeys(ledger.RUNS.names),
         **told.columns,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 
 from lakehouse.config import load_job
 from lakehouse.errors import Blocked, ConfigError, Unavailable
-from lakehouse.operations import comparison, difference, review, sweep
+from lakehouse.operations import comparison, difference, maintenance, reconciling, review, sweep
 from lakehouse.operations.counterpart import Asked
+from lakehouse.operations.leftover import STAGED
 from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
@@ -341,3 +343,31 @@ def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, t
     assert found == live() == former
     with pytest.raises(Blocked, match="rolled back by a person"):
         score(job())
+
+
+# Maintenance
+
+
+def test_what_there_is_to_maintain_is_said_and_the_ledger_is_made_again(daily, account, travel, put_twice):
+    first, second = put_twice
+    back(daily())
+    names = ["run_id", "date", "identity", "generation", "rows_scored", "model_digest", "input_version", "fingerprint", "message"]
+    before = [{name: row[name] for name in names} for row in ledger.runs(naming.state_of(daily()), "scores")]
+    shutil.rmtree("state/runs")
+    done = reconciling.reconcile(load, dry_run=False)
+    again = [{name: row[name] for name in names} for row in ledger.runs(naming.state_of(daily()), "scores")]
+    assert (again, len(done.records)) == (before, 3)
+    account.run("PUT file://conf/scores.yaml @scores_stage/run-00000000-0000-4000-8000-00000000dead/")
+    told = maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local"))
+    assert (told.code, [(one.what, one.run_id[-4:]) for one in told.found]) == (0, [(STAGED, "dead")])
+    assert any("Snowflake merges the table's files itself" in note for note in told.notes)
+    assert maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local")).found == []
+
+
+@pytest.fixture
+def put_twice(daily):
+    """Two runs of the day, of different rows."""
+    put()
+    one = score(daily())
+    put(shift=0.5)
+    return one, score(daily())

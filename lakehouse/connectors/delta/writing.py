@@ -126,7 +126,7 @@ def commit(
     It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
     `metadata` is what DESCRIBE HISTORY shows as userMetadata.
     """
-    actions = [*_additions(adds, partition, changes), *_removals(removes, changes)]
+    actions: list[AddAction | RemoveAction] = [*_additions(adds, partition, changes), *_removals(removes, changes)]
     properties = CommitProperties(
         custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
         max_commit_retries=0,
