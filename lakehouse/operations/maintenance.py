@@ -76,7 +76,7 @@ def maintain(conf: str, load: dated.Load, asked: Asked) -> Maintained:
         ours = as_ours(error)
         told.code, told.status = (1, "failed") if ours is None else (ours.exit_code, ours.status)
         told.message = f"{type(error).__name__}: {error}" if ours is None else str(ours)
-    told.found = list({(one.table, one.run_id, one.what): one for one in told.found}.values())
+    told.found = list({(one.table, one.run_id, one.what, one.kept): one for one in told.found}.values())
     told.notes = list(dict.fromkeys(told.notes))
     return told
 
@@ -89,9 +89,10 @@ def _maintain(job: Job, asked: Asked, told: Maintained) -> None:
         if sink.UPKEEP:
             told.notes.append(f"{section.table}: {sink.UPKEEP}")
         told.found += _compact(job, section, state, asked)
+    apart = {uri: _set_apart(job, section, state, asked, told) for uri, section in named.items()}
     told.found += sweep.sweep(job, take_away=not asked.dry_run)
-    for section in named.values():
-        _take_away_outdated(job, section, state, asked, told)
+    for uri, paths in apart.items() if not asked.dry_run else ():
+        sinks.of(named[uri].type).remove_outdated(named[uri], paths)
 
 
 def _compact(job: Job, section: Sink, state: Location, asked: Asked) -> Iterator[Leftover]:
@@ -115,29 +116,27 @@ def _session(place: Location) -> Any:
     return spark.session(delta=True, s3=place.spark_needs_s3())
 
 
-def _take_away_outdated(job: Job, section: Sink, state: Location, asked: Asked, told: Maintained) -> None:
-    """Take away the files that a table has kept long enough, but for those that a run still names."""
-    sink, act = sinks.of(section.type), not asked.dry_run
-    name = sink.display_name(uri_of(section))
-    if job.retention.files_for and (changed := sink.keep_files(section, job.retention.files_for, change=act)):
+def _set_apart(job: Job, section: Sink, state: Location, asked: Asked, told: Maintained) -> list[str]:
+    """The files that a table has kept long enough, but for those that a run still names; and what goes with them."""
+    sink, act, kept_for = sinks.of(section.type), not asked.dry_run, job.retention.files_for
+    name, folder = sink.display_name(uri_of(section)), sink.folder(section)
+    if kept_for and (changed := sink.keep_files(section, kept_for, change=act)):
         told.notes.append(f"{name}: {changed}, as retention.files says")
-    found = dict(sink.outdated(section))
-    if not found:
-        return
-    needed = _needed(uri_of(section), sink.folder(section), state, found)
-    stays = {path: size for path, size in found.items() if path in needed}
-    goes = {path: size for path, size in found.items() if path not in needed}
+    found = sink.outdated(section, kept_for)
+    needed = _needed(uri_of(section), folder, state, found) if found else {}
+    goes = [path for path in found if path not in needed]
+    stays = [path for path in found if path in needed]
     if stays:
         why = f"run {', '.join(sorted({needed[path] for path in stays}))} puts them back"
-        told.found.append(Leftover(name, "", len(stays), sum(stays.values()), why, OUTDATED))
-    ended = sink.lost_with(section, _concerned(ledger.runs(state, job.job), goes), goes)
-    if ended:
-        runs = ", ".join(ended)
-        told.notes.append(f"{name}: {'no longer' if act else 'would no longer'} to be rolled back to: run {runs}")
+        told.found.append(Leftover(name, "", len(stays), sum(found[path] for path in stays), why, OUTDATED))
     if goes:
-        told.found.append(Leftover(name, "", len(goes), sum(goes.values()), None, OUTDATED))
-    if act:
-        sink.remove_outdated(section, goes)
+        told.found.append(Leftover(name, "", len(goes), sum(found[path] for path in goes), None, OUTDATED))
+    # What the log has dropped goes with the sweep.
+    going = {*goes, *((sink.unknown_files(folder) or ()) if folder is not None else ())} - needed.keys()
+    if ended := sink.lost_with(section, _concerned(ledger.runs(state, job.job), going), going):
+        runs = f"rolling back to run {', '.join(ended)}"
+        told.notes.append(f"{name}: {runs} {'is' if act else 'would be'} no longer possible")
+    return goes
 
 
 def _needed(uri: str, folder: Location | None, state: Location, found: Collection[str]) -> dict[str, str]:

@@ -254,8 +254,11 @@ class SinkModule(Protocol):
     def keep_files(self, section: Any, wanted: timedelta, *, change: bool) -> str:
         """Have the table keep files that were replaced at least so long; what is changed at it, or would be."""
 
-    def outdated(self, section: Any) -> Mapping[str, int]:
-        """Files of the table, with their bytes, that were replaced longer ago than it keeps such."""
+    def outdated(self, section: Any, kept_for: timedelta | None) -> Mapping[str, int]:
+        """Files of the table, with their bytes, that were replaced longer ago than it keeps such, and than `kept_for`.
+
+        Only those of which its log still tells.
+        """
 
     def lost_with(self, section: Any, records: Sequence[Mapping[str, Any]], paths: Collection[str]) -> list[str]:
         """Those of these recorded runs whose rows can be put back now, and can't be once these files are gone."""

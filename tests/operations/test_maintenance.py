@@ -40,12 +40,8 @@ def daily(make_job, monkeypatch):
     write("lake/features", pa.table({"id": range(6), "a": [float(i) for i in range(6)]}))
 
     def make(uri, day=DAY, **sections):
-        return make_job(
-            uri,
-            date=day,
-            model={"batch_rows": 2},
-            **{"slice": {"score_date": "{date}"}, "predictions": {"p": 0}, **sections},
-        )
+        given = {"slice": {"score_date": "{date}"}, "predictions": {"p": 0}, "model": {"batch_rows": 2}}
+        return make_job(uri, date=day, **{**given, **sections})
 
     return make
 
@@ -95,7 +91,7 @@ def test_what_a_run_needs_that_stopped_between_intent_and_commit_stays(daily, mo
             score(job)
     told = maintained(job)
     assert (SMALL, 3, None) in done(told)
-    assert [one.kept for one in told.found if one.run_id] == ["waits to be finished by the next run of its job"]
+    assert {one.kept for one in told.found if one.run_id} == {"waits to be finished by the next run of its job"}
     staged = {str(path): path.stat().st_size for path in Path("lake/scores").rglob("scored-*.parquet")}
     result = score(job)
     assert (result.status, scores()) == ("published", [2.0 * i for i in range(6)])
@@ -126,15 +122,15 @@ def test_a_rollback_works_while_its_files_are_kept_and_is_refused_by_name_afterw
     maintained(job)
     score(job)
     assert done(maintained(job)) == [(SMALL, 3, None)]
-    assert back(job).status == "published"
-    assert scores() == [1.0 * i for i in range(6)]
+    third = back(job)
+    assert (third.status, scores()) == ("published", [1.0 * i for i in range(6)])
     back(job)
     keep_nothing()
-    would = maintained(job, dry_run=True)
-    assert [one.what for one in would.found] == [OUTDATED]
-    assert would.notes == [f"lake/scores: would no longer be rolled back to: run {first.run_id}"]
-    told = maintained(job)
-    assert told.notes == []
+    ended = f"lake/scores: rolling back to run {third.run_id}, {first.run_id}"
+    assert maintained(job, dry_run=True).notes == [f"{ended} would be no longer possible"]
+    assert back(job, first.run_id).status == "published"
+    back(job)
+    assert maintained(job).notes[0].startswith("lake/scores: rolling back to run ")
     with pytest.raises(ConfigError, match=r"files of version \d+ are gone"):
         back(job, first.run_id)
     assert scores() == [2.0 * i for i in range(6)]
@@ -168,22 +164,23 @@ def test_files_that_a_rollback_is_about_to_put_back_stay(daily, models, monkeypa
         with pytest.raises(KeyboardInterrupt):
             back(job)
     told = maintained(job)
-    assert [one.kept for one in told.found if one.what == OUTDATED and one.kept] != []
-    score(job, rescore=True, dry_run=False)
+    assert [(one.files, one.kept is None) for one in told.found if one.what == OUTDATED] == [(3, False), (3, True)]
+    score(job, rescore=True)
     assert [r["status"] for r in ledger.runs(naming.state_of(job), "scores")] == ["published"] * 4
 
 
 def test_an_append_is_still_replaced_by_a_rescore(daily, models):
     sections = {"slice": {}, "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}]}
+    sections |= {"source": {"table": "lake/days", "where": "day = '{date}'"}}
+    days = {"id": range(12), "a": [float(i) for i in range(12)], "day": [DAY] * 6 + [OTHER] * 6}
+    write("lake/days", pa.table(days), ["day"])
     for day in (DAY, OTHER):
         score(daily(models[0], day, **sections))
     assert done(maintained(daily(models[0], **sections))) == [(SMALL, 6, None)]
     assert len(opened("lake/scores").file_uris()) == 2
     assert score(daily(models[0], OTHER, **sections)).status == "unchanged"
     assert score(daily(models[1], OTHER, **sections), rescore=True).status == "published"
-    assert sorted(read("lake/scores")["p"].to_pylist()) == pytest.approx(
-        sorted([*range(6), *(2.0 * i for i in range(6))])
-    )
+    assert read("lake/scores").sort_by("id")["p"].to_pylist() == pytest.approx([*range(6), *range(12, 24, 2)])
 
 
 def test_upserts_go_on(daily, models):
@@ -250,7 +247,8 @@ def test_files_stay_while_a_rollback_looks_for_its_own(daily, models, monkeypatc
     keep_nothing()
     told = in_the_middle(monkeypatch, ledger, "save_intent", lambda: maintained(job))
     assert (back(job).status, scores()) == ("published", [1.0 * i for i in range(6)])
-    assert [(one.what, one.kept is None) for one in told[0].found] == [(SMALL, True), (OUTDATED, False)]
+    found = {(one.what, one.kept is None) for one in told[0].found}
+    assert found == {(SMALL, True), (OUTDATED, False), (STAGED, False)}
 
 
 def test_what_a_maintenance_that_was_stopped_has_written_is_swept_up(daily, models, monkeypatch):
@@ -269,11 +267,11 @@ def test_what_a_maintenance_that_was_stopped_has_written_is_swept_up(daily, mode
 
 def test_the_quarantine_and_the_comparisons_too(daily, models):
     sections = {
-        "checks": {"quarantine": {"max_fraction": 0.9}}, "source": {"where": "id < 9"},
+        "checks": {"quarantine": {"max_fraction": 0.9}},
         "model": {"batch_rows": 2, "challengers": {"other": models[1]}},
     }  # fmt: skip
     write("lake/features", pa.table({"id": pa.array([None] * 6, pa.int64()), "a": [1.0] * 6}))
-    job = daily(models[0], **{**sections, "source": {}})
+    job = daily(models[0], **sections)
     score(job)
     found = {one.table: one.files for one in maintained(job).found if one.what == SMALL}
     assert found == {"lake/scores": 3, "lake/scores_challengers": 3, "lake/scores_quarantine": 3}
@@ -312,14 +310,16 @@ def test_spark_reads_the_same_rows(daily, models, spark, workspace):
     place = f"{workspace}/lake/scores"
     for uri in models[:2]:
         score(daily(uri))
-    keep_nothing()
     before = spark.read.format("delta").load(place).orderBy("id").collect()
     version = opened("lake/scores").version()
     spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
-    assert [one.what for one in maintained(daily(models[1])).found] == [SMALL, OUTDATED]
+    assert [one.what for one in maintained(daily(models[1])).found] == [SMALL]
     assert spark.read.format("delta").load(place).orderBy("id").collect() == before
     feed = (
         spark.read.format("delta").option("readChangeFeed", "true").option("startingVersion", version + 1).load(place)
     )
     assert feed.count() == 0
     assert spark.sql(f"DESCRIBE DETAIL delta.`{place}`").first()["numFiles"] == 1
+    keep_nothing()
+    assert [one.what for one in maintained(daily(models[1])).found] == [OUTDATED]
+    assert spark.read.format("delta").load(place).orderBy("id").collect() == before

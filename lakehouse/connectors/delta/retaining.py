@@ -42,12 +42,14 @@ def keep_for(snapshot: Snapshot, wanted: timedelta) -> None:
         ) from error
 
 
-def removed_files(snapshot: Snapshot) -> dict[str, int]:
-    """The files, with their bytes, that the log knows as removed for longer than the table keeps them.
+def removed_files(snapshot: Snapshot, kept_for: timedelta | None = None) -> dict[str, int]:
+    """The files, with their bytes, that the log knows as removed for longer than the table keeps them, or `kept_for`.
 
     Such a file may be live again, as after a rollback: then it isn't among them. Files that no log knows are not.
     """
-    named = {unquote(path) for path in snapshot.in_place().vacuum(dry_run=True, full=False)}
+    longer = kept_for is not None and not is_kept_for(snapshot, kept_for)
+    hours = -(-kept_for // timedelta(hours=1)) if kept_for is not None and longer else None
+    named = {unquote(path) for path in snapshot.in_place().vacuum(hours, dry_run=True, full=False)}
     gone = named - {file.relative for file in snapshot.files()} if named else named
     there = tree(snapshot.location) if gone else {}  # the log names those that were taken away before, too
     return {path: there[path] for path in sorted(gone) if path in there}

@@ -189,10 +189,10 @@ def keep_files(section: Sink, wanted: timedelta, *, change: bool) -> str:
     return f"{delta.KEPT} {'is' if change else 'would be'} {wanted.days} days"
 
 
-def outdated(section: Sink) -> Mapping[str, int]:
-    """The files, with their bytes, that the log has known as removed for longer than the table keeps them."""
+def outdated(section: Sink, kept_for: timedelta | None) -> Mapping[str, int]:
+    """The files, with their bytes, that the log has known as removed for longer than the table, or `kept_for`, says."""
     snapshot = delta.open_table(locate(section.table), in_place=True)
-    return {} if snapshot is None else delta.removed_files(snapshot)
+    return {} if snapshot is None else delta.removed_files(snapshot, kept_for)
 
 
 def remove_outdated(section: Sink, paths: Collection[str]) -> None:

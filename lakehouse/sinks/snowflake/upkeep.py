@@ -27,7 +27,7 @@ def keep_files(section: SnowflakeSink, wanted: timedelta, *, change: bool) -> st
     return ""
 
 
-def outdated(section: SnowflakeSink) -> Mapping[str, int]:
+def outdated(section: SnowflakeSink, kept_for: timedelta | None) -> Mapping[str, int]:
     """None: they are Snowflake's."""
     return {}
 
