@@ -155,10 +155,10 @@ def _as_rollback(
     mine = [one for one in records if one["identity"] == record["identity"]]
     former = next((one for one in mine if one["run_id"] == back), None)
     now = next((one for one in mine if one["generation"] == record["generation"] - 1), None)
-    counts = {n: former[n] for n in ("rows_read", "rows_scored", "rows_quarantined")} if former else {}
-    return (
-        record | counts | {"message": rollback.message(back, now["run_id"] if now else None, record["generation"] - 1)}
-    )
+    of_former = {**former, "started_at": None, "alias": None, "seconds": {}, "work": {}} if former else {}
+    own = {name: record[name] for name in ("run_id", "finished_at", "generation", "sinks")} if former else record
+    said = rollback.message(back, now["run_id"] if now else None, record["generation"] - 1)
+    return {**of_former, **own, "message": said}
 
 
 def _add_metrics(job: Job, state: Location, records: Sequence[Mapping[str, Any]], *, dry_run: bool) -> Iterator[str]:

@@ -268,7 +268,7 @@ def test_what_a_maintenance_that_was_stopped_has_written_is_swept_up(daily, mode
 def test_the_quarantine_and_the_comparisons_too(daily, models):
     sections = {
         "checks": {"quarantine": {"max_fraction": 0.9}},
-        "model": {"batch_rows": 2, "challengers": {"other": models[1]}},
+        "model": {"batch_rows": 2, "challengers": [{"uri": models[1], "name": "rival"}]},
     }  # fmt: skip
     write("lake/features", pa.table({"id": pa.array([None] * 6, pa.int64()), "a": [1.0] * 6}))
     job = daily(models[0], **sections)

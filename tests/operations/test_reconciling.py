@@ -112,12 +112,14 @@ def test_metrics_without_what_was_kept_of_a_run_are_those_that_the_tables_tell(d
         (done.run_id, "run", "", "", "rows_quarantined", 1.0),
         (done.run_id, "run", "", "", "rows_read", 3.0),
         (done.run_id, "run", "", "", "rows_scored", 2.0),
-        (done.run_id, "run", "required", "id", "quarantined", 1.0),
+        (done.run_id, "run", "key_not_null", "id", "quarantined", 1.0),
     ]
 
 
 def test_the_date_of_an_append_and_a_table_without_one(daily, models):
+    write("lake/days", pa.table({"id": [1, 2], "a": [1.0, 2.0], "day": [DAY, DAY]}), ["day"])
     appending = {"slice": {}, "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}]}
+    appending["source"] = {"table": "lake/days", "where": "day = '{date}'"}
     score(daily(models[0], **appending))
     before = records(daily(models[0]))
     shutil.rmtree("lake/scores_state")
