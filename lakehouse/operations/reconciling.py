@@ -65,10 +65,11 @@ def reconcile(load: dated.Load, *, dry_run: bool) -> Reconciled:
 
 def _reconcile(job: Job, load: dated.Load, done: Reconciled, *, dry_run: bool) -> None:
     state = naming.state_of(job)
+    # In this order: whoever commits has an intent, and is on record before that goes.
+    remembered, passed = _remembered(job), ledger.runs_with_intents(state)
     known = ledger.runs(state, job.job)
-    passed = {str(record["run_id"]) for record in known} | ledger.runs_with_intents(state)
-    passed |= {str(record["run_id"]) for record in done.records}
-    told = {run: found for run, found in _remembered(job).items() if run not in passed}
+    passed |= {str(record["run_id"]) for record in [*known, *done.records]}
+    told = {run: found for run, found in remembered.items() if run not in passed}
     found = _records(job, load, told, known, done.notes)
     over = set(retention.expired(job, state, ledger.now(), [*known, *found]))
     new = [record for record in found if record["run_id"] not in over]
@@ -106,8 +107,11 @@ def _records(
             notes.append(f"run {run}: the log has dropped its commit, and nothing tells when it was; no record")
         else:
             found.append(_record(job, load, tables, scored[0].run))
-    everything = [*known, *found]
-    return [_as_rollback(record, told[record["run_id"]], everything) for record in found]
+    everything, made = list(known), list[dict[str, Any]]()
+    for record in sorted(found, key=lambda one: one["finished_at"]):  # a rollback's may say what an earlier one's says
+        made.append(_as_rollback(record, told[record["run_id"]], everything))
+        everything.append(made[-1])
+    return made
 
 
 def _record(job: Job, load: dated.Load, tables: Sequence[_Told], told: RememberedRun) -> dict[str, Any]:

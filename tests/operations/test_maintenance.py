@@ -107,6 +107,15 @@ def scores(day=DAY):
     return [pytest.approx(row["p"]) for row in rows]
 
 
+def test_a_run_in_progress_keeps_what_it_has_staged(daily, models, monkeypatch):
+    score(daily(models[0]))
+    keep_nothing()
+    job = daily(models[1])
+    told = in_the_middle(monkeypatch, local, "run", lambda: maintained(job), late=True)
+    assert (score(job).status, scores()) == ("published", [2.0 * i for i in range(6)])
+    assert {str(one.kept)[:14] for one in told[0].found if one.run_id} == {"in progress on"}
+
+
 def test_a_held_run_is_published_as_it_was_looked_at(daily, models):
     score(daily(models[0]))
     keep_nothing()
@@ -279,7 +288,7 @@ def test_the_quarantine_and_the_comparisons_too(daily, models):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("lake", ["s3"], indirect=True)
+@pytest.mark.parametrize("lake", ["S3"], indirect=True)
 def test_in_an_object_storage(daily, models, lake):
     write(f"{lake}/features", pa.table({"id": range(6), "a": [float(i) for i in range(6)]}))
     first = score(daily(models[0], lake=lake))
