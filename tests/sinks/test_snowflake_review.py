@@ -349,9 +349,18 @@ def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, t
 
 
 def test_what_there_is_to_maintain_is_said_and_the_ledger_is_made_again(daily, account, travel, put_twice):
-    first, second = put_twice
     back(daily())
-    names = ["run_id", "date", "identity", "generation", "rows_scored", "model_digest", "input_version", "fingerprint", "message"]
+    names = [
+        "run_id",
+        "date",
+        "identity",
+        "generation",
+        "rows_scored",
+        "model_digest",
+        "input_version",
+        "fingerprint",
+        "message",
+    ]
     before = [{name: row[name] for name in names} for row in ledger.runs(naming.state_of(daily()), "scores")]
     shutil.rmtree("state/runs")
     done = reconciling.reconcile(load, dry_run=False)
