@@ -56,7 +56,7 @@ def score(job: Job, request: Request) -> Result:
 
 def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
     """The run, step by step; what one step finds out is handed to the next as a value."""
-    signer = sealing.signer_of(job)
+    sealing.require_key(job)
     clock, state, ended = _Clock(watched.stage), naming.state_of(job), list[Result]()
     finished = None if request.dry_run else finish_earlier(job, state, request, watched.finished)
     with (
@@ -106,7 +106,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         if not tally.hopeless:
             _require_rows(job, tally.read)
         verdict, moved = judging.judge(plan, tables, tally, carry, state, request)
-        receipt = sealing.seal(plan, tables, tally, verdict, carry, signer)
+        receipt = sealing.seal(plan, tables, tally, verdict, carry)
         clock.lap("checks")
         intent = make_intent(plan, tables, tally, verdict, request, clock.seconds, receipt)
         watched.judged(intent, tables)

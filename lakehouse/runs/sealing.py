@@ -13,7 +13,6 @@ from lakehouse.planning.carriers import Carrier
 from lakehouse.planning.plan import Plan
 from lakehouse.planning.prepare import Prepared
 from lakehouse.runs import signing
-from lakehouse.runs.signing import Signer
 from lakehouse.schemas import INPUT_VERSION
 from lakehouse.scoring import receipts
 from lakehouse.scoring.values import encode_value
@@ -25,18 +24,20 @@ _SIGNED = b"lakehouse receipt\n"
 """What is signed begins so, so that it is taken for nothing else."""
 
 
-def signer_of(job: Job) -> Signer | None:
-    """What signs the job's runs, None where they leave no receipts. Raises ConfigError where it has no key."""
-    return None if job.receipts is None else signing.signer_in(job.receipts.sign)
+def require_key(job: Job) -> None:
+    """Raise ConfigError where the job's runs are to be signed and its key can't.
+
+    It is not kept: processes that are forked for workers would have it.
+    """
+    if job.receipts is not None:
+        signing.signer_in(job.receipts.sign)
 
 
-def seal(
-    plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, carry: Carrier, signer: Signer | None
-) -> dict[str, Any] | None:
+def seal(plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, carry: Carrier) -> dict[str, Any] | None:
     """The statement of the run, signed; None where it leaves no receipts, or is blocked. Takes the sidecars away."""
-    root, paths = tables.staging.scored_root, tally.leaves
+    root, paths, asked = tables.staging.scored_root, tally.leaves, plan.job.receipts
     try:
-        if signer is None or verdict.problems:
+        if asked is None or verdict.problems:
             return None
         there = carry.executors
         tree = receipts.tree_of(
@@ -45,6 +46,7 @@ def seal(
     finally:
         sidecars.remove_all(root, paths)
     statement = formats.with_version(formats.RECEIPT, _statement(plan, tables, tally.scored, tree.root))
+    signer = signing.signer_in(asked.sign)
     signature = signer.sign(message_of(statement))
     return {"statement": statement, "signature": signature.hex(), "public_key": signer.public.hex()}
 

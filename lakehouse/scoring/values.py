@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -101,7 +101,9 @@ def _float(said: str) -> bytes:
     return _head(FLOAT, _bits(float(said)))
 
 
-def _pairs(tag: int, pairs: Sequence[Sequence[Any]]) -> bytes:
+def _pairs(tag: int, pairs: Any) -> bytes:
+    if not isinstance(pairs, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{pairs!r} is no list of pairs")
     return _head(tag, len(pairs)) + b"".join(encode_value(one) + encode_value(other) for one, other in pairs)
 
 
@@ -110,7 +112,7 @@ _NAMED: Mapping[str, Callable[[Any], bytes]] = {
     "date": lambda said: _head(DATE, _days(said)),
     "timestamp": lambda said: _head(TIMESTAMP, _micros(said, "")),
     "instant": lambda said: _head(INSTANT, _micros(said, "Z")),
-    "binary": lambda said: _with_bytes(BINARY, bytes.fromhex(_only(said, said.lower()))),
+    "binary": lambda said: _with_bytes(BINARY, bytes.fromhex(_only(said, bytes.fromhex(said).hex()))),
     "decimal": lambda said: _with_bytes(DECIMAL, said.encode()),
     "struct": lambda said: _pairs(STRUCT, said),
     "map": lambda said: _pairs(MAP, said),

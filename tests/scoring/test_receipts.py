@@ -102,7 +102,7 @@ def test_rows_are_their_values_one_after_the_other():
 
 @pytest.mark.parametrize("value", [
     2**63, {"float": "1.0"}, {"float": "nan"}, {"date": "20260102"}, {"timestamp": "2026-01-02"},
-    {"instant": "2026-01-02T00:00:00.000000"}, {"binary": "FF"}, {"other": 1}, {}, {"date": 1, "float": 2},
+    {"instant": "2026-01-02T00:00:00.000000"}, {"binary": "FF"}, {"binary": "00 ff"}, {"map": ["ab"]}, {"map": {}}, {"struct": ""}, {"other": 1}, {}, {"date": 1, "float": 2},
 ])  # fmt: skip
 def test_a_value_is_written_in_one_way_only(value):
     with pytest.raises((ValueError, TypeError)):
