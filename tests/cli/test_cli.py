@@ -202,6 +202,15 @@ def test_the_result_file_of_an_earlier_run_is_gone_before_this_one_scores(
     assert (seen, json.loads((workspace / "result.json").read_text())["status"]) == ([False], "published")
 
 
+def test_the_status_of_a_held_run_is_told_as_its_end_was(lakehouse: Run) -> None:
+    held = lakehouse("score", DAY, "--hold")
+    said = lakehouse("status", DAY)
+    assert (held.code, said.code) == (0, 0)
+    assert said.out.count("held until") == 1
+    assert said.out.splitlines()[-1] == held.out.splitlines()[-1]
+    assert said.out.splitlines()[-1].startswith("next     lakehouse publish conf/scores.yaml --run ")
+
+
 def test_a_result_that_could_never_be_written_is_told_before_the_run(lakehouse: Run) -> None:
     done = lakehouse("score", DAY, "--json", "--result", "hdfs://bucket/result.json")
     assert (done.code, done.json["status"], version("lake/scores")) == (2, "failed", -1)
