@@ -1,6 +1,6 @@
 """How a run grows: with rows and files, in warm processes, and with a long log. Ours only.
 
-Time should grow by as much for each further row; a worker's memory and the driver's should not grow at all. In
+Time should grow no faster than rows or files; a worker's memory and the driver's should not grow at all. In
 processes of their own the runs take what starting takes, and some seconds are lost in that.
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from tests.benchmarks.contestants import ALL
@@ -15,7 +14,7 @@ from tests.benchmarks.workloads import TARGETS, Workload
 
 FORMAT = 1
 FLAT, LINEAR = 1.25, 1.5
-"""Memory may grow by so much and still be called flat; a further row may cost so much more than an earlier one."""
+"""Memory may grow by so much and still be called flat; each row may cost so much more than where there are fewer."""
 MOST_WORKER_MB, MOST_LOG_S, MOST_LOG_MB = 1_000, 10, 1_500
 
 
@@ -111,7 +110,7 @@ def _target(text: str, asked: float, reached: float | None, at_least: bool = Fal
 
 
 def _growth_targets(sizes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of both engines: time for a further row, the peaks of workers and of the driver, the largest size over the smallest."""
+    """Of both engines: time for each row or file, the peaks of workers and of the driver, the largest size over the smallest."""
     if not sizes:
         return []
     told = []
@@ -120,9 +119,9 @@ def _growth_targets(sizes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             title = f"{what}, {ALL[name].title}"
             runs = [one for one in sizes if one["kind"] == kind and one["contestant"] == name]
             whole = len(runs) > 2 and all("seconds" in one for one in runs)
-            steps = _steps(runs, kind) if whole else []
-            told.append(_target(f"{title}: seconds a further one, last step over first", LINEAR,
-                                steps[-1] / max(steps[0], 1e-9) if steps else None))  # fmt: skip
+            each = [one["seconds"] / one[kind] for one in runs] if whole else []
+            told.append(_target(f"{title}: seconds for each, the largest size over the least of the others", LINEAR,
+                                each[-1] / min(each[:-1]) if each else None))  # fmt: skip
             for process in ("worker", "driver"):
                 peaks = [one["peak_mb"].get(process, 0) for one in runs] if whole else []
                 if (process == "worker" and name == "local") or (whole and not all(peaks)):
@@ -136,8 +135,3 @@ def _growth_targets(sizes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     told.append(_target(f"{title}: seconds", MOST_LOG_S, log.get("seconds")))
     told.append(_target(f"{title}: driver's peak, MB", MOST_LOG_MB, log.get("peak_mb", {}).get("driver")))
     return told
-
-
-def _steps(runs: Sequence[Mapping[str, Any]], kind: str) -> list[float]:
-    """Seconds for each further row or file, from size to size; noise may make one of them next to nothing."""
-    return [max((b["seconds"] - a["seconds"]) / (b[kind] - a[kind]), 1e-9) for a, b in pairwise(runs)]

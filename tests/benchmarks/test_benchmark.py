@@ -75,7 +75,7 @@ def test_figures_are_ratios_of_medians(results):
     assert reached["logistic, warm, `files`, Spark: times as fast as (b)"] == (None, None)
     assert reached["UNCHANGED: × (d) cold"] == (1.0, False)
     title = "rows ×4, ×16, `lakehouse`, Spark, `files` carrier: "
-    assert reached[title + "seconds a further one, last step over first"] == (1.0, True)
+    assert reached[title + "seconds for each, the largest size over the least of the others"] == (0.58, True)
     assert reached[title + "a worker's peak, largest over smallest"] == (16.0, False)
     assert reached[title + "a driver's peak, largest over smallest"] == (1.0, True)
     [floor, files, *_] = results["workloads"][0]["contestants"]
@@ -122,4 +122,4 @@ def test_peers_load_the_model_with_the_same_versions():
     pinned = dict(re.findall(r"^([\w-]+)(?:\[[\w,]+\])?==(\S+)$", peers.WANTED.read_text(), re.MULTILINE))
     assert {"daft", "ray"} < set(pinned)
     for name in set(pinned) - {"daft", "ray"}:
-        assert re.findall(rf"^{name}==(\S+)", lock, re.MULTILINE) == [pinned[name]], name
+        assert pinned[name] in re.findall(rf"^{name}==(\S+)", lock, re.MULTILINE), name  # Intel Macs may have another
