@@ -110,7 +110,7 @@ def _target(text: str, asked: float, reached: float | None, at_least: bool = Fal
 
 
 def _growth_targets(sizes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of both engines: time for each row or file, the peaks of workers and of the driver, the largest size over the smallest."""
+    """Of both engines: time for each row or file, the peaks of workers and of the driver."""
     if not sizes:
         return []
     told = []
@@ -126,8 +126,8 @@ def _growth_targets(sizes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 peaks = [one["peak_mb"].get(process, 0) for one in runs] if whole else []
                 if (process == "worker" and name == "local") or (whole and not all(peaks)):
                     continue  # the local engine's first worker is the driver
-                told.append(_target(f"{title}: a {process}'s peak, largest over smallest", FLAT,
-                                    max(peaks) / min(peaks) if peaks else None))  # fmt: skip
+                told.append(_target(f"{title}: a {process}'s peak, the largest over that of the smallest size", FLAT,
+                                    max(peaks) / peaks[0] if peaks else None))  # fmt: skip
                 if process == "worker":
                     told.append(_target(f"{title}: a worker's peak, MB", MOST_WORKER_MB, max(peaks, default=None)))
     [log] = [one for one in sizes if one["kind"] == "log"]
