@@ -120,11 +120,12 @@ def test_the_date_of_an_append_and_a_table_without_one(daily, models):
     write("lake/days", pa.table({"id": [1, 2], "a": [1.0, 2.0], "day": [DAY, DAY]}), ["day"])
     appending = {"slice": {}, "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}]}
     appending["source"] = {"table": "lake/days", "where": "day = '{date}'"}
-    score(daily(models[0], **appending))
-    before = records(daily(models[0]))
+    job = daily(models[0], **appending)
+    score(job)
+    before = records(job)
     shutil.rmtree("lake/scores_state")
     assert [one["date"] for one in reconciling.reconcile(load, dry_run=False).records] == [DAY]
-    assert records(daily(models[0])) == before
+    assert records(job) == before
     score(daily(models[0], slice={}, sinks=[{"type": "delta", "table": "lake/whole"}]))
     shutil.rmtree("lake/whole_state")
     assert [(one["date"], one["identity"]) for one in reconciling.reconcile(load, dry_run=False).records] == [
