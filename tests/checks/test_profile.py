@@ -271,7 +271,7 @@ def test_of_very_many_columns_fewer_rows_are_looked_at():
     sketches = start(batch.schema, names)
     observe(sketches, batch)
     column = dump(sketches)["columns"]["x599"]
-    assert (column["rows"], column["sampled"]) == (4000, 1334)
+    assert (column["rows"], column["sampled"]) == (4000, 1333)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4096, 4097, 5000, 8192, 8193, 65_535, 65_536, 1_000_003])

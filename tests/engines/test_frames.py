@@ -69,6 +69,7 @@ def test_spark_adds_up_a_batch_s_bytes_where_its_rows_may_be_large(spark, batch_
             self.spark = spark
 
         def collect(self, frame, most):
+            spark.range(1).collect()  # or what was shipped is never fetched
             seen.append(spark.conf.get(key))
             return []
 

@@ -1,5 +1,6 @@
 """What executors get of this package is enough for a worker, and has nothing that only the driver calls."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,9 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from lakehouse.engines import scratch
 from lakehouse.engines.spark import shipping
 
 PROBE = """
@@ -73,3 +77,19 @@ def test_what_is_compiled_otherwise_has_another_name(monkeypatch, tmp_path):
         monkeypatch.setattr(shipping, "_compiled", lambda *_, code=code: code)
         names.add(shipping.pack_package())
     assert len(names) == 2
+
+
+def test_a_run_that_ends_before_its_first_task_leaves_the_session_as_it_was(spark):
+    """Whatever was added to a session is fetched, or compared with what is there, by each of its later jobs."""
+    with pytest.raises(KeyboardInterrupt), shipping.ship(spark, "a plan"):
+        raise KeyboardInterrupt
+    assert spark.range(3).count() == 3
+
+
+def test_what_was_shipped_is_small_and_there_once_a_run_is_over(spark):
+    with shipping.ship(spark, "a plan" * 1000) as name:
+        assert spark.range(3).count() == 3
+    left = scratch.process_folder() / name
+    assert left.read_bytes() == b""
+    with zipfile.ZipFile(io.BytesIO(shipping._EMPTY_ZIP)) as archive:
+        assert archive.namelist() == []

@@ -32,8 +32,7 @@ _DRIVER_ONLY = ("lakehouse/cli", "lakehouse/demo", "lakehouse/views", "lakehouse
 @contextmanager
 def shipped(spark: SparkSession, folders: models.Folders) -> Iterator[str]:
     """Ship this package and the models to the executors while the block runs; the name that the models are found by."""
-    with scratch.folder() as folder:
-        named = folder / f"models-{uuid.uuid4().hex}.zip"
+    with _leaving_a_stub(f"models-{uuid.uuid4().hex}.zip", _EMPTY_ZIP) as named:
         models.pack(folders, named, same_machine=one_machine(spark))
         ship_package(spark)
         spark.addArtifact(str(named), archive=True)
@@ -50,11 +49,25 @@ def ship_plan(spark: SparkSession, staging: Staging, shares: list[list[BatchSour
 @contextmanager
 def ship(spark: SparkSession, what: object) -> Iterator[str]:
     """Ship something picklable; the name it is found by."""
-    with scratch.folder() as folder:
-        plan = folder / f"plan-{uuid.uuid4().hex}.pickle"
+    with _leaving_a_stub(f"plan-{uuid.uuid4().hex}.pickle", b"") as plan:
         plan.write_bytes(pickle.dumps(what))
         spark.addArtifact(str(plan), file=True)
         yield plan.name
+
+
+_EMPTY_ZIP = b"PK\5\6" + bytes(18)
+
+
+@contextmanager
+def _leaving_a_stub(name: str, stub: bytes) -> Iterator[Path]:
+    """A file of this process that is a small stub after the block, or stays as it is where the block fails.
+
+    A session asks for all that was ever added to it whenever an executor comes to it, and fails every later job where
+    something of that is gone; where no task had run yet it compares contents, too.
+    """
+    path = scratch.process_folder() / name
+    yield path
+    path.write_bytes(stub)
 
 
 def ship_package(spark: SparkSession) -> None:
