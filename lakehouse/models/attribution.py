@@ -133,7 +133,7 @@ def _by_shap(native: Any, given: Any, part: Any) -> Attribution | None:
     """SHAP values of scikit-learn's trees, where the package is installed."""
     if find_spec("shap") is None:
         return None
-    import shap  # type: ignore[import-not-found,unused-ignore]  # an extra
+    import shap
 
     explained = shap.TreeExplainer(native)(given)
     values = np.asarray(explained.values, np.float64)
