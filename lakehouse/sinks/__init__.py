@@ -51,6 +51,24 @@ class Living:
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LiveFile:
+    """A file of live rows. `name`: the same for the same rows alone; `may_hold`: by its statistics."""
+
+    name: str
+    may_hold: Callable[[Mapping[str, Any]], bool]
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """A slice's live files in one version of its table."""
+
+    version: int
+    schema: pa.Schema
+    files: Sequence[LiveFile]
+
+
 class SinkModule(Protocol):
     """What a module of this package does."""
 
@@ -181,6 +199,15 @@ class SinkModule(Protocol):
 
         `only`: the values of columns that rows must have; columns that the table lacks are left out. Raises ConfigError
         where the version is gone, or the table's system can't go back to it.
+        """
+
+    def live_files(
+        self, section: Any, known: int | None, values: Mapping[str, Any], keys: Sequence[str]
+    ) -> LiveTable | None:
+        """The slice's files as they are now, which tell by their statistics whether they may hold a key.
+
+        None where the table has no other version than `known`. `values`: the slice. Raises ConfigError where there is
+        no such table, or its system is better asked itself.
         """
 
     def folder(self, section: Any) -> Location | None:

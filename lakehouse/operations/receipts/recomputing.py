@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import checks, models, sources
-from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, ModelRefused, NotReady, Unavailable
-from lakehouse.planning import fetching, isolating, plan, routes
+from lakehouse.planning import alone, fetching, plan
 from lakehouse.planning.plan import Request
-from lakehouse.planning.trial import scoring_for
-from lakehouse.scoring import looking
 from lakehouse.scoring.routing import Predictors
 from lakehouse.scoring.score import Predict, Scoring
-from lakehouse.sources import FRAME, PinnedInput, Unit
+from lakehouse.sources import PinnedInput, Unit
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -121,49 +118,34 @@ def made_again(job: Job, basis: Basis, request: Request) -> Iterator[Again]:
 def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again:
     suites = checks.suites_of(job.checks)
     read = pin_input(job, basis, checks.columns_named(suites.features))
-    schema, name = read.pinned.schema, read.pinned.name
     model = _fetch(job, basis, request, folder)
-    around = routes.compare_environments(job, model)
-    notes = [*read.notes, *filter(None, [around.doubt]), *around.notes]
-    if not model.members:
-        model = isolating.isolated(job, model)
-    inputs = fetching.inputs_of(job, model, request, schema, name)
-    on_features = rules.compile_suite(suites.features, schema)
-    routed = () if job.model.by is None else (job.model.by,)
-    wanted = (*job.keys, *job.keep, *routed, *(f.column for f in inputs.features), *checks.columns_read(on_features))
-    columns = tuple(dict.fromkeys([*wanted, *read.pinned.where_columns]))
-    carrier, reason = sources.of(job.source.type).carrier(read.pinned, columns)
-    if carrier == FRAME:
-        raise ConfigError(f"{name} has to be read by Spark itself ({reason}): its scores can't be made again yet")
-    read = replace(read, columns=columns)
+
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        whole = replace(read, columns=tuple(columns))
+        return (batch for unit in whole.units() for batch in whole.batches(unit))
+
     try:
-        scoring = scoring_for(job, model, schema, _sample(read))
+        found = alone.ready(job, model, read.pinned, request, batches, "its scores can't be made again yet")
     except NotReady as error:
-        raise ConfigError(f"{name} v{read.pinned.version}: it has no row to make a score of again: {error}") from error
-    config = job.model
+        name = f"{read.pinned.name} v{read.pinned.version}"
+        raise ConfigError(f"{name}: it has no row to make a score of again: {error}") from error
+    model, scoring, config = found.model, found.trial.scoring, job.model
     predictor = models.load(model.one.folder, model.one.digest, config.method, models.freeze(config.params))
     predict: Predict = predictor.predict
     if scoring.route is not None:
         folders = {one.digest: one.folder for one in model.members.values()}
         params = models.freeze(config.params)
         predict = Predictors(folders, scoring.route, config.method, params, model.one.digest, direct=False)
-    same = plan.is_fingerprint(job, read.pinned.fingerprint(columns), model, suites, basis.fingerprint)
-    if same is False:
-        notes.append(_CHANGED)
-    return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, tuple(notes))
+    same = plan.is_fingerprint(job, read.pinned.fingerprint(found.columns), model, suites, basis.fingerprint)
+    notes = (*read.notes, *found.notes, *([_CHANGED] if same is False else ()))
+    read = replace(read, columns=found.columns)
+    return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, notes)
 
 
 _CHANGED = (
     "the job file, a suite or the input differs from what the run had, by its fingerprint: scores are made again as "
     "the job file says now"
 )
-
-
-def _sample(read: Input) -> Iterator[pa.RecordBatch]:
-    """The input in small batches, on the first of which the model is tried."""
-    for unit in read.units():
-        for batch in read.batches(unit):
-            yield from (batch.slice(start, looking.ROWS) for start in range(0, batch.num_rows, looking.ROWS))
 
 
 def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.FetchedModel:
@@ -179,8 +161,6 @@ def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.Fet
         raise ConfigError(
             f"{basis.model} v{basis.version}, which run {basis.run_id} used, can't be had any more: {error}"
         ) from error
-    if model.on_frames:
-        raise ConfigError(f"{model.uri} is {model.on_frames}, which Spark applies: its scores can't be made again yet")
     if basis.digest is not None and model.digest != basis.digest:
         raise ModelRefused(
             f"{model.uri} has other bytes (sha256:{model.digest[:8]}…) than when run {basis.run_id} used it "

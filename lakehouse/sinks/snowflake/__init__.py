@@ -30,6 +30,7 @@ from lakehouse.sinks.snowflake.reading import (
     columns,
     digest,
     folder,
+    live_files,
     live_runs,
     preview,
     remove_uploaded,
@@ -43,7 +44,7 @@ from lakehouse.sinks.snowflake.reading import (
 __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
     "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
-    "inspect_table", "live_runs", "living", "missing_columns", "name_in", "preview", "publish", "published",
-    "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files", "uploaded",
-    "uri_of",
+    "inspect_table", "live_files", "live_runs", "living", "missing_columns", "name_in", "preview", "publish",
+    "published", "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files",
+    "uploaded", "uri_of",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from lakehouse.connectors.digest import Digest
 from lakehouse.connectors.snowflake import Table, equality_condition, fold, names_in, quote, spelling_of
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
-from lakehouse.sinks import Native
+from lakehouse.sinks import LiveTable, Native
 from lakehouse.sinks.snowflake.history import RUNS
 from lakehouse.sinks.snowflake.loading import left_over, remove_left_over
 from lakehouse.sinks.snowflake.naming import uri_of
@@ -113,6 +113,11 @@ def rows_at(
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Refused: not built."""
     raise ConfigError(f"{section.table}: single scores of a table in Snowflake can't be looked up yet: only of Delta")
+
+
+def live_files(section: Sink, known: int | None, values: Mapping[str, Any], keys: Sequence[str]) -> LiveTable | None:
+    """Never: Snowflake finds a row by its key better than copies of its files here would."""
+    raise ConfigError(f"{section.table}: scores in Snowflake are looked up there, by SQL; name a Delta sink, too")
 
 
 def folder(section: SnowflakeSink) -> None:

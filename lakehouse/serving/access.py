@@ -1,0 +1,68 @@
+"""Who may ask: API keys, given by an environment variable or a file, never by the job file or the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from lakehouse.errors import ConfigError
+from lakehouse.serving.messages import Refusal
+
+Keys = Mapping[str, bytes]
+"""By the name of who has it the SHA-256 of each key; none: everybody may ask."""
+_LEAST = 16
+
+
+def read_keys(reference: str | None, environ: Mapping[str, str] | None = None) -> Keys:
+    """The keys that `env:NAME` or `file:PATH` refer to: one a line or between commas, each `name=key` or a key alone.
+
+    Raises ConfigError, which shows no key.
+    """
+    if reference is None:
+        return {}
+    kind, _, place = reference.partition(":")
+    if kind == "env" and place:
+        text = (os.environ if environ is None else environ).get(place)
+        if text is None:
+            raise ConfigError(f"--keys {reference}: the environment variable {place} is not set")
+    elif kind == "file" and place:
+        try:
+            text = Path(place).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"--keys {reference}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+    else:  # it may be a key itself: it is not repeated
+        raise ConfigError("--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves")
+    found: dict[str, bytes] = {}
+    for number, line in enumerate(filter(None, (part.strip() for part in re.split(r"[\n,]", text))), 1):
+        name, equals, key = line.partition("=")
+        if not equals or not re.fullmatch(r"[\w.-]{1,40}", name) or not key:
+            name, key = f"key{number}", line
+        if len(key) < _LEAST:
+            raise ConfigError(f"--keys {reference}: key {number} has less than {_LEAST} characters")
+        if name in found:
+            raise ConfigError(f"--keys {reference}: two keys are called {name}")
+        found[name] = hashlib.sha256(key.encode()).digest()
+    if not found:
+        raise ConfigError(f"--keys {reference}: there is no key in it")
+    return found
+
+
+def require_key(keys: Keys, headers: Mapping[str, str]) -> str:
+    """Who asks, by the key in `Authorization: Bearer` or `X-API-Key`; empty where there are no keys.
+
+    Every key is compared, each in constant time. Raises Refusal (401).
+    """
+    if not keys:
+        return ""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
+    digest = hashlib.sha256(given.encode(errors="replace")).digest()
+    found = [name for name, key in keys.items() if hmac.compare_digest(key, digest)]
+    if not given or not found:
+        said = "this key is not known" if given else "send a key, as Authorization: Bearer KEY or X-API-Key: KEY"
+        raise Refusal(401, said, WWW_Authenticate="Bearer")
+    return found[0]
