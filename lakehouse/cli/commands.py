@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.sql,
     ),
     "Make scores again": (receipts.explain, receipts.verify),
-    "Answer requests": (serving.serve,),
+    "Answer requests": (serving.serve, serving.parity),
     "Keep tables in order": (maintenance.rollback, maintenance.recall, maintenance.sweep),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }

@@ -1,4 +1,4 @@
-"""The command that answers requests: serve."""
+"""Commands about answering requests: serve, and parity, which holds a server against what runs have published."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer
-from lakehouse.cli.options import LogFormat, Overrides, ProjectDir, Target
-from lakehouse.errors import ConfigError
+from lakehouse.cli.options import AsJson, Conf, LogFormat, Overrides, ProjectDir, Target
+from lakehouse.errors import Blocked, ConfigError
 
 
 def serve(
@@ -65,3 +66,41 @@ def serve(
 
 def _say(message: str) -> None:
     typer.echo(f"serving {message}", err=True)
+
+
+def parity(
+    conf: Conf,
+    url: Annotated[str, typer.Option("--url", help="the server's address, such as http://127.0.0.1:8000")],
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", min=1, help="so many of the run's rows, by chance")
+    ] = 1_000,
+    every: Annotated[bool, typer.Option("--all", help="all of its rows")] = False,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="the run, or how its id begins; default: the newest one")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="chooses the rows of --rows")] = 0,
+    keys: Annotated[
+        str | None, typer.Option("--keys", metavar="REF", help="where the API key is: env:NAME or file:PATH")
+    ] = None,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Score rows of a run's input through a server, and compare with what the run published; the greatest difference.
+
+    Exit codes: as of verify; 2 where the server has another model version than the run.
+    """
+    from lakehouse.pipeline import Request, new_run_id
+    from lakehouse.runs import ledger
+    from lakehouse.serving import parity as through_server
+    from lakehouse.serving.access import first_key
+    from lakehouse.views import receipts
+
+    records = [row for _, row in jobs.records(conf, target, overrides)]
+    published = [row for row in records if row["status"] == "published"]
+    record = ledger.choose_record(published, jobs.without_date(conf, target, overrides).job, run)
+    job = jobs.load(conf, record["date"], target, overrides)
+    request, key = Request("spark", ledger.now(), new_run_id()), first_key(keys) if keys else ""
+    found = through_server.parity(job, record, records, request, url, key, None if every else rows, seed)
+    return Answer(found.as_json(), lambda: receipts.verified(found), code=0 if found.proved else Blocked.exit_code)

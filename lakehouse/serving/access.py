@@ -22,33 +22,46 @@ def read_keys(reference: str | None, environ: Mapping[str, str] | None = None) -
 
     Raises ConfigError, which shows no key.
     """
-    if reference is None:
-        return {}
+    found: dict[str, bytes] = {}
+    for name, key in _named(reference, environ) if reference is not None else ():
+        if name in found:
+            raise ConfigError(f"--keys {reference}: two keys are called {name}")
+        if len(key) < _LEAST:
+            raise ConfigError(f"--keys {reference}: the key {name} has less than {_LEAST} characters")
+        found[name] = hashlib.sha256(key.encode()).digest()
+    return found
+
+
+def first_key(reference: str, environ: Mapping[str, str] | None = None) -> str:
+    """The first of the keys that are referred to, for whoever asks a server. Raises ConfigError."""
+    return _named(reference, environ)[0][1]
+
+
+def _named(reference: str, environ: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """(name, key) of each; a key without a name is called by its number."""
+    found = []
+    for number, line in enumerate(filter(None, map(str.strip, re.split(r"[\n,]", _text(reference, environ)))), 1):
+        name, _, key = line.partition("=")
+        named = key and re.fullmatch(r"[\w.-]{1,40}", name)
+        found.append((name, key) if named else (f"key{number}", line))
+    if not found:
+        raise ConfigError(f"--keys {reference}: there is no key in it")
+    return found
+
+
+def _text(reference: str, environ: Mapping[str, str] | None) -> str:
     kind, _, place = reference.partition(":")
     if kind == "env" and place:
         text = (os.environ if environ is None else environ).get(place)
         if text is None:
             raise ConfigError(f"--keys {reference}: the environment variable {place} is not set")
-    elif kind == "file" and place:
-        try:
-            text = Path(place).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(f"--keys {reference}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
-    else:  # it may be a key itself: it is not repeated
+        return text
+    if kind != "file" or not place:  # it may be a key itself: it is not repeated
         raise ConfigError("--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves")
-    found: dict[str, bytes] = {}
-    for number, line in enumerate(filter(None, (part.strip() for part in re.split(r"[\n,]", text))), 1):
-        name, equals, key = line.partition("=")
-        if not equals or not re.fullmatch(r"[\w.-]{1,40}", name) or not key:
-            name, key = f"key{number}", line
-        if len(key) < _LEAST:
-            raise ConfigError(f"--keys {reference}: key {number} has less than {_LEAST} characters")
-        if name in found:
-            raise ConfigError(f"--keys {reference}: two keys are called {name}")
-        found[name] = hashlib.sha256(key.encode()).digest()
-    if not found:
-        raise ConfigError(f"--keys {reference}: there is no key in it")
-    return found
+    try:
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--keys {reference}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
 
 
 def require_key(keys: Keys, headers: Mapping[str, str]) -> str:

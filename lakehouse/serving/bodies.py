@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import methodcaller
 from typing import Any, NoReturn
 
@@ -90,12 +91,15 @@ def _records(records: list[Any], reader: Reader) -> pa.RecordBatch:
     try:
         made = pa.array(records, reader.wire)
     except _UNFIT as error:
-        raise _unfit(lambda name: list(map(methodcaller("get", name), records)), reader, error) from error
+        raise _unfit(partial(_values, records), reader, error) from error
     arrays = []
     for number, field in enumerate(reader.schema):
-        values = methodcaller("get", field.name)
-        arrays.append(_checked(made.field(number), field, lambda values=values: list(map(values, records))))
+        arrays.append(_checked(made.field(number), field, partial(_values, records, field.name)))
     return pa.RecordBatch.from_arrays(arrays, schema=reader.schema)
+
+
+def _values(records: list[Any], name: str) -> list[Any]:
+    return list(map(methodcaller("get", name), records))
 
 
 def _columns(columns: dict[str, Any], reader: Reader) -> pa.RecordBatch:
@@ -115,7 +119,7 @@ def _columns(columns: dict[str, Any], reader: Reader) -> pa.RecordBatch:
             made = pa.nulls(rows, wire.type) if values is None else pa.array(values, wire.type)
         except _UNFIT as error:
             raise _unfit(known.__getitem__, reader, error, [field.name]) from error
-        arrays.append(_checked(made, field, lambda values=values: values or []))
+        arrays.append(_checked(made, field, partial(list, values or ())))
     return pa.RecordBatch.from_arrays(arrays, schema=reader.schema)
 
 

@@ -34,7 +34,7 @@ class Metrics:
         counting = CollectorRegistry()
         self._registry = CollectorRegistry() if together else counting
         if together:
-            MultiProcessCollector(self._registry)
+            MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]  # the library's own lack
         name = "lakehouse_serving_"
         of = ["lakehouse_job", "route"]
         self._requests = Counter(f"{name}requests", "Requests answered", [*of, "status"], registry=counting)
@@ -71,4 +71,4 @@ def worker_ended(process: int) -> None:
         from prometheus_client import multiprocess
     except ImportError:
         return
-    multiprocess.mark_process_dead(process)
+    multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]  # the library's own lack

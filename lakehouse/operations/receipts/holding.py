@@ -14,7 +14,7 @@ from lakehouse.operations.difference import match, once
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, Hashes, chosen_rows, hashes_of
 from lakehouse.schemas import RUN_ID
-from lakehouse.scoring.equality import differing, largest_of
+from lakehouse.scoring.equality import differing, greatest_difference, largest_of
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -29,7 +29,8 @@ class Verified:
     `equal`, `differing`: rows on both sides. `missing`: rows of the input that are neither in the table nor set aside,
     `extra`: rows of the table that the input doesn't have, `unfit`: that would be set aside now. `strangers`: rows of
     the slice by no run on record. `rows`: what all of the input, the table and quarantine have, and `alike`: whether
-    they have the same keys; None where it isn't known what the input was. `repeated`: not compared.
+    they have the same keys; None where it isn't known what the input was. `repeated`: not compared. `greatest`: of each
+    column of floats the greatest difference between two values that are both numbers.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class Verified:
     unfit: int = 0
     strangers: int = 0
     repeated: int = 0
+    greatest: dict[str, float] = field(default_factory=dict)
     exact: bool = False
     same_settings: bool | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -145,6 +147,8 @@ def _hold_against(
             continue
         one, two = here[name].combine_chunks(), again[name].combine_chunks()
         other = differing(one, two, exact=exact or name in side.job.keep, largest=largest_of(one))
+        if pa.types.is_floating(one.type):
+            found.greatest[name] = max(found.greatest.get(name, 0.0), greatest_difference(one, two))
         taken = pa.array(np.flatnonzero(other))
         names = pa.array([name] * len(taken))
         found.show(
