@@ -66,7 +66,7 @@ def in_arrow(found: Scored) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, whole.schema) as writer:
         writer.write_table(whole)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def _filled(part: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -46,7 +46,6 @@ class Reader:
 
 def reader_for(schema: pa.Schema, optional: Sequence[str], most: int) -> Reader:
     """How bodies are read for a job that needs these columns."""
-    schema = pa.schema([field.with_nullable(True) for field in schema])  # a null is set aside with its reason
     return Reader(schema, pa.struct([pa.field(f.name, _wire(f.type)) for f in schema]), frozenset(optional), most)
 
 
@@ -218,7 +217,10 @@ def _arrow(body: bytes, reader: Reader) -> pa.RecordBatch:
 
 def _csv(body: bytes, reader: Reader) -> pa.RecordBatch:
     head = body[: body.find(b"\n") + 1 or len(body)].decode("utf-8-sig", errors="replace")
-    names = next(csv.reader([head.strip("\r\n")]), [])
+    try:
+        names = next(csv.reader([head.strip("\r\n")]), [])
+    except csv.Error as error:
+        raise Refusal(400, f"the CSV can't be read: its first line: {error}") from error
     if len(names) > 10 * len(reader.schema) + 1_000:
         raise Refusal(400, f"the first line has {len(names):,} columns; the job reads {len(reader.schema)}")
     if len(set(names)) < len(names):

@@ -73,7 +73,7 @@ def run(
             watcher.end()
 
 
-class _Master(Arbiter):
+class _Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
     """Gunicorn's own, which keeps a watcher alive beside its workers."""
 
     def __init__(self, app: _Application, watcher: watching.Watcher) -> None:
@@ -92,12 +92,13 @@ class _Master(Arbiter):
             super().handle_hup()
 
 
-class _Application(BaseApplication):
+class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no types
     """Loads what is current, once for all workers where it can be."""
 
     def __init__(self, root: Path, limits: Limits, keys: Callable[[], Keys], settings: Settings) -> None:
         self._root, self._limits, self._keys, self._settings = root, limits, keys, settings
         self._number = ""
+        self.callable: Any = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -186,14 +187,14 @@ def _preload(prepared: tuple[Prepared, ...]) -> None:
             for one in wanted:
                 scoring.load(one)
             code = 0 if threads.count() == 1 else 1
-        finally:
+        finally:  # whatever it is, workers load for themselves and say it
             os._exit(code)
     if os.waitpid(child, 0)[1] == 0:
         for one in wanted:
             scoring.load(one)
 
 
-class _Lines(Logger):
+class _Lines(Logger):  # type: ignore[misc]  # Gunicorn has no types
     """Hands what Gunicorn says on to Python's logging."""
 
     def setup(self, cfg: Any) -> None:

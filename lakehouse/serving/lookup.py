@@ -69,8 +69,9 @@ class Published:
 
     def __init__(self, file: JobFile, kept_bytes: int = KEPT_BYTES) -> None:
         self._file, self._most = file, kept_bytes
-        self._lock, self._refreshing = threading.Lock(), threading.Lock()
+        self._reading, self._refreshing = threading.Lock(), threading.Lock()
         self._kept: OrderedDict[str, _Content] = OrderedDict()
+        self._large = set[str]()
         self._versions: dict[str | None, _Version] = {}
         self._records: list[tuple[Job, dict[str, Any]]] = []
         self.looked_at: float | None = None
@@ -96,7 +97,10 @@ class Published:
     def find(self, text: str, date: str | None = None) -> Found:
         """The row with this key. Raises Refusal: 400 for what is no key, 404, and 503 where nobody has looked yet."""
         if self.looked_at is None:
-            raise Refusal(503, "the table was not reached yet: try again", Retry_After="2")
+            said = (
+                "can't be looked up: the server's log says why" if self.trouble else "are not looked at yet: try again"
+            )
+            raise Refusal(503, f"published scores {said}", Retry_After="5")
         version = self._of(date)
         try:
             key = rows.key_of(version.job, text, version.schema)
@@ -138,21 +142,29 @@ class Published:
 
     def _in_file(self, version: _Version, file: LiveFile, wanted: Any, key: Mapping[str, Any]) -> list[pa.RecordBatch]:
         content = self._content(version, file)
-        first, last = (int(np.searchsorted(content.hashes, wanted, side)) for side in ("left", "right"))
-        found = content.table.slice(first, last - first).combine_chunks().to_batches() if last > first else []
-        return [batch.slice(n, 1) for batch in found for n in range(batch.num_rows) if _is(batch, n, key)]
+        if content is None:
+            parts = [batch.filter(pa.array(mixed(batch, version.job.keys, 0) == wanted)) for batch in file.batches()]
+        else:
+            first, last = (int(np.searchsorted(content.hashes, wanted, side)) for side in ("left", "right"))
+            parts = content.table.slice(first, last - first).to_batches()
+        return [batch.slice(n, 1) for batch in parts for n in range(batch.num_rows) if _is(batch, n, key)]
 
-    def _content(self, version: _Version, file: LiveFile) -> _Content:
-        with self._lock:
-            if (content := self._kept.get(file.name)) is not None:
-                self._kept.move_to_end(file.name)
+    def _content(self, version: _Version, file: LiveFile) -> _Content | None:
+        """A file's rows, read by one who asks while others wait; None for one that is too large to be kept."""
+        if (content := self._kept.get(file.name)) is not None or file.name in self._large:
+            return content
+        with self._reading:
+            if (content := self._kept.get(file.name)) is not None or file.name in self._large:
                 return content
-        content = _read(version, file)
-        with self._lock:
-            self._kept[file.name] = content
-            while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > self._most:
-                self._kept.popitem(last=False)
-        return content
+            content = _read(version, file, self._most)
+            if content is None:
+                self._large.add(file.name)
+                return None
+            kept = OrderedDict({**self._kept, file.name: content})
+            while len(kept) > 1 and sum(one.size for one in kept.values()) > self._most:
+                kept.popitem(last=False)
+            self._kept = kept  # in one step: others look into it meanwhile
+            return content
 
 
 def _is(batch: pa.RecordBatch, row: int, key: Mapping[str, Any]) -> bool:
@@ -174,10 +186,15 @@ def _version_of(job: Job, record: Mapping[str, Any], before: _Version | None) ->
     return _Version(job, record, live.version, live.schema, live.files)
 
 
-def _read(version: _Version, file: LiveFile) -> _Content:
-    table = pa.Table.from_batches(file.batches()).combine_chunks()
-    batches = table.to_batches()
-    hashes = np.concatenate([np.empty(0, np.uint64), *(mixed(b, version.job.keys, 0) for b in batches)])
+def _read(version: _Version, file: LiveFile, most: int) -> _Content | None:
+    batches, size = list[pa.RecordBatch](), 0
+    for batch in file.batches():
+        batches.append(batch)
+        size += batch.nbytes
+        if size > most:
+            return None
+    hashes = np.concatenate([np.empty(0, np.uint64), *(mixed(batch, version.job.keys, 0) for batch in batches)])
     order = np.argsort(hashes, kind="stable")
+    table = pa.Table.from_batches(batches, batches[0].schema if batches else version.schema)
     table = table.take(pa.array(order)).combine_chunks()
     return _Content(table, hashes[order], table.nbytes + hashes.nbytes)

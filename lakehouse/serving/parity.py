@@ -106,6 +106,7 @@ def _post(address: str, headers: Mapping[str, str], body: bytes) -> tuple[int, b
             return reply.status, reply.read(), 0.0
     except HTTPError as error:
         with error:
-            return error.code, error.read(), float(error.headers.get("Retry-After") or 1)
+            wait = error.headers.get("Retry-After") or ""
+            return error.code, error.read(), float(wait) if wait.isdigit() else 1.0
     except (URLError, OSError, ValueError) as error:
         raise Unavailable(f"{address} does not answer: {getattr(error, 'reason', None) or error}") from error

@@ -20,7 +20,7 @@ from lakehouse.planning import alone, catalog, fetching, naming
 from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Request, new_run_id
 from lakehouse.runs import ledger
-from lakehouse.schemas import MODEL_NAME, MODEL_VERSION
+from lakehouse.schemas import MODEL_NAME, MODEL_VERSION, conform
 from lakehouse.scoring.explanations import Explaining
 from lakehouse.scoring.score import Scoring
 
@@ -58,7 +58,7 @@ class Prepared:
     `schema`: the columns that a request brings, in the input's types. `folders`, `digest`, `method`, `params`,
     `direct`: how the model is loaded and called, as of `Staging`. `lineage`: of the model, where it is one.
     `resolved`: the version by which it is seen that the alias has moved. `preloads`: it may be loaded before the
-    workers are forked.
+    workers are forked. `row`: one that the model has answered, with which a process is warmed up.
     """
 
     file: JobFile
@@ -77,6 +77,7 @@ class Prepared:
     model: Mapping[str, Any]
     resolved: models.Resolved
     preloads: bool
+    row: pa.RecordBatch
     notes: tuple[str, ...] = ()
 
 
@@ -110,18 +111,19 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
 
     found = alone.ready(job, model, pinned, request, sample, "it can't be served yet")
     tried, model = found.trial, found.model
-    if tried.untried:
+    if tried.untried or tried.rows is None:
         raise NotReady(f"{pinned.name}: no row of the sample could be given to the model")
     members = {one.digest: one.folder for one in model.members.values()}
     one = tried.model or model
     features = {feature.column: feature.required for feature in tried.scoring.features}
     optional = (*(c for c, required in features.items() if not required), *job.keep)
+    schema = pa.schema([pinned.schema.field(name).with_nullable(True) for name in found.needed]).remove_metadata()
     return Prepared(
         file=file,
         job=job.job,
         keys=job.keys,
         scoring=_of_rows(tried.scoring),
-        schema=pa.schema([pinned.schema.field(name) for name in found.needed]).remove_metadata(),
+        schema=schema,
         optional=tuple(name for name in optional if name not in job.keys),
         folders=members or {model.digest: model.folder},
         digest=one.one.digest,
@@ -133,6 +135,7 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
         model=one.loaded_as(tried.predictor, direct=tried.direct).describe(),
         resolved=resolved,
         preloads=model.environment is None and not model.members,
+        row=conform(tried.rows.slice(0, 1), schema),
         notes=(*found.notes, *tried.notes),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,13 @@ class Scored:
 
 
 def load(prepared: Prepared) -> Open:
-    """Load the model into this process, where it isn't yet. Raises ModelRefused where that fails."""
+    """Load the model into this process, where it isn't yet, and score a row. Raises ModelRefused where that fails."""
+    job = _load(prepared)
+    score(job, prepared.row, "", datetime.now(UTC))  # what libraries put off until a first call is done
+    return job
+
+
+def _load(prepared: Prepared) -> Open:
     if prepared.scoring.route is not None:
         route, how = prepared.scoring.route, (prepared.method, prepared.params, prepared.digest)
         return Open(prepared, Predictors(prepared.folders, route, *how, direct=prepared.direct), None)

@@ -210,9 +210,9 @@ def _remove_unused(order: Order, number: int, prepared: Sequence[Prepared]) -> N
         for folder in one.folders.values():
             path = Path(folder if isinstance(folder, str) else folder.path)
             used.add(path.relative_to(order.root).parts[0])
-    for folder in Path(order.root).iterdir():
-        if folder.is_dir() and folder.name not in used:
-            shutil.rmtree(folder, ignore_errors=True)
+    for there in Path(order.root).iterdir():
+        if there.name.isdigit() and there.name not in used:
+            shutil.rmtree(there, ignore_errors=True)
 
 
 def _say(message: str) -> None:

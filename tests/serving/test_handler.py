@@ -223,11 +223,8 @@ def test_429_with_when_to_come_again(ask, server):
 
 
 def test_503_where_too_many_wait(ask, server):
-    class Full(Gate):
-        inside = 99
-
-    gate = Full(Limits(queue=3))
-    gate._inside = 99
+    gate = Gate(Limits(queue=3))
+    gate._inside = 4
     response = ask([GOOD], at=replace(server, gate=gate))
     assert (response.status, response.headers["Retry-After"]) == (503, "1")
     assert ask(path="/ready", at=replace(server, gate=gate)).status == 503
