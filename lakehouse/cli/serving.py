@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer
 from lakehouse.cli.options import AsJson, Conf, LogFormat, Overrides, ProjectDir, Target
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.views import logs
 
 
 def serve(
@@ -60,12 +62,15 @@ def serve(
     each = None if rate is None else rate / workers
     limits = Limits(max_body << 20, max_rows, timeout, queue, each)
     settings = gunicorn_server.Settings(host, port, workers, max_requests, poll, log_format == "json")
-    gunicorn_server.run(files, limits, lambda: read_keys(keys), settings, _say)
+    gunicorn_server.run(files, limits, lambda: read_keys(keys), settings, partial(_say, settings.in_lines))
     return Answer()
 
 
-def _say(message: str) -> None:
-    typer.echo(f"serving {message}", err=True)
+def _say(in_lines: bool, message: str) -> None:
+    if in_lines:
+        logs.line("started", f"serving {message}", {})
+    else:
+        typer.echo(f"serving {message}", err=True)
 
 
 def parity(

@@ -12,7 +12,7 @@ from lakehouse import checks, models, sources
 from lakehouse.checks import rules
 from lakehouse.errors import ConfigError
 from lakehouse.planning import fetching, isolating, routes
-from lakehouse.planning.trial import Trial, trial_for
+from lakehouse.planning.trial import Held, Trial, trial_for
 from lakehouse.scoring import looking
 from lakehouse.sources import FRAME, PinnedInput, Unit
 
@@ -51,10 +51,12 @@ def ready(
     request: Request,
     read: Callable[[Sequence[str]], Iterator[pa.RecordBatch]],
     against: str,
+    held: Held | None = None,
 ) -> Alone:
     """Hold the model's environment and inputs against what is here, and try it on the input's first rows.
 
-    `read`: the input's batches of these columns; `against`: what can't be done where Spark would have to read it.
+    `read`: the input's batches of these columns; `against`: what can't be done where Spark would have to read it;
+    `held`: as of `try_model`.
     Raises ModelRefused where the model can't be used here, ConfigError where the input doesn't fit it, NotReady where
     there is no row.
     """
@@ -72,7 +74,7 @@ def ready(
     carrier, reason = sources.of(job.source.type).carrier(pinned, columns)
     if carrier == FRAME:
         raise ConfigError(f"{name} has to be read by Spark itself ({reason}): {against}")
-    trial = trial_for(job, model, schema, _in_pieces(read(columns)), name)
+    trial = trial_for(job, model, schema, _in_pieces(read(columns)), name, held)
     notes = (*filter(None, [around.doubt]), *around.notes)
     return Alone(model, trial, tuple(dict.fromkeys(wanted)), columns, notes)
 

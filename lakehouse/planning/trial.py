@@ -65,12 +65,18 @@ def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample:
 
 
 def trial_for(
-    job: Job, model: models.FetchedModel, schema: pa.Schema, sample: Iterable[pa.RecordBatch], name: str = "the input"
+    job: Job,
+    model: models.FetchedModel,
+    schema: pa.Schema,
+    sample: Iterable[pa.RecordBatch],
+    name: str = "the input",
+    held: Held | None = None,
 ) -> Trial:
     """The model, tried on batches of this schema as the job says, with no plan and no table.
 
     `model`: as `models.fetch` gives it, judged already; it is loaded here. `sample`: a few batches of the schema, on
-    which it is tried; the job's suites are compiled against the schema. `name`: the input, for people.
+    which it is tried; the job's suites are compiled against the schema. `name`: the input, for people. `held`: as of
+    `try_model`.
     Raises ConfigError where the schema lacks what the job or the model names, ModelRefused where the model raises on
     every row of the sample, NotReady where there is none.
     """
@@ -84,7 +90,7 @@ def trial_for(
     if job.model.by is not None:
         schemas.require_columns(schema, (job.model.by,), "model.by", name)
         require_routable(schema.field(job.model.by), name)
-    return try_model(job, model, inputs, on_features, suites, schema, sample, name=name)
+    return try_model(job, model, inputs, on_features, suites, schema, sample, name=name, held=held)
 
 
 def try_model(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from gunicorn.glogging import Logger
 
 from lakehouse import models
 from lakehouse.engines import scratch, threads
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.serving import flask_app, metrics, scoring, watching
 from lakehouse.serving.access import Keys
 from lakehouse.serving.limits import Limits
@@ -56,6 +58,7 @@ def run(
 
     Raises what making the jobs ready raises: ConfigError, ModelRefused, NotReady, Unavailable.
     """
+    _require_free(settings)
     own = os.getpid()
     root = Path(tempfile.mkdtemp(prefix="serve-", dir=scratch.process_folder()))  # it goes with this process
     counted = root / "metrics"
@@ -73,23 +76,35 @@ def run(
             watcher.end()
 
 
+def _require_free(settings: Settings) -> None:
+    """Raise ConfigError where this process can't listen, before anything is made ready."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        said = f"--host {settings.host} --port {settings.port}: {error.strerror}"
+        raise ConfigError(f"{said}: name an address and a port that are free") from error
+
+
 class _Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
-    """Gunicorn's own, which keeps a watcher alive beside its workers."""
+    """Gunicorn's own, which keeps a watcher alive beside its workers, and replaces these by what it has made ready."""
 
     def __init__(self, app: _Application, watcher: watching.Watcher) -> None:
         self.watcher = watcher
         super().__init__(app)
 
     def manage_workers(self) -> None:
+        """Called once a second at least."""
         super().manage_workers()
         self.watcher.keep_alive()
+        if not self.app.is_current():
+            self.reload()
 
     def handle_hup(self) -> None:
-        """The watcher sends it when something is ready; from anybody else it means that all is made ready anew."""
-        if self.app.is_current():
-            self.watcher.ask()
-        else:
-            super().handle_hup()
+        """All is made ready anew; what is ready is loaded as soon as it is there."""
+        self.watcher.ask()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no types
@@ -119,6 +134,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
             "loglevel": "warning",
             "control_socket_disable": True,
             "post_worker_init": _begin,
+            "worker_exit": lambda _, worker: _leave(worker),
             "child_exit": lambda _, worker: metrics.worker_ended(worker.pid),
         }.items():
             self.cfg.set(name, value)
@@ -137,10 +153,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
             self.callable = before
 
     def load(self) -> Any:
-        keys, number = self._keys(), watching.current_number(self._root)
-        prepared = watching.current(self._root)
+        self._number = watching.current_number(self._root)  # first: what can't be loaded is not tried again
+        keys, prepared = self._keys(), watching.current(self._root, self._number)
         _preload(prepared)
-        self._number = number
         return _Loaded(prepared, self._limits, keys, self._settings.poll)
 
 
@@ -159,6 +174,10 @@ class _Loaded:
         assert self._server is not None  # a worker begins before it takes requests
         return self._server
 
+    def is_stuck(self) -> bool:
+        """Whether a call of a model goes on that nobody waits for."""
+        return self._server is not None and self._server.gate.stuck
+
     def begin(self) -> None:
         """In a worker: load what isn't loaded yet, and look at the tables from now on."""
         self._server = server_for(*self._given, stuck=_replace_me, metrics=metrics.Metrics().start(together=True))
@@ -169,29 +188,44 @@ def _begin(worker: Any) -> None:
     worker.wsgi.begin()
 
 
+def _leave(worker: Any) -> None:
+    """End a worker whose model still has not answered: its thread would hold the process up."""
+    if worker.wsgi is not None and worker.wsgi.is_stuck():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
 def _replace_me() -> None:
     LOG.error("a model has not answered in time: this worker finishes what it can and is replaced")
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _preload(prepared: tuple[Prepared, ...]) -> None:
-    """Load the models for all workers, where that starts no thread. Raises ModelRefused."""
+    """Load the models for all workers, and warm them up, as far as that starts no thread. Raises ModelRefused."""
     models.forget()
     wanted = [one for one in prepared if one.preloads]
     if not wanted or threads.count() != 1:
         return
     child = os.fork()
     if not child:
-        code = 1
+        steps = 0
         try:
-            for one in wanted:
-                scoring.load(one)
-            code = 0 if threads.count() == 1 else 1
-        finally:  # whatever it is, workers load for themselves and say it
-            os._exit(code)
-    if os.waitpid(child, 0)[1] == 0:
-        for one in wanted:
-            scoring.load(one)
+            steps = _steps(wanted, 2)
+        finally:  # whatever it raises, workers load for themselves and say it
+            os._exit(steps)
+    _steps(wanted, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _steps(wanted: list[Prepared], most: int) -> int:
+    """How many of the two steps were taken without a thread being started: loading, warming up."""
+    loaded = [scoring.load(one) for one in wanted] if most > 0 else []
+    if most < 1 or threads.count() != 1:
+        return 0
+    if most > 1:
+        for one in loaded:
+            scoring.warm_up(one)
+    return 2 if most > 1 and threads.count() == 1 else 1
 
 
 class _Lines(Logger):  # type: ignore[misc]  # Gunicorn has no types

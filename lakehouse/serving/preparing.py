@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import models
+from lakehouse import models, sinks
 from lakehouse.checks.rules import Compiled
 from lakehouse.config import load_job
 from lakehouse.errors import NotReady
 from lakehouse.operations import dated
+from lakehouse.operations.receipts import rows
 from lakehouse.planning import alone, catalog, fetching, naming
 from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Request, new_run_id
@@ -109,7 +110,9 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
     def sample(columns: Sequence[str]) -> Any:
         return alone.first_rows(job, pinned, columns, _SAMPLE_ROWS)
 
-    found = alone.ready(job, model, pinned, request, sample, "it can't be served yet")
+    sink = rows.scored_sink(job)
+    held = {field.name: field.type for field in sinks.of(sink.type).columns(sink) or ()}
+    found = alone.ready(job, model, pinned, request, sample, "it can't be served yet", held)
     tried, model = found.trial, found.model
     if tried.untried or tried.rows is None:
         raise NotReady(f"{pinned.name}: no row of the sample could be given to the model")
@@ -143,10 +146,14 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
 def _of_rows(scoring: Scoring) -> Scoring:
     """The same with the rules on single rows alone, and rows without a model set aside: a request is no table."""
 
-    def rows(suite: Compiled) -> Compiled:
+    def of_rows(suite: Compiled) -> Compiled:
         return Compiled(suite.rows, (), ())
 
     route = None if scoring.route is None else replace(scoring.route, refuse=False)
     return replace(
-        scoring, on_features=rows(scoring.on_features), on_scores=rows(scoring.on_scores), allowed=None, route=route
+        scoring,
+        on_features=of_rows(scoring.on_features),
+        on_scores=of_rows(scoring.on_scores),
+        allowed=None,
+        route=route,
     )

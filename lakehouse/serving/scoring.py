@@ -42,19 +42,18 @@ class Scored:
 
 
 def load(prepared: Prepared) -> Open:
-    """Load the model into this process, where it isn't yet, and score a row. Raises ModelRefused where that fails."""
-    job = _load(prepared)
-    score(job, prepared.row, "", datetime.now(UTC))  # what libraries put off until a first call is done
-    return job
-
-
-def _load(prepared: Prepared) -> Open:
+    """Load the model into this process, where it isn't yet. Raises ModelRefused where that fails."""
     if prepared.scoring.route is not None:
         route, how = prepared.scoring.route, (prepared.method, prepared.params, prepared.digest)
         return Open(prepared, Predictors(prepared.folders, route, *how, direct=prepared.direct), None)
     folder = prepared.folders[prepared.digest]
     predictor = models.load(folder, prepared.digest, prepared.method, prepared.params)
     return Open(prepared, predictor.way(direct=prepared.direct), predictor)
+
+
+def warm_up(job: Open) -> None:
+    """Score a row, so that what libraries put off until a first call is done."""
+    score(job, job.prepared.row, "", datetime.now(UTC))
 
 
 def score(job: Open, batch: pa.RecordBatch, request: str, now: datetime) -> Scored:

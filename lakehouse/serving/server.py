@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from lakehouse.errors import LakehouseError
 from lakehouse.serving import scoring
 from lakehouse.serving.access import Keys
-from lakehouse.serving.bodies import Reader, reader_for
+from lakehouse.serving.columns import Reader, reader_for
 from lakehouse.serving.limits import Gate, Limits, Rates
 from lakehouse.serving.lookup import Published
 from lakehouse.serving.metrics import Metrics
@@ -56,7 +56,9 @@ def server_for(
     jobs = {}
     for one in prepared:
         reader = reader_for(one.schema, one.optional, limits.rows)
-        jobs[one.job] = Served(scoring.load(one), reader, Published(one.file))
+        loaded = scoring.load(one)
+        scoring.warm_up(loaded)
+        jobs[one.job] = Served(loaded, reader, Published(one.file))
     gate, rates = Gate(limits, stuck), Rates(limits.rate)
     return Server(jobs, limits, keys, gate, rates, metrics or Metrics(), described(prepared, limits, bool(keys)))
 

@@ -1,7 +1,7 @@
 """The process that makes jobs ready for a server and watches their aliases; it alone asks registries and reads inputs.
 
 It is a process of its own: the one that workers are forked from has no thread of MLflow's or of a table reader's, and a
-registry that is slow holds up nobody. What is ready lies in a numbered folder; the server is told by SIGHUP.
+registry that is slow holds up nobody. What is ready lies in a numbered folder, and a file says which is current.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ _KINDS = {kind.__name__: kind for kind in (ConfigError, ModelRefused, NotReady, 
 
 @dataclass(frozen=True)
 class Order:
-    """What a watcher is told. `server`: the process that SIGHUP goes to; `answer`: where its first result is written,
-    negative for one that goes on with what is current."""
+    """What a watcher is told. `server`: the process that it works for; `answer`: where its first result is written.
+
+    That is negative for one that goes on with what is current.
+    """
 
     files: tuple[JobFile, ...]
     root: str
@@ -48,9 +50,9 @@ def current_number(root: Path) -> str:
     return (root / _CURRENT).read_text()
 
 
-def current(root: Path) -> tuple[Prepared, ...]:
-    """What was last made ready below this folder, by this program's own watcher."""
-    with open(root / current_number(root) / _JOBS, "rb") as stream:
+def current(root: Path, number: str) -> tuple[Prepared, ...]:
+    """What was made ready below this folder, by this program's own watcher."""
+    with open(root / number / _JOBS, "rb") as stream:
         found: tuple[Prepared, ...] = pickle.load(stream)
         return found
 
@@ -118,7 +120,8 @@ def main(text: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the server's, which ends this process
     wanted = threading.Event()
     signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
-    prepared = current(Path(order.root)) if order.answer < 0 else _first(order)
+    root = Path(order.root)
+    prepared = current(root, current_number(root)) if order.answer < 0 else _first(order)
     _watch(order, prepared, wanted)
 
 
@@ -145,7 +148,6 @@ def _watch(order: Order, prepared: tuple[Prepared, ...], wanted: threading.Event
             if moved:
                 prepared = _prepare_all(order, number + 1, prepared, moved)
                 number += 1
-                os.kill(order.server, signal.SIGHUP)
                 _remove_unused(order, number, prepared)
             wait = order.poll
         except LakehouseError as error:
