@@ -15,18 +15,32 @@ from lakehouse.serving.messages import Refusal
 class Reader:
     """What is known of a job's columns before there is a request.
 
-    `wire`: their types as JSON brings them; `optional`: those that may be absent from all rows. `most`: rows.
+    `wire`: their types as JSON brings them; `optional`: those that may be absent from all rows, `required`: the others.
+    `most`: rows. By their numbers, `floats`, and those of which JSON could bring what Arrow would bend (`checked`).
     """
 
     schema: pa.Schema
     wire: pa.StructType
     optional: frozenset[str]
+    required: frozenset[str]
     most: int
+    floats: tuple[int, ...]
+    checked: tuple[int, ...]
 
 
 def reader_for(schema: pa.Schema, optional: Sequence[str], most: int) -> Reader:
     """How bodies are read for a job that needs these columns."""
-    return Reader(schema, pa.struct([pa.field(f.name, wire_type(f.type)) for f in schema]), frozenset(optional), most)
+    kinds = [field.type for field in schema]
+    bent = [pa.types.is_integer(kind) or pa.types.is_nested(kind) or wire_type(kind) != kind for kind in kinds]
+    return Reader(
+        schema,
+        pa.struct([pa.field(f.name, wire_type(f.type)) for f in schema]),
+        frozenset(optional),
+        frozenset(schema.names) - frozenset(optional),
+        most,
+        tuple(number for number, kind in enumerate(kinds) if pa.types.is_floating(kind)),
+        tuple(number for number, is_bent in enumerate(bent) if is_bent),
+    )
 
 
 def wire_type(kind: pa.DataType) -> pa.DataType:

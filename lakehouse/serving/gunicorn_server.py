@@ -25,7 +25,7 @@ from gunicorn.glogging import Logger
 from lakehouse import models
 from lakehouse.engines import scratch, threads
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.serving import flask_app, metrics, scoring, watching
+from lakehouse.serving import counting, flask_app, scoring, watching
 from lakehouse.serving.access import Keys
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.preparing import JobFile, Prepared
@@ -63,7 +63,7 @@ def run(
     root = Path(tempfile.mkdtemp(prefix="serve-", dir=scratch.process_folder()))  # it goes with this process
     counted = root / "metrics"
     counted.mkdir()
-    os.environ[metrics.FOLDER] = str(counted)
+    os.environ[counting.FOLDER] = str(counted)
     known = keys()
     watcher = watching.Watcher(files, root, settings.poll)
     try:
@@ -135,7 +135,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
             "control_socket_disable": True,
             "post_worker_init": _begin,
             "worker_exit": lambda _, worker: _leave(worker),
-            "child_exit": lambda _, worker: metrics.worker_ended(worker.pid),
+            "child_exit": lambda _, worker: counting.worker_ended(worker.pid),
         }.items():
             self.cfg.set(name, value)
 
@@ -180,7 +180,7 @@ class _Loaded:
 
     def begin(self) -> None:
         """In a worker: load what isn't loaded yet, and look at the tables from now on."""
-        self._server = server_for(*self._given, stuck=_replace_me, metrics=metrics.Metrics().start(together=True))
+        self._server = server_for(*self._given, stuck=_replace_me, metrics=counting.Metrics().start(together=True))
         look_regularly(self._server, self._poll)
 
 

@@ -10,8 +10,8 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse.serving.columns import Reader, require_columns, require_few, wire_type
 from lakehouse.serving.messages import SHOWN, UNFIT, Refusal
@@ -42,15 +42,14 @@ def _records(records: list[Any], reader: Reader) -> pa.RecordBatch:
     require_few(len(records), reader)
     if wrong := set(map(type, records)) - {dict}:
         raise Refusal(400, f"records: each is an object of columns and values; one is {_kind(wrong.pop())}")
-    require_columns(set().union(*records), reader)
+    if records and not reader.required <= records[0].keys():  # else no row need be looked at
+        require_columns(set().union(*records), reader)
+    values = partial(_values, records)
     try:
-        made = pa.array(records, reader.wire)
+        arrays = pa.array(records, reader.wire).flatten()
     except UNFIT as error:
-        raise _unfit(partial(_values, records), reader, error) from error
-    arrays = []
-    for number, field in enumerate(reader.schema):
-        arrays.append(_checked(made.field(number), field, partial(_values, records, field.name)))
-    return pa.RecordBatch.from_arrays(arrays, schema=reader.schema)
+        raise _unfit(values, reader, error) from error
+    return _checked(arrays, reader, values)
 
 
 def _values(records: list[Any], name: str) -> list[Any]:
@@ -67,29 +66,40 @@ def _columns(columns: dict[str, Any], reader: Reader) -> pa.RecordBatch:
     rows = next(iter(lengths.values()), 0)
     require_few(rows, reader)
     require_columns(set(columns), reader)
-    arrays = []
-    for field, wire in zip(reader.schema, reader.wire, strict=True):
-        values = known.get(field.name)
-        try:
-            made = pa.nulls(rows, wire.type) if values is None else pa.array(values, wire.type)
-        except UNFIT as error:
-            raise _unfit(known.__getitem__, reader, error, [field.name]) from error
-        arrays.append(_checked(made, field, partial(list, values or ())))
+    values = _given(known, rows)
+    try:
+        arrays = [pa.array(values(wire.name), wire.type) for wire in reader.wire]
+    except UNFIT as error:
+        raise _unfit(values, reader, error) from error
+    return _checked(arrays, reader, values)
+
+
+def _given(known: dict[str, list[Any]], rows: int) -> Callable[[str], list[Any]]:
+    """The values of a column by its name, nulls for one that isn't given."""
+    return lambda name: known[name] if name in known else [None] * rows
+
+
+def _checked(arrays: list[pa.Array], reader: Reader, values: Callable[[str], Sequence[Any]]) -> pa.RecordBatch:
+    """Columns as they came, in their own types; `values`: one as Python has it, for what Arrow would let pass."""
+    floats = [arrays[number].to_numpy(zero_copy_only=False) for number in reader.floats]
+    if floats and np.isinf(np.concatenate(floats)).any():  # a number beyond what a float can hold
+        place = next(place for place, column in enumerate(floats) if np.isinf(column).any())
+        field, row = reader.schema.field(reader.floats[place]), int(np.isinf(floats[place]).argmax())
+        raise _wrong(field, row, values(field.name)[row])
+    for number in reader.checked:
+        field = reader.schema.field(number)
+        arrays[number] = _in_own_type(arrays[number], field, values(field.name))
     return pa.RecordBatch.from_arrays(arrays, schema=reader.schema)
 
 
-def _checked(made: pa.Array, field: pa.Field, values: Callable[[], Sequence[Any]]) -> pa.Array:
-    """A column as it came, in its own type; `values`: it as Python has it, for what Arrow would let pass."""
+def _in_own_type(made: pa.Array, field: pa.Field, values: Sequence[Any]) -> pa.Array:
     kind = field.type
-    if pa.types.is_integer(kind) and float in set(map(type, values())):
-        for number, value in enumerate(values()):
+    if pa.types.is_integer(kind) and float in set(map(type, values)):
+        for number, value in enumerate(values):
             if isinstance(value, float) and not value.is_integer():
                 raise _wrong(field, number, value)
-    elif pa.types.is_floating(kind) and pc.any(pc.is_inf(made)).as_py():
-        number = pc.index(pc.is_inf(made), True).as_py()
-        raise _wrong(field, number, values()[number])
     elif pa.types.is_nested(kind):
-        for number, value in enumerate(values()):
+        for number, value in enumerate(values):
             if _loses(value, kind):
                 raise _wrong(field, number, value)
     if made.type == kind:
@@ -125,13 +135,9 @@ def _loses(value: Any, kind: pa.DataType) -> bool:
     return value in (float("inf"), float("-inf")) or (pa.types.is_integer(kind) and not value.is_integer())
 
 
-def _unfit(
-    values: Callable[[str], Sequence[Any]], reader: Reader, error: Exception, names: Sequence[str] = ()
-) -> Refusal:
+def _unfit(values: Callable[[str], Sequence[Any]], reader: Reader, error: Exception) -> Refusal:
     """Which column and row can't be read, once it is known that one can't."""
     for field in reader.schema:
-        if names and field.name not in names:
-            continue
         wire, column = reader.wire.field(field.name).type, values(field.name)
         try:
             pa.array(column, wire)

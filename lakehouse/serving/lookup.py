@@ -73,7 +73,7 @@ class Published:
         self._kept: OrderedDict[str, _Content] = OrderedDict()
         self._large = set[str]()
         self._versions: dict[str | None, _Version] = {}
-        self._records: list[tuple[Job, dict[str, Any]]] = []
+        self._records: list[dict[str, Any]] = []
         self.looked_at: float | None = None
         self.trouble = ""
 
@@ -83,7 +83,8 @@ class Published:
             records = self._file.records()
             versions: dict[str | None, _Version] = {}
             if records:
-                job, record = records[0]
+                record = records[0]
+                job = self._file(record["date"])
                 before = self._versions.get(None)
                 same = before is not None and before.record["run_id"] == record["run_id"]
                 now = _version_of(job, record, before if same else None)
@@ -130,12 +131,12 @@ class Published:
         if not versions:
             raise Refusal(404, "no run of this job has published yet")
         if date not in versions:
-            dated = next(((job, row) for job, row in self._records if row["date"] == date), None)
-            if dated is None:
+            record = next((row for row in self._records if row["date"] == date), None)
+            if record is None:
                 raise Refusal(404, f"no run of this job has published for the date {date!r}")
-            newest = versions[None]
-            one = _version_of(*dated, None)
-            if one.number == newest.number or dated[0].sinks[0].table != newest.job.sinks[0].table:
+            newest, job = versions[None], self._file(date)
+            one = _version_of(job, record, None)
+            if one.number == newest.number or job.sinks[0].table != newest.job.sinks[0].table:
                 versions[date] = one
             return one
         return versions[date]

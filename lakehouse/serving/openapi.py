@@ -31,7 +31,7 @@ def described(prepared: Sequence[Prepared], limits: Limits, keys: bool) -> bytes
         paths[f"/v1/{one.job}/scores/{{key}}"] = {"get": _look_up(one)}
     for path, what in (("/health", "The process answers"), ("/ready", "Scores can be asked for, and of which model")):
         paths[path] = {"get": {"summary": what, "security": [], "responses": {"200": {"description": what}}}}
-    paths["/metrics"] = {"get": {"summary": "Figures for Prometheus", "responses": {"200": {"description": "Text"}}}}
+    paths["/metrics"] = {"get": {"summary": "Figures of all workers", "responses": {"200": {"description": "Text"}}}}
     schemes = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -33,23 +33,23 @@ _SAMPLE_ROWS = 1_024
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job file and how it is filled in; called with a date it gives the job."""
+    """A job file and how it is filled in; called with a date it gives the job. None: a run's that had none."""
 
     conf: str
     target: str | None = None
     overrides: tuple[str, ...] = ()
 
-    def __call__(self, day: str) -> Job:
+    def __call__(self, day: str | None) -> Job:
         return load_job(self.conf, date=day, target=self.target, overrides=self.overrides, environ=os.environ)
 
-    def records(self) -> list[tuple[Job, dict[str, Any]]]:
-        """The records of runs that published, the newest date and of that the newest run first, each with its job."""
+    def records(self) -> list[dict[str, Any]]:
+        """The records of runs that published, the newest date and of that the newest run first."""
         found = []
         for job in dated.with_states(self):
             with catalog.resolve_names(job, "local") as at_places:
-                found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
-        mine = [(job, row) for job, row in found if row["status"] == "published"]
-        return sorted(mine, key=lambda pair: (pair[1]["date"] or "", pair[1]["finished_at"]), reverse=True)
+                found += ledger.runs(naming.state_of(at_places), job.job)
+        mine = [row for row in found if row["status"] == "published"]
+        return sorted(mine, key=lambda row: (row["date"] or "", row["finished_at"]), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def prepare(file: JobFile, folder: Path, now: datetime, say: Callable[[str], Non
     Raises ConfigError, ModelRefused, NotReady where the input has no row to try the model on, and Unavailable.
     """
     published = file.records()
-    days = dict.fromkeys([*(row["date"] for _, row in published[:1] if row["date"]), str(now.date())])
+    days = dict.fromkeys([*(row["date"] for row in published[:1] if row["date"]), str(now.date())])
     refused: NotReady | None = None
     for day in days:
         job = file(day)

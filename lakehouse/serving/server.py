@@ -12,9 +12,9 @@ from lakehouse.errors import LakehouseError
 from lakehouse.serving import scoring
 from lakehouse.serving.access import Keys
 from lakehouse.serving.columns import Reader, reader_for
+from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Gate, Limits, Rates
 from lakehouse.serving.lookup import Published
-from lakehouse.serving.metrics import Metrics
 from lakehouse.serving.openapi import described
 from lakehouse.serving.preparing import Prepared
 from lakehouse.serving.scoring import Open

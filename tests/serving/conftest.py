@@ -64,7 +64,7 @@ class Place:
             **sections,
         }
         Path(self.conf).write_text(yaml.safe_dump(content, sort_keys=False))
-        return load_job(self.conf, environ=os.environ)
+        return load_job(self.conf, date=None, environ=os.environ)
 
 
 def features(rows: int = ROWS, seed: int = 0) -> pa.Table:

@@ -165,7 +165,7 @@ def test_a_table_with_a_new_version_is_looked_up_anew(job, tracking_uri):
         write(place.table("features"), more.slice(400))
         from lakehouse.config import load_job
 
-        score(load_job(place.conf, environ=os.environ))
+        score(load_job(place.conf, date=None, environ=os.environ))
         until = time.monotonic() + 120
         while call(f"{address}/v1/likes/scores/401")[0] != 200 and time.monotonic() < until:
             time.sleep(0.2)
