@@ -76,10 +76,10 @@ def _csv_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _conformed(table: pa.Table, reader: Reader) -> pa.RecordBatch:
-    table = table.combine_chunks()
     names = table.schema.names
-    arrays = [c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in table.columns]
     try:
+        table = table.combine_chunks()
+        arrays = [c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in table.columns]
         return conform(pa.RecordBatch.from_arrays(arrays, names=names), reader.schema)
     except ConfigError as error:
         said = str(error).replace("is stored as", "comes as").replace("the table declares", "the job needs")

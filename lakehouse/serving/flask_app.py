@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
+from urllib.parse import quote
 
 from flask import Flask
 from flask import Response as Reply
@@ -46,7 +47,8 @@ def application(server: Callable[[], Server], log: TextIO | None = None) -> Flas
 def _request(most: int, seconds: float) -> Request:
     """The request that is at hand. Raises OSError where its body stops coming."""
     environ = asked.environ
-    path = str(environ.get("RAW_URI") or asked.path).partition("?")[0]
+    raw = str(environ.get("RAW_URI", ""))  # as it was sent: a key may have a slash in it
+    path = raw.partition("?")[0] if raw.startswith("/") else quote(asked.path)
     size = asked.content_length or 0
     body, connection = b"", environ.get("gunicorn.socket")
     if size <= most and (size or "HTTP_TRANSFER_ENCODING" in environ):

@@ -65,12 +65,14 @@ def _route(request: Request, server: Server, name: str, facts: dict[str, Any]) -
         return guarded(server)
     if found := _SCORE.fullmatch(request.path):
         facts |= {"route": "score", "job": unquote(found[1])}
+        job = _job(server, facts)
         _require_method(request, "POST")
-        return _score(request, _job(server, facts), server, name, facts)
+        return _score(request, job, server, name, facts)
     if found := _LOOKUP.fullmatch(request.path):
         facts |= {"route": "scores", "job": unquote(found[1])}
+        job = _job(server, facts)
         _require_method(request, "GET")
-        return _look_up(request, _job(server, facts), unquote(found[2]), name)
+        return _look_up(request, job, unquote(found[2]), name)
     raise Refusal(404, f"there is nothing at {request.path[:200]}: /openapi.json lists what there is")
 
 

@@ -56,4 +56,4 @@ class Refusal(Exception):
 
 def as_json(content: Any) -> bytes:
     """An object as JSON, without spaces."""
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="replace")

@@ -36,7 +36,16 @@ def read_stream(body: bytes, most: int) -> pa.Table:
                 batch.validate(full=True)
                 _require_moderate(batch, len(body))
                 batches.append(batch)
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, struct.error, OverflowError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        struct.error,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise Refusal(400, f"the body is no Arrow stream that can be read: {str(error)[:160]}") from error
     return pa.Table.from_batches(batches, schema)
 
