@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse import __version__
-from lakehouse.schemas import LINEAGE, REASON
+from lakehouse.schemas import LINEAGE, REASON, WARNINGS
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import ARROW, CSV, JSON, as_json
 from lakehouse.serving.preparing import Prepared
@@ -77,7 +77,7 @@ def _answer(one: Prepared) -> dict[str, Any]:
     kept = {name: _type(one.schema.field(name).type) for name in one.scoring.keep}
     row = {"_row": {"type": "integer"}}
     lists = {
-        "scores": row | keys | kept | scores,
+        "scores": row | keys | kept | scores | {WARNINGS: _type(LINEAGE.field(WARNINGS).type)},
         "quarantined": row | keys | {"_reasons": {"$ref": "#/components/schemas/Reasons"}},
     }
     lineage = {field.name: _type(field.type) for field in LINEAGE}

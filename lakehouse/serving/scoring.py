@@ -66,6 +66,9 @@ def score(job: Open, batch: pa.RecordBatch, request: str, now: datetime) -> Scor
     if prepared.explaining is not None and job.predictor is not None:
         explainer = Explainer(prepared.explaining, prepared.scoring, with_predictor(job.predict, job.predictor))
         scored = explainer.add_to(scored, batch, rows)
+    if WARNINGS not in scored.schema.names:  # there in every answer, whether or not this one warns
+        nothing = pa.array(np.zeros(scored.num_rows + 1, np.int32))
+        scored = scored.append_column(WARNINGS, pa.ListArray.from_arrays(nothing, pa.array([], pa.string())))
     numbers = np.arange(batch.num_rows)
     kept = numbers if rows is None else rows
     left = numbers[:0] if rows is None else np.setdiff1d(numbers, rows, assume_unique=True)

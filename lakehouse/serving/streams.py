@@ -12,7 +12,7 @@ import struct
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.serving.messages import Refusal
+from lakehouse.serving.messages import UNFIT, Refusal
 
 _ROWS, _COMPRESSION, _HEADER = 0, 3, 2
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
@@ -36,16 +36,7 @@ def read_stream(body: bytes, most: int) -> pa.Table:
                 batch.validate(full=True)
                 _require_moderate(batch, len(body))
                 batches.append(batch)
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        struct.error,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except (*UNFIT, OSError, KeyError, RecursionError, struct.error) as error:
         raise Refusal(400, f"the body is no Arrow stream that can be read: {str(error)[:160]}") from error
     return pa.Table.from_batches(batches, schema)
 

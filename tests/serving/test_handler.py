@@ -110,6 +110,12 @@ def test_422_where_no_row_can_be_scored(ask):
     ]
 
 
+def test_each_score_says_which_rules_it_was_warned_by_if_any(ask):
+    said = answered(ask([{**GOOD, "b": 2.5}, GOOD]))
+    assert [row["_warnings"] for row in said["scores"]] == [["expect_column_values_to_be_between"], []]
+    assert answered(ask([GOOD]))["scores"][0]["_warnings"] == []
+
+
 def test_layout_columns_gives_lists(ask):
     said = answered(ask([GOOD, {**GOOD, "id": 2, "a": 10.5}], query={"layout": "columns"}))
     assert (said["scores"]["_row"], said["scores"]["id"], said["quarantined"]["_row"]) == ([0], [1], [1])
