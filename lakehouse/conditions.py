@@ -42,6 +42,20 @@ class Where:
     reason: str | None  # why it needs the frame carrier
 
 
+def narrowed(where: str | None, values: Mapping[str, Any]) -> str | None:
+    """A `where` with the condition that columns have these values, as far as nothing of it has to be left to Spark."""
+    return " AND ".join(filter(None, [where, *(_equality(name, value) for name, value in values.items())])) or None
+
+
+def _equality(name: str, value: Any) -> str:
+    quoted = name.replace("`", "``")
+    if type(value) is int:
+        return f"`{quoted}` = {value}"
+    if type(value) is str and "'" not in value and "\\" not in value:
+        return f"`{quoted}` = '{value}'"
+    return ""
+
+
 _OPS: Mapping[type[exp.Expr], str] = {
     exp.EQ: "=",
     exp.NEQ: "!=",

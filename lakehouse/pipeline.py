@@ -16,7 +16,7 @@ from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes, starting
 from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
 from lakehouse.planning.prepare import Prepared, comments, prepare
-from lakehouse.runs import comparing, drift, evidence, forecast, held, judging, lease, ledger, tracking
+from lakehouse.runs import comparing, drift, evidence, forecast, held, judging, lease, ledger, sealing, tracking
 from lakehouse.runs.publication import (
     carry_out,
     ensure_tables,
@@ -56,6 +56,7 @@ def score(job: Job, request: Request) -> Result:
 
 def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
     """The run, step by step; what one step finds out is handed to the next as a value."""
+    sealing.require_key(job)
     clock, state, ended = _Clock(watched.stage), naming.state_of(job), list[Result]()
     finished = None if request.dry_run else finish_earlier(job, state, request, watched.finished)
     with (
@@ -100,12 +101,14 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
             return _dry_run_result(plan, tables, request, clock, state, missing)
         stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back
+        watched.passed(tally.tasks)
         clock.lap("score")
         if not tally.hopeless:
             _require_rows(job, tally.read)
         verdict, moved = judging.judge(plan, tables, tally, carry, state, request)
+        receipt = sealing.seal(plan, tables, tally, verdict, carry)
         clock.lap("checks")
-        intent = make_intent(plan, tables, tally, verdict, request, clock.seconds)
+        intent = make_intent(plan, tables, tally, verdict, request, clock.seconds, receipt)
         watched.judged(intent, tables)
         against = blocked_message(plan, tables.staging, tally, verdict) if verdict.problems else ""
         compared = comparing.facts(tables.staging, tally)

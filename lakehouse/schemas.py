@@ -21,6 +21,7 @@ SCORED_AT = "_scored_at"
 WARNINGS = "_warnings"
 JOB = "_job"
 EXPLANATIONS = "_explanations"
+FEATURE_DIGEST = "_feature_digest"
 REASONS = "_reasons"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -49,6 +50,7 @@ COMMENTS: Mapping[str, str] = {
     WARNINGS: "Rules of severity warning that the row broke",
     JOB: "Job that wrote the row",
     EXPLANATIONS: "Features that contributed most to the score, the largest first; null where it isn't explained",
+    FEATURE_DIGEST: "SHA-256 of the features as the model got them, of which receipts are made",
     REASONS: "Why the row could not be scored",
 }
 

@@ -75,7 +75,7 @@ def program(name: str) -> list[str]:
     return [*program("node"), str(there)] if there.suffix == ".js" else [str(there)]
 
 
-def installed(folder: str, *commands: Sequence[str], variable: str = "") -> Path:
+def installed(folder: str, *commands: Sequence[str], variable: str = "", patience: float = 500) -> Path:
     """The folder in the cache that commands fill, {} in them or the environment variable being that folder; once."""
     place = cache_dir() / "servers" / folder
     if not place.is_dir():
@@ -87,7 +87,7 @@ def installed(folder: str, *commands: Sequence[str], variable: str = "") -> Path
             told = {**os.environ, "CGO_ENABLED": "0", **({variable: str(made)} if variable else {})}
             for command in commands:
                 filled = [part.format(made) for part in command]
-                done = subprocess.run(filled, env=told, capture_output=True, text=True, timeout=500, check=False)
+                done = subprocess.run(filled, env=told, capture_output=True, text=True, timeout=patience, check=False)
                 if done.returncode != 0:
                     pytest.fail(
                         f"{place} can't be made; it needs a network, once. {' '.join(command)} failed: "

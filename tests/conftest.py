@@ -81,6 +81,8 @@ def spark() -> Iterator[Any]:
 
     with engine.session(delta=True) as session:
         session.sparkContext.setLogLevel("OFF")
+        # Workers find models of the tests' own, wherever the test that began the session had gone to.
+        session.sparkContext.environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         # Tables here are tiny: a second task or compiling code for each query takes longer than running it.
         session.conf.set("spark.sql.shuffle.partitions", "1")
         session.conf.set("spark.databricks.delta.snapshotPartitions", "1")

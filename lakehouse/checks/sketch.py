@@ -6,8 +6,8 @@ merging is addition. A column with more than `LIMIT` bins, fewer where there are
 bit away, twice as coarse, as often as it takes; which level that ends at depends on the values and on the number of
 columns alone, not on their order or on who saw them.
 
-Of a batch at most `SAMPLE` rows are looked at, one of every `weight` neighbours, and each counts `weight` times;
-smaller batches are looked at whole. Rows and nulls are exact always.
+Of a batch at most `SAMPLE` rows are looked at, fewer where there are very many columns, one of every `weight`
+neighbours, and each counts `weight` times; smaller batches are looked at whole. Rows and nulls are exact always.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
@@ -37,9 +37,10 @@ ALL_BINS, FEWEST = 256 * LIMIT, 1_024
 CATEGORIES, LONGEST = 1_000, 100
 """Distinct values of a text that are counted one by one, and the characters by which they are told apart."""
 VERSION = 1
-_PENDING = 16 * SAMPLE
-_COARSE = 12  # from here on bins lie so close together that counting many at once costs the least
-_CLOSE = 1 << 20
+_TOGETHER = 1 << 16
+"""Values of several columns that are put into bins at once: so many stay in a processor's cache."""
+_PENDING = 8  # times the limit: values that wait to be counted together
+_OVERHEAD = 16  # values that take as much memory as what holds those of a batch, were there none
 _GOLDEN = (5**0.5 - 1) / 2
 _FULL = np.iinfo(np.int64).max
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
@@ -119,9 +120,10 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def observe(sketches: Sketches, batch: pa.RecordBatch) -> None:
     """Take a batch into the sketches; it has the columns of `start`'s schema, in any order, of the same types."""
-    weight, rows = _sample(batch.num_rows)
+    weight, rows = _sample(batch.num_rows, SAMPLE * _limit(len(sketches.columns)) // LIMIT)
     numbers: list[Sketch] = []
     parts: list[Floats] = []
+    size = 0
     for name, sketch in sketches.columns.items():
         column = batch.column(name)
         sketch.rows += len(column)
@@ -129,15 +131,23 @@ def observe(sketches: Sketches, batch: pa.RecordBatch) -> None:
         sketch.sampled += len(column) if rows is None else len(rows)
         if sketch.text:
             _count_texts(sketch, column if rows is None else column.take(rows), weight)
-        else:
-            numbers.append(sketch)
-            parts.append(_numbers(column, rows))
-    if not parts:
-        return
+            continue
+        numbers.append(sketch)
+        parts.append(_numbers(column, rows))
+        size += len(parts[-1])
+        if size >= _TOGETHER:
+            _count_numbers(numbers, parts, weight)
+            numbers, parts, size = [], [], 0
+    if parts:
+        _count_numbers(numbers, parts, weight)
+
+
+def _count_numbers(sketches: Sequence[Sketch], parts: Sequence[Floats], weight: int) -> None:
+    """Have each of the sketches count its part."""
     values = np.concatenate(parts)
     keys, finite = keys_of(values), np.isfinite(values)
     all_finite, begin = bool(finite.all()), 0
-    for sketch, part in zip(numbers, parts, strict=True):
+    for sketch, part in zip(sketches, parts, strict=True):
         span = slice(begin, begin := begin + len(part))
         found = keys[span]
         if not all_finite:
@@ -146,19 +156,19 @@ def observe(sketches: Sketches, batch: pa.RecordBatch) -> None:
             sketch.minus += weight * int(np.count_nonzero(part == -np.inf))
             sketch.plus += weight * int(np.count_nonzero(part == np.inf))
         sketch.pending.append((weight, found))
-        sketch.waiting += len(found) + 1  # one more, so that batches of nothing don't pile up
-        if sketch.waiting >= (_PENDING if sketch.level >= _COARSE else 2 * SAMPLE):
+        sketch.waiting += len(found) + _OVERHEAD
+        if sketch.waiting >= _PENDING * sketch.limit:
             _settle(sketch)
 
 
 @lru_cache(maxsize=16)
-def _sample(rows: int) -> tuple[int, pa.Array | None]:
-    """How many rows each row of a batch's sample stands for, and which these are; None: all.
+def _sample(rows: int, most: int) -> tuple[int, pa.Array | None]:
+    """How many rows each row of a batch's sample of at most `most` stands for, and which these are; None: all.
 
     One of every `weight` neighbours, but not always the same one, else rows that come in a cycle (one for each hour
     of a player) would be seen at one place of it only. Multiples of the golden ratio fill every place alike.
     """
-    weight = -(-rows // SAMPLE)
+    weight = -(-rows // most)
     if weight <= 1:
         return 1, None
     steps = np.arange(-(-rows // weight))
@@ -170,11 +180,12 @@ def _numbers(column: pa.Array, rows: pa.Array | None) -> Floats:
     """The values of the rows that are not null, as float64: booleans 0 and 1, dates days, times seconds since 1970."""
     kind = column.type
     if rows is not None and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        places = rows.to_numpy() + column.offset
+        places = rows.to_numpy()
+        places = places + column.offset if column.offset else places
         valid, values = column.buffers()
         if column.null_count:  # Arrow's own ways past nulls take three times as long
             places = places[np.frombuffer(valid, np.uint8)[places >> 3] >> (places & 7) & 1 == 1]
-        found: Floats = np.frombuffer(values, kind.to_pandas_dtype())[places].astype(np.float64, copy=False)
+        found: Floats = np.frombuffer(values, kind.to_pandas_dtype()).take(places).astype(np.float64, copy=False)
         return found
     taken = (column if rows is None else column.take(rows)).drop_null()
     if pa.types.is_dictionary(kind):
@@ -215,8 +226,8 @@ def _settle(sketch: Sketch) -> None:
 
 
 def _tally(keys: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
-    """Distinct keys and how often each occurs; without sorting, which takes longer, where they lie close together."""
-    if len(keys) and int(keys.max()) - (least := int(keys.min())) < _CLOSE:
+    """Distinct keys and how often each occurs; by sorting, unless there are fewer different ones than keys."""
+    if len(keys) and int(keys.max()) - (least := int(keys.min())) < len(keys):
         counts = np.bincount(keys - least)
         found = np.flatnonzero(counts)
         return found + least, counts[found]
@@ -279,7 +290,7 @@ def dump(sketches: Sketches) -> dict[str, Any]:
 
 def _pack(numbers: Ints) -> str:
     """Byte by byte of all numbers, the many zero bytes together, which halves what is left of them."""
-    return b64encode(zlib.compress(numbers.astype("<i8").view(np.uint8).reshape(-1, 8).T.tobytes())).decode()
+    return b64encode(zlib.compress(numbers.astype("<i8").view(np.uint8).reshape(-1, 8).T.tobytes(), 1)).decode()
 
 
 def _unpack(text: str) -> Ints:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse import errors
-from lakehouse.checks import rules
+from lakehouse.checks import rules, timeline
 from lakehouse.checks.rules import RowCount
 from lakehouse.schemas import COMPARED, COUNTS, FAILED, QUARANTINED, SCORED
 
@@ -24,7 +24,8 @@ class Tally:
     (reading, checking, model, writing), and those of their processors (core). `hopeless`: a worker read no further,
     since the model failed on more rows than the run may set aside.
     `by_model`: rows scored by each of many models; `explained`: rows that were explained, those of which the model told
-    nothing, and seconds."""
+    nothing, and seconds; `tasks`: when each task was at work (`timeline`); `leaves`: the sidecars of the rows' leaves,
+    where the run leaves receipts."""
 
     scored_files: tuple[Mapping[str, Any], ...]
     quarantined_files: tuple[Mapping[str, Any], ...]
@@ -41,6 +42,8 @@ class Tally:
     work: Mapping[str, float] = field(default_factory=dict)
     by_model: Mapping[int, int] = field(default_factory=dict)
     explained: Mapping[str, Any] | None = None
+    tasks: Sequence[Mapping[str, Any]] = ()
+    leaves: Sequence[str] = ()
 
 
 def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
@@ -81,10 +84,12 @@ def tally(manifest: Sequence[Mapping[str, Any]]) -> Tally:
         _sums([d["work"] for d in details]),
         _by_model(details),
         _explained([d["explained"] for d in details if "explained" in d]),
+        timeline.bounded(one for d in details for one in d["tasks"]),
+        [path for d in details for path in d.get("leaves", ())],
     )
 
 
-WORK = ("reading", "checking", "model", "writing", "explaining", "core")
+WORK = ("reading", "checking", "model", "writing", "explaining", "receipts", "core")
 """What the seconds of workers go to; the last is the processors' time for it all."""
 
 

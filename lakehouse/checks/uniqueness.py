@@ -9,10 +9,7 @@ equal hashes are read.
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -23,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.checks.hashes import Hashes, hash_rows, normalise, order_as_int64
-from lakehouse.errors import LakehouseError
-from lakehouse.storage import Location, create_file, remove
+from lakehouse.checks.sidecars import PARTS, ends_of, read, remove_all, write
+from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
 
 if TYPE_CHECKING:
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
 
 SIDECAR_ROWS = 1 << 21
 """A worker holds so many hashes (16 MB), then sorts and writes them."""
-PARTS = 256
-"""A sidecar begins with how many of its hashes are below the end of each 256th of the 64-bit numbers."""
 AT_ONCE = 1 << 24
 """The driver reads hashes of so many rows (128 MB) at a time, and sorts them a 256th after the other: in the cache."""
 CHECKED = 100_000
@@ -90,12 +85,7 @@ class Keys:
         assert self.held is not None  # whoever calls has rows
         found = self.held[: self.rows]
         found.sort()
-        ends = np.searchsorted(found >> _SHIFT, np.arange(PARTS, dtype=np.uint64), side="right")
-        path = f"{self.folder}/keys-{self.task:05d}-{uuid.uuid4().hex}.hashes"
-        with create_file(self.root.join(path)) as sidecar:
-            sidecar.write(ends.astype(np.int64).tobytes())
-            sidecar.write(found)
-        self.sidecars.append(path)
+        self.sidecars.append(write(self.root, self.folder, f"keys-{self.task:05d}", found, found >> _SHIFT))
         self.rows = 0
 
     def close(self) -> dict[str, Any] | None:
@@ -172,8 +162,7 @@ def find_repeated(staging: Staging, tally: Tally, shown: int = 3, ask: Ask | Non
             counted = _sum_up([pa.ipc.open_stream(base64.b64decode(text)).read_all() for text in told], names)
         return _repeated(counted, names, more, shown)
     finally:
-        with suppress(LakehouseError, OSError), ThreadPoolExecutor(8) as pool:  # what stays, `lakehouse sweep` finds
-            list(pool.map(lambda path: remove(staging.scored_root.join(path)), sidecars))
+        remove_all(root, sidecars)
 
 
 def _split(ranges: Sequence[tuple[int, int]]) -> bool:
@@ -182,9 +171,7 @@ def _split(ranges: Sequence[tuple[int, int]]) -> bool:
 
 def _suspects(root: Location, sidecars: Sequence[str], ask: Ask | None) -> tuple[Hashes, bool]:
     """The first hashes that occur more than once, in order, and whether there are more."""
-    with ThreadPoolExecutor(8) as pool:
-        heads = list(pool.map(lambda path: np.frombuffer(_read(root, path, 0, PARTS), np.int64), sidecars))
-    ends = np.array([np.concatenate([[0], head]) for head in heads])
+    ends = ends_of(root, sidecars)
     shares = list(_shares(ends.sum(axis=0)))
     if ask is None or len(shares) == 1:
         found = (_in_parts(root, sidecars, ends[:, first : last + 1]) for first, last in shares)
@@ -209,26 +196,16 @@ def _first_of(found: Iterable[Hashes]) -> tuple[Hashes, bool]:
 def suspects_in(asked: tuple[Location, Sequence[str], int, int, int]) -> tuple[list[int], bool]:
     """On an executor: the hashes of some parts that occur more than once, as many as asked for; whether others do."""
     root, sidecars, first, last, most = asked
-    with ThreadPoolExecutor(8) as pool:
-        heads = pool.map(lambda path: np.frombuffer(_read(root, path, 0, PARTS), np.int64), sidecars)
-        ends = np.array([np.concatenate([[0], head])[first : last + 1] for head in heads])
-    found = _in_parts(root, sidecars, ends)
+    found = _in_parts(root, sidecars, ends_of(root, sidecars)[:, first : last + 1])
     return found[:most].tolist(), len(found) > most
 
 
 def _in_parts(root: Location, sidecars: Sequence[str], ends: Any) -> Hashes:
     """The hashes that occur more than once in neighbouring parts, in order. `ends`: by sidecar where these end."""
     begins = ends[:, 0]
-    with ThreadPoolExecutor(8) as pool:
-        some = pool.map(partial(_read, root), sidecars, PARTS + begins, PARTS + ends[:, -1])
-        hashes = [np.frombuffer(held, np.uint64) for held in some]
+    hashes = read(root, sidecars, begins, ends[:, -1], np.uint64)
     bounds = (ends - begins[:, None]).T
     return np.concatenate(list(map(partial(_seen_twice, hashes), bounds, bounds[1:])))
-
-
-def _read(root: Location, path: str, begin: int, end: int) -> bytes:
-    with root.filesystem().open_input_file(f"{root.path}/{path}") as file:
-        return bytes(file.read_at(8 * (end - begin), 8 * begin))
 
 
 def _seen_twice(hashes: Sequence[Hashes], starts: Sequence[int], ends: Sequence[int]) -> Hashes:

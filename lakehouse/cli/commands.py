@@ -28,7 +28,14 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     ),
     "Make scores again": (receipts.explain, receipts.verify),
     "Answer requests": (serving.serve, serving.parity),
-    "Keep tables in order": (maintenance.rollback, maintenance.recall, maintenance.sweep),
+    "Prove scores": (receipts.prove, receipts.check_proof),
+    "Keep tables in order": (
+        maintenance.rollback,
+        maintenance.recall,
+        maintenance.maintain,
+        maintenance.sweep,
+        maintenance.reconcile,
+    ),
     "Get started": (starting.demo, starting.init, starting.schema, starting.jars),
 }
 MODEL: dict[str, Callable[..., Answer]] = {"inspect": model.inspect, "import": model.import_}

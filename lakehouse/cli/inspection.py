@@ -39,16 +39,11 @@ def status(
         outcome, code = lookup.status(at_places)
 
     def text() -> str:
-        command = jobs.command_line(
-            ["score", conf],
-            date=day,
-            target=target,
-            overrides=overrides,
-            engine=outcome.engine,
-            project_dir=project_dir,
+        command = jobs.next_command(
+            conf, outcome, date=day, target=target, overrides=overrides, engine=outcome.engine, project_dir=project_dir
         )
-        said = terminal.outcome(job, outcome, jobs.rerun_command(command))
-        return f"{said}\n{outcome.message}" if outcome.message else said
+        said = terminal.outcome(job, outcome, command)
+        return f"{said}\n{outcome.message}" if outcome.message and outcome.status != "held" else said
 
     return Answer(result_as_json(outcome), text, code=code)
 

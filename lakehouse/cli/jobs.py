@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
+    from lakehouse.runs.results import Result
 
 
 def load(conf: str, date: str | None, target: str | None, overrides: list[str] | None) -> Job:
@@ -73,6 +74,9 @@ def command_line(
     return shlex.join(["lakehouse", *words, *options])
 
 
-def rerun_command(command: str) -> str:
-    """The command that runs the same job once more, and what it would say."""
-    return f"{command}     # again: UNCHANGED, same input, model and settings"
+def next_command(conf: str, result: Result, *, date: str | None = None, **options: Any) -> str:
+    """What may be typed after a run, and what that would do. `options`: as of `command_line`."""
+    if result.status == "held":
+        return f"{command_line(['publish', conf, '--run', result.run_id], **options)}     # or discard it"
+    again = command_line(["score", conf], date=date, **options)
+    return f"{again}     # again: UNCHANGED, same input, model and settings"

@@ -1,7 +1,8 @@
-"""Commands that keep tables in order: rollback, recall, sweep."""
+"""Commands that keep tables in order: rollback, recall, sweep, maintain, reconcile."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -134,3 +135,55 @@ def sweep(
             every += sweep.sweep(at_places, take_away=take_away)
     found = list({(left.table, left.run_id, left.what): left for left in every}.values())  # dates may share a table
     return Answer([asdict(left) for left in found], lambda: terminal.leftovers(found, take_away))
+
+
+def maintain(
+    conf: Annotated[list[str], typer.Argument(metavar="CONF...", help="job files, or folders of them")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what there is to do")] = False,
+    file_mb: Annotated[
+        int, typer.Option("--file-mb", metavar="N", min=1, help="merge small files to about so many MB each")
+    ] = 128,
+    engine: Engine = "spark",
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Merge the small files of a job's tables, take away replaced files that nothing needs, and what runs left over.
+
+    No row changes. The exit code is the worst of all jobs, as of score.
+    """
+    from lakehouse.operations import checking, maintenance
+    from lakehouse.planning.plan import require_known
+    from lakehouse.views import terminal
+
+    require_known(engine, "--engine")
+    every = list[maintenance.Maintained]()
+    asked = maintenance.Asked(engine, dry_run, file_mb << 20, functools.partial(typer.echo, err=True))
+    for file in checking.files(conf):
+        every.append(maintenance.maintain(file, jobs.loader(file, target, overrides), asked))
+        if not as_json:
+            typer.echo(terminal.maintained(every[-1], dry_run))
+    code = checking.worst([one.code for one in every])
+    status = "failed" if code else "planned" if dry_run else "maintained"
+    return Answer({"status": status, "code": code, "jobs": [one.as_json() for one in every]}, code=code)
+
+
+def reconcile(
+    conf: Conf,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be added")] = False,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Add records and metrics of published runs that are missing, from what the job's tables themselves remember.
+
+    Nothing that is there changes. Exit code 0, also where nothing is missing.
+    """
+    from lakehouse.operations import reconciling
+    from lakehouse.views import terminal
+
+    done = reconciling.reconcile(jobs.loader(conf, target, overrides), dry_run=dry_run)
+    content = {"status": "planned" if dry_run else "reconciled", **asdict(done)}
+    return Answer(content, lambda: terminal.reconciled(done, dry_run))

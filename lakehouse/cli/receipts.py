@@ -1,7 +1,8 @@
-"""Commands that make scores again: explain for one, verify for a run."""
+"""Commands that make scores again, explain for one, verify for a run; and those that prove one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer
 from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
-from lakehouse.errors import Blocked
+from lakehouse.errors import Blocked, ConfigError
 
 
 def explain(
@@ -78,3 +79,72 @@ def verify(
     request = Request("spark", ledger.now(), new_run_id())
     found = verifying.verify(job, record, records, request, None if every else sample, seed)
     return Answer(found.as_json(), lambda: receipts.verified(found), code=0 if found.proved else Blocked.exit_code)
+
+
+def prove(
+    conf: Conf,
+    key: Annotated[
+        str, typer.Option("--key", metavar="K[,K2]", help="the row's key; of several columns in the order of `keys`")
+    ],
+    date: Date = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="a past run, or how its id begins; default: what is live")
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="where the proof goes; default: proof.json")
+    ] = "proof.json",
+    with_features: Annotated[
+        bool, typer.Option("--with-features", help="with the features' values, read from the run's input again")
+    ] = False,
+    target: Target = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Write a proof of one score, which `lakehouse check-proof` checks without the lake.
+
+    Exit codes: 0 the proof is written, 3 the row is not what its run has signed, 2 no such row or no receipt of its
+    run, 5 an outside system is unavailable.
+    """
+    from lakehouse.operations.receipts import proofs, proving
+    from lakehouse.pipeline import Request, new_run_id
+    from lakehouse.runs import ledger
+    from lakehouse.views import proofs as view
+
+    records = [row for _, row in jobs.records(conf, target, overrides)]
+    record = jobs.record_of(conf, target, overrides, run)[1] if run else None
+    day = record["date"] if record else date or next((row["date"] for row in records), None)
+    job = jobs.load(conf, day, target, overrides)
+    proof = proving.prove(
+        job, key, records, Request("spark", ledger.now(), new_run_id()), record, features=with_features
+    )
+    Path(out).write_bytes(proof.content)
+    return Answer(proofs.check(proof).as_json(), lambda: view.made(proof, out))
+
+
+def check_proof(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="what `lakehouse prove` wrote")],
+    public_key: Annotated[
+        str | None,
+        typer.Option(
+            "--public-key", metavar="PEM", help="the file of the public key that you trust to be the signer's"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    project_dir: ProjectDir = None,
+) -> Answer:
+    """Check a proof of a score; needs neither the lake nor a network.
+
+    Exit codes: 0 it holds, 3 something in it doesn't fit, 2 a file isn't there or no key.
+    """
+    from lakehouse.operations.receipts import proofs
+    from lakehouse.runs import signing
+    from lakehouse.views import proofs as view
+
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from error
+    trusted = None if public_key is None else signing.public_key_in(public_key)
+    found = proofs.check_file(content, file, trusted)
+    return Answer(found.as_json(), lambda: view.checked(found), code=Blocked.exit_code if found.wrong else 0)

@@ -93,8 +93,10 @@ def discard(
     from lakehouse.operations import review
     from lakehouse.pipeline import Request
     from lakehouse.runs import ledger
+    from lakehouse.views import terminal
 
     job, waits = review.find(jobs.loader(conf, target, overrides), run)
-    review.discard(job, waits, Request("local", ledger.now(), waits.intent.run_id))
+    with terminal.progress(sys.stderr, quiet=as_json) as (say, watch):
+        review.discard(job, waits, Request("local", ledger.now(), waits.intent.run_id, say=say, watch=watch))
     content = {"status": "discarded", "run_id": waits.intent.run_id}
     return Answer(content, lambda: f"DISCARDED  run {waits.intent.run_id}; nothing of it was published")

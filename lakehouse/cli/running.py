@@ -77,19 +77,10 @@ def score(
     def text() -> str:
         if outcome.plan:
             return planned.plan_text(outcome.plan, planned.terminal_width())
-        command = jobs.command_line(
-            ["score", conf], date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
+        command = jobs.next_command(
+            conf, outcome, date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
         )
-        if outcome.status == "held":
-            command = jobs.command_line(
-                ["publish", conf, "--run", outcome.run_id],
-                target=target,
-                overrides=overrides,
-                engine=engine,
-                project_dir=project_dir,
-            )
-            return terminal.outcome(job, outcome, f"{command}     # or discard it")
-        return terminal.outcome(job, outcome, jobs.rerun_command(command))
+        return terminal.outcome(job, outcome, command)
 
     notes = []
     for table, found in proved.items():

@@ -92,9 +92,14 @@ def _name_problems(job: Job) -> Iterator[str]:
 
 
 def _lineage() -> set[str]:
-    from lakehouse.schemas import LINEAGE, REASONS  # here, since it imports pyarrow, which takes its time
+    from lakehouse.schemas import (
+        EXPLANATIONS,
+        FEATURE_DIGEST,
+        LINEAGE,
+        REASONS,
+    )  # here, since it imports pyarrow, which takes its time
 
-    return {*LINEAGE.names, REASONS}
+    return {*LINEAGE.names, EXPLANATIONS, FEATURE_DIGEST, REASONS}
 
 
 def _table_problems(job: Job) -> Iterator[str]:
@@ -124,5 +129,7 @@ def _sink_problems(job: Job) -> Iterator[str]:
         yield "sinks: all must be written in one way (write), since one run fills them all"
     if sum(sink.HOLDS_STAGED_FILES for sink in job.sinks) > 1:
         yield "sinks: one Delta table at most, since the staged files become its own; copy it, or give it a job"
+    if job.receipts is not None and (other := next((s.type for s in job.sinks if not s.KEEPS_RECEIPTS), None)):
+        yield f"receipts: a table of type {other} keeps none: leave the section out, or publish to another system"
     if job.delta_sink is None and job.state is None:
         yield "state: missing, a folder for staged files and run records: there is no Delta sink to keep it beside"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.messages import describe_value
@@ -314,18 +314,33 @@ class Tracking(Section):
 
 
 class Retention(Section):
-    """How long what runs leave in the state folder is kept; `lakehouse sweep --remove` takes away what is older."""
+    """How long what runs leave behind is kept; `lakehouse maintain` takes away what is older."""
 
     runs: Days | None = Field(
         None,
         description="records, figures and reports of runs of which nothing lives any more; default: for ever",
         examples=["400 days"],
     )
+    files: Days | None = Field(
+        None,
+        description="files that were replaced in the job's Delta tables, for rollback and time travel: at least so "
+        "long; default: as long as the table says (`delta.deletedFileRetentionDuration`), else a week",
+        examples=["30 days"],
+    )
 
     @property
     def age(self) -> timedelta | None:
-        """How long they are kept."""
-        return None if self.runs is None else timedelta(days=int(self.runs.split(" ")[0]))
+        """How long records are kept."""
+        return _days(self.runs)
+
+    @property
+    def files_for(self) -> timedelta | None:
+        """How long files are kept at least; None where that is left to the table."""
+        return _days(self.files)
+
+
+def _days(text: str | None) -> timedelta | None:
+    return None if text is None else timedelta(days=int(text.split(" ")[0]))
 
 
 class Comparison(Section):
@@ -408,6 +423,23 @@ class Explanations(Section):
     )
 
 
+class Receipts(Section):
+    """What makes each score provable to somebody who has no access to the lake."""
+
+    sign: Text = Field(
+        description="the file (PEM) of the Ed25519 private key that runs are signed with; `openssl genpkey -algorithm "
+        "ed25519 -out receipts.pem` makes one",
+        examples=["${RECEIPTS_KEY_FILE}"],
+    )
+
+    @field_validator("sign")
+    @classmethod
+    def _a_file(cls, value: str) -> str:
+        if "-----BEGIN" in value:
+            raise ValueError("is a key itself: name the file that it is in, and keep the key out of job files")
+        return value
+
+
 class Publish(Section):
     """When a run waits for a person before it is published."""
 
@@ -487,15 +519,18 @@ class Job(Section):
     state: Text | None = Field(
         None, description="where run state lives; default: beside the Delta sink's table", examples=["lake/state"]
     )
-    retention: Retention = Field(
-        default_factory=Retention, description="how long what runs leave in the state folder is kept"
-    )
+    retention: Retention = Field(default_factory=Retention, description="how long what runs leave behind is kept")
     comparison: Comparison = Field(
         default_factory=Comparison, description="where the scores of challengers go, and what they are compared by"
     )
     promotion: Promotion | None = Field(None, description="what a challenger must show before it is promoted")
     explanations: Explanations | None = Field(
         None, description="writes which features contributed most to a score into the column `_explanations`"
+    )
+    receipts: Receipts | None = Field(
+        None,
+        description="each run signs the Merkle root of its scored rows, from which `lakehouse prove` makes proofs of "
+        "single scores; adds the column `_feature_digest`",
     )
     publish: Publish = Field(
         default_factory=Publish, description="when a run waits for a person before it is published"

@@ -62,6 +62,7 @@ def settings(job: Job) -> dict[str, Any]:
         "model": {key: whole["model"][key] for key in ("method", "params")} | _signature(job) | _by(job) | _own(job),
         "sinks": [sink["write"] for sink in whole["sinks"]],
         **({"explanations": _settings(job.explanations)} if job.explanations is not None else {}),
+        **({"receipts": True} if job.receipts is not None else {}),
         **({"keys_unique": job.keys_unique} if job.keys_unique != "warn" else {}),
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lakehouse.models.exactness import is_tree
+from lakehouse.models.exactness import is_sklearn_tree
 from lakehouse.models.flavors.calling import Predictor
 
 
@@ -106,7 +106,7 @@ def _own(outputs: int, part: Any) -> int | None:
 
 def _of_sklearn(native: Any, given: Any, base: Any, part: Any) -> Attribution | None:
     *before, (_, last) = getattr(native, "steps", [("", native)])
-    if is_tree(last) and not before:
+    if is_sklearn_tree(last) and not before:
         return _by_shap(last, given, part)
     if not all(type(step).__name__ in _SCALERS for _, step in before) or not hasattr(last, "coef_"):
         return None

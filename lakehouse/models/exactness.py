@@ -37,7 +37,12 @@ def is_tree(native: Any) -> bool:
     """Whether the library's object is a tree or made of trees, which are added up in one order."""
     if getattr(native, "booster", None) == "gblinear":
         return False
-    return _is_of(native, _BOOSTED) or (_is_of(native, _TREES) and getattr(native, "n_jobs", None) in (None, 1))
+    return _is_of(native, _BOOSTED) or (is_sklearn_tree(native) and getattr(native, "n_jobs", None) in (None, 1))
+
+
+def is_sklearn_tree(native: Any) -> bool:
+    """Whether it is a tree of scikit-learn, or made of such."""
+    return _is_of(native, _TREES)
 
 
 def _is_of(native: Any, modules: tuple[str, ...]) -> bool:

@@ -5,7 +5,7 @@ That may be a process with other libraries, which has its own pandas make the fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,22 @@ class Given:
         and for integers with nulls. `mixed`: columns of several numeric types make a matrix of the type that numpy, and
         so pandas, has for all of them.
         """
+        return next(self.as_matrices(self.rows, mixed=mixed), None)
+
+    def as_matrices(self, most: int, *, mixed: bool = False) -> Iterator[Any]:
+        """`as_matrix` in pieces of at most `most` rows, at least one; none where it is None."""
+        dtype = self._dtype(mixed)
+        if dtype is None:
+            return
+        columns = [column.to_numpy(zero_copy_only=False) for column in self.columns]
+        for start in range(0, max(self.rows, 1), max(most, 1)):
+            matrix = np.empty((min(most, self.rows - start), len(columns)), dtype=dtype, order="F")
+            for i, column in enumerate(columns):
+                matrix[:, i] = column[start : start + most]
+            yield matrix
+
+    def _dtype(self, mixed: bool) -> Any | None:
+        """The type of `as_matrix`, None where there is no such matrix."""
         if self.tensors or not self.columns:
             return None
         kinds = {column.type for column in self.columns}
@@ -46,11 +62,7 @@ class Given:
             return None
         if any(column.null_count and pa.types.is_integer(column.type) for column in self.columns):
             return None
-        dtype = np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
-        matrix = np.empty((self.rows, len(self.columns)), dtype=dtype, order="F")
-        for i, column in enumerate(self.columns):
-            matrix[:, i] = column.to_numpy(zero_copy_only=False)
-        return matrix
+        return np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
 
     def as_input(self) -> Any:
         """A DataFrame with these names, or the tensors as arrays.

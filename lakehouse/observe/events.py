@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,34 @@ if TYPE_CHECKING:
     from lakehouse.runs.results import Result
 
 
+SCORE, PUBLISH, ROLLBACK, DISCARD = "score", "publish", "rollback", "discard"
+"""The commands that runs are of."""
+ROLLED_BACK, DISCARDED = "rolled_back", "discarded"
+"""How those end that take something back."""
+
+
 class Untold(LakehouseError):
     """A system did not take what it was told; the message names no secret."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The run that is observed. `goes_on`: it was told of before, as one that is held."""
+    """The run that is observed, and the command that it is of. A replay, too, is of SCORE."""
 
     job: Job
     run_id: str
     engine: str
-    goes_on: bool = False
+    command: str = SCORE
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it was told of before, as one that is held."""
+        return self.command in (PUBLISH, DISCARD)
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it scores and publishes nothing of its own, but takes back what a run did."""
+        return self.command in (ROLLBACK, DISCARD)
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,14 @@ class StageEnded:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """All rows are read. `tasks`: when each task was at work, and on what (`checks.timeline`)."""
+
+    at: datetime
+    tasks: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Judged:
     """The rows are staged and judged: what is about to be committed. `tables`: the model as it was called, schemas."""
 
@@ -68,7 +92,8 @@ class Judged:
 class Ended:
     """How a run ended, once that is certain: after its commits.
 
-    `status` is that of the result or of the error, "stopped" for a run that was interrupted. `result`: where the run
+    `status` is that of the result or of the error, "stopped" for a run that was interrupted, ROLLED_BACK or DISCARDED
+    for one that takes back what a run did. `result`: where the run
     has one of its own; `facts`: reads what its page shows, None where nothing was kept. `early`: it ended before a row
     of the input was read. `earlier`: it is another run, begun before, which this one has finished.
     """
@@ -117,7 +142,7 @@ class Ended:
         return ours.exit_code if ours is not None else 130 if isinstance(self.error, KeyboardInterrupt) else 1
 
 
-Event = Started | Planned | StageEnded | Judged | Ended
+Event = Started | Planned | Passed | StageEnded | Judged | Ended
 Observe = Callable[[Event], None]
 """Hears a run's events, in their order. The first error that it raises is told as a warning."""
 

@@ -14,7 +14,7 @@ from http.client import HTTPException
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from lakehouse.observe.events import Ended, Event, Observe, Run, Untold
+from lakehouse.observe.events import DISCARDED, ROLLED_BACK, Ended, Event, Observe, Run, Untold
 
 if TYPE_CHECKING:
     from lakehouse.config.systems import Receiver
@@ -56,7 +56,7 @@ class Message:
     @property
     def title(self) -> str:
         """The outcome in a few words."""
-        return f"{self.outcome.upper()}: {' '.join(filter(None, (self.job, self.date)))}"
+        return f"{self.outcome.replace('_', ' ').upper()}: {' '.join(filter(None, (self.job, self.date)))}"
 
     @property
     def facts(self) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _begin(run: Run, receiver: Receiver) -> Observe:
 
     def hear(event: Event) -> None:
         if isinstance(event, Ended):
-            for outcome in outcomes(event, run.goes_on):
+            for outcome in outcomes(event, run):
                 if outcome in receiver.on:
                     said = module.payload(message_of(outcome, event, run))
                     post(receiver.url.get_secret_value(), json.dumps(said, default=str).encode())
@@ -96,13 +96,18 @@ def _begin(run: Run, receiver: Receiver) -> Observe:
     return hear
 
 
-def outcomes(ended: Ended, goes_on: bool = False) -> list[str]:
-    """What is told of a run that ended so; of one that `goes_on`, drift was told when it was held."""
-    found = []
+def outcomes(ended: Ended, run: Run) -> list[str]:
+    """What is told of a run that ended so; of one that was held, drift was told then.
+
+    Where what a run did could not be taken back nothing has changed, and whoever asked for it knows.
+    """
+    if ended.status in (ROLLED_BACK, DISCARDED):
+        return [ended.status]
+    if run.undoes and not ended.earlier:
+        return []
     if ended.status in ("published", "held", "blocked"):
-        found = [ended.status]
-        drifted = not goes_on and ended.drift.get("columns")
-        return [*found, *(["drifted"] if drifted else [])]
+        drifted = not run.goes_on and ended.drift.get("columns")
+        return [ended.status, *(["drifted"] if drifted else [])]
     by_hand = type(ended.error) is KeyboardInterrupt  # whoever stopped it knows
     return [] if by_hand or ended.status in ("unchanged", "not_ready", "planned") else ["failed"]
 

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lakehouse import sinks, sources
-from lakehouse.observe.events import Ended, Event, Judged, Observe, Planned, Run, Started, Untold
+from lakehouse.observe.events import (
+    DISCARDED,
+    ROLLBACK,
+    ROLLED_BACK,
+    Ended,
+    Event,
+    Judged,
+    Observe,
+    Planned,
+    Run,
+    Started,
+    Untold,
+)
 from lakehouse.sinks.target import SINK, uri_of
 
 if TYPE_CHECKING:
@@ -27,7 +39,8 @@ if TYPE_CHECKING:
 
 NAME = "OpenLineage"
 PRODUCER = "urn:lakehouse:run"
-_ENDS = {"published": "COMPLETE", "unchanged": "COMPLETE", "held": "RUNNING", "stopped": "ABORT", "not_ready": "ABORT"}
+_ENDS = {"published": "COMPLETE", "unchanged": "COMPLETE", ROLLED_BACK: "COMPLETE", "held": "RUNNING"}
+_ENDS |= dict.fromkeys((DISCARDED, "stopped", "not_ready"), "ABORT")
 """What an event is called by the run's status; FAIL for any other."""
 
 
@@ -78,10 +91,16 @@ def lineage(run: Run, event: Started | Planned | Ended, known: _Known) -> RunEve
         producer=PRODUCER,
         eventType=event_v2.RunState[kind],
         run=event_v2.Run(run.run_id if ended is None else ended.run_id, facets=dict(_run_facets(run.job, ended))),
-        job=event_v2.Job(os.environ.get("OPENLINEAGE_NAMESPACE") or "default", run.job.job, facets=_job_facets()),
+        job=event_v2.Job(os.environ.get("OPENLINEAGE_NAMESPACE") or "default", _name(run, ended), facets=_job_facets()),
         inputs=[_input(about.plan, ended)] if about.plan is not None else [],
         outputs=_outputs(run.job, about, ended),
     )
+
+
+def _name(run: Run, ended: Ended | None) -> str:
+    """The job's name; a rollback, which has no input, is a job of its own: it leaves the job's lineage as it is."""
+    back = run.command == ROLLBACK if ended is None or not ended.earlier else ended.status == ROLLED_BACK
+    return f"{run.job.job}.{ROLLBACK}" if back else run.job.job
 
 
 def _run_facets(job: Job, ended: Ended | None) -> Iterator[tuple[str, Any]]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.observe.events import Ended, Event, Observe, Planned, Run, StageEnded, Started, Untold
+from lakehouse.observe.events import Ended, Event, Observe, Passed, Planned, Run, StageEnded, Started, Untold
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span, Tracer
 
 NAME = "OpenTelemetry"
 SPANS = {"plan": "plan", "score": "pass", "checks": "checks", "publish": "commit"}
 """The spans of a run's stages."""
+_PASS = "score"
+"""The stage that tasks are at work in."""
 _ANSWER_S = 3
 _NAMED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -49,7 +52,7 @@ class _Trace:
     tracer: Tracer
     exporter: SpanExporter
     root: Span | None = None
-    spans: list[Any] = field(default_factory=list)
+    tasks: Sequence[Mapping[str, Any]] = ()
 
 
 def traced(run: Run, exporter: SpanExporter) -> Observe:
@@ -84,9 +87,13 @@ def _hear(trace: _Trace, event: Event) -> None:
     assert trace.root is not None  # a run starts first
     if isinstance(event, Planned):
         trace.root.set_attributes(_planned(event))
+    if isinstance(event, Passed):
+        trace.tasks = event.tasks
     if isinstance(event, StageEnded) and event.name in SPANS:
         within = set_span_in_context(trace.root)
         span = trace.tracer.start_span(SPANS[event.name], within, start_time=_ns(event.began))
+        for task in trace.tasks if event.name == _PASS else ():
+            _add_task(trace, task, set_span_in_context(span))
         span.end(_ns(event.at))
     if isinstance(event, Ended) and not event.earlier:
         trace.root.set_attributes(dict(_ended(event)))
@@ -94,6 +101,16 @@ def _hear(trace: _Trace, event: Event) -> None:
             trace.root.set_status(StatusCode.ERROR, event.message or event.status)
             trace.root.set_attribute("error.type", type(event.error).__name__)
         trace.root.end(_ns(event.at))
+
+
+def _add_task(trace: _Trace, task: Mapping[str, Any], within: Context) -> None:
+    """The span of a task, or of the shortest ones together where there are many: by the clock of its machine."""
+    named = {"lakehouse.task": task["task"]} if task["tasks"] == 1 else {"lakehouse.tasks": task["tasks"]}
+    of_host = {"host.name": task["host"]} if task["host"] else {}
+    spent = {f"lakehouse.work_seconds.{name}": seconds for name, seconds in task["work"].items()}
+    said = {**named, **of_host, "lakehouse.rows_read": task["rows"], **spent}
+    name, began, ended = ("task" if task["tasks"] == 1 else "other tasks", task["began"], task["ended"])
+    trace.tracer.start_span(name, within, start_time=int(began * 1e9), attributes=said).end(int(ended * 1e9))
 
 
 def _export(exporter: SpanExporter, spans: Any) -> None:
@@ -108,8 +125,8 @@ def _export(exporter: SpanExporter, spans: Any) -> None:
 def _named(run: Run) -> dict[str, Any]:
     values = {f"lakehouse.slice.{name}": str(value) for name, value in run.job.slice.items()}
     date = {"lakehouse.date": run.job.date} if run.job.date else {}
-    known = {"lakehouse.job": run.job.job, "lakehouse.run_id": run.run_id, "lakehouse.engine": run.engine}
-    return {**known, **date, **values}
+    known = {"job": run.job.job, "command": run.command, "run_id": run.run_id, "engine": run.engine}
+    return {**{f"lakehouse.{name}": value for name, value in known.items()}, **date, **values}
 
 
 def _planned(event: Planned) -> dict[str, Any]:

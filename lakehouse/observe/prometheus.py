@@ -47,7 +47,7 @@ def _begin(run: Run, write: Callable[[CollectorRegistry, str], None]) -> Observe
         raise Untold("its library is not installed: pip install lakehouse[prometheus]") from error
 
     def hear(event: Event) -> None:
-        if isinstance(event, Ended) and not event.earlier:
+        if isinstance(event, Ended) and not event.earlier and not run.undoes:
             write(figures(event, run), run.job.job)
 
     return hear

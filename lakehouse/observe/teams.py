@@ -7,7 +7,7 @@ from typing import Any
 
 from lakehouse.observe.notify import Message
 
-_COLORS = {"published": "Good", "held": "Accent", "drifted": "Warning"}
+_COLORS = {"published": "Good", "held": "Accent", "drifted": "Warning", "rolled_back": "Warning", "discarded": "Accent"}
 
 
 def payload(message: Message) -> Mapping[str, Any]:

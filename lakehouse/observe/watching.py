@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib import import_module
 from pkgutil import iter_modules
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lakehouse.errors import LakehouseError, as_ours
-from lakehouse.observe.events import Ended, Event, Judged, Observe, Planned, Run, StageEnded, Started
+from lakehouse.observe.events import (
+    DISCARD,
+    DISCARDED,
+    ROLLED_BACK,
+    SCORE,
+    Ended,
+    Event,
+    Judged,
+    Observe,
+    Passed,
+    Planned,
+    Run,
+    StageEnded,
+    Started,
+)
 from lakehouse.runs import evidence, ledger
+from lakehouse.runs.results import is_rollback
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -28,6 +44,20 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 5.0
 """The seconds that a run waits at its end, for all who are told of it together."""
+LATE_S, REST_S = 1.0, 600.0
+"""Who fails, and keeps a run waiting longer than the one, is told of no run of the job for the other: of the runs of a
+backfill, not each waits for it."""
+_resting: dict[tuple[str, str], _Rest] = {}
+"""By job and name those who are not told of its runs."""
+
+
+@dataclass
+class _Rest:
+    """Until when (monotonic, and UTC), and whether that was said."""
+
+    over: float
+    until: datetime
+    said: bool = False
 
 
 class Observer(Protocol):
@@ -52,6 +82,7 @@ class _Listener:
     events: SimpleQueue[Event | None] = field(default_factory=SimpleQueue)
     error: Exception | None = None
     thread: threading.Thread | None = None
+    heard_at: float = math.inf
 
     def start(self) -> None:
         self.thread = threading.Thread(target=self._listen, name=f"tells {self.name}", daemon=True)
@@ -59,21 +90,22 @@ class _Listener:
 
     def _listen(self) -> None:
         try:
-            hear = self.begin()
+            self._hear_all(self.begin())
         except Exception as error:
             self.error = error
-            return
+        self.heard_at = time.monotonic()
+
+    def _hear_all(self, hear: Observe) -> None:
         while (event := self.events.get()) is not None:
             try:
                 hear(event)
             except Exception as error:
                 self.error = self.error or error
 
-    def end(self, seconds: float) -> str:
-        """Wait until it has heard everything, at most so long; what went wrong."""
+    def end(self, until: float) -> str:
+        """Wait until it has heard everything, at most until then; what went wrong."""
         assert self.thread is not None  # it is started first
-        self.events.put(None)
-        self.thread.join(max(0.0, seconds))
+        self.thread.join(max(0.0, until - time.monotonic()))
         if self.error is not None:
             return f"{self.name} could not be told of the run: {_in_words(self.error)}"
         if self.thread.is_alive():
@@ -96,6 +128,10 @@ class Watched:
         self.state, self.planned_at = state, ledger.now()
         self._tell(lambda: Planned(ledger.now(), plan))
 
+    def passed(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """All rows are read; when each task was at work."""
+        self._tell(lambda: Passed(ledger.now(), tasks))
+
     def stage(self, name: str) -> None:
         """A stage is over, and the next one begins."""
         began, self.began = self.began, ledger.now()
@@ -108,13 +144,13 @@ class Watched:
 
     def finished(self, result: Result, state: Location) -> None:
         """An earlier run, which had stopped half way, is finished by this one."""
-        facts = _facts(state, result.run_id)
-        self._tell(lambda: Ended(ledger.now(), result.run_id, result.status, result, facts=facts, earlier=True))
+        facts, status = _facts(state, result.run_id), _status_of(result)
+        self._tell(lambda: Ended(ledger.now(), result.run_id, status, result, facts=facts, earlier=True))
 
     def ended(self, result: Result) -> Result:
         """The run has ended; its result, which may be that of an earlier run where this one had nothing to do."""
         own = result.run_id == self.run.run_id
-        status = result.status if own else "unchanged"
+        status = DISCARDED if self.run.command == DISCARD else _status_of(result) if own else "unchanged"
         self._tell(lambda: self._end(status, result if own else None, None))
         return result
 
@@ -138,12 +174,12 @@ class Watched:
 
 
 @contextmanager
-def watch(job: Job, request: Request, *, goes_on: bool = False) -> Iterator[Watched]:
+def watch(job: Job, request: Request, command: str = SCORE) -> Iterator[Watched]:
     """Whoever is to be told of a run hears of it while the block runs, and of an error that ends it.
 
-    `goes_on`: a held run is gone on with. A dry run is told to nobody.
+    A dry run is told to nobody.
     """
-    run = Run(job, request.run_id, request.engine, goes_on)
+    run = Run(job, request.run_id, request.engine, command)
     watched = Watched(run, [] if request.dry_run else _listeners(run, request))
     watched._tell(lambda: Started(watched.began))
     try:
@@ -152,22 +188,40 @@ def watch(job: Job, request: Request, *, goes_on: bool = False) -> Iterator[Watc
         watched.failed(error)
         raise
     finally:
-        until = time.monotonic() + PATIENCE_S
-        for said in [listener.end(until - time.monotonic()) for listener in watched.listeners]:
-            if said:
+        asked = time.monotonic()
+        for listener in watched.listeners:
+            listener.events.put(None)
+        for listener in watched.listeners:
+            if said := listener.end(asked + PATIENCE_S):
                 request.warn(said)
+                if listener.heard_at - asked > LATE_S:
+                    rest = _Rest(time.monotonic() + REST_S, ledger.now() + timedelta(seconds=REST_S))
+                    _resting[job.job, listener.name] = rest
 
 
 def _listeners(run: Run, request: Request) -> list[_Listener]:
     found = []
     for module in modules():
         try:
-            found += [_Listener(name, begin) for name, begin in module.observers(run).items()]
+            there = module.observers(run).items()
+            found += [_Listener(name, begin) for name, begin in there if not _rests(run, name, request)]
         except Exception as error:
             request.warn(f"{module.NAME} could not be told of the run: {_in_words(error)}")
     for listener in found:
         listener.start()
     return found
+
+
+def _rests(run: Run, name: str, request: Request) -> bool:
+    """Whether it is not to be told of the run; that is said once."""
+    rest = _resting.get((run.job.job, name))
+    if rest is None or time.monotonic() >= rest.over:
+        return False
+    if not rest.said:
+        rest.said = True
+        when = f"before {rest.until:%H:%M} UTC"
+        request.warn(f"{name} is told of no run of {run.job.job} {when}: it had not answered in time")
+    return True
 
 
 def modules() -> list[Observer]:
@@ -177,6 +231,11 @@ def modules() -> list[Observer]:
     names = sorted(module.name for module in iter_modules(observe.__path__))
     found = [import_module(f"lakehouse.observe.{name}") for name in names]
     return [cast(Observer, module) for module in found if hasattr(module, "observers")]
+
+
+def _status_of(result: Result) -> str:
+    back = result.status == "published" and is_rollback({"message": result.message})
+    return ROLLED_BACK if back else result.status
 
 
 def _facts(state: Location | None, run_id: str) -> Callable[[], Mapping[str, Any] | None]:

@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse import pipeline
 from lakehouse.errors import ConfigError, as_ours
-from lakehouse.operations import as_of
+from lakehouse.operations import apart, as_of
+from lakehouse.operations.apart import Processes
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
@@ -158,18 +159,18 @@ def backfill(
 
 @dataclass
 class _Work:
-    """The dates of a backfill under way. `pool`: where several are run at a time."""
+    """The dates of a backfill under way. Several at a time are run in threads of `pool`, or in processes, `apart`."""
 
     asked: Asked
     shown: Shown
     most: int = 1
-    pool: Executor | None = None
-    threads: bool = True
+    pool: ThreadPoolExecutor | None = None
+    apart: Processes | None = None
     running: dict[Future[Outcome], str] = field(default_factory=dict)
 
     def run(self, days: Sequence[str], keep_going: bool, ended: dict[str, Outcome]) -> None:
         """Score these; how each ended is put into `ended` as it does."""
-        for outcome in self._alone(days) if self.pool is None else self._together(days):
+        for outcome in self._together(days) if self.pool or self.apart else self._alone(days):
             ended[outcome.date] = outcome
             self.shown.end(outcome)
             if outcome.code and not keep_going:
@@ -189,14 +190,18 @@ class _Work:
             for future in sorted(done, key=self.running.__getitem__):
                 day = self.running.pop(future)
                 error = future.exception()
+                if self.apart is not None and error is None:
+                    self.apart.wait_for(day)
                 yield future.result() if error is None else _failed(day, "", 0.0, error)
 
     def _begin(self, day: str) -> None:
-        assert self.pool is not None
         run_id = pipeline.new_run_id()
-        say, watch = self.shown.begin(day, run_id)
-        more = (say, watch) if self.threads else ()  # a process tells of itself at its end
-        self.running[self.pool.submit(score_date, self.asked, day, run_id, *more)] = day
+        asked = (self.asked, day, run_id, *self.shown.begin(day, run_id))
+        if self.apart is not None:
+            self.running[self.apart.submit(score_date, *asked)] = day
+        else:
+            assert self.pool is not None
+            self.running[self.pool.submit(score_date, *asked)] = day
 
 
 @contextmanager
@@ -209,26 +214,20 @@ def _work(asked: Asked, parallel: int, shown: Shown) -> Iterator[_Work]:
 
             stack.enter_context(engine.keep_session())
         work = _Work(asked, shown, parallel)
-        if parallel > 1:
-            work.threads = spark
-            work.pool = ThreadPoolExecutor(parallel) if spark else _processes(parallel)
+        if parallel > 1 and spark:
+            work.pool = ThreadPoolExecutor(parallel)
             stack.callback(work.pool.shutdown, cancel_futures=True)
+        elif parallel > 1:
+            work.apart = stack.enter_context(apart.processes(parallel))
         try:
             yield work
         except BaseException:
-            if work.pool is not None and not spark:
+            if work.apart is not None:
                 for child in multiprocessing.active_children():
                     child.terminate()
             elif work.pool is not None:
                 engine.stop_jobs()
             raise
-
-
-def _processes(parallel: int) -> ProcessPoolExecutor:
-    from lakehouse.engines import forking
-
-    with forking.without_script():
-        return ProcessPoolExecutor(parallel, multiprocessing.get_context("spawn"))
 
 
 def score_date(asked: Asked, day: str, run_id: str, say: Say | None = None, watch: Watch | None = None) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,15 +69,20 @@ def difference(job: Job, waits: Held, by: str | None = None) -> Difference:
 
 def _difference(job: Job, waits: Held, by: str | None) -> Difference:
     target = next(t for t in waits.intent.targets if t.kind == SINK)
-    names = predictions_of(job, target.schema)
-    columns = [*job.keys, *([by] if by and by not in job.keys else []), *names]
     if by and by not in target.schema.names:
         raise ConfigError(f"--by: {by!r} is no column of the scored rows: {nearest(by, [*job.keys, *job.keep])}")
+    nested = [field.name for field in target.schema if pa.types.is_nested(field.type)]
+    if by in nested:
+        raise ConfigError(f"--by: {by!r} holds lists, maps or structs: name a column of single values")
+    predictions = predictions_of(job, target.schema)
+    names = [name for name in predictions if name not in nested]
+    columns = [*job.keys, *([by] if by and by not in job.keys else []), *names]
     require_room(target.rows, columns)
     schema = pa.schema([target.schema.field(name) for name in columns])
     held = pa.Table.from_batches(_staged(target, schema), schema)
     live = pa.Table.from_batches(_live(job, target, schema), schema)
-    return compare(waits.intent.run_id, held, live, job.keys, names, by)
+    found = compare(waits.intent.run_id, held, live, job.keys, names, by)
+    return replace(found, not_compared=tuple(name for name in predictions if name in nested))
 
 
 def predictions_of(job: Job, schema: pa.Schema) -> list[str]:
@@ -121,12 +126,11 @@ def require_room(rows: int, columns: Sequence[str]) -> None:
 def compare(
     run: str, held: pa.Table, live: pa.Table, keys: Sequence[str], names: Sequence[str], by: str | None = None
 ) -> Difference:
-    """Compare two tables of the same columns by their keys."""
+    """Compare two tables of the same columns, none of which is nested, by their keys."""
     (held_once, twice), (live_once, more) = (once(table, keys) for table in (held, live))
     new, old, added, gone = match(held_once, live_once, keys)
-    compared = [name for name in names if not pa.types.is_nested(held.schema.field(name).type)]
     differs = np.zeros(new.num_rows, bool)
-    for name in compared:
+    for name in names:
         differs |= different(old[name], new[name])
     return Difference(
         run,
@@ -138,9 +142,8 @@ def compare(
         int((~differs).sum()),
         twice + more,
         by,
-        tuple(_prediction(name, old, new, by) for name in compared),
-        tuple(_examples(old, new, keys, compared, differs)),
-        tuple(name for name in names if name not in compared),
+        tuple(_prediction(name, old, new, by) for name in names),
+        tuple(_examples(old, new, keys, names, differs)),
     )
 
 

@@ -6,15 +6,15 @@ takes longer for those before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
 from lakehouse.operations.leftover import OUTDATED, RECORD, SMALL, Leftover
-from lakehouse.operations.rollback import is_rollback
 from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger, tables
+from lakehouse.runs.results import is_rollback
 from lakehouse.sinks.target import QUARANTINE, uri_of
 from lakehouse.storage import Location, display_name, remove
 
@@ -47,18 +47,19 @@ def tidy(job: Job, state: Location, now: datetime, *, take_away: bool) -> Iterat
                 yield Leftover(display_name(place), "", len(sizes), sum(sizes), kept, what)
 
 
-def expired(job: Job, state: Location, now: datetime) -> list[str]:
+def expired(job: Job, state: Location, now: datetime, known: Sequence[Mapping[str, Any]] | None = None) -> list[str]:
     """The job's runs that ended longer ago than `retention` keeps them, and that nothing stands on.
 
     That is, none of whose rows live in a table of the job, after which their slice was published again, or emptied;
     and that don't wait to be finished. Those that published to a table which the job doesn't name stay: nothing is
-    known of it here.
+    known of it here. `known`: all runs, by default those on record.
     """
     if job.retention.age is None:
         return []
     sections = [*job.sinks, *naming.tables_beside(job)]
     named = {sinks.of(one.type).display_name(uri_of(one)) for one in sections}
-    records = [record for record in ledger.runs(state, job.job) if _tables_of(record) <= named]
+    known = ledger.runs(state, job.job) if known is None else known
+    records = [record for record in known if _tables_of(record) <= named]
     before, waiting = now - job.retention.age, ledger.runs_with_intents(state)
     old = {str(r["run_id"]): r for r in records if r["finished_at"] < before and r["run_id"] not in waiting}
     if not old:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import observe, sinks
 from lakehouse.errors import ConfigError
+from lakehouse.observe.events import DISCARD, PUBLISH
 from lakehouse.operations import dated
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence, held, ledger
 from lakehouse.runs.held import Held
 from lakehouse.runs.publication import carry_out, ensure_tables
-from lakehouse.runs.results import Result
+from lakehouse.runs.results import Result, from_record
 from lakehouse.storage import Location, remove
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def publish(job: Job, waits: Held, request: Request) -> Result:
     Raises ConfigError where its time is over, Overtaken where another run has published the slice since, and what
     publishing raises.
     """
-    with observe.watch(job, request, goes_on=True) as watched:
+    with observe.watch(job, request, PUBLISH) as watched:
         return watched.ended(_publish(job, waits, request, watched))
 
 
@@ -70,11 +71,14 @@ def _publish(job: Job, waits: Held, request: Request, watched: observe.Watched) 
 
 def discard(job: Job, waits: Held, request: Request) -> None:
     """Give a held run up: its staged files go, and it can't be published any more."""
-    with _opened(job, waits, request) as state:
-        held.end(state, waits.intent.run_id)
-        for target in waits.intent.targets:
-            for file in target.files:
-                remove(target.root.join(file.path))
+    with observe.watch(job, request, DISCARD) as watched:
+        with _opened(job, waits, request) as state:
+            watched.judged(waits.intent, state=state)
+            held.end(state, waits.intent.run_id)
+            for target in waits.intent.targets:
+                for file in target.files:
+                    remove(target.root.join(file.path))
+        watched.ended(from_record({**waits.record, "message": f"it was held because of {waits.why}"}))
 
 
 def facts_of(job: Job, waits: Held) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import sinks
+from lakehouse import observe, sinks
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.observe.events import ROLLBACK
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of, staged_files
 from lakehouse.planning.plan import Request
-from lakehouse.runs import ledger
+from lakehouse.runs import lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.publication import carry_out, finish_earlier
-from lakehouse.runs.results import Result
+from lakehouse.runs.results import Result, restored_run, rolled_back
 from lakehouse.schemas import nullable_type
 from lakehouse.sinks.target import COPIED, SINK, SliceRequest, Target, slice_name, uri_of
 
@@ -25,35 +26,34 @@ if TYPE_CHECKING:
     from lakehouse.storage import Location
 
 
-_SAID = "rolled back: run "
-
-
-def is_rollback(record: Mapping[str, Any]) -> bool:
-    """Whether a run on record put former rows back."""
-    return str(record.get("message") or "").startswith(_SAID)
-
-
-def restored_run(record: Mapping[str, Any]) -> str | None:
-    """The run whose rows a rollback put back; None for another run."""
-    return str(record["message"]).removeprefix(_SAID).split(" ")[0] if is_rollback(record) else None
-
-
 def rollback(job: Job, request: Request, run: str | None = None) -> Result:
     """Put back what a run had published in the job's slice: by default the generation before the one that is live.
 
     It is a run of its own, with a record; a score with the input, model and settings that were rolled back is blocked
-    from then on, until something of them changes or it is asked for. Raises ConfigError where there is no such
-    generation, its files are gone, or the table can't be rolled back.
+    from then on, until something of them changes or it is asked for. One that was cut off is finished instead. Raises
+    ConfigError where there is no such generation, its files are gone, or the table can't be rolled back.
     """
-    with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
-        state = naming.state_of(at_places)
-        finish_earlier(at_places, state, request)
-        return _rollback(at_places, state, request, run)
+    with observe.watch(job, request, ROLLBACK) as watched:
+        with catalog.open_job(job, f"rollback={request.run_id}", request.engine, request.warn) as at_places:
+            state = naming.state_of(at_places)
+            result = finish_earlier(at_places, state, request, watched.finished)
+            restored = restored_run({"message": result.message}) if result else None
+            if result is None or restored is None or not restored.startswith(run or restored):
+                result = _alone(at_places, state, request, run, watched)
+            # else it was this one that was cut off: to do it again would undo it
+        return watched.ended(result)
 
 
-def _rollback(job: Job, state: Location, request: Request, run: str | None) -> Result:
+def _alone(job: Job, state: Location, request: Request, run: str | None, watched: observe.Watched) -> Result:
+    """Roll back while a lease says to whoever takes files away that some may be put back."""
     for sink in job.sinks:
         _require_replacing(sink)
+    folders = [sinks.of(s.type).folder(s) or staged_files(job, SINK) for s in job.sinks]
+    with lease.hold(folders, request.run_id, state, request.warn, restores=True):
+        return _rollback(job, state, request, run, watched)
+
+
+def _rollback(job: Job, state: Location, request: Request, run: str | None, watched: observe.Watched) -> Result:
     identity = identity_of(job)
     records = [r for r in ledger.runs(state, job.job) if (r["identity"], r["status"]) == (identity, "published")]
     first = job.sinks[0]
@@ -61,7 +61,6 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
     now = next((r for r in records if r["generation"] == live), None)
     former = _chosen(records, live, job, run)
     targets = tuple(_target(job, sink, former, now, request) for sink in job.sinks)
-    undone = f"instead of run {now['run_id']}" if now else f"instead of generation {live}"
     record = {
         **former,
         "run_id": request.run_id,
@@ -71,11 +70,14 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None) -> R
         "seconds": {},
         "work": {},
         "alias": None,
-        "message": f"{_SAID}{former['run_id']} again, {undone}",
+        "message": rolled_back(former["run_id"], now["run_id"] if now else None, live),
     }
     intent = Intent(request.run_id, identity, targets[0].uri, "published", targets, record)
+    watched.judged(intent, state=state)
     ledger.save_intent(state, intent)
-    return carry_out(intent, state, request)
+    result = carry_out(intent, state, request)
+    watched.stage("publish")
+    return result
 
 
 def _require_replacing(sink: Sink) -> None:

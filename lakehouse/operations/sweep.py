@@ -117,6 +117,7 @@ def _look(
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run: _WAITS for place in states for run in ledger.runs_with_intents(place)}
     waiting |= {run: why for place in states for run, why in held.runs_that_wait(place).items()}
+    named = {path for place in states for path in held.files_that_wait(place, table.uri)}  # whosever folder they are in
     unknown = sink.unknown_files(table) if sink else None
     found = {}
     for run, there in listed.items():
@@ -124,6 +125,7 @@ def _look(
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
         kept = alive.get(run) or waiting.get(run)
+        files = files if kept else {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" not in named}
         if files or kept or leases.get(run):
             found[run] = _FolderContent(files, kept)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from lakehouse import checks, models, sources
 from lakehouse.checks import rules
 from lakehouse.errors import ConfigError
 from lakehouse.planning import fetching, isolating, routes
-from lakehouse.planning.trial import Held, Trial, trial_for
 from lakehouse.scoring import looking
 from lakehouse.sources import FRAME, PinnedInput, Unit
 
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A model that was tried on the input. `needed`: the columns that scoring takes; `columns`: those that are read.
+class Fitted:
+    """A model that fits the input. `needed`: the columns that scoring takes; `columns`: those that are read.
 
     `model`: with its own environment, where it has one. `notes`: what is worth a remark.
     """
 
     model: models.FetchedModel
-    trial: Trial
     needed: tuple[str, ...]
     columns: tuple[str, ...]
     notes: tuple[str, ...]
@@ -44,21 +42,11 @@ def pin(job: Job) -> PinnedInput:
     return found
 
 
-def ready(
-    job: Job,
-    model: models.FetchedModel,
-    pinned: PinnedInput,
-    request: Request,
-    read: Callable[[Sequence[str]], Iterator[pa.RecordBatch]],
-    against: str,
-    held: Held | None = None,
-) -> Alone:
-    """Hold the model's environment and inputs against what is here, and try it on the input's first rows.
+def fit(job: Job, model: models.FetchedModel, pinned: PinnedInput, request: Request, against: str) -> Fitted:
+    """Hold the model's environment and inputs against what is here. `against`: what Spark would have to do.
 
-    `read`: the input's batches of these columns; `against`: what can't be done where Spark would have to read it;
-    `held`: as of `try_model`.
-    Raises ModelRefused where the model can't be used here, ConfigError where the input doesn't fit it, NotReady where
-    there is no row.
+    Raises ModelRefused where the model can't be used here, ConfigError where the input doesn't fit it, or Spark would
+    have to apply the one or read the other.
     """
     schema, name = pinned.schema, pinned.name
     if model.on_frames:
@@ -74,20 +62,14 @@ def ready(
     carrier, reason = sources.of(job.source.type).carrier(pinned, columns)
     if carrier == FRAME:
         raise ConfigError(f"{name} has to be read by Spark itself ({reason}): {against}")
-    trial = trial_for(job, model, schema, _in_pieces(read(columns)), name, held)
     notes = (*filter(None, [around.doubt]), *around.notes)
-    return Alone(model, trial, tuple(dict.fromkeys(wanted)), columns, notes)
+    return Fitted(model, tuple(dict.fromkeys(wanted)), columns, notes)
 
 
 def first_rows(job: Job, pinned: PinnedInput, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """The input in batches, as far as a sample of about so many rows needs it."""
+    """The input in small batches, on the first of which the model is tried, as far as about so many rows need it."""
     source = sources.of(job.source.type)
     units: Sequence[Unit] = source.units(source.read(pinned, columns, rows), columns, job.model.batch_rows, 1)
     for unit in units:
-        yield from unit.batches()
-
-
-def _in_pieces(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Small batches, on the first of which the model is tried."""
-    for batch in batches:
-        yield from (batch.slice(start, looking.ROWS) for start in range(0, batch.num_rows, looking.ROWS))
+        for batch in unit.batches():
+            yield from (batch.slice(start, looking.ROWS) for start in range(0, batch.num_rows, looking.ROWS))

@@ -35,7 +35,7 @@ def explaining_for(job: Job, tried: Trial, uri: str) -> Explaining | None:
         raise ConfigError(
             f"explanations: {uri} ({tried.predictor.called}) does not tell what each feature contributes: linear "
             "models of scikit-learn behind scalers do, and trees of XGBoost, LightGBM and CatBoost, of scikit-learn "
-            "with the package shap; leave the section out"
+            "with the package shap (the extra `explain`); leave the section out"
         )
     return explaining
 

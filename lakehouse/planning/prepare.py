@@ -16,6 +16,7 @@ from lakehouse.planning.plan import Plan
 from lakehouse.planning.quarantine import QuarantineChoice, choose_table
 from lakehouse.planning.trial import try_model
 from lakehouse.scoring.explanations import with_predictor
+from lakehouse.scoring.receipts import Model
 from lakehouse.scoring.score import Predict
 from lakehouse.scoring.staging import Staging
 
@@ -91,14 +92,15 @@ def prepare(
     aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
     lineage = _lineage(plan, replays)
     explaining = explaining_for(job, tried, plan.model.uri)
-    explained = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, schemas.EXPLAINED)]
+    told = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, schemas.EXPLAINED)]
+    told += [] if job.receipts is None else [pa.field(schemas.FEATURE_DIGEST, pa.binary())]
     beside = None if tried.untried else challengers.side_by_side(plan, looked_at, tried.columns, lineage, notes)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=tried.scoring,
         input_schema=pa.schema([schema.field(c) for c in plan.columns]),
-        scored_schema=pa.schema([*tried.columns, *explained, *schemas.LINEAGE]),
+        scored_schema=pa.schema([*tried.columns, *told, *schemas.LINEAGE]),
         quarantine_schema=pa.schema([f for f in aside.fit.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
         quarantine_root=aside.target.root,
@@ -111,6 +113,7 @@ def prepare(
         beside=beside,
         direct=tried.direct,
         explaining=explaining,
+        provable=() if job.receipts is None else models_of(plan),
     )
     scored_table = pa.schema([*staging.scored_schema, *slices])
     lacks = {s.target.uri: sinks.of(s.target.type).missing_columns(s, scored_table) for s in plan.sinks}
@@ -130,6 +133,11 @@ def prepare(
         tried.untried,
         tried.rows,
     )
+
+
+def models_of(plan: Plan) -> tuple[Model, ...]:
+    """The model of the run, or those of it, as receipts name them."""
+    return tuple(Model(one.name, one.version, one.digest) for one in plan.model.members.values() or [plan.model])
 
 
 def batch_rows(most: int, features: Sequence[schemas.Feature], seen: pa.RecordBatch | None) -> int:

@@ -28,7 +28,7 @@ from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
-from lakehouse.scoring import files
+from lakehouse.scoring import explanations, files
 from lakehouse.scoring.routing import NO_MODEL
 from lakehouse.scoring.staging import Staging
 from lakehouse.storage import Location, content, display_name, remove, tree, write_durably
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 SAMPLES = 20
+_COUNTS = ("rows_read", "rows_scored", "rows_quarantined")
 _BINS = "bins.parquet"
 TABLES = ("metrics", "profiles", "runs")
 """The tables of the state folder that get a file from each run, in the order in which a run's rows are taken away."""
@@ -100,9 +101,16 @@ def gather_facts(
         "drift": drift.facts(found, bins, limit, ruled),
         **({"challengers": list(compared)} if compared else {}),
         **({"explained": dict(tally.explained)} if tally.explained is not None else {}),
+        **({"explaining": _explaining(staging)} if staging.explaining is not None else {}),
     }
     told = [table.add_column(0, "subject", pa.repeat(KINDS[name], len(table))) for name, table in bins.items()]
     return Facts(facts, pa.concat_tables(told) if told else None)
+
+
+def _explaining(staging: Staging) -> dict[str, Any]:
+    """What explanations were held against, so that they can be made again."""
+    assert staging.explaining is not None  # as whoever asks has seen
+    return explanations.to_record(staging.explaining, staging.scoring.features)
 
 
 def _models(plan: Plan, tally: Tally) -> dict[str, Any]:
@@ -198,7 +206,7 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
         "seconds",
     )
     said = {name: record[name] for name in names} | {"work": record.get("work") or {}}
-    said |= {name: record[name].isoformat() for name in ("started_at", "finished_at")}
+    said |= {n: record[n].isoformat() if record[n] else None for n in ("started_at", "finished_at")}
     named = ledger.model_of(record)
     read = {"table": record["input_table"], "version": record["input_version"]}
     return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}
@@ -213,13 +221,41 @@ def finish(state: Location, record: Mapping[str, Any]) -> None:
 
     write_durably(_at(state, record["run_id"], "html"), page.render(facts).encode())
     run = {name: record.get(name) for name in RUN.names}
-    metrics = pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
-    profiles = _profiles(state, run, facts)
-    for name, table, kind in (("metrics", metrics, formats.METRICS), ("profiles", profiles, formats.PROFILES)):
-        if table.num_rows:
-            batch = table.combine_chunks().to_batches()[0]
-            tables.append(state.join(name), batch, f"{name}/{record['run_id']}", name.capitalize(), kind)
+    _append(state, "metrics", _figures(run, facts), formats.METRICS)
+    _append(state, "profiles", _profiles(state, run, facts), formats.PROFILES)
     remove(_at(state, record["run_id"], _BINS))
+
+
+def _figures(run: Mapping[str, Any], facts: Mapping[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist([{**run, **row} for row in _metrics(facts)], METRICS)
+
+
+def _append(state: Location, name: str, rows: pa.Table, kind: formats.Format) -> None:
+    """Append the rows of one run to a table of the state folder, once."""
+    if rows.num_rows:
+        batch, run = rows.combine_chunks().to_batches()[0], rows.column("run_id")[0].as_py()
+        tables.append(state.join(name), batch, f"{name}/{run}", name.capitalize(), kind)
+
+
+def add_metrics(state: Location, record: Mapping[str, Any], reasons: Sequence[Mapping[str, Any]]) -> None:
+    """Write the run's metrics again, once: by its facts where they were kept, else what record and `reasons` tell."""
+    counts = {name: record[name] for name in _COUNTS}
+    kept = kept_facts(state, record["run_id"]) or {"reasons": reasons, "rules": [], "drift": {"columns": []}}
+    run = {name: record.get(name) for name in RUN.names}
+    _append(state, "metrics", _figures(run, {**kept, **counts}), formats.METRICS)
+
+
+def runs_with_metrics(state: Location, job: str) -> set[str]:
+    """The job's runs of which metrics are there."""
+    return {str(row["run_id"]) for row in tables.rows(state.join("metrics"), ["run_id", "job"], {"job": job})}
+
+
+def reasons_by_run(job: Job, runs: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """By run how many rows it set aside for each rule and column, by the quarantine itself."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for (run, rule, column), rows in _count(job, runs).items():
+        found.setdefault(run, []).append({"rule": rule, "column": column, "rows": rows})
+    return found
 
 
 def _profiles(state: Location, run: Mapping[str, Any], facts: Mapping[str, Any]) -> pa.Table:
@@ -238,7 +274,8 @@ def _metrics(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The run's figures in long form: one row a number."""
     found = [
         {"subject": "run", "name": "", "column": "", "metric": name, "value": float(facts[name])}
-        for name in ("rows_read", "rows_scored", "rows_quarantined")
+        for name in _COUNTS
+        if facts[name] is not None
     ]
     for reason in facts["reasons"]:
         found.append(

@@ -87,7 +87,7 @@ def hold(intent: Intent, comments: Mapping[str, str], why: str, job: Job, state:
 
 def all_of(state: Location, job: str) -> list[Held]:
     """The job's held runs, the newest first. Raises ConfigError where a newer program has held one of them."""
-    mine = [held for held in _all(state) if held.intent.record["job"] == job]
+    mine = [held for held in _every(state) if held.intent.record["job"] == job]
     return sorted(mine, key=lambda held: held.until, reverse=True)
 
 
@@ -110,9 +110,18 @@ def runs_that_wait(state: Location) -> dict[str, str]:
     """Runs, of whatever job, whose staged files are still needed, and why."""
     return {
         held.intent.run_id: f"held until {held.until:%Y-%m-%d}: publish or discard it"
-        for held in _all(state)
+        for held in _every(state)
         if not held.is_over()
     }
+
+
+def files_that_wait(state: Location, uri: str) -> dict[str, str]:
+    """The files of a table that runs would commit which wait, to be finished or for a person; by path the run of each.
+
+    A rollback's are files that the table had before, and may have no more.
+    """
+    waiting = [*ledger.intents(state), *(held.intent for held in _every(state) if not held.is_over())]
+    return {f.path: i.run_id for i in waiting for target in i.targets if target.uri == uri for f in target.files}
 
 
 def end(state: Location, run: str) -> None:
@@ -120,7 +129,7 @@ def end(state: Location, run: str) -> None:
     remove(_file(state, run))
 
 
-def _all(state: Location) -> list[Held]:
+def _every(state: Location) -> list[Held]:
     return [held for path in tree(_folder(state)) if (held := _read(_folder(state).join(path)))]
 
 

@@ -29,18 +29,21 @@ LASTS = timedelta(minutes=10)
 
 
 @contextmanager
-def hold(tables: Sequence[Location], run: str, state: Location, warn: Callable[[str], None]) -> Iterator[None]:
+def hold(
+    tables: Sequence[Location], run: str, state: Location, warn: Callable[[str], None], *, restores: bool = False
+) -> Iterator[None]:
     """Hold the run's lease on these tables until the block ends, however it does short of a kill.
 
-    `warn` is told where it can't be taken away then: nothing depends on that.
+    `restores`: it puts back files that a table has no more. `warn` is told where it can't be taken away then: nothing
+    depends on that.
     """
-    over = threading.Event()
-    _write(tables, run, state)
+    over, more = threading.Event(), {"restores": True} if restores else {}
+    _write(tables, run, state, **more)
 
     def renew() -> None:
         while not over.wait(EVERY):
             try:
-                _write(tables, run, state)
+                _write(tables, run, state, **more)
             except (LakehouseError, OSError):
                 continue  # the next renewal may succeed; nobody takes the lease for ended before LASTS
 

@@ -59,11 +59,12 @@ RUNS = pa.schema(
         ("work", pa.string()),  # seconds of all workers together: reading, checking, model, writing, and core
         ("alias", pa.string()),  # of the model, where the run looked one up in its registry
         ("as_of", pa.string()),  # the moment (UTC) as of which model and input are, where that isn't the run's own
+        ("receipt", pa.string()),  # what the run has signed of its rows, where it leaves receipts
     ]
 )
 OTHERS = 50
 """Intents of other slices that one run looks at."""
-_JSON = ("sinks", "checks", "seconds", "work")
+_JSON = ("sinks", "checks", "seconds", "work", "receipt")
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,35 @@ def unfinished(
     Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day;
     those of a newer format are left to the programs that wrote them. Raises ConfigError for one of this slice.
     """
-    intents = state.join("intents")
+    every = state.join("intents")
     folder = _intents(state, identity, table).path.rpartition("/")[2]
-    paths = [path for path in tree(intents) if path.endswith(".json") and not path.rpartition("/")[2].startswith(".")]
+    paths = [path for path in tree(every) if _is_intent(path)]
     others = [path for path in paths if not path.startswith(f"{folder}/")]
     others = sorted(random.sample(others, min(len(others), OTHERS)))
     mine = [path for path in sorted(paths) if path.startswith(f"{folder}/")]
-    own, found = _parse(intents, mine), _parse(intents, others)
+    own, found = _parse(every, mine), _parse(every, others)
     for path, said in own.items():
-        formats.require(formats.INTENT, said, display_name(intents.join(path)))
+        formats.require(formats.INTENT, said, display_name(every.join(path)))
     of_job = [s for s in found.values() if _is_of(s, job, table, date) and not formats.is_newer(formats.INTENT, s)]
     return [from_json(said) for said in own.values()], [from_json(said) for said in of_job]
 
 
-def _parse(intents: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+def intents(state: Location) -> list[Intent]:
+    """All intents, of whatever job. Raises ConfigError for one of a newer format."""
+    folder = state.join("intents")
+    found = _parse(folder, [path for path in tree(folder) if _is_intent(path)])
+    for path, said in found.items():
+        formats.require(formats.INTENT, said, display_name(folder.join(path)))
+    return [from_json(said) for said in found.values()]
+
+
+def _is_intent(path: str) -> bool:
+    return path.endswith(".json") and not path.rpartition("/")[2].startswith(".")
+
+
+def _parse(folder: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By path what the intents say, of those that are still there."""
-    return {path: json.loads(text) for path in paths if (text := content(intents.join(path)))}
+    return {path: json.loads(text) for path in paths if (text := content(folder.join(path)))}
 
 
 def _is_of(said: Mapping[str, Any], job: str, table: str, date: str | None) -> bool:
@@ -152,8 +166,8 @@ def from_json(parsed: Mapping[str, Any]) -> Intent:
 
 def runs_with_intents(state: Location) -> set[str]:
     """The runs, of whatever job, whose intents are there."""
-    names = (path.rsplit("/", 1)[-1] for path in tree(state.join("intents")))
-    return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
+    paths = (path for path in tree(state.join("intents")) if _is_intent(path))
+    return {path.rpartition("/")[2].removesuffix(".json") for path in paths}
 
 
 def remove_intent(state: Location, intent: Intent) -> None:

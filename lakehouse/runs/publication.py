@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 
 def make_intent(
-    plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float]
-) -> Intent:
+    plan: Plan, tables: Prepared, tally: Tally, verdict: Verdict, request: Request, seconds: Mapping[str, float],
+    receipt: Mapping[str, Any] | None = None,
+) -> Intent:  # fmt: skip
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
 
     Raises ConfigError where there are no executors and this machine can't hold what a commit would take.
@@ -44,7 +45,8 @@ def make_intent(
             targets.append(_with_files(compared, tally.compared_files, tally.scored, plan))
         for standing in plan.sinks:
             scored = standing.target.with_schema(tables.scored)
-            targets.append(_with_files(scored, tally.scored_files, tally.scored, plan))
+            made = _with_files(scored, tally.scored_files, tally.scored, plan)
+            targets.append(made if receipt is None else replace(made, metadata={**made.metadata, "receipt": receipt}))
     if request.as_of is not None:
         then = {"as_of": request.as_of.isoformat()}
         targets = [replace(target, metadata={**target.metadata, **then}) for target in targets]
@@ -71,6 +73,7 @@ def make_intent(
         "alias": _alias(plan),
         "as_of": request.as_of.isoformat() if request.as_of else None,
         "fingerprint": plan.sink.fingerprint,
+        "receipt": receipt,
         "carrier": plan.carrier,
         "engine": request.engine,
         "checks": {"passed": verdict.passed, "failed": verdict.failed, "warned": len(verdict.warnings)},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import models
-from lakehouse.schemas import EXPLAINED, EXPLANATION, EXPLANATIONS
+from lakehouse.schemas import EXPLAINED, EXPLANATION, EXPLANATIONS, Feature
+from lakehouse.scoring import texts
 from lakehouse.scoring.inputs import model_given
 from lakehouse.scoring.reasons import Numbers
 from lakehouse.scoring.score import Predict, Scoring
@@ -33,6 +35,22 @@ class Explaining:
     least: float
     most: float
     others: pa.RecordBatch
+
+
+def to_record(explaining: Explaining, features: Sequence[Feature]) -> dict[str, Any]:
+    """As JSON holds it, for whoever makes explanations again; of the other rows the features alone."""
+    columns = list(dict.fromkeys(feature.column for feature in features))
+    least, most = (value if math.isfinite(value) else None for value in (explaining.least, explaining.most))
+    known = {name: getattr(explaining, name) for name in ("prediction", "part", "top")}
+    return {**known, "least": least, "most": most, "others": texts.text_of(explaining.others.select(columns))}
+
+
+def from_record(said: Mapping[str, Any]) -> Explaining:
+    """What `to_record` has noted."""
+    (others,) = texts.rows_in(said["others"])
+    least = -math.inf if said["least"] is None else said["least"]
+    most = math.inf if said["most"] is None else said["most"]
+    return Explaining(said["prediction"], said["part"], said["top"], least, most, others)
 
 
 class Explainer:

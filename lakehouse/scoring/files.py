@@ -41,7 +41,7 @@ class _Output:
 
 @dataclass
 class Files:
-    """Files of one kind in one folder below their table's root, rolled at `TARGET_BYTES`.
+    """Files of one kind in one folder below their table's root, rolled at `target` bytes (None: `TARGET_BYTES`).
 
     `constants` are values of columns that are the same in every row; batches don't have these. The log gets statistics
     of the columns named `first`, of lineage, and of others as far as that makes no more than `most`.
@@ -55,6 +55,7 @@ class Files:
     constants: Mapping[str, Any] = field(default_factory=dict)
     first: Sequence[str] = ()
     most: int = MOST
+    target: int | None = None
     open: _Output | None = None
     done: list[dict[str, Any]] = field(default_factory=list)
     waiting: list[pa.RecordBatch] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Files:
         self.waiting.append(self._own(batch))
         self.rows += batch.num_rows
         self.size += self.waiting[-1].nbytes
-        if self.rows >= GROUP_ROWS or self.size >= min(GROUP_BYTES, TARGET_BYTES):
+        if self.rows >= GROUP_ROWS or self.size >= min(GROUP_BYTES, self.target or TARGET_BYTES):
             self._write_group()
 
     def close(self) -> None:
@@ -116,7 +117,7 @@ class Files:
         columns = [same[f.name] if f.name in same else table.column(f.name) for f in self.schema]
         output.writer.write_table(pa.table(columns, schema=output.writer.schema), GROUP_ROWS)
         output.rows += rows
-        if output.sink.tell() >= TARGET_BYTES:
+        if output.sink.tell() >= (self.target or TARGET_BYTES):
             self._finish()
 
     def _create(self, first: pa.Table) -> _Output:

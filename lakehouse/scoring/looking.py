@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.errors import LakehouseError, Unavailable
+from lakehouse.scoring import texts
 from lakehouse.scoring.routing import numbers_of_models
 from lakehouse.scoring.score import Scoring, fit_rows
 from lakehouse.scoring.staging import BatchSource
@@ -58,8 +58,8 @@ def _first_rows(work: Sequence[BatchSource], scoring: Scoring) -> dict[str, Any]
         for batch in unit.batches():
             rows = fit_for(batch, scoring)
             if rows.num_rows:
-                return {"rows": _text(rows.slice(0, ROWS))}
-            unfit = unfit or {"rows": _text(batch.slice(0, ROWS))}
+                return {"rows": texts.text_of(rows.slice(0, ROWS))}
+            unfit = unfit or {"rows": texts.text_of(batch.slice(0, ROWS))}
     return unfit
 
 
@@ -136,11 +136,4 @@ def rows_of(said: dict[str, Any] | None) -> Iterator[pa.RecordBatch]:
     if said is None:
         return
     _raise_told(said)
-    yield from pa.ipc.open_stream(base64.b64decode(said["rows"]))
-
-
-def _text(rows: pa.RecordBatch) -> str:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(rows)
-    return base64.b64encode(sink.getvalue()).decode()
+    yield from texts.rows_in(said["rows"])

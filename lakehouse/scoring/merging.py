@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse.checks import profile, rules, uniqueness
+from lakehouse.checks import profile, rules, timeline, uniqueness
 from lakehouse.checks.profile import Profile
 from lakehouse.checks.rules import RowCount
 from lakehouse.schemas import COUNTS
@@ -35,6 +35,8 @@ class Merged:
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     keys: list[Mapping[str, Any]] = field(default_factory=list)
     beside: dict[str, Compared] | None = None
+    tasks: list[Mapping[str, Any]] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in what the next worker, or several that were merged before, counted. `row`: of kind COUNTS."""
@@ -51,10 +53,12 @@ class Merged:
             self.tables.setdefault(suite, []).append(counted["tables"])
         if keys := said.pop("keys"):
             self.keys.append(keys)
+        self.leaves += said.pop("leaves", ())
         if (beside := said.pop("beside", None)) is not None:
             self.beside = {} if self.beside is None else self.beside
             for label, compared in beside.items():
                 self.beside.setdefault(label, Compared()).merge(Compared.from_dict(compared))
+        self.tasks += said.pop("tasks")
         for name, number in said.items():
             self.numbers[name] = _add(self.numbers.get(name), number, name)
 
@@ -70,7 +74,9 @@ class Merged:
                 for suite, counts in self.row_counts.items()
             },
             "keys": uniqueness.merge(self.keys),
+            **({"leaves": self.leaves} if self.leaves else {}),
             **({"beside": {label: seen.to_dict() for label, seen in self.beside.items()}} if self.beside else {}),
+            "tasks": timeline.bounded(self.tasks),
         }
         text = json.dumps(detail)
         return {"task": self.task, "kind": COUNTS, "path": None, "rows": self.rows, "bytes": 0, "detail": text}

@@ -6,6 +6,7 @@ Nothing it writes is visible to a reader until the files are committed; every at
 from __future__ import annotations
 
 import json
+import platform
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from lakehouse import models
-from lakehouse.checks import profile, rules, uniqueness
+from lakehouse.checks import profile, rules, timeline, uniqueness
 from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.progress import Address, tell, tell_failed
 from lakehouse.schemas import COMPARED, COUNTS, FAILED, MANIFEST, QUARANTINED, SCORED, conform
@@ -25,13 +26,16 @@ from lakehouse.scoring.comparison import Challenger, Compared, compare, keep_inp
 from lakehouse.scoring.explanations import Explainer, Explaining, with_predictor
 from lakehouse.scoring.files import Files
 from lakehouse.scoring.golden import Expected
+from lakehouse.scoring.receipts import Leaves, Model, Receipts
 from lakehouse.scoring.routing import GATHERED_BYTES, Predictors
-from lakehouse.scoring.score import Predict, Scoring, SuiteCounts, score_rows, start_counters
+from lakehouse.scoring.score import Counters, Predict, Scoring, SuiteCounts, score_rows, start_counters
 from lakehouse.storage import Location
 from lakehouse.storage.parquet import open_parquet
 
 JOINED_BYTES, FRAME_BYTES = 8 << 20, 64 << 20
 """Small batches are joined up to this size in memory, those of a DataFrame, which are always small, up to the other."""
+_MANY = 256
+"""Of so many batches each may be so small that it takes up more than what is in it."""
 _TELL_EVERY = 0.2  # seconds
 
 
@@ -62,7 +66,7 @@ class Staging:
 
     `unique_keys`: whether it is asked if a key occurs twice. `expected`: what a worker on another machine is held
     against. `direct`: the model is called past pandas and MLflow (`models.Predictor.direct`), which gave the sample the
-    same answers.
+    same answers. `provable`: the models of a run that leaves receipts, none where it leaves none.
     """
 
     run_id: str
@@ -84,6 +88,7 @@ class Staging:
     expected: Expected | None = None
     direct: bool = False
     explaining: Explaining | None = None
+    provable: tuple[Model, ...] = ()
 
     @property
     def roots(self) -> list[Location]:
@@ -150,7 +155,7 @@ class _Work:
     """What a worker spends its time on: reading, the model and writing; all else is checking."""
 
     def __init__(self) -> None:
-        self.started, self.cpu = time.perf_counter(), time.process_time()
+        self.began, self.started, self.cpu = time.time(), time.perf_counter(), time.process_time()
         self.reading, self.writing, self.model = 0.0, 0.0, [0.0]
 
     def reads(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -174,10 +179,11 @@ class _Work:
         finally:
             self.writing += time.perf_counter() - began
 
-    def to_dict(self, explaining: float) -> dict[str, float]:
+    def to_dict(self, explaining: float, receipts: float) -> dict[str, float]:
         """Seconds by what they went to, and those of the processor in all."""
         known = {"reading": self.reading, "model": self.model[0], "writing": self.writing}
         known |= {"explaining": explaining} if explaining else {}
+        known |= {"receipts": receipts} if receipts else {}
         rest = time.perf_counter() - self.started - sum(known.values())
         seconds = {**known, "checking": max(rest, 0.0), "core": time.process_time() - self.cpu}
         return {name: round(value, 4) for name, value in seconds.items()}
@@ -225,12 +231,14 @@ def stage(
     beside = _Comparing(task, staging, folder, predict, challengers) if staging.beside is not None else None
     work = _Work()
     explainer = None if staging.explaining is None else Explainer(staging.explaining, staging.scoring, predict)
+    receipts = _receipts(task, staging, folder) if staging.provable else None
     predict = timed(predict, work.model) if staging.scoring.route is None else predict
     predict = beside.kept.keeping(predict) if beside is not None and beside.kept is not None else predict
     try:
         for batch in work.reads(batches):
             good, bad, rows = score_rows(batch, staging.scoring, predict, counters)
             told = explainer.add_to(good, batch, rows) if explainer is not None else good
+            told = receipts.add_to(told, batch, rows) if receipts is not None else told
             with work.writes():
                 scored.write(told)
                 if bad is not None:
@@ -242,6 +250,7 @@ def stage(
             on_batch(counters.read)
             if counters.hopeless:
                 break
+        leaves = receipts.close() if receipts is not None else []
         with work.writes():
             scored.close()
             quarantined.close()
@@ -256,7 +265,24 @@ def stage(
         quarantined.abandon()
         if beside is not None:
             beside.files.abandon()
-    detail = {
+    detail = _counted(counters) | {"keys": keys and keys.close()}
+    if beside is not None:
+        detail["beside"] = beside.to_dict()
+    if explainer is not None:
+        detail["explained"] = explainer.to_dict()
+    if receipts is not None:
+        detail["leaves"] = leaves
+    spent = work.to_dict(*(one.seconds if one is not None else 0.0 for one in (explainer, receipts)))
+    at_work = timeline.entry(task, work.began, time.time(), platform.node(), counters.read, spent)
+    text = json.dumps({**detail, "work": spent, "tasks": [at_work]})
+    counts = {"task": task, "kind": COUNTS, "path": None, "rows": counters.read, "bytes": 0, "detail": text}
+    return [*scored.done, *quarantined.done, *(beside.files.done if beside is not None else ()), counts]
+
+
+def _counted(counters: Counters) -> dict[str, Any]:
+    """What a worker counted, as its manifest tells it."""
+    suites = (("features", counters.features), ("scores", counters.scores))
+    return {
         "read": counters.read,
         "scored": counters.scored,
         "quarantined": counters.quarantined,
@@ -265,21 +291,13 @@ def stage(
         "hopeless": counters.hopeless,
         **({"by_model": sorted(counters.by_model.items())} if counters.by_model else {}),
         "profiles": {name: profile.dump(sketches) for name, sketches in counters.profiles.items()},
-        "checks": {suite: _dump(c) for suite, c in (("features", counters.features), ("scores", counters.scores)) if c},
-        "keys": keys and keys.close(),
-        **({"beside": beside.to_dict()} if beside is not None else {}),
-        **({"explained": explainer.to_dict()} if explainer is not None else {}),
-        "work": work.to_dict(explainer.seconds if explainer is not None else 0.0),
+        "checks": {suite: _dump(checked) for suite, checked in suites if checked},
     }
-    counts = {
-        "task": task,
-        "kind": COUNTS,
-        "path": None,
-        "rows": counters.read,
-        "bytes": 0,
-        "detail": json.dumps(detail),
-    }
-    return [*scored.done, *quarantined.done, *(beside.files.done if beside is not None else ()), counts]
+
+
+def _receipts(task: int, staging: Staging, folder: str) -> Receipts:
+    leaves = Leaves(staging.scored_root, folder, f"leaves-{task:05d}")
+    return Receipts(staging.provable, staging.scoring, staging.scored_schema, leaves)
 
 
 def _dump(checked: SuiteCounts) -> dict[str, Any]:
@@ -337,6 +355,8 @@ def join_batches(
             yield _one(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(batch)
+        if len(waiting) == _MANY:
+            waiting = [_one(waiting)]
         rows, size = rows + batch.num_rows, size + batch.nbytes
         del batch
         if 2 * rows > most or 2 * size > most_bytes:

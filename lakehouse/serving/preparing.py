@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from lakehouse.operations.receipts import rows
 from lakehouse.planning import alone, catalog, fetching, naming
 from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Request, new_run_id
+from lakehouse.planning.trial import trial_for
 from lakehouse.runs import ledger
 from lakehouse.schemas import MODEL_NAME, MODEL_VERSION, conform
 from lakehouse.scoring.explanations import Explaining
@@ -107,13 +108,11 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
     folder.mkdir(parents=True, exist_ok=True)
     model = fetching.obtain(job, request, folder, None if job.model.offline == "allowed" else resolved)
 
-    def sample(columns: Sequence[str]) -> Any:
-        return alone.first_rows(job, pinned, columns, _SAMPLE_ROWS)
-
+    found = alone.fit(job, model, pinned, request, "it can't be served yet")
     sink = rows.scored_sink(job)
     held = {field.name: field.type for field in sinks.of(sink.type).columns(sink) or ()}
-    found = alone.ready(job, model, pinned, request, sample, "it can't be served yet", held)
-    tried, model = found.trial, found.model
+    sample, model = alone.first_rows(job, pinned, found.columns, _SAMPLE_ROWS), found.model
+    tried = trial_for(job, model, pinned.schema, sample, pinned.name, held)
     if tried.untried or tried.rows is None:
         raise NotReady(f"{pinned.name}: no row of the sample could be given to the model")
     members = {one.digest: one.folder for one in model.members.values()}

@@ -7,7 +7,9 @@ published. `target` is what a run will do to one table, whatever its system. Not
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -69,6 +71,48 @@ class LiveTable:
     files: Sequence[LiveFile]
 
 
+@dataclass(frozen=True)
+class RememberedRun:
+    """What a table itself remembers of a run that published to it; what it doesn't is None, or not there.
+
+    `columns`: under the names of the ledger's. `restores`: the run whose rows a rollback put back.
+    """
+
+    run: str
+    identity: str | None
+    version: int | None
+    at: datetime | None
+    columns: Mapping[str, Any]
+    restores: str | None = None
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """How small files of a table are to be merged: to about so many `bytes` each, by the maintenance `run`.
+
+    `run` None: they are only looked for. `first`: columns of which the log gets statistics in any case. `spark` opens
+    a session for a table's place where only Spark can do it; None where there is none.
+    """
+
+    bytes: int
+    run: str | None = None
+    first: tuple[str, ...] = ()
+    spark: Callable[[Location], AbstractContextManager[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class SmallFiles:
+    """Small files that are merged, or could be, and their bytes; none where `kept` says why they stay."""
+
+    files: int
+    bytes: int
+    kept: str | None = None
+
+    def staying(self, why: str) -> SmallFiles:
+        """The same as they stay."""
+        return SmallFiles(self.files, self.bytes, why if self.files else None)
+
+
 class SinkModule(Protocol):
     """What a module of this package does."""
 
@@ -80,6 +124,9 @@ class SinkModule(Protocol):
 
     NATIVE: Native | None
     """How the table is named in its own system's SQL; None where any system reads its files where they lie."""
+
+    UPKEEP: str
+    """What the system does by itself to keep a table in order, for people; empty where that is left to others."""
 
     QUARANTINE_SUFFIX: str
     COMPARISON_SUFFIX: str
@@ -151,6 +198,12 @@ class SinkModule(Protocol):
         Raises Unavailable where the file can't be reached.
         """
 
+    def stored_columns(self, section: Any, names: Sequence[str]) -> pa.Schema:
+        """The table's columns, for which its system is asked; none where there is no table yet.
+
+        They are spelled like `names` where these are the same to the system.
+        """
+
     def preview(
         self,
         section: config.Sink,
@@ -181,6 +234,9 @@ class SinkModule(Protocol):
         `known`: the runs on record, and the identity of each.
         """
 
+    def remembered(self, section: Any, job: str) -> Sequence[RememberedRun]:
+        """A job's runs as the table itself remembers them, without a look at any row; none where it isn't there."""
+
     def digest(self, section: Any, values: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Digest:
         """The digest of these columns of the slice's rows, in no order; it reads them all. `values`: the slice."""
 
@@ -197,8 +253,14 @@ class SinkModule(Protocol):
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """These columns of the slice's rows at a version, by default the newest, and the file that each batch is of.
 
-        `only`: the values of columns that rows must have; columns that the table lacks are left out. Raises ConfigError
-        where the version is gone, or the table's system can't go back to it.
+        `version`: as a run's record names it, whose rows `only` then asks for. `only`: the values of columns that rows
+        must have; columns that the table lacks are left out. Raises ConfigError where the version is gone.
+        """
+
+    def as_scored(self, column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+        """A column of `rows_at` in the type of the scores that it was made of, where the system keeps another.
+
+        None where these can't be told from what it keeps.
         """
 
     def live_files(
@@ -221,6 +283,27 @@ class SinkModule(Protocol):
 
     def remove_uploaded(self, section: Any, run: str) -> None:
         """Remove what `uploaded` lists of a run."""
+
+    def compact(self, section: Any, asked: Compaction) -> SmallFiles:
+        """Merge the table's small files, without changing its rows, whose they are, or what other readers see.
+
+        Raises Unavailable where the table stays too busy.
+        """
+
+    def keep_files(self, section: Any, wanted: timedelta, *, change: bool) -> str:
+        """Have the table keep files that were replaced at least so long; what is changed at it, or would be."""
+
+    def outdated(self, section: Any, kept_for: timedelta | None) -> Mapping[str, int]:
+        """Files of the table, with their bytes, that were replaced longer ago than it keeps such, and than `kept_for`.
+
+        Only those of which its log still tells.
+        """
+
+    def lost_with(self, section: Any, records: Sequence[Mapping[str, Any]], paths: Collection[str]) -> list[str]:
+        """Those of these recorded runs whose rows can be put back now, and can't be once these files are gone."""
+
+    def remove_outdated(self, section: Any, paths: Collection[str]) -> None:
+        """Take such files away."""
 
 
 def of(system: str) -> SinkModule:

@@ -103,6 +103,9 @@ class Unit(Protocol):
 class SourceModule(Protocol):
     """What a module of this package does."""
 
+    KEEPS_FINGERPRINT: bool
+    """Whether the input `at_version` has the very fingerprint that it had for the run that read it."""
+
     def qualify(self, source: Any) -> Any:
         """The source with its table named in full, where a shorter name depends on who asks; else as it is."""
 
@@ -117,6 +120,9 @@ class SourceModule(Protocol):
 
         Raises ConfigError where what was read then can't be read again.
         """
+
+    def narrowed(self, source: Any, pinned: Any, values: Mapping[str, Any]) -> Any:
+        """The source with only those of its rows that have these values, or more where `where` can't say it."""
 
     def pin(self, source: Any, names: Sequence[str]) -> Any:
         """The input as it is now, nothing read; `names` are those of columns as the job spells them."""

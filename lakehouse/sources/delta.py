@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse import conditions
 from lakehouse.conditions import Comparison, Where, admits, parse_where
 from lakehouse.connectors.delta import (
     DataFile,
@@ -46,6 +47,8 @@ _ZONED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 """An instant, as Delta's writers spell it since 3.2; before, it was the wall clock of whatever zone they had."""
 
 Files = list[tuple[str, int, str]]
+
+KEEPS_FINGERPRINT = True
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:")
 """Absolute paths; Spark writes `file:/…` with one slash."""
@@ -161,6 +164,11 @@ def uri_of(source: DeltaSource) -> str | None:
 def rows_of_run(run: str) -> str:
     """The condition that selects the rows of one run in a table of the product's own."""
     return f"{RUN_ID} = '{run}'"
+
+
+def narrowed(source: DeltaSource, pinned: Any, values: Mapping[str, Any]) -> DeltaSource:
+    """By numbers and texts, as far as they are exact for Arrow."""
+    return source.model_copy(update={"where": conditions.narrowed(source.where, values)})
 
 
 def at_version(source: DeltaSource, version: int | None) -> DeltaSource:

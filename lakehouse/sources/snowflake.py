@@ -10,9 +10,9 @@ from __future__ import annotations
 import pickle
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ from lakehouse.sources import CHUNKS, FileUse
 if TYPE_CHECKING:
     from lakehouse.config.systems.snowflake import SnowflakeSource
 
+KEEPS_FINGERPRINT = False
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN_SIZE = 1 << 20
 
 
@@ -52,7 +55,8 @@ class PinnedQuery:
     """The input of a run: a table or query in Snowflake, and once it was read, its result.
 
     `stored`: each column in SQL. `refused`: those that can't be handed on, and why. `seen`: what
-    tells the same rows from others, of the tables that are read.
+    tells the same rows from others, of the tables that are read. `moment`: the time that they are read as of, in ms
+    since 1970; None for now.
     """
 
     name: str
@@ -64,13 +68,14 @@ class PinnedQuery:
     refused: tuple[tuple[str, str], ...]
     seen: tuple[tuple[str, str], ...]
     result: QueryResult | None = None
+    moment: int | None = None
 
     where_columns: tuple[str, ...] = ()
 
     @property
     def version(self) -> int | None:
-        """The server's time at which it was read, in ms since 1970."""
-        return self.result.at_ms if self.result else None
+        """The time that it is read as of, else the server's at which it was read, in ms since 1970."""
+        return self.moment if self.moment is not None or self.result is None else self.result.at_ms
 
     @property
     def rows(self) -> int | None:
@@ -179,11 +184,29 @@ def rows_of_run(run: str) -> str:
 
 
 def at_version(source: SnowflakeSource, version: int | None) -> SnowflakeSource:
-    """Refused: not built."""
-    raise ConfigError(
-        f"{source.table or 'source.query'}: a score of an input in Snowflake can't be made again yet: only of "
-        "Delta tables and Parquet folders"
-    )
+    """The table by Time Travel. Raises ConfigError for a query, of which isn't known what it would have given then."""
+    if version is None:
+        return source
+    if source.table is None:
+        raise ConfigError(f"{source.name}: a table of it has changed since, or may have: what it gave isn't known")
+    return source.model_copy(update={"timestamp": (_EPOCH + timedelta(milliseconds=version)).isoformat()})
+
+
+def narrowed(source: SnowflakeSource, pinned: PinnedQuery, values: Mapping[str, Any]) -> SnowflakeSource:
+    """By whole numbers, texts and days."""
+    stored = dict(pinned.stored)
+    terms = [f"{stored[name]} = {text}" for name, value in values.items() if (text := _literal(value))]
+    own = [f"(\n{source.where}\n)"] if source.where is not None else []
+    return source.model_copy(update={"where": " AND ".join([*terms, *own]) or None})
+
+
+def _literal(value: Any) -> str:
+    """A value in SQL; empty for one of another type."""
+    if type(value) is int:
+        return str(value)
+    if type(value) is str:
+        return snowflake.text_literal(value)
+    return f"'{value.isoformat()}'::DATE" if type(value) is date else ""
 
 
 def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
@@ -192,7 +215,8 @@ def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
     Plain upper-case names become lower case, or what `names` spells them like. Raises ConfigError for what isn't there.
     """
     assert source.connection is not None  # as the job file's own checks demand
-    at = _moment(source.timestamp) if source.timestamp is not None else None
+    moment = _moment(source.timestamp) if source.timestamp is not None else None
+    at = moment.isoformat(" ") if moment is not None else None
     with snowflake.session(source.connection) as session:
         table = session.table(source.table) if source.table is not None else None
         if table is not None:
@@ -202,6 +226,11 @@ def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
         pinned_at = origin if at is None else f"{origin} AT(TIMESTAMP => {snowflake.text_literal(at)}::TIMESTAMP_TZ)"
         try:
             described = session.describe(f"SELECT * FROM {pinned_at}{_condition(source.where)}")
+        except snowflake.PastRetention as error:
+            raise ConfigError(
+                f"{name}: its rows as of {at} are kept no longer, or it wasn't there yet: that is past the table's "
+                "Time Travel (DATA_RETENTION_TIME_IN_DAYS)"
+            ) from error
         except ConfigError as error:
             raise _explain(error, session, source, origin, pinned_at) from error
         columns = _choose_columns(described, source.columns, name)
@@ -214,7 +243,15 @@ def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
     refused |= {s: _TWICE for s, c in zip(spelled, columns, strict=True) if given.count(c.name) > 1}
     stored = tuple((s, read_expression(c)) for s, c in zip(spelled, columns, strict=True))
     return PinnedQuery(
-        name, source.connection, pinned_at, source.where, schema, stored, tuple(refused.items()), tuple(seen.items())
+        name,
+        source.connection,
+        pinned_at,
+        source.where,
+        schema,
+        stored,
+        tuple(refused.items()),
+        tuple(seen.items()),
+        moment=(moment - _EPOCH) // timedelta(milliseconds=1) if moment is not None else None,
     )
 
 
@@ -225,15 +262,15 @@ _UNREADABLE = (
 _TWICE = "is there twice: name one of them otherwise in source.query"
 
 
-def _moment(timestamp: str) -> str:
-    """A time in ISO 8601, of UTC unless it says otherwise, as Snowflake takes it."""
+def _moment(timestamp: str) -> datetime:
+    """A time in ISO 8601, of UTC unless it says otherwise."""
     try:
         moment = datetime.fromisoformat(timestamp)
     except ValueError as error:
         raise ConfigError(
             f"source.timestamp: {timestamp!r} is no time: write one in ISO 8601, such as 2026-01-02T03:04:05Z"
         ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat(" ")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _query(source: SnowflakeSource) -> str:

@@ -83,8 +83,9 @@ def _verdict(told: Explanation) -> str:
 def _lines(told: Explanation) -> list[str]:
     run, model, read, table = told.run, told.model, told.input, told.table
     version = "" if table["version"] is None else f" v{table['version']}"
+    file = f", {table['file']}" if table["file"] else ""
     lines = [
-        f"is       {told.status}{' and live' if told.live else ''}, in {table['table']}{version}, {table['file']}",
+        f"is       {told.status}{' and live' if told.live else ''}, in {table['table']}{version}{file}",
         *(f"stored   {name} {_value(value)}" for name, value in told.stored.items()),
         *(f"again    {name} {_value(value)}{_apart(told, name)}" for name, value in told.again.items()),
     ]

@@ -20,8 +20,12 @@ from lakehouse.schemas import MODEL_VERSION
 from lakehouse.views import logs, planned, steps
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lakehouse.config import Job
     from lakehouse.operations.leftover import Leftover
+    from lakehouse.operations.maintenance import Maintained
+    from lakehouse.operations.reconciling import Reconciled
 
 _ROWS = 3  # of a sample
 
@@ -48,17 +52,37 @@ def leftovers(found: Sequence[Leftover], taken_away: bool) -> str:
     """What a sweep found, a line a run and table."""
     if not found:
         return "nothing is left over"
-    lines = []
-    for one in found:
-        of = f"run-{one.run_id}" if one.run_id else one.what
-        size = f"{'record, ' if one.what == RECORD else ''}{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
-        done = "merged" if one.what == SMALL else "removed"
-        what = f"kept: {one.kept}" if one.kept else done if taken_away else f"can be {done}"
-        lines.append(f"{one.table}  {of}  {size:<25} {what}")
+    lines = _lines(found, taken_away)
     free = {one.what for one in found if one.kept is None}
     if free and not taken_away:
         lines.append(f"add --remove to {'merge' if free == {SMALL} else 'remove'} these")
     return "\n".join(lines)
+
+
+def maintained(told: Maintained, dry_run: bool) -> str:
+    """What was done for a job's tables, or is to be done."""
+    lines = _lines(told.found, not dry_run) + told.notes
+    lines += [f"{told.status}: {told.message}"] if told.code else [] if lines else ["nothing to do"]
+    return "\n".join([f"{told.conf}  {told.job}", *(f"  {line}" for line in lines)])
+
+
+def reconciled(done: Reconciled, dry_run: bool) -> str:
+    """What was added to ledger and metrics, or would be."""
+    act = "would be added" if dry_run else "added"
+    lines = [f"{one['run_id']}  {one['date'] or ''}  generation {one['generation']}" for one in done.records]
+    counts = f"{done.job}: {len(done.records):,} records, metrics of {len(done.metrics):,} runs {act}"
+    return "\n".join([*lines, counts, *done.notes])
+
+
+def _lines(found: Sequence[Leftover], done: bool) -> list[str]:
+    lines = []
+    for one in found:
+        of = f"run-{one.run_id}" if one.run_id else one.what
+        size = f"{'record, ' if one.what == RECORD else ''}{one.files:,} files, {one.bytes / 1e6:,.1f} MB"
+        act = "merged" if one.what == SMALL else "removed"
+        what = f"kept: {one.kept}" if one.kept else act if done else f"can be {act}"
+        lines.append(f"{one.table}  {of}  {size:<25} {what}")
+    return lines
 
 
 def _headline(job: Job, result: Result) -> list[str]:
@@ -122,13 +146,13 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     cells = [
         [
-            f"{r['started_at']:%Y-%m-%d %H:%M:%S}",
+            _moment(r["started_at"]),
             r["date"] or "",
             f"{r['status']}, as of then" if r.get("as_of") else r["status"],
-            f"{r['rows_read']:,}",
-            f"{r['rows_scored']:,}",
-            f"{r['rows_quarantined']:,}",
-            f"{r['rows_per_second']:,.0f}",
+            _number(r["rows_read"]),
+            _number(r["rows_scored"]),
+            _number(r["rows_quarantined"]),
+            _number(r["rows_per_second"]),
             _core_seconds(r),
             ledger.title_of(ledger.model_of(r)),
             f"{r['input_table']} v{r['input_version']}",
@@ -139,6 +163,16 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         for r in rows
     ]
     return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def _moment(at: datetime | None) -> str:
+    """A time, nothing for one that isn't known, as in a record that was made again."""
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+def _number(value: float | None) -> str:
+    """A number without decimals, nothing for one that isn't known."""
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _core_seconds(record: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
-"""How a run grows: with rows, with files, with a long log. Ours only, each run a process of its own.
+"""How a run grows: with rows and files, in warm processes, and with a long log. Ours only.
 
-Time should grow by as much for each further row; a worker's memory and the driver's should not grow at all.
+Time should grow by as much for each further row; a worker's memory and the driver's should not grow at all. In
+processes of their own the runs take what starting takes, and some seconds are lost in that.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import tables
+from tests.benchmarks import agreement, tables
 from tests.benchmarks.contestants import Task, ours
 from tests.benchmarks.measuring import FailedRunError, Runner, Taken
 
@@ -21,6 +23,7 @@ LOG_FILES = 50_000
 ROWS_A_FILE = 100
 _LINKS = 1_000
 MOST_FILES = 10_000
+TURNS = 3
 ENGINES = {"files": "Spark", "local": "local"}
 
 
@@ -64,10 +67,17 @@ def measure(runner: Runner, make: Make, rows: int, until: float) -> list[Grown]:
 def _score(runner: Runner, make: Make, kind: str, table: Path, until: float) -> list[Grown]:
     if not table.exists():
         return [Grown(kind, name, 0, int(table.name.split("_")[1]), None, "no time left") for name in ENGINES]
-    found, task = list[Grown](), make(f"grown_{table.name}", "narrow", "logistic", table)
-    for name in ENGINES:
-        found.append(_one(runner, kind, name, table, ours.command(task, name), until))
-    return found
+    task = make(f"grown_{table.name}", "narrow", "logistic", table)
+    return [_one(kind, name, table, partial(_median, runner, name, task), until) for name in ENGINES]
+
+
+def _median(runner: Runner, name: str, task: Task) -> Taken:
+    """The median of runs in a warm process, but for one that makes it warm for this job; the highest peaks."""
+    runner.again(name, task)
+    runs = sorted((runner.again(name, task) for _ in range(TURNS)), key=lambda taken: taken.seconds)
+    agreement.tidy(Path(task.out, name, "scores"))
+    kinds = {kind for taken in runs for kind in taken.peaks}
+    return replace(runs[TURNS // 2], peaks={kind: max(taken.peaks.get(kind, 0) for taken in runs) for kind in kinds})
 
 
 def _dry_run(runner: Runner, make: Make, folder: Path, until: float) -> Grown:
@@ -77,16 +87,16 @@ def _dry_run(runner: Runner, make: Make, folder: Path, until: float) -> Grown:
     tables.link(few, table, LOG_FILES // _LINKS, _LINKS)
     task = make("grown_log", "narrow", "logistic", table)
     command = [*ours.command(task, "unchanged"), "--dry-run"]
-    return _one(runner, "log", "local", table, command, until)
+    return _one("log", "local", table, partial(runner.process, "local", command), until)
 
 
-def _one(runner: Runner, kind: str, name: str, table: Path, command: list[str], until: float) -> Grown:
+def _one(kind: str, name: str, table: Path, run: Callable[[], Taken], until: float) -> Grown:
     counts = [_rows(add) for add in tables.added(table)]
     size = (sum(counts), len(counts))
     if time.monotonic() > until:
         return Grown(kind, name, *size, None, "no time left")
     try:
-        taken = runner.process(name, command)
+        taken = run()
     except FailedRunError as error:
         return Grown(kind, name, *size, None, f"failed: {str(error)[:200]}")
     print(

@@ -126,7 +126,7 @@ def _growth(sizes: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "## What grows",
         "",
-        "`lakehouse score`, logistic regression, whole processes, one run each; the log's is a dry run.",
+        "Logistic regression, medians of three runs in a warm process; the log's is a dry run, a whole process.",
         "",
         "| | engine | rows | files | s | CPU s | peak MB: itself | Java | worker |",
         "|---" * 9 + "|",

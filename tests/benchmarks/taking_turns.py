@@ -25,6 +25,8 @@ class Record:
 
 WITHOUT_TABLE = ("floor", "unchanged", "bare")
 """The first is what others are held against, the others write none of their own."""
+WARM_UP_S = 4.0
+"""A warm-up is done again until so many seconds are over: some start processes meanwhile, and don't wait for them."""
 Tasks = Mapping[str, Task]
 """The task of each contestant: they differ in where it writes."""
 
@@ -39,8 +41,8 @@ def take_turns(
 ) -> dict[str, Record]:
     """Let everybody run in turns; who fails, or predicts otherwise than the floor, is out.
 
-    `warming`: tasks that warm processes do right before each turn, untimed, or those who wait a minute for theirs would
-    not be warm: Spark ends its workers then; `absent`: who can't take part, and why; `until`: by
+    `warming`: tasks that warm processes do for WARM_UP_S right before each turn, untimed, or those who wait a minute
+    for theirs would not be warm: Spark ends its workers then; `absent`: who can't take part, and why; `until`: by
     `time.monotonic`, no turn begins that would end later, but the first. Where not all can have another turn the
     quickest have. Of cold turns the first counts only where there is no other.
     """
@@ -49,8 +51,11 @@ def take_turns(
     for turn in range(workload.turns):
         for name in _who(records, until - time.monotonic()) if turn else list(records):
             record = records[name]
-            if not record.problem and name in warming:
+            warm_at = time.monotonic() + WARM_UP_S
+            while not record.problem and name in warming:
                 record.problem = _try(partial(runner.again, name, warming[name]))[1]
+                if time.monotonic() > warm_at:
+                    break
             if record.problem:
                 continue
             taken, record.problem = _try(partial(run, name, tasks[name]))

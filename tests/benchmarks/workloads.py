@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SHORT_S, FULL_S = 270.0, 1_740.0
+SHORT_S, FULL_S = 270.0, 1_440.0
 """Seconds that a form may take in all, and a little more: no turn begins that would end later."""
 
 

@@ -265,9 +265,18 @@ def test_big_and_small_batches_count_by_their_rows():
     assert found.columns["c"].sampled < 3 * 4096 + 1
 
 
+def test_of_very_many_columns_fewer_rows_are_looked_at():
+    names = [f"x{n}" for n in range(600)]
+    batch = pa.record_batch([pa.array(np.arange(4000.0))] * 600, names=names)
+    sketches = start(batch.schema, names)
+    observe(sketches, batch)
+    column = dump(sketches)["columns"]["x599"]
+    assert (column["rows"], column["sampled"]) == (4000, 1334)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 4096, 4097, 5000, 8192, 8193, 65_535, 65_536, 1_000_003])
 def test_the_sample_is_small_spread_and_in_range(rows):
-    weight, taken = sketch._sample(rows)
+    weight, taken = sketch._sample(rows, 4096)
     if taken is None:
         assert rows <= 4096
         return
@@ -431,7 +440,7 @@ def test_memory_and_dumps_stay_small_however_wild_the_values():
         observe(sketches, pa.record_batch([wild], names=["c"]))
         column = sketches.columns["c"]
         assert len(column.keys) <= sketch.LIMIT
-        assert sum(len(keys) for _, keys in column.pending) < 16 * 4096
+        assert sum(len(keys) for _, keys in column.pending) < 8 * 4096
     assert len(json.dumps(dump(sketches))) < 30_000
     empty = start(pa.schema([("c", pa.float64())]), ["c"])
     for _ in range(20_000):

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse import pipeline
-from lakehouse.checks import hashes, uniqueness
+from lakehouse.checks import hashes, sidecars, uniqueness
 from lakehouse.checks.hashes import hash_rows, normalise
 from lakehouse.checks.uniqueness import Keys, RepeatedKeys, find_repeated
 from lakehouse.config import settings as settings_of
@@ -168,19 +168,19 @@ def test_executors_find_what_the_driver_would_and_it_reads_no_hash(keys_of, monk
     monkeypatch.setattr(uniqueness, "AT_ONCE", 700)
     ids = np.random.default_rng(1).permutation(10_000)
     workers = [batch(ids)], [batch(ids[:17] + 100_000)], [batch(ids[:2500])]
-    read_, asked, read_one = [], [], uniqueness._read
-    monkeypatch.setattr(uniqueness, "_read", lambda *own: read_.append(own[-1]) or read_one(*own))
+    read_, asked, read_one = [], [], sidecars._read
+    monkeypatch.setattr(sidecars, "_read", lambda *own: read_.append(own[-1]) or read_one(*own))
 
     def ask(work, items):
         asked.append((work.__name__, len(items)))
-        monkeypatch.setattr(uniqueness, "_read", read_one)
+        monkeypatch.setattr(sidecars, "_read", read_one)
         return [json.loads(json.dumps(work(pickle.loads(pickle.dumps(item))))) for item in items]
 
     found = keys_of(*workers, ask=ask)
     assert found == keys_of(*workers)
     assert (found.keys, found.more) == (2500, False)
     assert asked == [("suspects_in", 19), ("count_suspects", 3)]
-    assert set(read_) == {uniqueness.PARTS}  # the heads alone
+    assert set(read_) == {8 * sidecars.PARTS}  # the heads alone
     monkeypatch.setattr(uniqueness, "CHECKED", 100)
     found = keys_of([batch(ids)], [batch(ids)], ask=ask)
     assert (found.keys, found.more) == (100, True)

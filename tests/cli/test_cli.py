@@ -202,6 +202,15 @@ def test_the_result_file_of_an_earlier_run_is_gone_before_this_one_scores(
     assert (seen, json.loads((workspace / "result.json").read_text())["status"]) == ([False], "published")
 
 
+def test_the_status_of_a_held_run_is_told_as_its_end_was(lakehouse: Run) -> None:
+    held = lakehouse("score", DAY, "--hold")
+    said = lakehouse("status", DAY)
+    assert (held.code, said.code) == (0, 0)
+    assert said.out.count("held until") == 1
+    assert said.out.splitlines()[-1] == held.out.splitlines()[-1]
+    assert said.out.splitlines()[-1].startswith("next     lakehouse publish conf/scores.yaml --run ")
+
+
 def test_a_result_that_could_never_be_written_is_told_before_the_run(lakehouse: Run) -> None:
     done = lakehouse("score", DAY, "--json", "--result", "hdfs://bucket/result.json")
     assert (done.code, done.json["status"], version("lake/scores")) == (2, "failed", -1)
@@ -652,12 +661,15 @@ def test_the_shell_completes_commands_and_options(words: str, word: int, offered
 
 LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
                                "replay": [CONF, "--run", "1"], "backfill": [CONF, "--from", "2026-01-01", "--to", "2026-01-01"],
-                               "promote": [CONF, "2"],
+                               "promote": [CONF, "2"], "prove": [CONF, "--key", "1"], "check-proof": ["proof.json"],
                                "compare": [CONF, "--with", "lake/other"], "explain": [CONF, "--key", "1"],
                                "diff": [CONF, "--run", "1"], "publish": [CONF, "--run", "1"], "discard": [CONF, "--run", "1"]}  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [function.__name__ for group in commands.GROUPS.values() for function in group])
+COMMANDS = [function.__name__.replace("_", "-") for group in commands.GROUPS.values() for function in group]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_forgets_how_a_stop_and_a_wrong_folder_are_told(
     command: str, capfd: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,8 +63,11 @@ def test_an_error_is_a_line_too(lakehouse, monkeypatch):
     assert last["run_id"] == lines[0]["run_id"]
 
 
-def test_dates_of_a_backfill_are_told_apart(lakehouse):
-    done, lines = lakehouse("backfill", "--from", DAY, "--to", EMPTY, "--keep-going", "--log-format", "json")
+@pytest.mark.parametrize("parallel", ["1", pytest.param("2", marks=pytest.mark.long)])
+def test_dates_of_a_backfill_are_told_apart(lakehouse, parallel):
+    """Whether one process scores them, or each one of its own."""
+    words = ["backfill", "--from", DAY, "--to", EMPTY, "--keep-going", "--log-format", "json", "--parallel", parallel]
+    done, lines = lakehouse(*words)
     ended = {line["date"]: line for line in lines if line["event"] == "ended" and "date" in line}
     assert {day: (line["values"]["status"], line["level"]) for day, line in ended.items()} == {
         DAY: ("published", "info"), BAD: ("blocked", "error"), EMPTY: ("not_ready", "error"),
@@ -73,7 +76,11 @@ def test_dates_of_a_backfill_are_told_apart(lakehouse):
     assert [len(ids) for ids in runs.values()] == [1, 1, 1]
     assert len(set.union(*runs.values())) == 3
     plans = [line["values"]["run_id"] for line in lines if line["event"] == "plan"]
-    assert plans == [*runs[DAY], *runs[BAD], *runs[EMPTY]]
+    assert sorted(plans) == sorted([*runs[DAY], *runs[BAD], *runs[EMPTY]])
+    of_a_day = [line["event"] for line in lines if line.get("date") == DAY]
+    assert [event for event in of_a_day if event in ("started", "plan", "units", "ended")] == [
+        "started", "plan", "units", "ended",
+    ]  # fmt: skip
     assert (done.code, lines[-1]["values"]["dates"]) == (3, {"published": 1, "blocked": 1, "not_ready": 1})
 
 

@@ -132,7 +132,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         },
         "sinks": ({"type": "delta", "table": "lake/scores/games", "write": "replace"},),
         "state": None,
-        "retention": {"runs": None},
+        "retention": {"runs": None, "files": None},
         "comparison": {"table": None, "by": None},
         "promotion": None,
         "explanations": None,

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.clean_root import instructions
 from tests.deploy.tools import DEPLOY, ROOT, python_with
 
 FOLDER = DEPLOY / "docker"
 FILES = {"docker": FOLDER / "Dockerfile", "dataproc": DEPLOY / "dataproc" / "Dockerfile"}
-
-
-def instructions(text: str) -> list[tuple[str, str]]:
-    """A Dockerfile's instructions in order, each with what follows it; lines that go on are joined, comments are gone."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    whole = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    return [(word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in whole.splitlines())]
 
 
 def pins(lock: Path) -> dict[str, str]:

@@ -72,6 +72,7 @@ CASES = {
 }
 SHAP = {
     "a forest": lambda: (m := RandomForestClassifier(5).fit(X, TWO), 0, m.predict_proba(ROW)[0, 0]),
+    "threads": lambda: (m := RandomForestClassifier(5, n_jobs=2).fit(X, TWO), 1, m.predict_proba(ROW)[0, 1]),
     "histograms": lambda: (m := histograms(TWO), 0, -decided(m)),
     "a boosted regressor": lambda: (m := GradientBoostingRegressor(n_estimators=5).fit(X, Y), "*", m.predict(ROW)[0]),
 }

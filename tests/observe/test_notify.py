@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,8 @@ from lakehouse.config import load_job
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.observe import watching
 from lakehouse.operations import review
+from lakehouse.operations.backfill import Asked, backfill
+from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
@@ -25,7 +29,7 @@ from tests.conftest import score, version, write
 from tests.observe.receiver import receiving
 
 DAY, MOVED, HELD, BAD = "2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05"
-ALL = ["blocked", "failed", "drifted", "held", "published"]
+ALL = ["blocked", "failed", "drifted", "held", "published", "rolled_back", "discarded"]
 
 
 @pytest.fixture
@@ -83,14 +87,52 @@ def test_each_receiver_gets_each_outcome_once(daily, receiver):
     with pytest.raises(ConfigError):
         score(daily(source={"table": "lake/nowhere"}))
     _, waits = review.find(daily, held.run_id)
-    request = Request("local", ledger.now(), held.run_id)
-    review.publish(daily(HELD), waits, request)
+    review.publish(daily(HELD), waits, asked(held.run_id))
     said = Counter((m["outcome"], m["date"]) for m in sent(receiver))
     assert said == Counter(
         [("published", DAY), ("published", MOVED), ("drifted", MOVED), ("held", HELD), ("published", HELD),
          ("blocked", BAD), ("failed", DAY)]
     )  # fmt: skip
     assert Counter(at for at, _ in receiver.came) == {"/slack/s3cr3t": 7, "/teams/s3cr3t": 7, "/webhook/s3cr3t": 7}
+
+
+def test_what_a_person_takes_back_is_told_once(daily, receiver):
+    first, second = score(daily()), score(daily(), rescore=True)
+    held = score(daily(), rescore=True, hold=True)
+    receiver.came.clear()
+    _, waits = review.find(daily, held.run_id)
+    review.discard(daily(), waits, asked(held.run_id))
+    back = rollback(daily(), asked())
+    with pytest.raises(ConfigError, match="no earlier generation"):  # nothing has changed: nothing is told
+        rollback(daily(MOVED), asked())
+    said = {m["outcome"]: m for m in sent(receiver)}
+    assert {outcome: m["run_id"] for outcome, m in said.items()} == {
+        "discarded": held.run_id,
+        "rolled_back": back.run_id,
+    }
+    assert said["rolled_back"]["message"] == f"rolled back: run {first.run_id} again, instead of run {second.run_id}"
+    assert said["rolled_back"]["tables"] == list(map(dict, back.sinks))
+    assert (said["discarded"]["message"], said["discarded"]["rows"]["scored"]) == ("it was held because of --hold", 40)
+    assert Counter(at for at, _ in receiver.came) == {"/slack/s3cr3t": 2, "/teams/s3cr3t": 2, "/webhook/s3cr3t": 2}
+    texts = [json.loads(body)["text"] for at, body in receiver.came if at == "/slack/s3cr3t"]
+    assert texts == [f"DISCARDED: scores {DAY}", f"ROLLED BACK: scores {DAY}"]
+
+
+def asked(run_id=""):
+    return Request("local", ledger.now(), run_id or new_run_id())
+
+
+def test_a_rollback_that_had_stopped_half_way_is_told_by_the_run_that_finishes_it(daily, receiver, monkeypatch):
+    from lakehouse.sinks import delta as sink
+
+    score(daily(notify=[]))
+    score(daily(notify=[]), rescore=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(sink, "publish", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            rollback(daily(notify=[]), asked())
+    score(daily())
+    assert [m["outcome"] for m in sent(receiver)] == ["rolled_back"]
 
 
 def test_the_generic_message_is_the_runs_result(daily, receiver):
@@ -156,6 +198,27 @@ def test_one_that_hangs_costs_a_few_seconds_and_a_warning(daily, receiver):
     assert time.process_time() - begun < 60
 
 
+def test_one_that_hangs_costs_a_backfill_its_seconds_once(daily, receiver):
+    for day in (MOVED, HELD):
+        write("lake/features", pa.table({"id": np.arange(40), "a": np.linspace(0, 4, 40), "day": [day] * 40}))
+    receiver.hangs = True
+    daily(notify=one("webhook", receiver.url))
+    asked = Asked("conf/scores.yaml", engine="local")
+    found = backfill(asked, [DAY, MOVED, HELD])
+    assert [outcome.status for outcome in found] == ["published"] * 3
+    assert len(receiver.came) == 1
+    first, second, third = (outcome.warnings for outcome in found)
+    assert [text.partition(":")[0] for text in first] == ["notify.0 (webhook) could not be told of the run"]
+    [said] = second
+    assert said.startswith("notify.0 (webhook) is told of no run of scores before ")
+    assert third == ()
+    receiver.hangs = False
+    for rest in watching._resting.values():
+        rest.over = 0.0  # ten minutes have gone
+    assert [outcome.warnings for outcome in backfill(replace(asked, rescore=True), [DAY])] == [()]
+    assert len(receiver.came) == 2
+
+
 def test_one_that_is_not_there_costs_a_warning(daily):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -199,7 +262,7 @@ def test_on_is_a_key_though_yaml_reads_it_as_true(daily, workspace):
 
 
 def test_an_unknown_outcome_names_those_there_are(make_job, uri):
-    with pytest.raises(ConfigError, match="must be 'blocked', 'failed', 'drifted', 'held' or 'published', not 'done'"):
+    with pytest.raises(ConfigError, match="'rolled_back' or 'discarded', not 'done'"):
         make_job(uri, notify=[{"type": "slack", "url": "http://x/", "on": ["done"]}])
 
 

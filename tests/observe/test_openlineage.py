@@ -1,4 +1,9 @@
-"""Lineage events as the client writes them: each keeps to the classes that OpenLineage makes of its specification."""
+"""Lineage events as the client writes them: each keeps to the classes that OpenLineage makes of its specification.
+
+The specification's JSON Schema itself comes with no package: the Python client (wheel, and sdist up to 1.39), Airflow's
+provider, openlineage-integration-common and the jar of openlineage-java have only what was generated from it, Go's
+modules fetch it when they are built, and npm has no client of OpenLineage's.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.errors import Blocked, ConfigError, NotReady
 from lakehouse.operations import review
-from lakehouse.pipeline import Request
+from lakehouse.operations.rollback import rollback
+from lakehouse.pipeline import Request, new_run_id
 from lakehouse.runs import ledger
 from tests.conftest import score, write
 from tests.observe.receiver import receiving
@@ -182,6 +188,23 @@ def test_a_held_run_is_complete_when_it_is_published(daily, events):
     assert {event["run"]["runId"] for event in said} == {held.run_id}
     assert "outputFacets" not in said[2]["outputs"][0] or said[2]["outputs"][0]["outputFacets"] == {}
     assert said[3]["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 40
+
+
+def test_what_a_person_takes_back_ends_runs_and_leaves_the_jobs_lineage(daily, events):
+    score(daily())
+    score(daily(), rescore=True)
+    held = score(daily(), rescore=True, hold=True)
+    before = len(events())
+    review.discard(daily(), review.find(daily, held.run_id)[1], Request("local", ledger.now(), held.run_id))
+    back = rollback(daily(), Request("local", ledger.now(), new_run_id()))
+    discarded, *said = events()[before:]
+    assert (discarded["eventType"], discarded["run"]["runId"]) == ("ABORT", held.run_id)
+    assert kinds(said) == ["START", "COMPLETE"]
+    assert {(e["run"]["runId"], e["job"]["name"]) for e in said} == {(back.run_id, "scores.rollback")}
+    [scores] = said[1]["outputs"]
+    assert scores["facets"]["version"]["datasetVersion"] == str(back.sinks[0]["version"])
+    assert scores["outputFacets"]["outputStatistics"]["rowCount"] == 40
+    assert said[1]["inputs"] == []
 
 
 @pytest.mark.long

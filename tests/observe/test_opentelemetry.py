@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import sys
 
 import pyarrow as pa
@@ -11,9 +12,11 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_se
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from lakehouse.checks import timeline
+from lakehouse.engines.spark import running
 from lakehouse.errors import Blocked
 from lakehouse.observe import opentelemetry
-from tests.conftest import score, write
+from tests.conftest import score, spark_settings, write
 from tests.observe.receiver import receiving
 
 DAY, BAD = "2026-01-02", "2026-01-03"
@@ -44,8 +47,9 @@ def exported(monkeypatch):
 def test_each_stage_is_a_span_of_the_runs(daily, exported):
     result = score(daily())
     spans = exported()
-    assert list(spans) == ["plan", "pass", "checks", "commit", "run"]
-    run, *stages = spans.pop("run"), *spans.values()
+    assert list(spans) == ["plan", "task", "pass", "checks", "commit", "run"]
+    task, run = spans.pop("task"), spans.pop("run")
+    stages = list(spans.values())
     assert {span.parent.span_id for span in stages} == {run.context.span_id}
     assert run.parent is None
     assert all(before.end_time == after.start_time for before, after in itertools.pairwise(stages))
@@ -56,6 +60,37 @@ def test_each_stage_is_a_span_of_the_runs(daily, exported):
     }  # fmt: skip
     assert seen["lakehouse.slice.score_date"] == DAY
     assert seen["lakehouse.work_seconds.model"] == result.work["model"]
+    within = spans["pass"]
+    assert task.parent.span_id == within.context.span_id
+    assert within.start_time <= task.start_time < task.end_time <= within.end_time
+    assert (task.attributes["lakehouse.task"], task.attributes["lakehouse.rows_read"]) == (0, 3)
+    assert task.attributes["host.name"] == platform.node()
+    assert {"reading", "checking", "model", "writing", "core"} == {
+        name.rpartition(".")[2] for name in task.attributes if name.startswith("lakehouse.work_seconds.")
+    }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("merged", [64, 2])
+def test_tasks_of_executors_are_spans_of_the_pass(make_job, imputing, spark, monkeypatch, merged):
+    """Four tasks, told of as they are or merged two by two by executors: none is lost, the shortest are one."""
+    exporter = InMemorySpanExporter()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(opentelemetry, "_exporter", lambda: exporter)
+    monkeypatch.setattr("lakehouse.engines.spark.cores", lambda spark: 4)
+    monkeypatch.setattr(running, "TOGETHER", merged)
+    monkeypatch.setattr(timeline, "MOST", 2)
+    for number in range(4):
+        write("lake/features", pa.table({"id": [number], "a": [0.5]}))
+    with spark_settings(spark, **{"spark.sql.files.openCostInBytes": str(1 << 30)}):
+        score(make_job(imputing), "spark")
+    spans = exporter.get_finished_spans()
+    [within] = [span for span in spans if span.name == "pass"]
+    tasks = [span for span in spans if span.parent is not None and span.parent.span_id == within.context.span_id]
+    assert [span.name for span in tasks].count("task") == 2
+    [others] = [span for span in tasks if span.name == "other tasks"]
+    assert others.attributes["lakehouse.tasks"] == 2
+    assert sum(span.attributes["lakehouse.rows_read"] for span in tasks) == 4
 
 
 def test_a_run_that_is_blocked_is_an_error_without_its_rows(daily, exported):
@@ -92,7 +127,7 @@ def test_it_goes_over_http_as_the_standard_variables_say(daily, monkeypatch):
     assert path == "/v1/traces"
     named = {one.key: one.value.string_value for one in sent.resource.attributes}
     assert named["service.name"] == "nightly"
-    assert [span.name for span in sent.scope_spans[0].spans] == ["plan", "pass", "checks", "commit", "run"]
+    assert [span.name for span in sent.scope_spans[0].spans] == ["plan", "task", "pass", "checks", "commit", "run"]
 
 
 def test_a_library_that_is_not_installed_is_named_in_a_warning(daily, monkeypatch):

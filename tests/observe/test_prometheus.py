@@ -9,6 +9,9 @@ import pytest
 from prometheus_client import parser
 
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.operations.rollback import rollback
+from lakehouse.pipeline import Request, new_run_id
+from lakehouse.runs import ledger
 from tests.conftest import score, write
 from tests.observe.receiver import receiving
 
@@ -50,6 +53,16 @@ def test_the_file_has_the_figures_of_the_last_run(daily):
     assert [name[1] for name, value in seen.items() if name[0] == "last_run_status" and value] == ["published"]
     assert seen["last_success_timestamp_seconds",] == seen["last_run_timestamp_seconds",] > 1.7e9
     assert [file.name for file in FILE.parent.iterdir()] == [FILE.name]
+
+
+def test_a_rollback_is_no_run_of_the_job(daily):
+    score(daily())
+    score(daily(), rescore=True)
+    before = FILE.read_text()
+    rollback(daily(), Request("local", ledger.now(), new_run_id()))
+    with pytest.raises(ConfigError, match="no earlier generation"):
+        rollback(daily(BAD), Request("local", ledger.now(), new_run_id()))
+    assert FILE.read_text() == before
 
 
 def test_a_run_that_fails_keeps_when_one_last_succeeded(daily):

@@ -18,10 +18,6 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from lakehouse import sinks, sources
-from lakehouse.config import Source, build
-from lakehouse.config.systems.snowflake import SnowflakeSink
-from lakehouse.errors import ConfigError
 from lakehouse.operations.receipts import choosing
 from tests.command import run
 from tests.conftest import opened, read, score, write
@@ -402,12 +398,3 @@ def test_a_folder_of_parquet_that_was_written_to_since(capfd, make_job, daily_mo
     found = explain(capfd, "--key", "2")
     assert (found.code, found.json["equal"]) == (3, False)
     assert "has no versions, and a file of it was written since the run" in found.json["notes"][0]
-
-
-def test_snowflake_is_refused_in_words():
-    source = build(Source, type="snowflake", connection="c", table="D.S.T")
-    with pytest.raises(ConfigError, match=r"D\.S\.T: a score of an input in Snowflake can't be made again yet"):
-        sources.of("snowflake").at_version(source, 1)
-    sink = SnowflakeSink(type="snowflake", connection="c", table="D.S.SCORES")
-    with pytest.raises(ConfigError, match=r"single scores of a table in Snowflake can't be looked up yet"):
-        sinks.of("snowflake").rows_at(sink, {}, [], None, {})

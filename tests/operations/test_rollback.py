@@ -86,6 +86,20 @@ def test_it_can_itself_be_rolled_back_and_asked_for_again(daily, models):
     assert rows(job) == pytest.approx([1.0, 2.0])
 
 
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_one_that_was_cut_off_is_finished_by_the_next_and_not_undone(daily, models, monkeypatch):
+    first = score(daily(models[0]))
+    score(daily(models[1]))
+    job = daily(models[1])
+    for to, expected in ((None, [1.0, 2.0]), (None, [2.0, 4.0]), (first.run_id, [1.0, 2.0])):
+        with monkeypatch.context() as patched:
+            patched.setattr("lakehouse.operations.rollback.carry_out", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                back(job, to)
+        assert back(job, to and to[:8]).status == "published"
+        assert rows(job) == pytest.approx(expected)
+
+
 @pytest.mark.quick("disk")
 def test_any_run_on_record_can_be_put_back(daily, models):
     first = score(daily(models[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mlflow.lightgbm
@@ -18,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 import lakehouse
 from lakehouse.errors import ConfigError
-from tests.conftest import read, score, write
+from tests.command import run
+from tests.conftest import opened, read, score, write
 
 FEATURES = ["a", "b", "c"]
 ROWS = 500
@@ -141,3 +143,46 @@ def test_executors_explain_as_this_process_does(job, linear, spark):
             assert mine["contribution"] == pytest.approx(theirs["contribution"], rel=1e-12)
     seen = spark.read.format("delta").load(str(Path("lake/scores").resolve())).where("_explanations IS NOT NULL")
     assert {row[0] for row in seen.selectExpr("_explanations[0].feature").collect()} <= set(FEATURES)
+
+
+@pytest.mark.parametrize("kind", ["linear", "lightgbm"])
+def test_explanations_are_made_again_and_an_edited_one_is_caught(job, linear, rows, tracking_uri, capfd, kind):
+    x, uri = rows[FEATURES], linear[0]
+    if kind == "lightgbm":
+        mlflow.set_tracking_uri(tracking_uri)
+        model = LGBMClassifier(n_estimators=20, verbose=-1).fit(x, (x["a"] * x["b"] > 0).astype(int))
+        with mlflow.start_run():
+            uri = mlflow.lightgbm.log_model(
+                model, name="model", signature=infer_signature(x, model.predict(x)), pip_requirements=["lightgbm"]
+            ).model_uri
+    score(job(uri, {"top": 2, "when": {"above": 0.5}}))
+    every = run(capfd, "verify", "conf/scores.yaml", "--all", "--json")
+    assert (every.code, every.json["equal"], every.json["notes"]) == (0, ROWS, []), every
+    found, _, _ = told()
+    one = next(number for number, why in enumerate(found) if why)
+    told_of = run(capfd, "explain", "conf/scores.yaml", "--key", str(one), "--json").json
+    assert (told_of["equal"], told_of["stored"]["_explanations"]) == (True, found[one])
+    assert told_of["again"]["_explanations"] == [
+        {**part, "contribution": pytest.approx(part["contribution"], rel=1e-12)} for part in found[one]
+    ]
+
+    edited = f"make_array(named_struct('feature', '{found[one][0]['feature']}', 'contribution', 0.5))"
+    opened("lake/scores").update(predicate=f"id = {one}", updates={"_explanations": edited})
+    caught = run(capfd, "verify", "conf/scores.yaml", "--all", "--json")
+    assert (caught.code, caught.json["differing"], caught.json["equal"]) == (3, 1, ROWS - 1)
+    assert (caught.json["examples"][0]["key"], caught.json["examples"][0]["column"]) == ({"id": one}, "_explanations")
+    assert run(capfd, "explain", "conf/scores.yaml", "--key", str(one), "--json").json["equal"] is False
+
+
+def test_what_is_not_on_record_of_explanations_is_said(job, linear, capfd):
+    done = score(job(linear[0], {}))
+    (facts,) = Path("lake").rglob(f"reports/{done.run_id}.json")
+    kept = json.loads(facts.read_text())
+    del kept["explaining"]
+    facts.write_text(json.dumps(kept))
+    for command in (("verify",), ("explain", "--key", "7")):
+        found = run(capfd, command[0], "conf/scores.yaml", *command[1:], "--json")
+        assert found.code == 0, found
+        assert found.json["notes"] == [
+            "_explanations is not compared: what the run's were held against is not on record"
+        ]

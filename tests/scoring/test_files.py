@@ -127,6 +127,20 @@ def test_joined_batches_keep_to_the_rows_and_bytes_asked_for(monkeypatch):
     assert [batch.num_rows for batch in join_batches([rows(0, 4) for _ in range(6)], 300)] == [12, 12]
 
 
+def test_very_many_tiny_batches_take_up_no_more_than_what_is_in_them():
+    held = []
+
+    def tiny():
+        for number in range(5_000):
+            yield pa.record_batch({f"x{n}": np.full(1, number) for n in range(20)})
+            held.append(pa.total_allocated_bytes())
+
+    before = pa.total_allocated_bytes()
+    [found] = join_batches(tiny(), 20_000)
+    assert found.column(0).to_pylist() == list(range(5_000))
+    assert max(held) - before < 5_000 * 20 * 64 // 2
+
+
 def test_a_batch_of_its_full_size_is_handed_on_before_the_next_is_read():
     read = []
 

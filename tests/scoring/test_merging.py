@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakehouse.checks import profile, tally, uniqueness
+from lakehouse.checks import profile, tally, timeline, uniqueness
 from lakehouse.checks.profile import Profile
 from lakehouse.checks.rules import (
     RowCount,
@@ -87,6 +87,7 @@ def counted(task: int, batch: pa.RecordBatch, told: str = "") -> dict:
         "keys": {"ranges": [numbers], "sidecars": [f"keys-{task}"]} if task % 11 else None,
         "beside": {"v2": seen.to_dict()},
         "work": dict.fromkeys(WORK, 0.25),
+        "tasks": [timeline.entry(task, 8.0 * task, 8.0 * task + 1, "here", len(batch), {"model": 0.25})],
     }
     return {"task": task, "kind": COUNTS, "path": None, "rows": len(batch), "bytes": 0, "detail": json.dumps(detail)}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -11,16 +14,28 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.config import load_job
-from lakehouse.errors import Blocked, ConfigError, Unavailable
-from lakehouse.operations import comparison, difference, review, sweep
+from lakehouse.errors import Blocked, ConfigError, LakehouseError, Unavailable
+from lakehouse.operations import comparison, difference, maintenance, reconciling, review, sweep
 from lakehouse.operations.counterpart import Asked
+from lakehouse.operations.leftover import STAGED
 from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from tests.command import run
 from tests.conftest import read, score, write
-from tests.sinks.test_snowflake_sink import DAY, MODEL, NEXT, X, bad_features, features, scores
+from tests.sinks.test_snowflake_sink import (
+    DAY,
+    MODEL,
+    NEXT,
+    REQUESTS,
+    Crash,
+    X,
+    bad_features,
+    crash_at,
+    features,
+    scores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +341,68 @@ def test_rows_that_somebody_changed_before_they_were_replaced_are_not_put_back(d
 
 
 @pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["error", "lost reply", "crash"])
+def test_a_fault_at_any_request_of_a_rollback_leaves_one_of_both_and_the_next_finishes_it(
+    daily, account, live, travel, monkeypatch, action
+):
+    """One rollback after the other, each of the one before, with a fault one request later."""
+    first, second, other = put(), None, scores(features(NEXT, start=100))
+    score(daily())
+    score(daily(NEXT))
+    second = put(0.5, rows=30)
+    score(daily())
+    job, failed, sides = daily(), 0, itertools.cycle([sorted(first + other), sorted(second + other)])
+    before, number = sorted(second + other), 0
+    for wanted in sides:
+        with monkeypatch.context() as patched:
+            if action == "crash":
+                left = crash_at(patched, number)
+            else:
+                account.server.fail((REQUESTS, action, 1, number))
+            done = ended(lambda: back(job))
+        missed = left if action == "crash" else account.server.fail()
+        account.server.fail(("", "drop", 0))
+        assert live() in ([wanted] if done else [before, wanted])
+        assert_ledger_is_true(account)
+        if not done:
+            failed += 1
+            assert back(job).status == "published"
+        assert live() == wanted
+        assert_ledger_is_true(account)
+        if missed:
+            break
+        before, number = wanted, number + 1
+    assert number > 25
+    assert failed > {"error": 10, "crash": 20, "lost reply": -1}[action]
+    runs = ledger.runs(naming.state_of(job), "scores", DAY)
+    assert [r["generation"] for r in runs] == list(range(number + 3, 0, -1))
+    assert {r["status"] for r in runs} == {"published"}
+
+
+def ended(act):
+    """Whether an act came to its end."""
+    try:
+        act()
+    except (LakehouseError, Crash):
+        return False
+    return True
+
+
+def assert_ledger_is_true(account):
+    """Assert that the newest entry of the day names the runs whose rows live, and how many these are."""
+    found = account.run(
+        "SELECT run_id, goes_on, row_count, generation FROM scores_runs "
+        f"WHERE identity = 'scores/score_date={DAY}' ORDER BY generation"
+    )
+    assert [generation for *_, generation in found] == list(range(1, len(found) + 1))
+    name, on, rows, _ = found[-1]
+    owners = account.run(f"SELECT _run_id, COUNT(*) FROM scores WHERE score_date = '{DAY}' GROUP BY 1")
+    assert {owner for owner, _ in owners} <= {name, *json.loads(on)}
+    assert sum(count for _, count in owners) == rows
+
+
+@pytest.mark.long
 def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, travel):
     snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
     job = lambda: daily(sinks=[{"type": "delta", "table": "lake/scores"}, snow])  # noqa: E731
@@ -341,3 +418,41 @@ def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, t
     assert found == live() == former
     with pytest.raises(Blocked, match="rolled back by a person"):
         score(job())
+
+
+# Maintenance
+
+
+@pytest.mark.usefixtures("travel", "put_twice")
+def test_what_there_is_to_maintain_is_said_and_the_ledger_is_made_again(daily, account):
+    back(daily())
+    names = [
+        "run_id",
+        "date",
+        "identity",
+        "generation",
+        "rows_scored",
+        "model_digest",
+        "input_version",
+        "fingerprint",
+        "message",
+    ]
+    before = [{name: row[name] for name in names} for row in ledger.runs(naming.state_of(daily()), "scores")]
+    shutil.rmtree("state/runs")
+    done = reconciling.reconcile(load, dry_run=False)
+    again = [{name: row[name] for name in names} for row in ledger.runs(naming.state_of(daily()), "scores")]
+    assert (again, len(done.records)) == (before, 3)
+    account.run("PUT file://conf/scores.yaml @scores_stage/run-00000000-0000-4000-8000-00000000dead/")
+    told = maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local"))
+    assert (told.code, [(one.what, one.run_id[-4:]) for one in told.found]) == (0, [(STAGED, "dead")])
+    assert any("Snowflake merges the table's files itself" in note for note in told.notes)
+    assert maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local")).found == []
+
+
+@pytest.fixture
+def put_twice(daily):
+    """Two runs of the day, of different rows."""
+    put()
+    one = score(daily())
+    put(shift=0.5)
+    return one, score(daily())

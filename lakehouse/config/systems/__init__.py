@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 from lakehouse.config.values import Secret, Section, Text, tuple_of
 from lakehouse.errors import nearest
 
-Outcome = Literal["blocked", "failed", "drifted", "held", "published"]
+Outcome = Literal["blocked", "failed", "drifted", "held", "published", "rolled_back", "discarded"]
 
 
 class SystemSection(Section):
@@ -102,6 +102,8 @@ class Sink(TableSection):
 
     HOLDS_STAGED_FILES: ClassVar[bool] = False
     """Whether a run's files are staged in the table's own folder, and become its own where they lie."""
+    KEEPS_RECEIPTS: ClassVar[bool] = False
+    """Whether the commit of a run keeps what it has signed."""
 
 
 class Receiver(SystemSection):
@@ -113,9 +115,9 @@ class Receiver(SystemSection):
         examples=["${CHURN_WEBHOOK}"],
     )
     on: Annotated[tuple[Outcome, ...], tuple_of("outcome")] = Field(
-        ("blocked", "failed", "drifted", "held"),
+        ("blocked", "failed", "drifted", "held", "rolled_back", "discarded"),
         description="the outcomes that are told: blocked, failed, drifted (beyond `checks.drift.psi`, whatever became "
-        "of the run), held, published",
+        "of the run), held, published, rolled_back, discarded (what was held)",
         examples=[["blocked", "failed"]],
     )
 

@@ -4,9 +4,19 @@ Nothing here knows of jobs or runs, and nothing here uses Spark: what Spark has 
 `sources` and `sinks`.
 """
 
-from lakehouse.connectors.delta.commits import FileLife, data_changes, life_of, partition_value, version_before
+from lakehouse.connectors.delta.commits import (
+    Commit,
+    FileLife,
+    commits_of,
+    data_changes,
+    life_of,
+    partition_value,
+    rewritten_until,
+    version_before,
+)
 from lakehouse.connectors.delta.log import keep_logs, logs_read_once
 from lakehouse.connectors.delta.putting import puts_commits
+from lakehouse.connectors.delta.retaining import KEPT, is_kept_for, keep_for, removed_files
 from lakehouse.connectors.delta.snapshot import (
     DataFile,
     Snapshot,
@@ -27,11 +37,13 @@ from lakehouse.connectors.delta.writing import (
     commit,
     create_table,
     pause,
+    rewrite,
 )
 
 __all__ = [
-    "ATTEMPTS", "Add", "Conflict", "DataFile", "FileLife", "Snapshot", "add_columns", "adds_of", "batches_of",
-    "commit", "create_table", "data_changes", "keep_logs", "life_of", "logs_read_once", "open_table",
-    "partition_text", "partition_value", "pause", "puts_commits", "read_files", "rows_of",
-    "statistics_of", "values_of", "version_before",
+    "ATTEMPTS", "KEPT", "Add", "Commit", "Conflict", "DataFile", "FileLife", "Snapshot", "add_columns", "adds_of",
+    "batches_of", "commit", "commits_of", "create_table", "data_changes", "is_kept_for", "keep_for", "keep_logs",
+    "life_of", "logs_read_once", "open_table", "partition_text", "partition_value", "pause", "puts_commits",
+    "read_files",
+    "removed_files", "rewrite", "rewritten_until", "rows_of", "statistics_of", "values_of", "version_before",
 ]  # fmt: skip

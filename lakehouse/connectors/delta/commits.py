@@ -46,6 +46,58 @@ def _changes(commit: bytes) -> Iterator[Mapping[str, Any]]:
                 yield action[kind]
 
 
+@dataclass(frozen=True)
+class Commit:
+    """A commit as its file in the log tells: what it says of itself, transaction ids, the files that it added."""
+
+    version: int
+    at: datetime | None
+    said: Mapping[str, Any]
+    transactions: Mapping[str, int]
+    adds: tuple[Mapping[str, Any], ...]
+
+
+def commits_of(snapshot: Snapshot, wanted: str) -> Iterator[Commit]:
+    """The commits of which the log still has the file, newest first, whose `userMetadata` has this key."""
+    for version in range(snapshot.version, -1, -1):
+        text = content(snapshot.location.join(LOG, f"{version:020d}.json"), no_folder=True)
+        if text is None:
+            return
+        info = next(actions(text, "commitInfo"), {}) if wanted.encode() in text else {}
+        said = json.loads(info["userMetadata"]) if wanted in str(info.get("userMetadata")) else {}
+        if wanted in said:
+            at = info.get("inCommitTimestamp", info.get("timestamp"))
+            ids = {action["appId"]: int(action["version"]) for action in actions(text, "txn")}
+            moment = None if at is None else datetime.fromtimestamp(at / 1000, UTC)
+            yield Commit(version, moment, said, ids, tuple(actions(text, "add")))
+
+
+def rewritten_until(snapshot: Snapshot, partition: Mapping[str, str], *, grows: bool = False) -> int:
+    """The newest version since the snapshot's of which a partition holds the same rows, in whatever files.
+
+    As after OPTIMIZE and its kin. `partition`: its values as the log spells them, {} for the whole table. `grows`: or
+    more rows than these. At most `COMMITS` commits are read.
+    """
+    place = {snapshot.physical(column): text for column, text in partition.items()}
+    last = snapshot.version
+    for version in range(last + 1, last + 1 + COMMITS):
+        text = content(snapshot.location.join(LOG, f"{version:020d}.json"), no_folder=True)
+        if text is None:
+            break
+        here = {kind: [a for a in actions(text, kind) if _lies_in(place, a)] for kind in ("add", "remove")}
+        matter = here["remove"] if grows else [*here["remove"], *here["add"]]
+        if any(action.get("dataChange", True) for action in matter):
+            break
+        last = version if here["remove"] else last
+    return last
+
+
+def _lies_in(place: Mapping[str, str], action: Mapping[str, Any]) -> bool:
+    """Whether an action's file lies in a partition; taken for granted where the action doesn't say."""
+    values = action.get("partitionValues")
+    return values is None or all(values.get(name) == text for name, text in place.items())
+
+
 def partition_value(snapshot: Snapshot, action: Mapping[str, Any], column: str) -> Any:
     """The value that a file of an action has in a partition column; None where that is null or can't be told."""
     text = (action.get("partitionValues") or {}).get(snapshot.physical(column))

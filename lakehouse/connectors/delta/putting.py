@@ -7,7 +7,6 @@ no log is read again to commit to it, however long it is.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,13 +18,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse.connectors.delta.log import LOG, newest
+from lakehouse.connectors.delta.retaining import interval_of
 from lakehouse.connectors.delta.snapshot import Snapshot
 from lakehouse.errors import LakehouseError
 from lakehouse.storage import Location, entries_of, write_durably
 
 _KEPT = timedelta(days=30)
 """How long a log keeps its commits where the table doesn't say."""
-_INTERVAL = re.compile(r"interval (\d+) (second|minute|hour|day|week)s?", re.IGNORECASE)
 
 
 def puts_commits(location: Location) -> bool:
@@ -85,8 +84,7 @@ def _has_expired(snapshot: Snapshot, listed: Mapping[str, tuple[int, datetime]])
     if snapshot.configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "false":
         return False
     said = snapshot.configuration.get("delta.logRetentionDuration")
-    found = _INTERVAL.fullmatch(said or "")
-    if said and not found:
+    kept = interval_of(said) if said else _KEPT
+    if kept is None:
         return True  # the library understands it, or says so
-    kept = timedelta(**{f"{found[2].lower()}s": int(found[1])}) if found else _KEPT
     return min(at for _, at in listed.values()) < datetime.now(UTC) - kept

@@ -205,6 +205,10 @@ class Snapshot:
         ids = self._transactions
         return self.table.transaction_version(app_id) if ids is None else ids.get(app_id)
 
+    def transaction_ids(self) -> Mapping[str, int] | None:
+        """All transaction ids with their versions; None where only the library can read them, one by one."""
+        return self._transactions
+
     @cached_property
     def _transactions(self) -> Mapping[str, int] | None:
         """All of its transaction ids, which the library reads from the log again for each; None where it has to."""
@@ -230,7 +234,7 @@ class Snapshot:
         commits = list(actions(newest.read_bytes(), "commitInfo")) if newest and newest.exists() else self.history(1)
         return any("Apache-Spark" in str(commit.get("engineInfo")) for commit in commits)
 
-    def history(self, limit: int = 20) -> list[dict[str, Any]]:
+    def history(self, limit: int | None = 20) -> list[dict[str, Any]]:
         """The newest commits first, as their commit information."""
         return self.in_place().history(limit)
 

@@ -126,23 +126,56 @@ def commit(
     It never retries by itself: a table that moved on raises Conflict, and the caller looks again.
     `metadata` is what DESCRIBE HISTORY shows as userMetadata.
     """
-    now = int(time.time() * 1000)
-    actions: list[AddAction | RemoveAction] = [
-        AddAction(add.path, add.size, dict(partition), now, changes, add.stats) for add in adds
-    ]
-    # The library encodes the path of a removal itself, so it is given the decoded one.
-    actions += [
-        RemoveAction(f.relative, changes, now, size=f.size, partition_values=_log_value(f.partition)) for f in removes
-    ]
+    actions: list[AddAction | RemoveAction] = [*_additions(adds, partition, changes), *_removals(removes, changes)]
     properties = CommitProperties(
         custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": blind},
         max_commit_retries=0,
         app_transactions=[Transaction(app_id, version) for app_id, version in transactions.items()],
     )
+    return _write(snapshot, actions, replace, properties)
+
+
+def rewrite(
+    snapshot: Snapshot, parts: Iterable[tuple[Sequence[DataFile], Sequence[Add]]], metadata: Mapping[str, Any]
+) -> int:
+    """Put other files with the same rows in the place of files, of any partitions, in one commit; the new version.
+
+    `parts`: files of one partition, and those that take their place. Raises Conflict as `commit`.
+    """
+    actions: list[AddAction | RemoveAction] = []
+    for files, adds in parts:
+        actions += [*_additions(adds, _log_value(files[0].partition), False), *_removals(files, False)]
+    properties = CommitProperties(
+        custom_metadata={"userMetadata": json.dumps(metadata, sort_keys=True), "isBlindAppend": False},
+        max_commit_retries=0,
+    )
+    return _write(snapshot, actions, None, properties)
+
+
+def _additions(adds: Iterable[Add], partition: Mapping[str, str | None], changes: bool) -> list[AddAction]:
+    now = int(time.time() * 1000)
+    return [AddAction(add.path, add.size, dict(partition), now, changes, add.stats) for add in adds]
+
+
+def _removals(files: Iterable[DataFile], changes: bool) -> list[RemoveAction]:
+    now = int(time.time() * 1000)
+    # The library encodes the path of a removal itself, so it is given the decoded one.
+    return [
+        RemoveAction(f.relative, changes, now, size=f.size, partition_values=_log_value(f.partition)) for f in files
+    ]
+
+
+def _write(
+    snapshot: Snapshot,
+    actions: Sequence[AddAction | RemoveAction],
+    replace: Mapping[str, str] | None,
+    properties: CommitProperties,
+) -> int:
+    """Commit the actions right after the snapshot."""
 
     def write(table: DeltaTable, after: PostCommitHookProperties) -> None:
         table.create_write_transaction(
-            actions,
+            list(actions),
             "append" if replace is None else "overwrite",
             table.schema(),
             partition_by=list(snapshot.partition_columns),

@@ -173,14 +173,14 @@ class Session:
         refuses to do, all with its own message.
         """
         with self._cursor(sql) as cursor:
-            cursor.execute(re.sub("%(?!s)", "%%", sql) if values else sql, values or None)
+            cursor.execute(*_bound(sql, values))
             # fetchall() of the connector's 5.2 takes the first chunk's width of a number for that of all chunks.
             return [tuple(row) for batch in cursor.get_result_batches() or () for row in batch]
 
-    def query(self, sql: str) -> tuple[str, list[Any]]:
-        """A query's id and result batches, of which those beyond the first are fetched later. Raises as `run` does."""
+    def query(self, sql: str, *values: Any) -> tuple[str, list[Any]]:
+        """A query's id and result batches, of which those beyond the first are fetched later; else as `run`."""
         with self._cursor(sql) as cursor:
-            cursor.execute(sql)
+            cursor.execute(*_bound(sql, values))
             return str(cursor.sfqid), list(cursor.get_result_batches() or ())
 
     def put(self, sql: str, stream: BinaryIO) -> None:
@@ -232,6 +232,11 @@ class Session:
         with self._cursor(f"result of {query_id}") as cursor:
             cursor.query_result(query_id)
             return list(cursor.get_result_batches() or ())
+
+
+def _bound(sql: str, values: tuple[Any, ...]) -> tuple[str, tuple[Any, ...] | None]:
+    """A statement and its values as the connector takes them, for whom any other % is a mistake."""
+    return (re.sub("%(?!s)", "%%", sql), values) if values else (sql, None)
 
 
 def qualified(connection: str, table: str) -> str:

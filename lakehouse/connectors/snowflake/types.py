@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -124,6 +125,17 @@ def cast_rows(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """
     columns = [_simple(batch.column(field.name), field) for field in schema]
     return conform(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
+
+
+def parse_json(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """ARRAYs and OBJECTs, which come as JSON, as lists and structs; None where JSON doesn't tell the values of `kind`.
+
+    It tells numbers, texts and booleans.
+    """
+    try:
+        return pa.array([None if text is None else json.loads(text) for text in column.to_pylist()], kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError):
+        return None
 
 
 def _simple(column: pa.Array, field: pa.Field) -> pa.Array:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from lakehouse.connectors.spark import with_settings
 from lakehouse.engines.spark import tasks
 from lakehouse.engines.spark.sessions import cores, is_ours
 from lakehouse.engines.spark.shipping import ship_package, ship_plan
@@ -34,6 +35,9 @@ T = TypeVar("T")
 TOGETHER = 64
 """So many tasks' counters, of up to some MB each, are held in one place, here or on an executor, at a time."""
 _ALL = 1 << 31
+_LOOK, _FURTHER = 256, 100_000
+"""Rows of a DataFrame that are looked at, and then, where that isn't enough."""
+_NO_LIMIT = str((1 << 31) - 1)
 MANIFEST_DDL = "task int, kind string, path string, rows bigint, bytes bigint, detail string"
 
 
@@ -102,9 +106,23 @@ def run_units(
 
 def run_frame(work: SparkWork, rows: DataFrame, most: int, staging: Staging, archive: str) -> list[dict[str, Any]]:
     """Run the worker over the at most so many partitions of a DataFrame of the input's columns; all manifest rows."""
-    rows = rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))  # mapInArrow takes a dot for a field
-    with ship_plan(work.spark, staging, []) as plan:
-        return work.collect(rows.mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL), most)
+    with ship_plan(work.spark, staging, []) as plan, with_settings(work.spark, _batches_of(work.spark, staging)):
+        frame = _plainly_named(rows).mapInArrow(functools.partial(tasks.frame_task, plan, archive), MANIFEST_DDL)
+        return work.collect(frame, most)
+
+
+def _plainly_named(rows: DataFrame) -> DataFrame:
+    """The columns by names that mapInArrow doesn't take for something else, as it does a dot for a field."""
+    return rows.toDF(*(f"c{number}" for number in range(len(rows.columns))))
+
+
+def _batches_of(spark: SparkSession, staging: Staging) -> dict[str, str]:
+    """Settings by which Spark doesn't add up a batch's bytes at each row, which takes a quarter of all its time.
+
+    There are none where as many rows as it puts into a batch may be too large.
+    """
+    most = int(spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") or 0)
+    return {"spark.sql.execution.arrow.maxBytesPerBatch": _NO_LIMIT} if 0 < 4 * most <= staging.batch_rows else {}
 
 
 def run_each(spark: SparkSession, work: Callable[[T], bool], items: Sequence[T]) -> list[T]:
@@ -192,11 +210,24 @@ def _refuse_unreadable(error: Exception) -> None:
 
 
 def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
-    """A few rows of a DataFrame, for a look at them."""
-    for count in (256, 100_000):  # the second look only where the first rows have no key or lack features
-        try:
-            found = rows.limit(count).toArrow()
-        except Exception as error:
-            _refuse_unreadable(error)
-            raise
-        yield from found.to_batches()
+    """A few rows of a DataFrame, for a look at them, from as few of its partitions as have them.
+
+    Of a limit alone Spark makes batches of Arrow after every partition was read, so that they are taken as Python's
+    values, and the batches are made of these.
+    """
+    first = _readably(lambda: rows.take(_LOOK))
+    if not first:
+        return
+    found = rows.sparkSession.createDataFrame(first, rows.schema, verifySchema=False).toArrow()
+    yield from found.combine_chunks().to_batches()
+    # the next look only where the first rows have no key or lack features
+    yield from _readably(lambda: rows.limit(_FURTHER).toArrow()).to_batches()
+
+
+def _readably(ask: Callable[[], T]) -> T:
+    """What Spark says. Raises Unavailable where a file can't be read."""
+    try:
+        return ask()
+    except Exception as error:
+        _refuse_unreadable(error)
+        raise

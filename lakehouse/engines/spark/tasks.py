@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import gc
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -69,17 +70,25 @@ def _make_room(archive: str) -> None:
         if len(_archives) >= _RUNS:
             _archives.clear()
             models.forget()
+            gc.unfreeze()
+            gc.collect()
         _archives.append(archive)
 
 
 @functools.lru_cache(maxsize=1)
 def _open(plan: str, archive: str) -> tuple[Staging, list[list[BatchSource]], Any, Any]:
-    """What was shipped, and the models, opened once a worker process: its next tasks need no second look at them."""
+    """What was shipped, and the models, opened once a worker process: its next tasks need no second look at them.
+
+    Nor does Python's collector, which Spark's worker calls after each task: among all that libraries have brought that
+    takes it 0.1 s, a fifth of what a task of logistic regression takes.
+    """
     from pyspark import SparkFiles
 
     _make_room(archive)
     staging, shares = _plan(SparkFiles.get(plan))
-    return staging, shares, *likeness.open_if_alike(models.unpacked(SparkFiles.get(archive)), staging)
+    opened = likeness.open_if_alike(models.unpacked(SparkFiles.get(archive)), staging)
+    gc.freeze()
+    return staging, shares, *opened
 
 
 def _manifest(task: int, plan: str, archive: str, stage: Callable[..., list[dict[str, Any]]]) -> pa.RecordBatch:

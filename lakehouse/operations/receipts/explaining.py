@@ -4,28 +4,37 @@ comes out the same when it is made again."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from lakehouse import sinks
-from lakehouse.checks.rules import Compiled
 from lakehouse.errors import LakehouseError
 from lakehouse.operations.difference import predictions_of
-from lakehouse.operations.receipts import contributions, rows
+from lakehouse.operations.receipts import contributions, describing, rows
+from lakehouse.operations.receipts.comparing import compare_row
+from lakehouse.operations.receipts.inputs import UNKNOWN, Basis, basis_of, is_unknown
 from lakehouse.operations.receipts.places import ASIDE, SCORED, Place, live_place, place_of_run, value_of
-from lakehouse.operations.receipts.recomputing import Again, Basis, basis_of, made_again
+from lakehouse.operations.receipts.recomputing import Again, made_again
 from lakehouse.operations.receipts.rows import Key
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
-from lakehouse.schemas import INPUT_VERSION, MODEL_NAME, MODEL_VERSION, REASONS, RUN_ID, SCORED_AT, WARNINGS
-from lakehouse.scoring.equality import differing, largest_of
-from lakehouse.scoring.inputs import features_in, model_given
-from lakehouse.scoring.score import Counters, SuiteCounts, fit_rows, score_batch, start_counters
+from lakehouse.schemas import (
+    EXPLANATIONS,
+    INPUT_VERSION,
+    MODEL_NAME,
+    MODEL_VERSION,
+    REASONS,
+    RUN_ID,
+    SCORED_AT,
+    WARNINGS,
+)
+from lakehouse.scoring import looking
+from lakehouse.scoring.equality import largest_of
+from lakehouse.scoring.score import fit_rows, start_counters
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -96,7 +105,8 @@ def _explained(
     """The explanation of a row that was found."""
     state = naming.state_of(job)
     facts = evidence.facts_of(state, record) if record else None
-    basis = _basis(job, place, record)
+    basis = basis_of_row(job, place, record, facts)
+    unknown = place.status == SCORED and is_unknown(place.found.row.schema, basis, facts)
     stored = _predictions(job, place.found.row) if place.status == SCORED else {}
     told = Explanation(
         key=dict(key),
@@ -117,17 +127,17 @@ def _explained(
         again_reasons=[],
         differences={},
         equal=None,
-        notes=_notes(place, record),
+        notes=[*_notes(place, record), *([UNKNOWN] if unknown else [])],
         unknown=[],
     )
     try:
-        with made_again(_for_one(job, place), basis, request) as again:
+        with made_again(for_one(job, place), basis, request) as again:
             return _with_again(told, again, key, place, why)
     except LakehouseError as error:
         return replace(told, unknown=[*told.unknown, str(error)], code=error.exit_code)
 
 
-def _for_one(job: Job, place: Place) -> Job:
+def for_one(job: Job, place: Place) -> Job:
     """The job with the one model that the row names, where a column says which model a row is for."""
     if job.model.by is None or not value_of(place.found, MODEL_NAME):
         return job
@@ -135,7 +145,9 @@ def _for_one(job: Job, place: Place) -> Job:
     return job.model_copy(update={"model": job.model.model_copy(update={"uri": uri, "by": None})})
 
 
-def _basis(job: Job, place: Place, record: Mapping[str, Any] | None) -> Basis:
+def basis_of_row(
+    job: Job, place: Place, record: Mapping[str, Any] | None, facts: Mapping[str, Any] | None = None
+) -> Basis:
     """What the row stands on: by the row itself, and the rest by its run's record."""
     known = basis_of(record) if record else Basis(place.run, "", "", None, None)
     name, version, read = (value_of(place.found, column) for column in (MODEL_NAME, MODEL_VERSION, INPUT_VERSION))
@@ -147,6 +159,7 @@ def _basis(job: Job, place: Place, record: Mapping[str, Any] | None) -> Basis:
         digest=known.digest if alike else None,
         input_version=read if read is not None else known.input_version,
         fingerprint=known.fingerprint if alike and read == known.input_version else None,
+        explaining=(facts or {}).get("explaining") if alike else None,
     )
 
 
@@ -172,7 +185,10 @@ def _notes(place: Place, record: Mapping[str, Any] | None) -> list[str]:
 
 
 def _predictions(job: Job, row: pa.RecordBatch) -> dict[str, Any]:
-    return {name: row.column(name)[0].as_py() for name in predictions_of(job, row.schema)}
+    """A row's predictions, and their explanation where it has one."""
+    told = {name: row.column(name)[0].as_py() for name in predictions_of(job, row.schema)}
+    why = row.column(EXPLANATIONS)[0].as_py() if EXPLANATIONS in row.schema.names else None
+    return told if why is None else {**told, EXPLANATIONS: why}
 
 
 def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bool) -> Explanation:
@@ -187,16 +203,16 @@ def _with_again(told: Explanation, again: Again, key: Key, place: Place, why: bo
     }
     told = replace(told, input=source, notes=[*told.notes, *again.notes], model=told.model | _called(again))
     if row is None:
-        what = f"{read.pinned.name} v{read.pinned.version} has no row with {rows.in_words(key)}"
+        what = f"{read.label} has no row with {rows.in_words(key)}"
         return replace(told, unknown=[*told.unknown, f"{what}: the score stands on a row that is not there"], code=3)
     notes = [*told.notes, f"{row.beside} more rows of the input have this key"] if row.beside else told.notes
     counters = start_counters(scoring)
-    scored, aside = score_batch(row.row, scoring, again.predict, counters)
+    scored, aside = again.score(row.row, counters)
     told = replace(
         told,
         notes=notes,
-        features=_features(row.row, again),
-        rules=_rules(again, counters),
+        features=describing.features(row.row, again),
+        rules=describing.rules_on(again, counters),
         again=_predictions(read.job, scored) if scored.num_rows else {},
         again_reasons=aside.column(REASONS)[0].as_py() if aside is not None else [],
     )
@@ -211,51 +227,6 @@ def _called(again: Again) -> dict[str, Any]:
     return {"uri": again.model.uri, "digest": again.model.digest, "library": model.library}
 
 
-def _features(row: pa.RecordBatch, again: Again) -> list[dict[str, Any]]:
-    """The features as the model gets them: in Arrow's type, and as what its library sees."""
-    made = features_in(row, again.scoring.features)
-    given = model_given(row, again.scoring).as_input()
-    return [
-        {
-            "name": str(f.name),
-            "column": f.column,
-            "value": made.column(i)[0].as_py(),
-            "type": str(made.column(i).type),
-            "given_as": _given_as(given, f.name),
-        }
-        for i, f in enumerate(again.scoring.features)
-    ]
-
-
-def _given_as(given: Any, name: str | int) -> str:
-    """The dtype of a feature in what the model is called with: pandas' of its column, numpy's of the array."""
-    if hasattr(given, "dtypes"):
-        return str(given.dtypes.get(name, given.dtypes.iloc[0] if len(set(map(str, given.dtypes))) == 1 else "object"))
-    if isinstance(given, Mapping):
-        return "; ".join(f"{key} {array.dtype}" for key, array in given.items())
-    return str(given.dtype) if isinstance(given, np.ndarray) else type(given).__name__
-
-
-def _rules(again: Again, counters: Counters) -> list[dict[str, Any]]:
-    """Each row rule with whether the row passed it, None where it didn't count or wasn't reached."""
-    suites: tuple[tuple[str, Compiled, SuiteCounts | None], ...] = (
-        ("features", again.scoring.on_features, counters.features),
-        ("scores", again.scoring.on_scores, counters.scores),
-    )
-    return [
-        {
-            "suite": suite,
-            "name": rule.expectation.name,
-            "severity": rule.expectation.severity,
-            "columns": list(rule.own),
-            "passed": None if not count.evaluated else not count.unexpected,
-            "observed": count.examples[0] if count.examples else None,
-        }
-        for suite, compiled, counts in suites
-        for rule, count in zip(compiled.rows, counts.rows if counts else (), strict=False)
-    ]
-
-
 def _compared(told: Explanation, again: Again, scored: pa.RecordBatch, place: Place) -> Explanation:
     """The explanation with whether the score, or being set aside, comes out the same."""
     if place.status == ASIDE:
@@ -263,23 +234,18 @@ def _compared(told: Explanation, again: Again, scored: pa.RecordBatch, place: Pl
         return replace(told, equal=alike, code=0 if alike else 3)
     if not scored.num_rows:
         return replace(told, equal=False, code=3, differences={"*": {"stored": told.stored, "again": None}})
-    found = {}
-    for name in told.stored:
-        if name not in scored.schema.names:
-            found[name] = {"stored": told.stored[name], "again": None, "by": None}
-            continue
-        one, two = place.found.row.column(name), scored.column(name)
-        if _differs(one, two, again.exact, functools.partial(_largest, again.read.job, place, name)):
-            values = one[0].as_py(), two[0].as_py()
-            found[name] = {"stored": values[0], "again": values[1], "by": _by(*values)}
-    return replace(told, differences=found, equal=not found, code=3 if found else 0)
-
-
-def _differs(one: pa.Array, two: pa.Array, exact: bool, largest: Callable[[], float]) -> bool:
-    """Whether a value is another; `largest` is asked for only where it is a matter of the last places."""
-    if not differing(one, two, exact=exact).any():
-        return False
-    return exact or bool(differing(one, two, largest=largest()).any())
+    job = again.read.job
+    row, largest = place.found.row, functools.partial(_largest, job, place)
+    explained = [EXPLANATIONS] if again.explainer is not None and EXPLANATIONS in row.schema.names else []
+    found = compare_row(job, row, scored, [*predictions_of(job, row.schema), *explained], again.exact, largest)
+    return replace(
+        told,
+        stored={name: found.stored.get(name, value) for name, value in told.stored.items()},
+        notes=[*told.notes, *found.notes],
+        differences=found.differences,
+        equal=not found.differences,
+        code=3 if found.differences else 0,
+    )
 
 
 def _largest(job: Job, place: Place, name: str) -> float:
@@ -290,10 +256,6 @@ def _largest(job: Job, place: Place, name: str) -> float:
     return max((largest_of(batch.column(name)) for _, batch in parts), default=0.0)
 
 
-def _by(one: Any, two: Any) -> float | None:
-    return two - one if isinstance(one, (int, float)) and isinstance(two, (int, float)) else None
-
-
 def _names(reasons: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
     return sorted((str(r["rule"]), str(r["column"])) for r in reasons)
 
@@ -301,7 +263,7 @@ def _names(reasons: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
 def _baseline(again: Again) -> pa.RecordBatch:
     """Some rows of the input that the model can be given, against which a row's features are held."""
     parts, count = list[pa.RecordBatch](), 0
-    for unit in again.read.units():
+    for unit in again.read.units(looking.ROWS):
         for batch in again.read.batches(unit):
             parts.append(fit_rows(batch, again.scoring)[1].slice(0, contributions.ROWS - count))
             count += parts[-1].num_rows

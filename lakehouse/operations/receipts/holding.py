@@ -13,6 +13,7 @@ from lakehouse import sinks
 from lakehouse.operations.difference import match, once
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, Hashes, chosen_rows, hashes_of
+from lakehouse.operations.receipts.comparing import sides_of
 from lakehouse.schemas import RUN_ID
 from lakehouse.scoring.equality import differing, greatest_difference, largest_of
 
@@ -63,6 +64,10 @@ class Verified:
     def as_json(self) -> dict[str, Any]:
         """As an object."""
         return {"equal_all": self.proved, **asdict(self)}
+
+    def note(self, said: str) -> None:
+        """Say something once."""
+        self.notes = list(dict.fromkeys([*self.notes, said]))
 
     def show(self, kind: str, keys: pa.Table, **columns: Any) -> None:
         """Keep some rows as examples of what is wrong."""
@@ -139,21 +144,17 @@ def _hold_against(
 ) -> None:
     """Count the rows of which any column is another; `here`, `again`: the same rows in the same order."""
     wrong = np.zeros(here.num_rows, bool)
-    for name in side.names:
-        if name not in again.schema.names:
-            found.notes = list(
-                dict.fromkeys([*found.notes, f"{name} is not made again: the job doesn't name it any more"])
-            )
+    for one in sides_of(side.job, here, again, side.names, exact):
+        if one.refusal or one.again is None:
+            found.note(one.refusal)
             continue
-        one, two = here[name].combine_chunks(), again[name].combine_chunks()
-        other = differing(one, two, exact=exact or name in side.job.keep, largest=largest_of(one))
-        if pa.types.is_floating(one.type):
-            found.greatest[name] = max(found.greatest.get(name, 0.0), greatest_difference(one, two))
+        other = differing(one.stored, one.again, exact=one.exact, largest=largest_of(one.stored))
+        if pa.types.is_floating(one.stored.type):
+            apart = greatest_difference(one.stored, one.again)
+            found.greatest[one.name] = max(found.greatest.get(one.name, 0.0), apart)
         taken = pa.array(np.flatnonzero(other))
-        names = pa.array([name] * len(taken))
-        found.show(
-            "differs", here.take(taken).select(keys), column=names, stored=one.take(taken), again=two.take(taken)
-        )
+        shown = {"column": pa.array([one.name] * len(taken)), "stored": one.stored.take(taken)}
+        found.show("differs", here.take(taken).select(keys), **shown, again=one.again.take(taken))
         wrong |= other
     found.differing += int(wrong.sum())
     found.equal += int((~wrong).sum())

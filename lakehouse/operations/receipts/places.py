@@ -11,11 +11,11 @@ import pyarrow as pa
 from lakehouse import sinks
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.operations.receipts import rows
-from lakehouse.operations.receipts.recomputing import Basis, basis_of, pin_input
+from lakehouse.operations.receipts.inputs import Basis, basis_of, pin_input
 from lakehouse.operations.receipts.rows import Found, Key
-from lakehouse.operations.rollback import restored_run
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
+from lakehouse.runs.results import restored_run
 from lakehouse.schemas import RUN_ID, SCORED_AT
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ def _look_in_input(job: Job, key: Key, basis: Basis) -> str:
         there = rows.in_input(replace(rows.narrowed(read, key), columns=columns), key)
     except LakehouseError as error:
         return f"the input ({error})"
-    name = f"the input {read.pinned.name} v{read.pinned.version}"
+    name = f"the input {read.label}"
     where = f" (where {job.source.where})" if job.source.where else ""
-    return f"{name}{where}, which has it in {there.file}" if there else f"{name}{where}"
+    return f"{name}{where}, which has it{' in ' + there.file if there.file else ''}" if there else f"{name}{where}"
 
 
 def _last(found: Sequence[Found]) -> Found:

@@ -2,67 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from lakehouse import checks, models, sources
 from lakehouse.engines import scratch
-from lakehouse.errors import ConfigError, ModelRefused, NotReady, Unavailable
+from lakehouse.errors import ConfigError, ModelRefused, NotReady
+from lakehouse.operations.receipts.inputs import Basis, Input, pin_or_now
 from lakehouse.planning import alone, fetching, plan
 from lakehouse.planning.plan import Request
+from lakehouse.planning.trial import scoring_for
+from lakehouse.scoring import explanations, looking
+from lakehouse.scoring.explanations import Explainer, with_predictor
 from lakehouse.scoring.routing import Predictors
-from lakehouse.scoring.score import Predict, Scoring
-from lakehouse.sources import PinnedInput, Unit
+from lakehouse.scoring.score import Counters, Predict, Scoring, score_rows
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What scores stand on, by a run's record or by the row itself; what isn't on record is None.
-
-    `models`: where a column says which model a row is for, (value, name, version) of each.
-    """
-
-    run_id: str
-    model: str
-    version: str
-    digest: str | None
-    input_version: int | None
-    fingerprint: str | None = None
-    models: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class Input:
-    """The input as a run read it. `columns`: those that are read; `notes`: where it may be another by now."""
-
-    job: Job
-    pinned: PinnedInput
-    columns: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def units(self) -> Sequence[Unit]:
-        """The input in pieces, read one after the other."""
-        return sources.of(self.job.source.type).units(self.pinned, self.columns, self.job.model.batch_rows, 1)
-
-    def batches(self, unit: Unit) -> Iterator[pa.RecordBatch]:
-        """The rows of a piece. Raises ConfigError where its file is gone."""
-        try:
-            yield from unit.batches()
-        except Unavailable as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            raise ConfigError(
-                f"{self.pinned.name} v{self.pinned.version}: {getattr(unit, 'path', '')} is gone, so that its scores "
-                "can't be made again (VACUUM takes replaced files after a week, or delta.deletedFileRetentionDuration)"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -71,7 +32,7 @@ class Again:
 
     `exact`: nothing in the model rounds otherwise from batch to batch, so that floats are identical. `same`: whether
     input, model and settings are those of the run, by their fingerprint; None where that can't be told. `notes`: what
-    may be another than then.
+    may be another than then. `explainer`: makes the explanations of scores, where the run had any.
     """
 
     read: Input
@@ -82,23 +43,12 @@ class Again:
     exact: bool
     same: bool | None
     notes: tuple[str, ...]
+    explainer: Explainer | None = None
 
-
-def pin_input(job: Job, basis: Basis, columns: Sequence[str] = ()) -> Input:
-    """The job's input as the run had it; `columns` are to be read. Raises ConfigError where it can't be had again."""
-    source = sources.of(job.source.type)
-    then = job.model_copy(update={"source": source.at_version(job.source, basis.input_version)})
-    try:
-        pinned = source.pin(then.source, [*job.keys, *job.keep, *job.features.rename.values(), *columns])
-    except ConfigError as error:
-        raise ConfigError(f"the input of run {basis.run_id} can't be read again: {error}") from error
-    notes = []
-    if basis.input_version is not None and pinned.version != basis.input_version:
-        notes.append(
-            f"{pinned.name} has no versions, and a file of it was written since the run (v{pinned.version} now, "
-            f"v{basis.input_version} then): these are the rows that are there now"
-        )
-    return Input(then, pinned, tuple(columns), tuple(notes))
+    def score(self, batch: pa.RecordBatch, counters: Counters) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+        """The rows of a batch scored, with their explanations, and those that are set aside."""
+        good, bad, numbers = score_rows(batch, self.scoring, self.predict, counters)
+        return (good if self.explainer is None else self.explainer.add_to(good, batch, numbers)), bad
 
 
 @contextmanager
@@ -117,35 +67,56 @@ def made_again(job: Job, basis: Basis, request: Request) -> Iterator[Again]:
 
 def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again:
     suites = checks.suites_of(job.checks)
-    read = pin_input(job, basis, checks.columns_named(suites.features))
+    read = pin_or_now(job, basis, checks.columns_named(suites.features))
     model = _fetch(job, basis, request, folder)
-
-    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        whole = replace(read, columns=tuple(columns))
-        return (batch for unit in whole.units() for batch in whole.batches(unit))
-
+    found = alone.fit(job, model, read.pinned, request, "its scores can't be made again yet")
+    model, read = found.model, replace(read, columns=found.columns)
+    notes = [*read.notes, *found.notes]
+    same = _is_same(job, read, model, suites, basis)
+    if read.lost and not same:
+        raise read.lost
     try:
-        found = alone.ready(job, model, read.pinned, request, batches, "its scores can't be made again yet")
+        scoring = scoring_for(job, model, read.pinned.schema, _sample(read))
     except NotReady as error:
-        name = f"{read.pinned.name} v{read.pinned.version}"
-        raise ConfigError(f"{name}: it has no row to make a score of again: {error}") from error
-    model, scoring, config = found.model, found.trial.scoring, job.model
+        raise ConfigError(f"{read.label}: it has no row to make a score of again: {error}") from error
+    config = job.model
     predictor = models.load(model.one.folder, model.one.digest, config.method, models.freeze(config.params))
     predict: Predict = predictor.predict
     if scoring.route is not None:
         folders = {one.digest: one.folder for one in model.members.values()}
         params = models.freeze(config.params)
         predict = Predictors(folders, scoring.route, config.method, params, model.one.digest, direct=False)
-    same = plan.is_fingerprint(job, read.pinned.fingerprint(found.columns), model, suites, basis.fingerprint)
-    notes = (*read.notes, *found.notes, *([_CHANGED] if same is False else ()))
-    read = replace(read, columns=found.columns)
-    return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, notes)
+    if same is False:
+        notes.append(_CHANGED)
+    explainer = None
+    if basis.explaining is not None:
+        explaining = explanations.from_record(basis.explaining)
+        explainer = Explainer(explaining, scoring, with_predictor(predictor.predict, predictor))
+    return Again(read, model, scoring, predict, predictor, models.is_exact(predictor), same, tuple(notes), explainer)
 
 
 _CHANGED = (
     "the job file, a suite or the input differs from what the run had, by its fingerprint: scores are made again as "
     "the job file says now"
 )
+
+
+def _is_same(job: Job, read: Input, model: models.FetchedModel, suites: checks.Suites, basis: Basis) -> bool | None:
+    """Whether input, model and settings are those of the run, as `Again.same`."""
+    module, columns = sources.of(job.source.type), read.columns
+    same = plan.is_fingerprint(job, read.pinned.fingerprint(columns), model, suites, basis.fingerprint)
+    if same is not False or module.KEEPS_FINGERPRINT:
+        return same
+    now = module.pin(job.source, read.names)  # of another time, but it may not have changed since
+    return plan.is_fingerprint(job, now.fingerprint(columns), model, suites, basis.fingerprint) or None
+
+
+def _sample(read: Input) -> Iterator[pa.RecordBatch]:
+    """The input in small batches, on the first of which the model is tried; all of it where few rows don't do."""
+    for limit in (looking.ROWS, None):
+        for unit in read.units(limit):
+            for batch in read.batches(unit):
+                yield from (batch.slice(start, looking.ROWS) for start in range(0, batch.num_rows, looking.ROWS))
 
 
 def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.FetchedModel:
@@ -167,16 +138,3 @@ def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.Fet
             f"(sha256:{basis.digest[:8]}…): its scores can't be made again"
         )
     return model
-
-
-def basis_of(record: Mapping[str, Any], listed: Sequence[Sequence[str]] = ()) -> Basis:
-    """What a run's scores stand on, by its record; `listed`: the models of a run that had many."""
-    return Basis(
-        str(record["run_id"]),
-        record["model_name"],
-        record["model_version"],
-        record["model_digest"],
-        record["input_version"],
-        record["fingerprint"],
-        tuple(tuple(str(text) for text in one[:3]) for one in listed),
-    )

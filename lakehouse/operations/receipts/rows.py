@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import sinks
+from lakehouse import sinks, sources
 from lakehouse.errors import ConfigError
-from lakehouse.operations.receipts.recomputing import Input
+from lakehouse.operations.receipts.inputs import Input
 from lakehouse.planning import quarantine
-from lakehouse.schemas import RUN_ID
+from lakehouse.schemas import EXPLAINED, EXPLANATIONS, LINEAGE, REASON, REASONS, RUN_ID, WARNINGS
 from lakehouse.sinks.slices import slice_texts, slice_types
 from lakehouse.sinks.target import SINK, slice_name
 
@@ -74,13 +74,16 @@ def texts_of_slice(job: Job, schema: pa.Schema | None) -> dict[str, str]:
 def scored_columns(job: Job) -> pa.Schema:
     """The columns of the scored table. Raises ConfigError where there is none yet."""
     sink = scored_sink(job)
-    schema = sinks.of(sink.type).columns(sink)
-    if schema is not None and not schema.names:
+    schema = columns_of(job, sink)
+    if not schema.names:
         raise ConfigError(f"{sink.table}: there is no such table yet: no run of {job.job} has published")
-    if schema is None:  # its system says in words that it isn't built
-        next(iter(sinks.of(sink.type).rows_at(sink, {}, (), None, {})), None)
-        raise ConfigError(f"{sink.table}: its columns aren't known")
     return schema
+
+
+def columns_of(job: Job, table: Sink) -> pa.Schema:
+    """A table's columns, spelled as the job spells them; none where there is no such table."""
+    own = (*job.keys, *job.keep, *job.slice, *(job.predictions or ()), *LINEAGE.names)
+    return sinks.of(table.type).stored_columns(table, own)
 
 
 def version_of(job: Job, record: Mapping[str, Any]) -> int | None:
@@ -94,7 +97,7 @@ def scored(job: Job, schema: pa.Schema, key: Key, run: str | None, version: int 
     """The rows of the slice with this key, of one run where it is named, at a version of the table or now."""
     sink = scored_sink(job)
     only = {**key, **({RUN_ID: run} if run else {})}
-    return _each(sinks.of(sink.type).rows_at(sink, texts_of_slice(job, schema), schema.names, version, only))
+    return _each(sink, sinks.of(sink.type).rows_at(sink, texts_of_slice(job, schema), schema.names, version, only))
 
 
 def set_aside(job: Job, key: Key, run: str) -> tuple[str, list[Found]]:
@@ -102,12 +105,12 @@ def set_aside(job: Job, key: Key, run: str) -> tuple[str, list[Found]]:
     found, names = list[Found](), list[str]()
     for table in quarantine.tables(job):
         sink = sinks.of(table.type)
-        schema = sink.columns(table)
-        if schema is None or not {*key, RUN_ID} <= set(schema.names):
+        schema = columns_of(job, table)
+        if not {*key, RUN_ID} <= set(schema.names):
             continue
         names.append(sink.display_name(sink.uri_of(table)))
         typed = {name: _retyped(value, schema.field(name).type) for name, value in key.items()}
-        found += _each(sink.rows_at(table, {}, schema.names, None, {**typed, RUN_ID: run}))
+        found += _each(table, sink.rows_at(table, {}, schema.names, None, {**typed, RUN_ID: run}))
     return ", ".join(names), found
 
 
@@ -115,8 +118,21 @@ def _retyped(value: Any, kind: pa.DataType) -> Any:
     return pa.scalar(value).cast(kind).as_py()
 
 
-def _each(parts: Iterator[tuple[str, pa.RecordBatch]]) -> list[Found]:
-    return [Found(batch.slice(number, 1), file) for file, batch in parts for number in range(batch.num_rows)]
+def _each(table: Sink, parts: Iterator[tuple[str, pa.RecordBatch]]) -> list[Found]:
+    found = [(file, _with_own_types(table, batch)) for file, batch in parts]
+    return [Found(batch.slice(number, 1), file) for file, batch in found for number in range(batch.num_rows)]
+
+
+def _with_own_types(table: Sink, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows with the columns that a run adds in the types that it gives them."""
+    for name, kind in _OWN.items():
+        column = sinks.of(table.type).as_scored(batch.column(name), kind) if name in batch.schema.names else None
+        if column is not None:
+            batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+    return batch
+
+
+_OWN = {WARNINGS: LINEAGE.field(WARNINGS).type, REASONS: pa.list_(REASON), EXPLANATIONS: EXPLAINED}
 
 
 def in_input(read: Input, key: Key) -> Found | None:
@@ -133,26 +149,10 @@ def in_input(read: Input, key: Key) -> Found | None:
 
 
 def narrowed(read: Input, key: Key) -> Input:
-    """The input's files that can hold the key, as far as the log or footers tell."""
-    terms = [text for name, value in key.items() if (text := _condition(name, value))]
-    where = " AND ".join([*([read.job.source.where] if read.job.source.where else []), *terms])
-    if not terms:
-        return read
-    from lakehouse import sources
-
-    source = read.job.source.model_copy(update={"where": where})
-    module = sources.of(source.type)
-    return replace(read, pinned=module.pin(source, [*read.job.keys, *read.job.keep]))
-
-
-def _condition(name: str, value: Any) -> str:
-    """The condition that a column has this value, in SQL; empty for a type of which conditions are left to Spark."""
-    quoted = name.replace("`", "``")
-    if type(value) is int:
-        return f"`{quoted}` = {value}"
-    if type(value) is str and "'" not in value and "\\" not in value:
-        return f"`{quoted}` = '{value}'"
-    return ""
+    """The input with only what can hold the key, as far as its system tells."""
+    module = sources.of(read.job.source.type)
+    source = module.narrowed(read.job.source, read.pinned, key)
+    return read if source == read.job.source else replace(read, pinned=module.pin(source, read.names))
 
 
 def _having(batch: pa.RecordBatch, key: Key) -> pa.RecordBatch:

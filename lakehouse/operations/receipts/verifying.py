@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, hashes_of, mixed, parts_of, sum_of, with_key
 from lakehouse.operations.receipts.holding import Made, Stored, Verified, compare
+from lakehouse.operations.receipts.inputs import UNKNOWN, Basis, basis_of, is_unknown
 from lakehouse.operations.receipts.places import owner_of, stands_at
-from lakehouse.operations.receipts.recomputing import Again, Basis, basis_of, made_again
+from lakehouse.operations.receipts.recomputing import Again, made_again
 from lakehouse.planning import catalog, naming, quarantine
 from lakehouse.planning.plan import Request
 from lakehouse.runs import evidence
-from lakehouse.schemas import INPUT_VERSION, RUN_ID
-from lakehouse.scoring.score import score_batch, start_counters
+from lakehouse.schemas import EXPLANATIONS, INPUT_VERSION, RUN_ID
+from lakehouse.scoring.score import start_counters
 from lakehouse.scoring.staging import join_batches
 
 if TYPE_CHECKING:
@@ -44,34 +46,42 @@ def verify(
     """Make scores of a run again and compare them with those in the table, as they are now where they are live.
 
     `sample`: so many rows, chosen by the hashes of their keys and `seed`; None for all. `through`: what makes them
-    again, by default the model here. Raises ConfigError where the run has published nothing, or what it stands on is
-    gone, and what making scores again raises.
+    again, without explanations; by default the model here, with them. Raises ConfigError where the run has published
+    nothing, or what it stands on is gone, and what making scores again raises.
     """
     with catalog.open_job(job, f"verify run={record['run_id']}", request.engine, request.warn) as at_places:
-        return _verify(at_places, record, records, request, sample, seed, through or _here)
+        return _verify(at_places, record, records, request, sample, seed, through)
 
 
 def _here(again: Again) -> Score:
-    return lambda batch: score_batch(batch, again.scoring, again.predict, start_counters(again.scoring))
+    return lambda batch: again.score(batch, start_counters(again.scoring))
 
 
 def _verify(
     job: Job, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], request: Request,
-    sample: int | None, seed: int, through: Callable[[Again], Score],
+    sample: int | None, seed: int, through: Callable[[Again], Score] | None,
 ) -> Verified:  # fmt: skip
     schema = rows.scored_columns(job)
     version, _ = stands_at(job, schema, record)
     side = Stored(job, owner_of(record), version, (*job.keep, *predictions_of(job, schema)))
     found = Verified(str(record["run_id"]), rows.name_of(rows.scored_sink(job)), version, sample, seed)
-    basis, whole = _basis(job, record, records, side)
+    own = next((r for r in records if r["run_id"] == side.owner), record)
+    facts = evidence.facts_of(naming.state_of(job), own)
+    basis, whole = _basis(job, own, facts or {}, side)
+    if through is not None:
+        basis = replace(basis, explaining=None)
+    elif basis.explaining is not None:
+        side = replace(side, names=(*side.names, EXPLANATIONS))
+    elif is_unknown(schema, basis, facts):
+        found.note(UNKNOWN)
     hashes = hashes_of(side.batches(job.keys), job.keys, seed)
     aside = hashes_of(_aside(job, side.owner), job.keys, seed) if whole else np.empty(0, np.uint64)
     found.rows = {"table": len(hashes), "quarantine": len(aside)}
     found.strangers = _strangers(job, schema, records) if version is None and job.sinks[0].write == "replace" else 0
     with made_again(job, basis, request) as again:
-        found.exact, found.same_settings, found.notes = again.exact, again.same, list(again.notes)
+        found.exact, found.same_settings, found.notes = again.exact, again.same, [*found.notes, *again.notes]
         for number, chosen in enumerate(parts_of(hashes, sample, len(side.names))):
-            made = _make(again, through(again), side, chosen, seed)
+            made = _make(again, (through or _here)(again), side, chosen, seed)
             if not number and whole:
                 found.rows["input"] = made.read
                 found.alike = (made.read, made.total) == (
@@ -82,20 +92,16 @@ def _verify(
     return found
 
 
-def _basis(
-    job: Job, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], side: Stored
-) -> tuple[Basis, bool]:
+def _basis(job: Job, own: Mapping[str, Any], facts: Mapping[str, Any], side: Stored) -> tuple[Basis, bool]:
     """What the run's scores stand on; and whether the run scored all of that input, which a replay did not."""
-    own = next((r for r in records if r["run_id"] == side.owner), record)
-    facts = evidence.facts_of(naming.state_of(job), own) or {}
-    basis = basis_of(own, facts.get("models", {}).get("listed", ()))
+    basis = replace(basis_of(own, facts.get("models", {}).get("listed", ())), explaining=facts.get("explaining"))
     tables = {rows.name_of(table) for table in quarantine.tables(job)}
     if own["input_table"] not in tables:
         return basis, True
     first = next(side.batches([INPUT_VERSION]), None)
     if first is None:
         raise ConfigError(f"run {side.owner} has no rows in the table")
-    return Basis(basis.run_id, basis.model, basis.version, basis.digest, first.column(0)[0].as_py()), False
+    return replace(basis, input_version=first.column(0)[0].as_py(), fingerprint=None, models=()), False
 
 
 def _aside(job: Job, run: str) -> Iterator[pa.RecordBatch]:
@@ -103,8 +109,7 @@ def _aside(job: Job, run: str) -> Iterator[pa.RecordBatch]:
     schema = rows.scored_columns(job)
     for table in quarantine.tables(job):
         sink = sinks.of(table.type)
-        columns = sink.columns(table)
-        if columns is None or not {*job.keys, RUN_ID} <= set(columns.names):
+        if not {*job.keys, RUN_ID} <= set(rows.columns_of(job, table).names):
             continue
         for _, batch in sink.rows_at(table, {}, job.keys, None, {RUN_ID: run}):
             yield with_key(_typed(batch.select(list(job.keys)), schema), job.keys)
@@ -138,10 +143,10 @@ def _make(again: Again, score: Score, side: Stored, chosen: Chosen, seed: int) -
     for batch in join_batches(chosen_batches(), side.job.model.batch_rows):
         if batch.num_rows:
             good, bad = score(batch)
-            scored.append(good.select([name for name in good.schema.names if not name.startswith("_")]))
+            scored.append(good.select([n for n in good.schema.names if n == EXPLANATIONS or not n.startswith("_")]))
             unfit += [] if bad is None else [bad.select(list(keys))]
     made.total %= 1 << 64
-    names = [*keys, *again.scoring.keep, *(output.name for output in again.scoring.outputs)]
+    names = [*keys, *again.scoring.keep, *(output.name for output in again.scoring.outputs), EXPLANATIONS]
     made.scored = _table(scored, names, schema, keys)
     made.unfit = _table(unfit, keys, schema, keys)
     return made

@@ -4,7 +4,7 @@ The log itself is read and written by `connectors.delta`; what is here is the pr
 other run's rows are taken away.
 """
 
-from lakehouse.sinks.delta.former import former
+from lakehouse.sinks.delta.former import former, lost_with
 from lakehouse.sinks.delta.inspect import (
     display_name,
     fit_quarantine,
@@ -19,6 +19,7 @@ from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, p
 from lakehouse.sinks.delta.reading import (
     NATIVE,
     SYSTEM,
+    as_scored,
     columns,
     digest,
     folder,
@@ -29,14 +30,18 @@ from lakehouse.sinks.delta.reading import (
     rows,
     rows_at,
     set_aside,
+    stored_columns,
     unknown_files,
     uploaded,
 )
+from lakehouse.sinks.delta.remembering import remembered
+from lakehouse.sinks.delta.upkeep import UPKEEP, compact, keep_files, outdated, remove_outdated
 
 __all__ = [
-    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
-    "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
-    "inspect_table", "live_files", "live_runs", "living", "missing_columns", "name_in", "preview", "publish",
-    "published", "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files",
-    "uploaded", "uri_of",
+    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside", "check",
+    "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
+    "generation", "has_quarantine", "inspect_table", "keep_files", "live_files", "live_runs", "living", "lost_with",
+    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
+    "remove_outdated", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
+    "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.connectors import delta
-from lakehouse.connectors.spark import missing_support, quote, text_literal
+from lakehouse.connectors.spark import missing_support, quote, text_literal, with_settings
 from lakehouse.errors import Blocked, Unavailable
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
 from lakehouse.sinks.target import Overtaken, Target, slice_name, version_of
@@ -100,7 +100,7 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
         "spark.databricks.delta.commitInfo.userMetadata": said,
     }
     try:
-        with _set(spark, settings):
+        with with_settings(spark, settings):
             spark.sql(
                 f"MERGE INTO delta.{quote(snapshot.location.hadoop_uri)} AS t USING {view} AS s "
                 f"ON {' AND '.join([*within, *keys])} "
@@ -109,22 +109,6 @@ def _merge(spark: SparkSession, rows: DataFrame, snapshot: delta.Snapshot, targe
             )
     finally:
         spark.catalog.dropTempView(view)
-
-
-@contextmanager
-def _set(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """These settings while the block runs, and what was there before afterwards."""
-    before = {key: spark.conf.get(key, None) for key in settings}
-    for key, value in settings.items():
-        spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, old in before.items():
-            if old is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, old)
 
 
 def _where(rows: DataFrame, slice_texts: Mapping[str, str]) -> str:

@@ -10,15 +10,13 @@ from lakehouse.connectors import delta
 from lakehouse.schemas import JOB, RUN_ID
 from lakehouse.sinks import Living
 from lakehouse.sinks.delta.history import constant
+from lakehouse.sinks.delta.remembering import SAID
 from lakehouse.sinks.target import run_id
 from lakehouse.storage import locate
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
 
-_SAID = {"model": "model_name", "model_version": "model_version", "model_digest": "model_digest"}
-_SAID |= {"input": "input_table", "input_version": "input_version", "rows": "rows_scored"}
-"""What a commit says of its run, and what the ledger's records call it."""
 _COMMITS = 1000
 
 Slice = tuple[tuple[str, str], ...]
@@ -34,7 +32,7 @@ def living(section: Sink, job: str, known: Mapping[str, str]) -> Sequence[Living
         return []
     found: dict[tuple[Slice, str], tuple[int, bool]] = {}
     for file in snapshot.files([JOB, RUN_ID]):
-        place = tuple((name, str(delta.partition_text(value))) for name, value in file.partition.items())
+        place = _place(file)
         for run, rows in _runs_of(snapshot, file, place, section.write, job, known):
             sure, perhaps = found.get((place, run), (0, False))
             found[place, run] = (sure + (rows or 0), perhaps or rows is None)
@@ -57,15 +55,28 @@ def _runs_of(
     if run is not None and constant(file, JOB) == job:
         yield run, file.live_rows
         return
-    named = f"{job}/" + ",".join(f"{name}={text}" for name, text in sorted(place))
+    named = _identity(job, place)
     may = [run for run in known if file.may_hold({RUN_ID: run})]
     if write != "append":  # whose identity is its date
-        may = [run for run in may if known[run].lower() == named.lower()] or may
+        may = [run for run in may if known[run].lower() == named] or may
     if write == "replace":
         may = [run for run in may if _is_last(snapshot, known[run], run)]
     only = len(may) == 1 and write == "replace" and constant(file, JOB) == job
     for run in may:
         yield run, file.live_rows if only else None
+
+
+def _place(file: delta.DataFile) -> Slice:
+    return tuple((name, str(delta.partition_text(value))) for name, value in file.partition.items())
+
+
+def _identity(job: str, place: Slice) -> str:
+    return (f"{job}/" + ",".join(f"{name}={text}" for name, text in sorted(place))).lower()
+
+
+def named_place(job: str, file: delta.DataFile) -> str:
+    """The identity of a job whose slice is the one that a file lies in, in lower case."""
+    return _identity(job, _place(file))
 
 
 def _is_last(snapshot: delta.Snapshot, identity: str, run: str) -> bool:
@@ -80,5 +91,5 @@ def _said_by_commits(snapshot: delta.Snapshot) -> dict[str, dict[str, Any]]:
         text = str(commit.get("userMetadata") or "")
         said = json.loads(text) if "lakehouse_run" in text else {}
         if "model" in said:
-            found[str(said["lakehouse_run"])] = {name: said.get(key) for key, name in _SAID.items()}
+            found[str(said["lakehouse_run"])] = {name: said.get(key) for key, name in SAID.items()}
     return found

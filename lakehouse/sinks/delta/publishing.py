@@ -177,13 +177,13 @@ def _earlier_files(
     live: Sequence[delta.DataFile], target: Target, snapshot: delta.Snapshot, name: str
 ) -> list[delta.DataFile]:
     """The files of all runs of this date that live: a person may have restored an earlier one."""
-    alive = live_owners(snapshot, live)
-    runs = {run for _, run in alive if committed(snapshot, target, run)}
-    mine = [f for f in live if any(f.relative.startswith(f"run-{run}/") for run in runs)]
-    if live_owners(snapshot, mine) != {owner: rows for owner, rows in alive.items() if owner[1] in runs}:
+    owners = {file.path: {run for _, run in live_owners(snapshot, [file])} for file in live}
+    runs = {run for found in owners.values() for run in found if committed(snapshot, target, run)}
+    mine = [file for file in live if owners[file.path] & runs]
+    if shared := [file.relative for file in mine if owners[file.path] - runs]:
         raise Blocked(
             f"{name}: the rows of run {', '.join(sorted(runs))} no longer stand in files of their own (OPTIMIZE has "
-            "merged them, or rows were deleted), so they can't be replaced in one commit; delete them, then append"
+            f"merged them, such as in {shared[0]}), so they can't be replaced in one commit; delete them, then append"
         )
     return mine
 

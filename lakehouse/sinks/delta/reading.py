@@ -19,7 +19,7 @@ from lakehouse.scoring import files
 from lakehouse.sinks import LiveFile, LiveTable
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
 from lakehouse.sinks.slices import slice_texts, slice_types
-from lakehouse.storage import Location, display_name, locate
+from lakehouse.storage import Location, display_name, locate, sizes
 
 if TYPE_CHECKING:
     from lakehouse.config import Sink
@@ -34,6 +34,11 @@ def columns(section: Sink) -> pa.Schema | None:
         return None
     snapshot = delta.open_table(locate(section.table))
     return snapshot.schema if snapshot else pa.schema([])
+
+
+def stored_columns(section: Sink, names: Sequence[str]) -> pa.Schema:
+    """By its log."""
+    return columns(section) or pa.schema([])
 
 
 def preview(
@@ -106,9 +111,8 @@ def rows_at(
         return
     asked = [name for name in snapshot.schema.names if name in names or name in only]
     sure = {name: value for name, value in only.items() if type(value) in (int, str)}  # Delta cuts bounds of times
-    for file in live_files_of_slice(snapshot, values, list(sure)):
-        if not file.may_hold(sure):
-            continue
+    snapshot, files = _readable(snapshot, values, sure, version)
+    for file in files:
         try:
             for batch in delta.batches_of(snapshot, asked, file):
                 found = _having(batch, only)
@@ -117,8 +121,24 @@ def rows_at(
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{display_name(location)}: {file.relative} of version {snapshot.version} is gone (VACUUM takes "
-                "replaced files after a week)"
+                "replaced files after a week, and so does maintain)"
             ) from error
+
+
+def _readable(
+    snapshot: delta.Snapshot, values: Mapping[str, str], sure: Mapping[str, Any], version: int | None
+) -> tuple[delta.Snapshot, list[delta.DataFile]]:
+    """The files that may hold such rows; where some were merged since, and are gone, those that took their place."""
+
+    def chosen(at: delta.Snapshot) -> list[delta.DataFile]:
+        return [file for file in live_files_of_slice(at, values, list(sure)) if file.may_hold(sure)]
+
+    files = chosen(snapshot)
+    if version is not None and None in sizes(snapshot.location, [file.relative for file in files]).values():
+        until = delta.rewritten_until(snapshot, values, grows=RUN_ID in sure)
+        later = delta.open_table(snapshot.location, until) if until > version else None
+        return (snapshot, files) if later is None else (later, chosen(later))
+    return snapshot, files
 
 
 def live_files(section: Sink, known: int | None, values: Mapping[str, Any], keys: Sequence[str]) -> LiveTable | None:
@@ -146,6 +166,11 @@ def _having(batch: pa.RecordBatch, only: Mapping[str, Any]) -> pa.RecordBatch:
         if batch.num_rows:
             batch = batch.filter(pc.equal(batch.column(name), pa.scalar(value, batch.schema.field(name).type)))
     return batch
+
+
+def as_scored(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """As it is."""
+    return column
 
 
 def folder(section: Sink) -> Location:

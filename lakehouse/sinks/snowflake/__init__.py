@@ -27,6 +27,7 @@ from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publis
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
     SYSTEM,
+    as_scored,
     columns,
     digest,
     folder,
@@ -37,14 +38,18 @@ from lakehouse.sinks.snowflake.reading import (
     rows,
     rows_at,
     set_aside,
+    stored_columns,
     unknown_files,
     uploaded,
 )
+from lakehouse.sinks.snowflake.remembering import remembered
+from lakehouse.sinks.snowflake.upkeep import UPKEEP, compact, keep_files, lost_with, outdated, remove_outdated
 
 __all__ = [
-    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "beside", "check", "columns", "digest",
-    "display_name", "ensure", "exists", "fit_quarantine", "folder", "former", "generation", "has_quarantine",
-    "inspect_table", "live_files", "live_runs", "living", "missing_columns", "name_in", "preview", "publish",
-    "published", "qualify", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "unknown_files",
-    "uploaded", "uri_of",
+    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside", "check",
+    "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
+    "generation", "has_quarantine", "inspect_table", "keep_files", "live_files", "live_runs", "living", "lost_with",
+    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
+    "remove_outdated", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
+    "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -67,18 +67,15 @@ def require_there(session: Session, target: Target, stored: Mapping[str, str], k
 def _place(session: Session, target: Target, stored: Mapping[str, str], known: Ledger, entry: Entry) -> str:
     """The words of Time Travel that give a generation. Raises _Gone where it is kept no longer, or is another."""
     table = Table.parse(target.uri)
-    then = min((e for e in known.entries if e.generation > entry.generation), key=_generation, default=None)
+    then = next_after(known, entry.generation)
     what = f"{table.display_name}: generation {entry.generation} of {slice_name(target.slice)}"
     if then is None:
         raise _Gone(f"{what} is the newest: there is nothing to put back")
-    at = f" AT(TIMESTAMP => {text_literal(then.at.isoformat(sep=' '))}::TIMESTAMP_TZ)"
+    at = time_travel(then)
     try:
         alive = owners(session, target, stored, at)
     except PastRetention as error:
-        raise _Gone(
-            f"{what} was replaced on {then.at:%Y-%m-%d %H:%M} UTC, which is past the table's Time Travel "
-            f"(DATA_RETENTION_TIME_IN_DAYS): score the date again"
-        ) from error
+        raise _Gone(f"{past_retention(what, then)}: score the date again") from error
     ours = sum(rows for (_, run), rows in alive.items() if run in entry.runs)
     if not ours == sum(alive.values()) == entry.rows:
         raise _Gone(
@@ -86,6 +83,24 @@ def _place(session: Session, target: Target, stored: Mapping[str, str], known: L
             "somebody changed them in between: score the date again"
         )
     return at
+
+
+def time_travel(entry: Entry | None) -> str:
+    """The words of Time Travel that give what was live when a generation was about to be committed; none for now."""
+    return f" AT(TIMESTAMP => {text_literal(entry.at.isoformat(sep=' '))}::TIMESTAMP_TZ)" if entry else ""
+
+
+def past_retention(what: str, then: Entry) -> str:
+    """That what a generation has replaced is kept no longer."""
+    return (
+        f"{what} was replaced on {then.at:%Y-%m-%d %H:%M} UTC, which is past the table's Time Travel "
+        "(DATA_RETENTION_TIME_IN_DAYS)"
+    )
+
+
+def next_after(known: Ledger, generation: int) -> Entry | None:
+    """What replaced a generation, None where nothing did."""
+    return min((e for e in known.entries if e.generation > generation), key=_generation, default=None)
 
 
 def _generation(entry: Entry) -> int:

@@ -69,6 +69,15 @@ def ledger(session: Session, table: Table, identity: str) -> Ledger:
     return Ledger(tuple(Entry(r, int(g), f, int(n), tuple(json.loads(on)), w, at) for r, g, f, n, on, w, at in rows))
 
 
+def identity_of(session: Session, table: Table, run: str) -> str | None:
+    """The identity under which a run was published, None where the table's ledger doesn't have it."""
+    try:
+        rows = session.run(f"SELECT IDENTITY FROM {table.beside(RUNS).sql} WHERE RUN_ID = %s", run)
+    except Absent:
+        return None
+    return str(rows[0][0]) if rows else None
+
+
 def owners(session: Session, target: Target, stored: Mapping[str, str], at: str = "") -> Owners:
     """Whose rows live in the target's slice, or did; `at`: as Time Travel has it (`former`)."""
     job, run = quote(stored[JOB]), quote(stored[RUN_ID])

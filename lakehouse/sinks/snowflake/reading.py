@@ -12,10 +12,12 @@ from lakehouse.connectors import digest as digests
 from lakehouse.connectors import snowflake
 from lakehouse.connectors.digest import Digest
 from lakehouse.connectors.snowflake import Table, equality_condition, fold, names_in, quote, spelling_of
+from lakehouse.connectors.snowflake.types import cast_rows, parse_json, read_expression, read_type
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
 from lakehouse.sinks import LiveTable, Native
-from lakehouse.sinks.snowflake.history import RUNS
+from lakehouse.sinks.snowflake.former import next_after, past_retention, time_travel
+from lakehouse.sinks.snowflake.history import RUNS, identity_of, ledger
 from lakehouse.sinks.snowflake.loading import left_over, remove_left_over
 from lakehouse.sinks.snowflake.naming import uri_of
 from lakehouse.storage import Location
@@ -38,6 +40,19 @@ NATIVE = Native("snowflake", names_in, _missing_parts, RUNS, "published_at")
 def columns(section: Sink) -> pa.Schema | None:
     """None: Snowflake would have to be asked."""
     return None
+
+
+def stored_columns(section: SnowflakeSink, names: Sequence[str]) -> pa.Schema:
+    """As Snowflake describes them, but for those of types that are not handed on."""
+    table = Table.parse(uri_of(section))
+    with snowflake.session(table.connection) as session:
+        described = session.columns(table) or ()
+    return pa.schema([(name, read_type(column)) for name, column in _readable(described, names).items()])
+
+
+def _readable(described: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    """By its name for the job each described column that is handed on."""
+    return {spelling_of(column.name, names): column for column in described if read_type(column) is not None}
 
 
 def preview(
@@ -95,13 +110,8 @@ def digest(section: SnowflakeSink, values: Mapping[str, str], types: Mapping[str
 
 def rows(section: SnowflakeSink, values: Mapping[str, str], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Columns of the slice's rows, under these names."""
-    table = Table.parse(uri_of(section))
-    where = equality_condition({fold(name): value for name, value in values.items()})
-    columns = ", ".join(quote(fold(name)) for name in names)
-    with snowflake.session(table.connection) as session:
-        _, found = session.query(f"SELECT {columns} FROM {table.sql}{' WHERE ' + where if where else ''}")
-        for batch in found:
-            yield from snowflake.fetch_rows(batch).rename_columns(list(names)).to_batches()
+    for _, batch in rows_at(section, values, names, None, {}):
+        yield batch.select(list(names))
 
 
 def rows_at(
@@ -111,8 +121,35 @@ def rows_at(
     version: int | None,
     only: Mapping[str, Any],
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Refused: not built."""
-    raise ConfigError(f"{section.table}: single scores of a table in Snowflake can't be looked up yet: only of Delta")
+    """As they are now, or by Time Travel; a table in Snowflake has no files that people know."""
+    table, asked = Table.parse(uri_of(section)), [*names, *only, *values]
+    with snowflake.session(table.connection) as session:
+        run = str(only.get(RUN_ID))
+        known = None if version is None else ledger(session, table, identity_of(session, table, run) or "")
+        then = next_after(known, version) if known and version else None
+        try:
+            there = _readable(session.describe(f"SELECT * FROM {table.sql}{time_travel(then)}"), asked)
+            chosen = {name: column for name, column in there.items() if name in names or name in only}
+            wanted = [f"{quote(there[name].name)} = %s" for name in (*values, *only)]
+            selected = ", ".join(f"{read_expression(column)} AS {quote(name)}" for name, column in chosen.items())
+            where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+            sql = f"SELECT {selected} FROM {table.sql}{time_travel(then)}{where}"
+            _, found = session.query(sql, *values.values(), *only.values())
+        except snowflake.Absent:
+            return
+        except snowflake.PastRetention as error:
+            assert then is not None  # as only the past is kept no longer
+            raise ConfigError(past_retention(f"{table.display_name}: generation {version}", then)) from error
+    schema = pa.schema([(name, read_type(column)) for name, column in chosen.items()])
+    for batch in found:
+        for rows in snowflake.fetch_rows(batch).to_batches():
+            if rows.num_rows:
+                yield "", cast_rows(rows, schema)
+
+
+def as_scored(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Lists and structs are kept as ARRAY and OBJECT, which come as JSON."""
+    return parse_json(column, kind) if pa.types.is_nested(kind) and pa.types.is_string(column.type) else column
 
 
 def live_files(section: Sink, known: int | None, values: Mapping[str, Any], keys: Sequence[str]) -> LiveTable | None:

@@ -6,12 +6,13 @@ keeps other programs from writing to such a folder: a file that is not what was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse import conditions
 from lakehouse.connectors.parquet import FileUnit, ReadSettings, read_settings, split_into_units
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import RUN_ID
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from lakehouse.config.systems.parquet import ParquetSource
 
 __all__ = [
-    "as_of", "at_version", "carrier", "first_file", "folder", "frame", "pin", "qualify", "read", "rows_of_run",
-    "supported_columns", "units", "uri_of", "use_of_file",
+    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "pin",
+    "qualify", "read", "rows_of_run", "supported_columns", "units", "uri_of", "use_of_file",
 ]  # fmt: skip
+
+KEEPS_FINGERPRINT = True
 
 
 def qualify(source: ParquetSource) -> ParquetSource:
@@ -41,6 +44,11 @@ def uri_of(source: ParquetSource) -> str | None:
 def rows_of_run(run: str) -> str:
     """The condition that selects the rows of one run in a table of the product's own."""
     return f"{RUN_ID} = '{run}'"
+
+
+def narrowed(source: ParquetSource, pinned: Any, values: Mapping[str, Any]) -> ParquetSource:
+    """By numbers and texts, as far as they are exact for Arrow."""
+    return source.model_copy(update={"where": conditions.narrowed(source.where, values)})
 
 
 def at_version(source: ParquetSource, version: int | None) -> ParquetSource:

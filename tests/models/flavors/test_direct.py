@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from lakehouse import models
+from lakehouse.models.flavors import calling
 from lakehouse.models.flavors import sklearn as flavor
 from lakehouse.planning import trial
 from lakehouse.planning.trial import try_model
@@ -77,6 +78,30 @@ def test_xgboost_answers_a_matrix_as_it_answers_a_frame(tmp_path):
     predictor = opened(native, "xgboost", X[DOUBLES], "predict_proba", tmp_path)
     rows = given(X[DOUBLES], nulls=["e"])
     assert predictor.direct(rows).tobytes() == predictor.predict(rows.as_input()).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "calls"),
+    [
+        (lambda x: x[:, :2] + 1, [40, 40, 20]),
+        (lambda x: np.where(x[:, 0] > 50, "high", "low"), [40, 40, 20]),
+        (lambda x: [x[:, 0], x[:, 1]], [40, 100]),
+        (lambda x: x.sum(axis=0), [40, 100]),
+    ],
+    ids=["numbers", "labels", "a list", "not a row each"],
+)
+def test_a_large_matrix_is_handed_over_in_pieces_where_the_answers_can_be_joined(call, calls, monkeypatch):
+    monkeypatch.setattr(calling, "PIECE_BYTES", 40 * 3 * 8)
+    whole = np.asfortranarray(np.arange(300.0).reshape(100, 3))
+    seen = []
+
+    def counting(x):
+        seen.append(len(x))
+        return call(x)
+
+    answer = calling.on_matrix(counting, None, mixed=False)(given(pd.DataFrame(whole, columns=list("abc"))))
+    assert seen == calls
+    np.testing.assert_array_equal(answer, call(whole))
 
 
 def test_what_makes_no_matrix_goes_through_mlflow(tmp_path):
