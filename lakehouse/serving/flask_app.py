@@ -19,7 +19,6 @@ from lakehouse.serving.handler import handle
 from lakehouse.serving.messages import Request, Response, as_json
 from lakehouse.serving.server import Server
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _LOGGED = ("job", "route", "rows", "quarantined", "request_id", "client")
 
 
@@ -27,9 +26,8 @@ def application(server: Callable[[], Server], log: TextIO | None = None) -> Flas
     """The application. `server`: what it serves with, once there is a request; `log`: default stdout."""
     app = Flask("lakehouse.serving", static_folder=None)
 
-    @app.route("/", defaults={"path": ""}, methods=METHODS, provide_automatic_options=False)
-    @app.route("/<path:path>", methods=METHODS, provide_automatic_options=False)
-    def answer(path: str) -> Reply:
+    @app.before_request  # so that all methods and paths, as they were sent, come here: there are no routes
+    def answer() -> Reply:
         began = time.perf_counter()
         serving = server()
         try:

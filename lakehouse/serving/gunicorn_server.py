@@ -65,7 +65,7 @@ def run(
     counted.mkdir()
     os.environ[counting.FOLDER] = str(counted)
     known = keys()
-    watcher = watching.Watcher(files, root, settings.poll)
+    watcher = watching.Watcher(files, root, settings.poll, in_lines=settings.in_lines)
     try:
         names = watcher.start()
         who = f"{len(known)} API keys" if known else "no API keys: whoever reaches the address may ask"

@@ -57,13 +57,13 @@ class Gate:
             self._inside += 1
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "scoring")
-            future = self._pool.submit(work)
-            future.add_done_callback(self._leave)
+        future = self._pool.submit(work)
+        future.add_done_callback(self._leave)  # without the lock: work that is done already leaves in this thread
         try:
             return future.result(self._limits.seconds)
         except Waited:
-            if future.done():  # the work itself timed out
-                raise
+            if future.done():  # just now, or the work itself timed out
+                return future.result()
             if not future.cancel():
                 self._late = future
                 self._stuck()

@@ -7,6 +7,7 @@ registry that is slow holds up nobody. What is ready lies in a numbered folder, 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -15,13 +16,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, NotReady, Unavailable
 from lakehouse.serving.preparing import JobFile, Prepared
+from lakehouse.views import logs
 
 _CURRENT, _JOBS = "current", "jobs.pickle"
 _AGAIN_SECONDS = 30.0
@@ -35,7 +38,7 @@ _KINDS = {kind.__name__: kind for kind in (ConfigError, ModelRefused, NotReady, 
 class Order:
     """What a watcher is told. `server`: the process that it works for; `answer`: where its first result is written.
 
-    That is negative for one that goes on with what is current.
+    That is negative for one that goes on with what is current. `in_lines`: what it logs are structured lines.
     """
 
     files: tuple[JobFile, ...]
@@ -43,6 +46,7 @@ class Order:
     poll: float
     server: int
     answer: int
+    in_lines: bool
 
 
 def current_number(root: Path) -> str:
@@ -60,8 +64,8 @@ def current(root: Path, number: str) -> tuple[Prepared, ...]:
 class Watcher:
     """In the server: the process that watches."""
 
-    def __init__(self, files: tuple[JobFile, ...], root: Path, poll: float) -> None:
-        self._files, self._root, self._poll = files, root, poll
+    def __init__(self, files: tuple[JobFile, ...], root: Path, poll: float, *, in_lines: bool = False) -> None:
+        self._files, self._root, self._poll, self._in_lines = files, root, poll, in_lines
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0.0
 
@@ -102,7 +106,7 @@ class Watcher:
                 self._process.kill()
 
     def _begin(self, answer: int) -> None:
-        order = Order(self._files, str(self._root), self._poll, os.getpid(), answer)
+        order = Order(self._files, str(self._root), self._poll, os.getpid(), answer, self._in_lines)
         command = [sys.executable, "-m", "lakehouse.serving.watching", json.dumps(asdict(order))]
         fds = [answer] if answer >= 0 else []
         self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=2)
@@ -121,8 +125,9 @@ def main(text: str) -> None:
     wanted = threading.Event()
     signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
     root = Path(order.root)
-    prepared = current(root, current_number(root)) if order.answer < 0 else _first(order)
-    _watch(order, prepared, wanted)
+    with logs.as_json() if order.in_lines else _in_words():
+        prepared = current(root, current_number(root)) if order.answer < 0 else _first(order)
+        _watch(order, prepared, wanted)
 
 
 def _first(order: Order) -> tuple[Prepared, ...]:
@@ -217,9 +222,17 @@ def _remove_unused(order: Order, number: int, prepared: Sequence[Prepared]) -> N
             shutil.rmtree(there, ignore_errors=True)
 
 
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What is logged as lines for people, while the block runs."""
+    logging.basicConfig(format="serve: %(message)s", level=logging.WARNING)
+    logs.LOGGER.setLevel(logging.INFO)
+    yield
+
+
 def _say(message: str) -> None:
     if message:
-        print(f"serve: {message}", file=sys.stderr, flush=True)
+        logs.line("serving", message, {})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +47,20 @@ def test_a_model_that_does_not_answer_in_time_is_told_of_and_what_waits_behind_i
         gate.run(lambda: begun.append(1))
     go.set()
     assert (gate.run(lambda: "again"), begun, told) == ("again", [], ["stuck"])
+
+
+def test_work_that_is_done_before_anybody_waits_for_it_leaves_the_gate_open():
+    def at_once(work):
+        done = Future()
+        done.set_result(work())
+        return done
+
+    gate, answers = Gate(Limits()), []
+    gate._pool = SimpleNamespace(submit=at_once)
+    thread = threading.Thread(target=lambda: answers.append(gate.run(lambda: 1)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert (answers, gate.inside) == ([1], 0)
 
 
 def test_keys_are_read_from_where_the_reference_says(tmp_path):

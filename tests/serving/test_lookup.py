@@ -81,7 +81,7 @@ def test_only_files_that_may_hold_the_key_are_read_each_once(make_job, doubling,
         write("lake/features", rows("d", *((n, n) for n in range(start, start + 10))))
     score(make_job(doubling, predictions={"p": "*"}))
     read, own = [], lookup._read
-    monkeypatch.setattr(lookup, "_read", lambda version, file: read.append(file.name) or own(version, file))
+    monkeypatch.setattr(lookup, "_read", lambda version, file, most: read.append(file.name) or own(version, file, most))
     published.refresh()
     files = published._versions[None].files
     assert p_of(published, "3") == pytest.approx(6.0)

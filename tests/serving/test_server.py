@@ -95,10 +95,10 @@ def _content(body):
 
 
 @pytest.mark.long
-def test_a_server_scores_as_the_run_did_and_follows_the_alias_without_failing_a_request(job):
+def test_a_server_scores_as_the_run_did_and_follows_the_alias_without_failing_a_request(job, capfd):
     place, promote = job
     with serving(place) as (address, process, log):
-        shown = run("parity", place.conf, "--url", address, "--all")
+        shown = run(capfd, "parity", place.conf, "--url", address, "--all")
         assert shown.code == 0, shown.out + shown.err
         assert "EQUAL" in shown.out
         assert "greatest difference: p " in shown.out
@@ -119,7 +119,7 @@ def test_a_server_scores_as_the_run_did_and_follows_the_alias_without_failing_a_
             promote()
             assert all(task.result() for task in waiting), log.read_text()
         assert set(seen) == {200}
-        refused = run("parity", place.conf, "--url", address)
+        refused = run(capfd, "parity", place.conf, "--url", address)
         assert refused.code == 2
         assert "the server has" in refused.err
         text = call(f"{address}/metrics")[1]
