@@ -140,7 +140,7 @@ def _ready(server: Server) -> Response:
     for name, job in server.jobs.items():
         model = {part: job.open.prepared.model[part] for part in ("name", "version", "digest")}
         jobs[name] = {"model": model, "published": job.published.state()}
-    full = server.gate.inside > server.limits.queue
+    full = server.gate.full
     return Response(503 if full else 200, as_json({"status": "busy" if full else "ready", "jobs": jobs}))
 
 

@@ -45,6 +45,11 @@ class Gate:
         return self._late is not None and not self._late.done()
 
     @property
+    def full(self) -> bool:
+        """Whether the next request would be sent away."""
+        return self._inside > self._limits.queue
+
+    @property
     def inside(self) -> int:
         """How many requests wait or are at work."""
         return self._inside
@@ -52,7 +57,7 @@ class Gate:
     def run(self, work: Callable[[], _A]) -> _A:
         """The work's result. Raises Refusal (503) where too many wait already, or it takes too long."""
         with self._lock:
-            if self._inside > self._limits.queue:
+            if self.full:
                 raise Refusal(503, f"{self._inside} requests wait already: try again", Retry_After="1")
             self._inside += 1
             if self._pool is None:
