@@ -84,8 +84,8 @@ def _require_free(settings: Settings) -> None:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(address)
     except OSError as error:
-        said = f"--host {settings.host} --port {settings.port}: {error.strerror}"
-        raise ConfigError(f"{said}: name an address and a port that are free") from error
+        where, why = f"{settings.host} --port {settings.port}", error.strerror
+        raise ConfigError(f"--host {where}: {why}: name an address and a port that are free") from error
 
 
 class _Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
