@@ -22,7 +22,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import mixed
 from lakehouse.schemas import SCORED_AT
-from lakehouse.serving.messages import Refusal
+from lakehouse.serving.messages import SHOWN, Refusal
 from lakehouse.serving.preparing import JobFile
 from lakehouse.sinks import LiveFile
 
@@ -106,7 +106,7 @@ class Published:
         try:
             key = rows.key_of(version.job, text, version.schema)
         except ConfigError as error:
-            raise Refusal(400, str(error).removeprefix("--key: ")) from error
+            raise Refusal(400, str(error).removeprefix("--key: ")[: SHOWN * 4]) from error
         asked = pa.RecordBatch.from_pylist([dict(key)], pa.schema([version.schema.field(n) for n in version.job.keys]))
         wanted = mixed(asked, version.job.keys, 0)[0]
         sure = {name: value for name, value in key.items() if type(value) in (int, str)}
@@ -133,7 +133,7 @@ class Published:
         if date not in versions:
             record = next((row for row in self._records if row["date"] == date), None)
             if record is None:
-                raise Refusal(404, f"no run of this job has published for the date {date!r}")
+                raise Refusal(404, f"no run of this job has published for the date {str(date)[:SHOWN]!r}")
             newest, job = versions[None], self._file(date)
             one = _version_of(job, record, None)
             if one.number == newest.number or job.sinks[0].table != newest.job.sinks[0].table:
