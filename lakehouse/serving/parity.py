@@ -39,6 +39,8 @@ def parity(
     ConfigError where the server has another model version than the run, or refuses the rows, Unavailable where it does
     not answer.
     """
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--url: {url!r} is no address of a server, such as http://127.0.0.1:8000")
     address = f"{url.rstrip('/')}/v1/{quote(job.job, safe='')}/score"
     headers = {"Content-Type": ARROW, "Accept": ARROW, **({"Authorization": f"Bearer {key}"} if key else {})}
 
@@ -99,8 +101,6 @@ def _ask(address: str, headers: Mapping[str, str], batch: pa.RecordBatch) -> pa.
 
 def _post(address: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, float]:
     """Status, body, and the seconds after which to try again."""
-    if not address.startswith(("http://", "https://")):
-        raise ConfigError(f"--url: {address!r} is no address of a server, such as http://127.0.0.1:8000")
     try:
         with urlopen(Call(address, body, dict(headers), method="POST"), timeout=_SECONDS) as reply:
             return reply.status, reply.read(), 0.0
