@@ -7,6 +7,7 @@ load them.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -174,10 +175,6 @@ class _Loaded:
         assert self._server is not None  # a worker begins before it takes requests
         return self._server
 
-    def is_stuck(self) -> bool:
-        """Whether a call of a model goes on that nobody waits for."""
-        return self._server is not None and self._server.gate.stuck
-
     def begin(self) -> None:
         """In a worker: load what isn't loaded yet, and look at the tables from now on."""
         self._server = server_for(*self._given, stuck=_replace_me, metrics=counting.Metrics().start(together=True))
@@ -189,8 +186,12 @@ def _begin(worker: Any) -> None:
 
 
 def _leave(worker: Any) -> None:
-    """End a worker whose model still has not answered: its thread would hold the process up."""
-    if worker.wsgi is not None and worker.wsgi.is_stuck():
+    """End a worker that has served without taking Python down: threads may still be in a model, or look at a table.
+
+    The one would hold the process up, and under the other the libraries' own ends have crashed.
+    """
+    if worker.booted:
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

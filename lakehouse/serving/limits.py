@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Waited
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lakehouse.serving.messages import Refusal
 
@@ -37,12 +37,6 @@ class Gate:
         self._limits, self._stuck = limits, stuck
         self._lock, self._inside = threading.Lock(), 0
         self._pool: ThreadPoolExecutor | None = None
-        self._late: Future[Any] | None = None
-
-    @property
-    def stuck(self) -> bool:
-        """Whether a call goes on that was given up."""
-        return self._late is not None and not self._late.done()
 
     @property
     def full(self) -> bool:
@@ -70,7 +64,6 @@ class Gate:
             if future.done():  # just now, or the work itself timed out
                 return future.result()
             if not future.cancel():
-                self._late = future
                 self._stuck()
             said = f"no answer in {self._limits.seconds:g} seconds: try again, with fewer rows"
             raise Refusal(503, said, Retry_After="5") from None

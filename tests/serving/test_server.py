@@ -128,6 +128,7 @@ def test_a_server_scores_as_the_run_did_and_follows_the_alias_without_failing_a_
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert "was sent" not in log.read_text()  # no worker has crashed, or was killed
     asked = [line for line in lines if line["route"] == "score"]
     assert {line["status"] for line in asked} == {200}
     assert {name for line in asked for name in line} <= LOGGED
