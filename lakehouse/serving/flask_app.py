@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 from urllib.parse import quote
@@ -75,5 +76,6 @@ def _log(request: Request, response: Response, seconds: float, to: TextIO) -> No
         "remote": request.client,
         **{name: facts[name] for name in _LOGGED if facts.get(name) not in (None, "")},
     }
-    to.write(json.dumps(said, ensure_ascii=False) + "\n")
-    to.flush()
+    with suppress(OSError):  # who reads the log may be gone: requests are answered all the same
+        to.write(json.dumps(said, ensure_ascii=False) + "\n")
+        to.flush()
