@@ -219,8 +219,8 @@ def _rests(run: Run, name: str, request: Request) -> bool:
         return False
     if not rest.said:
         rest.said = True
-        job, until = run.job.job, f"{rest.until:%H:%M}"
-        request.warn(f"{name} is told of no run of {job} before {until} UTC: it had not answered in time")
+        when = f"before {rest.until:%H:%M} UTC"
+        request.warn(f"{name} is told of no run of {run.job.job} {when}: it had not answered in time")
     return True
 
 
