@@ -29,15 +29,11 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
+from lakehouse.engines import threads
 from lakehouse.models.loading import environment
 
 PRELOAD = "LAKEHOUSE_PRELOAD"
 """The variable that tells a server of models to load: JSON, arguments of `models.load` each."""
-_LIBRARIES = ("OMP", "OPENBLAS", "MKL", "BLIS")
-_WITHOUT_THREADS = {
-    **{f"{library}_NUM_THREADS": "1" for library in _LIBRARIES},
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of the allocator in Arrow, which starts one when it is loaded
-}
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def begin(loaded: Sequence[Model]) -> None:
         if _process() is not None:
             return
         told = json.dumps([[model.folder, model.digest, model.method, model.params] for model in loaded])
-        variables = {**_WITHOUT_THREADS, PRELOAD: told, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        variables = {**threads.WITHOUT_THREADS, PRELOAD: told, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         forkserver.set_forkserver_preload(["lakehouse.engines.preloading"])
         with environment(variables), uninterrupted():
             forkserver.ensure_running()
@@ -234,7 +230,6 @@ def without_script() -> Iterator[None]:
 
 def start_over_if_threaded() -> None:
     """In the server: start over, with nothing to load, where a library has started a thread."""
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1 or threading.active_count() > 1:
+    if threads.count() > 1 or threading.active_count() > 1:
         os.environ.pop(PRELOAD, None)
         os.execv(sys.executable, sys.orig_argv)

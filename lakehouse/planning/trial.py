@@ -59,22 +59,38 @@ class Trial:
 def scoring_for(job: Job, model: models.FetchedModel, schema: pa.Schema, sample: Iterable[pa.RecordBatch]) -> Scoring:
     """What `score_batch` needs to score batches of this schema as the job says, with no plan and no table.
 
+    Arguments and errors as of `trial_for`.
+    """
+    return trial_for(job, model, schema, sample).scoring
+
+
+def trial_for(
+    job: Job,
+    model: models.FetchedModel,
+    schema: pa.Schema,
+    sample: Iterable[pa.RecordBatch],
+    name: str = "the input",
+    held: Held | None = None,
+) -> Trial:
+    """The model, tried on batches of this schema as the job says, with no plan and no table.
+
     `model`: as `models.fetch` gives it, judged already; it is loaded here. `sample`: a few batches of the schema, on
-    which it is tried; the job's suites are compiled against the schema.
+    which it is tried; the job's suites are compiled against the schema. `name`: the input, for people. `held`: as of
+    `try_model`.
     Raises ConfigError where the schema lacks what the job or the model names, ModelRefused where the model raises on
     every row of the sample, NotReady where there is none.
     """
-    schemas.require_columns(schema, job.keys, "keys", "the input")
-    schemas.require_columns(schema, job.keep, "keep", "the input")
-    require_signature(job, model, schema, "the input")
+    schemas.require_columns(schema, job.keys, "keys", name)
+    schemas.require_columns(schema, job.keep, "keep", name)
+    require_signature(job, model, schema, name)
     model = isolating.isolated(job, model)
-    inputs = models.features_of(model, job.features, schema, "the input")
+    inputs = models.features_of(model, job.features, schema, name)
     suites = checks.suites_of(job.checks)
     on_features = rules.compile_suite(suites.features, schema)
     if job.model.by is not None:
-        schemas.require_columns(schema, (job.model.by,), "model.by", "the input")
-        require_routable(schema.field(job.model.by), "the input")
-    return try_model(job, model, inputs, on_features, suites, schema, sample).scoring
+        schemas.require_columns(schema, (job.model.by,), "model.by", name)
+        require_routable(schema.field(job.model.by), name)
+    return try_model(job, model, inputs, on_features, suites, schema, sample, name=name, held=held)
 
 
 def try_model(
@@ -98,7 +114,7 @@ def try_model(
     `held`: the scored table's own types, which decide where the sample leaves a prediction's open; `own`: those of
     kept columns, where the input stores them in wider ones. `allowed`: see `Scoring`. `predictor`: what calls the
     model, where Spark applies it. A signature that the job gives is held against what the loaded model knows of its
-    columns. Raises as `scoring_for`.
+    columns. Raises as `trial_for`.
     """
     tried = _Tried(job, model, predictor)
     if model.declared:

@@ -89,3 +89,10 @@ def largest_of(column: pa.Array | pa.ChunkedArray) -> float:
     values = np.abs(column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())
     values = values[np.isfinite(values)]
     return float(values.max()) if len(values) else 0.0
+
+
+def greatest_difference(stored: pa.Array, again: pa.Array) -> float:
+    """Of two columns of floats the greatest difference of values that are finite on both sides; 0 where none are."""
+    one, two = (column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in (stored, again))
+    apart = np.abs(one - two)[np.isfinite(one) & np.isfinite(two)]
+    return float(apart.max()) if len(apart) else 0.0

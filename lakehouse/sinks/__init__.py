@@ -54,6 +54,24 @@ class Living:
 
 
 @dataclass(frozen=True)
+class LiveFile:
+    """A file of live rows. `name`: the same for the same rows alone; `may_hold`: by its statistics."""
+
+    name: str
+    may_hold: Callable[[Mapping[str, Any]], bool]
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """A slice's live files in one version of its table."""
+
+    version: int
+    schema: pa.Schema
+    files: Sequence[LiveFile]
+
+
+@dataclass(frozen=True)
 class RememberedRun:
     """What a table itself remembers of a run that published to it; what it doesn't is None, or not there.
 
@@ -243,6 +261,15 @@ class SinkModule(Protocol):
         """A column of `rows_at` in the type of the scores that it was made of, where the system keeps another.
 
         None where these can't be told from what it keeps.
+        """
+
+    def live_files(
+        self, section: Any, known: int | None, values: Mapping[str, Any], keys: Sequence[str]
+    ) -> LiveTable | None:
+        """The slice's files as they are now, which tell by their statistics whether they may hold a key.
+
+        None where the table has no other version than `known`. `values`: the slice. Raises ConfigError where there is
+        no such table, or its system is better asked itself.
         """
 
     def folder(self, section: Any) -> Location | None:

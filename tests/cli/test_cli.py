@@ -662,7 +662,8 @@ def test_the_shell_completes_commands_and_options(words: str, word: int, offered
 LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["duckdb", CONF], "schema": [], "jars": [],
                                "replay": [CONF, "--run", "1"], "backfill": [CONF, "--from", "2026-01-01", "--to", "2026-01-01"],
                                "promote": [CONF, "2"], "prove": [CONF, "--key", "1"], "check-proof": ["proof.json"],
-                               "compare": [CONF, "--with", "lake/other"], "explain": [CONF, "--key", "1"],
+                               "compare": [CONF, "--with", "lake/other"], "parity": [CONF, "--url", "http://[::1]:1"],
+                               "explain": [CONF, "--key", "1"],
                                "diff": [CONF, "--run", "1"], "publish": [CONF, "--run", "1"], "discard": [CONF, "--run", "1"]}  # fmt: skip
 
 

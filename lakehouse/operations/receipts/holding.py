@@ -15,7 +15,7 @@ from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, Hashes, chosen_rows, hashes_of
 from lakehouse.operations.receipts.comparing import sides_of
 from lakehouse.schemas import RUN_ID
-from lakehouse.scoring.equality import differing, largest_of
+from lakehouse.scoring.equality import differing, greatest_difference, largest_of
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -30,7 +30,8 @@ class Verified:
     `equal`, `differing`: rows on both sides. `missing`: rows of the input that are neither in the table nor set aside,
     `extra`: rows of the table that the input doesn't have, `unfit`: that would be set aside now. `strangers`: rows of
     the slice by no run on record. `rows`: what all of the input, the table and quarantine have, and `alike`: whether
-    they have the same keys; None where it isn't known what the input was. `repeated`: not compared.
+    they have the same keys; None where it isn't known what the input was. `repeated`: not compared. `greatest`: of each
+    column of floats the greatest difference between two values that are both numbers.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class Verified:
     unfit: int = 0
     strangers: int = 0
     repeated: int = 0
+    greatest: dict[str, float] = field(default_factory=dict)
     exact: bool = False
     same_settings: bool | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
@@ -147,6 +149,9 @@ def _hold_against(
             found.note(one.refusal)
             continue
         other = differing(one.stored, one.again, exact=one.exact, largest=largest_of(one.stored))
+        if pa.types.is_floating(one.stored.type):
+            apart = greatest_difference(one.stored, one.again)
+            found.greatest[one.name] = max(found.greatest.get(one.name, 0.0), apart)
         taken = pa.array(np.flatnonzero(other))
         shown = {"column": pa.array([one.name] * len(taken)), "stored": one.stored.take(taken)}
         found.show("differs", here.take(taken).select(keys), **shown, again=one.again.take(taken))

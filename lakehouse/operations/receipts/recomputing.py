@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse import checks, models, sources
-from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, ModelRefused, NotReady
 from lakehouse.operations.receipts.inputs import Basis, Input, pin_or_now
-from lakehouse.planning import fetching, isolating, plan, routes
+from lakehouse.planning import alone, fetching, plan
 from lakehouse.planning.plan import Request
 from lakehouse.planning.trial import scoring_for
 from lakehouse.scoring import explanations, looking
 from lakehouse.scoring.explanations import Explainer, with_predictor
 from lakehouse.scoring.routing import Predictors
 from lakehouse.scoring.score import Counters, Predict, Scoring, score_rows
-from lakehouse.sources import FRAME
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -70,26 +68,15 @@ def made_again(job: Job, basis: Basis, request: Request) -> Iterator[Again]:
 def _made_again(job: Job, basis: Basis, request: Request, folder: Path) -> Again:
     suites = checks.suites_of(job.checks)
     read = pin_or_now(job, basis, checks.columns_named(suites.features))
-    schema, name = read.pinned.schema, read.pinned.name
     model = _fetch(job, basis, request, folder)
-    around = routes.compare_environments(job, model)
-    notes = [*read.notes, *filter(None, [around.doubt]), *around.notes]
-    if not model.members:
-        model = isolating.isolated(job, model)
-    inputs = fetching.inputs_of(job, model, request, schema, name)
-    on_features = rules.compile_suite(suites.features, schema)
-    routed = () if job.model.by is None else (job.model.by,)
-    wanted = (*job.keys, *job.keep, *routed, *(f.column for f in inputs.features), *checks.columns_read(on_features))
-    columns = tuple(dict.fromkeys([*wanted, *read.pinned.where_columns]))
-    carrier, reason = sources.of(job.source.type).carrier(read.pinned, columns)
-    if carrier == FRAME:
-        raise ConfigError(f"{name} has to be read by Spark itself ({reason}): its scores can't be made again yet")
-    read = replace(read, columns=columns)
+    found = alone.fit(job, model, read.pinned, request, "its scores can't be made again yet")
+    model, read = found.model, replace(read, columns=found.columns)
+    notes = [*read.notes, *found.notes]
     same = _is_same(job, read, model, suites, basis)
     if read.lost and not same:
         raise read.lost
     try:
-        scoring = scoring_for(job, model, schema, _sample(read))
+        scoring = scoring_for(job, model, read.pinned.schema, _sample(read))
     except NotReady as error:
         raise ConfigError(f"{read.label}: it has no row to make a score of again: {error}") from error
     config = job.model
@@ -145,8 +132,6 @@ def _fetch(job: Job, basis: Basis, request: Request, folder: Path) -> models.Fet
         raise ConfigError(
             f"{basis.model} v{basis.version}, which run {basis.run_id} used, can't be had any more: {error}"
         ) from error
-    if model.on_frames:
-        raise ConfigError(f"{model.uri} is {model.on_frames}, which Spark applies: its scores can't be made again yet")
     if basis.digest is not None and model.digest != basis.digest:
         raise ModelRefused(
             f"{model.uri} has other bytes (sha256:{model.digest[:8]}…) than when run {basis.run_id} used it "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 SAMPLE = 1_000
+Score = Callable[[pa.RecordBatch], tuple[pa.RecordBatch, pa.RecordBatch | None]]
+"""Scores rows of the input: as `score_batch` gives them, the scored ones and those that are set aside."""
 
 
 def verify(
@@ -39,19 +41,25 @@ def verify(
     request: Request,
     sample: int | None = SAMPLE,
     seed: int = 0,
+    through: Callable[[Again], Score] | None = None,
 ) -> Verified:
     """Make scores of a run again and compare them with those in the table, as they are now where they are live.
 
-    `sample`: so many rows, chosen by the hashes of their keys and `seed`; None for all. Raises ConfigError where the
-    run has published nothing, or what it stands on is gone, and what making scores again raises.
+    `sample`: so many rows, chosen by the hashes of their keys and `seed`; None for all. `through`: what makes them
+    again, without explanations; by default the model here, with them. Raises ConfigError where the run has published
+    nothing, or what it stands on is gone, and what making scores again raises.
     """
     with catalog.open_job(job, f"verify run={record['run_id']}", request.engine, request.warn) as at_places:
-        return _verify(at_places, record, records, request, sample, seed)
+        return _verify(at_places, record, records, request, sample, seed, through)
+
+
+def _here(again: Again) -> Score:
+    return lambda batch: again.score(batch, start_counters(again.scoring))
 
 
 def _verify(
     job: Job, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]], request: Request,
-    sample: int | None, seed: int,
+    sample: int | None, seed: int, through: Callable[[Again], Score] | None,
 ) -> Verified:  # fmt: skip
     schema = rows.scored_columns(job)
     version, _ = stands_at(job, schema, record)
@@ -60,7 +68,9 @@ def _verify(
     own = next((r for r in records if r["run_id"] == side.owner), record)
     facts = evidence.facts_of(naming.state_of(job), own)
     basis, whole = _basis(job, own, facts or {}, side)
-    if basis.explaining is not None:
+    if through is not None:
+        basis = replace(basis, explaining=None)
+    elif basis.explaining is not None:
         side = replace(side, names=(*side.names, EXPLANATIONS))
     elif is_unknown(schema, basis, facts):
         found.note(UNKNOWN)
@@ -71,7 +81,7 @@ def _verify(
     with made_again(job, basis, request) as again:
         found.exact, found.same_settings, found.notes = again.exact, again.same, [*found.notes, *again.notes]
         for number, chosen in enumerate(parts_of(hashes, sample, len(side.names))):
-            made = _make(again, side, chosen, seed)
+            made = _make(again, (through or _here)(again), side, chosen, seed)
             if not number and whole:
                 found.rows["input"] = made.read
                 found.alike = (made.read, made.total) == (
@@ -117,7 +127,7 @@ def _strangers(job: Job, schema: pa.Schema, records: Sequence[Mapping[str, Any]]
     return sum(batch.num_rows - (pc.is_in(batch.column(RUN_ID), value_set=known).true_count) for _, batch in parts)
 
 
-def _make(again: Again, side: Stored, chosen: Chosen, seed: int) -> Made:
+def _make(again: Again, score: Score, side: Stored, chosen: Chosen, seed: int) -> Made:
     """Make the scores of the chosen rows again, reading the whole input."""
     keys, made, schema = again.scoring.keys, Made(pa.table({}), pa.table({})), rows.scored_columns(side.job)
     scored, unfit = list[pa.RecordBatch](), list[pa.RecordBatch]()
@@ -132,7 +142,7 @@ def _make(again: Again, side: Stored, chosen: Chosen, seed: int) -> Made:
 
     for batch in join_batches(chosen_batches(), side.job.model.batch_rows):
         if batch.num_rows:
-            good, bad = again.score(batch, start_counters(again.scoring))
+            good, bad = score(batch)
             scored.append(good.select([n for n in good.schema.names if n == EXPLANATIONS or not n.startswith("_")]))
             unfit += [] if bad is None else [bad.select(list(keys))]
     made.total %= 1 << 64

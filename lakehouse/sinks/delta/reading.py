@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,7 +16,9 @@ from lakehouse.connectors.spark import is_catalog_name
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASONS, RUN_ID
 from lakehouse.scoring import files
+from lakehouse.sinks import LiveFile, LiveTable
 from lakehouse.sinks.delta.history import live_files_of_slice, live_owners
+from lakehouse.sinks.slices import slice_texts, slice_types
 from lakehouse.storage import Location, display_name, locate, sizes
 
 if TYPE_CHECKING:
@@ -136,6 +139,25 @@ def _readable(
         later = delta.open_table(snapshot.location, until) if until > version else None
         return (snapshot, files) if later is None else (later, chosen(later))
     return snapshot, files
+
+
+def live_files(section: Sink, known: int | None, values: Mapping[str, Any], keys: Sequence[str]) -> LiveTable | None:
+    """By the log; no file is opened before somebody asks for its rows."""
+    location = locate(section.table)
+    snapshot = delta.open_table(location)
+    if snapshot is None:
+        raise ConfigError(f"{display_name(location)}: there is no such table")
+    if snapshot.version == known:
+        return None
+    texts = slice_texts(values, slice_types(values, snapshot.schema))
+    found = live_files_of_slice(snapshot, texts, keys)
+    return LiveTable(snapshot.version, snapshot.schema, [_live_file(snapshot, file) for file in found])
+
+
+def _live_file(snapshot: delta.Snapshot, file: delta.DataFile) -> LiveFile:
+    names = [name for name in snapshot.schema.names if name not in snapshot.partition_columns]
+    read = partial(delta.batches_of, snapshot, names, file)
+    return LiveFile(" ".join(map(str, file.fingerprint())), file.may_hold, read)
 
 
 def _having(batch: pa.RecordBatch, only: Mapping[str, Any]) -> pa.RecordBatch:

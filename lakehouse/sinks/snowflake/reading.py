@@ -15,7 +15,7 @@ from lakehouse.connectors.snowflake import Table, equality_condition, fold, name
 from lakehouse.connectors.snowflake.types import cast_rows, parse_json, read_expression, read_type
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID
-from lakehouse.sinks import Native
+from lakehouse.sinks import LiveTable, Native
 from lakehouse.sinks.snowflake.former import next_after, past_retention, time_travel
 from lakehouse.sinks.snowflake.history import RUNS, identity_of, ledger
 from lakehouse.sinks.snowflake.loading import left_over, remove_left_over
@@ -150,6 +150,11 @@ def rows_at(
 def as_scored(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """Lists and structs are kept as ARRAY and OBJECT, which come as JSON."""
     return parse_json(column, kind) if pa.types.is_nested(kind) and pa.types.is_string(column.type) else column
+
+
+def live_files(section: Sink, known: int | None, values: Mapping[str, Any], keys: Sequence[str]) -> LiveTable | None:
+    """Never: Snowflake finds a row by its key better than copies of its files here would."""
+    raise ConfigError(f"{section.table}: scores in Snowflake are looked up there, by SQL; name a Delta sink, too")
 
 
 def folder(section: SnowflakeSink) -> None:

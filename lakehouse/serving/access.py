@@ -1,0 +1,81 @@
+"""Who may ask: API keys, given by an environment variable or a file, never by the job file or the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from lakehouse.errors import ConfigError
+from lakehouse.serving.messages import Refusal
+
+Keys = Mapping[str, bytes]
+"""By the name of who has it the SHA-256 of each key; none: everybody may ask."""
+_LEAST = 16
+
+
+def read_keys(reference: str | None, environ: Mapping[str, str] | None = None) -> Keys:
+    """The keys that `env:NAME` or `file:PATH` refer to: one a line or between commas, each `name=key` or a key alone.
+
+    Raises ConfigError, which shows no key.
+    """
+    found: dict[str, bytes] = {}
+    for name, key in _named(reference, environ) if reference is not None else ():
+        if name in found:
+            raise ConfigError(f"--keys {reference}: two keys are called {name}")
+        if len(key) < _LEAST:
+            raise ConfigError(f"--keys {reference}: the key {name} has less than {_LEAST} characters")
+        found[name] = hashlib.sha256(key.encode()).digest()
+    return found
+
+
+def first_key(reference: str, environ: Mapping[str, str] | None = None) -> str:
+    """The first of the keys that are referred to, for whoever asks a server. Raises ConfigError."""
+    return _named(reference, environ)[0][1]
+
+
+def _named(reference: str, environ: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """(name, key) of each; a key without a name is called by its number."""
+    found = []
+    for number, line in enumerate(filter(None, map(str.strip, re.split(r"[\n,]", _text(reference, environ)))), 1):
+        name, _, key = line.partition("=")
+        named = key and re.fullmatch(r"[\w.-]{1,40}", name)
+        found.append((name, key) if named else (f"key{number}", line))
+    if not found:
+        raise ConfigError(f"--keys {reference}: there is no key in it")
+    return found
+
+
+def _text(reference: str, environ: Mapping[str, str] | None) -> str:
+    kind, _, place = reference.partition(":")
+    if kind == "env" and place:
+        text = (os.environ if environ is None else environ).get(place)
+        if text is None:
+            raise ConfigError(f"--keys {reference}: the environment variable {place} is not set")
+        return text
+    if kind != "file" or not place:  # it may be a key itself: it is not repeated
+        raise ConfigError("--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves")
+    try:
+        return Path(place).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--keys {reference}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+
+
+def require_key(keys: Keys, headers: Mapping[str, str]) -> str:
+    """Who asks, by the key in `Authorization: Bearer` or `X-API-Key`; empty where there are no keys.
+
+    Every key is compared, each in constant time. Raises Refusal (401).
+    """
+    if not keys:
+        return ""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = headers.get("x-api-key") or (bearer.strip() if scheme.lower() == "bearer" else "")
+    digest = hashlib.sha256(given.encode(errors="replace")).digest()
+    found = [name for name, key in keys.items() if hmac.compare_digest(key, digest)]
+    if not given or not found:
+        said = "this key is not known" if given else "send a key, as Authorization: Bearer KEY or X-API-Key: KEY"
+        raise Refusal(401, said, WWW_Authenticate="Bearer")
+    return found[0]

@@ -1,0 +1,59 @@
+"""Requests and responses as the handler knows them, whatever front they come by, and why a request is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+CSV = "text/csv"
+SHOWN = 80
+"""Characters of what can't be read that a message shows."""
+UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+"""What Arrow raises for values that a type can't hold."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked. `headers` by their names in lower case; `client`: whose address it comes from.
+
+    `size`: what the body is said to have; of one that is too large not all need be read.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    client: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Response:
+    """What is answered, and what the log and the metrics are told of it (`facts`)."""
+
+    status: int
+    body: bytes
+    type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Refusal(Exception):
+    """A request that can't be answered as it is: the status, and what was wrong, where, and what to do."""
+
+    def __init__(self, status: int, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def as_json(content: Any) -> bytes:
+    """An object as JSON, without spaces."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="replace")

@@ -1,0 +1,158 @@
+"""A job made ready to be served: its model resolved, fetched, judged and tried, and all that scoring has to know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import models, sinks
+from lakehouse.checks.rules import Compiled
+from lakehouse.config import load_job
+from lakehouse.errors import NotReady
+from lakehouse.operations import dated
+from lakehouse.operations.receipts import rows
+from lakehouse.planning import alone, catalog, fetching, naming
+from lakehouse.planning.explaining import explaining_for
+from lakehouse.planning.plan import Request, new_run_id
+from lakehouse.planning.trial import trial_for
+from lakehouse.runs import ledger
+from lakehouse.schemas import MODEL_NAME, MODEL_VERSION, conform
+from lakehouse.scoring.explanations import Explaining
+from lakehouse.scoring.score import Scoring
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+_SAMPLE_ROWS = 1_024
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A job file and how it is filled in; called with a date it gives the job. None: a run's that had none."""
+
+    conf: str
+    target: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def __call__(self, day: str | None) -> Job:
+        return load_job(self.conf, date=day, target=self.target, overrides=self.overrides, environ=os.environ)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of runs that published, the newest date and of that the newest run first."""
+        found = []
+        for job in dated.with_states(self):
+            with catalog.resolve_names(job, "local") as at_places:
+                found += ledger.runs(naming.state_of(at_places), job.job)
+        mine = [row for row in found if row["status"] == "published"]
+        return sorted(mine, key=lambda row: (row["date"] or "", row["finished_at"]), reverse=True)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a server has to know to score for a job; picklable.
+
+    `schema`: the columns that a request brings, in the input's types. `folders`, `digest`, `method`, `params`,
+    `direct`: how the model is loaded and called, as of `Staging`. `lineage`: of the model, where it is one.
+    `resolved`: the version by which it is seen that the alias has moved. `preloads`: it may be loaded before the
+    workers are forked. `row`: one that the model has answered, with which a process is warmed up.
+    """
+
+    file: JobFile
+    job: str
+    keys: tuple[str, ...]
+    scoring: Scoring
+    schema: pa.Schema
+    optional: tuple[str, ...]
+    folders: models.Folders
+    digest: str
+    method: str | None
+    params: Any
+    direct: bool
+    explaining: Explaining | None
+    lineage: Mapping[str, str]
+    model: Mapping[str, Any]
+    resolved: models.Resolved
+    preloads: bool
+    row: pa.RecordBatch
+    notes: tuple[str, ...] = ()
+
+
+def prepare(file: JobFile, folder: Path, now: datetime, say: Callable[[str], None]) -> Prepared:
+    """Make a job ready, its model's files in `folder`. Nothing of the model runs before it is judged.
+
+    Raises ConfigError, ModelRefused, NotReady where the input has no row to try the model on, and Unavailable.
+    """
+    published = file.records()
+    days = dict.fromkeys([*(row["date"] for row in published[:1] if row["date"]), str(now.date())])
+    refused: NotReady | None = None
+    for day in days:
+        job = file(day)
+        request = Request("local", now, new_run_id(), say=lambda event, told: say(str(told.get("message", ""))))
+        with catalog.open_job(job, "serve", "local", request.warn) as at_places:
+            try:
+                return _prepare(file, at_places, folder, request)
+            except NotReady as error:
+                refused = error
+    raise NotReady(f"{refused}; a server tries the model on a few rows before it takes requests") from refused
+
+
+def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepared:
+    pinned = alone.pin(job)
+    resolved = models.resolve(job.model, request.patience)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = fetching.obtain(job, request, folder, None if job.model.offline == "allowed" else resolved)
+
+    found = alone.fit(job, model, pinned, request, "it can't be served yet")
+    sink = rows.scored_sink(job)
+    held = {field.name: field.type for field in sinks.of(sink.type).columns(sink) or ()}
+    sample, model = alone.first_rows(job, pinned, found.columns, _SAMPLE_ROWS), found.model
+    tried = trial_for(job, model, pinned.schema, sample, pinned.name, held)
+    if tried.untried or tried.rows is None:
+        raise NotReady(f"{pinned.name}: no row of the sample could be given to the model")
+    members = {one.digest: one.folder for one in model.members.values()}
+    one = tried.model or model
+    features = {feature.column: feature.required for feature in tried.scoring.features}
+    optional = (*(c for c, required in features.items() if not required), *job.keep)
+    schema = pa.schema([pinned.schema.field(name).with_nullable(True) for name in found.needed]).remove_metadata()
+    return Prepared(
+        file=file,
+        job=job.job,
+        keys=job.keys,
+        scoring=_of_rows(tried.scoring),
+        schema=schema,
+        optional=tuple(name for name in optional if name not in job.keys),
+        folders=members or {model.digest: model.folder},
+        digest=one.one.digest,
+        method=job.model.method,
+        params=models.freeze(job.model.params),
+        direct=tried.direct,
+        explaining=explaining_for(job, tried, model.uri),
+        lineage={} if model.members else {MODEL_NAME: model.name, MODEL_VERSION: model.version},
+        model=one.loaded_as(tried.predictor, direct=tried.direct).describe(),
+        resolved=resolved,
+        preloads=model.environment is None and not model.members,
+        row=conform(tried.rows.slice(0, 1), schema),
+        notes=(*found.notes, *tried.notes),
+    )
+
+
+def _of_rows(scoring: Scoring) -> Scoring:
+    """The same with the rules on single rows alone, and rows without a model set aside: a request is no table."""
+
+    def of_rows(suite: Compiled) -> Compiled:
+        return Compiled(suite.rows, (), ())
+
+    route = None if scoring.route is None else replace(scoring.route, refuse=False)
+    return replace(
+        scoring,
+        on_features=of_rows(scoring.on_features),
+        on_scores=of_rows(scoring.on_scores),
+        allowed=None,
+        route=route,
+    )
