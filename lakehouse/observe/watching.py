@@ -219,8 +219,9 @@ def _rests(run: Run, name: str, request: Request) -> bool:
         return False
     if not rest.said:
         rest.said = True
-        when = f"before {rest.until:%H:%M} UTC"
-        request.warn(f"{name} is told of no run of {run.job.job} {when}: it had not answered in time")
+        request.warn(
+            f"{name} is told of no run of {run.job.job} before {rest.until:%H:%M} UTC: it had not answered in time"
+        )
     return True
 
 
