@@ -136,6 +136,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "comparison": {"table": None, "by": None},
         "promotion": None,
         "explanations": None,
+        "receipts": None,
         "publish": {"hold": None, "hold_days": 7},
         "tracking": None,
         "notify": (),
@@ -1012,7 +1013,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 21 + sum(len(models_of(kind)) for kind in (Source, Sink, Receiver))
+    assert len(sections(schema)) == 22 + sum(len(models_of(kind)) for kind in (Source, Sink, Receiver))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -1069,7 +1070,7 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 24 + sum(
+    assert len(models) == 25 + sum(
         len(models_of(kind)) for kind in (Source, Sink, Receiver)
     )  # and what those are made of
     for model in models:
