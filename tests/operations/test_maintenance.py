@@ -308,10 +308,13 @@ def test_in_an_object_storage(daily, models, lake):
 
 @pytest.fixture
 def mapped(spark, daily, models, workspace):
-    """The job of a table that only Spark writes."""
+    """The job of a table that only Spark writes, which has done so in three files."""
+    place = f"{workspace}/lake/scores"
     score(daily(models[0]))
-    spark.sql(f"ALTER TABLE delta.`{workspace}/lake/scores` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
     score(daily(models[1]), "spark")
+    rows = spark.read.format("delta").load(place).repartition(3)
+    rows.write.format("delta").mode("overwrite").option("dataChange", "false").save(place)
     return daily(models[1])
 
 
