@@ -59,6 +59,13 @@ def test_of_no_rows_there_is_nothing_to_look_at(spark, tmp_path):
     assert read == [0, 1, 2, 3]
 
 
+def test_times_that_python_does_not_hold_are_looked_at_too(spark):
+    rows = spark.sql("SELECT TIMESTAMP '-0001-12-31 00:00:00' t, 1 n")
+    found = next(running.first_batches(rows))
+    assert found.column("n").to_pylist() == [1]
+    assert found.column("t").equals(rows.toArrow().column("t").combine_chunks())
+
+
 @pytest.mark.parametrize(("batch_rows", "lifted"), [(65_536, True), (16_000, False)])
 def test_spark_adds_up_a_batch_s_bytes_where_its_rows_may_be_large(spark, batch_rows, lifted):
     key, seen = "spark.sql.execution.arrow.maxBytesPerBatch", []

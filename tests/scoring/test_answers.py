@@ -16,6 +16,7 @@ from mlflow.types.schema import Map
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression
 
+from lakehouse.engines import local
 from lakehouse.errors import Blocked, ModelRefused
 from tests.conftest import read, score, write
 
@@ -138,7 +139,8 @@ def test_bad_rows_are_set_aside_wherever_they_stand(job_of):
         assert (result.status, result.rows_quarantined) == ("published", int((given < 0).sum()))
 
 
-def test_a_run_that_can_not_be_published_any_more_stops_and_says_how_far_it_came(job_of):
+def test_a_run_that_can_not_be_published_any_more_stops_and_says_how_far_it_came(job_of, monkeypatch):
+    monkeypatch.setattr(local, "cores", lambda: 1)  # of several processes each stops by itself
     x = np.where(np.arange(100_000) % 2, -1.0, 1.0)
     with pytest.raises(Blocked) as blocked:
         score(job_of("numbers", x, "double", model={**TRUST, "batch_rows": 1_000}))

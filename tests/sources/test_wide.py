@@ -85,4 +85,4 @@ def test_very_many_columns_share_the_bins_that_a_worker_sends_home(monkeypatch):
     assert len(few.columns["f0"].keys) > sketch.FEWEST
     assert all(len(column.keys) <= sketch.FEWEST for column in many.columns.values())
     held = profile.drift(many, profile.baseline_of(few))[0]
-    assert held.psi < 0.01  # the coarser bins tell of the same rows nearly the same
+    assert held.psi < 0.02  # coarser bins of a quarter of the same rows tell nearly the same

@@ -213,12 +213,15 @@ def first_batches(rows: DataFrame) -> Iterator[pa.RecordBatch]:
     """A few rows of a DataFrame, for a look at them, from as few of its partitions as have them.
 
     Of a limit alone Spark makes batches of Arrow after every partition was read, so that they are taken as Python's
-    values, and the batches are made of these.
+    values, and the batches are made of these; but for times that Python's own don't hold, as in the year 0.
     """
-    first = _readably(lambda: rows.take(_LOOK))
-    if not first:
-        return
-    found = rows.sparkSession.createDataFrame(first, rows.schema, verifySchema=False).toArrow()
+    try:
+        first = _readably(lambda: rows.take(_LOOK))
+        if not first:
+            return
+        found = rows.sparkSession.createDataFrame(first, rows.schema, verifySchema=False).toArrow()
+    except (ValueError, OverflowError):
+        found = _readably(lambda: rows.limit(_LOOK).toArrow())
     yield from found.combine_chunks().to_batches()
     # the next look only where the first rows have no key or lack features
     yield from _readably(lambda: rows.limit(_FURTHER).toArrow()).to_batches()
