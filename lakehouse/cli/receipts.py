@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,16 +12,33 @@ from lakehouse.cli.command import Answer
 from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
 from lakehouse.errors import Blocked, ConfigError
 
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+
+
+Key = Annotated[
+    str, typer.Option("--key", metavar="K[,K2]", help="the row's key; of several columns in the order of `keys`")
+]
+PastRun = Annotated[
+    str | None, typer.Option("--run", metavar="RUN", help="a past run, or how its id begins; default: what is live")
+]
+
+
+def _of_row(
+    conf: str, date: str | None, run: str | None, target: str | None, overrides: list[str] | None
+) -> tuple[Job, list[dict[str, Any]], dict[str, Any] | None]:
+    """The job of the day that a row is looked for in, the records of all its runs, and that of `run`."""
+    records = [row for _, row in jobs.records(conf, target, overrides)]
+    record = jobs.record_of(conf, target, overrides, run)[1] if run else None
+    day = record["date"] if record else date or next((row["date"] for row in records), None)
+    return jobs.load(conf, day, target, overrides), records, record
+
 
 def explain(
     conf: Conf,
-    key: Annotated[
-        str, typer.Option("--key", metavar="K[,K2]", help="the row's key; of several columns in the order of `keys`")
-    ],
+    key: Key,
     date: Date = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="a past run, or how its id begins; default: what is live")
-    ] = None,
+    run: PastRun = None,
     why: Annotated[bool, typer.Option("--why", help="with what each feature contributed, and by which method")] = False,
     target: Target = None,
     overrides: Overrides = None,
@@ -38,10 +55,7 @@ def explain(
     from lakehouse.runs import ledger
     from lakehouse.views import receipts
 
-    records = [row for _, row in jobs.records(conf, target, overrides)]
-    record = jobs.record_of(conf, target, overrides, run)[1] if run else None
-    day = record["date"] if record else date or next((row["date"] for row in records), None)
-    job = jobs.load(conf, day, target, overrides)
+    job, records, record = _of_row(conf, date, run, target, overrides)
     request = Request("spark", ledger.now(), new_run_id())
     told = explaining.explain(job, key, records, request, record, why=why)
     return Answer(told.as_json(), lambda: receipts.explanation(told), code=told.code)
@@ -83,13 +97,9 @@ def verify(
 
 def prove(
     conf: Conf,
-    key: Annotated[
-        str, typer.Option("--key", metavar="K[,K2]", help="the row's key; of several columns in the order of `keys`")
-    ],
+    key: Key,
     date: Date = None,
-    run: Annotated[
-        str | None, typer.Option("--run", metavar="RUN", help="a past run, or how its id begins; default: what is live")
-    ] = None,
+    run: PastRun = None,
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="where the proof goes; default: proof.json")
     ] = "proof.json",
@@ -111,10 +121,7 @@ def prove(
     from lakehouse.runs import ledger
     from lakehouse.views import proofs as view
 
-    records = [row for _, row in jobs.records(conf, target, overrides)]
-    record = jobs.record_of(conf, target, overrides, run)[1] if run else None
-    day = record["date"] if record else date or next((row["date"] for row in records), None)
-    job = jobs.load(conf, day, target, overrides)
+    job, records, record = _of_row(conf, date, run, target, overrides)
     proof = proving.prove(
         job, key, records, Request("spark", ledger.now(), new_run_id()), record, features=with_features
     )

@@ -92,12 +92,8 @@ def _name_problems(job: Job) -> Iterator[str]:
 
 
 def _lineage() -> set[str]:
-    from lakehouse.schemas import (
-        EXPLANATIONS,
-        FEATURE_DIGEST,
-        LINEAGE,
-        REASONS,
-    )  # here, since it imports pyarrow, which takes its time
+    # here, since it imports pyarrow, which takes its time
+    from lakehouse.schemas import EXPLANATIONS, FEATURE_DIGEST, LINEAGE, REASONS
 
     return {*LINEAGE.names, EXPLANATIONS, FEATURE_DIGEST, REASONS}
 

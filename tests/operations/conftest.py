@@ -8,6 +8,12 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 
+def registered(register, *factors):
+    """The URIs of models of `a`, which each of these multiplies."""
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    return [register(LinearRegression().fit(x, x["a"] * factor), x) for factor in factors]
+
+
 @pytest.fixture
 def versions(register, request):
     """Registers one more version of this test's model, which champion then is; its URI."""

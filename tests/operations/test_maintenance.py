@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import LinearRegression
 
 from lakehouse.connectors import delta
 from lakehouse.engines import local
@@ -21,6 +18,7 @@ from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from tests.command import run
 from tests.conftest import opened, read, score, write
+from tests.operations.conftest import registered
 from tests.runs.test_exactly_once import in_the_middle
 
 DAY, OTHER = "2026-01-02", "2026-01-03"
@@ -28,8 +26,7 @@ DAY, OTHER = "2026-01-02", "2026-01-03"
 
 @pytest.fixture(scope="module")
 def models(register):
-    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
-    return [register(LinearRegression().fit(x, x["a"] * times), x) for times in (1, 2, 3)]
+    return registered(register, 1, 2, 3)
 
 
 @pytest.fixture

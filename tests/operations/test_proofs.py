@@ -26,14 +26,14 @@ from lakehouse.scoring import merkle
 from lakehouse.scoring.values import encode_values
 from tests.command import run
 from tests.conftest import opened, read, score, write
+from tests.operations.conftest import registered
 
 ROWS = 200
 
 
 @pytest.fixture(scope="module")
 def models(register):
-    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
-    return [register(LinearRegression().fit(x, x["a"] * times), x) for times in (2, 3)]
+    return registered(register, 2, 3)
 
 
 def make_key(name):

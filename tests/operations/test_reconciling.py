@@ -6,11 +6,8 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
-from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import load_job
 from lakehouse.errors import Blocked
@@ -21,6 +18,7 @@ from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from tests.command import run
 from tests.conftest import opened, read, score, write
+from tests.operations.conftest import registered
 
 DAY, OTHER = "2026-01-02", "2026-01-03"
 TOLD = [
@@ -32,8 +30,7 @@ TOLD = [
 
 @pytest.fixture(scope="module")
 def models(register):
-    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
-    return [register(LinearRegression().fit(x, x["a"] * times), x) for times in (1, 2)]
+    return registered(register, 1, 2)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from lakehouse.scoring.equality import differing
 from lakehouse.sources.snowflake import PinnedQuery
 from tests.command import run
 from tests.conftest import score, write
-from tests.sinks.test_snowflake_sink import DAY, MODEL, X, features
+from tests.sinks.test_snowflake_sink import MODEL, X, features, job_into
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,7 @@ def uri(register):
 
 @pytest.fixture
 def daily(make_job, uri, account):
-    """daily(day) → the job of a day, from a Delta table to Snowflake; sections change it."""
-
-    def make(day=DAY, **more):
-        sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
-        sections = {
-            "source": {"where": "day = '{date}'"}, "model": {"method": "predict_proba"}, "keep": ["country"],
-            "predictions": {"p": {"class": True}, "high": {"class": True, "threshold": 0.5}},
-            "slice": {"score_date": "{date}"}, "sinks": [sink], "state": "state",
-        }  # fmt: skip
-        return make_job(uri, date=day, **{**sections, **more})
-
-    return make
+    return job_into(account, make_job, uri)
 
 
 def explain(capfd, *arguments):

@@ -34,6 +34,7 @@ from tests.sinks.test_snowflake_sink import (
     bad_features,
     crash_at,
     features,
+    job_into,
     scores,
 )
 
@@ -45,18 +46,7 @@ def uri(register):
 
 @pytest.fixture
 def daily(make_job, uri, account):
-    """daily(day) → the job of a day, from a Delta table to Snowflake; sections change it."""
-
-    def make(day=DAY, **more):
-        sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
-        sections = {
-            "source": {"where": "day = '{date}'"}, "model": {"method": "predict_proba"}, "keep": ["country"],
-            "predictions": {"p": {"class": True}, "high": {"class": True, "threshold": 0.5}},
-            "slice": {"score_date": "{date}"}, "sinks": [sink], "state": "state",
-        }  # fmt: skip
-        return make_job(uri, date=day, **{**sections, **more})
-
-    return make
+    return job_into(account, make_job, uri)
 
 
 @pytest.fixture

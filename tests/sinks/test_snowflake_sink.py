@@ -52,6 +52,21 @@ def uri(register):
     return register(MODEL, X, method="predict_proba")
 
 
+def job_into(account: Any, make_job: Any, uri: str) -> Any:
+    """make(day) → the job of a day, from a Delta table to Snowflake; sections change it."""
+
+    def make(day: str = DAY, **more: Any) -> Any:
+        sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
+        sections = {
+            "source": {"where": "day = '{date}'"}, "model": {"method": "predict_proba"}, "keep": ["country"],
+            "predictions": {"p": {"class": True}, "high": {"class": True, "threshold": 0.5}},
+            "slice": {"score_date": "{date}"}, "sinks": [sink], "state": "state",
+        }  # fmt: skip
+        return make_job(uri, date=day, **{**sections, **more})
+
+    return make
+
+
 def features(day: str = DAY, rows: int = 40, start: int = 0, shift: float = 0.0) -> pa.Table:
     ids = np.arange(start, start + rows)
     return pa.table(

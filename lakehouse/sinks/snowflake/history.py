@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from lakehouse.connectors.snowflake import Absent, Session, Table, equality_condition, quote
+from lakehouse.connectors.snowflake import session as open_session
 from lakehouse.schemas import JOB, RUN_ID
 from lakehouse.sinks.target import QUARANTINE, Target, overtaken_error, refuse_foreign
 
@@ -54,6 +56,17 @@ class Ledger:
     def has(self, run: str) -> bool:
         """Whether this run is published."""
         return any(entry.run == run for entry in self.entries)
+
+
+def rows_of_job(table: Table, columns: Sequence[str], job: str, order: str) -> list[tuple[Any, ...]]:
+    """These columns of what the table's ledger has of a job, in this order; nothing where there is no ledger yet."""
+    with open_session(table.connection) as session:
+        try:
+            return session.run(
+                f"SELECT {', '.join(columns)} FROM {table.beside(RUNS).sql} WHERE JOB = %s ORDER BY {order}", job
+            )
+        except Absent:
+            return []
 
 
 def ledger(session: Session, table: Table, identity: str) -> Ledger:

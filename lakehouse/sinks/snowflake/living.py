@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.connectors import snowflake
 from lakehouse.connectors.snowflake import Table
 from lakehouse.sinks import Living
-from lakehouse.sinks.snowflake.history import RUNS
+from lakehouse.sinks.snowflake.history import rows_of_job
 from lakehouse.sinks.snowflake.naming import uri_of
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.snowflake import SnowflakeSink
 
 _SAID = ("model_name", "model_version", "model_digest", "input_table", "input_version")
+_COLUMNS = ("RUN_ID", "IDENTITY", "GENERATION", "ROW_COUNT", "SLICE", "WRITE_MODE", "GOES_ON", *map(str.upper, _SAID))
 
 
 def living(section: SnowflakeSink, job: str, known: Mapping[str, str]) -> Sequence[Living]:
@@ -23,17 +23,7 @@ def living(section: SnowflakeSink, job: str, known: Mapping[str, str]) -> Sequen
 
     What a person deleted since is not known here, which only a look at the rows would tell.
     """
-    table = Table.parse(uri_of(section))
-    with snowflake.session(table.connection) as session:
-        try:
-            entries = session.run(
-                "SELECT RUN_ID, IDENTITY, GENERATION, ROW_COUNT, SLICE, WRITE_MODE, GOES_ON, "
-                f"{', '.join(_SAID).upper()} FROM {table.beside(RUNS).sql} "
-                "WHERE JOB = %s ORDER BY GENERATION, PUBLISHED_AT",
-                job,
-            )
-        except snowflake.Absent:
-            return []
+    entries = rows_of_job(Table.parse(uri_of(section)), _COLUMNS, job, "GENERATION, PUBLISHED_AT")
     last: dict[str, tuple[set[str], bool]] = {}  # by identity the runs of its last generation; may there be others?
     for run, identity, _, _, _, write, on, *_ in entries:
         before = last.get(identity, (set[str](), False))[0]
