@@ -55,7 +55,7 @@ def where(results: Mapping[str, Any]) -> str:
         f"{results['date']}, `{results['command']}`: {machine['system']}, {machine['cores']} cores "
         f"({machine['processor']}), {machine['memory_gb']} GB, Python {machine['python']}, {libraries}. The load was "
         f"{results['load_before']} before it began, {results['load_after']} at the end.\n\n"
-        "Medians of turns taken one after the other in this run, less those that warm up, and of cold ones the first where there are more. `lakehouse` runs with ten row "
+        "Medians of turns taken one after the other in this run, less those that warm up, and the first where there are more (a job's first run makes tables, golden rows and a baseline). `lakehouse` runs with ten row "
         "rules, drift and lineage. Everybody's rows and predictions were held against the floor's "
         "(relative 1e-9). Peaks are of resident memory: the process itself, Java, and the largest of the others."
     )

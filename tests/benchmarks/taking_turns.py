@@ -44,7 +44,8 @@ def take_turns(
     `warming`: tasks that warm processes do for WARM_UP_S right before each turn, untimed, or those who wait a minute
     for theirs would not be warm: Spark ends its workers then; `absent`: who can't take part, and why; `until`: by
     `time.monotonic`, no turn begins that would end later, but the first. Where not all can have another turn the
-    quickest have. Of cold turns the first counts only where there is no other.
+    quickest have. The first turn counts only where there is no other: a job's
+    first run makes tables, golden rows and a baseline that its nights later on find.
     """
     records = {name: Record(problem=absent.get(name, "")) for name in workload.contestants}
     run = runner.cold if workload.mode == "cold" else runner.again
@@ -67,8 +68,8 @@ def take_turns(
                 record.taken.append(taken)
                 print(f"    {workload.name}, {name}: {taken.seconds:.2f} s", file=sys.stderr, flush=True)
     for record in records.values():
-        if workload.mode == "cold" and len(record.taken) > 1:
-            del record.taken[0]  # it fills the system's caches, and keeps what only a first run keeps
+        if len(record.taken) > 1:
+            del record.taken[0]
     return records
 
 
