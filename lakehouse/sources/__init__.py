@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from lakehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -177,3 +179,17 @@ def named(table: str, **keys: Any) -> Source:
 def of(system: str) -> SourceModule:
     """The module for a system, by the `type` that names it in a job file."""
     return cast(SourceModule, import_module(f"lakehouse.sources.{system}"))
+
+
+def instant_of(timestamp: str) -> datetime:
+    """The instant of a `source.timestamp`, which is of UTC unless it says otherwise.
+
+    Raises ConfigError where it is no time in ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError as error:
+        raise ConfigError(
+            f"source.timestamp: {timestamp!r} is no time: write one in ISO 8601, such as 2026-01-02T03:04:05Z"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -24,7 +24,7 @@ from lakehouse.connectors.snowflake.changes import last_changes, tables_beside, 
 from lakehouse.connectors.snowflake.types import cast_rows, name_of, read_expression, read_type
 from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.schemas import RUN_ID
-from lakehouse.sources import CHUNKS, FileUse
+from lakehouse.sources import CHUNKS, FileUse, instant_of
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.snowflake import SnowflakeSource
@@ -215,7 +215,7 @@ def pin(source: SnowflakeSource, names: Sequence[str] = ()) -> PinnedQuery:
     Plain upper-case names become lower case, or what `names` spells them like. Raises ConfigError for what isn't there.
     """
     assert source.connection is not None  # as the job file's own checks demand
-    moment = _moment(source.timestamp) if source.timestamp is not None else None
+    moment = instant_of(source.timestamp) if source.timestamp is not None else None
     at = moment.isoformat(" ") if moment is not None else None
     with snowflake.session(source.connection) as session:
         table = session.table(source.table) if source.table is not None else None
@@ -260,17 +260,6 @@ _UNREADABLE = (
     "VARCHAR"
 )
 _TWICE = "is there twice: name one of them otherwise in source.query"
-
-
-def _moment(timestamp: str) -> datetime:
-    """A time in ISO 8601, of UTC unless it says otherwise."""
-    try:
-        moment = datetime.fromisoformat(timestamp)
-    except ValueError as error:
-        raise ConfigError(
-            f"source.timestamp: {timestamp!r} is no time: write one in ISO 8601, such as 2026-01-02T03:04:05Z"
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _query(source: SnowflakeSource) -> str:
