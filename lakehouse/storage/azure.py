@@ -53,7 +53,8 @@ def _secret() -> Mapping[str, str]:
         for name in names:
             if given := os.environ.get(name):
                 value = secret_of(given, name)
-                return {option: value.removeprefix("?") if option == "sas_token" else value}
+                # Arrow appends a signature to addresses as it is; Delta's library takes it with or without the mark.
+                return {option: f"?{value.removeprefix('?')}" if option == "sas_token" else value}
     return {}
 
 

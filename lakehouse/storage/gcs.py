@@ -31,6 +31,12 @@ class Gcs(Location):
         "fs.gs.impl": "com.google.cloud.hadoop.fs.gcs.GoogleHadoopFileSystem",
         "fs.AbstractFileSystem.gs.impl": "com.google.cloud.hadoop.fs.gcs.GoogleHadoopFS",
         "fs.gs.auth.type": "APPLICATION_DEFAULT",
+        # Hadoop's defaults for its own one, as 64m: this one reads numbers only.
+        "fs.gs.block.size": f"{64 << 20}",
+        "fs.gs.rewrite.max.chunk.size": f"{512 << 20}",
+        "fs.gs.outputstream.buffer.size": f"{8 << 20}",
+        "fs.gs.inputstream.inplace.seek.limit": f"{8 << 20}",
+        "fs.gs.inputstream.min.range.request.size": f"{2 << 20}",
     }
     jars_option: ClassVar[str] = "--gs"
     lists_folders: ClassVar[bool] = False  # Arrow sees only folders that have an object of their own

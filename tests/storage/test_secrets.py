@@ -34,14 +34,14 @@ def told(monkeypatch):
 
 
 def test_a_variable_holds_a_secret_or_refers_to_it(told, tmp_path):
-    signed = {"azure_storage_sas_token": TOKEN}
+    signed = {"azure_storage_sas_token": f"?{TOKEN}"}
     assert told(AZURE_STORAGE_SAS_TOKEN=TOKEN) == signed
     assert told(AZURE_STORAGE_SAS_TOKEN=f"?{TOKEN}") == signed
     assert told(AZURE_STORAGE_SAS_TOKEN="env:MINE", MINE=TOKEN) == signed
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     assert told(AZURE_STORAGE_SAS_TOKEN=f"file:{tmp_path}/token") == signed
     (tmp_path / "token").write_text("sig=renewed")
-    assert told(AZURE_STORAGE_SAS_TOKEN=f"file:{tmp_path}/token") == {"azure_storage_sas_token": "sig=renewed"}
+    assert told(AZURE_STORAGE_SAS_TOKEN=f"file:{tmp_path}/token") == {"azure_storage_sas_token": "?sig=renewed"}
     assert told(AZURE_STORAGE_KEY="env:MINE", MINE="a2V5") == {"azure_storage_account_key": "a2V5"}
     assert told() == {}
 
