@@ -113,7 +113,7 @@ def _compact(job: Job, section: Sink, state: Location, asked: Asked) -> Iterator
 def _session(place: Location) -> Any:
     from lakehouse.engines import spark
 
-    return spark.session(delta=True, s3=place.spark_needs_s3())
+    return spark.session(delta=True, storages=place.spark_needs())
 
 
 def _set_apart(job: Job, section: Sink, state: Location, asked: Asked, told: Maintained) -> list[str]:

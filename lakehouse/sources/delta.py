@@ -347,7 +347,7 @@ def frame(spark: SparkSession, pinned: PinnedTable, columns: Sequence[str], reas
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
-        refusal = missing_support(error, needs, location.remote)
+        refusal = missing_support(error, needs, location)
         if refusal is not None:
             raise refusal from error
         text = str(error)
