@@ -160,7 +160,7 @@ def _as_rollback(
     mine = [one for one in records if one["identity"] == record["identity"]]
     former = next((one for one in mine if one["run_id"] == back), None)
     now = next((one for one in mine if one["generation"] == record["generation"] - 1), None)
-    unlike = {"started_at": None, "alias": None, "rows_per_second": 0.0, "seconds": {}, "work": {}}
+    unlike: dict[str, Any] = {"started_at": None, "alias": None, "rows_per_second": 0.0, "seconds": {}, "work": {}}
     of_former = {**former, **unlike} if former else {}
     own = {name: record[name] for name in ("run_id", "finished_at", "generation", "sinks")} if former else record
     said = rolled_back(back, now["run_id"] if now else None, record["generation"] - 1)
