@@ -171,7 +171,6 @@ def named(table: str, **keys: Any) -> Source:
     """
     from lakehouse.config.systems import Source, build
     from lakehouse.connectors.delta import open_table
-    from lakehouse.errors import ConfigError
     from lakehouse.storage import locate
 
     system, _, place = table.partition("://")
