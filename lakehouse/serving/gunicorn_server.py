@@ -19,10 +19,11 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
 
 from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.serving import beginning, counting, flask_app, preloading, watching
+from lakehouse.serving import beginning, counting, deadlines, flask_app, preloading, watching
 from lakehouse.serving.access import Keys
 from lakehouse.serving.gunicorn_master import Master
 from lakehouse.serving.limits import Limits
@@ -110,7 +111,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
         for name, value in {
             "bind": f"{hosted}:{settings.port}",
             "workers": settings.workers,
-            "worker_class": "gthread",
+            "worker_class": _Worker,
             "threads": self._limits.queue + 4,
             "timeout": int(self._limits.seconds) + 30,
             "graceful_timeout": int(self._limits.seconds) + 5,
@@ -148,11 +149,27 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
         return _Loaded(prepared, self._limits, keys, self._settings.poll)
 
 
+class _Worker(ThreadWorker):  # type: ignore[misc]  # Gunicorn has no types
+    """Gunicorn's own, which gives no client more time than a request may take."""
+
+    def handle(self, conn: Any) -> Any:
+        deadlines.begin(conn.sock, self.wsgi.seconds)
+        try:
+            return super().handle(conn)
+        finally:
+            deadlines.end(conn.sock)
+
+    def murder_keepalived(self) -> None:
+        """Called once a second at least."""
+        super().murder_keepalived()
+        deadlines.enforce()
+
+
 class _Loaded:
     """The WSGI application: what it serves with is made in each worker."""
 
     def __init__(self, prepared: tuple[Prepared, ...], limits: Limits, keys: Keys, poll: float) -> None:
-        self._given, self._poll = (prepared, limits, keys), poll
+        self._given, self._poll, self.seconds = (prepared, limits, keys), poll, limits.seconds
         self._server: Server | None = None
         self._app = flask_app.application(self._serving)
 

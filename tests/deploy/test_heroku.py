@@ -15,10 +15,10 @@ import pytest
 from lakehouse.serving.access import read_keys
 from tests.conftest import write
 from tests.deploy.tools import DEPLOY, ROOT, parsed
-from tests.serving import memory
+from tests.serving import processes
 from tests.serving.conftest import SUITE, Place, features, model
 from tests.serving.test_handler import records
-from tests.serving.test_server import call, free_port
+from tests.serving.test_server import call
 
 FOLDER = DEPLOY / "heroku"
 STANDARD_2X = 1024  # MB; more is paged out, twice as much ends the dyno
@@ -57,7 +57,7 @@ def test_the_line_serves_within_a_dyno_s_memory_and_ends_when_it_is_told(line, t
     (tmp_path / "suite.json").write_text(json.dumps(SUITE))
     write(place.table("features"), features())
     place.write_job(register(*model(), name="dyno"), tracking_uri)
-    command, port = tmp_path / "bin" / "lakehouse", free_port()
+    command, port = tmp_path / "bin" / "lakehouse", processes.free_port()
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m lakehouse.cli "$@"\n')
     command.chmod(0o755)
@@ -76,7 +76,7 @@ def test_the_line_serves_within_a_dyno_s_memory_and_ends_when_it_is_told(line, t
         for _ in range(20):
             status, said = call(f"{address}/v1/likes/score", records(features(5_000)), X_API_Key=KEY)
             assert (status, said["rows"]["read"]) == (200, 5_000)
-        used = sum(memory.megabytes(one) for one in memory.tree(dyno.pid))
+        used = sum(processes.megabytes(one) for one in processes.tree(dyno.pid))
         print(f"{used:.0f} MB")
         assert used < STANDARD_2X * 0.8
     finally:

@@ -19,6 +19,7 @@ import pytest
 from tests.command import run
 from tests.conftest import score, write
 from tests.serving.conftest import SUITE, Place, features, model
+from tests.serving.processes import free_port
 from tests.serving.test_handler import GOOD, records
 
 LOGGED = {
@@ -38,12 +39,6 @@ def job(tmp_path, register, tracking_uri, request):
     uri = register(*model(), name=name)
     score(place.write_job(uri, tracking_uri))
     return place, lambda: register(*model(1), name=name)
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @contextmanager

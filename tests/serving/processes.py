@@ -1,8 +1,17 @@
-"""The processes of a server and the memory that they have, as Linux tells it."""
+"""A server's port, its processes and the memory that they have, the latter as Linux tells it."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 def tree(process: int) -> list[int]:
