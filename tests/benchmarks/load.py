@@ -214,7 +214,13 @@ def main() -> None:
         )
         ports = {OURS: free_port(), MLFLOW: free_port()}
         addresses = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
-        environ = {"MLFLOW_TRACKING_URI": tracking, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(Path.cwd())}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # MLflow calls uvicorn by its name
+        environ = {
+            "PATH": path,
+            "MLFLOW_TRACKING_URI": tracking,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONPATH": str(Path.cwd()),
+        }
         python = [sys.executable, "-m"]
         ours = [*python, "lakehouse.cli", "serve", conf, "--port", str(ports[OURS]), "--workers", str(WORKERS)]
         theirs = [

@@ -12,7 +12,6 @@ from lakehouse.serving.handler import _OPEN
 from tests.deploy.tools import DEPLOY, parsed
 
 FOLDER = DEPLOY / "ecs"
-NETWORK = "10.0.0.0/16"
 
 
 @pytest.fixture
@@ -32,11 +31,21 @@ def client():
         yield boto3.client("ecs", region_name="eu-west-1")
 
 
+def network(subnets):
+    """Subnets and a security group that are there, in place of the example's."""
+    ec2 = boto3.client("ec2", region_name="eu-west-1")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    made = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{n}.0/24")["Subnet"]["SubnetId"] for n in range(subnets)]
+    group = ec2.create_security_group(VpcId=vpc, GroupName="scores", Description="scores")["GroupId"]
+    return {"subnets": made, "securityGroups": [group]}
+
+
 def test_both_are_registered_and_the_service_runs_the_task(client, task, service):
     client.create_cluster(clusterName=service["cluster"])
     made = client.register_task_definition(**task)["taskDefinition"]
     assert (made["family"], made["revision"], made["status"]) == (service["taskDefinition"], 1, "ACTIVE")
     assert made["containerDefinitions"][0]["command"] == task["containerDefinitions"][0]["command"]
+    service["networkConfiguration"]["awsvpcConfiguration"] |= network(2)
     client.create_service(**service)
     (found,) = client.describe_services(cluster=service["cluster"], services=[service["serviceName"]])["services"]
     assert (found["taskDefinition"], found["desiredCount"]) == (made["taskDefinitionArn"], 2)
