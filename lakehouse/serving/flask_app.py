@@ -45,7 +45,7 @@ def application(server: Callable[[], Server], log: TextIO | None = None) -> Flas
 
 
 def _request(most: int, seconds: float) -> Request:
-    """The request that is at hand. Raises OSError where its body stops coming."""
+    """The request that is at hand. Raises OSError where its body does not come whole."""
     environ = asked.environ
     raw = str(environ.get("RAW_URI", ""))  # as it was sent: a key may have a slash in it
     path = raw.partition("?")[0] if raw.startswith("/") else quote(asked.path)
@@ -53,6 +53,8 @@ def _request(most: int, seconds: float) -> Request:
     body = b""
     if size <= most and (size or "HTTP_TRANSFER_ENCODING" in environ):
         body = asked.stream.read(most + 1)
+        if len(body) < size:  # Gunicorn gives what there is: the beginning of a CSV file would be one, too
+            raise OSError(f"the body has {len(body)} of {size} bytes")
     deadlines.received(environ.get("gunicorn.socket"), seconds)
     headers = {name.lower(): value for name, value in asked.headers.items()}
     return Request(asked.method, path, asked.args.to_dict(), headers, body, asked.remote_addr or "", size)

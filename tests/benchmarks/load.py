@@ -30,7 +30,7 @@ from lakehouse.serving.messages import ARROW, JSON
 from tests.benchmarks import machine
 from tests.benchmarks.serving import FEATURES, job_of
 from tests.cloud_servers import installed
-from tests.serving.processes import free_port
+from tests.serving.processes import cpu_seconds, free_port
 
 WORKERS = 2
 OURS, MLFLOW = "lakehouse serve", "mlflow models serve"
@@ -144,8 +144,8 @@ def _script(folder: Path, name: str, text: str) -> str:
     return str(folder / f"{name}.lua")
 
 
-def measure(case: Case, address: str, seconds: float, connections: int) -> dict[str, float]:
-    """One turn: requests a second, ms at the median and the 99th percentile."""
+def measure(case: Case, address: str, process: int, seconds: float, connections: int) -> dict[str, float]:
+    """One turn: requests a second, ms at the median and the 99th percentile, the server's CPU ms a request."""
     command = [
         *wrk(),
         "-t1",
@@ -157,11 +157,14 @@ def measure(case: Case, address: str, seconds: float, connections: int) -> dict[
         case.script,
         address,
     ]
+    before = cpu_seconds(process)
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=True)
+    used = cpu_seconds(process) - before
     found = json.loads(done.stdout.splitlines()[-1])
     if found["failed"] or not found["requests"]:
         raise SystemExit(f"{case}: {found}")
-    return {"rate": found["requests"] / found["seconds"], "p50": found["p50"], "p99": found["p99"]}
+    rate, cpu = found["requests"] / found["seconds"], used * 1e3 / found["requests"]
+    return {"rate": rate, "p50": found["p50"], "p99": found["p99"], "cpu": cpu}
 
 
 def require_same(ours: str, theirs: str, folder: Path) -> None:
@@ -191,7 +194,7 @@ def table(found: dict[Case, list[dict[str, float]]]) -> str:
     for case, of in medians.items():
         others = [m["rate"] for c, m in medians.items() if c.what == case.what and c.server == MLFLOW]
         times = f"{of['rate'] / max(others):.1f}" if others and case.server == OURS else ""
-        figures = f"{of['rate']:,.0f} | {of['p50']:.2f} | {of['p99']:.2f}"
+        figures = f"{of['rate']:,.0f} | {of['p50']:.2f} | {of['p99']:.2f} | {of['cpu']:.2f}"
         lines.append(f"| {case.what} | `{case.server}` | {case.form} | {figures} | {times} |")
     return "\n".join(lines)
 
@@ -219,7 +222,7 @@ def main() -> None:
             "PATH": path,
             "MLFLOW_TRACKING_URI": tracking,
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "PYTHONPATH": str(Path.cwd()),
+            "PYTHONPATH": f"{Path.cwd()}:{os.environ.get('PYTHONPATH', '')}",
         }
         python = [sys.executable, "-m"]
         ours = [*python, "lakehouse.cli", "serve", conf, "--port", str(ports[OURS]), "--workers", str(WORKERS)]
@@ -238,14 +241,13 @@ def main() -> None:
             str(WORKERS),
         ]
         found: dict[Case, list[dict[str, float]]] = {}
-        with running(ours, folder, f"{addresses[OURS]}/v1/logit/scores/1", environ):
+        with running(ours, folder, f"{addresses[OURS]}/v1/logit/scores/1", environ) as process:
             if given.only:
-                asked = [case for case in asked if case.server == OURS]
-                found = _turns(asked, addresses, given)
+                found = _turns([case for case in asked if case.server == OURS], addresses, {OURS: process}, given)
             else:
-                with running(theirs, folder, f"{addresses[MLFLOW]}/ping", environ):
+                with running(theirs, folder, f"{addresses[MLFLOW]}/ping", environ) as other:
                     require_same(addresses[OURS], addresses[MLFLOW], folder)
-                    found = _turns(asked, addresses, given)
+                    found = _turns(asked, addresses, {OURS: process, MLFLOW: other}, given)
     about = machine.describe("python -m tests.benchmarks.load")
     print(
         f"{about['machine']['system']}, {about['machine']['cores']} cores, {about['date']}; {given.connections} connections, "
@@ -255,22 +257,22 @@ def main() -> None:
 
 
 def _turns(
-    asked: Sequence[Case], addresses: dict[str, str], given: argparse.Namespace
+    asked: Sequence[Case], addresses: dict[str, str], processes: dict[str, int], given: argparse.Namespace
 ) -> dict[Case, list[dict[str, float]]]:
     found: dict[Case, list[dict[str, float]]] = {case: [] for case in asked}
     paths = {OURS: "/v1/logit/score", MLFLOW: "/invocations"}
+
+    def turn(case: Case, seconds: float) -> dict[str, float]:
+        address = addresses[case.server] + paths[case.server]
+        return measure(case, address, processes[case.server], seconds, given.connections)
+
     for case in asked:  # so that none is measured cold
-        measure(case, addresses[case.server] + paths[case.server], 1, given.connections)
-    for turn in range(given.turns):
+        turn(case, 1)
+    for number in range(given.turns):
         for case in asked:
-            found[case].append(
-                measure(case, addresses[case.server] + paths[case.server], given.seconds, given.connections)
-            )
-            print(
-                f"turn {turn + 1}: {case.what} {case.form} {case.server}: {found[case][-1]}",
-                file=sys.stderr,
-                flush=True,
-            )
+            found[case].append(turn(case, given.seconds))
+            said = f"turn {number + 1}: {case.what} {case.form} {case.server}: {found[case][-1]}"
+            print(said, file=sys.stderr, flush=True)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def megabytes(process: int, kind: str = "Pss") -> float:
     """Its memory: `Rss` all of it, `Pss` what it shares with others by parts; 0 where it has ended."""
     lines = _text(Path(f"/proc/{process}/smaps_rollup")).splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) / 1024
+
+
+def cpu_seconds(process: int) -> float:
+    """The processor time that it and those below it have had so far, ended ones left out."""
+    fields = [_text(Path(f"/proc/{one}/stat")).rpartition(")")[2].split() for one in tree(process)]
+    return sum(int(of[11]) + int(of[12]) for of in fields if of) / os.sysconf("SC_CLK_TCK")
 
 
 def _text(file: Path) -> str:

@@ -96,6 +96,7 @@ def test_the_version_before_is_served_until_workers_can_load_the_new_one(moody):
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.1)
 
+        wait_for(lambda: "serving likes at" in log.read_text())  # until then it is the first start
         assert score() == 0.5
         marker.touch()
         register(2)
