@@ -139,9 +139,8 @@ with subprocess.Popen(sys.argv[1:]) as server:
 
 def test_the_server_s_image_answers_without_spark_and_java_with_a_root_that_is_read_only(images, lake):
     made = images["server"]
-    command = [word for word in made.entrypoint if word not in ("tini", "--")]
     assert (made.user, made.entrypoint[:2]) == (str(USER), ("tini", "--"))
-    done = lakehouse(made, "python", "-c", ASK, *command, "conf/churn.yaml", entrypoint="tini")
+    done = lakehouse(made, "-c", ASK, *made.entrypoint, "conf/churn.yaml", entrypoint="python")
     assert done.returncode == 0, done.stdout + done.stderr
     score, code = json.loads(done.stdout.splitlines()[-1])
     assert (score, code) == (pytest.approx(6.0), 0)

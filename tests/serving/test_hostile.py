@@ -31,7 +31,7 @@ from tests.serving.test_handler import GOOD, records, stream
 from tests.serving.test_server import call, serving
 
 SECONDS = float(os.environ.get("SERVE_HOSTILE_SECONDS", "20"))
-TIMEOUT = 3
+TIMEOUT = 6
 OPTIONS = ("--max-body", "1", "--max-rows", "1000", "--queue", "6", "--timeout", str(TIMEOUT))
 GROWTH_MB = 40
 ONE, PATH = json.dumps([GOOD]).encode(), "/v1/likes/score"
