@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
-try:
-    import orjson
-except ImportError:  # it is faster, and does nothing else
-    orjson = None  # type: ignore[assignment]  # a module or nothing
-
+orjson: Any = None
+with suppress(ImportError):  # it is faster, and does nothing else
+    orjson = import_module("orjson")
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
@@ -64,7 +63,7 @@ def as_json(content: Any) -> bytes:
     """An object as JSON, without spaces."""
     if orjson is not None:
         with suppress(TypeError):  # such as a whole number of more than 64 bits
-            return orjson.dumps(content)
+            return bytes(orjson.dumps(content))
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="replace")
 
 
