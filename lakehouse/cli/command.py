@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from lakehouse.cli import outputs
 from lakehouse.cli.stopping import handle_sigterm, stop_error
 from lakehouse.errors import ConfigError, LakehouseError, as_ours, without_signatures
 from lakehouse.views import logs
@@ -110,6 +111,7 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
             try:
                 logs.require_known(log_format)
                 _enter(options.get("project_dir"))
+                outputs.require_writable(parameters, options)
                 with _stdout_kept_for_the_object(as_json):
                     answer = function(attempt or lines, **options) if given else function(**options)
             except Exception as error:

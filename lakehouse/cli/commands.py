@@ -25,6 +25,7 @@ from lakehouse.cli import (
 )
 from lakehouse.cli.command import Answer, answering
 from lakehouse.cli.stopping import leaving_at_once
+from lakehouse.cli.usage import refusing
 
 GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     "Run a job": (running.score, running.backfill, running.replay, running.promote, check.check),
@@ -63,14 +64,14 @@ app = typer.Typer(
 )
 for _group, _functions in GROUPS.items():
     for _function in _functions:
-        app.command(rich_help_panel=_group)(answering(_function))
+        app.command(rich_help_panel=_group, cls=refusing(_function))(answering(_function))
 _models = typer.Typer(help="Models' files: look into one, register it in MLflow.", no_args_is_help=True)
 for _name, _command in MODEL.items():
-    _models.command(_name)(answering(_command))
+    _models.command(_name, cls=refusing(_command))(answering(_command))
 app.add_typer(_models, name="model", rich_help_panel="Get started")
 _catalogs = typer.Typer(help="Put a job's tables and views into another system's catalog.", no_args_is_help=True)
 for _name, _command in REGISTER.items():
-    _catalogs.command(_name)(answering(_command))
+    _catalogs.command(_name, cls=refusing(_command))(answering(_command))
 app.add_typer(_catalogs, name="register", rich_help_panel="Look at runs and tables")
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import yaml
 
 from lakehouse import models
+from lakehouse.cli import outputs
 from lakehouse.config import Features, Signature, json_schema
 from lakehouse.config import Model as ModelConfig
 from lakehouse.config.messages import SHARED_FILE
@@ -64,11 +65,10 @@ def write(uri: str, table: str, out: Path | None, tracking_uri: str | None) -> P
             inputs = models.specs_of(Signature(inputs=drafted.inputs))["inputs"]
             found = replace(found, signature=inputs, declared=True)
         classes = () if needed else _classes(found)
-    target.parent.mkdir(parents=True, exist_ok=True)
     schema = target.with_name("job.schema.json")
     if not schema.exists():
-        schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
-    target.write_text(_text(found, snapshot, table, uri, tracking_uri, needed, classes, job, scored, drafted))
+        outputs.write(schema, json.dumps(json_schema(), indent=2) + "\n")
+    outputs.write(target, _text(found, snapshot, table, uri, tracking_uri, needed, classes, job, scored, drafted))
     return target
 
 

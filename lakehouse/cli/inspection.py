@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli import jobs
+from lakehouse.cli import jobs, outputs
 from lakehouse.cli.command import Answer, Attempt, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
+from lakehouse.cli.outputs import Writes
+from lakehouse.cli.usage import Never
 from lakehouse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def runs(
     conf: Conf,
     target: Target = None,
     overrides: Overrides = None,
-    limit: int = 20,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="so many at most")] = 20,
     as_json: AsJson = False,
     project_dir: ProjectDir = None,
 ) -> Answer:
@@ -70,10 +72,14 @@ def report(
     run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="default: the job's newest run")] = None,
     target: Target = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option("--out", help="write the page to this file, and open nothing")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="write the page to this file, and open nothing"), Writes()
+    ] = None,
     gx: Annotated[
         Path | None,
         typer.Option("--gx", help="write Great Expectations' own results and pages, a suite each, to this folder"),
+        Writes(folder=True),
+        Never(("out",)),
     ] = None,
     project_dir: ProjectDir = None,
 ) -> Answer:
@@ -90,17 +96,16 @@ def report(
             return _write_native(gx, *evidence.native_pages(at_places, record["run_id"]))
         run_id, page = evidence.page(at_places, record["run_id"])
     path = out or Path(tempfile.gettempdir(), f"lakehouse-{run_id}.html")
-    path.write_bytes(page)
+    outputs.write(path, page)
     if out is None and sys.stdout.isatty():
         webbrowser.open(path.resolve().as_uri())
     return Answer(text=lambda: f"{path}: the page of run {run_id}")
 
 
 def _write_native(folder: Path, run_id: str, pages: Mapping[str, tuple[Any, str]]) -> Answer:
-    folder.mkdir(parents=True, exist_ok=True)
     for suite, (result, page) in pages.items():
-        (folder / f"{suite}.json").write_text(json.dumps(result, indent=1))
-        (folder / f"{suite}.html").write_text(page)
+        outputs.write(folder / f"{suite}.json", json.dumps(result, indent=1))
+        outputs.write(folder / f"{suite}.html", page)
     suites = ", ".join(pages) or "it had no suites"
     return Answer(text=lambda: f"{folder}: Great Expectations' results of run {run_id}: {suites}")
 

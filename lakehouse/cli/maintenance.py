@@ -12,6 +12,7 @@ import typer
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, Overrides, ProjectDir, Target, day
+from lakehouse.cli.usage import Only
 
 
 def rollback(
@@ -68,9 +69,13 @@ def recall(
         str | None, typer.Option("--to", metavar="YYYY-MM-DD", callback=day, help="only of this date, and earlier ones")
     ] = None,
     rescore: Annotated[bool, typer.Option("--rescore", help="score these slices again, by one session")] = False,
-    parallel: Annotated[int, typer.Option("--parallel", metavar="N", help="with --rescore: so many at a time")] = 1,
+    parallel: Annotated[
+        int, typer.Option("--parallel", metavar="N", min=1, help="with --rescore: so many at a time"), Only("rescore")
+    ] = 1,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="with --rescore: go on with the others where one fails")
+        bool,
+        typer.Option("--keep-going", help="with --rescore: go on with the others where one fails"),
+        Only("rescore"),
     ] = False,
     engine: Engine = "spark",
     target: Target = None,

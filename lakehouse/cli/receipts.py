@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli import jobs
+from lakehouse.cli import jobs, outputs
 from lakehouse.cli.command import Answer
 from lakehouse.cli.options import AsJson, Conf, Date, Overrides, ProjectDir, Target
+from lakehouse.cli.outputs import Writes
+from lakehouse.cli.usage import Never
 from lakehouse.errors import Blocked, ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ def _of_row(
     """The job of the day that a row is looked for in, the records of all its runs, and that of `run`."""
     records = [row for _, row in jobs.records(conf, target, overrides)]
     record = jobs.record_of(conf, target, overrides, run)[1] if run else None
+    if record and date and record["date"] != date:
+        raise ConfigError(
+            f"--date {date}: run {record['run_id']} is of {record['date'] or 'no date'}; leave --date out"
+        )
     day = record["date"] if record else date or next((row["date"] for row in records), None)
     return jobs.load(conf, day, target, overrides), records, record
 
@@ -66,9 +72,13 @@ def verify(
     run: Annotated[
         str | None, typer.Option("--run", metavar="RUN", help="the run, or how its id begins; default: the newest one")
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", metavar="N", min=1, help="so many of its rows, by chance")] = 1_000,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=1, help="so many of its rows, by chance"), Never(("every",))
+    ] = 1_000,
     every: Annotated[bool, typer.Option("--all", help="all of its rows")] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="chooses the rows of --sample")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, help="chooses the rows of --sample"), Never(("every",))
+    ] = 0,
     date: Date = None,
     target: Target = None,
     overrides: Overrides = None,
@@ -101,8 +111,8 @@ def prove(
     date: Date = None,
     run: PastRun = None,
     out: Annotated[
-        str, typer.Option("--out", metavar="FILE", help="where the proof goes; default: proof.json")
-    ] = "proof.json",
+        Path, typer.Option("--out", metavar="FILE", help="where the proof goes; default: proof.json"), Writes()
+    ] = Path("proof.json"),
     with_features: Annotated[
         bool, typer.Option("--with-features", help="with the features' values, read from the run's input again")
     ] = False,
@@ -125,8 +135,8 @@ def prove(
     proof = proving.prove(
         job, key, records, Request("spark", ledger.now(), new_run_id()), record, features=with_features
     )
-    Path(out).write_bytes(proof.content)
-    return Answer(proofs.check(proof).as_json(), lambda: view.made(proof, out))
+    outputs.write(out, proof.content)
+    return Answer(proofs.check(proof).as_json(), lambda: view.made(proof, str(out)))
 
 
 def check_proof(

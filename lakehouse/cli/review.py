@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import jobs
+from lakehouse.cli import jobs, outputs
 from lakehouse.cli.command import Answer, Attempt, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Engine, LogFormat, Overrides, ProjectDir, Target
+from lakehouse.cli.outputs import Writes
 
 Run = Annotated[str, typer.Option("--run", metavar="RUN", help="the held run, or how its id begins")]
 
@@ -21,7 +22,7 @@ def diff(
     by: Annotated[
         str | None, typer.Option("--by", metavar="COLUMN", help="figures for each of its values, too")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="write it as a page to this file, too")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write it as a page to this file, too"), Writes()] = None,
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -44,7 +45,7 @@ def diff(
     }
     last = [f"held: {waits.why}"] + ([f"{out}: the page of it"] if out else [])
     if out:
-        out.write_text(page.render({**(held or {"status": "held"}), "live": content}), encoding="utf-8")
+        outputs.write(out, page.render({**(held or {"status": "held"}), "live": content}))
     return Answer(content, lambda: differences.text(found, told, last))
 
 

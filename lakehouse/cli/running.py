@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import suppress
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, LogFormat, Overrides, ProjectDir, Target, day
-from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.cli.usage import Never, Only
+from lakehouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lakehouse.storage import Location
 
 
 def score(
@@ -30,7 +33,9 @@ def score(
         bool, typer.Option("--rescore", help="score and publish again although nothing changed")
     ] = False,
     hold: Annotated[
-        bool, typer.Option("--hold", help="score and check, and publish only what `lakehouse publish` then names")
+        bool,
+        typer.Option("--hold", help="score and check, and publish only what `lakehouse publish` then names"),
+        Never(("dry_run",)),
     ] = False,
     hold_days: Annotated[
         int | None, typer.Option("--hold-days", metavar="N", min=1, help="it can be published for so long; default: 7")
@@ -41,6 +46,7 @@ def score(
             "--verify",
             help="then read the Delta table and the ones in Snowflake, and prove that they hold the same rows",
         ),
+        Never(("dry_run", "hold")),
     ] = False,
     log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
@@ -54,18 +60,19 @@ def score(
     from lakehouse.operations import verification
     from lakehouse.planning.plan import require_known
     from lakehouse.runs import ledger
-    from lakehouse.storage import locate, remove
+    from lakehouse.storage import locate
     from lakehouse.views import planned, terminal
 
     attempt.run_id = pipeline.new_run_id()
     attempt.copy = locate(result) if result is not None else None
-    if attempt.copy is not None:  # or a process that is killed would leave an earlier run's answer as its own
-        with suppress(LakehouseError, OSError):  # what is wrong there is said when the result is written
-            remove(attempt.copy)
+    if attempt.copy is not None:
+        _require_writable(attempt.copy)
     require_known(engine, "--engine")
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:
         verification.require_two(job)
+    if hold_days is not None and not hold and job.publish.hold is None:
+        raise ConfigError("--hold-days plays a part only together with --hold, or with publish.hold in the job file")
     about = attempt.about() if log_format == "json" else None
     with terminal.progress(sys.stderr, quiet=as_json or dry_run, about=about) as (say, watch):
         request = pipeline.Request(
@@ -87,6 +94,17 @@ def score(
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
     return Answer(result_as_json(outcome), text, notes)
+
+
+def _require_writable(copy: Location) -> None:
+    """Write to where the result goes, and take that away, or a killed process would leave an earlier run's answer."""
+    from lakehouse.storage import display_name, remove, write_durably
+
+    try:
+        write_durably(copy, b"{}\n")
+        remove(copy)
+    except OSError as error:
+        raise ConfigError(f"--result {display_name(copy)} can't be written: {error}") from error
 
 
 def backfill(
@@ -112,7 +130,9 @@ def backfill(
         bool, typer.Option("--as-of", help="with the model and the input as they were at the end of each date, by UTC")
     ] = False,
     hours_after: Annotated[
-        int, typer.Option("--hours-after", metavar="N", min=0, help="with --as-of: so many hours after the date's end")
+        int,
+        typer.Option("--hours-after", metavar="N", min=0, help="with --as-of: so many hours after the date's end"),
+        Only("as_of"),
     ] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="print an object a date on stdout as it ends, and one of all at the end")

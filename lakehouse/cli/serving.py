@@ -11,6 +11,7 @@ import typer
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer
 from lakehouse.cli.options import AsJson, Conf, LogFormat, Overrides, ProjectDir, Target
+from lakehouse.cli.usage import Never
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.views import logs
 
@@ -77,13 +78,15 @@ def parity(
     conf: Conf,
     url: Annotated[str, typer.Option("--url", help="the server's address, such as http://127.0.0.1:8000")],
     rows: Annotated[
-        int, typer.Option("--rows", metavar="N", min=1, help="so many of the run's rows, by chance")
+        int, typer.Option("--rows", metavar="N", min=1, help="so many of the run's rows, by chance"), Never(("every",))
     ] = 1_000,
     every: Annotated[bool, typer.Option("--all", help="all of its rows")] = False,
     run: Annotated[
         str | None, typer.Option("--run", metavar="RUN", help="the run, or how its id begins; default: the newest one")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="chooses the rows of --rows")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", min=0, help="chooses the rows of --rows"), Never(("every",))
+    ] = 0,
     keys: Annotated[
         str | None, typer.Option("--keys", metavar="REF", help="where the API key is: env:NAME or file:PATH")
     ] = None,

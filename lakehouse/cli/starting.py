@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import jobs
+from lakehouse.cli import jobs, outputs
 from lakehouse.cli.command import Answer
 from lakehouse.cli.options import ProjectDir
+from lakehouse.cli.outputs import Writes
 from lakehouse.errors import ConfigError
 
 
@@ -41,7 +42,7 @@ def demo(
 def init(
     model: Annotated[str, typer.Argument(help="the model: models:/name@alias")],
     table: Annotated[str, typer.Argument(help="the Delta table with its features")],
-    out: Annotated[Path | None, typer.Option(help="the job file to write; default conf/<model>.yaml")] = None,
+    out: Annotated[Path | None, typer.Option(help="the job file to write; default conf/<model>.yaml"), Writes()] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's tracking URI; default: as MLflow finds it")] = None,
     project_dir: ProjectDir = None,
 ) -> Answer:
@@ -55,7 +56,7 @@ def init(
 
 
 def schema(
-    out: Annotated[Path | None, typer.Option(help="write it to this file instead")] = None,
+    out: Annotated[Path | None, typer.Option(help="write it to this file instead"), Writes()] = None,
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Print the JSON Schema of the job file, for editors."""
@@ -64,7 +65,7 @@ def schema(
     text = json.dumps(json_schema(), indent=2)
     if out is None:
         return Answer(text=lambda: text)
-    out.write_text(text + "\n")
+    outputs.write(out, text + "\n")
     return Answer()
 
 

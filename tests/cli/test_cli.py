@@ -218,11 +218,27 @@ def test_a_result_that_could_never_be_written_is_told_before_the_run(lakehouse: 
     assert "hdfs://bucket/result.json" in done.err
 
 
-def test_a_result_that_can_not_be_written_leaves_a_published_run_published(lakehouse: Run, workspace: Path) -> None:
+def test_a_result_that_can_not_be_written_is_refused_before_the_run(lakehouse: Run, workspace: Path) -> None:
     (workspace / "taken").write_text("a file where a folder is needed")
     done = lakehouse("score", DAY, "--json", "--result", "taken/result.json")
+    assert (done.code, done.json["status"], version("lake/scores")) == (2, "failed", -1)
+    assert "--result taken/result.json can't be written: " in done.err
+
+
+def test_a_result_that_can_not_be_written_any_more_leaves_a_published_run_published(
+    lakehouse: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = pipeline.score
+
+    def then_blocked(*given: Any) -> Any:
+        (workspace / "out").rmdir()
+        (workspace / "out").write_text("a file where a folder is needed")
+        return score(*given)
+
+    monkeypatch.setattr(pipeline, "score", then_blocked)
+    done = lakehouse("score", DAY, "--json", "--result", "out/result.json")
     assert (done.code, done.json["status"], version("lake/scores")) == (0, "published", 1)
-    assert done.err.startswith("warning: --result taken/result.json can't be written: ")
+    assert done.err.startswith("warning: --result out/result.json can't be written: ")
 
 
 def test_a_defect_keeps_its_traceback_and_exits_1(lakehouse: Run, monkeypatch: pytest.MonkeyPatch) -> None:
