@@ -43,7 +43,7 @@ def diff(
         "held_because": waits.why,
         "until": waits.until.isoformat(),
     }
-    last = [f"held: {waits.why}"] + ([f"{out}: the page of it"] if out else [])
+    last = [f"held because of {waits.why}"] + ([f"{out}: the page of it"] if out else [])
     if out:
         outputs.write(out, page.render({**(held or {"status": "held"}), "live": content}))
     return Answer(content, lambda: differences.text(found, told, last))

@@ -93,6 +93,8 @@ def score(
     for table, found in proved.items():
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
+    if hold and outcome.status == "unchanged":
+        notes.append("nothing is held, since nothing has changed: --rescore scores again, to hold that")
     return Answer(result_as_json(outcome), text, notes)
 
 

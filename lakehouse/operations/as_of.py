@@ -110,15 +110,17 @@ def held_at(events: Sequence[Event], moment: datetime, alias: str) -> str:
     if not before:
         first = f"; {after.told} says version {after.version} at {_text(after.at)}" if after else ""
         raise ConfigError(
-            f"{alias} as of {_text(moment)} isn't known: no run had looked it up by then, and no tag of a version tells"
-            f"{first}"
+            f"{alias} as of {_text(moment)} isn't known: no run had looked it up by then, and no version has the tag "
+            f"{models.tag_of(alias.rpartition('@')[2])} with an earlier time{first}; give it to the version that had "
+            "the alias, such as 2026-01-02T03:04:05Z"
         )
     last = before[-1]
     if after is None or (after.version != last.version) == after.moved:
         return last.version
     raise ConfigError(
-        f"{alias} as of {_text(moment)} isn't known: {_says(last)}, {_says(after)}, and it moved in between; a tag "
-        "of the version that it moved to would tell when"
+        f"{alias} as of {_text(moment)} isn't known: {_says(last)}, {_says(after)}, and it moved in between; the "
+        f"tag {models.tag_of(alias.rpartition('@')[2])} of the version that it moved to would tell when, such as "
+        "2026-01-02T03:04:05Z"
     )
 
 

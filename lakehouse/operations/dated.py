@@ -49,8 +49,10 @@ def _scored_dates(job: Job) -> Location | None:
 
 
 def _quarantine_dates(job: Job) -> Location | None:
-    table = quarantine_of(job)
-    return sinks.of(table.type).folder(table)
+    first = job.sinks[0]
+    if sinks.of(first.type).folder(first) is None:
+        return None  # nor are its tables named in full yet
+    return sinks.of(first.type).folder(quarantine_of(job))
 
 
 def _days(place: Location) -> list[str]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
 """The exit code of a run by its record."""
+_SHOWN = 5
+"""Other dates that are named where one has no run, at most."""
 
 
 def status(job: Job) -> tuple[Result, int]:
@@ -42,7 +44,9 @@ def status(job: Job) -> tuple[Result, int]:
         table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
         told = Result("published", "", job.job, job.date, sinks=(table,))
         return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
-    message = "no run of this job and date yet"
+    others = dict.fromkeys(row["date"] for row in ledger.runs(state, job.job) if row["date"] not in (None, job.date))
+    said = f"; of other dates there are: {', '.join(list(others)[:_SHOWN])}{' …' if len(others) > _SHOWN else ''}"
+    message = f"no run of this job and date yet{said if others else ''}"
     return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import observe, sinks
@@ -89,11 +88,9 @@ def facts_of(job: Job, waits: Held) -> tuple[dict[str, Any] | None, dict[str, An
     """
     with catalog.resolve_names(job) as at_places:
         state = naming.state_of(at_places)
-        took = timedelta(seconds=sum(waits.record["seconds"].values()))
-        record = waits.record | {"finished_at": waits.record["started_at"] + took}  # when it was held
         published = (r for r in ledger.runs(state, job.job, waits.record["date"]) if r["status"] == "published")
         last = next((r for r in published if r["identity"] == waits.record["identity"]), None)
-        return evidence.facts_of(state, last) if last else None, evidence.facts_of(state, record)
+        return evidence.facts_of(state, last) if last else None, evidence.facts_of(state, waits.record)
 
 
 @contextmanager

@@ -36,9 +36,11 @@ class Held:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The run as the ledger's records have it, which has none of it yet."""
-        message = f"{self.why}; held until {self.until:%Y-%m-%d %H:%M} UTC"
-        return {**self.intent.record, "status": "held", "finished_at": self.until, "sinks": [], "message": message}
+        """The run as the ledger's records have it, which has none of it yet: it ended when it was held."""
+        message, begun = f"{self.why}; held until {self.until:%Y-%m-%d %H:%M} UTC", self.intent.record["started_at"]
+        ended = begun + timedelta(seconds=sum(self.intent.record["seconds"].values()))
+        said = {"status": "held", "finished_at": ended, "held_until": self.until, "sinks": [], "message": message}
+        return {**self.intent.record, **said}
 
     def is_over(self) -> bool:
         """Whether its time is over."""

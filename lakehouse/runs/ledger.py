@@ -222,11 +222,16 @@ def record_of(state: Location, job: str, run: str | None = None) -> dict[str, An
     return choose_record(runs(state, job), job, run)
 
 
-def choose_record(records: Sequence[dict[str, Any]], job: str, run: str | None = None) -> dict[str, Any]:
-    """The record of the run that is named by as much of its id as no other has, by default the first.
+def choose_record(
+    records: Sequence[dict[str, Any]], job: str, run: str | None = None, date: str | None = None
+) -> dict[str, Any]:
+    """The record of the run that is named by as much of its id as no other has, by default the first, of a date.
 
     Raises ConfigError where there is none, or more than one.
     """
+    every, records = records, [row for row in records if date is None or row["date"] == date]
+    if not records and every:
+        raise ConfigError(f"--date {date}: {job} has no run of this date on record; its newest runs:{_list(every)}")
     if not records:
         raise ConfigError(f"{job} has no run on record yet")
     if run is None:

@@ -37,12 +37,16 @@ def counts(found: Sequence[Outcome]) -> dict[str, int]:
 def summary(found: Sequence[Outcome]) -> str:
     """What came of all dates, and which are to be looked at."""
     ended = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts(found).items())
-    lines = [f"{len(found)} dates: {ended}"]
+    lines = [f"{_dates(len(found))}: {ended}"]
     if bad := [one.date for one in found if one.code]:
         lines.append(f"not scored: {', '.join(bad)}")
     if any(one.status == NOT_RUN for one in found):
         lines.append("run it again once that is put right, or with --keep-going to score the other dates meanwhile")
     return "\n".join(lines)
+
+
+def _dates(many: int) -> str:
+    return f"{many:,} date{'' if many == 1 else 's'}"
 
 
 @dataclass
@@ -72,9 +76,9 @@ class Progress:
     def left(self) -> str:
         """How far it is, and how long it may take."""
         if not self.done:
-            return f"0 of {self.all} dates"
+            return f"0 of {_dates(self.all)}"
         seconds = (time.monotonic() - self.begun) / self.done * (self.all - self.done)
-        return f"{self.done} of {self.all} dates, about {seconds:,.0f} s left"
+        return f"{self.done} of {_dates(self.all)}, about {seconds:,.0f} s left"
 
 
 def _nobody(event: str, values: Mapping[str, Any]) -> None:

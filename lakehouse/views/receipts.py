@@ -40,7 +40,7 @@ def verified(found: Verified) -> str:
         f"{'EQUAL' if found.proved else 'DIFFERS':<8} run {found.run_id} in {found.table}{version}, {chosen}",
         f"         {found.checked:,} made again: {found.equal:,} {equal}, {found.differing:,} other",
     ]
-    if found.greatest:
+    if any(found.greatest.values()):
         apart = ", ".join(f"{name} {value:.3g}" for name, value in found.greatest.items())
         lines.append(f"         greatest difference: {apart}")
     lines += [f"         {getattr(found, kind):,} {what}" for kind, what in _KINDS.items() if getattr(found, kind)]

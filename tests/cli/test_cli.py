@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,37 @@ def test_status_before_any_run(lakehouse: Run) -> None:
     assert (done.code, done.out, done.err) == (6, f"NOT_READY  score_date={DAY}\nno run of this job and date yet\n", "")
     told = lakehouse("status", DAY, "--json")
     assert (told.code, told.json["status"], set(told.json)) == (6, "not_ready", KEYS)
+
+
+def test_status_of_a_date_without_a_run_names_dates_that_have_one(lakehouse: Run) -> None:
+    lakehouse("score", DAY)
+    told = lakehouse("status", NEXT, "--json")
+    assert (told.code, told.json["message"]) == (6, f"no run of this job and date yet; of other dates there are: {DAY}")
+    told = lakehouse("verify", NEXT)
+    assert (told.code, told.out) == (2, "")
+    assert f"--date {NEXT}: scores has no run of this date on record; its newest runs:\n  " in told.err
+    assert f"{DAY} published" in told.err
+
+
+def test_a_held_run_has_ended_when_it_was_held(lakehouse: Run) -> None:
+    lakehouse("score", DAY, "--hold", "--hold-days", "3")
+    (held,) = json.loads(lakehouse("runs", None, "--json").out)
+    begun, ended, until = (datetime.fromisoformat(held[name]) for name in ("started_at", "finished_at", "held_until"))
+    assert begun <= ended <= datetime.now(UTC)
+    assert until == begun + timedelta(days=3)
+
+
+def test_hold_of_what_is_unchanged_says_that_nothing_is_held(lakehouse: Run) -> None:
+    lakehouse("score", DAY)
+    said = "nothing is held, since nothing has changed: --rescore scores again, to hold that"
+    assert said in lakehouse("score", DAY, "--hold").out.splitlines()
+    assert said not in lakehouse("score", DAY).out.splitlines()
+
+
+def test_days_of_a_hold_without_one_are_refused(lakehouse: Run) -> None:
+    refused = lakehouse("score", DAY, "--hold-days", "3")
+    assert (refused.code, version("lake/scores")) == (2, -1)
+    assert "--hold-days plays a part only together with --hold, or with publish.hold in the job file" in refused.err
 
 
 def test_status_is_what_the_newest_run_said(lakehouse: Run) -> None:

@@ -106,7 +106,8 @@ def score(job: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> Callab
     def go(changes: Mapping[str, Any] | str = {}, *arguments: str, conf: str = CONF, date: str | None = DAY) -> Outcome:
         job(changes)
         dated = ["--date", date] if date else []
-        return run(capfd, "score", conf, *dated, "--engine", "local", "--json", *arguments)
+        engine = [] if "--engine" in arguments else ["--engine", "local"]
+        return run(capfd, "score", conf, *dated, *engine, "--json", *arguments)
 
     return go
 

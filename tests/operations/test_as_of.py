@@ -95,6 +95,8 @@ def test_dates_of_which_it_is_not_known_are_refused_by_name_and_others_go_on(ver
         ("failed", 2), ("published", 0), ("failed", 2), ("unchanged", 0), ("not_ready", 6),
     ]  # fmt: skip
     assert "@champion as of 2026-01-02 00:00:00 UTC isn't known: no run had looked it up by then" in found[0].message
+    assert "give it to the version that had the alias, such as 2026-01-02T03:04:05Z" in found[0].message
+    assert all("the tag lakehouse.alias.champion.since" in found[number].message for number in (0, 2))
     assert "version 1 at 2026-01-03 13:00:00 UTC (run " in found[2].message
     assert "version 2 at 2026-01-04 13:00:00 UTC (run " in found[2].message
     assert f"{today}: as of " in found[4].message
@@ -274,7 +276,7 @@ def test_the_command(versions, job_of, capfd):
     job_of(uri)
     words = ("backfill", "conf/scores.yaml", "--from", DAYS[1], "--to", DAYS[1], "--engine", "local", "--as-of")
     done = run(capfd, *words)
-    assert (done.code, done.out) == (0, "1 dates: 1 published\n")
+    assert (done.code, done.out) == (0, "1 date: 1 published\n")
     listed = run(capfd, "runs", "conf/scores.yaml").out.splitlines()
     assert "published, as of then" in listed[1]
     assert "as of" not in listed[2]

@@ -21,6 +21,7 @@ from lakehouse.operations import backfill
 from lakehouse.operations.backfill import Asked, dates
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
+from lakehouse.views.dates import summary
 from tests.conftest import opened, read, score, write
 
 DAYS = [f"2026-01-0{number}" for number in range(1, 7)]
@@ -181,6 +182,8 @@ def test_the_command_line_for_people(month):
     assert told.returncode == 0
     assert told.stdout.splitlines() == ["2 dates: 2 unchanged"]
     assert [line.split()[:2] for line in told.stderr.splitlines()] == [[day, "UNCHANGED"] for day in DAYS[:2]]
+    one = backfill.Outcome(DAYS[0], "published")
+    assert summary([one]) == "1 date: 1 published"
 
 
 @pytest.mark.long

@@ -543,3 +543,16 @@ def test_spark_reads_the_same_rows(daily, models, spark, workspace):
     keep_nothing()
     assert [one.what for one in maintained(daily(models[1])).found] == [OUTDATED]
     assert spark.read.format("delta").load(place).orderBy("id").collect() == before
+
+
+def test_of_several_jobs_one_without_its_connection_is_told_and_the_others_are_kept_in_order(
+    daily, models, capfd, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SNOWFLAKE_HOME", str(tmp_path / "empty"))
+    job = daily(models[0], state="state", sinks=[{"type": "snowflake", "connection": "prod", "table": "scores"}])
+    away = Path(job.path).rename("conf/away.yaml")
+    score(daily(models[0]))
+    told = run(capfd, "maintain", "conf/away.yaml", job.path, "--engine", "local", "--json")
+    assert [(one["conf"], one["code"]) for one in told.json["jobs"]] == [(str(away), 2), (str(job.path), 0)]
+    assert (told.code, [bool(one["found"]) for one in told.json["jobs"]]) == (2, [False, True])
+    assert told.json["jobs"][0]["message"].startswith("Snowflake: there is no connection 'prod' in ")

@@ -360,4 +360,4 @@ def test_the_command(versions, job_of, capfd):
     assert (done.code, done.json["left"]) == (0, [])
     people = run(capfd, *words, "--rescore", "--engine", "local")
     assert "2 live scores stand on it, of 1 runs" in people.out
-    assert "1 dates: 1 published\nno live score stands on it" in people.out
+    assert "1 date: 1 published\nno live score stands on it" in people.out

@@ -498,3 +498,12 @@ def put_twice(daily):
     one = score(daily())
     put(shift=0.5)
     return one, score(daily())
+
+
+@pytest.mark.parametrize("command", ["sweep", "quarantine", "maintain"])
+def test_a_table_named_without_its_database_is_found_by_what_looks_at_all_dates(daily, account, capfd, command):
+    write("lake/features", features(), ["day"])
+    sink = {"type": "snowflake", "connection": account.name, "table": "scores"}
+    assert score(daily(sinks=[sink])).status == "published"
+    told = run(capfd, command, "conf/scores.yaml", "--json", *(["--engine", "local"] if command == "maintain" else []))
+    assert (told.code, "failed" in told.out) == (0, False)

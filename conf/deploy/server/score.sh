@@ -8,7 +8,13 @@
 # PAUSE      seconds between them; default 600
 set -u
 cd "$(dirname "$0")" || exit 2
-conf=${1:?which job file? such as conf/games.yaml}
+case ${1:-} in
+'' | -*)
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$(basename "$0")" >&2
+    exit 2
+    ;;
+esac
+conf=$1
 shift
 date=${DATE:-yesterday}
 attempts=${ATTEMPTS:-12}
