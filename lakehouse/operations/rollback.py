@@ -17,7 +17,8 @@ from lakehouse.planning.plan import Request
 from lakehouse.runs import lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.publication import carry_out, finish_earlier
-from lakehouse.runs.results import Result, restored_run, rolled_back
+from lakehouse.runs.restoring import restored_run, rolled_back
+from lakehouse.runs.results import Result
 from lakehouse.schemas import nullable_type
 from lakehouse.sinks.target import COPIED, SINK, SliceRequest, Target, slice_name, uri_of
 
