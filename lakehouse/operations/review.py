@@ -17,6 +17,7 @@ from lakehouse.runs import evidence, held, lease, ledger
 from lakehouse.runs.held import Held
 from lakehouse.runs.publication import carry_out, ensure_tables
 from lakehouse.runs.results import Result, from_record
+from lakehouse.sinks.target import SINK
 from lakehouse.storage import Location, remove
 
 if TYPE_CHECKING:
@@ -64,9 +65,15 @@ def _publish(job: Job, waits: Held, request: Request, watched: observe.Watched) 
         if waits.is_over() and waits.intent.run_id not in ledger.runs_with_intents(state):
             until = f"{waits.until:%Y-%m-%d %H:%M} UTC"
             raise ConfigError(f"run {waits.intent.run_id} was held until {until}: discard it, and score again")
-        for target in waits.intent.targets:
+        for target in waits.intent.targets:  # one that is refused goes on being held
             if sinks.of(target.type).exists(target.uri):
-                sinks.of(target.type).check(target, waits.intent.run_id)  # one that is refused goes on being held
+                sinks.of(target.type).check(target, waits.intent.run_id)
+            elif target.kind == SINK and target.generation > 1:
+                name = sinks.of(target.type).display_name(target.uri)
+                raise ConfigError(
+                    f"{name}: the table, or its log, is gone since the run was held: restore it from a backup, then "
+                    "publish; or discard the run and score again"
+                )
         ensure_tables(waits.intent, waits.comments)
         ledger.save_intent(state, waits.intent)  # from here on the next run finishes it, if not this command again
         if not held.waits(state, waits.intent.run_id):

@@ -1,7 +1,7 @@
 """Runs that wait for a person: everything is staged and judged, nothing is committed until somebody says so.
 
-A held run is its intent, kept apart from those that the next run finishes. It ends when it is published or discarded, or
-when its time is over, after which it can't be published any more and a sweep takes its files away.
+A held run is its intent, kept apart from those that the next run finishes. It ends when it is published or discarded,
+or when its time is over, after which it can't be published any more and a sweep takes its files away.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -233,6 +234,28 @@ def test_publish_said_again_finishes_what_was_cut_off_or_says_how_it_ended(daily
     with pytest.raises(ConfigError, match="and another run was published since"):
         publish(result.run_id)
     assert opened("lake/scores").version() == version
+
+
+def test_a_table_whose_log_is_gone_is_not_published_to(daily):
+    score(daily())
+    result = score(daily(), hold=True, rescore=True)
+    Path("lake/scores/_delta_log").rename("log")
+    with pytest.raises(ConfigError, match=r"lake/scores: the table, or its log, is gone since the run was held"):
+        publish(result.run_id)
+    assert not Path("lake/scores/_delta_log").exists()
+    Path("log").rename("lake/scores/_delta_log")
+    assert publish(result.run_id).status == "published"
+
+
+def test_a_table_that_was_made_anew_is_named_and_the_run_goes_on_being_held(daily):
+    score(daily())
+    result = score(daily(), hold=True, rescore=True)
+    rows = read("lake/scores")
+    shutil.rmtree("lake/scores/_delta_log")
+    write("lake/scores", rows, ["score_date"])
+    with pytest.raises(Unavailable, match=r"has generation 0, and had 1 when the run was planned: .* made anew"):
+        publish(result.run_id)
+    assert [waits.intent.run_id for _, waits in review.held_runs(load)] == [result.run_id]
 
 
 def test_what_an_earlier_program_left_of_a_published_run_is_no_held_run(daily):
