@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from datetime import timedelta
@@ -131,25 +132,33 @@ def test_what_somebody_has_restored_by_hand_is_not_put_back_again(daily, models,
     assert score(daily(models[2])).status == "published"
 
 
+ONE = {"model": {"batch_rows": 1}}
+"""A file a row, once `TARGET_BYTES` is as small."""
+
+
 def test_what_somebody_has_restored_in_part_is_put_back_whole(daily, models, monkeypatch):
     monkeypatch.setattr("lakehouse.scoring.files.TARGET_BYTES", 1)
-    one = {"model": {"batch_rows": 1}}
-    first = score(daily(models[0], **one)).run_id
-    score(daily(models[1], **one))
+    first = score(daily(models[0], **ONE)).run_id
+    score(daily(models[1], **ONE))
     opened("lake/scores").restore(1)
     opened("lake/scores").delete("id = 1")
     write("lake/scores", read("lake/scores"), ["score_date"])  # one of its files, and one of somebody's
-    assert len(rows()) == 2
-    assert back(daily(models[1]), first).status == "published"
-    assert rows() == times(1)
-    assert score(daily(models[0], **one)).status == "unchanged"
+    done = back(daily(models[1]), first)
+    assert (done.status, rows()) == ("published", times(1))
+    version = opened("lake/scores").version()
+    commit = map(json.loads, Path(f"lake/scores/_delta_log/{version:020d}.json").read_text().splitlines())
+    kinds = sorted(kind for action in commit for kind in action if kind in ("add", "remove"))
+    assert kinds == ["add", "remove"]  # the third file has stayed where it is
+    assert score(daily(models[0], **ONE)).status == "unchanged"
 
 
-def test_merged_files_hold_the_same_rows(daily, models, twice):
-    job = daily(models[1])
+def test_merged_files_hold_the_same_rows(daily, models, monkeypatch):
+    monkeypatch.setattr("lakehouse.scoring.files.TARGET_BYTES", 1)
+    score(daily(models[0], **ONE))
+    score(daily(models[1], **ONE))
+    job = daily(models[1], **ONE)
     back(job)
-    write("lake/scores", read("lake/scores").slice(0, 0), ["score_date"])
-    opened("lake/scores").optimize.compact()
+    assert opened("lake/scores").optimize.compact()["numFilesRemoved"] == 2
     assert (back(job).status, rows()) == ("unchanged", times(1))
 
 
