@@ -32,7 +32,7 @@ from lakehouse.observe.events import (
     Started,
 )
 from lakehouse.runs import evidence, ledger
-from lakehouse.runs.results import is_rollback
+from lakehouse.runs.restoring import is_rollback
 
 if TYPE_CHECKING:
     from lakehouse.config import Job

@@ -20,7 +20,7 @@ from lakehouse.operations.leftover import OUTDATED, SMALL, Leftover
 from lakehouse.planning import catalog, naming, quarantine
 from lakehouse.planning.plan import new_run_id
 from lakehouse.runs import held, lease, ledger
-from lakehouse.runs.results import restored_run
+from lakehouse.runs.restoring import restored_run
 from lakehouse.scoring.files import TARGET_BYTES
 from lakehouse.sinks import Compaction
 from lakehouse.sinks.target import uri_of
@@ -92,11 +92,19 @@ def _maintain(job: Job, asked: Asked, told: Maintained) -> None:
             told.notes.append(f"{section.table}: {sink.UPKEEP}")
         told.found += _compact(job, section, state, asked)
     apart = {uri: _set_apart(job, section, state, asked, told) for uri, section in named.items()}
-    told.found += sweep.sweep(job, take_away=not asked.dry_run)
+    told.found += sweep.sweep(job, take_away=not asked.dry_run, warn=asked.warn)
     for uri, paths in apart.items() if not asked.dry_run else ():
-        sink, section = sinks.of(named[uri].type), named[uri]
-        needed = _needed(uri, sink.folder(section), state, paths) if paths else {}  # by a rollback begun meanwhile
-        sink.remove_outdated(section, [path for path in paths if path not in needed])
+        _take_away(named[uri], paths, state, asked)
+
+
+def _take_away(section: Sink, paths: Sequence[str], state: Location, asked: Asked) -> None:
+    """Take files of a table away, but for those that a rollback needs which has begun meanwhile."""
+    sink = sinks.of(section.type)
+    folder = sink.folder(section)
+    if paths and folder is not None:
+        with lease.sweep(folder, state, asked.warn):
+            needed = _needed(uri_of(section), folder, state, paths)
+            sink.remove_outdated(section, [path for path in paths if path not in needed])
 
 
 def _compact(job: Job, section: Sink, state: Location, asked: Asked) -> Iterator[Leftover]:

@@ -15,7 +15,7 @@ from lakehouse.operations import dated, retention
 from lakehouse.planning import catalog, naming, quarantine
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import evidence, ledger
-from lakehouse.runs.results import is_rollback, rolled_back
+from lakehouse.runs.restoring import is_rollback, rolled_back
 from lakehouse.sinks import RememberedRun
 from lakehouse.sinks.target import COMPARISON, QUARANTINE, SINK, uri_of
 

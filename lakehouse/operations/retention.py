@@ -14,7 +14,7 @@ from lakehouse import sinks
 from lakehouse.operations.leftover import OUTDATED, RECORD, SMALL, Leftover
 from lakehouse.planning import naming
 from lakehouse.runs import evidence, ledger, tables
-from lakehouse.runs.results import is_rollback
+from lakehouse.runs.restoring import is_rollback
 from lakehouse.sinks.target import QUARANTINE, uri_of
 from lakehouse.storage import Location, display_name, remove
 

@@ -8,7 +8,7 @@ a table's log knows, be it only as removed ones that time travel may still ask f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,9 +35,10 @@ class _FolderContent:
     kept: str | None
 
 
-def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
+def sweep(job: Job, *, take_away: bool, warn: Callable[[str], None] = lambda message: None) -> list[Leftover]:
     """The left-overs in the job's scored and quarantine tables and its state; removed, or merged, if `take_away`.
 
+    `warn` is told where its own lease can't be taken away at the end; the next one does that.
     Raises Unavailable where the storage can't be reached.
     """
     named, state = [*job.sinks, *naming.tables_beside(job), *quarantine.tables(job)], naming.state_of(job)
@@ -45,7 +46,7 @@ def sweep(job: Job, *, take_away: bool) -> list[Leftover]:
         (folder, sinks.of(one.type)) for one in named if (folder := sinks.of(one.type).folder(one))
     ]
     folders_of += [(folder, None) for folder in staging_folders(job)]
-    found = [left for folder, sink in folders_of for left in _sweep_folder(folder, sink, state, take_away)]
+    found = [left for folder, sink in folders_of for left in _sweep_folder(folder, sink, state, take_away, warn)]
     for section in named:
         found += _sweep_uploads(section, [folder for folder, _ in folders_of], state, take_away)
     return [*found, *retention.tidy(job, state, ledger.now(), take_away=take_away)]
@@ -74,19 +75,25 @@ def _sweep_uploads(
 
 
 def _sweep_folder(
-    table: Location, sink: sinks.SinkModule | None, state: Location, take_away: bool
+    table: Location,
+    sink: sinks.SinkModule | None,
+    state: Location,
+    take_away: bool,
+    warn: Callable[[str], None],
 ) -> Iterator[Leftover]:
     found = _look(table, sink, state)
     doubted = [run for run, seen in found.items() if seen.kept is None]
     if take_away and doubted:
-        # One that was taken for dead may have woken up, and published.
-        found = _agree(found, _look(table, sink, state, doubted))
+        with lease.sweep(table, state, warn):
+            # One that was taken for dead may have woken up, and published; a rollback may have begun.
+            found = _agree(found, _look(table, sink, state, doubted))
+            for run, seen in found.items():
+                for path in seen.files if seen.kept is None else ():
+                    remove(table.join(f"{PREFIX}{run}", path))
+                if seen.kept is None:
+                    lease.end(table, run)
     for run, seen in found.items():
         yield Leftover(display_name(table), run, len(seen.files), sum(seen.files.values()), seen.kept)
-        if take_away and seen.kept is None:
-            for path in seen.files:
-                remove(table.join(f"{PREFIX}{run}", path))
-            lease.end(table, run)
 
 
 def _agree(first: Mapping[str, _FolderContent], then: Mapping[str, _FolderContent]) -> dict[str, _FolderContent]:
@@ -117,14 +124,18 @@ def _look(
     states = {state} | {locate(said["state"]) for said in leases.values() if said and said.get("state")}
     waiting = {run: _WAITS for place in states for run in ledger.runs_with_intents(place)}
     waiting |= {run: why for place in states for run, why in held.runs_that_wait(place).items()}
-    named = {path for place in states for path in held.files_that_wait(place, table.uri)}  # whosever folder they are in
+    named: dict[str, str] = {}  # whosever folder they are in
+    for place in states:
+        named |= held.files_that_wait(place, table.uri)
+    begun = [run for run in alive if (leases[run] or {}).get("restores") and run not in named.values()]
+    restoring = f"run {begun[0]} is about to put former files back" if begun else None  # nobody knows yet which
     unknown = sink.unknown_files(table) if sink else None
     found = {}
     for run, there in listed.items():
         files = {path: size for path, size in there.items() if not path.endswith(lease.NAME)}
         if unknown is not None:
             files = {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" in unknown}
-        kept = alive.get(run) or waiting.get(run)
+        kept = alive.get(run) or waiting.get(run) or restoring
         files = files if kept else {path: size for path, size in files.items() if f"{PREFIX}{run}/{path}" not in named}
         if files or kept or leases.get(run):
             found[run] = _FolderContent(files, kept)

@@ -27,7 +27,7 @@ from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
-from lakehouse.runs.results import is_rollback, restored_run
+from lakehouse.runs.restoring import is_rollback, restored_run
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import explanations, files
 from lakehouse.scoring.routing import NO_MODEL

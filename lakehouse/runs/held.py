@@ -1,7 +1,7 @@
 """Runs that wait for a person: everything is staged and judged, nothing is committed until somebody says so.
 
-A held run is its intent, kept apart from those that the next run finishes. It ends by being published or discarded, or
-when its time is over, after which it can't be published any more and a sweep takes its files away.
+A held run is its intent, kept apart from those that the next run finishes. It ends when it is published or discarded,
+or when its time is over, after which it can't be published any more and a sweep takes its files away.
 """
 
 from __future__ import annotations
@@ -124,6 +124,11 @@ def files_that_wait(state: Location, uri: str) -> dict[str, str]:
     """
     waiting = [*ledger.intents(state), *(held.intent for held in _every(state) if not held.is_over())]
     return {f.path: i.run_id for i in waiting for target in i.targets if target.uri == uri for f in target.files}
+
+
+def waits(state: Location, run: str) -> bool:
+    """Whether the run still waits, by what is stored now."""
+    return bool(content(_file(state, run)))
 
 
 def end(state: Location, run: str) -> None:

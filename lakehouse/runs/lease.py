@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,9 +20,20 @@ from lakehouse import formats
 from lakehouse.engines import processes
 from lakehouse.errors import LakehouseError
 from lakehouse.runs import ledger
-from lakehouse.storage import Location, clock, display_name, modified, read_all, remove, remove_empty, write_durably
+from lakehouse.storage import (
+    Location,
+    clock,
+    display_name,
+    folders,
+    modified,
+    read_all,
+    remove,
+    remove_empty,
+    write_durably,
+)
 
 NAME = "_lease.json"
+_SWEEP = "sweep-"
 EVERY = 60.0
 """Seconds between two renewals."""
 LASTS = timedelta(minutes=10)
@@ -58,6 +70,23 @@ def hold(
             _leave(tables, run, state, waits)
         except (LakehouseError, OSError) as error:
             warn(f"the lease of run {run} is still there, `lakehouse sweep` takes it away: {error}")
+
+
+@contextmanager
+def sweep(table: Location, state: Location, warn: Callable[[str], None]) -> Iterator[None]:
+    """Say, as long as the block lasts, that files of a table are being taken away.
+
+    Looked at is what others need after this is said, while a rollback says first that it restores, and then looks
+    whether anybody sweeps (`sweeps`): so one of the two sees the other.
+    """
+    with hold([table], f"{_SWEEP}{uuid.uuid4()}", state, warn):
+        yield
+
+
+def sweeps(table: Location) -> list[str]:
+    """Where and how files of a table are being taken away now."""
+    runs = [name.removeprefix("run-") for name in folders(table) if name.startswith(f"run-{_SWEEP}")]
+    return list(alive_runs(table, {run: read(table, run) for run in runs}).values())
 
 
 def _leave(tables: Sequence[Location], run: str, state: Location, waits: Collection[Location]) -> None:

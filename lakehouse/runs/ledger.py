@@ -20,6 +20,7 @@ import pyarrow as pa
 from lakehouse import formats
 from lakehouse.errors import ConfigError
 from lakehouse.runs import tables
+from lakehouse.runs.restoring import is_rollback, source_of
 from lakehouse.schemas import TIMESTAMP
 from lakehouse.sinks.target import Target
 from lakehouse.storage import Location, content, display_name, remove, tree, write_durably
@@ -254,6 +255,8 @@ def _list(records: Sequence[Mapping[str, Any]]) -> str:
 def superseded_runs(records: Sequence[Mapping[str, Any]]) -> set[str]:
     """Those of these runs after which another one of the same job and slice was published.
 
+    But for a run whose rows the last one, a rollback, has put back: those are live again.
+
     By generation, since clocks of two machines differ; a time tells only whether a run is from before the table was
     made anew, which begins with generation 1 again.
     """
@@ -269,7 +272,8 @@ def _is_superseded(records: Sequence[Mapping[str, Any]]) -> set[str]:
     before = {row["run_id"] for row in records if len(begun) > 1 and row["finished_at"] < begun[-1]}
     newest = max((row["generation"] for row in published if row["run_id"] not in before), default=0)
     over = {r["run_id"] for r in records if (r["generation"], r["status"] == "published") < (newest, True)}
-    return over | before
+    last = (row for row in published if row["run_id"] not in over | before and is_rollback(row))
+    return (over | before) - {source_of(records, row) for row in last}
 
 
 def now() -> datetime:

@@ -15,7 +15,7 @@ from lakehouse.planning import challengers
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.prepare import Prepared
-from lakehouse.runs import evidence, lease, ledger
+from lakehouse.runs import evidence, held, lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.results import Result, from_record
 from lakehouse.sinks.target import COPIED, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
@@ -153,7 +153,8 @@ def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request:
 
 
 def _close(intent: Intent, state: Location) -> None:
-    """Take the intent away, and with it the leases that a run which left it behind has left, too."""
+    """Take the intent away, and with it what says that the run is held, and the leases that it has left behind."""
+    held.end(state, intent.run_id)  # first: without an intent nobody would finish a run that still seems to wait
     ledger.remove_intent(state, intent)
     for root in {target.root for target in intent.targets}:
         lease.end(root, intent.run_id)

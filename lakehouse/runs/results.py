@@ -16,23 +16,6 @@ from lakehouse.scoring import files
 from lakehouse.scoring.reasons import in_words
 from lakehouse.scoring.staging import Staging
 
-_BACK = "rolled back: run "
-
-
-def rolled_back(former: str, now: str | None, generation: int) -> str:
-    """What the record of a rollback says: whose rows are live again, and instead of whose."""
-    return f"{_BACK}{former} again, instead of {f'run {now}' if now else f'generation {generation}'}"
-
-
-def is_rollback(record: Mapping[str, Any]) -> bool:
-    """Whether a run on record put former rows back."""
-    return str(record.get("message") or "").startswith(_BACK)
-
-
-def restored_run(record: Mapping[str, Any]) -> str | None:
-    """The run whose rows a rollback put back; None for another run."""
-    return str(record["message"]).removeprefix(_BACK).split(" ")[0] if is_rollback(record) else None
-
 
 @dataclass(frozen=True)
 class Result:

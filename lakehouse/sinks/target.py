@@ -167,13 +167,14 @@ class FormerRows:
     """What a slice held in an earlier generation: rows of these runs, as they can be put back.
 
     `files`: where they are files of the table's own; none where its system keeps what was. `schema`: the columns that
-    the commit names, None for all of the table's.
+    the commit names, None for all of the table's. `are_live`: these very rows are what the slice holds now.
     """
 
     files: tuple[delta.Add, ...]
     rows: int
     runs: tuple[str, ...]
     schema: pa.Schema | None = None
+    are_live: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,11 @@ def refuse_foreign(target: Target, name: str, alive: Iterable[tuple[str | None, 
 
 def overtaken_error(target: Target, name: str, generation: int) -> Overtaken:
     """What is raised where the slice has another generation than the one before the target's."""
+    if generation < target.generation - 1:
+        return Overtaken(
+            f"{name}: {slice_name(target.slice)} has generation {generation}, and had {target.generation - 1} when the "
+            "run was planned: the table was made anew, or its log was lost; score again"
+        )
     return Overtaken(
         f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
     )

@@ -16,6 +16,7 @@ from lakehouse.pipeline import Result
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.runs import ledger
+from lakehouse.runs.restoring import restored_run
 from lakehouse.schemas import MODEL_VERSION
 from lakehouse.views import logs, planned, steps
 
@@ -148,7 +149,7 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         [
             _moment(r["started_at"]),
             r["date"] or "",
-            f"{r['status']}, as of then" if r.get("as_of") else r["status"],
+            _status(r),
             _number(r["rows_read"]),
             _number(r["rows_scored"]),
             _number(r["rows_quarantined"]),
@@ -163,6 +164,13 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         for r in rows
     ]
     return "\n".join(table_text(names, cells)) if rows else "no runs yet"
+
+
+def _status(record: Mapping[str, Any]) -> str:
+    """How a run ended, and what it was where it did not score the slice as it is."""
+    if (former := restored_run(record)) is not None:
+        return f"{record['status']}, {former[:8]} again"
+    return f"{record['status']}, as of then" if record.get("as_of") else str(record["status"])
 
 
 def _moment(at: datetime | None) -> str:

@@ -136,16 +136,16 @@ def test_a_held_run_is_published_as_it_was_looked_at(daily, models):
 def test_a_rollback_works_while_its_files_are_kept_and_is_refused_by_name_afterwards(daily, models):
     first, job = score(daily(models[0])), daily(models[1])
     maintained(job)
-    score(job)
+    second = score(job)
     assert done(maintained(job)) == [(SMALL, 3, None)]
     third = back(job)
     assert (third.status, scores()) == ("published", [1.0 * i for i in range(6)])
-    back(job)
+    back(job, second.run_id)
     keep_nothing()
     ended = f"lake/scores: rolling back to run {third.run_id}, {first.run_id}"
     assert maintained(job, dry_run=True).notes == [f"{ended} would be no longer possible"]
     assert back(job, first.run_id).status == "published"
-    back(job)
+    back(job, second.run_id)
     assert maintained(job).notes[0].startswith("lake/scores: rolling back to run ")
     with pytest.raises(ConfigError, match=r"files of version \d+ are gone"):
         back(job, first.run_id)
@@ -159,7 +159,7 @@ def test_a_generation_whose_files_were_merged_while_it_lived_can_be_put_back(dai
     assert [(one.what, one.files) for one in told.found] == [(SMALL, 3), (OUTDATED, 3)]
     assert told.notes == []
     opened("lake/scores").alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 7 days"})
-    score(job)
+    second = score(job)
     past = run(capfd, "verify", "conf/scores.yaml", "--run", first.run_id, "--json")
     assert (past.code, past.json["equal"]) == (0, 6)
     assert (
@@ -167,7 +167,7 @@ def test_a_generation_whose_files_were_merged_while_it_lived_can_be_put_back(dai
     )
     assert back(job).status == "published"
     assert scores() == [1.0 * i for i in range(6)]
-    assert back(job).status == "published"
+    assert back(job, second.run_id).status == "published"
 
 
 def test_files_that_a_rollback_is_about_to_put_back_stay(daily, models, monkeypatch):

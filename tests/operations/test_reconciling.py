@@ -61,14 +61,14 @@ def metrics():
     )
 
 
-def back(job):
-    return rollback(job, Request("local", ledger.now(), new_run_id()))
+def back(job, to=None):
+    return rollback(job, Request("local", ledger.now(), new_run_id()), to)
 
 
 def test_the_ledger_is_what_it_was_as_far_as_the_tables_tell(daily, models):
     score(daily(models[0]))
     score(daily(models[0], OTHER))
-    score(daily(models[1]))
+    second = score(daily(models[1]))
     back(daily(models[1]))
     job, figures = daily(models[0]), None
     before, times = records(job), [r["finished_at"] for r in ledger.runs(naming.state_of(job), "scores")]
@@ -88,7 +88,8 @@ def test_the_ledger_is_what_it_was_as_far_as_the_tables_tell(daily, models):
     assert reconciling.reconcile(load, dry_run=False) == reconciling.Reconciled("scores")
     assert lookup.status(daily(models[0]))[0].status == "published"
     assert score(daily(models[0])).status == "unchanged"
-    assert back(daily(models[0])).status == "published"
+    assert back(daily(models[0])).status == "unchanged"
+    assert back(daily(models[0]), second.run_id).status == "published"
 
 
 def test_the_record_of_a_rollback_is_made_again_of_the_one_that_it_put_back(daily, models):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -21,9 +22,10 @@ from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.operations import difference, review, sweep
 from lakehouse.pipeline import Request
 from lakehouse.planning import naming
-from lakehouse.runs import ledger
+from lakehouse.runs import held, ledger
 from tests.command import run
 from tests.conftest import opened, read, score, write
+from tests.runs.test_exactly_once import in_the_middle
 
 DAY = "2026-01-02"
 
@@ -171,6 +173,105 @@ def test_its_files_stay_until_its_time_is_over(daily, monkeypatch):
     assert (again.status, again.run_id == result.run_id) == ("held", False)
 
 
+def discard(job, waits):
+    review.discard(job, waits, Request("local", ledger.now(), waits.intent.run_id))
+
+
+def is_whole():
+    """Whether every live file is there."""
+    return all(Path("lake/scores", path).exists() for path in live_paths())
+
+
+def live_paths():
+    return pa.table(opened("lake/scores").get_add_actions())["path"].to_pylist()
+
+
+def cut_off(monkeypatch, run):
+    """Publish, but for the commits."""
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.operations.review.carry_out", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            publish(run)
+
+
+def test_a_run_that_is_published_can_not_be_discarded(daily, monkeypatch):
+    result = score(daily(), hold=True)
+    looked_up = find(result.run_id)
+    cut_off(monkeypatch, result.run_id)
+    with pytest.raises(ConfigError, match=r"publishing run .* has begun, so its files stay"):
+        discard(*looked_up)
+    assert score(daily()).run_id == result.run_id  # which finishes it
+    assert review.held_runs(load) == []
+    with pytest.raises(ConfigError, match=r"held no longer: run .* is on record as published \(generation 1\)$"):
+        discard(*looked_up)
+    assert is_whole()
+
+
+def test_of_publish_and_discard_at_once_only_one_acts(daily, monkeypatch):
+    result = score(daily(), hold=True)
+    job, waits = find(result.run_id)
+    got = in_the_middle(monkeypatch, ledger, "save_intent", lambda: discard(job, waits))
+    with pytest.raises(ConfigError, match="was discarded meanwhile"):
+        review.publish(job, waits, Request("local", ledger.now(), result.run_id))
+    assert (got, staged(), ledger.runs_with_intents(naming.state_of(job))) == ([None], {}, set())
+
+    other = score(daily(), hold=True)
+    job, waits = find(other.run_id)
+    in_the_middle(monkeypatch, held, "end", lambda: cut_off(monkeypatch, other.run_id))
+    with pytest.raises(ConfigError, match="has begun, so its files stay"):
+        discard(job, waits)
+    assert (score(daily()).run_id, is_whole()) == (other.run_id, True)
+
+
+def test_publish_said_again_finishes_what_was_cut_off_or_says_how_it_ended(daily, monkeypatch):
+    result = score(daily(), hold=True)
+    cut_off(monkeypatch, result.run_id)
+    assert publish(result.run_id).run_id == result.run_id
+    with pytest.raises(ConfigError, match=r"is on record as published \(generation 1\)$"):
+        publish(result.run_id[:8])
+    assert score(daily(), rescore=True).status == "published"
+    version = opened("lake/scores").version()
+    with pytest.raises(ConfigError, match="and another run was published since"):
+        publish(result.run_id)
+    assert opened("lake/scores").version() == version
+
+
+def test_a_table_whose_log_is_gone_is_not_published_to(daily):
+    score(daily())
+    result = score(daily(), hold=True, rescore=True)
+    Path("lake/scores/_delta_log").rename("log")
+    with pytest.raises(ConfigError, match=r"lake/scores: the table, or its log, is gone since the run was held"):
+        publish(result.run_id)
+    assert not Path("lake/scores/_delta_log").exists()
+    Path("log").rename("lake/scores/_delta_log")
+    assert publish(result.run_id).status == "published"
+
+
+def test_a_table_that_was_made_anew_is_named_and_the_run_goes_on_being_held(daily):
+    score(daily())
+    result = score(daily(), hold=True, rescore=True)
+    rows = read("lake/scores")
+    shutil.rmtree("lake/scores/_delta_log")
+    write("lake/scores", rows, ["score_date"])
+    with pytest.raises(Unavailable, match=r"has generation 0, and had 1 when the run was planned: .* made anew"):
+        publish(result.run_id)
+    assert [waits.intent.run_id for _, waits in review.held_runs(load)] == [result.run_id]
+
+
+def test_what_an_earlier_program_left_of_a_published_run_is_no_held_run(daily):
+    result = score(daily(), hold=True)
+    (file,) = Path("lake/scores_state/held").glob("*.json")
+    text = file.read_bytes()
+    publish(result.run_id)
+    assert score(daily(), rescore=True).status == "published"
+    for act in (publish, lambda run: discard(*find(run))):
+        file.write_bytes(text)
+        with pytest.raises(ConfigError, match=r"held no longer: .* another run was published since"):
+            act(result.run_id)
+        assert not file.exists()
+    assert is_whole()
+
+
 @pytest.mark.parametrize(
     ("publishing", "checks", "expected"),
     [
@@ -315,7 +416,7 @@ def test_the_commands(changed, capfd):
     assert (done.code, done.json["status"], done.json["run_id"]) == (0, "published", changed)
     gone = run(capfd, "discard", "conf/scores.yaml", "--run", changed[:8])
     assert (gone.code, gone.out) == (2, "")
-    assert "no run of this job is held" in gone.err
+    assert "no run of this job is held by that name" in gone.err
 
 
 def test_checks_and_drift_of_both_runs_stand_beside_each_other(daily, capfd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,10 +76,10 @@ def test_the_former_scores_are_back_and_what_was_rolled_back_stays_away(daily, m
 @pytest.mark.quick("disk")
 def test_it_can_itself_be_rolled_back_and_asked_for_again(daily, models):
     score(daily(models[0]))
-    score(daily(models[1]))
+    second = score(daily(models[1]))
     job = daily(models[1])
     back(job)
-    back(job)
+    back(job, second.run_id)
     assert rows(job) == pytest.approx([2.0, 4.0])
     assert score(daily(models[1])).status == "unchanged"
     with pytest.raises(Blocked, match="rolled back by a person"):
@@ -89,10 +90,9 @@ def test_it_can_itself_be_rolled_back_and_asked_for_again(daily, models):
 
 @pytest.mark.parametrize("lake", ["disk"], indirect=True)
 def test_one_that_was_cut_off_is_finished_by_the_next_and_not_undone(daily, models, monkeypatch):
-    first = score(daily(models[0]))
-    score(daily(models[1]))
+    first, second = score(daily(models[0])), score(daily(models[1]))
     job = daily(models[1])
-    for to, expected in ((None, [1.0, 2.0]), (None, [2.0, 4.0]), (first.run_id, [1.0, 2.0])):
+    for to, expected in ((None, [1.0, 2.0]), (second.run_id, [2.0, 4.0]), (first.run_id, [1.0, 2.0])):
         with monkeypatch.context() as patched:
             patched.setattr("lakehouse.operations.rollback.carry_out", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -115,8 +115,10 @@ def test_any_run_on_record_can_be_put_back(daily, models):
         back(job, blocked["run_id"])
     assert back(job, first.run_id[:8]).status == "published"
     assert rows(job) == pytest.approx([1.0, 2.0])
-    with pytest.raises(ConfigError, match="is what is live"):
-        back(job, ledger.runs(naming.state_of(job), "scores")[0]["run_id"])
+    for live in (ledger.runs(naming.state_of(job), "scores")[0]["run_id"], first.run_id):
+        again = back(job, live)
+        assert again.status == "unchanged"
+        assert f"run {first.run_id} is what is live in score_date={DAY} already" in again.message
 
 
 @pytest.mark.quick("disk")
@@ -126,6 +128,11 @@ def test_without_an_earlier_generation_there_is_nothing_to_put_back(daily, model
         back(job)
     score(job)
     with pytest.raises(ConfigError, match="has no earlier generation on record"):
+        back(job)
+    shutil.rmtree("lake/scores/_delta_log", ignore_errors=True)
+    if not Path("lake/scores").exists():
+        return
+    with pytest.raises(ConfigError, match=r"lake/scores has no generation of .*: the table, or its log, is gone"):
         back(job)
 
 

@@ -18,6 +18,8 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse import cli, models
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.operations.rollback import rollback
+from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
 from lakehouse.runs import drift, evidence, ledger
 from tests.conftest import read, score, version, write
@@ -263,3 +265,5 @@ def test_the_readmes_view_of_the_current_quarantine(daily, spark, make_job, uri)
     write("lake/features", pa.table({"id": [0, 1, 2], "a": pa.array([1.0, 2.0, None])}), mode="overwrite")
     score(make_job(uri, predictions={"p": 0}, **loose))
     assert current() == [2]
+    rollback(make_job(uri, predictions={"p": 0}, **loose), Request("local", ledger.now(), new_run_id()))
+    assert current() == [1]

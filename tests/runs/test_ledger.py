@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from lakehouse.runs import ledger
+from lakehouse.runs.restoring import rolled_back
 
 
 def runs(*said: tuple[str, str, int, int]) -> list[dict[str, object]]:
@@ -33,3 +34,18 @@ def runs(*said: tuple[str, str, int, int]) -> list[dict[str, object]]:
 )
 def test_runs_are_superseded_by_generation(said, over):
     assert ledger.superseded_runs(runs(*said)) == over
+
+
+@pytest.mark.parametrize(
+    ("after", "over"),
+    [
+        ([], {"b"}),
+        ([("d", "published", 4, 4)], {"a", "b", "c"}),
+        ([("d", "blocked", 4, 4)], {"b"}),
+        ([("d", "published", 1, 4)], {"a", "b", "c"}),  # table made anew
+    ],
+)
+def test_a_run_that_a_rollback_put_back_stands_as_long_as_that_does(after, over):
+    found = runs(("a", "published", 1, 1), ("b", "published", 2, 2), ("c", "published", 3, 3), *after)
+    found[2]["message"] = rolled_back("a", "b", 2)
+    assert ledger.superseded_runs(found) == over

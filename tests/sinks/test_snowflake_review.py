@@ -23,7 +23,7 @@ from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
 from tests.command import run
-from tests.conftest import read, score, write
+from tests.conftest import opened, read, score, write
 from tests.sinks.test_snowflake_sink import (
     DAY,
     MODEL,
@@ -315,18 +315,19 @@ def test_it_can_itself_be_rolled_back_and_any_run_be_put_back(daily, live, trave
     first_rows = put()
     first = score(daily())
     second_rows = put(0.5)
-    score(daily())
+    second = score(daily())
     back(daily())
     assert live() == first_rows
-    back(daily())
+    assert back(daily()).status == "unchanged"
+    assert live() == first_rows
+    back(daily(), second.run_id)
     assert live() == second_rows
     assert score(daily()).status == "unchanged"
     with pytest.raises(Blocked, match="rolled back by a person"):
         score(daily(**at(0)))
     assert back(daily(), first.run_id[:8]).status == "published"
     assert live() == first_rows
-    with pytest.raises(ConfigError, match="is what is live"):
-        back(daily(), ledger.runs(naming.state_of(daily()), "scores")[0]["run_id"])
+    assert back(daily(), ledger.runs(naming.state_of(daily()), "scores")[0]["run_id"]).status == "unchanged"
     assert score(daily(), rescore=True).status == "published"
     assert live() == second_rows
     third_rows = put(0.9)
@@ -378,26 +379,26 @@ def test_a_fault_at_any_request_of_a_rollback_leaves_one_of_both_and_the_next_fi
 ):
     """One rollback after the other, each of the one before, with a fault one request later."""
     first, second, other = put(), None, scores(features(NEXT, start=100))
-    score(daily())
+    one = score(daily()).run_id
     score(daily(NEXT))
     second = put(0.5, rows=30)
-    score(daily())
-    job, failed, sides = daily(), 0, itertools.cycle([sorted(first + other), sorted(second + other)])
+    two = score(daily()).run_id
+    job, failed, sides = daily(), 0, itertools.cycle([(one, sorted(first + other)), (two, sorted(second + other))])
     before, number = sorted(second + other), 0
-    for wanted in sides:
+    for to, wanted in sides:
         with monkeypatch.context() as patched:
             if action == "crash":
                 left = crash_at(patched, number)
             else:
                 account.server.fail((REQUESTS, action, 1, number))
-            done = ended(lambda: back(job))
+            done = ended(lambda to=to: back(job, to))
         missed = left if action == "crash" else account.server.fail()
         account.server.fail(("", "drop", 0))
         assert live() in ([wanted] if done else [before, wanted])
         assert_ledger_is_true(account)
         if not done:
             failed += 1
-            assert back(job).status == "published"
+            assert back(job, to).status in ("published", "unchanged")
         assert live() == wanted
         assert_ledger_is_true(account)
         if missed:
@@ -448,6 +449,25 @@ def test_both_tables_of_a_job_are_rolled_back_as_one_run(daily, account, live, t
     assert found == live() == former
     with pytest.raises(Blocked, match="rolled back by a person"):
         score(job())
+
+
+@pytest.mark.long
+def test_what_somebody_has_restored_in_one_of_two_tables_is_put_back_in_both(daily, account, live, travel):
+    snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
+    job = lambda: daily(sinks=[{"type": "delta", "table": "lake/scores"}, snow])  # noqa: E731
+    former = put()
+    score(job())
+    put(0.5)
+    second = score(job())
+    opened("lake/scores").restore(1)
+    with pytest.raises(ConfigError, match=r"has the rows of run .*, another table has not: score the date again"):
+        back(job(), second.run_id)
+    assert [sink["version"] for sink in back(job()).sinks] == [4, 3]
+    found = sorted(
+        (r["id"], r["country"], round(r["p"], 9), str(r["score_date"])) for r in read("lake/scores").to_pylist()
+    )
+    assert found == live() == former
+    assert back(job()).status == "unchanged"
 
 
 # Maintenance

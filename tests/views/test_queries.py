@@ -26,6 +26,8 @@ from sqlglot.errors import ErrorLevel
 from lakehouse.config import load_job
 from lakehouse.connectors.snowflake import fold, quote
 from lakehouse.errors import Blocked, ConfigError
+from lakehouse.operations.rollback import rollback
+from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
 from lakehouse.planning.naming import quarantine_of
 from lakehouse.runs import ledger
@@ -211,6 +213,26 @@ def test_the_views_in_duckdb_over_the_tables_of_real_runs(runs, job_of, capfd):
         ledger_table = quote(locate("lake/scores_state/runs").uri)
         db.sql(f"UPDATE {ledger_table} SET finished_at = TIMESTAMPTZ '2030-01-01' - (finished_at - started_at)")
         assert alike(ask("SELECT * FROM scores_quarantine_reasons")) == reasons  # clocks of two machines differ
+
+
+def test_a_run_whose_scores_a_rollback_has_put_back_is_current_again(runs, job_of, capfd):
+    done = run(capfd, "sql", "duckdb", CONF)
+
+    def current() -> set[str]:
+        with duckdb.connect() as db:
+            db.sql("CREATE MACRO delta_scan(uri) AS TABLE SELECT * FROM query_table(uri)")
+            for table in ("lake/scores", "lake/scores_quarantine", "lake/scores_state/runs"):
+                db.register("rows", read(table))
+                db.sql(f"CREATE TABLE {quote(locate(table).uri)} AS SELECT * FROM rows")
+            for statement in statements(done.out)[2:]:
+                db.sql(statement)
+            return {run for (run,) in db.sql("SELECT _run_id FROM scores_quarantine_reasons").fetchall()}
+
+    before = current()
+    rollback(job_of(DAYS[0]), Request("local", ledger.now(), new_run_id()))
+    assert current() - before == {runs["first"]}
+    assert score(job_of(DAYS[0]), rescore=True).status == "published"
+    assert current() == before
 
 
 def test_rows_of_a_run_without_a_record_are_not_taken_for_current(runs, job_of, capfd):

@@ -268,6 +268,8 @@ def open_table(location: Location, version: int | None = None, *, in_place: bool
         table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
         return snapshot_of(location, table)
     except TableNotFoundError:
+        if version is not None and (newest := open_table(location)) is not None:
+            raise _lacks(newest, version) from None
         return None
     except (DeltaError, DeltaProtocolError, ValueError, OSError) as error:
         if _has_no_log(location):
@@ -280,14 +282,29 @@ def open_table(location: Location, version: int | None = None, *, in_place: bool
                 f"{display_name(location)}: a catalog manages the table's commits (catalogManaged), which is "
                 "not supported yet: name a table whose own log is the truth"
             ) from error
-        if version is not None and (newest := open_table(location)) is not None and newest.version < version:
-            raise ConfigError(
-                f"{display_name(location)} has no version {version}, the newest is {newest.version}"
-            ) from error
+        if version is not None and (newest := open_table(location)) is not None and not _has_commit(newest, version):
+            raise _lacks(newest, version) from error
         which = f" at version {version}" if version is not None else ""
         raise ConfigError(
             f"{display_name(location)}{which}: the Delta table can't be read: {one_line(error)}"
         ) from error
+
+
+def _has_commit(newest: Snapshot, version: int) -> bool:
+    """Whether the log has a version's own file."""
+    file = newest.location.join(LOG, f"{version:020d}.json")
+    return version <= newest.version and content(file, no_folder=True) is not None
+
+
+def _lacks(newest: Snapshot, version: int) -> ConfigError:
+    """What is raised for a version that isn't there yet, or that the log has dropped."""
+    name = display_name(newest.location)
+    if version > newest.version:
+        return ConfigError(f"{name} has no version {version}, the newest is {newest.version}")
+    return ConfigError(
+        f"{name}: its log can't give version {version} any more: commits are gone from it (by "
+        f"delta.logRetentionDuration, or by hand); the newest is {newest.version}"
+    )
 
 
 def _copied(location: Location, version: int | None) -> Snapshot | None:

@@ -15,7 +15,7 @@ from lakehouse.operations.receipts.inputs import Basis, basis_of, pin_input
 from lakehouse.operations.receipts.rows import Found, Key
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
-from lakehouse.runs.results import restored_run
+from lakehouse.runs.restoring import restored_run
 from lakehouse.schemas import RUN_ID, SCORED_AT
 
 if TYPE_CHECKING:

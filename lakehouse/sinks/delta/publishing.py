@@ -67,10 +67,14 @@ def create(location: Location, schema: pa.Schema, slice_columns: Sequence[str], 
 
 @dataclass(frozen=True)
 class CommitBase:
-    """A snapshot against which the promises of a commit hold, and the files that an append would take away."""
+    """A snapshot against which the promises of a commit hold, and the files that it takes away by name.
+
+    `kept`: files that a rollback would put back, and that somebody has put back already: the others are committed.
+    """
 
     snapshot: delta.Snapshot
     removes: tuple[delta.DataFile, ...]
+    kept: frozenset[str] = frozenset()
 
 
 def check(target: Target, run: str) -> CommitBase:
@@ -80,19 +84,17 @@ def check(target: Target, run: str) -> CommitBase:
         raise StagedFilesMissing(
             f"{display_name(target.uri)}: the table was there when the run was planned, and is not any more"
         )
-    done = committed(snapshot, target, run)
-    return CommitBase(snapshot, () if done else tuple(_check(snapshot, target)))
+    return CommitBase(snapshot, ()) if committed(snapshot, target, run) else _check(snapshot, target)
 
 
 def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession | None = None) -> int:
     """Commit the run's staged files, once; the table's version. A run whose commit is in the log commits nothing.
 
     Each attempt stands on a snapshot of which all was checked, `checked` at first and a fresh one after a conflict:
-    the generation is still the one seen at planning, every staged file is there with its size, none is live already,
-    the table has no rule that a direct commit would break. `spark` writes the rows of a COPIED target, and
-    its executors do the work of a large merge. Raises
-    Overtaken when another run published meanwhile, Gone when staged files or the table are missing, Unavailable when
-    the table stays too busy.
+    the generation is still the one seen at planning, every staged file is there with its size, none is live already
+    (but for a rollback), the table has no rule that a direct commit would break. `spark` writes the rows of a COPIED
+    target, and its executors do the work of a large merge. Raises Overtaken when another run published meanwhile, Gone
+    when staged files or the table are missing, Unavailable when the table stays too busy.
     """
     attempt = 0
     rewritten: merge.Rewritten = {}
@@ -101,7 +103,7 @@ def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession |
         snapshot, removes = checked.snapshot, list(checked.removes)
         if committed(snapshot, target, run):
             return version_of(snapshot, run)
-        adds: Sequence[delta.Add] = target.files
+        adds: Sequence[delta.Add] = [file for file in target.files if file.path not in checked.kept]
         try:
             if target.how == COPIED:
                 assert spark is not None  # opened by whoever carries such a target out
@@ -112,7 +114,7 @@ def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession |
             version = delta.commit(
                 snapshot,
                 adds,
-                replace=target.slice if target.write == "replace" else None,
+                replace=target.slice if target.write == "replace" and not checked.kept else None,
                 partition=target.slice,
                 removes=removes,
                 blind=target.write == "append" and not removes,
@@ -127,32 +129,41 @@ def publish(target: Target, run: str, checked: CommitBase, spark: SparkSession |
             checked = check(target, run)
             continue
         try:
-            _verify(snapshot.location, target, adds, removes, version)
+            _verify(snapshot.location, target, {*(add.path for add in adds), *checked.kept}, removes, version)
         except (Unavailable, OSError) as error:
             raise CommitNotVerified(str(error), version) from error
         return version
 
 
-def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
-    """The promises of a commit, checked against this snapshot; the files that an append takes away."""
+def _check(snapshot: delta.Snapshot, target: Target) -> CommitBase:
+    """The promises of a commit, checked against this snapshot."""
     name = display_name(target.uri)
     _check_schema(snapshot, target, name)
     _check_rules(snapshot, target, name)
     require_staged(target, name)
+    if target.kind != QUARANTINE:
+        generation = snapshot.transaction(target.identity) or 0
+        half = target.how == COPIED and generation == target.generation  # Spark's first commit may be this run's
+        if generation != target.generation - 1 and not half:
+            raise overtaken_error(target, name, generation)
     live = snapshot.files([JOB, RUN_ID])
-    doubled = {f.relative for f in live} & {f.path for f in target.files}
-    if doubled:
-        raise Unavailable(f"{name}: {min(doubled)} is live already although the log has no commit of this run")
+    doubled = frozenset({f.relative for f in live} & {f.path for f in target.files})
+    if doubled and not target.restores:
+        # Not to be tried again: an intent that is kept would stop every later run.
+        raise Blocked(
+            f"{name}: {min(doubled)} is live already, although the log has no commit of this run: somebody has put it "
+            "there by hand. Score again with --rescore"
+        )
     if target.kind == QUARANTINE:
-        return []
-    generation = snapshot.transaction(target.identity) or 0
-    half = target.how == COPIED and generation == target.generation  # Spark's first commit may be this run's
-    if generation != target.generation - 1 and not half:
-        raise overtaken_error(target, name, generation)
+        return CommitBase(snapshot, ())
     if target.write != "append":
-        refuse_rows_of_others(snapshot, target, files_of_slice(live, target.slice))
-        return []
-    return _earlier_files(live, target, snapshot, name) if target.generation > 1 and not target.goes_on else []
+        mine = files_of_slice(live, target.slice)
+        refuse_rows_of_others(snapshot, target, mine)
+        if masked := [f.relative for f in mine if f.relative in doubled and f.live_mask is not None]:
+            raise Blocked(f"{name}: rows of {masked[0]} were deleted one by one, so it can't be put back: score again")
+        return CommitBase(snapshot, tuple(f for f in mine if doubled and f.relative not in doubled), doubled)
+    appended_to = target.generation > 1 and not target.goes_on
+    return CommitBase(snapshot, tuple(_earlier_files(live, target, snapshot, name)) if appended_to else ())
 
 
 def _check_schema(snapshot: delta.Snapshot, target: Target, name: str) -> None:
@@ -189,12 +200,12 @@ def _earlier_files(
 
 
 def _verify(
-    location: Location, target: Target, adds: Sequence[delta.Add], removes: Sequence[delta.DataFile], version: int
+    location: Location, target: Target, wanted: set[str], removes: Sequence[delta.DataFile], version: int
 ) -> None:
     """Read the commit back: exactly the files that were to live in the slice do, and are still there."""
     snapshot = delta.open_table(location, version=version)
     live = {f.relative for f in live_files_of_slice(snapshot, target.slice)} if snapshot else set()
-    wanted, gone = {a.path for a in adds}, {f.relative for f in removes}
+    gone = {f.relative for f in removes}
     if not wanted <= live or live & gone or (target.write == "replace" and live != wanted):
         raise RuntimeError(f"{display_name(target.uri)} version {version} does not hold exactly what was committed")
     lost = [path for path, size in sizes(location, sorted(wanted)).items() if size is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from lakehouse.runs.restoring import PUT_BACK
 from lakehouse.schemas import JOB, REASON, REASONS, RUN_ID, SCORED_AT
 from lakehouse.views.sql.views import Runs, Scored, TablePlaces, chosen
 
@@ -27,6 +28,8 @@ def _is_recorded(scored: Scored, place: TablePlaces) -> tuple[exp.Expr, exp.Expr
 
 def reasons(scored: Scored, place: TablePlaces, runs: Runs, aside: exp.Table) -> exp.Select:
     """Quarantined rows by run, rule and column, without runs that a later published one of their identity superseded.
+
+    Where the ledger has messages, a run stands, too, whose rows the newest one, a rollback, has put back.
 
     A run that left no record was overtaken, or died: nothing says that its rows are of what is live. But a ledger in
     Snowflake lacks blocked runs too: there such a run is of the identity that its slice gives, if there is a slice.
@@ -85,6 +88,7 @@ def _newest(scored: Scored, place: TablePlaces, runs: Runs) -> exp.Select:
     )
     newest = exp.Max(this=exp.case().when(counts, column("generation", "run")))
     columns = [
+        *([place.named(_last_message(place, counts.copy()), "said")] if runs.every else []),
         place.named(newest, "newest"),
         place.named(exp.Max(this=column(runs.at, "run")), "ended"),
         place.named(exp.Max(this=since.copy()), "begun"),
@@ -97,6 +101,12 @@ def _newest(scored: Scored, place: TablePlaces, runs: Runs) -> exp.Select:
     return query.where(*published("run")).group_by(column("identity", "run"))
 
 
+def _last_message(place: TablePlaces, counts: exp.Expr) -> exp.Expr:
+    """What the newest published run says."""
+    said = exp.Coalesce(this=place.column("message", "run"), expressions=[exp.Literal.string("")])
+    return exp.ArgMax(this=said, expression=exp.case().when(counts, place.column("generation", "run")))
+
+
 def _stands(place: TablePlaces, runs: Runs) -> exp.Expr:
     """Whether no later run superseded a row's: by generation, and by time where the run has no record to tell it."""
     generation, newest = place.column("generation", "own"), place.column("newest", "later")
@@ -105,7 +115,11 @@ def _stands(place: TablePlaces, runs: Runs) -> exp.Expr:
     if runs.every:
         same = exp.EQ(this=generation.copy(), expression=newest.copy())
         status = exp.EQ(this=place.column("status", "own"), expression=exp.Literal.string("published"))
-        ahead = exp.or_(exp.GT(this=generation.copy(), expression=newest.copy()), exp.and_(same, status))
+        prefix = exp.Literal.string(PUT_BACK)
+        named = exp.DPipe(this=prefix, expression=place.column("run_id", "own"), safe=True)
+        named = exp.DPipe(this=named, expression=exp.Literal.string(" %"), safe=True)
+        again = exp.Like(this=place.column("said", "later"), expression=named)
+        ahead = exp.or_(exp.GT(this=generation.copy(), expression=newest.copy()), exp.and_(same, status), again)
     counts = exp.or_(
         exp.Is(this=begun, expression=exp.Null()),
         exp.GTE(this=place.column(runs.at, "own"), expression=begun.copy()),
