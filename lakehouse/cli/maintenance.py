@@ -30,8 +30,9 @@ def rollback(
 ) -> Answer:
     """Put a slice's former scores back: the very files, by one commit that moves no data.
 
-    What was rolled back is not published again by itself: a score with the same input, model and settings is blocked.
-    Exit codes as of score.
+    Said again it changes nothing (UNCHANGED), and names the run whose --run puts back what it took away. What was
+    rolled back is not published again by itself: a score with the same input, model and settings is blocked. Exit codes
+    as of score.
     """
     from lakehouse import pipeline
     from lakehouse.operations import rollback as back
