@@ -43,6 +43,7 @@ def verified(found: Verified) -> str:
     if found.greatest:
         apart = ", ".join(f"{name} {value:.3g}" for name, value in found.greatest.items())
         lines.append(f"         greatest difference: {apart}")
+    lines += [f"changed  {what}" for what in found.changed]
     lines += [f"         {getattr(found, kind):,} {what}" for kind, what in _KINDS.items() if getattr(found, kind)]
     counts = ", ".join(f"{name} {count:,}" for name, count in found.rows.items())
     lines.append(f"rows     {counts}{_ALIKE[found.alike]}")
