@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse import pipeline
 from lakehouse.errors import ConfigError, as_ours
-from lakehouse.operations import apart, as_of
+from lakehouse.operations import apart, as_of, dated
 from lakehouse.operations.apart import Processes
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Say
@@ -91,23 +91,13 @@ def dates(first: str, last: str, every: str = "day") -> list[str]:
     """The dates from the first to the last one, both included, as YYYY-MM-DD. Raises ConfigError."""
     if every not in EVERY:
         raise ConfigError(f"--every: {every!r} is none: use {', '.join(EVERY)}")
-    begin, end = _date(first, "--from"), _date(last, "--to")
+    begin, end = dated.parse(first, "--from"), dated.parse(last, "--to")
     if end < begin:
         raise ConfigError(f"--to {last} lies before --from {first}")
     if every == "month" and begin.day > _LAST_OF_ALL_MONTHS:
         raise ConfigError(f"--from {first}: not every month has a {begin.day}th: begin at the 28th or earlier")
     step = _next_month if every == "month" else _days_later(7 if every == "week" else 1)
     return [str(day) for day in takewhile(lambda day: day <= end, (step(begin, number) for number in count()))]
-
-
-def _date(text: str, option: str) -> date:
-    try:
-        found = date.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or str(found) != text:
-        raise ConfigError(f"{option}: {text!r} is not a date: give YYYY-MM-DD")
-    return found
 
 
 def _days_later(days: int) -> Callable[[date, int], date]:
