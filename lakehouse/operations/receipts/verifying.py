@@ -72,7 +72,9 @@ def _verify(
     found.changed = changes_by_others(job, schema, record, records) if version is None else []
     if lost:
         found.rows = {"table": 0}
-        found.changed.insert(0, f"none of its {own['rows_scored']:,} rows is in the table, and no later run replaced them")
+        found.changed.insert(
+            0, f"none of its {own['rows_scored']:,} rows is in the table, and no later run replaced them"
+        )
         return found
     facts = evidence.facts_of(naming.state_of(job), own)
     basis, whole = _basis(job, own, facts or {}, side)

@@ -40,9 +40,9 @@ from lakehouse.sinks.delta.upkeep import UPKEEP, compact, keep_files, outdated, 
 
 __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside",
-    "changed_by_others", "check", "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
-    "generation", "has_quarantine", "inspect_table", "keep_files", "live_files", "live_runs", "living", "lost_with",
-    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
-    "remove_outdated", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
-    "unknown_files", "uploaded", "uri_of",
+    "changed_by_others", "check", "columns", "compact", "digest", "display_name", "ensure", "exists",
+    "fit_quarantine", "folder", "former", "generation", "has_quarantine", "inspect_table", "keep_files",
+    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "preview",
+    "publish", "published", "qualify", "remembered", "remove_outdated", "remove_uploaded", "require_room", "rows",
+    "rows_at", "set_aside", "stored_columns", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip
