@@ -37,7 +37,9 @@ _SCORE = "score its date again, after `lakehouse reconcile` where the run may ha
 INTENT = Format("an intent", 1, f"restore it, or move it away and {_SCORE}")
 HELD = Format("a held run", 1, "restore it, or move it away, which gives up what was held, and score its date again")
 RECORD = Format(
-    "a record", 1, "restore it, or move the table away; then `lakehouse reconcile` makes records of what the tables remember"
+    "a record",
+    1,
+    "restore it, or move the table away; then `lakehouse reconcile` makes records of what the tables remember",
 )
 FACTS = Format("facts", 1, "restore it, or move it away: less is known of the run then")
 METRICS = Format("metrics", 1)

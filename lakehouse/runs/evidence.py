@@ -265,7 +265,10 @@ def add_metrics(state: Location, record: Mapping[str, Any], reasons: Sequence[Ma
 
 def runs_with_metrics(state: Location, job: str) -> set[str]:
     """The job's runs of which metrics are there."""
-    return {str(row["run_id"]) for row in tables.rows(state.join("metrics"), ["run_id", "job"], formats.METRICS, {"job": job})}
+    return {
+        str(row["run_id"])
+        for row in tables.rows(state.join("metrics"), ["run_id", "job"], formats.METRICS, {"job": job})
+    }
 
 
 def reasons_by_run(job: Job, runs: Collection[str]) -> dict[str, list[dict[str, Any]]]:

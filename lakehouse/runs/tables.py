@@ -96,7 +96,9 @@ def rows(
     return [row for row in held if all(row.get(name) == value for name, value in only.items())]
 
 
-def _rows_in(snapshot: delta.Snapshot, names: Sequence[str], file: delta.DataFile, kind: Format) -> list[dict[str, Any]]:
+def _rows_in(
+    snapshot: delta.Snapshot, names: Sequence[str], file: delta.DataFile, kind: Format
+) -> list[dict[str, Any]]:
     try:
         return delta.rows_of(snapshot, names, [file]).to_pylist()
     except (OSError, pa.ArrowException) as error:

@@ -11,7 +11,7 @@ import pytest
 from lakehouse.errors import ConfigError
 from lakehouse.planning import naming
 from lakehouse.planning.naming import identity_of
-from lakehouse.runs import evidence, held, ledger, lease
+from lakehouse.runs import evidence, held, lease, ledger
 from lakehouse.sinks.target import uri_of
 from lakehouse.storage import locate
 from tests.conftest import read, score, write
