@@ -88,7 +88,7 @@ def verify(
     records = [row for _, row in jobs.records(conf, target, overrides)]
     mine = [row for row in records if date is None or row["date"] == date]
     name = jobs.without_date(conf, target, overrides).job
-    record = ledger.choose_record(mine, f"{name} on {date}" if date else name, run)
+    record = jobs.choose(mine, f"{name} on {date}" if date else name, run, jobs.loader(conf, target, overrides))
     job = jobs.load(conf, record["date"], target, overrides)
     request = Request("spark", ledger.now(), new_run_id())
     found = verifying.verify(job, record, records, request, None if every else sample, seed)

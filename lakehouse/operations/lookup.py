@@ -41,7 +41,9 @@ def status(job: Job) -> tuple[Result, int]:
     if generation:
         table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
         told = Result("published", "", job.job, job.date, sinks=(table,))
-        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
+        return replace(
+            told, message=f"generation {generation} is published, the ledger has no record of it: {ledger.RECONCILE}"
+        ), 0
     message = "no run of this job and date yet"
     return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
 

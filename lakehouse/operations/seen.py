@@ -1,4 +1,4 @@
-"""Whether what scores are recalled for was ever there: what no run had, and neither registry nor input has, is a slip."""
+"""Whether what scores are recalled for was ever there: what no run, no registry and no input had is a slip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Used = tuple[str, str, str, int]
 """The name, version and digest of a model, and how many rows a run scored with it."""
-RECONCILE = "`lakehouse reconcile` makes records of what the tables remember"
 
 
 def models_of(state: Location, said: Mapping[str, Any], rows: int) -> list[Used] | None:
@@ -60,8 +59,8 @@ def require_model(
         except Unavailable as error:
             return (f"whether there is a model {given} could not be looked up: {error}",)
     raise ConfigError(
-        f"--model {given}: no run of {job.job} used it, and its registry has no such version ({said or 'no model is named'}); "
-        f"those used: {on_record}"
+        f"--model {given}: no run of {job.job} used it, and its registry has no such version "
+        f"({said or 'no model is named'}); those used: {on_record}"
     )
 
 
@@ -116,4 +115,4 @@ def not_on_record(live: Sequence[Live]) -> tuple[str, ...]:
     if not lost:
         return ()
     runs = "1 run with live rows has" if len(lost) == 1 else f"{len(lost):,} runs with live rows have"
-    return (f"{runs} no record, so that their dates aren't known: {RECONCILE}",)
+    return (f"{runs} no record, so that their dates aren't known: {ledger.RECONCILE}",)

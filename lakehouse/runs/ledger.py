@@ -63,6 +63,7 @@ RUNS = pa.schema(
         ("receipt", pa.string()),  # what the run has signed of its rows, where it leaves receipts
     ]
 )
+RECONCILE = "`lakehouse reconcile` makes records of what the tables remember"
 OTHERS = 50
 """Intents of other slices that one run looks at."""
 _JSON = ("sinks", "checks", "seconds", "work", "receipt")

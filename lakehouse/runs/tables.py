@@ -100,7 +100,7 @@ def _rows_in(
     snapshot: delta.Snapshot, names: Sequence[str], file: delta.DataFile, kind: Format
 ) -> list[dict[str, Any]]:
     try:
-        return delta.rows_of(snapshot, names, [file]).to_pylist()
+        found: list[dict[str, Any]] = delta.rows_of(snapshot, names, [file]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         place = snapshot.location.join(file.relative)
         gone = isinstance(error, FileNotFoundError)
@@ -109,6 +109,7 @@ def _rows_in(
         why = "is gone" if gone else f"is no whole Parquet file ({told(error)})"
         table = display_name(snapshot.location)
         raise ConfigError(f"{display_name(place)}, a file of the table {table}, {why}: {kind.remedy}") from error
+    return found
 
 
 def untidy(location: Location, job: str) -> tuple[list[int], list[int]]:

@@ -29,9 +29,9 @@ class Verified:
     `equal`, `differing`: rows on both sides. `missing`: rows of the input that are neither in the table nor set aside,
     `extra`: rows of the table that the input doesn't have, `unfit`: that would be set aside now. `strangers`: rows of
     the slice by no run on record. `changed`: what of its rows is no longer as the run published it, in words. `rows`:
-    what all of the input, the table and quarantine have, and `alike`: whether they have the same keys; None where it isn't
-    known what the input was. `repeated`: not compared. `greatest`: of each column of floats the greatest difference
-    between two values that are both numbers.
+    what all of the input, the table and quarantine have, and `alike`: whether they have the same keys; None where it
+    isn't known what the input was. `repeated`: not compared. `greatest`: of each column of floats the greatest
+    difference between two values that are both numbers.
     """
 
     run_id: str
