@@ -120,8 +120,8 @@ def _apart(told: Explanation, name: str) -> str:
 def _rules(rules: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rules:
         return []
-    cells = [[r["suite"], r["name"], r["severity"], _PASSED[r["passed"]]] for r in rules]
-    return ["", *table_text(["rules on", "rule", "severity", "this row"], cells)]
+    cells = [[r["suite"], r["name"], ", ".join(r["columns"]), r["severity"], _PASSED[r["passed"]]] for r in rules]
+    return ["", *table_text(["rules on", "rule", "columns", "severity", "this row"], cells)]
 
 
 def _why(why: Mapping[str, Any]) -> list[str]:

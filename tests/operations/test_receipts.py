@@ -333,6 +333,8 @@ def test_a_row_in_quarantine_is_explained_with_its_reasons(capfd, scored):
     assert next(f["value"] for f in told["features"] if f["name"] == "a") == 999.0
     shown = run(capfd, "explain", "conf/scores.yaml", "--key", "500").out
     assert "set aside" in shown
+    [line] = [one for one in shown.splitlines() if "failed" in one]
+    assert line.split()[-3:] == ["a", "critical", "failed"]
     assert "failed" in shown
 
 
