@@ -273,3 +273,10 @@ def _mask(column: pa.Array, comparison: Comparison) -> pa.Array:
     if pa.types.is_floating(column.type) and comparison.op in (">", ">="):
         result = pc.or_(result, pc.is_nan(column))  # Spark: NaN is greater than any number
     return result
+
+
+def equals(column: pa.Array, value: Any) -> pa.BooleanArray:
+    """Which values of a column are this one; NaN is NaN."""
+    if isinstance(value, float) and math.isnan(value):
+        return pc.is_nan(column)
+    return pc.equal(column, pa.scalar(value, column.type))

@@ -4,14 +4,16 @@ Every stored thing names its format by a number; what was written before formats
 format's number goes up when a program that doesn't know what is new would read the thing wrongly. A key that such a
 program may as well ignore is added without that, and so is a column of a table.
 
-A reader ignores keys that it doesn't know, reads every older format, and refuses a newer one by name (`require`).
+A reader ignores keys that it doesn't know, reads every older format, and refuses a newer one by name (`require`), as
+what is no such thing at all (`parse`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from lakehouse.errors import ConfigError
 
@@ -21,21 +23,30 @@ KEY = "format"
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of stored thing: what people call it, and the number of the format that this program writes."""
+    """One kind of stored thing: what people call it, and the number of the format that this program writes.
+
+    `remedy`: what to do where a file of it is broken.
+    """
 
     name: str
     version: int
+    remedy: str = "restore it"
 
 
-INTENT = Format("an intent", 1)
-HELD = Format("a held run", 1)
-RECORD = Format("a record", 1)
-FACTS = Format("facts", 1)
+_SCORE = "score its date again, after `lakehouse reconcile` where the run may have published"
+INTENT = Format("an intent", 1, f"restore it, or move it away and {_SCORE}")
+HELD = Format("a held run", 1, "restore it, or move it away, which gives up what was held, and score its date again")
+RECORD = Format(
+    "a record",
+    1,
+    "restore it, or move the table away; then `lakehouse reconcile` makes records of what the tables remember",
+)
+FACTS = Format("facts", 1, "restore it, or move it away: less is known of the run then")
 METRICS = Format("metrics", 1)
 PROFILES = Format("profiles", 1)
-BASELINE = Format("a baseline", 1)
-GOLDEN = Format("golden rows", 1)
-LEASE = Format("a lease", 1)
+BASELINE = Format("a baseline", 1, "restore it, or move it away: a later run makes it anew")
+GOLDEN = Format("golden rows", 1, "restore it, or move it away: the next run keeps its answers anew")
+LEASE = Format("a lease", 1, "move it away, if the run that its folder names is not under way")
 PROMOTION = Format("a promotion", 1)
 MODEL = Format("a kept model", 1)
 KNOWN = Format("what is known of a model", 1)
@@ -50,6 +61,24 @@ FINGERPRINT = Format("a fingerprint", 1)
 def with_version(kind: Format, content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a stored thing with the number of its format."""
     return {KEY: kind.version, **content}
+
+
+_T = TypeVar("_T")
+
+
+def parse(kind: Format, text: bytes | str, place: str, make: Callable[[dict[str, Any]], _T]) -> _T:
+    """What `make` makes of a stored thing, which is JSON; it is given the content without the format's number.
+
+    Raises ConfigError for a newer format, and where the text is broken or lacks what such a thing has.
+    """
+    try:
+        said = json.loads(text)
+        if not isinstance(said, dict):
+            raise TypeError("it is no JSON object")
+        return make(without_version(kind, said, place))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(f"{place}, {kind.name}, can't be read ({why}): {kind.remedy}") from error
 
 
 def without_version(kind: Format, content: Mapping[str, Any], place: str) -> dict[str, Any]:

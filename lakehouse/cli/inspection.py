@@ -62,9 +62,11 @@ def runs(
     from lakehouse.operations import review
     from lakehouse.views import terminal
 
-    waiting = [one.record for _, one in review.held_runs(jobs.loader(conf, target, overrides))]
+    load = jobs.loader(conf, target, overrides)
+    waiting = [one.record for _, one in review.held_runs(load)]
     rows = [*waiting, *(row for _, row in jobs.records(conf, target, overrides))][:limit]
-    return Answer(rows, lambda: terminal.runs_text(rows), indent=1)
+    notes = [hint] if not rows and (hint := jobs.lost_records(load)) else []
+    return Answer(rows, lambda: terminal.runs_text(rows), notes, indent=1)
 
 
 def report(

@@ -49,12 +49,38 @@ def record_of(
 
     Raises ConfigError where there is no such run, or more than one.
     """
-    from lakehouse.runs import ledger
-
     found = records(conf, target, overrides)
     name = found[0][0].job if found else without_date(conf, target, overrides).job
-    record = ledger.choose_record([row for _, row in found], name, run)
+    record = choose([row for _, row in found], name, run, loader(conf, target, overrides))
     return next(job for job, row in found if row is record), record
+
+
+def choose(
+    rows: list[dict[str, Any]], name: str, run: str | None, load: Callable[[str], Job], date: str | None = None
+) -> dict[str, Any]:
+    """The record of a run, as `ledger.choose_record`; where there is none it is said if the ledger has lost some."""
+    from lakehouse.errors import ConfigError
+    from lakehouse.runs import ledger
+
+    try:
+        return ledger.choose_record(rows, name, run, date)
+    except ConfigError as error:
+        if hint := lost_records(load):
+            raise ConfigError(f"{error}\n{hint}") from error
+        raise
+
+
+def lost_records(load: Callable[[str], Job]) -> str:
+    """What to do where runs have published of which the ledger has no record; empty where it has all, or can't tell."""
+    from lakehouse.errors import LakehouseError
+    from lakehouse.operations import reconciling
+
+    try:
+        lost = reconciling.lacking(load)
+    except LakehouseError:
+        return ""
+    runs = "1 run that has no record" if len(lost) == 1 else f"{len(lost):,} runs that have no record"
+    return f"the scored table remembers {runs}: `lakehouse reconcile` makes them again" if lost else ""
 
 
 def command_line(

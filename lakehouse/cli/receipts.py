@@ -96,7 +96,8 @@ def verify(
     from lakehouse.views import receipts
 
     records = [row for _, row in jobs.records(conf, target, overrides)]
-    record = ledger.choose_record(records, jobs.without_date(conf, target, overrides).job, run, date)
+    name = jobs.without_date(conf, target, overrides).job
+    record = jobs.choose(records, name, run, jobs.loader(conf, target, overrides), date)
     job = jobs.load(conf, record["date"], target, overrides)
     request = Request("spark", ledger.now(), new_run_id())
     found = verifying.verify(job, record, records, request, None if every else sample, seed)

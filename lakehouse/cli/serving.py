@@ -107,7 +107,8 @@ def parity(
 
     records = [row for _, row in jobs.records(conf, target, overrides)]
     published = [row for row in records if row["status"] == "published"]
-    record = ledger.choose_record(published, jobs.without_date(conf, target, overrides).job, run)
+    name = jobs.without_date(conf, target, overrides).job
+    record = jobs.choose(published, name, run, jobs.loader(conf, target, overrides))
     job = jobs.load(conf, record["date"], target, overrides)
     request, key = Request("spark", ledger.now(), new_run_id()), first_key(keys) if keys else ""
     found = through_server.parity(job, record, records, request, url, key, None if every else rows, seed)

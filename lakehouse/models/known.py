@@ -45,8 +45,11 @@ def recall(config: ModelConfig, resolved: Resolved, state: Location) -> FetchedM
     held = content(_file(config, resolved.uri, resolved.origin, state))
     if held is None:
         return None
-    said = json.loads(held)
-    if formats.is_newer(formats.KNOWN, said) or any(name not in said for name in _KEPT):
+    try:
+        said = json.loads(held)
+    except ValueError:  # whatever it is, it isn't what a run kept
+        return None
+    if not isinstance(said, dict) or formats.is_newer(formats.KNOWN, said) or any(name not in said for name in _KEPT):
         return None
     return FetchedModel(**{**{name: said[name] for name in _KEPT}, "flavors": tuple(said["flavors"]), "path": ""})
 

@@ -49,7 +49,15 @@ def observers(run: Run) -> dict[str, Callable[[], Observe]]:
     off = os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true"
     named = ("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG")
     given = any(os.environ.get(name) for name in named) or any(n.startswith("OPENLINEAGE__") for n in os.environ)
-    return {NAME: partial(_begin, run)} if given and not off else {}
+    return {f"{NAME}{_address()}": partial(_begin, run)} if given and not off else {}
+
+
+def _address() -> str:
+    """Where it goes, for people: without user, password and what follows the port, which may be secrets."""
+    url = urlsplit(os.environ.get("OPENLINEAGE_URL") or os.environ.get("OPENLINEAGE__TRANSPORT__URL") or "")
+    if url.hostname:
+        return f" at {url.scheme}://{url.netloc.rpartition('@')[2]}"
+    return f" by {file}" if (file := os.environ.get("OPENLINEAGE_CONFIG")) else ""
 
 
 def _begin(run: Run) -> Observe:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
+import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Lock
 from typing import Any, TypeVar
 
@@ -20,17 +23,18 @@ from lakehouse.progress import Watch
 T = TypeVar("T")
 Score = Callable[..., T]
 """Called with what it is asked for, a date, a run's id, and who is told of the run."""
-_SAID, _READ, _LOGGED, _ENDED = "said", "read", "logged", "ended"
+_BEGUN, _SAID, _READ, _LOGGED, _ENDED = "begun", "said", "read", "logged", "ended"
 _POLL_S, _LATE_S = 0.2, 10.0
 
 
 @dataclass
 class Processes:
-    """Processes at work, and who is told of each date's run; `submit` begins one."""
+    """Processes at work, and who is told of each date's run; `submit` begins one. `at`: by date the one that has it."""
 
     pool: ProcessPoolExecutor
     told: dict[str, tuple[Say, Watch | None]] = field(default_factory=dict)
     heard: dict[str, threading.Event] = field(default_factory=dict)
+    at: dict[str, BaseProcess] = field(default_factory=dict)
 
     def submit(self, score: Score[T], asked: object, day: str, run_id: str, say: Say, watch: Watch | None) -> Future[T]:
         """Score a date; `say` and `watch` are called here, with what is said there."""
@@ -40,6 +44,15 @@ class Processes:
     def wait_for(self, day: str) -> None:
         """Wait, not for long, until all is heard that was said of a date's run, which has ended."""
         self.heard[day].wait(_LATE_S)
+
+    def killed(self, days: Collection[str]) -> dict[str, str]:
+        """Of dates that were cut off together those whose own process was ended by somebody else, and how.
+
+        The pool ends all other processes itself, by SIGTERM.
+        """
+        codes = {day: _code_of(self.at[day]) for day in days if day in self.at}
+        found = {day: code for day, code in codes.items() if code not in (None, -signal.SIGTERM)}
+        return {day: _in_words(code) for day, code in (found or codes).items()}
 
     def hear(self, day: str, kind: str, what: Any) -> None:
         """Hand on what a process has said."""
@@ -51,8 +64,24 @@ class Processes:
         elif kind == _LOGGED:
             name, level, message = what
             logging.getLogger(name).log(level, "%s", message)
+        elif kind == _BEGUN:
+            for process in (one for one in multiprocessing.active_children() if one.pid == what):
+                self.at[day] = process
         elif kind == _ENDED:
             self.heard[day].set()
+
+
+def _code_of(process: BaseProcess) -> int | None:
+    """The exit code of a process that is ending; None where it isn't, or nobody can tell."""
+    process.join(_LATE_S)
+    return process.exitcode
+
+
+def _in_words(code: int | None) -> str:
+    if code is None:
+        return "without an exit code"
+    by = f" by {signal.Signals(-code).name}" if -code in set(signal.Signals) else ""
+    return f"with exit code {code}{by}"
 
 
 @contextmanager
@@ -113,6 +142,7 @@ def _score(score: Score[T], asked: object, day: str, run_id: str, watched: bool)
     def watch(units: int, rows: int) -> None:
         _tell(day, _READ, [units, rows])
 
+    _tell(day, _BEGUN, os.getpid())
     try:
         return score(asked, day, run_id, say, watch if watched else None)
     finally:

@@ -47,8 +47,13 @@ class Then:
 
 
 def moment_of(day: str, hours: int) -> datetime:
-    """The end of a date in UTC, and so many hours later."""
-    return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC) + timedelta(days=1, hours=hours)
+    """The end of a date in UTC, and so many hours later. Raises ConfigError where there is no such time."""
+    try:
+        return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC) + timedelta(days=1, hours=hours)
+    except OverflowError as error:
+        raise ConfigError(
+            f"{day} as of {hours:,} hours after its end: there is no such time: give fewer hours"
+        ) from error
 
 
 def as_of(job: Job, day: str, hours: int, now: datetime) -> Then:

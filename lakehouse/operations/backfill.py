@@ -12,15 +12,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 from lakehouse import pipeline
-from lakehouse.errors import ConfigError, as_ours
-from lakehouse.operations import apart, as_of
+from lakehouse.errors import ConfigError, Unavailable, as_ours
+from lakehouse.operations import apart, as_of, dated
 from lakehouse.operations.apart import Processes
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Say
@@ -91,23 +92,18 @@ def dates(first: str, last: str, every: str = "day") -> list[str]:
     """The dates from the first to the last one, both included, as YYYY-MM-DD. Raises ConfigError."""
     if every not in EVERY:
         raise ConfigError(f"--every: {every!r} is none: use {', '.join(EVERY)}")
-    begin, end = _date(first, "--from"), _date(last, "--to")
+    begin, end = dated.parse(first, "--from"), dated.parse(last, "--to")
     if end < begin:
         raise ConfigError(f"--to {last} lies before --from {first}")
     if every == "month" and begin.day > _LAST_OF_ALL_MONTHS:
         raise ConfigError(f"--from {first}: not every month has a {begin.day}th: begin at the 28th or earlier")
     step = _next_month if every == "month" else _days_later(7 if every == "week" else 1)
-    return [str(day) for day in takewhile(lambda day: day <= end, (step(begin, number) for number in count()))]
+    return [str(day) for day in takewhile(lambda day: day <= end, _steps(begin, step))]
 
 
-def _date(text: str, option: str) -> date:
-    try:
-        found = date.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or str(found) != text:
-        raise ConfigError(f"{option}: {text!r} is not a date: give YYYY-MM-DD")
-    return found
+def _steps(begin: date, step: Callable[[date, int], date]) -> Iterator[date]:
+    with suppress(OverflowError, ValueError):  # there is no date after 9999-12-31
+        yield from (step(begin, number) for number in count())
 
 
 def _days_later(days: int) -> Callable[[date, int], date]:
@@ -157,16 +153,25 @@ def backfill(
     return [ended.get(day) or Outcome(day, NOT_RUN) for day in days]
 
 
+_KILLED = (
+    "the process that scored {day} ended {why}, as where memory runs out: run the same command again to go on, with a "
+    "smaller --parallel where memory is short"
+)
+_STOPPED = "stopped half way, as the process of another date was ended: run the same command again to go on"
+
+
 @dataclass
 class _Work:
     """The dates of a backfill under way. Several at a time are run in threads of `pool`, or in processes, `apart`."""
 
     asked: Asked
     shown: Shown
+    stack: ExitStack
     most: int = 1
     pool: ThreadPoolExecutor | None = None
     apart: Processes | None = None
     running: dict[Future[Outcome], str] = field(default_factory=dict)
+    at_a_time: int = 1
 
     def run(self, days: Sequence[str], keep_going: bool, ended: dict[str, Outcome]) -> None:
         """Score these; how each ended is put into `ended` as it does."""
@@ -187,6 +192,13 @@ class _Work:
             while left and len(self.running) < self.most:
                 self._begin(left.pop())
             done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                wait(self.running)
+                lost, stopped = self._after_a_kill()
+                yield from lost
+                left += reversed(stopped) if self.most else ()
+                yield from () if self.most else (Outcome(d, NOT_RUN, message=_STOPPED) for d in stopped)
+                continue
             for future in sorted(done, key=self.running.__getitem__):
                 day = self.running.pop(future)
                 error = future.exception()
@@ -194,11 +206,28 @@ class _Work:
                     self.apart.wait_for(day)
                 yield future.result() if error is None else _failed(day, "", 0.0, error)
 
+    def _after_a_kill(self) -> tuple[list[Outcome], list[str]]:
+        """How the dates ended that were in hand when a process was killed, with which all others are stopped; and those
+        that were stopped so, which other processes can begin again."""
+        assert self.apart is not None
+        in_hand, self.running = {day: future for future, day in self.running.items()}, {}
+        ended = [future.result() for future in in_hand.values() if future.exception() is None]
+        broken = [day for day, future in sorted(in_hand.items()) if future.exception() is not None]
+        why = self.apart.killed(broken) or dict.fromkeys(broken, "before it had begun")
+        told = [_failed(day, "", 0.0, Unavailable(_KILLED.format(day=day, why=said))) for day, said in why.items()]
+        self.apart = self.stack.enter_context(apart.processes(self.at_a_time))
+        return [*ended, *told], [day for day in broken if day not in why]
+
     def _begin(self, day: str) -> None:
         run_id = pipeline.new_run_id()
         asked = (self.asked, day, run_id, *self.shown.begin(day, run_id))
         if self.apart is not None:
-            self.running[self.apart.submit(score_date, *asked)] = day
+            try:
+                future = self.apart.submit(score_date, *asked)
+            except BrokenProcessPool as error:  # a process has just been killed
+                future = Future()
+                future.set_exception(error)
+            self.running[future] = day
         else:
             assert self.pool is not None
             self.running[self.pool.submit(score_date, *asked)] = day
@@ -213,7 +242,7 @@ def _work(asked: Asked, parallel: int, shown: Shown) -> Iterator[_Work]:
             from lakehouse.engines import spark as engine
 
             stack.enter_context(engine.keep_session())
-        work = _Work(asked, shown, parallel)
+        work = _Work(asked, shown, stack, parallel, at_a_time=parallel)
         if parallel > 1 and spark:
             work.pool = ThreadPoolExecutor(parallel)
             stack.callback(work.pool.shutdown, cancel_futures=True)

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from lakehouse.errors import ConfigError
 from lakehouse.operations import counterpart, reasons
 from lakehouse.operations.counterpart import Asked, Both
-from lakehouse.operations.difference import different, match, once
+from lakehouse.operations.difference import different
 from lakehouse.operations.distances import Distances, by_equality, is_number, measure, whole
+from lakehouse.operations.matching import match, without_repeated
 from lakehouse.planning import catalog
 from lakehouse.runs.comparing import figures
 from lakehouse.scoring.pairs import Pairs, pairs_of
@@ -85,34 +86,33 @@ def _compare(job: Job, asked: Asked) -> Compared:
 
 @dataclass(frozen=True)
 class _Sides:
-    """Rows of both tables side by side, keys under our names, columns of theirs under their own with `there.` before.
+    """Rows of both tables side by side, keys under our names.
 
-    `only_here`, `only_there`: rows of one side; `kinds`: each key's types, ours and theirs.
+    `columns`: by the name of a column of theirs what it is called beside these. `only_here`, `only_there`: rows of one
+    side; `kinds`: each key's types, ours and theirs.
     """
 
     ours: pa.Table
     theirs: pa.Table
     only_here: pa.Table
     only_there: pa.Table
+    columns: Mapping[str, str]
     kinds: Mapping[str, tuple[pa.DataType, pa.DataType]]
     counts: Counts
 
     def pair(self, name: str, column: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
         """A column of ours and one of theirs."""
-        return self.ours[name], self.theirs[_THERE + column]
-
-
-_THERE = "there."
+        return self.ours[name], self.theirs[self.columns[column]]
 
 
 def _match(here: pa.Table, there: pa.Table, pairs: Mapping[str, str], columns: Sequence[str]) -> _Sides:
     """Both sides by their keys, without the rows whose key is there more than once, on whichever side."""
     keys = list(pairs)
     values = {name: _key(name, column, here.schema.field(name).type, there[column]) for name, column in pairs.items()}
-    theirs = pa.table(values | {_THERE + column: there[column] for column in columns})
+    called = {column: " ".join([*keys, str(place)]) for place, column in enumerate(columns)}  # longer than any key
+    theirs = pa.table(values | {name: there[column] for column, name in called.items()})
     keyed = theirs.filter(_all_there(theirs, keys))
-    mine = _without(once(here, keys)[0], _repeated(keyed, keys), keys)
-    other = _without(once(keyed, keys)[0], _repeated(here, keys), keys)
+    mine, other = without_repeated(here, keyed, keys), without_repeated(keyed, here, keys)
     ours, matched, only_here, only_there = match(mine, other, keys)
     counts = Counts(
         here=here.num_rows,
@@ -125,7 +125,7 @@ def _match(here: pa.Table, there: pa.Table, pairs: Mapping[str, str], columns: S
         matched=ours.num_rows,
     )
     kinds = {name: (here.schema.field(name).type, there.schema.field(column).type) for name, column in pairs.items()}
-    return _Sides(ours, matched, only_here, only_there, kinds, counts)
+    return _Sides(ours, matched, only_here, only_there, called, kinds, counts)
 
 
 def _told(job: Job, asked: Asked, sides: _Sides, both: Both) -> Compared:
@@ -240,21 +240,6 @@ def _all_there(table: pa.Table, keys: Sequence[str]) -> pa.ChunkedArray:
     for name in keys[1:]:
         there = pc.and_(there, pc.is_valid(table[name]))
     return there
-
-
-def _repeated(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The keys that more than one row has, each once."""
-    grouped = table.group_by(list(keys)).aggregate([([], "count_all")])
-    return grouped.filter(pc.greater(grouped["count_all"], 1)).select(list(keys))
-
-
-def _without(table: pa.Table, left_out: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The rows that have none of these keys."""
-    if not left_out.num_rows or not table.num_rows:
-        return table
-    places = pa.array(range(table.num_rows))
-    kept = table.select(list(keys)).append_column("#", places).join(left_out, list(keys), join_type="left anti")
-    return table.take(kept["#"].combine_chunks().sort()) if kept.num_rows else table.slice(0, 0)
 
 
 def _keys(table: pa.Table, keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse import sinks
+from lakehouse.errors import ConfigError
 from lakehouse.planning.naming import quarantine_of, state_of
 from lakehouse.storage import Location, locate, siblings
 
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
 
 Load = Callable[[str], "Job"]
 """Fills the job file in with a date."""
-_ANY, _OTHER = "2000-01-01", "2000-01-02"
+ANY, OTHER = "2000-01-01", "2000-01-02"
+"""Two dates, to see what differs between any."""
+
+
+def parse(text: str, option: str) -> date:
+    """A date as an option names it. Raises ConfigError for what is none."""
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or str(found) != text:
+        raise ConfigError(f"{option}: {text!r} is not a date: give YYYY-MM-DD")
+    return found
 
 
 def with_states(load: Load) -> list[Job]:
@@ -38,10 +51,10 @@ def with_tables(load: Load) -> list[Job]:
 def _fill_in(load: Load, *places: Callable[[Job], Location | None]) -> list[Job]:
     days: set[str] = set()
     for place in places:
-        here = place(load(_ANY))
-        if here is not None and here != place(load(_OTHER)):
+        here = place(load(ANY))
+        if here is not None and here != place(load(OTHER)):
             days.update(_days(here))
-    return [load(day) for day in sorted(days, reverse=True)] or [load(_ANY)]
+    return [load(day) for day in sorted(days, reverse=True)] or [load(ANY)]
 
 
 def _scored_dates(job: Job) -> Location | None:
@@ -57,11 +70,11 @@ def _quarantine_dates(job: Job) -> Location | None:
 
 def _days(place: Location) -> list[str]:
     """The dates for which there is a folder, where it is the first in the path whose name has one."""
-    above, _, rest = place.uri.partition(_ANY)
+    above, _, rest = place.uri.partition(ANY)
     inside = rest.split("/", 1)
     below = f"/{inside[1]}" if len(inside) > 1 else ""
     named = replace(place, uri=place.uri.removesuffix(below), path=place.path.removesuffix(below))
-    first, *others = [re.escape(part) for part in f"{above.rpartition('/')[2]}{_ANY}{inside[0]}".split(_ANY)]
+    first, *others = [re.escape(part) for part in f"{above.rpartition('/')[2]}{ANY}{inside[0]}".split(ANY)]
     pattern = rf"{first}(\d{{4}}-\d\d-\d\d)" + r"\1".join(others)
     found = (re.fullmatch(pattern, folder) for folder in siblings(named))
     return [match[1] for match in found if match and _is_date(match[1])]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from lakehouse import sinks
 from lakehouse.engines import memory
 from lakehouse.errors import ConfigError, nearest
+from lakehouse.operations.matching import match, once
 from lakehouse.planning import catalog
 from lakehouse.runs.comparing import figures
 from lakehouse.runs.held import Held
@@ -145,44 +146,6 @@ def compare(
         tuple(_prediction(name, old, new, by) for name in names),
         tuple(_examples(old, new, keys, names, differs)),
     )
-
-
-def match(first: pa.Table, second: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
-    """The rows of two tables that have the same keys, in the same order; then those of the first alone, of the second.
-
-    No key may be in a table more than once.
-    """
-    pairs = _matched(first, second, keys)
-    one, other = pairs["held"], pairs["live"]
-    alone, missing = pc.is_null(other), pc.is_null(one)
-    both = pc.invert(pc.or_(alone, missing))
-    return (
-        first.take(one.filter(both)),
-        second.take(other.filter(both)),
-        first.take(one.filter(alone)),
-        second.take(other.filter(missing)),
-    )
-
-
-def once(table: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, int]:
-    """The rows whose key no other row has, and how many the others are."""
-    if not table.num_rows:
-        return table, 0
-    numbered = table.select(list(keys)).append_column("#", pa.array(np.arange(table.num_rows)))
-    counted = numbered.group_by(list(keys)).aggregate([("#", "count"), ("#", "min")])
-    alone = counted["#_min"].filter(pc.equal(counted["#_count"], 1))
-    if len(alone) == table.num_rows:
-        return table, 0
-    return table.take(alone.combine_chunks().sort()), table.num_rows - len(alone)
-
-
-def _matched(held: pa.Table, live: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The rows' numbers of either side, by key; null where the other side alone has it."""
-    sides = [
-        table.select(list(keys)).append_column(name, pa.array(np.arange(table.num_rows)))
-        for name, table in (("held", held), ("live", live))
-    ]
-    return sides[0].join(sides[1], list(keys), join_type="full outer").combine_chunks()
 
 
 def different(old: pa.ChunkedArray, new: pa.ChunkedArray) -> Any:

@@ -43,7 +43,9 @@ def status(job: Job) -> tuple[Result, int]:
     if generation:
         table = {"type": first.type, "table": first.table, "version": version, "kind": "sink"}
         told = Result("published", "", job.job, job.date, sinks=(table,))
-        return replace(told, message=f"generation {generation} is published, the ledger has no record of it"), 0
+        return replace(
+            told, message=f"generation {generation} is published, the ledger has no record of it: {ledger.RECONCILE}"
+        ), 0
     others = dict.fromkeys(row["date"] for row in ledger.runs(state, job.job) if row["date"] not in (None, job.date))
     said = f"; of other dates there are: {', '.join(list(others)[:_SHOWN])}{' …' if len(others) > _SHOWN else ''}"
     message = f"no run of this job and date yet{said if others else ''}"

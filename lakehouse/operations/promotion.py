@@ -219,7 +219,7 @@ def moves(state: Location, name: str, alias: str) -> list[dict[str, Any]]:
 
 def _entered(place: Location, name: str, alias: str) -> list[dict[str, Any]]:
     """The promotions of an alias, in their order."""
-    rows = tables.rows(place, PROMOTIONS.names, {"model_name": name, "alias": alias})
+    rows = tables.rows(place, PROMOTIONS.names, formats.PROMOTION, {"model_name": name, "alias": alias})
     return sorted(rows, key=lambda row: row["number"])
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import models, sources
 from lakehouse.errors import ConfigError
-from lakehouse.operations import dated
+from lakehouse.operations import dated, seen
 from lakehouse.operations.backfill import Asked, Outcome, Shown, backfill
 from lakehouse.operations.standing import (
     INPUT_FILE,
@@ -34,18 +34,22 @@ from lakehouse.storage import display_name, locate
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
-_ANY, _OTHER = "2000-01-01", "2000-01-02"
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})…?")
 
 
 def recall(load: dated.Load, question: Question) -> Recalled:
     """The live scores that the question is about. Raises ConfigError where what it names can't be, or isn't clear."""
-    live = [one for one in all_live(load) if question.has(one.record.get("date")) or not one.record]
-    found, still = Found(), ""
+    every = list(all_live(load))
+    live = [one for one in every if question.has(one.record.get("date")) or "date" not in one.record]
+    found, still = Found(notes=list(seen.not_on_record(live))), ""
     if question.model is not None:
         by, what = MODEL, _by_model(question.model, live, found)
+        if not found.standing:
+            found.notes += seen.require_model(question.model, _model_named(question.model), load, every)
     elif question.input_version is not None:
         by, what = INPUT_VERSION, _by_version(question.input_version, live, found)
+        if not found.standing:
+            seen.require_version(question.input_version, load, every)
     else:
         by, (what, still) = INPUT_FILE, _by_file(str(question.input_file), load, live, found)
     if any(one.perhaps for one in found.standing):
@@ -53,7 +57,16 @@ def recall(load: dated.Load, question: Question) -> Recalled:
             "where rows of several runs stand in one file, as after a merge or OPTIMIZE, the log doesn't tell how many "
             "of each are left, if any: those are said to be perhaps there"
         )
+    if question.first or question.last:
+        _doubt_dates(found, {one.living.run for one in live if "date" not in one.record})
     return Recalled(by, what, _ordered(found.standing), _ordered(found.unknown), tuple(found.notes), still)
+
+
+def _doubt_dates(found: Found, lost: set[str]) -> None:
+    """Of runs without a record it can't be told whether their dates are among those that are asked for."""
+    doubt = "it is not on record, so that its date isn't known"
+    found.unknown += [replace(one, doubt=doubt) for one in found.standing if one.run_id in lost]
+    found.standing = [one for one in found.standing if one.run_id not in lost]
 
 
 def _ordered(found: Sequence[Standing]) -> tuple[Standing, ...]:
@@ -65,7 +78,7 @@ def _by_model(given: str, live: Sequence[Live], found: Found) -> str:
     name, version, digest = _model_named(given)
     matched, names = [], set[str]()
     for one in live:
-        used = _models_of(one)
+        used = seen.models_of(one.state, one.record, one.living.rows)
         if used is None:
             found.unknown.append(one.standing("its models are not on record any more"))
             continue
@@ -97,9 +110,9 @@ def _by_model(given: str, live: Sequence[Live], found: Found) -> str:
 def _model_named(given: str) -> tuple[str | None, str, str]:
     """The name, version and digest that are given, each as far as it is."""
     text = given.removeprefix("models:/").strip()
-    if re.fullmatch(r"[0-9]+", text) and len(text) < 64:
+    if re.fullmatch(r"[0-9]{1,9}", text):
         return None, text, ""
-    if named := re.fullmatch(r"(.+)/([0-9]+)", text):
+    if named := re.fullmatch(r"(.+)/([0-9]{1,9})", text):
         return named[1], named[2], ""
     if digest := _DIGEST.fullmatch(text):
         return None, "", digest[1]
@@ -107,19 +120,6 @@ def _model_named(given: str) -> tuple[str | None, str, str]:
         f"--model {given!r}: give a version's number, such as 3 or churn/3, or 8 digits or more of a digest, such as "
         "sha256:0f3a9c71"
     )
-
-
-def _models_of(one: Live) -> list[tuple[str, str, str, int]] | None:
-    """Name, version, digest and rows of a run's model, or of each where it had many; None where that isn't known."""
-    said = one.record
-    if not said or ("date" not in said and str(said["model_version"]).endswith(" versions")):
-        return None
-    if not said.get("model_count"):
-        return [(str(said["model_name"]), str(said["model_version"]), str(said["model_digest"]), one.living.rows)]
-    listed = ((evidence.facts_of(one.state, said) or {}).get("models") or {}).get("listed")
-    if not listed:
-        return None
-    return [(str(name), str(version), str(digest), int(rows)) for _, name, version, digest, rows in listed]
 
 
 def _by_version(version: int, live: Sequence[Live], found: Found) -> str:
@@ -151,8 +151,9 @@ def _by_file(file: str, load: dated.Load, live: Sequence[Live], found: Found) ->
             found.unknown.append(one.standing(f"it read {read}, and the job names {now} now"))
             continue
         groups.setdefault(now, (source, []))[1].append(one)
-    if not groups:
+    if not groups and (found.unknown or source_of(None) != source_of(dated.OTHER)):
         return f"file {file}", ""
+    groups = groups or {"": (source_of(None), [])}  # nobody can have read it, but it may be a slip
     uses = [(source, *_ask(file, source, ones, found)) for source, ones in groups.values()]
     known = [(source, use) for source, use, _ in uses if use.known]
     if not known and all(use.since == 0 for _, use, _ in uses):
@@ -188,10 +189,10 @@ def _sources(load: dated.Load) -> Callable[[str | None], Any]:
 
     @functools.cache
     def source(day: str | None) -> Any:
-        with catalog.open_job(load(day or _ANY), "recall") as at_places:
+        with catalog.open_job(load(day or dated.ANY), "recall") as at_places:
             return at_places.source
 
-    same = source(_ANY).table == source(_OTHER).table
+    same = source(dated.ANY).table == source(dated.OTHER).table
     return (lambda day: source(None)) if same else source
 
 

@@ -64,6 +64,20 @@ def reconcile(load: dated.Load, *, dry_run: bool) -> Reconciled:
     return done
 
 
+def lacking(load: dated.Load) -> set[str]:
+    """The runs that published and of which the ledger has no record, by what the job's scored tables remember."""
+    found = set[str]()
+    for job in dated.with_tables(load):
+        with catalog.open_job(job, "reconcile") as at_places:
+            known = {str(record["run_id"]) for record in ledger.runs(naming.state_of(at_places), job.job)}
+            found |= {one.run for section in at_places.sinks for one in _told_by(section, job.job)} - known
+    return found
+
+
+def _told_by(section: Sink, job: str) -> Sequence[RememberedRun]:
+    return sinks.of(section.type).remembered(section, job)
+
+
 def _reconcile(job: Job, load: dated.Load, done: Reconciled, *, dry_run: bool) -> None:
     state = naming.state_of(job)
     # In this order: whoever commits has an intent, and is on record before that goes.

@@ -36,10 +36,15 @@ class Question:
     last: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for none or several."""
+        """Raise ConfigError for none or several, for a date that is none, and for dates the wrong way round."""
         given = [one for one in (self.model, self.input_version, self.input_file) if one is not None]
         if len(given) != 1:
             raise ConfigError("recall: give exactly one of --model, --input-version and --input-file")
+        for option, text in (("--from", self.first), ("--to", self.last)):
+            if text is not None:
+                dated.parse(text, option)
+        if self.first and self.last and self.last < self.first:
+            raise ConfigError(f"--to {self.last} lies before --from {self.first}")
 
     def has(self, date: str | None) -> bool:
         """Whether a run's date is among those that are asked for."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -192,14 +192,11 @@ def _stored(file: Location, key: str) -> Golden | None:
     held = content(file)
     if held is None:
         return None
-    try:
-        said = formats.without_version(formats.GOLDEN, json.loads(held), display_name(file))
+
+    def make(said: Mapping[str, Any]) -> Golden | None:
         return Golden(_batch(said["rows"]), _batch(said["answers"])) if said["key"] == key else None
-    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-        raise ConfigError(
-            f"{display_name(file)}, the model's golden rows, can't be read ({type(error).__name__}: {error}): restore "
-            "it, or remove it, and the answers of the next run are kept anew"
-        ) from error
+
+    return formats.parse(formats.GOLDEN, held, display_name(file), make)
 
 
 def _store(file: Location, key: str, found: Golden) -> None:

@@ -143,8 +143,10 @@ def _baseline(plan: Plan, state: Location, patience: models.Patience, *, keep: b
     """The baseline's text and origin; a copy beside the ledger, made if `keep`, saves asking MLflow each time."""
     held = content(_baseline_file(plan, state))
     if held is not None:
-        said = formats.without_version(formats.BASELINE, json.loads(held), display_name(_baseline_file(plan, state)))
-        return json.dumps(said["baseline"]), said["origin"]
+        place = display_name(_baseline_file(plan, state))
+        return formats.parse(
+            formats.BASELINE, held, place, lambda said: (json.dumps(said["baseline"]), str(said["origin"]))
+        )
     found = models.stored_baseline(plan.job.model, plan.model.resolved, plan.job.job, patience)
     if found is None:
         return "", ""

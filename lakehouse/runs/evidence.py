@@ -181,13 +181,13 @@ def kept_facts(state: Location, run_id: str) -> dict[str, Any] | None:
     """What was gathered of a run, without its record; None where it was not kept. Raises as `facts_of` does."""
     place = _at(state, run_id, "json")
     held = content(place)
-    return None if held is None else formats.without_version(formats.FACTS, json.loads(held), display_name(place))
+    return None if held is None else formats.parse(formats.FACTS, held, display_name(place), dict[str, Any])
 
 
 def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
     """The run's facts together with its record, as `page.render` takes them; None where they were not kept.
 
-    Raises ConfigError for facts of a newer format.
+    Raises ConfigError for facts of a newer format, and broken ones.
     """
     facts = kept_facts(state, record["run_id"])
     return None if facts is None else _with_record(facts, record)
@@ -265,7 +265,10 @@ def add_metrics(state: Location, record: Mapping[str, Any], reasons: Sequence[Ma
 
 def runs_with_metrics(state: Location, job: str) -> set[str]:
     """The job's runs of which metrics are there."""
-    return {str(row["run_id"]) for row in tables.rows(state.join("metrics"), ["run_id", "job"], {"job": job})}
+    return {
+        str(row["run_id"])
+        for row in tables.rows(state.join("metrics"), ["run_id", "job"], formats.METRICS, {"job": job})
+    }
 
 
 def reasons_by_run(job: Job, runs: Collection[str]) -> dict[str, list[dict[str, Any]]]:

@@ -152,11 +152,11 @@ def _read(file: Location) -> Held | None:
     """What is in a file of a held run; None where it is gone, or is no such file."""
     if not file.path.endswith(".json") or file.path.rpartition("/")[2].startswith("."):
         return None
-    text = content(file)
-    if not text:
-        return None
-    said = json.loads(text)
-    formats.require(formats.HELD, said, display_name(file))
-    formats.require(formats.INTENT, said["intent"], display_name(file))
-    intent = ledger.from_json(said["intent"])
-    return Held(intent, said["why"], datetime.fromisoformat(said["until"]), said["comments"])
+    text, place = content(file), display_name(file)
+
+    def make(said: Mapping[str, Any]) -> Held:
+        formats.require(formats.INTENT, said["intent"], place)
+        intent = ledger.from_json(said["intent"])
+        return Held(intent, said["why"], datetime.fromisoformat(said["until"]), said["comments"])
+
+    return None if text is None else formats.parse(formats.HELD, text, place, make)

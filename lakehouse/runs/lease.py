@@ -116,13 +116,13 @@ def _file(table: Location, run: str) -> Location:
 
 
 def read(table: Location, run: str) -> dict[str, Any] | None:
-    """What the run's lease says, None where there is none. Raises ConfigError for one of a newer format."""
-    content = read_all(table.join(f"run-{run}"), NAME).get(NAME)
-    return (
-        formats.without_version(formats.LEASE, json.loads(content), display_name(_file(table, run)))
-        if content
-        else None
-    )
+    """What the run's lease says, None where there is none. Raises ConfigError for a newer format, or a broken file."""
+    text = read_all(table.join(f"run-{run}"), NAME).get(NAME)
+
+    def make(said: dict[str, Any]) -> dict[str, Any]:
+        return {**said, "host": said["host"], "pid": said["pid"]}
+
+    return None if text is None else formats.parse(formats.LEASE, text, display_name(_file(table, run)), make)
 
 
 def end(table: Location, run: str) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +64,7 @@ RUNS = pa.schema(
         ("receipt", pa.string()),  # what the run has signed of its rows, where it leaves receipts
     ]
 )
+RECONCILE = "`lakehouse reconcile` makes records of what the tables remember"
 OTHERS = 50
 """Intents of other slices that one run looks at."""
 _JSON = ("sinks", "checks", "seconds", "work", "receipt")
@@ -112,7 +114,8 @@ def unfinished(
     Those of another target of the job, whose table is another one whatever the date, are that one's own business.
 
     Of the others at most `OTHERS` files are read, by chance, so that no run takes long and each is looked at some day;
-    those of a newer format are left to the programs that wrote them. Raises ConfigError for one of this slice.
+    those of a newer format are left to the programs that wrote them, and broken ones to runs of their slice. Raises
+    ConfigError for such a one of this slice.
     """
     every = state.join("intents")
     folder = _intents(state, identity, table).path.rpartition("/")[2]
@@ -120,36 +123,35 @@ def unfinished(
     others = [path for path in paths if not path.startswith(f"{folder}/")]
     others = sorted(random.sample(others, min(len(others), OTHERS)))
     mine = [path for path in sorted(paths) if path.startswith(f"{folder}/")]
-    own, found = _parse(every, mine), _parse(every, others)
-    for path, said in own.items():
-        formats.require(formats.INTENT, said, display_name(every.join(path)))
-    of_job = [s for s in found.values() if _is_of(s, job, table, date) and not formats.is_newer(formats.INTENT, s)]
-    return [from_json(said) for said in own.values()], [from_json(said) for said in of_job]
+    found = list[Intent]()
+    for path in others:
+        with suppress(ConfigError):
+            found += [intent for intent in _read(every, [path]) if _is_of(intent, job, table, date)]
+    return _read(every, mine), found
 
 
 def intents(state: Location) -> list[Intent]:
-    """All intents, of whatever job. Raises ConfigError for one of a newer format."""
+    """All intents, of whatever job. Raises ConfigError for one of a newer format, or that is broken."""
     folder = state.join("intents")
-    found = _parse(folder, [path for path in tree(folder) if _is_intent(path)])
-    for path, said in found.items():
-        formats.require(formats.INTENT, said, display_name(folder.join(path)))
-    return [from_json(said) for said in found.values()]
+    return _read(folder, [path for path in tree(folder) if _is_intent(path)])
 
 
 def _is_intent(path: str) -> bool:
     return path.endswith(".json") and not path.rpartition("/")[2].startswith(".")
 
 
-def _parse(folder: Location, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By path what the intents say, of those that are still there."""
-    return {path: json.loads(text) for path in paths if (text := content(folder.join(path)))}
+def _read(folder: Location, paths: Sequence[str]) -> list[Intent]:
+    """The intents of those files that are still there."""
+    texts = ((folder.join(path), content(folder.join(path))) for path in paths)
+    return [
+        formats.parse(formats.INTENT, text, display_name(file), from_json) for file, text in texts if text is not None
+    ]
 
 
-def _is_of(said: Mapping[str, Any], job: str, table: str, date: str | None) -> bool:
+def _is_of(intent: Intent, job: str, table: str, date: str | None) -> bool:
     """Whether an intent is for the job's table, or for one that differs from it by nothing but the run's date."""
-    record = said.get("record", {})
-    same = _dateless(said.get("table"), record.get("date")) == _dateless(table, date)
-    return bool(record.get("job") == job and same)
+    same = _dateless(intent.table, intent.record.get("date")) == _dateless(table, date)
+    return bool(intent.record.get("job") == job and same)
 
 
 def _dateless(table: Any, date: str | None) -> str:
@@ -190,12 +192,12 @@ def record(state: Location, row: Mapping[str, Any]) -> None:
 def runs(state: Location, job: str, date: str | None = None, *, identity: str | None = None) -> list[dict[str, Any]]:
     """The job's recorded runs, newest first, by default of all dates and slices.
 
-    Raises ConfigError where a newer program has recorded one of them.
+    Raises ConfigError where a newer program has recorded one of them, and where a file of the table is gone or broken.
     """
     place = state.join("runs")
     asked = {"job": job, "date": date, "identity": identity}
     only = {name: value for name, value in asked.items() if value is not None}
-    rows = tables.rows(place, [*RUNS.names, formats.KEY], only)
+    rows = tables.rows(place, [*RUNS.names, formats.KEY], formats.RECORD, only)
     mine = [
         formats.without_version(formats.RECORD, row, f"{display_name(place)} (run {row['run_id']})") for row in rows
     ]

@@ -52,14 +52,29 @@ def public_key_in(path: str) -> bytes:
         raise ConfigError(f"--public-key: {path} is no public key in PEM: {how}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError(f"--public-key: {path} is no public key of Ed25519: {how}")
+    if is_weak(key.public_bytes_raw()):
+        raise ConfigError(f"--public-key: {path} is a point of small order, of which anybody can sign: {how}")
     return key.public_bytes_raw()
 
 
+_P = 2**255 - 19
+_EIGHTH = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_SMALL = {0, 1, _P - 1, _EIGHTH, _P - _EIGHTH}
+"""The y of the eight points of edwards25519 whose order divides 8 (RFC 8032, 5.1; RFC 7748 has the curve)."""
+
+
+def is_weak(public: bytes) -> bool:
+    """Whether a public key is a point of small order, which makes some signatures valid of any message."""
+    return (int.from_bytes(public, "little") & (2**255 - 1)) % _P in _SMALL
+
+
 def is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Whether the signature is that of the key on the message."""
+    """Whether the signature is that of the key on the message, which a key of small order has of none."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+    if is_weak(public):
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.connectors import delta
+from lakehouse.errors import ConfigError
 from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
-from lakehouse.storage import Location, remove, tree
+from lakehouse.storage import Location, display_name, remove, told, tree
 
 MANY = 50
 """Small files of a job in a table, from which on they are merged."""
@@ -77,10 +78,13 @@ def _is_there(snapshot: delta.Snapshot, rows: pa.RecordBatch, once: str) -> bool
     return snapshot.transaction(once) is not None
 
 
-def rows(location: Location, columns: Sequence[str], only: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """A table's rows with those of the columns that it has; none where there is no table.
+def rows(
+    location: Location, columns: Sequence[str], kind: Format, only: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """A table's rows, things of this kind, with those of the columns that it has; none where there is no table.
 
     `only`: by column the value that a row must have; files that by their statistics hold no such row are not read.
+    Raises ConfigError where a file of the table is gone or broken.
     """
     only = only or {}
     snapshot = delta.open_table(location)
@@ -88,8 +92,24 @@ def rows(location: Location, columns: Sequence[str], only: Mapping[str, Any] | N
         return []
     names = [name for name in columns if name in snapshot.schema.names]
     files = [file for file in snapshot.files(list(only)) if file.may_hold(only)]
-    held = delta.rows_of(snapshot, names, files).to_pylist()
+    held = [row for file in files for row in _rows_in(snapshot, names, file, kind)]
     return [row for row in held if all(row.get(name) == value for name, value in only.items())]
+
+
+def _rows_in(
+    snapshot: delta.Snapshot, names: Sequence[str], file: delta.DataFile, kind: Format
+) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = delta.rows_of(snapshot, names, [file]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        place = snapshot.location.join(file.relative)
+        gone = isinstance(error, FileNotFoundError)
+        if not gone and isinstance(error, OSError) and (place.remote or error.errno is not None):
+            raise
+        why = "is gone" if gone else f"is no whole Parquet file ({told(error)})"
+        table = display_name(snapshot.location)
+        raise ConfigError(f"{display_name(place)}, a file of the table {table}, {why}: {kind.remedy}") from error
+    return found
 
 
 def untidy(location: Location, job: str) -> tuple[list[int], list[int]]:

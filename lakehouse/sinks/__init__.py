@@ -235,6 +235,12 @@ class SinkModule(Protocol):
         `known`: the runs on record, and the identity of each.
         """
 
+    def changed_by_others(self, section: Any, values: Mapping[str, str], run: str) -> Sequence[str] | None:
+        """In words what others than this program did to the rows that a run published; `values`: its slice.
+
+        Rows that only went to other files are as they were. None where the table's system doesn't tell that.
+        """
+
     def remembered(self, section: Any, job: str) -> Sequence[RememberedRun]:
         """A job's runs as the table itself remembers them, without a look at any row; none where it isn't there."""
 

@@ -43,6 +43,7 @@ def verified(found: Verified) -> str:
     if any(found.greatest.values()):
         apart = ", ".join(f"{name} {value:.3g}" for name, value in found.greatest.items())
         lines.append(f"         greatest difference: {apart}")
+    lines += [f"changed  {what}" for what in found.changed]
     lines += [f"         {getattr(found, kind):,} {what}" for kind, what in _KINDS.items() if getattr(found, kind)]
     counts = ", ".join(f"{name} {count:,}" for name, count in found.rows.items())
     lines.append(f"rows     {counts}{_ALIKE[found.alike]}")
@@ -119,8 +120,8 @@ def _apart(told: Explanation, name: str) -> str:
 def _rules(rules: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rules:
         return []
-    cells = [[r["suite"], r["name"], r["severity"], _PASSED[r["passed"]]] for r in rules]
-    return ["", *table_text(["rules on", "rule", "severity", "this row"], cells)]
+    cells = [[r["suite"], r["name"], ", ".join(r["columns"]), r["severity"], _PASSED[r["passed"]]] for r in rules]
+    return ["", *table_text(["rules on", "rule", "columns", "severity", "this row"], cells)]
 
 
 def _why(why: Mapping[str, Any]) -> list[str]:

@@ -233,5 +233,5 @@ def test_each_stored_thing_names_its_format(job):
     assert {row["model_called"] for row in older} == {None}
     assert json.loads(Path(f"lake/scores_state/reports/{run}.json").read_text())["format"] == formats.FACTS.version
     for name, kind in (("runs", formats.RECORD), ("metrics", formats.METRICS), ("profiles", formats.PROFILES)):
-        rows = tables.rows(locate(f"lake/scores_state/{name}"), ["run_id", "format"])
+        rows = tables.rows(locate(f"lake/scores_state/{name}"), ["run_id", "format"], formats.RECORD)
         assert {row["format"] for row in rows if row["run_id"] == run} == {kind.version}

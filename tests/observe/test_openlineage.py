@@ -24,6 +24,7 @@ from openlineage.client import event_v2, generated
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.errors import Blocked, ConfigError, NotReady
+from lakehouse.observe import openlineage
 from lakehouse.operations import review
 from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
@@ -231,9 +232,17 @@ def test_a_server_that_hangs_costs_a_warning(daily, monkeypatch):
         monkeypatch.setenv("OPENLINEAGE_URL", server.url)
         result = score(daily(), say=lambda event, values: event == "warning" and told.append(values["message"]))
     assert result.status == "published"
-    assert [text.partition(":")[0] for text in told if "told of" in text] == [
-        "OpenLineage could not be told of the run"
+    assert [text.rpartition(":")[0] for text in told if "told of" in text] == [
+        f"OpenLineage at {server.url} could not be told of the run"
     ]
+
+
+def test_its_address_is_told_without_what_may_be_secret(monkeypatch):
+    monkeypatch.setenv("OPENLINEAGE_URL", "https://user:secret@lineage.example:5000/path?key=secret")
+    assert openlineage._address() == " at https://lineage.example:5000"
+    monkeypatch.delenv("OPENLINEAGE_URL")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", "conf/openlineage.yml")
+    assert openlineage._address() == " by conf/openlineage.yml"
 
 
 @pytest.mark.long

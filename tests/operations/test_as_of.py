@@ -308,3 +308,9 @@ def test_sparks_own_time_travel_finds_the_same_versions(spark, workspace, own_ti
             continue
         theirs = spark.read.format("delta").option("timestampAsOf", when.isoformat()).load(str(place)).count()
         assert delta.version_before(locate(str(place)), when) == theirs
+
+
+@pytest.mark.parametrize(("day", "hours"), [("9999-12-31", 0), ("2026-01-01", 10**8), ("2026-01-01", 10**14)])
+def test_a_moment_that_no_calendar_has_is_refused(day, hours):
+    with pytest.raises(ConfigError, match=f"{day} as of .* hours after its end: there is no such time"):
+        moment_of(day, hours)

@@ -123,6 +123,9 @@ def test_processes_score_dates_in_parallel(month):
     [
         (("2026-01-30", "2026-02-02", "day"), ["2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02"]),
         (("2026-01-01", "2026-01-20", "week"), ["2026-01-01", "2026-01-08", "2026-01-15"]),
+        (("9999-12-30", "9999-12-31", "day"), ["9999-12-30", "9999-12-31"]),
+        (("9999-12-20", "9999-12-31", "week"), ["9999-12-20", "9999-12-27"]),
+        (("9999-11-01", "9999-12-31", "month"), ["9999-11-01", "9999-12-01"]),
         (("2026-11-28", "2027-02-28", "month"), ["2026-11-28", "2026-12-28", "2027-01-28", "2027-02-28"]),
         (("2026-01-01", "2026-01-01", "month"), ["2026-01-01"]),
     ],
@@ -205,6 +208,36 @@ def test_one_that_is_killed_is_gone_on_with(month, parallel):
     done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert values("lake/scores") == values("other/scores")
+
+
+def _dies(asked, day, run_id, say=None, watch=None):
+    """In place of scoring a date: the process of one is killed once another one is at work too, the others go on."""
+    Path(f"at-{day}").touch()
+    until = time.monotonic() + 60
+    while len(list(Path().glob("at-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    if day == DAYS[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if not Path("again").exists():
+        Path("again").touch()
+        time.sleep(5)
+    return backfill.Outcome(day, "published")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_a_process_that_is_killed_is_named_with_its_date_and_the_others_go_on(month, monkeypatch, keep_going):
+    asked, told = month(), list[str]()
+    monkeypatch.setattr(backfill, "score_date", _dies)
+    shown = backfill.Shown(end=lambda one: told.append(one.date))
+    found = backfill.backfill(asked, DAYS[:4], 2, keep_going=keep_going, shown=shown)
+    first, second, *others = found
+    assert (first.status, first.code, first.traceback) == ("failed", 5, "")
+    assert first.message.startswith(f"the process that scored {DAYS[0]} ended with exit code -9 by SIGKILL")
+    assert "run the same command again to go on" in first.message
+    assert [one.status for one in others] == (["published"] * 2 if keep_going else ["not run"] * 2)
+    assert second.status in ("published", *([] if keep_going else ["not run"]))  # or it was done before it was stopped
+    assert len(set(told)) == len(told) >= (4 if keep_going else 2)
 
 
 @pytest.mark.long

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -387,6 +389,39 @@ def holds(content):
 
 
 PROOF = a_proof()
+
+
+P = 2**255 - 19
+EIGHTH = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+SMALL = {
+    "the neutral point": 1,
+    "the neutral point, spelled otherwise": 1 + P,
+    "the neutral point with a sign": 1 + (1 << 255),
+    "of order 2": P - 1,
+    "of order 4": 0,
+    "of order 4, spelled otherwise": P,
+    "of order 4 with a sign": 1 << 255,
+    "of order 8": EIGHTH,
+    "of order 8 on the other side": P - EIGHTH,
+    "of order 8 with a sign": EIGHTH + (1 << 255),
+}
+
+
+@pytest.mark.parametrize("y", SMALL.values(), ids=SMALL)
+def test_a_key_of_small_order_proves_nothing(y, capfd, tmp_path, monkeypatch):
+    """Of the neutral point R = 1, S = 0 is a signature of any message, as far as the equation is looked at alone."""
+    monkeypatch.chdir(tmp_path)
+    weak = y.to_bytes(32, "little")
+    signature = b"\1" + bytes(63)
+    forged = dataclasses.replace(proofs._read(PROOF, "proof.json"), public_key=weak, signature=signature)
+    said = proofs.check(forged)
+    assert said.wrong == ("public_key: it is a point of small order, of which anybody can sign",)
+    Path("proof.json").write_bytes(PROOF)
+    der = bytes.fromhex("302a300506032b6570032100") + weak
+    text = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
+    Path("weak.pem").write_text(text)
+    refused = check(capfd, "--public-key", "weak.pem")
+    assert (refused.code, "weak.pem is a point of small order" in refused.err) == (2, True), refused
 
 
 def test_the_proof_that_is_changed_below_holds():

@@ -74,7 +74,6 @@ def test_scores_of_a_model_version_are_listed_and_scored_again(versions, job_of)
     assert told(recalled(model=f"{runs[0].model['name']}/1", first=DAYS[1])) == [(DAYS[1], 2, False, runs[1].run_id)]
     assert told(recalled(model=runs[0].model["digest"][:12], last=DAYS[0])) == told(found)[:1]
     assert told(recalled(model="2")) == [(DAYS[2], 2, False, third.run_id)]
-    assert told(recalled(model="7")) == []
 
     ended = asking.rescore(load, Asked("conf/scores.yaml", engine="local"), found, 1, keep_going=False, shown=Shown())
     assert [(one.date, one.status) for one in ended] == [(day, "published") for day in DAYS[:2]]
@@ -198,6 +197,55 @@ def test_a_file_that_the_table_never_had_is_an_error(versions, job_of):
 def test_exactly_one_thing_is_asked_for(question):
     with pytest.raises(ConfigError, match="give exactly one of --model, --input-version and --input-file"):
         Question(**question)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ({"model": "7"}, r"--model 7: no run of scores used it.*; those used: \S+/1 \(sha256:"),
+        ({"model": "chrun/1"}, r"--model chrun/1: no run of scores used it, and its registry has no such version"),
+        ({"model": "deadbeef"}, r"--model deadbeef: no run of scores had a model whose digest begins like that"),
+        ({"input_version": 9}, r"--input-version 9: no run has read it \(.*\); the newest that were read: 0"),
+        ({"input_version": -1}, r"--input-version -1: no run has read it \(versions begin with 0\)"),
+        ({"input_file": "none.parquet", "first": "2030-01-01"}, r"none.parquet never was a file of lake/features"),
+    ],
+    ids=["version", "name", "digest", "input version", "negative", "file"],
+)
+def test_what_no_run_had_and_nobody_knows_is_a_slip_and_no_all_clear(versions, job_of, question, said):
+    uri = versions(1)
+    features(DAYS[:1])
+    score(job_of(uri))
+    with pytest.raises(ConfigError, match=said):
+        recalled(**question)
+    versions(2)
+    write("lake/features", pa.table({"id": [9], "a": [9.0], "day": [DAYS[1]]}), ["day"])
+    for there in ({"model": "2"}, {"input_version": 1}):  # nobody used it, but it is there
+        assert recalled(**there).standing == ()
+
+
+@pytest.mark.parametrize(
+    ("dates", "said"),
+    [
+        ({"first": "2026-02-30"}, "--from: '2026-02-30' is not a date: give YYYY-MM-DD"),
+        ({"last": "20260101"}, "--to: '20260101' is not a date"),
+        ({"first": DAYS[1], "last": DAYS[0]}, f"--to {DAYS[0]} lies before --from {DAYS[1]}"),
+    ],
+)
+def test_dates_that_are_none_or_the_wrong_way_round_are_refused(dates, said):
+    with pytest.raises(ConfigError, match=said):
+        Question(model="1", **dates)
+
+
+def test_a_run_without_a_record_is_not_left_out_by_a_date(versions, job_of):
+    uri = versions(1)
+    features(DAYS[:1])
+    result = score(job_of(uri))
+    shutil.rmtree(f"{locate('lake/scores').path}_state/runs")
+    found = recalled(model="1", first=DAYS[0])
+    doubt = "it is not on record, so that its date isn't known"
+    assert ([(one.run_id, one.doubt) for one in found.unknown], found.standing) == ([(result.run_id, doubt)], ())
+    assert found.notes[0].startswith("1 run with live rows has no record")
+    assert "`lakehouse reconcile`" in found.notes[0]
 
 
 def test_what_is_no_model_is_refused(versions, job_of):
@@ -348,11 +396,13 @@ def test_the_command(versions, job_of, capfd):
         score(job_of(uri, day))
     words = ("recall", "conf/scores.yaml", "--model", "1")
     none = run(capfd, "recall", "conf/scores.yaml", "--model", "2")
-    assert (none.code, none.out) == (0, "model 2: no live score stands on it\n")
+    assert (none.code, "--model 2: no run of scores used it" in none.err) == (2, True)
     refused = run(capfd, *words, "--rescore", "--engine", "local")
     assert refused.code == 2
     assert "is still" in refused.err
     versions(2)
+    none = run(capfd, "recall", "conf/scores.yaml", "--model", "2")
+    assert (none.code, none.out) == (0, "model 2: no live score stands on it\n")
     found = run(capfd, *words, "--json")
     assert [(one["date"], one["rows"]) for one in found.json["standing"]] == [(day, 2) for day in DAYS[:2]]
     done = run(capfd, *words, "--from", DAYS[1], "--rescore", "--engine", "local", "--json")

@@ -203,6 +203,73 @@ def test_one_row_of_any_kind_that_is_wrong_is_enough(wrong):
     setattr(found, wrong, 1)
     assert not found.proved
     assert not Verified("run", "table", None, None, 0, alike=False).proved
+    assert not Verified("run", "table", None, None, 0, changed=["something"]).proved
+
+
+def _replace_by_hand(table):
+    rows = read(table)
+    place = rows.schema.get_field_index("_run_id")
+    write(table, rows.set_column(place, "_run_id", pa.array(["hand"] * len(rows))), ["score_date"], mode="overwrite")
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "what", "strangers"),
+    [
+        (lambda table: opened(table).delete("id >= 0"), "(DELETE", 0),
+        (lambda table: opened(table).update(updates={"_run_id": "'x'"}), "(UPDATE", 3),
+        (_replace_by_hand, "(WRITE", 3),
+    ],
+)
+def test_rows_that_a_person_took_away_are_told_and_not_read_from_the_past(
+    capfd, daily, daily_models, by_hand, what, strangers
+):
+    done = score(daily(daily_models[0]))
+    by_hand("lake/scores")
+    found = verify(capfd, "--run", done.run_id)
+    told = found.json
+    assert (found.code, told["equal_all"], told["version"], told["strangers"]) == (3, False, None, strangers), told
+    assert told["changed"][0] == "none of its 3 rows is in the table, and no later run replaced them"
+    assert what in told["changed"][1]
+    assert what in run(capfd, "verify", "conf/scores.yaml").out
+
+
+def test_files_that_a_person_replaced_are_told_whatever_is_sampled(capfd, daily, daily_models):
+    done = score(daily(daily_models[0]))
+    edit("lake/scores", "id = 2", p="p")
+    found = verify(capfd, "--all")
+    assert (found.code, found.json["equal"], found.json["differing"]) == (3, 3, 0)
+    assert ["(UPDATE" in line for line in found.json["changed"]] == [True]
+    row = read("lake/scores").slice(0, 1)
+    write("lake/scores", row, ["score_date"])
+    twice = verify(capfd, "--run", done.run_id)
+    assert "the table has 4 rows of the run, which published 3" in twice.json["changed"]
+
+
+def test_files_that_optimize_has_merged_are_no_finding_and_what_a_person_did_to_them_is(capfd, daily, daily_models):
+    score(daily(daily_models[0]))
+    score(daily(daily_models[0], day=OTHER))
+    write("lake/features", pa.table({"id": [4], "a": [4.0]}), mode="append")
+    opened("lake/scores").optimize.z_order(["id"])
+    assert verify(capfd, "--date", DAY).json["changed"] == []
+    opened("lake/scores").delete(f"score_date = '{OTHER}'")
+    assert verify(capfd, "--date", DAY).json["changed"] == []
+    opened("lake/scores").delete("id = 1")
+    told = verify(capfd, "--date", DAY).json["changed"]
+    assert "(DELETE" in told[0]
+    assert told[1:] == ["the table has 2 rows of the run, which published 3"]
+
+
+def test_what_a_later_run_has_replaced_is_no_finding_but_what_a_replay_added_to_is(capfd, daily, daily_models):
+    first = score(daily(daily_models[0]))
+    opened("lake/scores").delete("id >= 0")
+    second = score(daily(daily_models[1]))
+    past = verify(capfd, "--run", first.run_id)
+    assert (past.code, past.json["changed"], past.json["version"]) == (0, [], first.sinks[0]["version"])
+    assert verify(capfd, "--run", second.run_id).code == 0
+    run(capfd, "rollback", "conf/scores.yaml", "--date", DAY, "--engine", "local", "--run", first.run_id)
+    assert verify(capfd, "--run", first.run_id).code == 0
+    opened("lake/scores").delete("id >= 0")
+    assert verify(capfd, "--run", first.run_id).code == 3
 
 
 def test_rows_that_would_be_set_aside_now_are_neither_missing_nor_too_much(capfd, daily, daily_models):
@@ -266,6 +333,8 @@ def test_a_row_in_quarantine_is_explained_with_its_reasons(capfd, scored):
     assert next(f["value"] for f in told["features"] if f["name"] == "a") == 999.0
     shown = run(capfd, "explain", "conf/scores.yaml", "--key", "500").out
     assert "set aside" in shown
+    [line] = [one for one in shown.splitlines() if "failed" in one]
+    assert line.split()[-3:] == ["a", "critical", "failed"]
     assert "failed" in shown
 
 

@@ -236,3 +236,19 @@ def test_the_command_says_what_is_added(daily, models, capfd):
         run(capfd, "recall", "conf/scores.yaml", "--model", "1", "--json").json["standing"][0]["run_id"] == done.run_id
     )
     assert run(capfd, "reconcile", "conf/scores.yaml", "--json").json["records"] == []
+
+
+def test_commands_that_find_no_run_say_where_the_ledger_lacks_some(daily, models, capfd):
+    done = score(daily(models[0]))
+    known = run(capfd, "report", "conf/scores.yaml", "--run", "nobody")
+    assert (known.code, "reconcile" in known.err) == (2, False)
+    shutil.rmtree(Path("lake/scores_state/runs"))
+    hint = "the scored table remembers 1 run that has no record: `lakehouse reconcile` makes them again"
+    for words in (("report",), ("verify",), ("verify", "--run", done.run_id), ("explain", "--key", "1", "--run", "x")):
+        said = run(capfd, words[0], "conf/scores.yaml", *words[1:])
+        assert (said.code, hint in said.err) == (2, True), said
+    assert hint in run(capfd, "runs", "conf/scores.yaml").out
+    assert "`lakehouse reconcile`" in run(capfd, "status", "conf/scores.yaml", "--date", DAY).out
+    assert "`lakehouse reconcile`" in run(capfd, "explain", "conf/scores.yaml", "--key", "1", "--date", DAY).out
+    run(capfd, "reconcile", "conf/scores.yaml")
+    assert run(capfd, "verify", "conf/scores.yaml").code == 0

@@ -403,9 +403,7 @@ def test_golden_rows_that_are_damaged_are_told_and_not_made_afresh(job, change):
     (file,) = Path("lake/scores_state/golden").iterdir()
     file.write_text(change if isinstance(change, str) else json.dumps({**stored(), **change}))
     held = file.read_text()
-    with pytest.raises(
-        ConfigError, match=r"golden/scores-.*\.json, the model's golden rows, can't be read \(.*remove it"
-    ):
+    with pytest.raises(ConfigError, match=r"golden/scores-.*\.json, golden rows, can't be read \(.*move it away"):
         score(job(), rescore=True)
     assert file.read_text() == held
 

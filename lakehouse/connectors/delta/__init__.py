@@ -14,6 +14,7 @@ from lakehouse.connectors.delta.commits import (
     rewritten_until,
     version_before,
 )
+from lakehouse.connectors.delta.following import replaced_since
 from lakehouse.connectors.delta.log import keep_logs, logs_read_once
 from lakehouse.connectors.delta.putting import puts_commits
 from lakehouse.connectors.delta.retaining import KEPT, is_kept_for, keep_for, removed_files
@@ -44,6 +45,6 @@ __all__ = [
     "ATTEMPTS", "KEPT", "Add", "Commit", "Conflict", "DataFile", "FileLife", "Snapshot", "add_columns", "adds_of",
     "batches_of", "commit", "commits_of", "create_table", "data_changes", "is_kept_for", "keep_for", "keep_logs",
     "life_of", "logs_read_once", "open_table", "partition_text", "partition_value", "pause", "puts_commits",
-    "read_files",
-    "removed_files", "rewrite", "rewritten_until", "rows_of", "statistics_of", "values_of", "version_before",
+    "read_files", "removed_files", "replaced_since",
+    "rewrite", "rewritten_until", "rows_of", "statistics_of", "values_of", "version_before",
 ]  # fmt: skip

@@ -84,7 +84,7 @@ def rewritten_until(snapshot: Snapshot, partition: Mapping[str, str], *, grows: 
         text = content(snapshot.location.join(LOG, f"{version:020d}.json"), no_folder=True)
         if text is None:
             break
-        here = {kind: [a for a in actions(text, kind) if _lies_in(place, a)] for kind in ("add", "remove")}
+        here = {kind: [a for a in actions(text, kind) if lies_in(place, a)] for kind in ("add", "remove")}
         matter = here["remove"] if grows else [*here["remove"], *here["add"]]
         if any(action.get("dataChange", True) for action in matter):
             break
@@ -92,7 +92,7 @@ def rewritten_until(snapshot: Snapshot, partition: Mapping[str, str], *, grows: 
     return last
 
 
-def _lies_in(place: Mapping[str, str], action: Mapping[str, Any]) -> bool:
+def lies_in(place: Mapping[str, str], action: Mapping[str, Any]) -> bool:
     """Whether an action's file lies in a partition; taken for granted where the action doesn't say."""
     values = action.get("partitionValues")
     return values is None or all(values.get(name) == text for name, text in place.items())

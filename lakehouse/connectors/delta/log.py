@@ -106,7 +106,9 @@ def _take_kept(reading: _Reading, uri: str, copy: LogCopy, listed: Mapping[str, 
     held = content(_kept_file(reading, uri), no_folder=True)
     try:
         said = json.loads(held or b"{}")
-    except ValueError:  # whatever it is, it isn't what a run kept
+    except ValueError:
+        return
+    if not isinstance(said, dict):  # whatever it is, it isn't what a run kept
         return
     for name, (at, text) in said.get("commits", {}).items() if not formats.is_newer(formats.LOG, said) else ():
         found = text.encode()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import sinks
 from lakehouse.errors import LakehouseError
 from lakehouse.operations.difference import predictions_of
 from lakehouse.operations.receipts import contributions, describing, rows
@@ -21,7 +20,7 @@ from lakehouse.operations.receipts.recomputing import Again, made_again
 from lakehouse.operations.receipts.rows import Key
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
-from lakehouse.runs import evidence
+from lakehouse.runs import evidence, ledger
 from lakehouse.schemas import (
     EXPLANATIONS,
     INPUT_VERSION,
@@ -178,7 +177,8 @@ def _run(place: Place, record: Mapping[str, Any] | None, facts: Mapping[str, Any
 def _notes(place: Place, record: Mapping[str, Any] | None) -> list[str]:
     notes = []
     if record is None:
-        notes.append(f"run {place.run} is not on record: what is known of it is what the row says")
+        said = f"run {place.run} is not on record: what is known of it is what the row says"
+        notes.append(f"{said}; {ledger.RECONCILE}")
     if place.found.beside:
         notes.append(f"{place.found.beside} more rows of the table have this key: explained is one of them")
     return notes
@@ -250,9 +250,7 @@ def _compared(told: Explanation, again: Again, scored: pa.RecordBatch, place: Pl
 
 def _largest(job: Job, place: Place, name: str) -> float:
     """The largest value of a prediction in its run: the last places of it are rounding."""
-    sink = rows.scored_sink(job)
-    texts = rows.texts_of_slice(job, rows.scored_columns(job))
-    parts = sinks.of(sink.type).rows_at(sink, texts, [name], place.version, {RUN_ID: place.run})
+    parts = rows.at_version(job, [name], place.version, {RUN_ID: place.run})
     return max((largest_of(batch.column(name)) for _, batch in parts), default=0.0)
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse import sinks
-from lakehouse.operations.difference import match, once
+from lakehouse.operations.matching import match, once
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, Hashes, chosen_rows, hashes_of
 from lakehouse.operations.receipts.comparing import sides_of
@@ -29,9 +28,10 @@ class Verified:
 
     `equal`, `differing`: rows on both sides. `missing`: rows of the input that are neither in the table nor set aside,
     `extra`: rows of the table that the input doesn't have, `unfit`: that would be set aside now. `strangers`: rows of
-    the slice by no run on record. `rows`: what all of the input, the table and quarantine have, and `alike`: whether
-    they have the same keys; None where it isn't known what the input was. `repeated`: not compared. `greatest`: of each
-    column of floats the greatest difference between two values that are both numbers.
+    the slice by no run on record. `changed`: what of its rows is no longer as the run published it, in words. `rows`:
+    what all of the input, the table and quarantine have, and `alike`: whether they have the same keys; None where it
+    isn't known what the input was. `repeated`: not compared. `greatest`: of each column of floats the greatest
+    difference between two values that are both numbers.
     """
 
     run_id: str
@@ -48,6 +48,7 @@ class Verified:
     extra: int = 0
     unfit: int = 0
     strangers: int = 0
+    changed: list[str] = field(default_factory=list)
     repeated: int = 0
     greatest: dict[str, float] = field(default_factory=dict)
     exact: bool = False
@@ -57,9 +58,9 @@ class Verified:
 
     @property
     def proved(self) -> bool:
-        """Whether every row that was looked at is equal, and no side has rows that the other lacks."""
+        """Whether every row that was looked at is equal, no side lacks rows, and nobody else has changed any."""
         wrong = self.differing + self.missing + self.extra + self.unfit + self.strangers
-        return not wrong and self.alike is not False
+        return not wrong and not self.changed and self.alike is not False
 
     def as_json(self) -> dict[str, Any]:
         """As an object."""
@@ -87,9 +88,7 @@ class Stored:
     names: tuple[str, ...]
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        sink = rows.scored_sink(self.job)
-        texts = rows.texts_of_slice(self.job, rows.scored_columns(self.job))
-        for _, batch in sinks.of(sink.type).rows_at(sink, texts, names, self.version, {RUN_ID: self.owner}):
+        for _, batch in rows.at_version(self.job, names, self.version, {RUN_ID: self.owner}, names):
             yield batch.select(list(names))
 
 

@@ -13,6 +13,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.inputs import Basis, basis_of, pin_input
 from lakehouse.operations.receipts.rows import Found, Key
+from lakehouse.planning import quarantine
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import ledger
 from lakehouse.runs.restoring import restored_run
@@ -66,6 +67,36 @@ def stands_at(job: Job, schema: pa.Schema, record: Mapping[str, Any]) -> tuple[i
     if sink.write == "merge" and module.generation(module.uri_of(sink), record["identity"])[0] != record["generation"]:
         return version, live
     return (None if live else version), live
+
+
+def is_followed(job: Job, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run of this program was published after it that replaced its rows, so that they need not be there.
+
+    By the records, and by the generation of the table, which knows of runs that were never recorded. A replay adds rows
+    to a run's, and a rollback puts them back.
+    """
+    mine = [r for r in records if r["identity"] == record["identity"] and r["status"] == "published"]
+    aside = {rows.name_of(table) for table in quarantine.tables(job)}
+    last = [r for r in mine if r["input_table"] not in aside or r["run_id"] == record["run_id"]]
+    over, sink = ledger.superseded_runs(last), rows.scored_sink(job)
+    module = sinks.of(sink.type)
+    if module.generation(module.uri_of(sink), record["identity"])[0] > max((r["generation"] for r in mine), default=0):
+        return True
+    return owner_of(record) not in {owner_of(r) for r in last if r["run_id"] not in over}
+
+
+def changes_by_others(
+    job: Job, schema: pa.Schema, record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """In words what others than this program did to a run's live rows since these were last published, if that is told.
+
+    Which may have been by a rollback.
+    """
+    sink, texts = rows.scored_sink(job), rows.texts_of_slice(job, schema)
+    mine = [r for r in records if r["identity"] == record["identity"] and r["status"] == "published"]
+    again = [r for r in mine if owner_of(r) == owner_of(record)]
+    last = max(again, key=lambda r: r["generation"], default=record)
+    return list(sinks.of(sink.type).changed_by_others(sink, texts, str(last["run_id"])) or ())
 
 
 def owner_of(record: Mapping[str, Any]) -> str:

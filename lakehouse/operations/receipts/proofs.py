@@ -126,7 +126,9 @@ def check(proof: Proof, public: bytes | None = None) -> Checked:
             wrong.append(f"{part}: their names are not those of the statement")
     if proof.root.hex() != statement["root"]:
         wrong.append("row: model, keys, predictions, feature_digest and path don't lead to the root of the statement")
-    if not signing.is_signed(key, proof.signature, message_of(statement)):
+    if signing.is_weak(key):
+        wrong.append("public_key: it is a point of small order, of which anybody can sign")
+    elif not signing.is_signed(key, proof.signature, message_of(statement)):
         wrong.append("statement: signature is not that of public_key on it")
     known = None if public is None else public == key
     if known is False:

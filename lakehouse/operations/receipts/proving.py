@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import sinks
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.operations.receipts import rows
@@ -162,10 +161,8 @@ def _tree(
 
 
 def _batches(job: Job, statement: Mapping[str, Any], run: str, version: int | None) -> Iterator[pa.RecordBatch]:
-    sink = rows.scored_sink(job)
     names = [*statement["keys"], *statement["predictions"], FEATURE_DIGEST, MODEL_NAME, MODEL_VERSION]
-    texts = rows.texts_of_slice(job, rows.scored_columns(job))
-    for _, batch in sinks.of(sink.type).rows_at(sink, texts, names, version, {RUN_ID: run}):
+    for _, batch in rows.at_version(job, names, version, {RUN_ID: run}, names):
         yield batch
 
 

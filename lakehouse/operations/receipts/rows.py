@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse import sinks, sources
-from lakehouse.errors import ConfigError
+from lakehouse.conditions import equals
+from lakehouse.errors import ConfigError, nearest
 from lakehouse.operations.receipts.inputs import Input
 from lakehouse.planning import quarantine
 from lakehouse.schemas import EXPLAINED, EXPLANATIONS, LINEAGE, REASON, REASONS, RUN_ID, WARNINGS
@@ -57,7 +57,7 @@ def key_of(job: Job, text: str, schema: pa.Schema) -> Key:
 def _value(text: str, name: str, kind: pa.DataType) -> Any:
     try:
         return pa.scalar(text).cast(kind).as_py()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (ValueError, NotImplementedError, OverflowError) as error:
         raise ConfigError(f"--key: {text!r} is no value of {name}, which is {kind}") from error
 
 
@@ -77,7 +77,30 @@ def scored_columns(job: Job) -> pa.Schema:
     schema = columns_of(job, sink)
     if not schema.names:
         raise ConfigError(f"{sink.table}: there is no such table yet: no run of {job.job} has published")
+    require_columns(job, name_of(sink), schema.names, job.keys)
     return schema
+
+
+def require_columns(job: Job, table: str, there: Collection[str], needed: Iterable[str]) -> None:
+    """Raise ConfigError where a table lacks columns, such as a key that has had another name."""
+    for name in needed:
+        if name not in there:
+            raise ConfigError(
+                f"{table} has no column {name!r}, which {job.job} needs as its job file is now; {nearest(name, there)} "
+                "(what it published under another name can be looked at with the job file as it was then)"
+            )
+
+
+def at_version(
+    job: Job, names: Sequence[str], version: int | None, only: Mapping[str, Any], needed: Sequence[str] = ()
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Rows of the slice as `rows_at` gives them, from the scored table. Raises ConfigError where it lacks a column."""
+    sink, table = scored_sink(job), name_of(scored_sink(job)) + ("" if version is None else f" v{version}")
+    for file, batch in sinks.of(sink.type).rows_at(
+        sink, texts_of_slice(job, scored_columns(job)), names, version, only
+    ):
+        require_columns(job, table, batch.schema.names, needed)
+        yield file, batch
 
 
 def columns_of(job: Job, table: Sink) -> pa.Schema:
@@ -95,9 +118,7 @@ def version_of(job: Job, record: Mapping[str, Any]) -> int | None:
 
 def scored(job: Job, schema: pa.Schema, key: Key, run: str | None, version: int | None) -> list[Found]:
     """The rows of the slice with this key, of one run where it is named, at a version of the table or now."""
-    sink = scored_sink(job)
-    only = {**key, **({RUN_ID: run} if run else {})}
-    return _each(sink, sinks.of(sink.type).rows_at(sink, texts_of_slice(job, schema), schema.names, version, only))
+    return _each(scored_sink(job), at_version(job, schema.names, version, {**key, **({RUN_ID: run} if run else {})}))
 
 
 def set_aside(job: Job, key: Key, run: str) -> tuple[str, list[Found]]:
@@ -158,7 +179,7 @@ def narrowed(read: Input, key: Key) -> Input:
 def _having(batch: pa.RecordBatch, key: Key) -> pa.RecordBatch:
     for name, value in key.items():
         if batch.num_rows:
-            batch = batch.filter(pc.equal(batch.column(name), pa.scalar(value, batch.schema.field(name).type)))
+            batch = batch.filter(equals(batch.column(name), value))
     return batch
 
 

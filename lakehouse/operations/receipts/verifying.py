@@ -17,7 +17,7 @@ from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import Chosen, hashes_of, mixed, parts_of, sum_of, with_key
 from lakehouse.operations.receipts.holding import Made, Stored, Verified, compare
 from lakehouse.operations.receipts.inputs import UNKNOWN, Basis, basis_of, is_unknown
-from lakehouse.operations.receipts.places import owner_of, stands_at
+from lakehouse.operations.receipts.places import changes_by_others, is_followed, owner_of, stands_at
 from lakehouse.operations.receipts.recomputing import Again, made_again
 from lakehouse.planning import catalog, naming, quarantine
 from lakehouse.planning.plan import Request
@@ -62,10 +62,20 @@ def _verify(
     sample: int | None, seed: int, through: Callable[[Again], Score] | None,
 ) -> Verified:  # fmt: skip
     schema = rows.scored_columns(job)
-    version, _ = stands_at(job, schema, record)
+    version, live = stands_at(job, schema, record)
+    lost = not live and not is_followed(job, record, records)
+    version = None if lost else version
     side = Stored(job, owner_of(record), version, (*job.keep, *predictions_of(job, schema)))
     found = Verified(str(record["run_id"]), rows.name_of(rows.scored_sink(job)), version, sample, seed)
     own = next((r for r in records if r["run_id"] == side.owner), record)
+    found.strangers = _strangers(job, schema, records) if version is None and job.sinks[0].write == "replace" else 0
+    found.changed = changes_by_others(job, schema, record, records) if version is None else []
+    if lost:
+        found.rows = {"table": 0}
+        found.changed.insert(
+            0, f"none of its {own['rows_scored']:,} rows is in the table, and no later run replaced them"
+        )
+        return found
     facts = evidence.facts_of(naming.state_of(job), own)
     basis, whole = _basis(job, own, facts or {}, side)
     if through is not None:
@@ -77,7 +87,8 @@ def _verify(
     hashes = hashes_of(side.batches(job.keys), job.keys, seed)
     aside = hashes_of(_aside(job, side.owner), job.keys, seed) if whole else np.empty(0, np.uint64)
     found.rows = {"table": len(hashes), "quarantine": len(aside)}
-    found.strangers = _strangers(job, schema, records) if version is None and job.sinks[0].write == "replace" else 0
+    if own["run_id"] == side.owner and len(hashes) != own["rows_scored"]:
+        found.changed.append(f"the table has {len(hashes):,} rows of the run, which published {own['rows_scored']:,}")
     with made_again(job, basis, request) as again:
         found.exact, found.same_settings, found.notes = again.exact, again.same, [*found.notes, *again.notes]
         for number, chosen in enumerate(parts_of(hashes, sample, len(side.names))):
@@ -131,6 +142,7 @@ def _make(again: Again, score: Score, side: Stored, chosen: Chosen, seed: int) -
     """Make the scores of the chosen rows again, reading the whole input."""
     keys, made, schema = again.scoring.keys, Made(pa.table({}), pa.table({})), rows.scored_columns(side.job)
     scored, unfit = list[pa.RecordBatch](), list[pa.RecordBatch]()
+    names = [*keys, *again.scoring.keep, *(output.name for output in again.scoring.outputs), EXPLANATIONS]
 
     def chosen_batches() -> Iterator[pa.RecordBatch]:
         for unit in again.read.units():
@@ -143,10 +155,9 @@ def _make(again: Again, score: Score, side: Stored, chosen: Chosen, seed: int) -
     for batch in join_batches(chosen_batches(), side.job.model.batch_rows):
         if batch.num_rows:
             good, bad = score(batch)
-            scored.append(good.select([n for n in good.schema.names if n == EXPLANATIONS or not n.startswith("_")]))
+            scored.append(good.select([name for name in names if name in good.schema.names]))
             unfit += [] if bad is None else [bad.select(list(keys))]
     made.total %= 1 << 64
-    names = [*keys, *again.scoring.keep, *(output.name for output in again.scoring.outputs), EXPLANATIONS]
     made.scored = _table(scored, names, schema, keys)
     made.unfit = _table(unfit, keys, schema, keys)
     return made

@@ -5,6 +5,7 @@ other run's rows are taken away.
 """
 
 from lakehouse.sinks.delta.former import former, lost_with
+from lakehouse.sinks.delta.history import changed_by_others
 from lakehouse.sinks.delta.inspect import (
     display_name,
     fit_quarantine,
@@ -38,10 +39,10 @@ from lakehouse.sinks.delta.remembering import remembered
 from lakehouse.sinks.delta.upkeep import UPKEEP, compact, keep_files, outdated, remove_outdated
 
 __all__ = [
-    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside", "check",
-    "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
-    "generation", "has_quarantine", "inspect_table", "keep_files", "live_files", "live_runs", "living", "lost_with",
-    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
-    "remove_outdated", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
-    "unknown_files", "uploaded", "uri_of",
+    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside",
+    "changed_by_others", "check", "columns", "compact", "digest", "display_name", "ensure", "exists",
+    "fit_quarantine", "folder", "former", "generation", "has_quarantine", "inspect_table", "keep_files",
+    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "preview",
+    "publish", "published", "qualify", "remembered", "remove_outdated", "remove_uploaded", "require_room", "rows",
+    "rows_at", "set_aside", "stored_columns", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.connectors import delta
 from lakehouse.errors import Blocked, ConfigError
@@ -25,10 +26,15 @@ from lakehouse.sinks.target import (
     undone_error,
     undone_id,
 )
-from lakehouse.storage import display_name
+from lakehouse.storage import display_name, locate
+
+if TYPE_CHECKING:
+    from lakehouse.config import Sink
 
 Owners = Mapping[tuple[str, str], int]
 """(job, run) → rows."""
+_OURS = "lakehouse_run"
+"""What this program's commits say of themselves: the run."""
 _VERSIONS = 3
 """Versions of the input, of those that rows of one slice name, for which a fingerprint is looked for."""
 
@@ -178,6 +184,24 @@ def _refuse_touched(
     )
 
 
+def changed_by_others(section: Sink, values: Mapping[str, str], run: str) -> list[str] | None:
+    """By the log, which tells of the files with its rows; None where that has no commit of the run any more."""
+    snapshot = delta.open_table(locate(section.table))
+    found = None if snapshot is None else delta.replaced_since(snapshot, values, lambda said: _is_of_run(said, run))
+    if found is None:
+        return None
+    return [
+        f"commit {one.version} ({one.operation}{f', {one.at:%Y-%m-%d %H:%M} UTC' if one.at else ''}) took away or "
+        f"replaced {one.files:,} {'file' if one.files == 1 else 'files'} with its rows"
+        for one in found
+        if _OURS not in one.said
+    ]
+
+
+def _is_of_run(said: str, run: str) -> bool:
+    return _OURS in said and run in said and json.loads(said).get(_OURS) == run
+
+
 def _changed_since(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
     """Whether a commit changed the slice's files; taken for granted where the log can't tell any more."""
     held = []
@@ -192,4 +216,4 @@ def _changed_since(snapshot: delta.Snapshot, target: Target, version: int) -> bo
 
 def _is_foreign(commit: Mapping[str, Any]) -> bool:
     quiet = ("OPTIMIZE", "VACUUM START", "VACUUM END", "CREATE TABLE", "SET TBLPROPERTIES", "ADD COLUMNS", "ADD COLUMN")
-    return commit.get("operation") not in quiet and "lakehouse_run" not in str(commit.get("userMetadata", ""))
+    return commit.get("operation") not in quiet and _OURS not in str(commit.get("userMetadata", ""))

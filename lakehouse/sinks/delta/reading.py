@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.conditions import equals
 from lakehouse.connectors import delta
 from lakehouse.connectors.digest import Digest, of_batches
 from lakehouse.connectors.spark import is_catalog_name
@@ -109,6 +110,8 @@ def rows_at(
     snapshot = delta.open_table(location, version)
     if snapshot is None:
         return
+    if lacks := [name for name in only if name not in snapshot.schema.names]:
+        raise ConfigError(f"{display_name(location)} v{snapshot.version} has no column {lacks[0]!r}")
     asked = [name for name in snapshot.schema.names if name in names or name in only]
     sure = {name: value for name, value in only.items() if type(value) in (int, str)}  # Delta cuts bounds of times
     snapshot, files = _readable(snapshot, values, sure, version)
@@ -164,7 +167,7 @@ def _having(batch: pa.RecordBatch, only: Mapping[str, Any]) -> pa.RecordBatch:
     """The rows whose columns have these values."""
     for name, value in only.items():
         if batch.num_rows:
-            batch = batch.filter(pc.equal(batch.column(name), pa.scalar(value, batch.schema.field(name).type)))
+            batch = batch.filter(equals(batch.column(name), value))
     return batch
 
 

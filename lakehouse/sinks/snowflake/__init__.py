@@ -13,7 +13,7 @@ from lakehouse.sinks.snowflake.inspect import (
     inspect_table,
     missing_columns,
 )
-from lakehouse.sinks.snowflake.living import living
+from lakehouse.sinks.snowflake.living import changed_by_others, living
 from lakehouse.sinks.snowflake.naming import (
     COMPARISON_SUFFIX,
     QUARANTINE_SUFFIX,
@@ -46,10 +46,10 @@ from lakehouse.sinks.snowflake.remembering import remembered
 from lakehouse.sinks.snowflake.upkeep import UPKEEP, compact, keep_files, lost_with, outdated, remove_outdated
 
 __all__ = [
-    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside", "check",
-    "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
-    "generation", "has_quarantine", "inspect_table", "keep_files", "live_files", "live_runs", "living", "lost_with",
-    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
-    "remove_outdated", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
-    "unknown_files", "uploaded", "uri_of",
+    "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside",
+    "changed_by_others", "check", "columns", "compact", "digest", "display_name", "ensure", "exists",
+    "fit_quarantine", "folder", "former", "generation", "has_quarantine", "inspect_table", "keep_files",
+    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "preview",
+    "publish", "published", "qualify", "remembered", "remove_outdated", "remove_uploaded", "require_room", "rows",
+    "rows_at", "set_aside", "stored_columns", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -39,3 +39,7 @@ def living(section: SnowflakeSink, job: str, known: Mapping[str, str]) -> Sequen
             if count or not alone:
                 found.append(Living(json.loads(values), str(run), count, not alone, {} if run in known else said))
     return found
+
+
+def changed_by_others(section: SnowflakeSink, values: Mapping[str, str], run: str) -> None:
+    """None: only a look at the rows tells."""
