@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import check, inspection, maintenance, model, receipts, review, running, serving, starting
+from lakehouse.cli import check, inspection, maintenance, model, packaging, receipts, review, running, serving, starting
 from lakehouse.cli.command import Answer, answering
 from lakehouse.cli.stopping import leaving_at_once
 
@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.sql,
     ),
     "Make scores again": (receipts.explain, receipts.verify),
-    "Answer requests": (serving.serve, serving.parity),
+    "Answer requests": (serving.serve, serving.parity, packaging.package),
     "Prove scores": (receipts.prove, receipts.check_proof),
     "Keep tables in order": (
         maintenance.rollback,

@@ -29,7 +29,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.serving import counting, flask_app, scoring, watching
 from lakehouse.serving.access import Keys
 from lakehouse.serving.limits import Limits
-from lakehouse.serving.preparing import JobFile, Prepared
+from lakehouse.serving.prepared import JobFile, Prepared
 from lakehouse.serving.server import LOG, Server, look_regularly, server_for
 
 

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, NotReady, Unavailable
-from lakehouse.serving.preparing import JobFile, Prepared
+from lakehouse.serving.prepared import JobFile, Prepared
 from lakehouse.views import logs
 
 _CURRENT, _JOBS = "current", "jobs.pickle"
