@@ -99,44 +99,49 @@ def test_pythons_files_are_compiled_and_what_is_none_is_copied(tmp_path):
     assert (out / "p/good.pyc").read_bytes() == first
 
 
-def folder_of(tmp_path):
-    folder = tmp_path / "package"
-    folder.mkdir()
-    return folder
+@pytest.fixture(scope="module")
+def listed(prepared, tmp_path_factory):
+    """The zip of a package whose libraries are listed."""
+    folder = tmp_path_factory.mktemp("package")
+    return packaging.package(prepared, WANTED, folder, folder.parent / "likes.zip").zip
 
 
-def test_a_package_that_lists_its_libraries_opens_and_has_its_settings(prepared, tmp_path):
-    made = packaging.package(prepared, WANTED, folder_of(tmp_path), tmp_path / "likes.zip")
-    with zipfile.ZipFile(made.zip) as archive:
-        archive.extractall(tmp_path / "out")
+@pytest.fixture
+def folder(listed, tmp_path):
+    """It, unzipped."""
+    with zipfile.ZipFile(listed) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
+def test_a_package_that_lists_its_libraries_opens_and_has_its_settings(listed, folder):
+    with zipfile.ZipFile(listed) as archive:
         dates = {info.date_time[0] for info in archive.infolist()}
     assert dates == {1980}
-    lines = (tmp_path / "out/requirements.txt").read_text().splitlines()
+    lines = (folder / "requirements.txt").read_text().splitlines()
     assert lines[0].startswith("functions-framework")
     assert f"scikit-learn=={metadata.version('scikit-learn')}" in lines
-    assert {part.name for part in (tmp_path / "out").iterdir()} == {
+    assert {part.name for part in folder.iterdir()} == {
         "lakehouse", "main.py", "models", "job.yaml", "package.json", "package.pickle", "requirements.txt",
     }  # fmt: skip
-    assert not (tmp_path / "out/lakehouse/cli").exists()
-    opened = open_package(tmp_path / "out")
+    assert not (folder / "lakehouse/cli").exists()
+    opened = open_package(folder)
     assert (opened.job, opened.server.limits.rows, opened.server.jobs["likes"].published) == ("likes", 7, None)
-    assert str(tmp_path.parent) not in (tmp_path / "out/package.json").read_text()
-    assert b"/likes.yaml" not in (tmp_path / "out/package.pickle").read_bytes()
+    assert b"/likes.yaml" not in (folder / "package.pickle").read_bytes()  # no path of this machine
 
 
-def test_a_package_with_another_models_files_is_refused(prepared, tmp_path):
-    packaging.package(prepared, WANTED, folder_of(tmp_path), tmp_path / "likes.zip")
-    about = tmp_path / "package" / "package.json"
+def test_a_package_with_another_models_files_is_refused(folder):
+    about = folder / "package.json"
     said = json.loads(about.read_text())
     about.write_text(json.dumps({**said, "models": {"0" * 64: "likes"}}))
     with pytest.raises(ModelRefused, match=r"not those that package\.json names"):
-        open_package(tmp_path / "package")
+        open_package(folder)
     about.write_text(json.dumps({**said, "libraries_inside": True, "python": "3.9"}))
     with pytest.raises(ConfigError, match=r"for Python 3\.9"):
-        open_package(tmp_path / "package")
+        open_package(folder)
     about.write_text(json.dumps({**said, "format": 99}))
     with pytest.raises(ConfigError, match="upgrade lakehouse"):
-        open_package(tmp_path / "package")
+        open_package(folder)
 
 
 def test_a_package_that_is_too_large_is_refused_before_it_is_tried_and_the_largest_parts_are_named(
@@ -150,8 +155,8 @@ def test_a_package_that_is_too_large_is_refused_before_it_is_tried_and_the_large
     kind = replace(KINDS["lambda"], most=1_000_000)
     wanted = replace(WANTED, kind=kind, inside=True, glibc=HERE)
     with pytest.raises(ConfigError, match=r"lambda takes 1 MB; the largest parts: lakehouse \d MB"):
-        packaging.package(prepared, wanted, folder_of(tmp_path), tmp_path / "likes.zip")
-    assert not (tmp_path / "likes.zip").exists()
+        packaging.package(prepared, wanted, tmp_path, tmp_path.parent / "large.zip")
+    assert not (tmp_path.parent / "large.zip").exists()
 
 
 def library(name, glibc):
@@ -179,16 +184,14 @@ def test_libraries_that_the_clouds_system_cant_load_are_refused(glibc, python, w
     return packaging._require_runs_there(replace(wanted, inside=False), given, python)
 
 
-def test_a_package_that_does_not_answer_as_the_job_does_is_refused(prepared, tmp_path):
-    packaging.package(prepared, WANTED, folder_of(tmp_path), tmp_path / "likes.zip")
+def test_a_package_that_does_not_answer_as_the_job_does_is_refused(prepared, folder):
     expected = trying.answers_here(prepared)
     assert expected.keys() == {"JSON", "Arrow", "CSV"}
-    assert trying.try_package(tmp_path / "package", expected, alone=False) > 0
     other = {**expected, "CSV": {**expected["CSV"], "status": 418}}
     with pytest.raises(ModelRefused, match=r"answers CSV with .*instead of .*418"):
-        trying.try_package(tmp_path / "package", other, alone=False)
+        trying.try_package(folder, other, alone=False)
     with pytest.raises(trying.Missing) as missing:
-        trying.try_package(tmp_path / "package", expected, alone=True)
+        trying.try_package(folder, expected, alone=True)
     assert missing.value.module in ("numpy", "pyarrow")
 
 

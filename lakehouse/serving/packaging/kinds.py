@@ -86,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
             None,
             None,
             inside=False,
-            listed=("functions-framework>=3.8,<4",),
+            listed=("functions-framework>=3.10,<4",),
         ),
     )
 }

@@ -18,12 +18,15 @@ _SOURCES = frozenset([".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cc",
 _RECORDS = frozenset(["RECORD", "INSTALLER", "REQUESTED", "direct_url.json"])
 _LEFT_OUT = (
     "pyarrow/libarrow_flight.so*", "pyarrow/libarrow_python_flight.so*", "pyarrow/_flight*", "pyarrow/flight.py",
-    "pyarrow/libarrow_python_parquet_encryption.so*", "pyarrow/_pyarrow_cpp_tests*", "pyarrow/src/*",
+    "pyarrow/libarrow_python_parquet_encryption.so*", "pyarrow/_parquet*", "pyarrow/parquet/*", "pyarrow/_dataset*",
+    "pyarrow/dataset.py", "pyarrow/_orc*", "pyarrow/orc.py", "pyarrow/_feather*", "pyarrow/feather.py",
+    "pyarrow/_json*", "pyarrow/json.py", "pyarrow/_substrait*", "pyarrow/substrait.py", "pyarrow/_hdfs*",
+    "pyarrow/_s3fs*", "pyarrow/_gcsfs*", "pyarrow/_azurefs*", "pyarrow/_pyarrow_cpp_tests*", "pyarrow/src/*",
     "pyarrow/libarrow_python.so", "pyarrow/libarrow_python.so.*.*.*",  # the same file as libarrow_python.so.2500
     "numpy/f2py/*", "numpy/distutils/*",
     "sklearn/datasets/data/*", "sklearn/datasets/images/*", "sklearn/datasets/descr/*",
 )  # fmt: skip
-"""Parts of large libraries that nothing imports which serves: a network service, examples, compilers."""
+"""Parts of large libraries that nothing imports which serves: readers of files, services, examples, compilers."""
 _ELF64 = b"\x7fELF\x02\x01"
 _LOADED, _DYNAMIC = 1, 2
 
