@@ -53,6 +53,6 @@ def test_the_command_of_the_readme_is_one_of_ours(kind):
 
 
 def test_google_is_told_an_entry_that_the_package_has():
-    entries = re.findall(r"--entry-point (\w+)", (DEPLOY / "function" / "README.md").read_text())
+    entries = re.findall(r"entry[- ]point `?(\w+)", (DEPLOY / "function" / "README.md").read_text())
     assert set(entries) == {"http", "event"}
     assert all(f"def {entry}(" in KINDS["function"].text for entry in entries)

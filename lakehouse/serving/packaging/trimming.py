@@ -23,7 +23,7 @@ _LEFT_OUT = (
     "pyarrow/_json*", "pyarrow/json.py", "pyarrow/_substrait*", "pyarrow/substrait.py", "pyarrow/_hdfs*",
     "pyarrow/_s3fs*", "pyarrow/_gcsfs*", "pyarrow/_azurefs*", "pyarrow/_pyarrow_cpp_tests*", "pyarrow/src/*",
     "pyarrow/libarrow_python.so", "pyarrow/libarrow_python.so.*.*.*",  # the same file as libarrow_python.so.2500
-    "numpy/f2py/*", "numpy/distutils/*",
+    "numpy/distutils/*",
     "sklearn/datasets/data/*", "sklearn/datasets/images/*", "sklearn/datasets/descr/*",
 )  # fmt: skip
 """Parts of large libraries that nothing imports which serves: readers of files, services, examples, compilers."""
