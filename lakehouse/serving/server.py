@@ -55,15 +55,18 @@ def server_for(
     prepared: Sequence[Prepared], limits: Limits, keys: Keys, stuck: Callable[[], None] = lambda: None,
     metrics: Metrics | None = None, *, looks_up: bool = True,
 ) -> Server:  # fmt: skip
-    """Load the models of these jobs into this process. Raises ModelRefused.
+    """Load the models of these jobs into this process. Raises ModelRefused, which names the job.
 
     `stuck`: as of `Gate`. `looks_up`: published scores can be asked for.
     """
     jobs = {}
     for one in prepared:
         reader = reader_for(one.schema, one.optional, limits.rows)
-        loaded = scoring.load(one)
-        scoring.warm_up(loaded)
+        try:
+            loaded = scoring.load(one)
+            scoring.warm_up(loaded)
+        except LakehouseError as error:
+            raise type(error)(f"{one.job}: {error}") from error
         jobs[one.job] = Served(loaded, reader, _published(one) if looks_up else None)
     gate, rates = Gate(limits, stuck), Rates(limits.rate)
     described_here = described(prepared, limits, bool(keys), looks_up)
