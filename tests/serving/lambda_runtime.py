@@ -5,6 +5,7 @@ The process sees the package, the client and boto3, as in Lambda's runtime, and 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -14,10 +15,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from tests.serving.events import http
 
 API = "/2018-06-01/runtime"
 RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py", "boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six", "urllib3")  # fmt: skip
@@ -65,6 +68,36 @@ def runtime_in(folder: Path) -> Path:
             if not (folder / top).exists():
                 (folder / top).symlink_to(Path(str(metadata.distribution(name).locate_file(top))))
     return folder
+
+
+@contextmanager
+def gateway(function: Function) -> Iterator[str]:
+    """The address of an HTTP API before a function, as API Gateway is: requests become events, results answers."""
+
+    class Front(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            encoded = base64.b64encode(body).decode()
+            result = function(http(encoded, self.path, headers=headers, isBase64Encoded=True))
+            said = result["body"]
+            answer = base64.b64decode(said) if result["isBase64Encoded"] else said.encode()
+            self.send_response(result["statusCode"])
+            for name, value in {**result["headers"], "Content-Length": str(len(answer))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer)
+
+    server = HTTPServer(("127.0.0.1", 0), Front)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager
@@ -133,6 +166,7 @@ def running(package: Path, folder: Path, handler: str, environ: Mapping[str, str
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "2048",
         "AWS_REGION": "us-east-2",
+        "AWS_DEFAULT_REGION": "us-east-2",
         "LAMBDA_TASK_ROOT": str(package),
     }
     log = folder / "log"

@@ -21,6 +21,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from lakehouse.serving.messages import ARROW
+from tests.command import run
 from tests.serving import events, lambda_runtime
 from tests.serving.conftest import features
 from tests.serving.test_aws_lambda import BODY, IDS, KEY, POISON, without_moment
@@ -106,6 +107,23 @@ def test_lambdas_own_client_runs_it_and_it_answers_as_the_server_does(unzipped, 
 
 
 @pytest.mark.long
+def test_what_a_run_has_published_is_made_again_through_lambda(unzipped, place, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("SERVE_KEYS", f"shop={KEY}")
+    with (
+        lambda_runtime.running(unzipped[0], tmp_path, ENTRY, {"SERVE_KEYS": f"shop={KEY}"}) as function,
+        lambda_runtime.gateway(function) as address,
+    ):
+        require_parity(capfd, place, address)
+
+
+def require_parity(capfd, place, address):
+    shown = run(capfd, "parity", place.conf, "--url", address, "--all", "--keys", "env:SERVE_KEYS")
+    assert shown.code == 0, shown.out + shown.err
+    assert "EQUAL" in shown.out
+    assert "greatest difference: p " in shown.out
+
+
+@pytest.mark.long
 def test_a_batch_is_answered_in_part_and_its_scores_are_sent_on(place, tmp_path):
     """The queue for answers is a stand-in's, and named by the function's environment."""
     task, _ = made("lambda", place, tmp_path, *HERE, "--answers", "env:ANSWERS")
@@ -113,8 +131,8 @@ def test_a_batch_is_answered_in_part_and_its_scores_are_sent_on(place, tmp_path)
     server.start()
     try:
         address = "http://{}:{}".format(*server.get_host_and_port())
-        known = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-2"}
-        client = boto3.client("sqs", endpoint_url=address, **known)
+        known = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        client = boto3.client("sqs", "us-east-2", endpoint_url=address, **known)
         url = client.create_queue(QueueName="answers")["QueueUrl"]
         environ = {"ANSWERS": f"sqs:{url}", "AWS_ENDPOINT_URL": address}
         environ |= {name.upper(): value for name, value in known.items()}
@@ -199,6 +217,13 @@ def test_the_functions_framework_answers_as_the_server_does(function, tmp_path, 
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"time"')]
     assert {"shop"} == {line["client"] for line in lines if line["status"] == 200 and line.get("route") == "score"}
     assert KEY not in log.read_text()
+
+
+@pytest.mark.long
+def test_what_a_run_has_published_is_made_again_through_googles_function(function, place, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("SERVE_KEYS", f"shop={KEY}")
+    with framework(function, "http", tmp_path / "log", {}) as address:
+        require_parity(capfd, place, address)
 
 
 @contextmanager

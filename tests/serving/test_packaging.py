@@ -27,11 +27,22 @@ HERE = (99, 0)
 
 
 def test_a_model_on_a_matrix_needs_its_own_library_and_neither_frames_nor_mlflow(prepared):
-    assert set(libraries.modules_for(prepared)) == {"numpy", "pyarrow", "yaml", "jinja2", "sklearn", "skops"}
+    assert set(libraries.modules_for(prepared)) == {
+        "numpy", "pyarrow", "yaml", "jinja2", "orjson", "sklearn", "skops",
+    }  # fmt: skip
     assert "pandas" in libraries.modules_for(replace(prepared, direct=False))
     found = libraries.libraries_of(libraries.modules_for(prepared))
     assert {"scikit-learn", "scipy", "joblib", "numpy", "pyarrow", "pyyaml", "jinja2", "markupsafe"} <= set(found)
-    assert not {"pandas", "mlflow", "mlflow-skinny", "pyspark", "deltalake", "pydantic", "sqlglot"} & set(found)
+    assert not {
+        "pandas",
+        "mlflow",
+        "mlflow-skinny",
+        "pyspark",
+        "deltalake",
+        "pydantic",
+        "sqlglot",
+        "prettytable",
+    } & set(found)
     assert "scipy" not in libraries.libraries_of(["sklearn"], ["SciPy"])
 
 
