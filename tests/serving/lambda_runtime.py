@@ -1,6 +1,7 @@
-"""Lambda's own client for Python (awslambdaric) at work on an unzipped package, against its Runtime API on loopback.
+"""An unzipped package as Lambda runs it: AWS's own emulator of its runtime, which starts Lambda's own client for Python.
 
-The process sees the package, the client and boto3, as in Lambda's runtime, and nothing else that is installed here.
+The emulator (aws-lambda-rie) is built once into the cache, the client (awslambdaric) is installed. The function sees the
+package, the client and boto3, as in Lambda's runtime, and nothing else that is installed here.
 """
 
 from __future__ import annotations
@@ -8,55 +9,57 @@ from __future__ import annotations
 import base64
 import json
 import os
-import queue
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
 
+from tests.cloud_servers import installed, program
 from tests.serving.events import http
 
-API = "/2018-06-01/runtime"
+EMULATOR = "v0.0.0-20261030222936-bef5c4ba774d"
 RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py", "boto3", "botocore", "s3transfer", "jmespath", "python-dateutil", "six", "urllib3")  # fmt: skip
 """What Lambda's runtime has of its own."""
 SECONDS = 120
 
 
-class Invocation:
-    """An event on its way to the function, and what came back of it."""
-
-    def __init__(self, number: int, event: Any) -> None:
-        self.name, self.event = f"8476a536-e9f4-11e8-9739-2dfe598c{number:04}", event
-        self.done = threading.Event()
-        self.result: Any = None
-        self.error: Any = None
-
-
+@dataclass(frozen=True)
 class Function:
-    """A function that waits for events. `began`: seconds from its start until it asked for the first one."""
+    """A function behind the emulator. `log`: what it and the emulator say."""
 
-    def __init__(self, process: subprocess.Popen[bytes], waiting: queue.Queue[Invocation], log: Path) -> None:
-        self.process, self.log, self._waiting = process, log, waiting
-        self._number = 0
-        self.began = 0.0
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
 
     def __call__(self, event: Any) -> Any:
         """What the function answers to an event; an error of its is an assertion here."""
-        self._number += 1
-        asked = Invocation(self._number, event)
-        self._waiting.put(asked)
+        url = f"http://{self.address}/2015-03-31/functions/function/invocations"
         until = time.monotonic() + SECONDS
-        while not asked.done.wait(0.05):
+        while True:
             assert self.process.poll() is None, self.log.read_text()
+            try:
+                with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=SECONDS) as reply:
+                    said = json.loads(reply.read())
+                break
+            except HTTPError as error:
+                said = json.loads(error.read())
+                break
+            except URLError:  # nobody listens yet
+                time.sleep(0.05)
             assert time.monotonic() < until, self.log.read_text()
-        assert asked.error is None, asked.error
-        return asked.result
+        assert not (isinstance(said, dict) and "errorType" in said), said
+        return said
 
 
 def runtime_in(folder: Path) -> Path:
@@ -68,6 +71,53 @@ def runtime_in(folder: Path) -> Path:
             if not (folder / top).exists():
                 (folder / top).symlink_to(Path(str(metadata.distribution(name).locate_file(top))))
     return folder
+
+
+def emulator() -> Path:
+    """AWS's emulator, built once."""
+    module = f"github.com/aws/aws-lambda-runtime-interface-emulator/cmd/aws-lambda-rie@{EMULATOR}"
+    return (
+        installed(f"aws-lambda-rie-{EMULATOR}", [*program("go"), "install", module], variable="GOBIN")
+        / "aws-lambda-rie"
+    )
+
+
+@contextmanager
+def running(package: Path, folder: Path, handler: str, environ: Mapping[str, str] | None = None) -> Iterator[Function]:
+    """The function of an unzipped package; `folder`: an empty one for what the runtime needs and the log.
+
+    As in Lambda its environment begins with the first event.
+    """
+    bootstrap = folder / "bootstrap"
+    bootstrap.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -B -m awslambdaric "$1"\n')
+    bootstrap.chmod(0o755)
+    known = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(runtime_in(folder / "runtime")),
+        "AWS_LAMBDA_FUNCTION_NAME": "scoring",
+        "AWS_REGION": "us-east-2",
+        "AWS_DEFAULT_REGION": "us-east-2",
+        "LAMBDA_TASK_ROOT": str(package),
+        **(environ or {}),
+    }
+    front, api = free_address(), free_address()
+    addresses = ["--runtime-interface-emulator-address", front, "--runtime-api-address", api]
+    with open(folder / "log", "wb") as output:
+        process = subprocess.Popen(
+            [str(emulator()), *addresses, str(bootstrap), handler],
+            cwd=package, env=known, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield Function(front, process, folder / "log")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
+def free_address() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
 
 
 @contextmanager
@@ -96,94 +146,5 @@ def gateway(function: Function) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def running(package: Path, folder: Path, handler: str, environ: Mapping[str, str] | None = None) -> Iterator[Function]:
-    """The function of an unzipped package; `folder`: an empty one for what the runtime needs and the log."""
-    waiting: queue.Queue[Invocation] = queue.Queue()
-    at_work: dict[str, Invocation] = {}
-    asked = threading.Event()
-    failed: list[Any] = []
-
-    class Api(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            assert self.path == f"{API}/invocation/next"
-            asked.set()
-            one = waiting.get()
-            at_work[one.name] = one
-            headers = {
-                "Lambda-Runtime-Aws-Request-Id": one.name,
-                "Lambda-Runtime-Deadline-Ms": str(int(time.time() * 1_000) + 30_000),
-                "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-2:123456789012:function:scoring",
-                "Content-Type": "application/json",
-            }
-            self._send(200, json.dumps(one.event).encode(), headers)
-
-        def do_POST(self) -> None:
-            body = self._body()
-            parts = self.path.removeprefix(f"{API}/").split("/")
-            if parts[0] == "init":
-                failed.append(json.loads(body))
-            else:
-                one = at_work.pop(parts[1])
-                setattr(one, "result" if parts[2] == "response" else "error", json.loads(body))
-                one.done.set()
-            self._send(202, b'{"status":"OK"}', {})
-
-        def _body(self) -> bytes:
-            if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            whole = b""
-            while size := int(self.rfile.readline(), 16):
-                whole += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return whole
-
-        def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    known = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(runtime_in(folder / "runtime")),
-        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
-        "AWS_LAMBDA_FUNCTION_NAME": "scoring",
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "2048",
-        "AWS_REGION": "us-east-2",
-        "AWS_DEFAULT_REGION": "us-east-2",
-        "LAMBDA_TASK_ROOT": str(package),
-    }
-    log = folder / "log"
-    began = time.monotonic()
-    with open(log, "wb") as output:
-        command = [sys.executable, "-S", "-B", "-m", "awslambdaric", handler]
-        process = subprocess.Popen(command, cwd=package, env={**known, **(environ or {})}, stdout=output, stderr=output)
-    function = Function(process, waiting, log)
-    try:
-        while not asked.wait(0.02):
-            assert not failed, failed
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() - began < SECONDS, log.read_text()
-        function.began = time.monotonic() - began
-        yield function
-    finally:
-        process.terminate()
-        process.wait(20)
         server.shutdown()
         server.server_close()

@@ -154,19 +154,19 @@ def test_a_model_that_was_changed_in_the_package_is_not_loaded(unzipped, tmp_pat
     changed.write_text(changed.read_text() + "\n")
     known = {"SERVE_KEYS": f"shop={KEY}"}
     with (
+        lambda_runtime.running(task, tmp_path, ENTRY, known) as function,
         pytest.raises(AssertionError, match="bytes changed on the way"),
-        lambda_runtime.running(task, tmp_path, ENTRY, known),
     ):
-        pass
+        function(json.loads(BODY))
 
 
 @pytest.mark.long
 def test_keys_that_are_not_there_are_said_at_the_start(unzipped, tmp_path):
     with (
+        lambda_runtime.running(unzipped[0], tmp_path, ENTRY) as function,
         pytest.raises(AssertionError, match="the environment variable SERVE_KEYS is not set"),
-        lambda_runtime.running(unzipped[0], tmp_path, ENTRY),
     ):
-        pass
+        function(json.loads(BODY))
 
 
 @pytest.fixture(scope="module")

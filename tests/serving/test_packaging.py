@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -11,6 +12,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import pytest
+from skops.io import _trusted_types
 
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models.libraries import modules_of
@@ -108,6 +110,17 @@ def test_pythons_files_are_compiled_and_what_is_none_is_copied(tmp_path):
     (tmp_path / "good.py").touch()
     trimming.copy(tmp_path / "good.py", PurePosixPath("p/good.py"), out)
     assert (out / "p/good.pyc").read_bytes() == first
+
+
+def test_what_a_module_computes_at_each_import_is_packaged_as_it_is_here(tmp_path):
+    place = PurePosixPath("skops/io/_trusted_types.py")
+    source = Path(str(metadata.distribution("skops").locate_file(str(place))))
+    made = tmp_path / trimming.copy(source, place, tmp_path)
+    code = f"import runpy; print({{n: v for n, v in runpy.run_path({str(made)!r}).items() if n.isupper()}})"
+    found = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == str({name: value for name, value in vars(_trusted_types).items() if name.isupper()})
+    assert len(_trusted_types.SKLEARN_ESTIMATOR_TYPE_NAMES) > 100
+    assert trimming.constants_of("logging") is None  # levels are no lists of names
 
 
 @pytest.fixture(scope="module")

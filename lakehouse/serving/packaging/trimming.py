@@ -6,12 +6,14 @@ all anew at each cold start.
 
 from __future__ import annotations
 
+import importlib
 import os
 import py_compile
 import shutil
 import struct
 import warnings
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 _FOLDERS = frozenset(["tests", "test", "include", "__pycache__", "_pyinstaller"])
 _SOURCES = frozenset([".pyx", ".pxd", ".pxi", ".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".f", ".f90", ".a", ".lib"])
@@ -27,6 +29,8 @@ _LEFT_OUT = (
     "sklearn/datasets/data/*", "sklearn/datasets/images/*", "sklearn/datasets/descr/*",
 )  # fmt: skip
 """Parts of large libraries that nothing imports which serves: readers of files, services, examples, compilers."""
+_COMPUTED = frozenset(["skops/io/_trusted_types.py"])
+"""Modules that compute at each import what is the same each time: this one imports all of scikit-learn for names."""
 _ELF64 = b"\x7fELF\x02\x01"
 _LOADED, _DYNAMIC = 1, 2
 
@@ -48,6 +52,11 @@ def copy(source: Path, place: PurePosixPath, folder: Path) -> PurePosixPath:
     """Copy a library's file below the folder: Python compiled, machine code without its symbol table; its place."""
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)
+    if str(place) in _COMPUTED and (text := constants_of(".".join(place.with_suffix("").parts))):
+        target.write_text(text, encoding="utf-8")
+        compile_to(target, place, target.with_suffix(".pyc"))
+        target.unlink()
+        return place.with_suffix(".pyc")
     if place.suffix == ".py" and compile_to(source, place, target.with_suffix(".pyc")):
         return place.with_suffix(".pyc")
     if ".so" in place.suffixes:
@@ -56,6 +65,27 @@ def copy(source: Path, place: PurePosixPath, folder: Path) -> PurePosixPath:
     else:
         shutil.copyfile(source, target)
     return place
+
+
+def constants_of(module: str) -> str | None:
+    """The source of a module with the constants that this one has here; None where they are not all lists of names."""
+    here = vars(importlib.import_module(module))
+    lines = []
+    for name, value in here.items():
+        if not name.isupper() or name.startswith("_"):
+            continue
+        parts = [_literal(one) for one in value] if isinstance(value, list) else [None]
+        if None in parts:
+            return None
+        lines.append(f"{name} = [{', '.join(map(str, parts))}]")
+    return "\n".join(lines) + "\n" if lines else None
+
+
+def _literal(value: Any) -> str | None:
+    """A text, or a type of Python's own, as source; None for anything else."""
+    if isinstance(value, str):
+        return repr(value)
+    return value.__name__ if isinstance(value, type) and value.__module__ == "builtins" else None
 
 
 def compile_to(source: Path, place: PurePosixPath, target: Path) -> bool:
