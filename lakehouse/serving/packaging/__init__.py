@@ -131,8 +131,9 @@ def _tried(made: _Folder, prepared: Prepared, wanted: Wanted, libraries: dict[st
         except Missing as missing:
             owner = owner_of(missing.module)
             if owner is None or owner in libraries or owner in wanted.left_out:
-                lacks = f"the package lacks {missing.module}, which it needs to score"
-                raise ConfigError(f"{lacks}: install it here, and don't leave it out") from None
+                name = missing.module
+                said = f"the package lacks {name}, which it needs to score: install it here, and don't leave it out"
+                raise ConfigError(said) from None
             libraries.update(libraries_of([missing.module], wanted.left_out))
     raise ConfigError(f"the package lacks more than {_TURNS} modules: package with --libraries listed")
 
