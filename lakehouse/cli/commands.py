@@ -16,6 +16,7 @@ from lakehouse.cli import (
     inspection,
     maintenance,
     model,
+    packaging,
     receipts,
     registering,
     review,
@@ -39,7 +40,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
         inspection.sql,
     ),
     "Make scores again": (receipts.explain, receipts.verify),
-    "Answer requests": (serving.serve, serving.parity),
+    "Answer requests": (serving.serve, serving.parity, packaging.package),
     "Prove scores": (receipts.prove, receipts.check_proof),
     "Keep tables in order": (
         maintenance.rollback,

@@ -57,7 +57,7 @@ def serve(
         raise ConfigError(f"serve needs {error.name}, which is not installed: pip install lakehouse[serve]") from error
     from lakehouse.serving.access import read_keys
     from lakehouse.serving.limits import Limits
-    from lakehouse.serving.preparing import JobFile
+    from lakehouse.serving.prepared import JobFile
 
     files = tuple(JobFile(conf, target, tuple(overrides or ())) for conf in confs)
     each = None if rate is None else rate / workers

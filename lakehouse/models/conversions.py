@@ -6,6 +6,7 @@ clocks: what `mlflow.pyfunc.spark_udf` takes, where it would not change a value 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -177,6 +178,13 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
+@functools.cache
+def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
+    """What numpy has for numbers or booleans of this type; Arrow itself would import pandas to say so."""
+    found: np.dtype[Any] = pa.array([], kind).to_numpy(zero_copy_only=False).dtype
+    return found
+
+
 def _numbers(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]:
     """Numbers and booleans as other ones, and which of them are not the same there."""
     given = column.type
@@ -190,7 +198,7 @@ def _numbers(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Any | None]
     if pa.types.is_boolean(given) or is_widened_by(given, kind):
         return column.cast(pa.int8()).cast(kind) if pa.types.is_boolean(given) else column.cast(kind), None
     values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-    dtype = np.dtype(kind.to_pandas_dtype())
+    dtype = numpy_type(kind)
     if pa.types.is_floating(kind):
         with np.errstate(over="ignore"):
             made = values.astype(dtype)

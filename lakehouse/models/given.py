@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.models.conversions import numpy_type
 from lakehouse.models.nested import entries, is_list, is_nested
 from lakehouse.schemas import Tensor
 
@@ -62,7 +63,7 @@ class Given:
             return None
         if any(column.null_count and pa.types.is_integer(column.type) for column in self.columns):
             return None
-        return np.result_type(*(kind.to_pandas_dtype() for kind in kinds))
+        return np.result_type(*map(numpy_type, kinds))
 
     def as_input(self) -> Any:
         """A DataFrame with these names, or the tensors as arrays.

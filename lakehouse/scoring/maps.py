@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.scoring.pandas_values import is_missing
+
 Fit = Callable[[Any, pa.DataType], pa.Array]
 """Values as a column of a type without maps. Raises what pyarrow or Python raises for one that is none of it."""
 
@@ -49,6 +51,4 @@ def _require(rows: Sequence[Any], form: Any, kind: pa.DataType) -> None:
 
 
 def _is_missing(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+    return value is None or is_missing(value) or (isinstance(value, float) and value != value)

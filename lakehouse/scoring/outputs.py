@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from lakehouse.errors import ModelRefused, in_yaml
 from lakehouse.scoring.isolation import isolate
 from lakehouse.scoring.maps import has_map, with_maps
+from lakehouse.scoring.pandas_values import is_frame, is_missing, is_series
 from lakehouse.scoring.reasons import Broken
 
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -65,8 +66,6 @@ def read_outputs(answer: Any, rows: int, outputs: tuple[Output, ...]) -> tuple[l
 
 
 def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -> pa.Array:
-    import pandas as pd
-
     values = _rows_of(_part(_rows_of(answer, rows), output, rows), rows)
     if isinstance(values, (str, bytes)) or not isinstance(values, Sized) or getattr(values, "ndim", 1) == 0:
         what = type(values).__name__
@@ -79,7 +78,7 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
     try:
         array, unfit = _fit_type(values, output)
     except ModelRefused as refused:
-        if output.part != "*" or not isinstance(answer, pd.DataFrame) or answer.shape[1] < 2:
+        if output.part != "*" or not is_frame(answer) or answer.shape[1] < 2:
             raise
         raise _unnamed(output, list(answer.columns)) from refused
     broken += unfit
@@ -93,9 +92,11 @@ def _read_output(answer: Any, rows: int, output: Output, broken: list[Broken]) -
 
 def _require_order(answer: Any, rows: int) -> None:
     """Refuse a frame whose index says that its rows are in another order than those that the model was given."""
+    if not is_frame(answer) and not is_series(answer):
+        return
     import pandas as pd
 
-    if not isinstance(answer, (pd.DataFrame, pd.Series)) or isinstance(answer.index, pd.RangeIndex):
+    if isinstance(answer.index, pd.RangeIndex):
         return
     index = answer.index.to_numpy()
     if len(index) != rows or index.dtype.kind not in "iu":
@@ -110,14 +111,12 @@ def _require_order(answer: Any, rows: int) -> None:
 
 def _rows_of(answer: Any, rows: int) -> Any:
     """The answer with a row for each row: sparse ones dense, and that to a single row as it was before a squeeze."""
-    import pandas as pd
-
     if hasattr(answer, "toarray"):  # scipy's sparse matrices and arrays
         return answer.toarray()
     if isinstance(answer, pa.ChunkedArray):
         return answer.combine_chunks()
     if isinstance(answer, tuple):
-        if any(isinstance(part, (np.ndarray, pd.Series)) for part in answer):
+        if any(isinstance(part, np.ndarray) or is_series(part) for part in answer):
             raise ModelRefused(
                 f"the model answers with a tuple of {len(answer)} arrays, which may be rows or columns: let it answer "
                 "with a dict of arrays, a name for each, or with one array"
@@ -135,10 +134,8 @@ def _rows_of(answer: Any, rows: int) -> Any:
 
 
 def _part(answer: Any, output: Output, rows: int) -> Any:
-    import pandas as pd
-
     part = output.part
-    if isinstance(answer, pd.DataFrame):
+    if is_frame(answer):
         if part == "*":
             return answer.iloc[:, 0] if answer.shape[1] == 1 else _matrix(answer)
         names: list[Any] = list(answer.columns)
@@ -162,7 +159,7 @@ def _part(answer: Any, output: Output, rows: int) -> Any:
                 f"predictions.{output.name}: the model answers with a list of {len(answer)} matrices, as classifiers "
                 "of several targets do: log a model that gives one matrix, or one for each target"
             )
-    if part == "*" or (part == 0 and isinstance(answer, pd.Series)):
+    if part == "*" or (part == 0 and is_series(answer)):
         return _unfolded(answer)
     if isinstance(part, str):
         raise ModelRefused(f"predictions.{output.name}: the model's output has no names, so no {part!r}")
@@ -275,9 +272,7 @@ def _fitted(values: Any, wanted: pa.DataType | None) -> pa.Array:
 
 
 def _slice(values: Any, start: int, stop: int) -> Any:
-    import pandas as pd
-
-    return values.iloc[start:stop] if isinstance(values, pd.Series) else values[start:stop]
+    return values.iloc[start:stop] if is_series(values) else values[start:stop]
 
 
 def _text(values: Any) -> str:
@@ -287,12 +282,13 @@ def _text(values: Any) -> str:
 
 def _arrow(values: Any) -> pa.Array:
     """Values of one part of an answer in the Arrow type that is theirs by themselves."""
-    import pandas as pd
-
     if isinstance(values, pa.Array):
         return values
-    if isinstance(values, pd.Series) and isinstance(values.dtype, (np.dtype, pd.SparseDtype)):
-        values = values.to_numpy()  # pandas' own types keep their nulls, and integers every digit
+    if is_series(values):
+        import pandas as pd
+
+        if isinstance(values.dtype, (np.dtype, pd.SparseDtype)):
+            values = values.to_numpy()  # pandas' own types keep their nulls, and integers every digit
     if isinstance(values, np.ma.MaskedArray) and values.ndim == 1:
         return pa.array(values.data, mask=np.ma.getmaskarray(values))
     if isinstance(values, np.ndarray) and values.ndim > 1 and values.dtype != object:
@@ -303,7 +299,7 @@ def _arrow(values: Any) -> pa.Array:
         try:
             return pa.array(plain, from_pandas=False)  # NaN is a value here, not a missing one
         except pa.ArrowException:
-            plain = [None if value is pd.NA or value is pd.NaT else value for value in plain]
+            plain = [None if is_missing(value) else value for value in plain]
         try:
             return pa.array(plain, from_pandas=False)
         except pa.ArrowException:
@@ -315,10 +311,8 @@ def _arrow(values: Any) -> pa.Array:
 
 def _require_one_clock(values: Any) -> None:
     """Raise TypeError for times of which some have a zone and others none: nobody knows what zone these are of."""
-    import pandas as pd
-
     times = [v for v in values if isinstance(v, dt.datetime)] if isinstance(values, list) else []
-    if len({time.tzinfo is None for time in times if not pd.isna(time)}) > 1:
+    if len({time.tzinfo is None for time in times if not is_missing(time)}) > 1:
         raise TypeError("times with a zone and others without one")
 
 

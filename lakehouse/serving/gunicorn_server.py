@@ -27,7 +27,7 @@ from lakehouse.serving import beginning, counting, deadlines, flask_app, preload
 from lakehouse.serving.access import Keys
 from lakehouse.serving.gunicorn_master import Master
 from lakehouse.serving.limits import Limits
-from lakehouse.serving.preparing import JobFile, Prepared
+from lakehouse.serving.prepared import JobFile, Prepared
 from lakehouse.serving.server import LOG, Server, look_regularly, server_for
 
 _UNFIT = 69

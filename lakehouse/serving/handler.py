@@ -108,6 +108,8 @@ def _score(request: Request, job: Served, server: Server, name: str, facts: dict
 
 def _look_up(request: Request, job: Served, key: str, name: str) -> Response:
     """The score that is published under a key."""
+    if job.published is None:
+        raise Refusal(404, "published scores are not looked up here: ask a server of the job, or read its table")
     try:
         found = job.published.find(key, request.query.get("date"))
     except ConfigError as error:  # such as a file that VACUUM has taken
@@ -139,7 +141,7 @@ def _ready(server: Server) -> Response:
     jobs = {}
     for name, job in server.jobs.items():
         model = {part: job.open.prepared.model[part] for part in ("name", "version", "digest")}
-        jobs[name] = {"model": model, "published": job.published.state()}
+        jobs[name] = {"model": model, **({} if job.published is None else {"published": job.published.state()})}
     full = server.gate.full
     return Response(503 if full else 200, as_json({"status": "busy" if full else "ready", "jobs": jobs}))
 

@@ -23,7 +23,7 @@ from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import mixed
 from lakehouse.schemas import SCORED_AT
 from lakehouse.serving.messages import SHOWN, Refusal
-from lakehouse.serving.preparing import JobFile
+from lakehouse.serving.prepared import JobFile
 from lakehouse.sinks import LiveFile
 
 if TYPE_CHECKING:

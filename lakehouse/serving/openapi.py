@@ -11,7 +11,7 @@ from lakehouse import __version__
 from lakehouse.schemas import LINEAGE, REASON, WARNINGS
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import ARROW, CSV, JSON, as_json
-from lakehouse.serving.preparing import Prepared
+from lakehouse.serving.prepared import Prepared
 
 _STATUSES = {
     "400": "The body can't be read: the message says which row and column",
@@ -23,12 +23,13 @@ _STATUSES = {
 }
 
 
-def described(prepared: Sequence[Prepared], limits: Limits, keys: bool) -> bytes:
-    """The document."""
+def described(prepared: Sequence[Prepared], limits: Limits, keys: bool, looks_up: bool) -> bytes:
+    """The document. `looks_up`: published scores can be asked for."""
     paths: dict[str, Any] = {}
     for one in prepared:
         paths[f"/v1/{one.job}/score"] = {"post": _score(one, limits)}
-        paths[f"/v1/{one.job}/scores/{{key}}"] = {"get": _look_up(one)}
+        if looks_up:
+            paths[f"/v1/{one.job}/scores/{{key}}"] = {"get": _look_up(one)}
     for path, what in (("/health", "The process answers"), ("/ready", "Scores can be asked for, and of which model")):
         paths[path] = {"get": {"summary": what, "security": [], "responses": {"200": {"description": what}}}}
     paths["/metrics"] = {"get": {"summary": "Figures of all workers", "responses": {"200": {"description": "Text"}}}}

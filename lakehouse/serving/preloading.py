@@ -11,7 +11,7 @@ import os
 from lakehouse import models
 from lakehouse.engines import threads
 from lakehouse.serving import scoring
-from lakehouse.serving.preparing import Prepared
+from lakehouse.serving.prepared import Prepared
 
 
 def preload(prepared: tuple[Prepared, ...]) -> None:

@@ -2,85 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from lakehouse import models, sinks
 from lakehouse.checks.rules import Compiled
-from lakehouse.config import load_job
 from lakehouse.errors import NotReady
-from lakehouse.operations import dated
 from lakehouse.operations.receipts import rows
-from lakehouse.planning import alone, catalog, fetching, naming
+from lakehouse.planning import alone, catalog, fetching
 from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Request, new_run_id
 from lakehouse.planning.trial import trial_for
-from lakehouse.runs import ledger
 from lakehouse.schemas import MODEL_NAME, MODEL_VERSION, conform
-from lakehouse.scoring.explanations import Explaining
 from lakehouse.scoring.score import Scoring
+from lakehouse.serving.prepared import JobFile, Prepared
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
 _SAMPLE_ROWS = 1_024
-
-
-@dataclass(frozen=True)
-class JobFile:
-    """A job file and how it is filled in; called with a date it gives the job. None: a run's that had none."""
-
-    conf: str
-    target: str | None = None
-    overrides: tuple[str, ...] = ()
-
-    def __call__(self, day: str | None) -> Job:
-        return load_job(self.conf, date=day, target=self.target, overrides=self.overrides, environ=os.environ)
-
-    def records(self) -> list[dict[str, Any]]:
-        """The records of runs that published, the newest date and of that the newest run first."""
-        found = []
-        for job in dated.with_states(self):
-            with catalog.resolve_names(job, "local") as at_places:
-                found += ledger.runs(naming.state_of(at_places), job.job)
-        mine = [row for row in found if row["status"] == "published"]
-        return sorted(mine, key=lambda row: (row["date"] or "", row["finished_at"]), reverse=True)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a server has to know to score for a job; picklable.
-
-    `schema`: the columns that a request brings, in the input's types. `folders`, `digest`, `method`, `params`,
-    `direct`: how the model is loaded and called, as of `Staging`. `lineage`: of the model, where it is one.
-    `resolved`: the version by which it is seen that the alias has moved. `preloads`: it may be loaded before the
-    workers are forked. `row`: one that the model has answered, with which a process is warmed up.
-    """
-
-    file: JobFile
-    job: str
-    keys: tuple[str, ...]
-    scoring: Scoring
-    schema: pa.Schema
-    optional: tuple[str, ...]
-    folders: models.Folders
-    digest: str
-    method: str | None
-    params: Any
-    direct: bool
-    explaining: Explaining | None
-    lineage: Mapping[str, str]
-    model: Mapping[str, Any]
-    resolved: models.Resolved
-    preloads: bool
-    row: pa.RecordBatch
-    notes: tuple[str, ...] = ()
 
 
 def prepare(file: JobFile, folder: Path, now: datetime, say: Callable[[str], None]) -> Prepared:

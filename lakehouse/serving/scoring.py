@@ -15,7 +15,7 @@ from lakehouse.schemas import INPUT_VERSION, JOB, LINEAGE, RUN_ID, SCORED_AT, WA
 from lakehouse.scoring.explanations import Explainer, with_predictor
 from lakehouse.scoring.routing import Predictors
 from lakehouse.scoring.score import Predict, score_rows, start_counters
-from lakehouse.serving.preparing import Prepared
+from lakehouse.serving.prepared import Prepared
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from lakehouse.errors import LakehouseError
 from lakehouse.serving import scoring
@@ -14,21 +15,26 @@ from lakehouse.serving.access import Keys
 from lakehouse.serving.columns import Reader, reader_for
 from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Gate, Limits, Rates
-from lakehouse.serving.lookup import Published
 from lakehouse.serving.openapi import described
-from lakehouse.serving.preparing import Prepared
+from lakehouse.serving.prepared import Prepared
 from lakehouse.serving.scoring import Open
+
+if TYPE_CHECKING:
+    from lakehouse.serving.lookup import Published
 
 LOG = logging.getLogger("lakehouse.serving")
 
 
 @dataclass(frozen=True)
 class Served:
-    """A job in a process: loaded, with how bodies are read for it, and its published scores."""
+    """A job in a process: loaded, with how bodies are read for it.
+
+    `published`: its published scores, where they can be looked up.
+    """
 
     open: Open
     reader: Reader
-    published: Published
+    published: Published | None
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,11 @@ class Server:
 
 def server_for(
     prepared: Sequence[Prepared], limits: Limits, keys: Keys, stuck: Callable[[], None] = lambda: None,
-    metrics: Metrics | None = None,
+    metrics: Metrics | None = None, *, looks_up: bool = True,
 ) -> Server:  # fmt: skip
     """Load the models of these jobs into this process. Raises ModelRefused, which names the job.
 
-    `stuck`: as of `Gate`.
+    `stuck`: as of `Gate`. `looks_up`: published scores can be asked for.
     """
     jobs = {}
     for one in prepared:
@@ -61,9 +67,16 @@ def server_for(
             scoring.warm_up(loaded)
         except LakehouseError as error:
             raise type(error)(f"{one.job}: {error}") from error
-        jobs[one.job] = Served(loaded, reader, Published(one.file))
+        jobs[one.job] = Served(loaded, reader, _published(one) if looks_up else None)
     gate, rates = Gate(limits, stuck), Rates(limits.rate)
-    return Server(jobs, limits, keys, gate, rates, metrics or Metrics(), described(prepared, limits, bool(keys)))
+    described_here = described(prepared, limits, bool(keys), looks_up)
+    return Server(jobs, limits, keys, gate, rates, metrics or Metrics(), described_here)
+
+
+def _published(one: Prepared) -> Published:
+    from lakehouse.serving.lookup import Published
+
+    return Published(one.file)
 
 
 def look_regularly(server: Server, seconds: float) -> threading.Event:
@@ -73,7 +86,8 @@ def look_regularly(server: Server, seconds: float) -> threading.Event:
     def look() -> None:
         while True:
             for name, job in server.jobs.items():
-                refresh(name, job)
+                if job.published is not None:
+                    refresh(name, job.published)
             if ended.wait(seconds):
                 return
 
@@ -81,15 +95,15 @@ def look_regularly(server: Server, seconds: float) -> threading.Event:
     return ended
 
 
-def refresh(name: str, job: Served) -> None:
+def refresh(name: str, published: Published) -> None:
     """Look whether the table has a new version. What is in the way is logged: the version that is known goes on."""
     try:
-        job.published.refresh()
-        job.published.trouble = ""
+        published.refresh()
+        published.trouble = ""
     except LakehouseError as error:
-        if str(error) != job.published.trouble:
+        if str(error) != published.trouble:
             LOG.warning("%s: published scores can't be looked up: %s", name, error)
-        job.published.trouble = str(error)
+        published.trouble = str(error)
     except Exception as error:
         LOG.exception("%s: published scores can't be looked up", name)
-        job.published.trouble = type(error).__name__
+        published.trouble = type(error).__name__

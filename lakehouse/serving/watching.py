@@ -24,7 +24,7 @@ from pathlib import Path
 
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.serving import beginning
-from lakehouse.serving.preparing import JobFile, Prepared
+from lakehouse.serving.prepared import JobFile, Prepared
 from lakehouse.views import logs
 
 _CURRENT, _SERVED, _JOBS = "current", "served", "jobs.pickle"

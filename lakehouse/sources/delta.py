@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import conditions
-from lakehouse.conditions import Comparison, Where, admits, parse_where
+from lakehouse.conditions import Comparison, Where, admits
+from lakehouse.conditions.parsing import parse_where
 from lakehouse.connectors.delta import (
     DataFile,
     Snapshot,

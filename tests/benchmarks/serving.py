@@ -37,7 +37,8 @@ from lakehouse.serving import answers, bodies, scoring
 from lakehouse.serving.handler import handle
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import ARROW, CSV, JSON, Request
-from lakehouse.serving.preparing import JobFile, prepare
+from lakehouse.serving.prepared import JobFile
+from lakehouse.serving.preparing import prepare
 from lakehouse.serving.server import Server, server_for
 
 FEATURES = [f"f{number}" for number in range(20)]

@@ -13,7 +13,8 @@ from deltalake import WriterProperties
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.conditions import admits, may_admit, parse_where
+from lakehouse.conditions import admits, may_admit
+from lakehouse.conditions.parsing import parse_where
 from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.connectors import parquet
 from lakehouse.connectors.delta import DataFile, Snapshot, open_table, partition_text

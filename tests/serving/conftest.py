@@ -23,7 +23,8 @@ from lakehouse.config import load_job
 from lakehouse.serving.handler import handle
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import JSON, Request, Response
-from lakehouse.serving.preparing import JobFile, Prepared, prepare
+from lakehouse.serving.prepared import JobFile, Prepared
+from lakehouse.serving.preparing import prepare
 from lakehouse.serving.server import Server, server_for
 from tests.conftest import score, write
 

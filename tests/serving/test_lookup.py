@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.serving.lookup import Published
 from lakehouse.serving.messages import Refusal
-from lakehouse.serving.preparing import JobFile
+from lakehouse.serving.prepared import JobFile
 from tests.conftest import opened, score, write
 
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.conditions import Comparison, parse_where
+from lakehouse.conditions import Comparison
+from lakehouse.conditions.parsing import parse_where
 from lakehouse.config.systems.delta import DeltaSource
 from lakehouse.errors import ConfigError
 from lakehouse.sources.delta import pin, units

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from lakehouse.checks.rules.bounds import Span, family, inside, members, parse_moment, span
 from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
-from lakehouse.checks.rules.texts import as_object, columns_of
 from lakehouse.errors import nearest
 
 PANDAS = "pandas"
@@ -73,6 +72,8 @@ def parse_condition(given: Any, parser: Any, schema: pa.Schema) -> Condition | N
         return None
     text = engine_text(given, parser)
     if text is not None:
+        from lakehouse.checks.rules.texts import as_object  # with its parser of SQL, only where there is a text
+
         try:
             term = _term(as_object(text, schema, parser == PANDAS), schema)
         except InvalidExpectation as wrong:  # an engine converts what it compares
@@ -98,6 +99,8 @@ def columns_named(given: Any, parser: Any) -> list[str] | None:
     """The columns that a condition names, as it spells them; None where that can't be told."""
     text = engine_text(given, parser)
     if text is not None:
+        from lakehouse.checks.rules.texts import columns_of
+
         return columns_of(text)
     if isinstance(given, str) and given:
         found = _TEXT.fullmatch(given.strip())

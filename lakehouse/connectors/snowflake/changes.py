@@ -10,7 +10,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.optimizer.scope import traverse_scope
 
-from lakehouse.conditions import is_fickle
+from lakehouse.conditions.parsing import is_fickle
 from lakehouse.connectors.snowflake.names import Table, quote, text_literal
 from lakehouse.connectors.snowflake.sessions import Session
 from lakehouse.errors import ConfigError

@@ -65,14 +65,14 @@ def is_plain(mlmodel: Mapping[str, Any]) -> bool:
 
 
 def _is_known_version() -> bool:
-    """Whether MLflow's loaders here are known; an isolated model's environment may have older ones."""
+    """Whether MLflow's loaders here are known: an isolated model's environment may have older ones, a package none."""
     for package in ("mlflow", "mlflow-skinny"):
         try:
             major = re.match(r"\d+", version(package))
         except PackageNotFoundError:
             continue
         return major is not None and int(major[0]) >= _SINCE
-    return False
+    return True
 
 
 def read_estimator(file: Path, description: Mapping[str, Any], default: str) -> Any:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse.errors import ModelRefused
 from lakehouse.models.flavors import spark_sql
@@ -121,6 +120,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _foreign_types(file: Path) -> Iterator[str]:
     """The classes that Spark would make of a file's own schema."""
+    import pyarrow.parquet as pq
+
     try:
         told = pq.read_schema(file).metadata or {}
     except (OSError, pa.ArrowException) as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lakehouse.conditions import Comparison, admits, parse_where
+from lakehouse.conditions import Comparison, admits
+from lakehouse.conditions.parsing import parse_where
 from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import JOB, LINEAGE, REASON, REASONS, RUN_ID, is_widened_by, nullable_type

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 
-from lakehouse.conditions import Comparison, Where, admits, parse_where
+from lakehouse.conditions import Comparison, Where, admits
+from lakehouse.conditions.parsing import parse_where
 from lakehouse.errors import ConfigError, NotReady, nearest
 from lakehouse.schemas import finder
 from lakehouse.sources.parquet.footers import Footer, merge, read_footers, read_stamps, unreadable

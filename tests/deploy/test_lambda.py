@@ -1,0 +1,58 @@
+"""What conf/deploy/lambda and conf/deploy/function have: calls by AWS's own models of them, commands by our own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import boto3
+import pytest
+from botocore.exceptions import ParamValidationError
+from botocore.stub import Stubber
+
+from lakehouse.serving.packaging.kinds import KINDS
+from tests.deploy.tools import DEPLOY, parsed
+
+ANSWER = {"FunctionName": "games-purchase"}
+
+
+def call(name, given):
+    """Have AWS's own model of a call judge what is given to it."""
+    client = boto3.client("lambda", region_name="eu-west-1")
+    with Stubber(client) as answers:
+        answers.add_response(name, {})
+        getattr(client, name)(**given)
+
+
+@pytest.mark.parametrize("name", ["create-function", "create-event-source-mapping"])
+def test_it_is_a_call_that_aws_knows(name):
+    given = json.loads((DEPLOY / "lambda" / f"{name}.json").read_text())
+    call(name.replace("-", "_"), given)
+    assert f"aws lambda {name}" in (DEPLOY / "lambda" / "README.md").read_text()
+    with pytest.raises(ParamValidationError, match="Nothing"):
+        call(name.replace("-", "_"), {**given, "Nothing": 1})
+
+
+def test_the_function_calls_what_a_package_has_with_the_python_that_its_libraries_are_for():
+    given = json.loads((DEPLOY / "lambda" / "create-function.json").read_text())
+    assert given["Handler"] == KINDS["lambda"].entry
+    assert given["Runtime"].removeprefix("python") in KINDS["lambda"].runtimes
+    assert given["Timeout"] > parsed(["package", "lambda", "conf/games.yaml"])["timeout"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_of_the_readme_is_one_of_ours(kind):
+    text = (DEPLOY / kind / "README.md").read_text()
+    line = re.findall(r"^lakehouse (package [^#\n]*)", text, re.MULTILINE)[0]
+    command = parsed(shlex.split(line))
+    assert (command["kind"], command["conf"]) == (kind, "conf/games.yaml")
+    assert f"{str(command['keys']).removeprefix('env:')}" in text.replace(line, "") + json.dumps(
+        [file.read_text() for file in (DEPLOY / kind).glob("*.json")]
+    )
+
+
+def test_google_is_told_an_entry_that_the_package_has():
+    entries = re.findall(r"entry[- ]point `?(\w+)", (DEPLOY / "function" / "README.md").read_text())
+    assert set(entries) == {"http", "event"}
+    assert all(f"def {entry}(" in KINDS["function"].text for entry in entries)
