@@ -24,9 +24,13 @@ def require_writable(parameters: Iterable[inspect.Parameter], given: Mapping[str
     for parameter in parameters:
         for mark in getattr(parameter.annotation, "__metadata__", ()):
             if isinstance(mark, Writes) and given.get(parameter.name) is not None:
-                path = Path(given[parameter.name])
-                if wrong := _what_is_wrong(path, mark):
-                    raise ConfigError(f"--{parameter.name.replace('_', '-')} {path}: {wrong}")
+                require(f"--{parameter.name.replace('_', '-')}", Path(given[parameter.name]), folder=mark.folder)
+
+
+def require(option: str, path: Path, *, folder: bool = False) -> None:
+    """Raise ConfigError where no file can be written to the path, or none into it as a folder."""
+    if wrong := _what_is_wrong(path, folder):
+        raise ConfigError(f"{option} {path} can't be written: {wrong}")
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -38,10 +42,10 @@ def write(path: Path, content: bytes | str) -> None:
         raise ConfigError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def _what_is_wrong(path: Path, mark: Writes) -> str:
-    if path.is_dir() and not mark.folder:
+def _what_is_wrong(path: Path, folder: bool) -> str:
+    if path.is_dir() and not folder:
         return "it is a folder: name a file in it"
-    if path.is_file() and not mark.folder:
+    if path.is_file() and not folder:
         return "" if os.access(path, os.W_OK) else "it may not be written"
     there = next(one for one in (path, *path.absolute().parents) if os.path.lexists(one))
     if not there.is_dir():

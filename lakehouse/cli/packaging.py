@@ -10,6 +10,7 @@ import typer
 
 from lakehouse.cli.command import Answer
 from lakehouse.cli.options import AsJson, Conf, Overrides, ProjectDir, Target
+from lakehouse.cli.outputs import Writes
 from lakehouse.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def package(
     ],
     conf: Conf,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="ZIP", help="the zip to write; default: <job>-<kind>.zip")
+        Path | None, typer.Option("--out", metavar="ZIP", help="the zip to write; default: <job>-<kind>.zip"), Writes()
     ] = None,
     libraries: Annotated[
         str | None,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.cli import jobs
+from lakehouse.cli import jobs, outputs
 from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, LogFormat, Overrides, ProjectDir, Target, day
 from lakehouse.cli.usage import Never, Only
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse.storage import Location
@@ -66,7 +68,7 @@ def score(
     attempt.run_id = pipeline.new_run_id()
     attempt.copy = locate(result) if result is not None else None
     if attempt.copy is not None:
-        _require_writable(attempt.copy)
+        _clear(attempt.copy)
     require_known(engine, "--engine")
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:
@@ -98,15 +100,17 @@ def score(
     return Answer(result_as_json(outcome), text, notes)
 
 
-def _require_writable(copy: Location) -> None:
-    """Write to where the result goes, and take that away, or a killed process would leave an earlier run's answer."""
-    from lakehouse.storage import display_name, remove, write_durably
+def _clear(copy: Location) -> None:
+    """Take an earlier result away, or a process that is killed would leave it as its own answer.
 
-    try:
-        write_durably(copy, b"{}\n")
+    Raises ConfigError where none can be written. What is wrong with a storage elsewhere may pass, and stops no run.
+    """
+    from lakehouse.storage import display_name, remove
+
+    if not copy.remote:
+        outputs.require("--result", Path(display_name(copy)))
+    with suppress(LakehouseError, OSError):  # it is said when the result is written
         remove(copy)
-    except OSError as error:
-        raise ConfigError(f"--result {display_name(copy)} can't be written: {error}") from error
 
 
 def backfill(

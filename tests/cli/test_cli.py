@@ -232,7 +232,6 @@ def test_a_result_that_can_not_be_written_any_more_leaves_a_published_run_publis
     score = pipeline.score
 
     def then_blocked(*given: Any) -> Any:
-        (workspace / "out").rmdir()
         (workspace / "out").write_text("a file where a folder is needed")
         return score(*given)
 

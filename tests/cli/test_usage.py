@@ -40,11 +40,14 @@ def test_what_can_not_be_written_is_refused_before_the_work(capfd: Any, words: t
     done = run(capfd, *words, "file/page.html")
     assert (done.code, done.err.splitlines()[-1]) == (
         2,
-        f"failed: {words[-1]} file/page.html: {Path.cwd()}/file is no folder",
+        f"failed: {words[-1]} file/page.html can't be written: {Path.cwd()}/file is no folder",
     )
     if words[-1] == "--out":
         done = run(capfd, *words, "folder")
-        assert (done.code, done.err.splitlines()[-1]) == (2, "failed: --out folder: it is a folder: name a file in it")
+        assert (done.code, done.err.splitlines()[-1]) == (
+            2,
+            "failed: --out folder can't be written: it is a folder: name a file in it",
+        )
     assert not list(Path("folder").iterdir())
 
 

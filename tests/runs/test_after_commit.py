@@ -121,16 +121,6 @@ def test_a_folder_that_can_not_be_cleared_afterwards_is_no_part_of_the_run(job, 
     )
 
 
-def test_a_result_file_below_a_file_is_only_warned_of(job, workspace, capfd):
-    Path("taken").write_text("")
-    ended = command.run(capfd, "score", job().path, "--engine", "local", "--json", "--result", "taken/result.json")
-    assert (ended.code, ended.json["status"], "warning: --result taken/result.json" in ended.err) == (
-        0,
-        "published",
-        True,
-    )
-
-
 # What is left for later runs
 
 
