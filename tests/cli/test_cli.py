@@ -711,7 +711,7 @@ LOOKS: dict[str, list[str]] = {"init": ["models:/x@y", "lake/none"], "sql": ["du
                                "replay": [CONF, "--run", "1"], "backfill": [CONF, "--from", "2026-01-01", "--to", "2026-01-01"],
                                "promote": [CONF, "2"], "prove": [CONF, "--key", "1"], "check-proof": ["proof.json"],
                                "compare": [CONF, "--with", "lake/other"], "parity": [CONF, "--url", "http://[::1]:1"],
-                               "explain": [CONF, "--key", "1"],
+                               "explain": [CONF, "--key", "1"], "package": ["lambda", CONF],
                                "diff": [CONF, "--run", "1"], "publish": [CONF, "--run", "1"], "discard": [CONF, "--run", "1"]}  # fmt: skip
 
 
