@@ -1,7 +1,7 @@
 """Run jobs that die by SIGKILL at a point: a server, so that what takes long to import is imported once.
 
 Started by test_kill.py. Each line of its input is a JSON list: working directory, environment, point, job file,
-date, engine. The run is made in a forked process, and answered by a line [status, output]. The status is 0 where the
+date or null, engine. The run is made in a forked process, and answered by a line [status, output]. The status is 0 where the
 point was never reached, -9 where the run died.
 """
 
@@ -80,7 +80,7 @@ def arm_create() -> None:
     publishing.create = wrapper
 
 
-def run(point: str, job_file: str, date: str, engine: str) -> None:
+def run(point: str, job_file: str, date: str | None, engine: str) -> None:
     """Run the job as its file says, armed to die at the point."""
     job = load_job(job_file, date=date, environ=os.environ)
     local.cores = lambda: 1  # one share of the work, which this process does itself

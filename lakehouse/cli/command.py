@@ -60,6 +60,7 @@ class Attempt:
     job: Job | None = None
     outcome: Result | None = None
     copy: Location | None = None
+    lines: Lines | None = None
 
     def about(self) -> dict[str, Any]:
         """What tells the run from others in structured lines."""
@@ -102,7 +103,9 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         as_json = bool(options.get("as_json"))
         attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
-        lines = Lines(as_json) if first is Lines else None
+        lines = Lines(as_json) if given else None
+        if attempt is not None:
+            attempt.lines = lines
         log_format = options.get("log_format", "text")
         told = _Told(as_json, log_format == "json", attempt, {"conf": options.get("conf")})
         handle_sigterm()

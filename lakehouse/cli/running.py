@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, LogFormat, Overrides, ProjectDir, Target, day
+from lakehouse.cli.stopping import stopping_between
 from lakehouse.errors import ConfigError, LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
 
 
 def score(
@@ -42,6 +46,17 @@ def score(
             help="then read the Delta table and the ones in Snowflake, and prove that they hold the same rows",
         ),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="where messages are read: score what comes in, run after run, until SIGTERM, after which the run at "
+            "hand is finished",
+        ),
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="with --follow: the pause between two runs")
+    ] = 10.0,
     log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
 ) -> Answer:
@@ -66,6 +81,10 @@ def score(
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:
         verification.require_two(job)
+    if follow:
+        if dry_run or rescore or hold or verify:
+            raise ConfigError("--follow does not go together with --dry-run, --rescore, --hold and --verify")
+        return _follow(attempt, job, engine, every, as_json=as_json, in_lines=log_format == "json")
     about = attempt.about() if log_format == "json" else None
     with terminal.progress(sys.stderr, quiet=as_json or dry_run, about=about) as (say, watch):
         request = pipeline.Request(
@@ -87,6 +106,43 @@ def score(
         aside = f" (not compared: {', '.join(found.uncompared)})" if found.uncompared else ""
         notes.append(f"verified: {table}: {found.rows:,} rows, digest {found.total:x}{aside}")
     return Answer(result_as_json(outcome), text, notes)
+
+
+def _follow(attempt: Attempt, job: Job, engine: str, every: float, *, as_json: bool, in_lines: bool) -> Answer:
+    """Score what comes in until SIGTERM; each published run is told of as it ends."""
+    from lakehouse import pipeline
+    from lakehouse.operations import following
+    from lakehouse.runs import ledger
+    from lakehouse.views import terminal
+
+    published = 0
+
+    def told(result: pipeline.Result) -> None:
+        nonlocal published
+        if result.status != "published":
+            return
+        published += 1
+        attempt.outcome = result
+        if attempt.lines is not None:
+            attempt.lines.emit(result_as_json(result))
+        if not as_json:
+            typer.echo(
+                f"{result.status.upper()}  read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined "
+                f"{result.rows_quarantined:,}  run {result.run_id}"
+            )
+
+    with stopping_between() as asked, ExitStack() as stack:
+
+        def ask() -> pipeline.Request:
+            stack.close()
+            attempt.run_id, attempt.outcome = pipeline.new_run_id(), None
+            about = attempt.about() if in_lines else None
+            say, watch = stack.enter_context(terminal.progress(sys.stderr, quiet=as_json, about=about))
+            return pipeline.Request(engine, ledger.now(), attempt.run_id, say=say, watch=watch)
+
+        last = following.follow(job, engine, ask, lambda: not asked.wait(every), told)
+    said = f"stopped after {published:,} published runs"
+    return Answer(result_as_json(last) if last is not None else {"status": "unchanged", "job": job.job}, lambda: said)
 
 
 def backfill(

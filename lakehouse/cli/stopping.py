@@ -45,6 +45,17 @@ def handle_sigterm() -> None:
 
 
 @contextmanager
+def stopping_between() -> Iterator[threading.Event]:
+    """Until the block ends SIGTERM only sets the event: what is at work is finished first. Ctrl-C stops at once."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def leaving_at_once() -> Iterator[None]:
     """End the process where the block does, though something that a run no longer waits for is still at its work.
 

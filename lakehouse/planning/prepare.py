@@ -84,6 +84,7 @@ def prepare(
     )
     routed = [job.model.by] if job.model.by is not None else []
     read = [*job.keys, *job.keep, *routed, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
+    read += [name for name in job.source.PLACES if name != schemas.UNREADABLE]  # which is among the reasons
     inputs = dict.fromkeys(read)
     sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
     set_aside = [pa.field(c, schemas.nullable_type(schema.field(c).type)) for c in inputs if c.lower() not in sliced]

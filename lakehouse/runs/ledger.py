@@ -60,11 +60,12 @@ RUNS = pa.schema(
         ("alias", pa.string()),  # of the model, where the run looked one up in its registry
         ("as_of", pa.string()),  # the moment (UTC) as of which model and input are, where that isn't the run's own
         ("receipt", pa.string()),  # what the run has signed of its rows, where it leaves receipts
+        ("input_range", pa.string()),  # by part of an input that is read in ranges from where to where, such as offsets
     ]
 )
 OTHERS = 50
 """Intents of other slices that one run looks at."""
-_JSON = ("sinks", "checks", "seconds", "work", "receipt")
+_JSON = ("sinks", "checks", "seconds", "work", "receipt", "input_range")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.config import Job
+    from lakehouse.connectors.messages import Range
 
 
 def make_intent(
@@ -73,6 +74,7 @@ def make_intent(
         "alias": _alias(plan),
         "as_of": request.as_of.isoformat() if request.as_of else None,
         "fingerprint": plan.sink.fingerprint,
+        "input_range": ends_of(plan.sink.range),
         "receipt": receipt,
         "carrier": plan.carrier,
         "engine": request.engine,
@@ -81,7 +83,12 @@ def make_intent(
         "work": dict(tally.work),
         "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
-    return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
+    return Intent(plan.run_id, identity_of(plan.job), plan.sink.uri, status, tuple(targets), record)
+
+
+def ends_of(span: Range | None) -> dict[str, list[int | None]] | None:
+    """By part of an input that is read in ranges from where to where a run took it; None for another input."""
+    return None if span is None else {name: [span.since.get(name), end] for name, end in span.until.items()}
 
 
 def _alias(plan: Plan) -> str | None:
@@ -113,6 +120,7 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
         "input_version": plan.pinned.version,
         "fingerprint": target.fingerprint,
         "rows": rows,
+        **({} if plan.sink.range is None else {"input_range": ends_of(plan.sink.range)}),
     }
     return target.with_files(files, rows, metadata)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.config.systems import Source
+    from lakehouse.connectors.messages import Range
     from lakehouse.storage import Location
 
 FILES = "files"
@@ -74,6 +75,10 @@ class PinnedInput(Protocol):
     @property
     def where_columns(self) -> Sequence[str]:
         """The columns that the worker filters by."""
+
+    @property
+    def range(self) -> Range | None:
+        """What a run takes of an input that is read in ranges; None for one that is read as it is at a moment."""
 
     def fingerprint(self, columns: Sequence[str] = ()) -> Any:
         """JSON-able, and the same where the same would be read of these columns."""

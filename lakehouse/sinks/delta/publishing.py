@@ -16,6 +16,7 @@ from lakehouse.schemas import JOB, RUN_ID, nullable_type
 from lakehouse.sinks.delta import compatibility, copied, merge, merge_tasks
 from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners, refuse_rows_of_others
 from lakehouse.sinks.delta.inspect import display_name
+from lakehouse.sinks.delta.positions import require_at
 from lakehouse.sinks.target import (
     COPIED,
     QUARANTINE,
@@ -149,6 +150,8 @@ def _check(snapshot: delta.Snapshot, target: Target) -> list[delta.DataFile]:
     half = target.how == COPIED and generation == target.generation  # Spark's first commit may be this run's
     if generation != target.generation - 1 and not half:
         raise overtaken_error(target, name, generation)
+    if target.range is not None:
+        require_at(snapshot, target)
     if target.write != "append":
         refuse_rows_of_others(snapshot, target, files_of_slice(live, target.slice))
         return []

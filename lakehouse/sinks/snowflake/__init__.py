@@ -12,6 +12,7 @@ from lakehouse.sinks.snowflake.inspect import (
     has_quarantine,
     inspect_table,
     missing_columns,
+    positions,
 )
 from lakehouse.sinks.snowflake.living import living
 from lakehouse.sinks.snowflake.naming import (
@@ -49,7 +50,7 @@ __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside", "check",
     "columns", "compact", "digest", "display_name", "ensure", "exists", "fit_quarantine", "folder", "former",
     "generation", "has_quarantine", "inspect_table", "keep_files", "live_files", "live_runs", "living", "lost_with",
-    "missing_columns", "name_in", "outdated", "preview", "publish", "published", "qualify", "remembered",
+    "missing_columns", "name_in", "outdated", "positions", "preview", "publish", "published", "qualify", "remembered",
     "remove_outdated", "remove_uploaded", "require_room", "rows", "rows_at", "set_aside", "stored_columns",
     "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

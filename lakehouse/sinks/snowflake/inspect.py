@@ -230,3 +230,11 @@ def generation(uri: str, identity: str) -> tuple[int, int | None]:
     with snowflake.session(table.connection) as session:
         last = published_to.ledger(session, table, identity).last
     return (last.generation, last.generation) if last else (0, None)
+
+
+def positions(uri: str, job: str) -> Mapping[str, int]:
+    """Refused: the ledger has no place for them yet."""
+    raise ConfigError(
+        f"{display_name(uri)}: how far messages were read can't be kept with a table in Snowflake yet: publish to a "
+        "Delta table"
+    )

@@ -1,0 +1,54 @@
+"""Topics of Kafka: each run scores the messages that came since the last published one."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lakehouse.config.references import is_reference
+from lakehouse.config.streams import MessageSource
+from lakehouse.config.values import Text
+
+_SECRET = re.compile(r"password|secret|\.pem$|sasl\.jaas|sasl\.oauthbearer\.config")
+"""Options whose values are secrets, by their names."""
+
+
+class KafkaSource(MessageSource):
+    """A topic of Kafka whose messages are scored."""
+
+    type: Literal["kafka"] = Field(description="the system the input is in")
+    servers: Text = Field(description="brokers to begin with, between commas", examples=["broker1:9092,broker2:9092"])
+    topic: Text = Field(description="the topic whose messages are scored", examples=["games"])
+    security: dict[Text, Text] = Field(
+        {},
+        description="how to log in: options of librdkafka, `security.protocol`, `sasl.…` and `ssl.…`; those that are "
+        "secrets say where they are, env:NAME or file:PATH, which is looked up wherever messages are read, on "
+        "executors too",
+        examples=[
+            {
+                "security.protocol": "SASL_SSL",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "scores",
+                "sasl.password": "env:KAFKA_PASSWORD",
+            }
+        ],
+    )
+
+    # as in lakehouse.schemas, which imports pyarrow
+    PLACES: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset", "_timestamp", "_message", "_unreadable")
+    NO_SETTINGS: ClassVar[frozenset[str]] = MessageSource.NO_SETTINGS | {"servers", "security"}
+
+    @property
+    def name(self) -> str:
+        return self.topic
+
+    @model_validator(mode="after")
+    def _secrets_elsewhere(self) -> KafkaSource:
+        for option, value in self.security.items():
+            if not re.match(r"security\.protocol$|sasl\.|ssl\.", option):
+                raise ValueError(f"security: {option!r} is not about security: security.protocol, sasl.… or ssl.…")
+            if _SECRET.search(option) and not is_reference(value):
+                raise ValueError(f"security.{option}: name where it is, env:NAME or file:PATH, not the secret itself")
+        return self
