@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,32 +36,36 @@ class Broker:
     def admin(self) -> Any:
         from confluent_kafka.admin import AdminClient
 
-        return AdminClient({"bootstrap.servers": self.servers})
+        return AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+
+    def _ask(self, question: Callable[[Any], Any]) -> None:
+        admin = self.admin()  # answers come only while it is there
+        for answer in question(admin).values():
+            answer.result(timeout=30)
 
     def create(self, topic: str, partitions: int = 1, **config: str) -> None:
         """Make a topic."""
         from confluent_kafka.admin import NewTopic
 
         made = NewTopic(topic, partitions, 1, config={name.replace("_", "."): value for name, value in config.items()})
-        _done(self.admin().create_topics([made]))
+        self._ask(lambda admin: admin.create_topics([made]))
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and wait until it is gone."""
-        admin = self.admin()
-        _done(admin.delete_topics([topic]))
-        while topic in admin.list_topics(timeout=10).topics:
+        self._ask(lambda admin: admin.delete_topics([topic]))
+        while topic in self.admin().list_topics(timeout=10).topics:
             time.sleep(0.05)
 
     def add_partitions(self, topic: str, total: int) -> None:
         from confluent_kafka.admin import NewPartitions
 
-        _done(self.admin().create_partitions([NewPartitions(topic, total)]))
+        self._ask(lambda admin: admin.create_partitions([NewPartitions(topic, total)]))
 
     def truncate(self, topic: str, partition: int, offset: int) -> None:
         """Delete what lies before an offset, as retention does."""
         from confluent_kafka import TopicPartition
 
-        _done(self.admin().delete_records([TopicPartition(topic, partition, offset)]))
+        self._ask(lambda admin: admin.delete_records([TopicPartition(topic, partition, offset)]))
 
     def send(
         self, topic: str, values: Iterable[bytes | None], partition: int = 0, transaction: str | None = None
@@ -84,11 +88,6 @@ class Broker:
         producer.flush()
         if transaction:
             producer.abort_transaction() if transaction.startswith("aborted") else producer.commit_transaction()
-
-
-def _done(answers: Any) -> None:
-    for answer in answers.values():
-        answer.result(timeout=30)
 
 
 def _jars() -> Path:
@@ -118,6 +117,7 @@ def _properties(folder: Path, plain: int, secured: int, controller: int) -> str:
             "controller.listener.names=CONTROLLER",
             f"listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{secured},CONTROLLER://127.0.0.1:{controller}",
             f"advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{secured}",
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name=PLAINTEXT",
             "sasl.enabled.mechanisms=PLAIN",
             f"listener.name.sasl_plaintext.plain.sasl.jaas.config={login}",

@@ -93,7 +93,10 @@ def _from_json(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded:
     whole = pc.and_(pc.starts_with(texts, b"{"), pc.ends_with(texts, b"}"))
     problems: dict[int, str] = {}
     if whole.null_count == 0 and pc.all(whole).as_py() is not False:
-        return Decoded(_one_batch(_read_json(list(values), range(len(values)), schema, problems), schema), problems)
+        return Decoded(
+            _one_batch(_read_json([v for v in values if v is not None], range(len(values)), schema, problems), schema),
+            problems,
+        )
     parts, run = list[pa.Table](), list[int]()
     for number, fine in enumerate(whole.to_pylist()):
         if fine:

@@ -78,16 +78,30 @@ def _explained(cluster: Cluster, seen: Sequence[str], doing: str) -> Iterator[No
     try:
         yield
     except kafka.KafkaException as failed:
-        error, said = failed.args[0], f" ({seen[-1]})" if seen else ""
-        code, told = kafka.KafkaError, f"{cluster.servers}: {doing}: {failed.args[0].str()}{said}"
-        wrong = (
+        error, code = failed.args[0], kafka.KafkaError
+        told = f"{cluster.servers}: {doing}: {error.str()}" + (f" ({seen[-1]})" if seen else "")
+        refused = (
             code._AUTHENTICATION, code._INVALID_ARG, code.SASL_AUTHENTICATION_FAILED, code.TOPIC_AUTHORIZATION_FAILED,
             code.CLUSTER_AUTHORIZATION_FAILED, code.GROUP_AUTHORIZATION_FAILED,
         )  # fmt: skip
-        refused = error.code() in wrong or any("uthentication" in text for text in seen)
-        if refused:
+        if error.code() in refused or _is_refused(seen):
             raise ConfigError(f"{told}: see source.security") from failed
         raise Unavailable(told) from failed
+
+
+def _is_refused(seen: Sequence[str]) -> bool:
+    """Whether brokers said that the login is wrong, which the library takes for a connection that may yet be made."""
+    return any("uthentication" in text for text in seen)
+
+
+def _answer(admin: Any, seen: Sequence[str], asked: Any) -> Any:
+    """An answer; while it is waited for the library tells of connections that fail."""
+    while not asked.done():
+        admin.poll(_LOOK)
+        if _is_refused(seen):
+            kafka = _library()
+            raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._AUTHENTICATION))
+    return asked.result()
 
 
 def look(cluster: Cluster, topic: str) -> Topic:
@@ -111,7 +125,7 @@ def topic_id(admin: Any, seen: list[str], cluster: Cluster, topic: str) -> Any:
     with _explained(cluster, seen, f"looking for the topic {topic}"):
         asked = admin.describe_topics(kafka.TopicCollection([topic]), request_timeout=PATIENCE)
         try:
-            return asked[topic].result()
+            return _answer(admin, seen, asked[topic])
         except kafka.KafkaException as error:
             if error.args[0].code() != kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
@@ -124,12 +138,12 @@ def _look(admin: Any, seen: list[str], cluster: Cluster, topic: str) -> Topic:
     described = topic_id(admin, seen, cluster, topic)
     places = [kafka.TopicPartition(topic, partition.id) for partition in described.partitions]
     with _explained(cluster, seen, f"looking for the offsets of {topic}"):
-        first = _offsets(admin, places, kafka.admin.OffsetSpec.earliest())
-        last = _offsets(admin, places, kafka.admin.OffsetSpec.latest())
+        first = _offsets(admin, seen, places, kafka.admin.OffsetSpec.earliest())
+        last = _offsets(admin, seen, places, kafka.admin.OffsetSpec.latest())
     return Topic(str(described.topic_id), {partition: (first[partition], last[partition]) for partition in first})
 
 
-def _offsets(admin: Any, places: Sequence[Any], which: Any) -> dict[int, int]:
+def _offsets(admin: Any, seen: list[str], places: Sequence[Any], which: Any) -> dict[int, int]:
     """By partition an offset; -1 where there is none."""
     kafka = _library()
     asked = admin.list_offsets(
@@ -137,7 +151,7 @@ def _offsets(admin: Any, places: Sequence[Any], which: Any) -> dict[int, int]:
         isolation_level=kafka.IsolationLevel.READ_COMMITTED,
         request_timeout=PATIENCE,
     )
-    return {place.partition: answer.result().offset for place, answer in asked.items()}
+    return {place.partition: _answer(admin, seen, answer).offset for place, answer in asked.items()}
 
 
 def offsets_at(cluster: Cluster, topic: str, there: Mapping[int, tuple[int, int]], ms: int) -> dict[int, int]:
@@ -147,7 +161,7 @@ def offsets_at(cluster: Cluster, topic: str, there: Mapping[int, tuple[int, int]
         kafka = _library()
         places = [kafka.TopicPartition(topic, partition) for partition in there]
         with _explained(cluster, seen, f"looking for the offsets of {topic}"):
-            found = _offsets(admin, places, kafka.admin.OffsetSpec.for_timestamp(ms))
+            found = _offsets(admin, seen, places, kafka.admin.OffsetSpec.for_timestamp(ms))
         return {partition: there[partition][1] if at < 0 else at for partition, at in found.items()}
 
     answer: dict[int, int] = _ask(cluster, ask)
