@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -269,7 +268,7 @@ def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kafka
     scores = job()
     command = [sys.executable, "-m", "lakehouse.cli", "score", scores.path, "--follow", "--every", "0.2"]
     with subprocess.Popen(
-        [*command, "--engine", engine, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [*command, "--engine", engine, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as following:  # fmt: skip
         assert following.stdout is not None
         assert json.loads(following.stdout.readline())["rows_scored"] == 3
