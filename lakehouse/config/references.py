@@ -16,7 +16,7 @@ def is_reference(text: str) -> bool:
 
 
 def text_of(reference: str, said: str, otherwise: str, environ: Mapping[str, str] | None = None) -> str:
-    """The text that is there. `said`: the key or option that has the reference; `otherwise`: what it should have.
+    """The text that is there. `said`: the key or option that has the reference; `otherwise`: what is said of others.
 
     Raises ConfigError, which shows no secret.
     """
@@ -27,7 +27,7 @@ def text_of(reference: str, said: str, otherwise: str, environ: Mapping[str, str
             raise ConfigError(f"{said} {reference}: the environment variable {place} is not set")
         return text
     if kind != "file" or not place:  # it may be a secret itself: it is not repeated
-        raise ConfigError(f"{said}: {otherwise}")
+        raise ConfigError(otherwise)
     try:
         return Path(place).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

@@ -86,7 +86,7 @@ def _registered(registry: str, login: str | None, number: int) -> Any:
         raise ConfigError(f"source.registry: {registry!r} must begin with https:// or http://")
     headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
     if login is not None:
-        text = text_of(login, "source.registry_login", "name where it is, env:NAME or file:PATH").strip()
+        text = text_of(login, "source.registry_login", "").strip()
         headers["Authorization"] = "Basic " + b64encode(text.encode()).decode()
     try:
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=_PATIENCE) as reply:

@@ -38,7 +38,6 @@ def require_plain(job: Job, request: Request) -> None:
     """Raise ConfigError for what can't be asked of a run that takes what came since the last one."""
     if not job.source.IN_RANGES:
         return
-    kind = f"source.type: {job.source.type}"
     asked = {
         "--rescore": (request.rescore, "what was published is not read again"),
         "--hold": (request.hold, "a run that waits would have its messages scored again by the next"),
@@ -47,4 +46,4 @@ def require_plain(job: Job, request: Request) -> None:
     }
     for what, (given, why) in asked.items():
         if given:
-            raise ConfigError(f"{what} does not go together with {kind}: {why}")
+            raise ConfigError(f"{what} does not go together with source.type: {job.source.type}: {why}")

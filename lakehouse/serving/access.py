@@ -38,9 +38,8 @@ def first_key(reference: str, environ: Mapping[str, str] | None = None) -> str:
 
 def _named(reference: str, environ: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """(name, key) of each; a key without a name is called by its number."""
-    text = text_of(
-        reference, "--keys", "name where the keys are, env:NAME or file:PATH, not the keys themselves", environ
-    )
+    otherwise = "--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves"
+    text = text_of(reference, "--keys", otherwise, environ)
     found = []
     for number, line in enumerate(filter(None, map(str.strip, re.split(r"[\n,]", text))), 1):
         name, _, key = line.partition("=")

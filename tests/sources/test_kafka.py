@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -11,12 +12,14 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
+from lakehouse.connectors import kafka as of_kafka
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import lookup
 from lakehouse.planning import naming
@@ -49,14 +52,14 @@ def job(make_job, imputing, kafka, topic) -> Callable[..., Job]:
     """job(source keys, **sections): a job over the topic, with the message's place as its key."""
 
     def make(source: dict[str, Any] | None = None, **sections: Any) -> Job:
-        of_kafka = {"type": "kafka", "servers": kafka.servers, "topic": topic, "schema": {"id": "long", "a": "double"}}
+        given = {"type": "kafka", "servers": kafka.servers, "topic": topic, "schema": {"id": "long", "a": "double"}}
         plain = {
             "keys": PLACE,
             "keep": ["id"],
             "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}],
             "checks": {"quarantine": {"max_fraction": 0.9}},
         }
-        return make_job(imputing, **{**plain, **sections}, source={"table": None, **of_kafka, **(source or {})})
+        return make_job(imputing, **{**plain, **sections}, source={"table": None, **given, **(source or {})})
 
     return make
 
@@ -111,6 +114,43 @@ def test_bad_messages_are_set_aside_once_with_their_places_and_reasons(kafka, to
     assert ["no JSON object" in said[0], "a" in said[1], "no value" in said[2], "2 JSON objects" in said[4]] == [
         True
     ] * 4
+
+
+def test_messages_in_avro_and_arrow_are_scored(kafka, topic, job, workspace):
+    schema = {
+        "type": "record",
+        "name": "Game",
+        "fields": [{"name": "id", "type": "long"}, {"name": "a", "type": "double"}],
+    }
+    (workspace / "game.avsc").write_text(json.dumps(schema))
+    kafka.send(topic, [avro({"id": 1, "a": 0.5}, schema), b"no"])
+    assert score(job({"format": "avro", "avro_schema": "game.avsc"})).rows_scored == 1
+    rows, sink = pa.table({"id": [2, 3], "a": [1.0, 1.5]}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    kafka.send(topic, [bytes(sink.getvalue()), b"no"])
+    assert score(job({"format": "arrow"})).rows_scored == 2
+    assert sorted(read("lake/scores")["id"].to_pylist()) == [1, 2, 3]
+    assert places("lake/scores_quarantine") == [(0, 1), (0, 3)]
+
+
+def avro(row: dict[str, Any], schema: dict[str, Any]) -> bytes:
+    """A record in Avro."""
+    import fastavro
+
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), row)
+    return stream.getvalue()
+
+
+def test_a_range_is_cut_into_the_same_batches_each_time(kafka, topic):
+    """Or processes that share a range by blocks would take others' rows, or leave some."""
+    kafka.send(topic, messages(range(2_500)))
+    cluster = of_kafka.Cluster(kafka.servers)
+    reader = of_kafka.TopicReader(cluster, topic, of_kafka.look(cluster, topic).id)
+    lots = [[found.offsets for found in reader.read(0, 100, 2_400, 1_000)] for _ in range(3)]
+    assert [[found[0] for found in lot] for lot in lots] == [[100, 1_100, 2_100]] * 3
+    assert [offset for found in lots[0] for offset in found] == list(range(100, 2_400))
 
 
 def test_a_blocked_run_leaves_its_messages_to_the_next(kafka, topic, job):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -36,12 +37,7 @@ class Cluster:
 
     def options(self, seen: list[str]) -> dict[str, Any]:
         """What the library is told; `seen` gets what it says of connections that fail."""
-        told = {
-            name: text_of(value, f"source.security.{name}", "name where it is, env:NAME or file:PATH").strip()
-            if is_reference(value)
-            else value
-            for name, value in self.security
-        }
+        told = {name: _plain(name, value) for name, value in self.security}
         return {
             **told,
             "bootstrap.servers": self.servers,
@@ -49,6 +45,11 @@ class Cluster:
             "error_cb": lambda error: seen.append(error.str()),
             "logger": _QUIET,
         }
+
+
+def _plain(name: str, value: str) -> str:
+    """An option's value, looked up where it is a reference."""
+    return text_of(value, f"source.security.{name}", "").strip() if is_reference(value) else value
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ def _is_refused(seen: Sequence[str]) -> bool:
 
 def _answer(admin: Any, seen: Sequence[str], asked: Any) -> Any:
     """An answer; while it is waited for the library tells of connections that fail."""
-    while not asked.done():
-        admin.poll(_LOOK)
+    while not wait([asked], _LOOK).done:
+        admin.poll(0)
         if _is_refused(seen):
             kafka = _library()
             raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._AUTHENTICATION))
@@ -109,7 +110,8 @@ def look(cluster: Cluster, topic: str) -> Topic:
 
     Raises ConfigError where there is no such topic or the brokers refuse, Unavailable where they don't answer.
     """
-    return _ask(cluster, lambda admin, seen: _look(admin, seen, cluster, topic))
+    found: Topic = _ask(cluster, lambda admin, seen: _look(admin, seen, cluster, topic))
+    return found
 
 
 def _ask(cluster: Cluster, question: Callable[[Any, list[str]], Any]) -> Any:
