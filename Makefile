@@ -58,7 +58,7 @@ endif
 COMPILE := uv pip compile --quiet --no-config --universal --generate-hashes --fork-strategy fewest --python-version 3.11 \
   --custom-compile-command 'make lock' pyproject.toml
 # What runs where nobody tests: the image has these.
-RUNS := $(foreach extra,connect s3 signing isolated openlineage prometheus opentelemetry,--extra $(extra))
+RUNS := $(foreach extra,connect s3 serve signing isolated openlineage prometheus opentelemetry,--extra $(extra))
 
 lock: ## write requirements.lock, and the image's part of it, anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo 'make lock needs uv: https://docs.astral.sh/uv' >&2; exit 1; }

@@ -12,12 +12,22 @@ import json
 import re
 from collections.abc import Iterable
 
+_SIGNED = re.compile(r"([?&](?:sig|(?:X-\w+-)?Signature)=)[^&\s\"'<>()]+")
+
+
+def without_signatures(text: str) -> str:
+    """A text without the signatures in addresses that clouds' libraries write into their messages: they are secrets."""
+    return _SIGNED.sub(r"\1…", text)
+
 
 class LakehouseError(Exception):
-    """Base of the errors that are reported as one message without a traceback."""
+    """Base of the errors that are reported as one message without a traceback, and without signatures in addresses."""
 
     exit_code = 1
     status = "failed"
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(without_signatures(part) if isinstance(part, str) else part for part in said))
 
 
 class ConfigError(LakehouseError):

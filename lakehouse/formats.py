@@ -42,6 +42,7 @@ KNOWN = Format("what is known of a model", 1)
 LOG = Format("commits of a log", 1)
 ENVIRONMENT = Format("an environment", 1)
 RECEIPT = Format("a receipt", 1)
+REGISTRATION = Format("a registration", 1)
 FINGERPRINT = Format("a fingerprint", 1)
 """Of a digest only the number is stored: `<number>:<digest>`, the plain digest for 1."""
 

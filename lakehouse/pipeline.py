@@ -100,7 +100,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
             carry.probe(tables.staging)
             _warn(request, tables.doubts)
             return _dry_run_result(plan, tables, request, clock, state, missing)
-        stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
+        waits_on = stack.enter_context(lease.hold(tables.staging.roots, plan.run_id, state, request.warn))
         tally = checks.tally(carry.run(tables.staging))  # the one pass: files are staged, a manifest comes back
         watched.passed(tally.tasks)
         clock.lap("score")
@@ -119,6 +119,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         warn_on_failure(request, "its report will be missing", lambda: evidence.save_facts(state, plan.run_id, facts()))
         if why := held.reason(plan, verdict, moved, state, request):
             ended.append(held.hold(intent, comments(plan), why, job, state, request))  # it waits for a person
+            waits_on(target.root for target in intent.targets)
         else:
             ensure_tables(intent, comments(plan), tables.missing_columns)
             ledger.save_intent(

@@ -1,5 +1,7 @@
 """An S3 server on loopback (moto) that can be told to fail: python s3_server.py. It prints its address.
 
+It is Glue and Athena, too (athena_server.py).
+
 PUT /_faults with a JSON list of [pattern, action, times] says what goes wrong: `pattern` is a regular expression on
 "METHOD /bucket/key"; `action` is "refuse" (503, nothing done), "deny" (403, nothing done), "hang" (no answer for two minutes), "drop" (the connection ends, nothing done) or
 "lost reply" (done, but the connection ends before the answer); GET /_faults gives what is left of the list.
@@ -79,6 +81,9 @@ def faulty(app: App) -> App:
 
 
 if __name__ == "__main__":
+    import athena_server  # beside this file, which is no module of a package here
+
+    athena_server.install()
     logging.getLogger("werkzeug").disabled = True
     server = make_server(
         "127.0.0.1", 0, faulty(DomainDispatcherApplication(create_backend_app)), threaded=True, request_handler=Handler

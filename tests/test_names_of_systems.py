@@ -13,7 +13,7 @@ from lakehouse.config.systems import Sink, Source, models_of
 
 PACKAGE = Path(__file__).parents[1] / "lakehouse"
 KINDS = ("connectors", "sinks", "sources")
-OWN = (*KINDS, "demo", "storage", "views/sql/dialects")
+OWN = (*KINDS, "demo", "integrations", "storage", "views/sql/dialects")
 """The folders that may know systems by name; a dialect of SQL is its system's own."""
 EXCEPT = {
     "cli/draft.py",  # `init` drafts jobs over Delta tables only

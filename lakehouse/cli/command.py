@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from lakehouse.cli.stopping import handle_sigterm, stop_error
-from lakehouse.errors import ConfigError, LakehouseError, as_ours
+from lakehouse.errors import ConfigError, LakehouseError, as_ours, without_signatures
 from lakehouse.views import logs
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _fail(error: Exception, told: _Told) -> NoReturn:
     status = ours.status if ours is not None else "failed"
     content = _exit_message(error, attempt) if attempt else {"status": status, "message": _message(error)}
     text = "".join(traceback.format_exception(error)) if ours is None or debug else ""
-    text = text if debug else _JAVA_STACK.sub("", text)
+    text = without_signatures(text if debug else _JAVA_STACK.sub("", text))
     if told.in_lines:
         told.line("ended", f"{content['status']}: {content['message']}", content | {"traceback": text}, "error")
     else:
@@ -236,7 +236,7 @@ def _exit_message(error: Exception, attempt: Attempt) -> dict[str, Any]:
 
 def _message(error: Exception) -> str:
     ours = as_ours(error)
-    return str(ours) if ours is not None else f"{type(error).__name__}: {error}"
+    return str(ours) if ours is not None else without_signatures(f"{type(error).__name__}: {error}")
 
 
 def _emit(content: Any, told: _Told, indent: int | None = None) -> None:

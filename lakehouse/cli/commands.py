@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import check, inspection, maintenance, model, receipts, review, running, serving, starting
+from lakehouse.cli import (
+    check,
+    inspection,
+    maintenance,
+    model,
+    receipts,
+    registering,
+    review,
+    running,
+    serving,
+    starting,
+)
 from lakehouse.cli.command import Answer, answering
 from lakehouse.cli.stopping import leaving_at_once
 
@@ -40,6 +51,8 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
 }
 MODEL: dict[str, Callable[..., Answer]] = {"inspect": model.inspect, "import": model.import_}
 """The commands below `lakehouse model`."""
+REGISTER: dict[str, Callable[..., Answer]] = {"athena": registering.athena}
+"""Those below `lakehouse register`."""
 _PACKAGES = ("pyspark", "delta-spark", "deltalake", "mlflow")
 
 app = typer.Typer(
@@ -55,6 +68,10 @@ _models = typer.Typer(help="Models' files: look into one, register it in MLflow.
 for _name, _command in MODEL.items():
     _models.command(_name)(answering(_command))
 app.add_typer(_models, name="model", rich_help_panel="Get started")
+_catalogs = typer.Typer(help="Put a job's tables and views into another system's catalog.", no_args_is_help=True)
+for _name, _command in REGISTER.items():
+    _catalogs.command(_name)(answering(_command))
+app.add_typer(_catalogs, name="register", rich_help_panel="Look at runs and tables")
 
 
 def _print_versions(asked: bool) -> None:

@@ -136,7 +136,14 @@ def quarantine(
 
 def compare(
     conf: Conf,
-    other: Annotated[str, typer.Option("--with", metavar="TABLE", help="a Delta table, or a folder of Parquet files")],
+    other: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            metavar="TABLE",
+            help="a Delta table, a folder of Parquet files, or a table as SYSTEM://CONNECTION/TABLE",
+        ),
+    ],
     on: Annotated[
         list[str] | None,
         typer.Option("--on", metavar="OURS=THEIRS", help="a prediction and its column there; default: same names"),

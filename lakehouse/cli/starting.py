@@ -70,10 +70,14 @@ def schema(
 
 def jars(
     s3: Annotated[bool, typer.Option("--s3", help="with those that let Spark itself read from S3 (650 MB)")] = False,
+    gs: Annotated[bool, typer.Option("--gs", help="likewise from Google Cloud Storage")] = False,
     project_dir: ProjectDir = None,
 ) -> Answer:
     """Print the Delta jars for spark-submit's --jars, fetched once and kept."""
     from lakehouse.engines import runtime
+    from lakehouse.storage.gcs import Gcs
+    from lakehouse.storage.s3 import S3
 
-    found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
+    asked = [kind for kind, wanted in ((S3, s3), (Gcs, gs)) if wanted]
+    found = [*runtime.jars(), *runtime.storage_jars(asked)]
     return Answer(text=lambda: ",".join(str(jar) for jar in found))

@@ -1,24 +1,16 @@
 """The job file: what it may say, how it is read, and what is said when it is wrong.
 
-`models` has a model a section, `systems` each system's part of source and sinks, `reading` merges files, targets and
-overrides, `reference` and `schema` tell people and editors what there is. Nothing here opens a table or a model.
+`job` has the whole, files beside it its sections, `systems` each system's part of source and sinks, `reading` merges
+files, targets and overrides, `reference` and `schema` tell people and editors what there is. Nothing here opens a
+table or a model.
 """
 
-from lakehouse.config.models import (
-    Challenger,
-    Checks,
-    Drift,
-    Features,
-    Job,
-    Metrics,
-    Model,
-    Prediction,
-    Promotion,
-    Quarantine,
-    SignedBy,
-    Tracking,
-)
+from lakehouse.config.challengers import Challenger, Promotion
+from lakehouse.config.checks import Checks, Drift, Quarantine
+from lakehouse.config.job import Job
+from lakehouse.config.model import Features, Model, Prediction, SignedBy
 from lakehouse.config.reading import load_job
+from lakehouse.config.records import Metrics, Tracking
 from lakehouse.config.schema import json_schema, settings
 from lakehouse.config.signature import Signature
 from lakehouse.config.systems import Sink, Source, build, source_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lakehouse.config.models import Job
+    from lakehouse.config.job import Job
 
 
 def problems_of(job: Job) -> list[str]:

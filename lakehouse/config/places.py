@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lakehouse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lakehouse.config.models import Job
+    from lakehouse.config.job import Job
 
 _ABOVE = 4
 """Folders above a file that are looked into."""

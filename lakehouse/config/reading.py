@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from lakehouse.config.job import Job
 from lakehouse.config.messages import SHARED_FILE, Origin, describe_value
-from lakehouse.config.models import Job
 from lakehouse.config.placeholders import fill, uses_date
 from lakehouse.config.places import missing_file_message, require_here
 from lakehouse.config.problems import explain

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lakehouse.config.models import Job
+from lakehouse.config.job import Job
 
 BEGIN, END = "<!-- keys -->", "<!-- end -->"
 """The lines in a page between which the reference lies."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lakehouse.config.models import Job
+from lakehouse.config.job import Job
 
 
 def json_schema() -> dict[str, Any]:

@@ -324,7 +324,8 @@ def split_into_units(
 
     `group_sizes` gives the bytes of each row group of a file, where these are known: then large files are cut by row
     groups where there are few files, very large ones always. Otherwise no file is opened: those of more than a quarter
-    of a task's bytes are cut where, laid end to end, a task's end.
+    of a task's bytes are cut where, laid end to end, a task's end; where there are several for each task, only those
+    that are too large for one row group, or a cut would shift rows, which are of one side or the other as a whole.
     """
     if group_sizes is not None:
         few = len(wholes) < 4 * tasks
@@ -332,9 +333,10 @@ def split_into_units(
         parts = [_by_row_groups(u, group_sizes(u)) if cut else [u] for u, cut in zip(wholes, large, strict=True)]
         return [unit for several in parts for unit in several]
     share = max(sum(unit.size for unit in wholes) // tasks, SPLIT_BYTES, 1)
+    least = max(SPLIT_BYTES if len(wholes) < 2 * tasks else MOST_BYTES, share // 4)
     result, end = list[FileUnit](), 0
     for unit in wholes:
-        if unit.size <= max(SPLIT_BYTES, share // 4):
+        if unit.size <= least:
             result.append(unit)
             continue
         result += cut_at(unit, range(share - end % share, unit.size, share))

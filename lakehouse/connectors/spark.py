@@ -15,26 +15,27 @@ from lakehouse.storage import Location
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_NO_S3 = ("S3AFileSystem", "No FileSystem for scheme")
+_NO_STORAGE = re.compile(r"No FileSystem for scheme|Class org\.apache\.hadoop\.fs\.\S+ not found")
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "ClassNotFound", "NoClassDefFound", "catalog plugin class")
 
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*){1,2}")
 
 
-def missing_support(error: Exception, why: str, remote: bool = False) -> ConfigError | None:
+def missing_support(error: Exception, why: str, at: Location | None = None) -> ConfigError | None:
     """What a session lacks by what it says, and how it gets that; None where something else is wrong.
 
-    `why` says what needs it; `remote`: whether the table is on an object storage.
+    `why` says what needs it; `at`: where the table lies.
     """
     text = str(error)
+    if at is not None and at.remote and _NO_STORAGE.search(text):
+        return ConfigError(
+            f"{why}, and this Spark has no file system for {at.system}: "
+            f'add --jars "$(lakehouse jars {at.jars_option})" to spark-submit'
+        )
     if any(sign in text for sign in _NO_DELTA):
         return ConfigError(
             f"{why}, and this Spark has no Delta: add "
             '--jars "$(lakehouse jars)" or --packages with the delta-spark package to spark-submit'
-        )
-    if remote and any(sign in text for sign in _NO_S3):
-        return ConfigError(
-            f'{why}, and this Spark has no S3 file system: add --jars "$(lakehouse jars --s3)" to spark-submit'
         )
     if "DELTA_CONFIGURE_SPARK_SESSION" in text:
         return ConfigError(
@@ -50,7 +51,7 @@ def require_delta(spark: SparkSession, table: Location, why: str) -> None:
     try:
         spark.read.format("delta").options(**table.hadoop_options()).load(table.hadoop_uri).schema  # noqa: B018
     except Exception as error:
-        refusal = missing_support(error, why, table.remote)
+        refusal = missing_support(error, why, table)
         if refusal is None:
             raise
         raise refusal from error

@@ -1,5 +1,7 @@
 """What Spark needs from the machine: a Java it can start on, and the jars that pyspark doesn't ship."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re
@@ -14,9 +16,13 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from lakehouse.errors import ConfigError, LakehouseError, Unavailable
+
+if TYPE_CHECKING:
+    from lakehouse.storage import Location
 
 JAVA_MAJORS = (17, 21)  # Spark 4 needs 17; 4.2 doesn't support 22 and later
 VECTOR_MODULE = "jdk.incubator.vector"  # Spark 4.2's launcher adds it; a Java without it does not start
@@ -73,10 +79,15 @@ def delta_coordinate() -> str:
     return f"io.delta:delta-spark_{built_for}{SCALA}:{delta}"
 
 
-def s3_coordinate() -> str:
-    """Maven coordinate of Hadoop's S3 file system for the Hadoop in the installed pyspark."""
+def storage_coordinate(storage: type[Location]) -> str:
+    """Maven coordinate of a storage's file system, for the Hadoop in the installed pyspark."""
     ships = next(pyspark_jars().glob("hadoop-client-api-*.jar"))
-    return f"org.apache.hadoop:hadoop-aws:{ships.stem.removeprefix('hadoop-client-api-')}"
+    return storage.hadoop_jars.format(hadoop=ships.stem.removeprefix("hadoop-client-api-"))
+
+
+def storage_jars(storages: Iterable[type[Location]]) -> list[Path]:
+    """The jars of storages' file systems, which are resolved one by one, so that each is fetched once."""
+    return [jar for wanted in sorted(map(storage_coordinate, storages)) for jar in jars([wanted])]
 
 
 def jars(coordinates: Sequence[str] = ()) -> list[Path]:
@@ -92,10 +103,10 @@ def jars(coordinates: Sequence[str] = ()) -> list[Path]:
     return sorted(folder.glob("*.jar"))
 
 
-def has_jars(s3: bool) -> bool:
-    """Whether Delta's jars, and where asked for those of Hadoop's S3 files, are here already."""
-    wanted = [[delta_coordinate()], *([[s3_coordinate()]] if s3 else [])]
-    return all(_jar_folder(coordinates).is_dir() for coordinates in wanted)
+def has_jars(storages: Iterable[type[Location]]) -> bool:
+    """Whether Delta's jars, and those of these storages' file systems, are here already."""
+    wanted = [delta_coordinate(), *map(storage_coordinate, storages)]
+    return all(_jar_folder([coordinate]).is_dir() for coordinate in wanted)
 
 
 def prepare() -> None:
@@ -212,13 +223,17 @@ def _ivy_module(coordinates: Sequence[str]) -> str:
     dependencies = ""
     for coordinate in coordinates:
         parts = coordinate.split(":")
-        if len(parts) != 3:
-            raise ConfigError(f"{coordinate!r} is no Maven coordinate: write group:artifact:version")
-        org, name, rev = map(quoteattr, parts)
-        dependencies += f'<dependency org={org} name={name} rev={rev} conf="default->default"/>'
+        if len(parts) not in (3, 4):
+            raise ConfigError(f"{coordinate!r} is no Maven coordinate: write group:artifact:version[:classifier]")
+        org, name, rev, *classifier = map(quoteattr, parts)
+        inside = "".join(f'<artifact name={name} type="jar" ext="jar" m:classifier={c}/>' for c in classifier)
+        alone = ' transitive="false"' if classifier else ""  # such a jar has what it needs in it
+        start = f"<dependency org={org} name={name} rev={rev}{alone}"
+        dependencies += f'{start} conf="default->default">{inside}</dependency>'
     confs = '<configurations><conf name="default"/></configurations>'
     head = f'<info organisation="lakehouse" module="jars"/>{confs}'
-    return f'<ivy-module version="2.0">{head}<dependencies>{dependencies}</dependencies></ivy-module>'
+    maven = 'xmlns:m="http://ant.apache.org/ivy/maven"'
+    return f'<ivy-module version="2.0" {maven}>{head}<dependencies>{dependencies}</dependencies></ivy-module>'
 
 
 def _not_shipped(found: Iterable[Path], shipped: Iterable[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lakehouse import sinks, sources
 from lakehouse.config.systems import source_of
+from lakehouse.connectors.spark import is_catalog_name
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.operations.difference import in_types, predictions_of, require_room
 from lakehouse.operations.distances import is_integer_made_float
@@ -77,13 +78,24 @@ def _pin(asked: Asked, values: Mapping[str, Any]) -> tuple[Any, Any, str]:
         pinned, where = module.pin(source, ()), asked.where
         columns = {name: column_of(pinned.schema, name, case_insensitive=True) for name in values}
         if where is None and values and None not in columns.values():
-            where = " AND ".join(f"`{column}` = {_literal(values[name])}" for name, column in columns.items())
+            where = _same(source, pinned, {str(column): values[name] for name, column in columns.items()})
         if where is not None:
             pinned = module.pin(sources.named(asked.table, where=where), ())
     except ConfigError as error:
         said = str(error).replace("source.table", "--with").replace("source.where", "--where")
+        if is_catalog_name(asked.table):
+            named = " or ".join(f"{one}://<connection>/{asked.table}" for one in sources.named_by_connection())
+            said += f"; a table of a database is named with its system and connection: {named}"
         raise ConfigError(said if said.startswith("--") else f"--with: {said}") from None
     return pinned, module, where or "all rows"
+
+
+def _same(source: Any, pinned: Any, values: Mapping[str, Any]) -> str:
+    """The condition that columns of the other table have these values, as its system takes it."""
+    if source.IN_FILES:
+        return " AND ".join(f"`{column}` = {_literal(value)}" for column, value in values.items())
+    texts = {column: str(value) for column, value in values.items()}
+    return str(sources.of(source.type).narrowed(source, pinned, texts).where)
 
 
 def _literal(value: Any) -> str:
@@ -147,8 +159,10 @@ def _read(module: Any, pinned: Any, names: Sequence[str]) -> Iterator[pa.RecordB
     """Columns of the other table. Raises ConfigError where only Spark can read them."""
     needed = [*names, *(name for name in pinned.where_columns if name not in names)]
     carrier, reason = module.carrier(pinned, needed)
-    if carrier != sources.FILES:
+    if carrier == sources.FRAME:
         raise ConfigError(f"--with: {pinned.name} can only be read by Spark ({reason}): write what is compared anew")
-    for unit in module.units(module.read(pinned, needed), needed, _BATCH, 1):
+    read = module.read(pinned, needed)
+    require_room(read.rows or 0, needed)
+    for unit in module.units(read, needed, _BATCH, 1):
         for batch in unit.batches():
             yield batch.select(list(names))

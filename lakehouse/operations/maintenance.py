@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,28 +94,34 @@ def _maintain(job: Job, asked: Asked, told: Maintained) -> None:
     apart = {uri: _set_apart(job, section, state, asked, told) for uri, section in named.items()}
     told.found += sweep.sweep(job, take_away=not asked.dry_run)
     for uri, paths in apart.items() if not asked.dry_run else ():
-        sinks.of(named[uri].type).remove_outdated(named[uri], paths)
+        sink, section = sinks.of(named[uri].type), named[uri]
+        needed = _needed(uri, sink.folder(section), state, paths) if paths else {}  # by a rollback begun meanwhile
+        sink.remove_outdated(section, [path for path in paths if path not in needed])
 
 
 def _compact(job: Job, section: Sink, state: Location, asked: Asked) -> Iterator[Leftover]:
-    """Merge the small files of a table under a run's name of its own, whose lease keeps them meanwhile."""
-    sink, run = sinks.of(section.type), new_run_id()
-    if not sink.exists(uri_of(section)):
-        return
-    plan = Compaction(asked.bytes, None, tuple(job.keys), None if asked.engine == "local" else _session)
-    found = sink.compact(section, plan)
+    """Merge the small files of a table."""
+    sink = sinks.of(section.type)
     folder = sink.folder(section)
-    if found.files and not found.kept and not asked.dry_run and folder is not None:
-        with lease.hold([folder], run, state, asked.warn):
-            found = sink.compact(section, Compaction(plan.bytes, run, plan.first, plan.spark))
+    begin = None if asked.dry_run or folder is None else partial(_begin, folder, state, asked)
+    spark = None if asked.engine == "local" else _session
+    found = sink.compact(section, Compaction(asked.bytes, begin, tuple(job.keys), spark))
     if found.files:
         yield Leftover(sink.display_name(uri_of(section)), "", found.files, found.bytes, found.kept, SMALL)
+
+
+@contextmanager
+def _begin(folder: Location, state: Location, asked: Asked) -> Iterator[str]:
+    """A run of the maintenance's own, whose lease keeps what it writes until it is committed."""
+    run = new_run_id()
+    with lease.hold([folder], run, state, asked.warn):
+        yield run
 
 
 def _session(place: Location) -> Any:
     from lakehouse.engines import spark
 
-    return spark.session(delta=True, s3=place.spark_needs_s3())
+    return spark.session(delta=True, storages=place.spark_needs())
 
 
 def _set_apart(job: Job, section: Sink, state: Location, asked: Asked, told: Maintained) -> list[str]:

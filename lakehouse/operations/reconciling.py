@@ -15,7 +15,7 @@ from lakehouse.operations import dated, retention
 from lakehouse.planning import catalog, naming, quarantine
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import evidence, ledger
-from lakehouse.runs.results import rolled_back
+from lakehouse.runs.results import is_rollback, rolled_back
 from lakehouse.sinks import RememberedRun
 from lakehouse.sinks.target import COMPARISON, QUARANTINE, SINK, uri_of
 
@@ -160,16 +160,21 @@ def _as_rollback(
     mine = [one for one in records if one["identity"] == record["identity"]]
     former = next((one for one in mine if one["run_id"] == back), None)
     now = next((one for one in mine if one["generation"] == record["generation"] - 1), None)
-    of_former = {**former, "started_at": None, "alias": None, "seconds": {}, "work": {}} if former else {}
+    unlike: dict[str, Any] = {"started_at": None, "alias": None, "rows_per_second": 0.0, "seconds": {}, "work": {}}
+    of_former = {**former, **unlike} if former else {}
     own = {name: record[name] for name in ("run_id", "finished_at", "generation", "sinks")} if former else record
     said = rolled_back(back, now["run_id"] if now else None, record["generation"] - 1)
     return {**of_former, **own, "message": said}
 
 
 def _add_metrics(job: Job, state: Location, records: Sequence[Mapping[str, Any]], *, dry_run: bool) -> Iterator[str]:
-    """Add the figures of the published runs that have none; by what was kept of the run, else by the tables."""
+    """Add the figures of the published runs that have none; by what was kept of the run, else by the tables.
+
+    A rollback never has any: its rows are those of the run that scored them.
+    """
     there = evidence.runs_with_metrics(state, job.job)
-    lacking = [one for one in records if one["status"] == "published" and one["run_id"] not in there]
+    scored = [one for one in records if one["status"] == "published" and not is_rollback(one)]
+    lacking = [one for one in scored if one["run_id"] not in there]
     counted = evidence.reasons_by_run(job, {str(one["run_id"]) for one in lacking}) if lacking else {}
     for record in lacking:
         if not dry_run:

@@ -13,7 +13,7 @@ from lakehouse.observe.events import DISCARD, PUBLISH
 from lakehouse.operations import dated
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.plan import Request
-from lakehouse.runs import evidence, held, ledger
+from lakehouse.runs import evidence, held, lease, ledger
 from lakehouse.runs.held import Held
 from lakehouse.runs.publication import carry_out, ensure_tables
 from lakehouse.runs.results import Result, from_record
@@ -78,6 +78,7 @@ def discard(job: Job, waits: Held, request: Request) -> None:
             for target in waits.intent.targets:
                 for file in target.files:
                     remove(target.root.join(file.path))
+                lease.end(target.root, waits.intent.run_id)
         watched.ended(from_record({**waits.record, "message": f"it was held because of {waits.why}"}))
 
 

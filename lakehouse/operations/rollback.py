@@ -60,7 +60,7 @@ def _rollback(job: Job, state: Location, request: Request, run: str | None, watc
     live, _ = sinks.of(first.type).generation(uri_of(first), identity)
     now = next((r for r in records if r["generation"] == live), None)
     former = _chosen(records, live, job, run)
-    targets = tuple(_target(job, sink, former, now, request) for sink in job.sinks)
+    targets = tuple(_target(job, sink, former, now) for sink in job.sinks)
     record = {
         **former,
         "run_id": request.run_id,
@@ -99,7 +99,7 @@ def _chosen(records: Sequence[dict[str, Any]], live: int, job: Job, run: str | N
     return found
 
 
-def _target(job: Job, sink: Sink, former: Mapping[str, Any], now: Mapping[str, Any] | None, request: Request) -> Target:
+def _target(job: Job, sink: Sink, former: Mapping[str, Any], now: Mapping[str, Any] | None) -> Target:
     """What is committed to one table."""
     module, uri = sinks.of(sink.type), uri_of(sink)
     name = module.display_name(uri)
@@ -109,7 +109,8 @@ def _target(job: Job, sink: Sink, former: Mapping[str, Any], now: Mapping[str, A
     plain = Target(SINK, uri, "replace", identity_of(job), job.job, {}, 0, former["fingerprint"], type=sink.type)
     if not module.IN_PLACE:
         plain = replace(plain, staged=staged_files(job, SINK).uri)
-    standing = module.inspect_table(plain, None, SliceRequest(job.slice, request.engine, rescore=True))
+    # Whatever the engine: of a table that only Spark writes it is said below that it can't be rolled back at all.
+    standing = module.inspect_table(plain, None, SliceRequest(job.slice, "spark", rescore=True))
     if standing.target.how == COPIED:
         raise ConfigError(f"{name}: only Spark can write to this table ({'; '.join(standing.why)}), which moves data")
     found = module.former(standing.target, version)

@@ -76,8 +76,8 @@ def choose(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
     def executors() -> Executors:
         from lakehouse.engines import spark as engine
 
-        delta, s3 = spark_needs(plan)
-        spark = stack.enter_context(engine.session(delta=delta, s3=s3))
+        delta, storages = spark_needs(plan)
+        spark = stack.enter_context(engine.session(delta=delta, storages=storages))
         return Executors(engine.cores(spark), functools.partial(engine.ask_each, spark))
 
     return replace(_on_spark(plan, request, stack), executors=executors)
@@ -141,8 +141,8 @@ def _on_spark(plan: Plan, request: Request, stack: ExitStack) -> Carrier:
 
     def session() -> SparkSession:
         """Spark with what it needs to read the input itself, or to write to the target; all else is read by units."""
-        delta, s3 = spark_needs(plan)
-        return stack.enter_context(engine.session(delta=delta, s3=s3))
+        delta, storages = spark_needs(plan)
+        return stack.enter_context(engine.session(delta=delta, storages=storages))
 
     if plan.needs_delta and engine.is_given():  # our own session has what is needed
         _require_delta(session(), plan)

@@ -12,7 +12,7 @@ from lakehouse.scoring.outputs import Output, numbers_among
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
-    from lakehouse.config.models import Explanations
+    from lakehouse.config.records import Explanations
 
 _OTHERS = 64
 """Rows of the sample that contributions of a linear model are held against."""

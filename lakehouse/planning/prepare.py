@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,6 +19,9 @@ from lakehouse.scoring.explanations import with_predictor
 from lakehouse.scoring.receipts import Model
 from lakehouse.scoring.score import Predict
 from lakehouse.scoring.staging import Staging
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
 
 _FOR_CHALLENGERS = 4
 """Batches of the sample that challengers are tried on."""
@@ -82,26 +85,17 @@ def prepare(
         allowed=None if replays is not None else job.checks.quarantine.allowed(plan.pinned.rows),
         predictor=predictor,
     )
-    routed = [job.model.by] if job.model.by is not None else []
-    read = [*job.keys, *job.keep, *routed, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
-    read += [name for name in job.source.PLACES if name != schemas.UNREADABLE]  # which is among the reasons
-    inputs = dict.fromkeys(read)
-    sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
-    set_aside = [pa.field(c, schemas.nullable_type(schema.field(c).type)) for c in inputs if c.lower() not in sliced]
-    set_aside.append(pa.field(schemas.REASONS, pa.list_(schemas.REASON)))
     slices = [pa.field(name, kind) for name, kind in plan.slice_types.items()]
-    aside = choose_table(plan, pa.schema([*set_aside, *schemas.LINEAGE, *slices]), replays is not None)
+    aside = choose_table(plan, pa.schema([*_set_aside(plan), *schemas.LINEAGE, *slices]), replays is not None)
     lineage = _lineage(plan, replays)
     explaining = explaining_for(job, tried, plan.model.uri)
-    told = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, schemas.EXPLAINED)]
-    told += [] if job.receipts is None else [pa.field(schemas.FEATURE_DIGEST, pa.binary())]
     beside = None if tried.untried else challengers.side_by_side(plan, looked_at, tried.columns, lineage, notes)
     staging = Staging(
         run_id=plan.run_id,
         slice=dict(plan.sink.slice),
         scoring=tried.scoring,
         input_schema=pa.schema([schema.field(c) for c in plan.columns]),
-        scored_schema=pa.schema([*tried.columns, *told, *schemas.LINEAGE]),
+        scored_schema=pa.schema([*tried.columns, *_told(job), *schemas.LINEAGE]),
         quarantine_schema=pa.schema([f for f in aside.fit.schema if f.name not in plan.slice_types]),
         scored_root=plan.sink.root,
         quarantine_root=aside.target.root,
@@ -134,6 +128,24 @@ def prepare(
         tried.untried,
         tried.rows,
     )
+
+
+def _set_aside(plan: Plan) -> list[pa.Field]:
+    """What is kept of a quarantined row, lineage and slice aside: all that was read of it, and the reasons."""
+    job, schema = plan.job, plan.pinned.schema
+    routed = [job.model.by] if job.model.by is not None else []
+    read = [*job.keys, *job.keep, *routed, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
+    read += [name for name in job.source.PLACES if name != schemas.UNREADABLE]  # which is among the reasons
+    sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
+    names = [name for name in dict.fromkeys(read) if name.lower() not in sliced]
+    kept = [pa.field(name, schemas.nullable_type(schema.field(name).type)) for name in names]
+    return [*kept, pa.field(schemas.REASONS, pa.list_(schemas.REASON))]
+
+
+def _told(job: Job) -> list[pa.Field]:
+    """What the job file asks for beside the predictions of a row."""
+    told = [] if job.explanations is None else [pa.field(schemas.EXPLANATIONS, schemas.EXPLAINED)]
+    return told if job.receipts is None else [*told, pa.field(schemas.FEATURE_DIGEST, pa.binary())]
 
 
 def models_of(plan: Plan) -> tuple[Model, ...]:

@@ -19,6 +19,7 @@ from lakehouse.sources import FRAME
 if TYPE_CHECKING:
     from lakehouse.config import Job
     from lakehouse.planning.plan import Plan, Request
+    from lakehouse.storage import Location
 
 
 _MANY_ROWS = 100_000
@@ -27,16 +28,18 @@ _MANY_BYTES = 16 << 20
 """Where the number of rows isn't known: as many of twenty numbers."""
 
 
-def spark_needs(plan: Plan) -> tuple[bool, bool]:
-    """Whether Spark's session needs Delta's jars, and those of S3 files: to read the input, or to write, itself.
+def spark_needs(plan: Plan) -> tuple[bool, frozenset[type[Location]]]:
+    """Whether Spark's session needs Delta's jars, and which of storages: to read the input, or to write, itself.
 
     Raises ConfigError for a storage that Spark can't be given.
     """
     copied = any(s.target.how == COPIED for s in plan.sinks)
     at = sources.of(plan.job.source.type).folder(plan.pinned)
     read = at is not None and plan.carrier == FRAME
-    s3 = at is not None and read and at.spark_needs_s3(plan.reason)
-    return read or copied, s3 or (copied and plan.sink.root.spark_needs_s3())
+    storages: frozenset[type[Location]] = frozenset()
+    if at is not None and read:
+        storages = at.spark_needs(plan.reason)
+    return read or copied, storages | (plan.sink.root.spark_needs() if copied else frozenset())
 
 
 def expect(job: Job, request: Request, stack: ExitStack) -> None:
@@ -56,7 +59,7 @@ def expect(job: Job, request: Request, stack: ExitStack) -> None:
     except (LakehouseError, OSError):
         return
     if published == 0 or request.rescore:
-        _begin(stack, delta=False, s3=False)
+        _begin(stack, delta=False, storages=frozenset())
 
 
 def begin(plan: Plan, request: Request, stack: ExitStack) -> None:
@@ -70,17 +73,17 @@ def begin(plan: Plan, request: Request, stack: ExitStack) -> None:
         _begin_local(plan, stack)
         return
     try:
-        delta, s3 = spark_needs(plan)
+        delta, storages = spark_needs(plan)
     except LakehouseError:  # said again where the session is asked for
         return
-    _begin(stack, delta=delta, s3=s3)
+    _begin(stack, delta=delta, storages=storages)
 
 
-def _begin(stack: ExitStack, *, delta: bool, s3: bool) -> None:
+def _begin(stack: ExitStack, *, delta: bool, storages: frozenset[type[Location]]) -> None:
     from lakehouse.engines.spark import sessions
 
     stack.callback(sessions.abandon)
-    sessions.begin(delta, s3)
+    sessions.begin(delta, storages)
 
 
 def _begin_local(plan: Plan, stack: ExitStack) -> None:

@@ -27,6 +27,7 @@ from lakehouse.planning import naming, quarantine
 from lakehouse.planning.plan import Plan
 from lakehouse.runs import drift, ledger, tables
 from lakehouse.runs.drift import KINDS, DriftResult
+from lakehouse.runs.results import is_rollback, restored_run
 from lakehouse.schemas import REASONS, RUN_ID, TIMESTAMP
 from lakehouse.scoring import explanations, files
 from lakehouse.scoring.routing import NO_MODEL
@@ -189,8 +190,10 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
     Raises ConfigError for facts of a newer format.
     """
     facts = kept_facts(state, record["run_id"])
-    if facts is None:
-        return None
+    return None if facts is None else _with_record(facts, record)
+
+
+def _with_record(facts: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     names = (
         "run_id",
         "job",
@@ -212,18 +215,33 @@ def facts_of(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | Non
     return {**facts, **said, "model": facts["model"] | named, "input": facts["input"] | read}
 
 
+def _on_page(state: Location, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the page of a run shows; of a rollback that is what was found out of the rows that it put back."""
+    former = restored_run(record)
+    if former is None:
+        return facts_of(state, record)
+    facts = kept_facts(state, former)
+    return None if facts is None else _with_record({**facts, "restored": former}, record)
+
+
 def finish(state: Location, record: Mapping[str, Any]) -> None:
-    """Write the run's page, metrics and profiles, each once."""
-    facts = facts_of(state, record)
+    """Write the run's page, metrics and profiles, each once; of a rollback, which has no rows of its own, the page."""
+    facts = _on_page(state, record)
     if facts is None:
         return
-    from lakehouse.views import page
-
-    write_durably(_at(state, record["run_id"], "html"), page.render(facts).encode())
+    write_durably(_at(state, record["run_id"], "html"), _drawn(facts))
+    if is_rollback(record):
+        return
     run = {name: record.get(name) for name in RUN.names}
     _append(state, "metrics", _figures(run, facts), formats.METRICS)
     _append(state, "profiles", _profiles(state, run, facts), formats.PROFILES)
     remove(_at(state, record["run_id"], _BINS))
+
+
+def _drawn(facts: Mapping[str, Any]) -> bytes:
+    from lakehouse.views import page
+
+    return page.render(facts).encode()
 
 
 def _figures(run: Mapping[str, Any], facts: Mapping[str, Any]) -> pa.Table:
@@ -331,6 +349,8 @@ def page(job: Job, run: str | None) -> tuple[str, bytes]:
     state = naming.state_of(job)
     record = ledger.record_of(state, job.job, run)
     held = page_of(state, record["run_id"])
+    if held is None and (facts := _on_page(state, record)) is not None:  # it could not be written then
+        held = _drawn(facts)
     if held is None:
         raise _no_page(record)
     return str(record["run_id"]), held

@@ -1,7 +1,7 @@
 """A run's lease: a small file beside its staged files that says it is alive, renewed while it is.
 
-It lasts as long as the run's intent does: a run that ends before its intent is carried out leaves the lease, marked,
-and whoever finishes the run ends it. By it others find the intent, whatever state folder that lies in.
+It lasts as long as the run's intent does: a run that ends before its intent is carried out, or that is held, leaves the
+lease, marked, and whoever finishes the run ends it. By it others find the intent, whatever state folder that lies in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,13 +31,13 @@ LASTS = timedelta(minutes=10)
 @contextmanager
 def hold(
     tables: Sequence[Location], run: str, state: Location, warn: Callable[[str], None], *, restores: bool = False
-) -> Iterator[None]:
+) -> Iterator[Callable[[Iterable[Location]], None]]:
     """Hold the run's lease on these tables until the block ends, however it does short of a kill.
 
     `restores`: it puts back files that a table has no more. `warn` is told where it can't be taken away then: nothing
-    depends on that.
+    depends on that. What it gives is told of tables on which the run waits after that, for a person.
     """
-    over, more = threading.Event(), {"restores": True} if restores else {}
+    over, more, waits = threading.Event(), {"restores": True} if restores else {}, set[Location]()
     _write(tables, run, state, **more)
 
     def renew() -> None:
@@ -50,22 +50,23 @@ def hold(
     thread = threading.Thread(target=renew, daemon=True, name="lease")
     thread.start()
     try:
-        yield
+        yield waits.update
     finally:
         over.set()
         thread.join()
         try:
-            _leave(tables, run, state)
+            _leave(tables, run, state, waits)
         except (LakehouseError, OSError) as error:
             warn(f"the lease of run {run} is still there, `lakehouse sweep` takes it away: {error}")
 
 
-def _leave(tables: Sequence[Location], run: str, state: Location) -> None:
-    if run in ledger.runs_with_intents(state):
-        _write(tables, run, state, waits=True)
-        return
+def _leave(tables: Sequence[Location], run: str, state: Location, waits: Collection[Location]) -> None:
+    """Take the lease away, but for where the run waits to be finished."""
+    stays = tables if run in ledger.runs_with_intents(state) else [table for table in tables if table in waits]
+    _write(stays, run, state, waits=True)
     for table in tables:
-        end(table, run)
+        if table not in stays:
+            end(table, run)
 
 
 def _write(tables: Sequence[Location], run: str, state: Location, **more: Any) -> None:

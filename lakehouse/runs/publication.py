@@ -209,9 +209,8 @@ def _spark(intent: Intent, request: Request, stack: ExitStack) -> SparkSession |
         return there
     from lakehouse.engines import spark as engine
 
-    return stack.enter_context(
-        engine.session(delta=bool(waiting), s3=bool(waiting) and locate(waiting[0].uri).spark_needs_s3())
-    )
+    storages = locate(waiting[0].uri).spark_needs() if waiting else frozenset()
+    return stack.enter_context(engine.session(delta=bool(waiting), storages=storages))
 
 
 def _needs_executors(intent: Intent, request: Request) -> bool:

@@ -16,6 +16,7 @@ from flask import Response as Reply
 from flask import request as asked
 from werkzeug.exceptions import HTTPException
 
+from lakehouse.serving import deadlines
 from lakehouse.serving.handler import handle
 from lakehouse.serving.messages import Request, Response, as_json
 from lakehouse.serving.server import Server
@@ -44,20 +45,17 @@ def application(server: Callable[[], Server], log: TextIO | None = None) -> Flas
 
 
 def _request(most: int, seconds: float) -> Request:
-    """The request that is at hand. Raises OSError where its body stops coming."""
+    """The request that is at hand. Raises OSError where its body does not come whole."""
     environ = asked.environ
     raw = str(environ.get("RAW_URI", ""))  # as it was sent: a key may have a slash in it
     path = raw.partition("?")[0] if raw.startswith("/") else quote(asked.path)
     size = asked.content_length or 0
-    body, connection = b"", environ.get("gunicorn.socket")
+    body = b""
     if size <= most and (size or "HTTP_TRANSFER_ENCODING" in environ):
-        if connection is not None:
-            connection.settimeout(seconds)
-        try:
-            body = asked.stream.read(most + 1)
-        finally:
-            if connection is not None:
-                connection.settimeout(None)
+        body = asked.stream.read(most + 1)
+        if len(body) < size:  # Gunicorn gives what there is: the beginning of a CSV file would be one, too
+            raise OSError(f"the body has {len(body)} of {size} bytes")
+    deadlines.received(environ.get("gunicorn.socket"), seconds)
     headers = {name.lower(): value for name, value in asked.headers.items()}
     return Request(asked.method, path, asked.args.to_dict(), headers, body, asked.remote_addr or "", size)
 

@@ -1,8 +1,6 @@
-"""The server process: Gunicorn with threads, its workers forked from one that has loaded the models.
+"""The server process: Gunicorn with threads, its workers forked from one that has loaded the models where it can.
 
-The only importer of Gunicorn. A process is forked only while it has a single thread (`engines.forking` says why):
-whether loading these models starts others is tried in a child first, and if it does, or the system can't tell, workers
-load them.
+With `gunicorn_master` the only importer of Gunicorn.
 """
 
 from __future__ import annotations
@@ -20,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
 
-from lakehouse import models
-from lakehouse.engines import scratch, threads
+from lakehouse.engines import scratch
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.serving import counting, flask_app, scoring, watching
+from lakehouse.serving import beginning, counting, deadlines, flask_app, preloading, watching
 from lakehouse.serving.access import Keys
+from lakehouse.serving.gunicorn_master import Master
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.preparing import JobFile, Prepared
 from lakehouse.serving.server import LOG, Server, look_regularly, server_for
+
+_UNFIT = 69
+"""The exit code of a worker that could not begin, which Gunicorn has no meaning for."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,14 @@ def run(
     try:
         names = watcher.start()
         who = f"{len(known)} API keys" if known else "no API keys: whoever reaches the address may ask"
-        say(f"{', '.join(names)} at http://{settings.host}:{settings.port}, {settings.workers} workers; {who}")
-        _Master(_Application(root, limits, keys, settings), watcher).run()
+        said = f"{', '.join(names)} at http://{settings.host}:{settings.port}, {settings.workers} workers; {who}"
+        master = Master(_Application(root, limits, keys, settings), watcher, lambda: say(said))
+        try:
+            master.run()
+        except SystemExit:
+            if master.ended_by is not None:
+                raise master.ended_by from None
+            raise
     finally:
         if os.getpid() == own:  # workers come through here, too
             watcher.end()
@@ -89,32 +96,13 @@ def _require_free(settings: Settings) -> None:
         raise ConfigError(f"--host {where}: {why}: name an address and a port that are free") from error
 
 
-class _Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
-    """Gunicorn's own, which keeps a watcher alive beside its workers, and replaces these by what it has made ready."""
-
-    def __init__(self, app: _Application, watcher: watching.Watcher) -> None:
-        self.watcher = watcher
-        super().__init__(app)
-
-    def manage_workers(self) -> None:
-        """Called once a second at least."""
-        super().manage_workers()
-        self.watcher.keep_alive()
-        if not self.app.is_current():
-            self.reload()
-
-    def handle_hup(self) -> None:
-        """All is made ready anew; what is ready is loaded as soon as it is there."""
-        self.watcher.ask()
-
-
 class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no types
     """Loads what is current, once for all workers where it can be."""
 
     def __init__(self, root: Path, limits: Limits, keys: Callable[[], Keys], settings: Settings) -> None:
-        self._root, self._limits, self._keys, self._settings = root, limits, keys, settings
-        self._number = ""
-        self.callable: Any = None
+        self.root, self._limits, self._keys, self._settings = root, limits, keys, settings
+        self.number, self.callable = "", None
+        self._before: tuple[str, Any] = ("", None)
         super().__init__()
 
     def load_config(self) -> None:
@@ -123,7 +111,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
         for name, value in {
             "bind": f"{hosted}:{settings.port}",
             "workers": settings.workers,
-            "worker_class": "gthread",
+            "worker_class": _Worker,
             "threads": self._limits.queue + 4,
             "timeout": int(self._limits.seconds) + 30,
             "graceful_timeout": int(self._limits.seconds) + 5,
@@ -134,37 +122,54 @@ class _Application(BaseApplication):  # type: ignore[misc]  # Gunicorn has no ty
             "logger_class": _Lines if settings.in_lines else Logger,
             "loglevel": "warning",
             "control_socket_disable": True,
-            "post_worker_init": _begin,
-            "worker_exit": lambda _, worker: _leave(worker),
-            "child_exit": lambda _, worker: counting.worker_ended(worker.pid),
+            "post_worker_init": lambda worker: _begin(worker, self.root),
+            "worker_exit": lambda _, worker: _end(0) if worker.booted else None,
+            "child_exit": lambda master, worker: master.worker_ended(worker),
         }.items():
             self.cfg.set(name, value)
 
-    def is_current(self) -> bool:
-        """Whether what is served is what was last made ready."""
-        return self._number == watching.current_number(self._root)
-
-    def reload(self) -> None:
-        super().reload()
-        before, self.callable = self.callable, None
+    def take_up(self, number: str) -> None:
+        """Load what was made ready under this number. Raises LakehouseError, and then nothing has changed."""
+        self._before, self.callable = (self.number, self.callable), None
         try:
             self.wsgi()
-        except LakehouseError as error:
-            LOG.error("what is served stays as it is: %s", error)
-            self.callable = before
+        finally:
+            if self.callable is None:
+                self.go_back()
+
+    def go_back(self) -> None:
+        """Have what there was before."""
+        self.number, self.callable = self._before
 
     def load(self) -> Any:
-        self._number = watching.current_number(self._root)  # first: what can't be loaded is not tried again
-        keys, prepared = self._keys(), watching.current(self._root, self._number)
-        _preload(prepared)
+        number = watching.current_number(self.root)
+        keys, prepared = self._keys(), watching.current(self.root, number)
+        preloading.preload(prepared)
+        self.number = number
         return _Loaded(prepared, self._limits, keys, self._settings.poll)
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]  # Gunicorn has no types
+    """Gunicorn's own, which gives no client more time than a request may take."""
+
+    def handle(self, conn: Any) -> Any:
+        deadlines.begin(conn.sock, self.wsgi.seconds)
+        try:
+            return super().handle(conn)
+        finally:
+            deadlines.end(conn.sock)
+
+    def murder_keepalived(self) -> None:
+        """Called once a second at least."""
+        super().murder_keepalived()
+        deadlines.enforce()
 
 
 class _Loaded:
     """The WSGI application: what it serves with is made in each worker."""
 
     def __init__(self, prepared: tuple[Prepared, ...], limits: Limits, keys: Keys, poll: float) -> None:
-        self._given, self._poll = (prepared, limits, keys), poll
+        self._given, self._poll, self.seconds = (prepared, limits, keys), poll, limits.seconds
         self._server: Server | None = None
         self._app = flask_app.application(self._serving)
 
@@ -181,52 +186,36 @@ class _Loaded:
         look_regularly(self._server, self._poll)
 
 
-def _begin(worker: Any) -> None:
-    worker.wsgi.begin()
+def _begin(worker: Any, root: Path) -> None:
+    """Load what isn't loaded yet and say that it is, or end."""
+    error: LakehouseError | None = None
+    try:
+        worker.wsgi.begin()
+    except LakehouseError as raised:
+        error = raised
+    except Exception as raised:
+        LOG.exception("a worker can't begin")
+        error = LakehouseError(f"a worker can't begin: {type(raised).__name__}: {raised}")
+    beginning.say(root, error)
+    if error is not None:
+        _end(_UNFIT)
+    os.kill(os.getppid(), signal.SIGCHLD)  # Gunicorn's process looks after its workers at once
 
 
-def _leave(worker: Any) -> None:
-    """End a worker that has served without taking Python down: threads may still be in a model, or look at a table.
+def _end(code: int) -> None:
+    """End a worker without taking Python down: threads may still be in a model, or look at a table.
 
     The one would hold the process up, and under the other the libraries' own ends have crashed.
     """
-    if worker.booted:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _replace_me() -> None:
     LOG.error("a model has not answered in time: this worker finishes what it can and is replaced")
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _preload(prepared: tuple[Prepared, ...]) -> None:
-    """Load the models for all workers, and warm them up, as far as that starts no thread. Raises ModelRefused."""
-    models.forget()
-    wanted = [one for one in prepared if one.preloads]
-    if not wanted or threads.count() != 1:
-        return
-    child = os.fork()
-    if not child:
-        steps = 0
-        try:
-            steps = _steps(wanted, 2)
-        finally:  # whatever it raises, workers load for themselves and say it
-            os._exit(steps)
-    _steps(wanted, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-def _steps(wanted: list[Prepared], most: int) -> int:
-    """How many of the two steps were taken without a thread being started: loading, warming up."""
-    loaded = [scoring.load(one) for one in wanted] if most > 0 else []
-    if most < 1 or threads.count() != 1:
-        return 0
-    if most > 1:
-        for one in loaded:
-            scoring.warm_up(one)
-    return 2 if most > 1 and threads.count() == 1 else 1
 
 
 class _Lines(Logger):  # type: ignore[misc]  # Gunicorn has no types

@@ -8,18 +8,18 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import methodcaller
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lakehouse.serving.columns import Reader, require_columns, require_few, wire_type
-from lakehouse.serving.messages import SHOWN, UNFIT, Refusal
+from lakehouse.serving.messages import SHOWN, UNFIT, Refusal, from_json
 
 
 def read_json(body: bytes, reader: Reader) -> pa.RecordBatch:
     try:
-        content = json.loads(body, parse_constant=_no_constant)
+        content = from_json(body)
     except RecursionError as error:
         raise Refusal(400, "the body is nested too deeply") from error
     except ValueError as error:
@@ -32,10 +32,6 @@ def read_json(body: bytes, reader: Reader) -> pa.RecordBatch:
             400, 'JSON is read as {"records": [{column: value, …}, …]}, or {"columns": {column: [value, …], …}}'
         )
     return _records(records, reader)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON: send null for a value that is missing")
 
 
 def _records(records: list[Any], reader: Reader) -> pa.RecordBatch:

@@ -49,15 +49,18 @@ def server_for(
     prepared: Sequence[Prepared], limits: Limits, keys: Keys, stuck: Callable[[], None] = lambda: None,
     metrics: Metrics | None = None,
 ) -> Server:  # fmt: skip
-    """Load the models of these jobs into this process. Raises ModelRefused.
+    """Load the models of these jobs into this process. Raises ModelRefused, which names the job.
 
     `stuck`: as of `Gate`.
     """
     jobs = {}
     for one in prepared:
         reader = reader_for(one.schema, one.optional, limits.rows)
-        loaded = scoring.load(one)
-        scoring.warm_up(loaded)
+        try:
+            loaded = scoring.load(one)
+            scoring.warm_up(loaded)
+        except LakehouseError as error:
+            raise type(error)(f"{one.job}: {error}") from error
         jobs[one.job] = Served(loaded, reader, Published(one.file))
     gate, rates = Gate(limits, stuck), Rates(limits.rate)
     return Server(jobs, limits, keys, gate, rates, metrics or Metrics(), described(prepared, limits, bool(keys)))

@@ -22,16 +22,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lakehouse.errors import ConfigError, LakehouseError, ModelRefused, NotReady, Unavailable
+from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.serving import beginning
 from lakehouse.serving.preparing import JobFile, Prepared
 from lakehouse.views import logs
 
-_CURRENT, _JOBS = "current", "jobs.pickle"
+_CURRENT, _SERVED, _JOBS = "current", "served", "jobs.pickle"
 _AGAIN_SECONDS = 30.0
 """A watcher that has ended is started again no sooner than so long after its start."""
-_MOST_SECONDS = 600.0
+MOST_SECONDS = 600.0
 """At most so long after a failure it is tried again."""
-_KINDS = {kind.__name__: kind for kind in (ConfigError, ModelRefused, NotReady, Unavailable)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Order:
 def current_number(root: Path) -> str:
     """The number of what was last made ready."""
     return (root / _CURRENT).read_text()
+
+
+def say_served(root: Path, number: str) -> None:
+    """Note which number workers have: it is kept, whatever is made ready meanwhile."""
+    _write(root / _SERVED, number)
 
 
 def current(root: Path, number: str) -> tuple[Prepared, ...]:
@@ -82,7 +87,7 @@ class Watcher:
             raise LakehouseError("the process that makes jobs ready has ended without a word: see what it wrote above")
         said = json.loads(text)
         if "ready" not in said:
-            raise _KINDS.get(said["kind"], LakehouseError)(said["message"])
+            raise beginning.from_text(text)
         return list(said["ready"])
 
     def keep_alive(self) -> None:
@@ -136,8 +141,7 @@ def _first(order: Order) -> tuple[Prepared, ...]:
         try:
             prepared = _prepare_all(order, 1, (), order.files)
         except LakehouseError as error:
-            kind = next((name for name, kind in _KINDS.items() if isinstance(error, kind)), "")
-            answer.write(json.dumps({"kind": kind, "message": str(error)}))
+            answer.write(beginning.as_text(error))
             sys.exit(error.exit_code)
         answer.write(json.dumps({"ready": [one.job for one in prepared]}))
         return prepared
@@ -153,10 +157,10 @@ def _watch(order: Order, prepared: tuple[Prepared, ...], wanted: threading.Event
             if moved:
                 prepared = _prepare_all(order, number + 1, prepared, moved)
                 number += 1
-                _remove_unused(order, number, prepared)
+                _remove_unused(Path(order.root), number)
             wait = order.poll
         except LakehouseError as error:
-            wait = min(max(wait * 2, order.poll), max(_MOST_SECONDS, order.poll))
+            wait = min(max(wait * 2, order.poll), max(MOST_SECONDS, order.poll))
             _say(f"what is served stays as it is, and is looked at again in {wait:.0f} s: {error}")
 
 
@@ -205,19 +209,27 @@ def _prepare_all(
         raise ConfigError(f"two of the job files have the job {twice[0]!r}: a server knows jobs by their names")
     with open(root / _JOBS, "wb") as stream:
         pickle.dump(tuple(found), stream)
-    (Path(order.root) / "next").write_text(str(number))
-    (Path(order.root) / "next").replace(Path(order.root) / _CURRENT)
+    _write(Path(order.root) / _CURRENT, str(number))
     return tuple(found)
 
 
-def _remove_unused(order: Order, number: int, prepared: Sequence[Prepared]) -> None:
-    """Remove models that neither the newest nor the workers of the one before it have."""
-    used = {str(number), str(number - 1)}
-    for one in prepared:
+def _write(file: Path, text: str) -> None:
+    """In one step: others read it meanwhile."""
+    made = file.with_suffix(".made")
+    made.write_text(text)
+    made.replace(file)
+
+
+def _remove_unused(root: Path, number: int) -> None:
+    """Remove models that neither the newest have, nor the one before it, nor what is served while these can't be."""
+    served = (root / _SERVED).read_text() if (root / _SERVED).exists() else ""
+    kept = {name for name in (str(number), str(number - 1), served) if (root / name / _JOBS).exists()}
+    used = set(kept)
+    for one in (one for name in kept for one in current(root, name)):
         for folder in one.folders.values():
             path = Path(folder if isinstance(folder, str) else folder.path)
-            used.add(path.relative_to(order.root).parts[0])
-    for there in Path(order.root).iterdir():
+            used.add(path.relative_to(root).parts[0])
+    for there in root.iterdir():
         if there.name.isdigit() and there.name not in used:
             shutil.rmtree(there, ignore_errors=True)
 

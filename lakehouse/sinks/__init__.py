@@ -88,14 +88,15 @@ class RememberedRun:
 
 @dataclass(frozen=True)
 class Compaction:
-    """How small files of a table are to be merged: to about so many `bytes` each, by the maintenance `run`.
+    """How small files of a table are to be merged: to about so many `bytes` each.
 
-    `run` None: they are only looked for. `first`: columns of which the log gets statistics in any case. `spark` opens
+    `begin`: called before the first file is written; until its block ends the files of the run that it gives are kept.
+    None: small files are only looked for. `first`: columns of which the log gets statistics in any case. `spark` opens
     a session for a table's place where only Spark can do it; None where there is none.
     """
 
     bytes: int
-    run: str | None = None
+    begin: Callable[[], AbstractContextManager[str]] | None = None
     first: tuple[str, ...] = ()
     spark: Callable[[Location], AbstractContextManager[Any]] | None = None
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from lakehouse.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,16 +171,44 @@ class SourceModule(Protocol):
 def named(table: str, **keys: Any) -> Source:
     """The section that reads the Delta table at a path or URI, or else the folder of Parquet files there.
 
-    Raises ConfigError where a Delta table is there that can't be read.
+    A table that is in no files is named as `<system>://<connection>/<table>`. Raises ConfigError where it is named
+    otherwise, and where a Delta table is there that can't be read.
     """
     from lakehouse.config.systems import Source, build
     from lakehouse.connectors.delta import open_table
     from lakehouse.storage import locate
 
+    system, _, place = table.partition("://")
+    if system in named_by_connection():
+        connection, _, name = place.partition("/")
+        if not connection or not name or "/" in name:
+            raise ConfigError(f"{table}: write {system}://<connection>/<table>, such as {system}://prod/lake.ml.scores")
+        return build(Source, type=system, connection=connection, table=name, **keys)
     kind = "parquet" if open_table(locate(table)) is None else "delta"
     return build(Source, type=kind, table=table, **keys)
+
+
+def named_by_connection() -> list[str]:
+    """The systems whose tables are in no files, as `type` of a job file has them."""
+    from lakehouse.config.systems import Source, models_of
+
+    return [system for system, model in models_of(Source).items() if not model.IN_FILES]
 
 
 def of(system: str) -> SourceModule:
     """The module for a system, by the `type` that names it in a job file."""
     return cast(SourceModule, import_module(f"lakehouse.sources.{system}"))
+
+
+def instant_of(timestamp: str) -> datetime:
+    """The instant of a `source.timestamp`, which is of UTC unless it says otherwise.
+
+    Raises ConfigError where it is no time in ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(timestamp)
+    except ValueError as error:
+        raise ConfigError(
+            f"source.timestamp: {timestamp!r} is no time: write one in ISO 8601, such as 2026-01-02T03:04:05Z"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ from lakehouse.connectors.parquet import FileUnit, read_settings, split_into_uni
 from lakehouse.connectors.spark import missing_support
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.schemas import RUN_ID
-from lakehouse.sources import FILES, FRAME, FileUse
+from lakehouse.sources import FILES, FRAME, FileUse, instant_of
 from lakehouse.storage import Location, display_name, entries_of, locate, siblings
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def pin(source: DeltaSource, names: Sequence[str] = ()) -> PinnedTable:
     """Resolve the source to one version of its table. Raises ConfigError where there is no such table or version."""
     assert source.table is not None  # as the job file's own checks demand of a Delta source
     location = locate(source.table)
-    snapshot = open_table(location, source.version, source.timestamp)
+    snapshot = open_table(location, _version_of(source, location))
     if snapshot is None:
         name = location.path.rsplit("/", 1)[-1]
         hint = nearest(name, [s for s in siblings(location) if s != name])
@@ -190,6 +190,17 @@ def pin(source: DeltaSource, names: Sequence[str] = ()) -> PinnedTable:
         )
     where = parse_where(source.where, snapshot.schema) if source.where else None
     return PinnedTable(display_name(location), snapshot, where, _surviving_files(snapshot, where))
+
+
+def _version_of(source: DeltaSource, location: Location) -> int | None:
+    """The version that is asked for: by its number, or the newest of a time, that time's own included."""
+    if source.timestamp is None or open_table(location) is None:
+        return source.version
+    moment = instant_of(source.timestamp) + timedelta(microseconds=1)
+    try:
+        return version_before(location, moment)
+    except ConfigError as error:
+        raise ConfigError(f"source.timestamp: {error}") from error
 
 
 def _surviving_files(snapshot: Snapshot, where: Where | None) -> tuple[DataFile, ...]:
@@ -337,7 +348,7 @@ def frame(spark: SparkSession, pinned: PinnedTable, columns: Sequence[str], reas
         rows = rows.where(pinned.where.text) if pinned.where else rows
         return rows.select([f"`{c.replace('`', '``')}`" for c in columns])
     except Exception as error:
-        refusal = missing_support(error, needs, location.remote)
+        refusal = missing_support(error, needs, location)
         if refusal is not None:
             raise refusal from error
         text = str(error)

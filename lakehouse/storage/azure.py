@@ -1,4 +1,4 @@
-"""Azure's Blob and Data Lake storage: account and key as for Azure's command line, or the identity of the machine."""
+"""Azure's Blob and Data Lake storage: account, and key or signature, as for Azure's command line, or an identity."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ import pyarrow.fs as pa_fs
 
 from lakehouse.errors import ConfigError
 from lakehouse.storage.location import DELTA_PATIENCE, BeyondSpark, bucket_and_folder
+from lakehouse.storage.secrets import secret_of
 
 _HOST = ".dfs.core.windows.net"
+_SECRETS = {
+    "account_key": ("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"),
+    "sas_token": ("AZURE_STORAGE_SAS_TOKEN",),
+}
+"""What both libraries call a secret, and the variables that hold it or refer to it; the first that is set counts."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +33,29 @@ class Azure(BeyondSpark):
     system: ClassVar[str] = "Azure's storage"
 
     def filesystem(self) -> pa_fs.FileSystem:
-        return _filesystem(self.account, self.endpoint, **_key())
+        return _filesystem(self.account, self.endpoint, **_secret())
 
     def delta_options(self) -> dict[str, str]:
         """Commits are puts with `If-None-Match: *`; the library needs no telling."""
         # It takes the emulator's address from the environment only, and without being told of an emulator it lists
         # from a name on, which Azurite doesn't know.
         emulator = {"azure_storage_use_emulator": "true"} if self.endpoint else {}
-        secret = {f"azure_storage_{name}": value for name, value in _key().items()}
+        secret = {f"azure_storage_{name}": value for name, value in _secret().items()}
         return {"azure_storage_account_name": self.account} | secret | DELTA_PATIENCE | emulator
 
 
-def _key() -> Mapping[str, str]:
-    """The secret of this process's environment; without one, both libraries look for an identity themselves."""
-    key = os.environ.get("AZURE_STORAGE_KEY") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY")
-    return {"account_key": key} if key else {}
+def _secret() -> Mapping[str, str]:
+    """The secret of this process's environment; without one, both libraries look for an identity themselves.
+
+    Raises ConfigError where it is referred to and isn't there.
+    """
+    for option, names in _SECRETS.items():
+        for name in names:
+            if given := os.environ.get(name):
+                value = secret_of(given, name)
+                # Arrow appends a signature to addresses as it is; Delta's library takes it with or without the mark.
+                return {option: f"?{value.removeprefix('?')}" if option == "sas_token" else value}
+    return {}
 
 
 def located(table: str) -> Azure:
@@ -56,19 +70,16 @@ def located(table: str) -> Azure:
         raise ConfigError(
             f"{table}: of which account? Write abfss://{container}@account{_HOST}/{folder} or set AZURE_STORAGE_ACCOUNT"
         )
-    if os.environ.get("AZURE_STORAGE_SAS_TOKEN") and not _key():
-        # deltalake would take it, Arrow would go on with somebody else's identity
-        raise ConfigError(f"{table}: AZURE_STORAGE_SAS_TOKEN is not supported yet: set AZURE_STORAGE_KEY, or unset it")
     endpoint = os.environ.get("AZURITE_BLOB_STORAGE_URL", "").rstrip("/")
     return Azure(f"abfss://{container}@{account}{_HOST}/{folder}", f"{container}/{folder}", account, endpoint)
 
 
 @functools.lru_cache(maxsize=8)
-def _filesystem(account: str, endpoint: str, account_key: str | None = None) -> pa_fs.FileSystem:
+def _filesystem(account: str, endpoint: str, **secret: str) -> pa_fs.FileSystem:
     host = urlsplit(endpoint)
     places = {
         f"{service}_storage_{part}": value
         for service in ("blob", "dfs")
         for part, value in (("authority", host.netloc), ("scheme", host.scheme))
     }
-    return pa_fs.AzureFileSystem(account, account_key=account_key, **(places if endpoint else {}))
+    return pa_fs.AzureFileSystem(account, **secret, **(places if endpoint else {}))

@@ -155,12 +155,11 @@ def clock(folder: Location) -> datetime:
 
 def sizes(root: Location, paths: list[str]) -> dict[str, int | None]:
     """The size in bytes of each file under `root`, None for one that is not there. Lists folders, not files."""
-    there: Mapping[str, int] = {
-        info.path: info.size
-        for folder in sorted({path.split("/", 1)[0] for path in paths})
-        for info in _list(root.join(folder), recursive=True)
-        if info.is_file
-    }
+    folders = sorted({path.split("/", 1)[0] for path in paths if "/" in path})
+    listed = [info for folder in folders for info in _list(root.join(folder), recursive=True)]
+    if any("/" not in path for path in paths):
+        listed += _list(root)
+    there: Mapping[str, int] = {info.path: info.size for info in listed if info.is_file}
     return {path: there.get(f"{root.path}/{path}") for path in paths}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -31,6 +32,12 @@ class Location:
     """Whether the filesystem sees a folder that is only the beginning of its files' names."""
     spark_may_overwrite: ClassVar[bool] = True
     """Whether Spark's own log store there can replace a commit that another process has just made."""
+    hadoop_jars: ClassVar[str] = ""
+    """Maven coordinates of Hadoop's file system for it, in which {hadoop} is the version of Spark's Hadoop."""
+    hadoop_settings: ClassVar[Mapping[str, str]] = {}
+    """What Hadoop is told of it in a session of our own; other sessions are told of it by whoever opens them."""
+    jars_option: ClassVar[str] = ""
+    """The option of `lakehouse jars` that adds these."""
 
     def filesystem(self) -> pa_fs.FileSystem:
         return pa_fs.LocalFileSystem()
@@ -51,9 +58,9 @@ class Location:
         """
         raise NotImplementedError(f"{self.system}: only where puts_new says so")
 
-    def spark_needs_s3(self, why: str = "") -> bool:
-        """Whether Spark needs Hadoop's S3 files to read or write here. Raises ConfigError where it can't at all yet."""
-        return False
+    def spark_needs(self, why: str = "") -> frozenset[type[Location]]:
+        """The system whose file system Spark needs to read or write here, if any. Raises ConfigError where it can't."""
+        return frozenset([type(self)] if self.hadoop_jars else [])
 
     def hadoop_options(self) -> dict[str, str]:
         """What Spark's own reader is told, as options of that one read."""
@@ -75,20 +82,20 @@ class Location:
 
 @dataclass(frozen=True)
 class BeyondSpark(Location):
-    """An object storage that Spark itself can't use here yet: neither are its jars fetched, nor is it tested."""
+    """An object storage that Spark itself can't use here: neither are its jars fetched, nor is it tested."""
 
     remote: ClassVar[bool] = True
     spark_may_overwrite: ClassVar[bool] = False  # its log store puts conditionally too
 
-    def spark_needs_s3(self, why: str = "") -> bool:
+    def spark_needs(self, why: str = "") -> frozenset[type[Location]]:
         reason = f" ({why})" if why else ""
         raise ConfigError(
             f"{self.uri} has to be read or written by Spark itself{reason}, which can't use {self.system} here yet: "
-            "do without what needs Spark, or keep this table on S3 or on a disk"
+            "do without what needs Spark, or keep this table elsewhere"
         )
 
     def hadoop_options(self) -> dict[str, str]:
-        self.spark_needs_s3()
+        self.spark_needs()
         return {}
 
 

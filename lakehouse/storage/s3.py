@@ -26,6 +26,8 @@ class S3(Location):
 
     system: ClassVar[str] = "S3"
     remote: ClassVar[bool] = True
+    hadoop_jars: ClassVar[str] = "org.apache.hadoop:hadoop-aws:{hadoop}"
+    jars_option: ClassVar[str] = "--s3"
 
     def filesystem(self) -> pa_fs.FileSystem:
         return _filesystem(self.endpoint, self.region)
@@ -51,9 +53,6 @@ class S3(Location):
             if said in _ALREADY_THERE:
                 return False
             raise Unavailable(f"{self.uri}: the storage can't be used: {error}") from error
-        return True
-
-    def spark_needs_s3(self, why: str = "") -> bool:
         return True
 
     def hadoop_options(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.config.models import Model
+from lakehouse.config.model import Model
 from lakehouse.engines import local
 from lakehouse.models import Given
 

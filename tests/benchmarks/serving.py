@@ -47,8 +47,8 @@ RULES = [
 ]
 
 
-def _job(folder: Path) -> str:
-    """A registered model, a table to try it on, and the job file."""
+def job_of(folder: Path) -> tuple[str, str, str, int]:
+    """The job file, its model's URI and registry, and how many rows its table has, with keys from 0."""
     random, tracking = np.random.default_rng(0), f"sqlite:///{folder}/mlflow.db"
     x = pd.DataFrame(random.normal(size=(2_000, len(FEATURES))), columns=FEATURES)
     fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, (x["f0"] > 0).astype(int))
@@ -59,17 +59,19 @@ def _job(folder: Path) -> str:
         fitted,
         name="logit",
         registered_model_name="logit",
-        signature=infer_signature(x, fitted.predict(x)),
+        signature=infer_signature(x, fitted.predict_proba(x)),
         pip_requirements=["scikit-learn"],
         skops_trusted_types=["numpy.dtype"],
+        pyfunc_predict_fn="predict_proba",  # for MLflow's own server
     )
     write_deltalake(str(folder / "features"), pa.table({"id": np.arange(len(x)), **{c: x[c] for c in FEATURES}}))
     (folder / "suite.json").write_text(json.dumps({"name": "s", "expectations": RULES}))
+    uri = f"models:/logit/{info.registered_model_version}"
     content = {
         "job": "logit",
         "source": {"type": "delta", "table": str(folder / "features")},
         "model": {
-            "uri": f"models:/logit/{info.registered_model_version}",
+            "uri": uri,
             "tracking_uri": tracking,
             "method": "predict_proba",
         },
@@ -79,7 +81,7 @@ def _job(folder: Path) -> str:
         "sinks": [{"type": "delta", "table": str(folder / "scores")}],
     }
     (folder / "logit.yaml").write_text(yaml.safe_dump(content))
-    return str(folder / "logit.yaml")
+    return str(folder / "logit.yaml"), uri, tracking, len(x)
 
 
 def _requests(rows: int) -> dict[str, Request]:
@@ -130,7 +132,7 @@ def _parts(server: Server, request: Request, turns: int) -> dict[str, float]:
 def main() -> None:
     """Print medians as a table."""
     with tempfile.TemporaryDirectory() as place:
-        prepared = prepare(JobFile(_job(Path(place))), Path(place) / "model", datetime.now(UTC), print)
+        prepared = prepare(JobFile(job_of(Path(place))[0]), Path(place) / "model", datetime.now(UTC), print)
         server = server_for([prepared], Limits(), {})
         print("| rows | body | ms |\n|---|---|---|")
         for rows, turns in ((1, 500), (1_000, 100)):

@@ -21,6 +21,8 @@ class Record:
 
     taken: list[Taken] = field(default_factory=list)
     problem: str = ""
+    turn: float = 0.0
+    """Seconds of its last turn, with its warm-up."""
 
 
 WITHOUT_TABLE = ("floor", "unchanged", "bare")
@@ -43,16 +45,16 @@ def take_turns(
 
     `warming`: tasks that warm processes do for WARM_UP_S right before each turn, untimed, or those who wait a minute
     for theirs would not be warm: Spark ends its workers then; `absent`: who can't take part, and why; `until`: by
-    `time.monotonic`, no turn begins that would end later, but the first. Where not all can have another turn the
-    quickest have. The first turn counts only where there is no other: a job's
-    first run makes tables, golden rows and a baseline that its nights later on find.
+    `time.monotonic`, no turn begins that would end later, but the first. Where not all can have further turns the
+    quickest have. The first turn counts only where there is no other: a job's first run makes tables, golden rows and
+    a baseline that its nights later on find.
     """
     records = {name: Record(problem=absent.get(name, "")) for name in workload.contestants}
     run = runner.cold if workload.mode == "cold" else runner.again
     for turn in range(workload.turns):
-        for name in _who(records, until - time.monotonic()) if turn else list(records):
-            record = records[name]
-            warm_at = time.monotonic() + WARM_UP_S
+        for name in _who(records, until - time.monotonic(), workload.turns - turn) if turn else list(records):
+            record, began = records[name], time.monotonic()
+            warm_at = began + WARM_UP_S
             while not record.problem and name in warming:
                 record.problem = _try(partial(runner.again, name, warming[name]))[1]
                 if time.monotonic() > warm_at:
@@ -60,6 +62,7 @@ def take_turns(
             if record.problem:
                 continue
             taken, record.problem = _try(partial(run, name, tasks[name]))
+            record.turn = time.monotonic() - began
             if taken is not None and not turn and name not in WITHOUT_TABLE:
                 floor_failed = "not held against the floor, which failed" if records["floor"].problem else ""
                 record.problem = floor_failed or agreement.differs(tasks["floor"], tasks[name])
@@ -73,14 +76,16 @@ def take_turns(
     return records
 
 
-def _who(records: Mapping[str, Record], seconds: float) -> list[str]:
-    """Who has another turn in the time that is left, in the order of the first: all of them, or the quickest."""
-    took = {name: 1.2 * record.taken[-1].seconds for name, record in records.items() if record.taken}
+def _who(records: Mapping[str, Record], seconds: float, turns: int) -> list[str]:
+    """Who has another turn in the time that is left, in the order of the first: the quicker ones have all of theirs, of
+    which so many are left, before a slower one has any.
+    """
+    took = {name: 1.2 * record.turn for name, record in records.items() if record.taken}
     fits = set[str]()
     for name in sorted(took, key=took.__getitem__):
-        seconds -= took[name]
-        if seconds > 0:
+        if seconds > took[name]:
             fits.add(name)
+        seconds -= turns * took[name]
     return [name for name in records if name in fits]
 
 

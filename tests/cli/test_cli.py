@@ -650,7 +650,7 @@ def test_the_version_names_the_packages_that_decide_most_and_imports_none_of_the
     assert (done.stdout.splitlines(), done.stderr) == ([f"lakehouse {__version__}", *versions], "")
 
 
-@pytest.mark.parametrize(("words", "word", "offered"), [("lakehouse re", 1, "replay\nreport\nrecall\nreconcile"),
+@pytest.mark.parametrize(("words", "word", "offered"), [("lakehouse re", 1, "replay\nreport\nrecall\nreconcile\nregister"),
                                                       ("lakehouse score x.yaml --resc", 3, "--rescore")])  # fmt: skip
 def test_the_shell_completes_commands_and_options(words: str, word: int, offered: str) -> None:
     environ = {**os.environ, "_LAKEHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(word)}

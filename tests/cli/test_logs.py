@@ -108,10 +108,25 @@ def test_what_libraries_log_and_warn_of_is_a_line():
             raise ValueError("no")
         except ValueError:
             logging.getLogger("their.library").exception("failed")
-    logging.getLogger("their.library").debug("not here")
+    logging.getLogger("their.library").warning("not here")
+    assert (logging._warnings_showwarning, logs.LOGGER.level) == (None, logging.NOTSET)
     lines = [json.loads(line) for line in to.getvalue().splitlines()]
     assert [(line["logger"], line["level"], line["event"]) for line in lines] == [
         ("their.library", "warning", "log"), ("py.warnings", "warning", "log"), ("their.library", "error", "log"),
     ]  # fmt: skip
     assert lines[0]["message"] == "takes 3 s"
     assert "ValueError: no" in lines[2]["traceback"]
+
+
+def test_a_line_leaves_out_what_there_is_none_of_and_writes_any_value():
+    to = StringIO()
+    with logs.as_json(to):
+        logs.line("note", "Zoë", {"job": "scores", "date": None, "slice": {}}, {"at": datetime(2026, 1, 2)})
+        logs.line("ended", "failed", {}, level="error")
+    assert "Zoë" in to.getvalue()
+    note, ended = ({**json.loads(line), "time": ""} for line in to.getvalue().splitlines())
+    values = {"at": "2026-01-02 00:00:00"}
+    assert note == {
+        "time": "", "level": "info", "event": "note", "message": "Zoë", "job": "scores", "values": values,
+    }  # fmt: skip
+    assert ended == {"time": "", "level": "error", "event": "ended", "message": "failed"}

@@ -73,20 +73,20 @@ def instructions(text: str) -> list[tuple[str, str]]:
     return [(word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in whole.splitlines())]
 
 
-def build(dockerfile: Path, context: Path, folder: Path, images: Mapping[str, Image] | None = None) -> Image:
-    """The image that the file makes of the context, its stages below the folder; `images`: by name those that are there.
+def build(dockerfile: Path, context: Path, folder: Path, images: Mapping[str, Image] | None = None) -> dict[str, Image]:
+    """What the file makes of the context, by the names of its stages and `last`, below the folder.
 
-    Fails the test where a step fails or is one that this doesn't know.
+    `images`: by name those that are there. Fails the test where a step fails or is one that this doesn't know.
     """
-    stages, known, at = dict[str, Image](), images or {}, Image(folder)
+    stages, known, at, stage = dict[str, Image](), images or {}, Image(folder), "last"
     for number, (word, rest) in enumerate(instructions(dockerfile.read_text())):
         said = f"{dockerfile.name}, {word} {rest}"
         if word == "FROM":
             name, _, stage = rest.partition(" AS ")
-            source = known[name] if name in known else Image(_base(name))
+            stage = stage or "last"
+            source = stages.get(name) or known.get(name) or Image(_base(name))
             at = replace(source, root=folder / f"stage{number}")
             _copy_tree(source.root, at.root, "ownership")
-            stages[stage or "last"] = at
         elif word == "ENV":
             at = replace(at, env={**at.env, **_variables(rest, at.env)})
         elif word == "WORKDIR":
@@ -103,10 +103,10 @@ def build(dockerfile: Path, context: Path, folder: Path, images: Mapping[str, Im
             _copy(rest, at, context, stages)
         elif word in ("ENTRYPOINT", "CMD"):
             at = replace(at, **{word.lower(): tuple(json.loads(rest))})
-        else:
+        elif word not in ("EXPOSE", "VOLUME"):  # these are for whoever runs it
             pytest.fail(f"{said}: what this does is not known here")
-        stages["last"] = at
-    return at
+        stages[stage] = stages["last"] = at
+    return stages
 
 
 def run(

@@ -63,8 +63,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def image(folder):
+def images(folder):
     return clean_root.build(DEPLOY / "docker" / "Dockerfile", ROOT, folder / "docker")
+
+
+@pytest.fixture(scope="module")
+def image(images):
+    return images["last"]
 
 
 @pytest.fixture
@@ -113,8 +118,39 @@ def test_it_scores_offline_with_a_root_that_is_read_only(image, lake, engine):
     assert json.loads(again.stdout)["status"] == "unchanged"
 
 
+ASK = """
+import json, subprocess, sys, time
+from urllib.request import Request, urlopen
+with subprocess.Popen(sys.argv[1:]) as server:
+    for _ in range(1200):
+        try:
+            urlopen("http://127.0.0.1:8000/ready", timeout=10).close()
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.1)
+    body = json.dumps([{"id": 1, "a": 3.0}]).encode()
+    asked = Request("http://127.0.0.1:8000/v1/churn/score", body, {"Content-Type": "application/json"})
+    (score,) = json.load(urlopen(asked, timeout=60))["scores"]
+    server.terminate()
+    print(json.dumps([score["p"], server.wait(60)]))
+"""
+
+
+def test_the_server_s_image_answers_without_spark_and_java_with_a_root_that_is_read_only(images, lake):
+    made = images["server"]
+    assert (made.user, made.entrypoint[:2]) == (str(USER), ("tini", "--"))
+    done = lakehouse(made, "-c", ASK, *made.entrypoint, "conf/churn.yaml", entrypoint="python")
+    assert done.returncode == 0, done.stdout + done.stderr
+    score, code = json.loads(done.stdout.splitlines()[-1])
+    assert (score, code) == (pytest.approx(6.0), 0)
+    found = clean_root.run(made, ["sh", "-c", "python -c 'import pyspark'; command -v java"])
+    assert "No module named 'pyspark'" in found.stderr
+    assert found.stdout == ""
+
+
 def test_dataproc_s_image_has_the_package_without_spark(image, folder):
-    made = clean_root.build(DEPLOY / "dataproc" / "Dockerfile", ROOT, folder / "dataproc", {NAME: image})
+    made = clean_root.build(DEPLOY / "dataproc" / "Dockerfile", ROOT, folder / "dataproc", {NAME: image})["last"]
     code = "import importlib.util as u, lakehouse, mlflow, deltalake; print(u.find_spec('pyspark'))"
     done = clean_root.run(made, [made.env["PYSPARK_PYTHON"], "-c", code], online=False)
     assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
@@ -126,8 +162,8 @@ def test_what_a_step_may_not_do_ends_the_build(folder):
     file.write_text("FROM python:3.12-slim-bookworm\nRUN echo said && false\n")
     with pytest.raises(AssertionError, match="RUN echo said && false: said"):
         clean_root.build(file, ROOT, folder / "failing")
-    file.write_text("FROM python:3.12-slim-bookworm\nVOLUME /data\n")
-    with pytest.raises(pytest.fail.Exception, match="VOLUME /data: what this does is not known"):
+    file.write_text("FROM python:3.12-slim-bookworm\nONBUILD RUN true\n")
+    with pytest.raises(pytest.fail.Exception, match="ONBUILD RUN true: what this does is not known"):
         clean_root.build(file, ROOT, folder / "unknown")
     assert (
         subprocess.run(["grep", "-c", str(folder), "/proc/mounts"], stdout=subprocess.PIPE, check=False).stdout

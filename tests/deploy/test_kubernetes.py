@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lakehouse.serving.handler import _OPEN
 from tests.deploy.tools import answer, parsed, python_with
 
 FOLDER = Path(__file__).parents[2] / "conf" / "deploy" / "kubernetes"
@@ -45,6 +46,40 @@ def test_the_spark_application_runs_a_command_of_ours():
     assert application["spec"]["concurrencyPolicy"] == "Forbid"
 
 
+@pytest.fixture
+def server():
+    """By kind what server.yaml has."""
+    return {one["kind"]: one for one in yaml.safe_load_all((FOLDER / "server.yaml").read_text())}
+
+
+def test_the_server_runs_a_command_of_ours_where_its_probes_ask(server):
+    pod = server["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = parsed(["serve", *container["args"]])
+    assert (given["confs"], given["keys"]) == (["conf/games.yaml"], "env:SERVE_KEYS")
+    assert [port["containerPort"] for port in container["ports"]] == [given["port"]]
+    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
+    assert [probe["port"] for probe in probes] == ["http"] * 3
+    assert {probe["path"] for probe in probes} <= set(_OPEN)  # without a key
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    drained = container["lifecycle"]["preStop"]["sleep"]["seconds"] + given["timeout"] + 5
+    assert pod["terminationGracePeriodSeconds"] >= drained
+
+
+def test_service_scaling_and_disruption_are_of_the_server_s_pods(server):
+    labels = server["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert server["Service"]["spec"]["selector"] == labels
+    assert server["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert server["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    target, deployment = server["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"], server["Deployment"]
+    assert target == {name: deployment[name] for name in ("apiVersion", "kind")} | {"name": "scores"}
+    requests = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    assert "cpu" in requests  # of which the utilization is a part
+    assert "replicas" not in deployment["spec"]  # else each `kubectl apply` undoes the scaling
+
+
 VALIDATED = """
 import json, sys
 import kubernetes_validate
@@ -65,6 +100,17 @@ def test_the_cronjob_keeps_to_the_schema_of_kubernetes(cronjob, version):
     cronjob["spec"]["jobTemplate"]["spec"]["backoff"] = 6
     with pytest.raises(AssertionError, match="'backoff' was unexpected"):
         answer(python, VALIDATED, json.dumps(cronjob), version)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+def test_the_server_keeps_to_the_schema_of_kubernetes(server, version):
+    python = python_with("kubernetes-validate==1.37.0")
+    for one in server.values():
+        assert answer(python, VALIDATED, json.dumps(one), version) == f"{version}\n"
+    server["HorizontalPodAutoscaler"]["spec"]["minimum"] = 1
+    with pytest.raises(AssertionError, match="'minimum' was unexpected"):
+        answer(python, VALIDATED, json.dumps(server["HorizontalPodAutoscaler"]), version)
 
 
 @pytest.mark.long

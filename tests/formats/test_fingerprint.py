@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lakehouse import config
-from lakehouse.config import models, settings
+from lakehouse.config import settings
 
 SECTIONS: dict[str, Any] = {
     "job": "scores", "source": {"type": "delta", "table": "features"}, "model": {"uri": "models:/m@a"}, "keys": ["id"],
@@ -45,15 +45,15 @@ def test_settings_are_those_of_published_fingerprints():
     }
 
 
-class Features(models.Features):
+class Features(config.Features):
     later: int = 1
 
 
-class Quarantine(models.Quarantine):
+class Quarantine(config.Quarantine):
     later: tuple[str, ...] = ()
 
 
-class Drift(models.Drift):
+class Drift(config.Drift):
     later: str | None = None
 
 

@@ -80,16 +80,16 @@ SHAP = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_contributions_add_up_to_what_the_library_gives(case):
-    _adds_up(*CASES[case]())
+    assert_adds_up(*CASES[case]())
 
 
 @pytest.mark.parametrize("case", SHAP)
 def test_trees_of_scikit_learn_by_the_package_shap(case):
     pytest.importorskip("shap")
-    _adds_up(*SHAP[case]())
+    assert_adds_up(*SHAP[case]())
 
 
-def _adds_up(model, part, wanted):
+def assert_adds_up(model, part, wanted):
     found, several = (attribute(predictor(model), rows, X[:64], part) for rows in (ROW, X[:5]))
     assert found is not None
     assert several is not None

@@ -12,10 +12,12 @@ from typing import Any
 
 @dataclass
 class Receiver:
-    """What has come, as (path, body); `answers` are the codes given first, then 200; `hangs`: it takes and says nothing."""
+    """What has come, as (path, body), and with which `headers`; `answers` are the codes given first, then 200; `hangs`: it
+    takes and says nothing."""
 
     url: str = ""
     came: list[tuple[str, bytes]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     hangs: bool = False
     released: threading.Event = field(default_factory=threading.Event)
@@ -29,6 +31,7 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            kept.headers.append(dict(self.headers))
             kept.came.append((self.path, body))
             if kept.hangs:
                 kept.released.wait()

@@ -167,6 +167,7 @@ def test_a_receiver_section_changes_no_fingerprint(daily, receiver):
     before = version("lake/scores")
     assert score(daily()).status == "unchanged"
     assert version("lake/scores") == before
+    assert score(daily(source={"table": "lake/features"}), dry_run=True).status == "planned"
     assert receiver.came == []
 
 
@@ -189,7 +190,7 @@ def test_one_that_refuses_costs_a_warning(daily, receiver, answers, times):
 
 def test_one_that_hangs_costs_a_few_seconds_and_a_warning(daily, receiver):
     receiver.hangs = True
-    several = [*one("slack", receiver.url), *one("teams", receiver.url)]
+    several = [*one("slack", f"{receiver.url}/s3cr3t"), *one("teams", f"{receiver.url}/s3cr3t")]
     begun = time.process_time()
     warned = warnings_of(daily(notify=several))
     assert [text.partition(" could")[0] for text in warned] == ["notify.0 (slack)", "notify.1 (teams)"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,10 @@ def test_the_file_has_the_figures_of_the_last_run(daily):
     assert {stage: seen["last_run_seconds", stage] for stage in result.seconds} == dict(result.seconds)
     assert [name[1] for name, value in seen.items() if name[0] == "last_run_status" and value] == ["published"]
     assert seen["last_success_timestamp_seconds",] == seen["last_run_timestamp_seconds",] > 1.7e9
+    assert score(daily()).status == "unchanged"
+    again = parsed(FILE.read_text())
+    assert again["last_success_timestamp_seconds",] == again["last_run_timestamp_seconds",]
+    assert again["last_success_timestamp_seconds",] > seen["last_success_timestamp_seconds",]
     assert [file.name for file in FILE.parent.iterdir()] == [FILE.name]
 
 
@@ -87,8 +92,9 @@ def test_drift_is_there_once_there_is_a_baseline(daily):
 
 def test_a_gateway_is_pushed_to(daily):
     with receiving() as gateway:
-        score(daily(pushgateway=gateway.url.replace("//", "//user:s3cr3t@")))
-    [(path, body)] = gateway.came
+        score(daily(pushgateway=gateway.url.replace("//", "//user:s3cr3%2Ft@")))
+    [(path, body)], [headers] = gateway.came, gateway.headers
+    assert headers["Authorization"] == f"Basic {base64.b64encode(b'user:s3cr3/t').decode()}"
     assert path == "/metrics/job/lakehouse/lakehouse_job/scores"
     assert parsed(body.decode())["last_run_rows", "scored"] == 3
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from lakehouse.config import load_job
+from lakehouse.config.systems.delta import DeltaSink
 from lakehouse.connectors import delta
+from lakehouse.connectors.delta import retaining
 from lakehouse.engines import local
 from lakehouse.errors import ConfigError
-from lakehouse.operations import maintenance, reconciling, review
+from lakehouse.operations import maintenance, reconciling, review, sweep
 from lakehouse.operations.leftover import OUTDATED, SMALL, STAGED
 from lakehouse.operations.rollback import rollback
 from lakehouse.pipeline import Request, new_run_id
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
+from lakehouse.sinks import Compaction, SmallFiles
+from lakehouse.sinks.delta import upkeep
+from lakehouse.storage import locate
 from tests.command import run
 from tests.conftest import opened, read, score, write
 from tests.operations.conftest import registered
@@ -69,6 +77,8 @@ def test_small_files_become_fewer_and_nothing_else_changes(daily, models):
     version = opened("lake/scores").version()
     assert len(opened("lake/scores").file_uris()) == 6
     assert done(maintained(job, dry_run=True)) == [(SMALL, 6, None)]
+    large = maintenance.maintain("conf/job.yaml", lambda day: job, maintenance.Asked("local", bytes=1))
+    assert (large.found, opened("lake/scores").version()) == ([], version)
     assert opened("lake/scores").version() == version
     assert done(maintained(job)) == [(SMALL, 6, None)]
     assert len(opened("lake/scores").file_uris()) == 2
@@ -271,6 +281,171 @@ def test_what_a_maintenance_that_was_stopped_has_written_is_swept_up(daily, mode
     assert scores() == [1.0 * i for i in range(6)]
 
 
+def test_what_is_merged_is_not_swept_up_before_it_is_committed(daily, models, monkeypatch):
+    job = daily(models[0])
+    score(job)
+    swept = in_the_middle(monkeypatch, delta, "rewrite", lambda: sweep.sweep(job, take_away=True))
+    assert done(maintained(job)) == [(SMALL, 3, None)]
+    assert [str(one.kept)[:14] for one in swept[0]] == ["in progress on"]
+    assert scores() == [1.0 * i for i in range(6)]
+    assert list(Path("lake/scores").rglob("_lease.json")) == []
+
+
+def test_files_that_another_jobs_rollback_is_about_to_put_back_stay(daily, models, monkeypatch):
+    """Two jobs of one table, each with a state folder of its own: the lease names the other's."""
+    mine = daily(models[0], slice={"part": "a"})
+    theirs = daily(models[1], job="other", state="lake/elsewhere", slice={"part": "b"})
+    score(mine)
+    score(daily(models[0], job="other", state="lake/elsewhere", slice={"part": "b"}))
+    score(theirs)
+    keep_nothing()
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.runs.publication._commit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            back(theirs)
+    found = [(one.files, one.kept is None) for one in maintained(mine).found if one.what == OUTDATED]
+    assert found == [(3, False), (6, True)]
+    assert back(theirs).status == "published"
+    rows = [row["p"] for row in read("lake/scores").to_pylist() if row["part"] == "b"]
+    assert rows == pytest.approx([1.0 * i for i in range(6)])
+
+
+def test_files_that_a_rollback_begun_meanwhile_puts_back_stay(daily, models, monkeypatch):
+    score(daily(models[0]))
+    job = daily(models[1])
+    score(job)
+    keep_nothing()
+
+    def half():
+        with monkeypatch.context() as patched:
+            patched.setattr("lakehouse.runs.publication._commit", stop)
+            with pytest.raises(KeyboardInterrupt):
+                back(job)
+
+    in_the_middle(monkeypatch, sweep, "sweep", half)
+    maintained(job)
+    assert (back(job).status, scores()) == ("published", [1.0 * i for i in range(6)])
+
+
+def test_each_of_a_jobs_tables_where_every_date_has_one(daily, models):
+    table = [{"type": "delta", "table": "lake/scores_{date}"}]
+    for day in (DAY, OTHER):
+        score(daily(models[0], day, slice={}, sinks=table))
+    load = lambda day: load_job("conf/scores.yaml", date=day, environ={})  # noqa: E731
+    told = maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local", bytes=1 << 20))
+    assert [(one.table, one.files) for one in told.found] == [(f"lake/scores_{OTHER}", 3), (f"lake/scores_{DAY}", 3)]
+    assert [len(opened(f"lake/scores_{day}").file_uris()) for day in (DAY, OTHER)] == [1, 1]
+
+
+def test_rows_that_are_lost_on_the_way_are_noticed_and_nothing_is_committed(daily, models, monkeypatch):
+    job = daily(models[0])
+    score(job)
+    version, batches = opened("lake/scores").version(), delta.batches_of
+    monkeypatch.setattr(delta, "batches_of", lambda *given: (batch.slice(1) for batch in batches(*given)))
+    told = maintenance.maintain("conf/job.yaml", lambda day: job, maintenance.Asked("local", bytes=1 << 20))
+    assert (told.code, told.status) == (1, "failed")
+    assert "don't have the rows of those before" in told.message
+    assert opened("lake/scores").version() == version
+
+
+def test_a_commit_whose_reply_is_lost_is_found_in_the_log(daily, models, monkeypatch):
+    job, rewrite = daily(models[0]), delta.rewrite
+    score(job)
+
+    def lost(*given):
+        monkeypatch.setattr(delta, "rewrite", rewrite)
+        rewrite(*given)
+        raise delta.Conflict("no reply")
+
+    monkeypatch.setattr(delta, "rewrite", lost)
+    assert done(maintained(job)) == [(SMALL, 3, None)]
+    assert (len(opened("lake/scores").file_uris()), scores()) == (1, [1.0 * i for i in range(6)])
+
+
+def put(part, runs, ids, table="lake/scores", **columns):
+    """A file of a table as runs write it, with rows of these runs."""
+    rows = {"id": ids, "part": [part] * len(ids), **columns, "_job": ["scores"] * len(ids), "_run_id": runs}
+    write(
+        table, pa.table({name: pa.array(v, pa.string()) if name == "part" else v for name, v in rows.items()}), ["part"]
+    )
+
+
+def compacted(table="lake/scores", run="00000000-0000-4000-8000-000000000001"):
+    plan = Compaction(1 << 20, lambda: nullcontext(run), ("id",))
+    return upkeep.compact(DeltaSink(type="delta", table=table), plan)
+
+
+def rows_of(table="lake/scores"):
+    return sorted((row["id"], row["part"], row["_run_id"]) for row in read(table).to_pylist())
+
+
+def test_files_with_rows_of_several_runs_are_merged_slice_by_slice(workspace):
+    for number, part in enumerate(("a", "b", "a", "c")):
+        put(part, ["r1", "r2"], [2 * number, 2 * number + 1])
+    before = rows_of()
+    assert compacted().files == 2
+    assert rows_of() == before
+    assert len(opened("lake/scores").file_uris()) == 3
+
+
+def test_a_lot_is_committed_before_the_next_one_is_merged(workspace, monkeypatch):
+    monkeypatch.setattr(upkeep, "_LOT", 1)
+    for number, part in enumerate(("a", "b", "a", "b")):
+        put(part, ["r1"], [number])
+    before, version = rows_of(), opened("lake/scores").version()
+    assert compacted().files == 4
+    assert (rows_of(), opened("lake/scores").version()) == (before, version + 2)
+    assert len(opened("lake/scores").file_uris()) == 2
+
+
+def test_slices_of_null_are_merged_and_those_that_may_be_of_an_empty_text_are_left(workspace):
+    for number in range(2):
+        put(None, ["r1"], [number])
+        put("x", ["r1"], [number + 2])
+    before = rows_of()
+    assert compacted().files == 4
+    assert rows_of() == before
+    assert sorted(uri.rsplit("/", 2)[1] for uri in opened("lake/scores").file_uris()) == [
+        "part=__HIVE_DEFAULT_PARTITION__", "part=x",
+    ]  # fmt: skip
+    for number in range(2):
+        put(None, ["r1"], [number], "lake/blank")
+        put("", ["r1"], [number + 2], "lake/blank")
+    assert compacted("lake/blank") == SmallFiles(0, 0)
+    assert delta.open_table(locate("lake/blank")).partition_texts("part") == {None, ""}
+
+
+def test_the_log_goes_on_telling_of_keys_in_wide_tables(workspace):
+    wide = {f"c{number}": [0.5] for number in range(40)}
+    for number in range(2):
+        rows = {**wide, "id": [number], "_job": ["scores"], "_run_id": ["r1"]}
+        write("lake/scores", pa.table(rows), configuration={"delta.dataSkippingNumIndexedCols": "-1"})
+    assert compacted().files == 2
+    [file] = delta.open_table(locate("lake/scores")).files(["id", "_job", "_run_id"])
+    assert {name: found[:2] for name, found in file.bounds.items()} == {
+        "id": (0, 1), "_job": ("scores", "scores"), "_run_id": ("r1", "r1"),
+    }  # fmt: skip
+
+
+def test_a_table_with_what_nobody_can_honour_is_left_as_it_is(workspace):
+    for number in range(2):
+        put("a", ["r1"], [number])
+    opened("lake/scores").alter.set_table_properties({"delta.setTransactionRetentionDuration": "interval 1 days"})
+    version = opened("lake/scores").version()
+    found = compacted()
+    assert (found.files, "delta.setTransactionRetentionDuration" in str(found.kept)) == (2, True)
+    assert opened("lake/scores").version() == version
+
+
+def test_replaced_files_are_never_kept_for_less_than_the_table_says(workspace):
+    for number in range(2):
+        write("lake/scores", pa.table({"id": [number]}), mode="overwrite")
+    removed = lambda kept_for=None: retaining.removed_files(delta.open_table(locate("lake/scores")), kept_for)  # noqa: E731
+    assert [removed(), removed(timedelta(0))] == [{}, {}]  # a week, where it says nothing
+    keep_nothing()
+    assert [len(removed()), len(removed(timedelta(days=30)))] == [1, 0]
+
+
 def test_the_quarantine_and_the_comparisons_too(daily, models):
     sections = {
         "checks": {"quarantine": {"max_fraction": 0.9}},
@@ -335,6 +510,18 @@ def test_a_table_that_only_spark_writes_is_left_to_it(mapped, spark, workspace):
     found = spark.read.format("delta").load(place).orderBy("id").collect()
     assert [row["p"] for row in found] == [pytest.approx(2.0 * i) for i in range(6)]
     assert score(mapped, "spark").status == "unchanged"
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_file_of_which_single_rows_are_deleted_stays(daily, models, spark, workspace):
+    place = f"{workspace}/lake/scores"
+    score(daily(models[0]))
+    spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES (delta.enableDeletionVectors = true)")
+    spark.sql(f"DELETE FROM delta.`{place}` WHERE id = 1")
+    assert done(maintained(daily(models[0]))) == [(SMALL, 2, None)]
+    assert [row["id"] for row in spark.read.format("delta").load(place).orderBy("id").collect()] == [0, 2, 3, 4, 5]
+    assert len(opened("lake/scores").file_uris()) == 2
 
 
 @pytest.mark.long

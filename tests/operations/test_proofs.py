@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from lakehouse import formats
-from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.config import load_job
+from lakehouse.engines import local
+from lakehouse.errors import Blocked, ConfigError, LakehouseError
+from lakehouse.operations import maintenance, reconciling
 from lakehouse.operations.receipts import proofs
 from lakehouse.operations.receipts.proofs import Proof
 from lakehouse.runs.sealing import digest_of_names, message_of
@@ -77,6 +80,10 @@ def test_a_score_is_proved_without_the_lake(capfd, signed, tmp_path):
     assert (found.json["keys"], found.json["predictions"]) == ({"id": 7}, {"p": pytest.approx(2.0)})
     assert (found.json["statement"]["run_id"], found.json["statement"]["rows"]) == (done.run_id, ROWS)
     assert found.json["model"]["digest"] == done.model["digest"]
+    der = subprocess.run(
+        ["openssl", "pkey", "-pubin", "-in", "key-public.pem", "-outform", "DER"], check=True, capture_output=True
+    ).stdout
+    assert found.json["signer"] == f"sha256:{hashlib.sha256(der[-32:]).hexdigest()}"
 
 
 def test_a_signature_that_only_the_file_vouches_for_is_said_to_prove_nothing_of_who_signed(capfd, signed):
@@ -125,6 +132,101 @@ def test_a_table_whose_files_were_merged_is_as_good(capfd, signed):
     opened("lake/scores").vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     assert prove(capfd, "--key", "199").code == 0
     assert check(capfd).code == 0
+
+
+def load(day):
+    return load_job("conf/scores.yaml", date=day, environ={})
+
+
+def test_what_maintain_has_merged_and_a_rollback_put_back_is_proved_and_a_row_changed_then_is_not(
+    capfd, signed, monkeypatch
+):
+    monkeypatch.setattr(local, "cores", lambda: 1)
+    monkeypatch.setattr("lakehouse.scoring.files.TARGET_BYTES", 1)
+    job = signed(model={"batch_rows": 50})
+    first = score(job)
+    opened("lake/scores").alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 0 days"})
+    told = maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local", bytes=1 << 20))
+    assert [(one.what, one.files) for one in told.found] == [("small files", 4), ("outdated files", 4)]
+    assert prove(capfd, "--key", "7").code == 0
+    assert check(capfd, "--json").json["statement"]["run_id"] == first.run_id
+
+    second = score(job, rescore=True)
+    prove(capfd, "--key", "7")
+    said = check(capfd, "--json").json["statement"]
+    [record] = [one for one in json.loads(run(capfd, "runs", "conf/scores.yaml", "--json").out)
+                if one["run_id"] == second.run_id]  # fmt: skip
+    assert {name: said[name] for name in ("job", "generation", "input_version", "fingerprint", "rows")} == {
+        "job": "scores", "generation": 2, "input_version": 0, "fingerprint": record["fingerprint"], "rows": ROWS,
+    }  # fmt: skip
+    assert (said["slice"], said["tables"], said["input"]) == ({}, ["lake/scores"], "lake/features")
+
+    back = run(capfd, "rollback", "conf/scores.yaml", "--json").json["run_id"]
+    for arguments in ([], ["--run", back], ["--run", first.run_id]):
+        assert prove(capfd, "--key", "7", *arguments).code == 0
+        assert check(capfd, "--json").json["statement"]["run_id"] == first.run_id
+    opened("lake/scores").update(predicate="id = 7", updates={"p": "0.5"})
+    found = prove(capfd, "--key", "7")
+    assert (found.code, "p was 2.0 and is 0.5" in found.err) == (3, True)
+
+
+def test_a_record_that_was_made_again_has_its_receipt(capfd, signed):
+    score(signed())
+    Path("lake/scores_state/runs").rename("gone")
+    reconciling.reconcile(load, dry_run=False)
+    assert prove(capfd, "--key", "7").code == 0
+    assert check(capfd, "--public-key", "key-public.pem").code == 0
+
+
+def test_rows_that_are_set_aside_are_in_no_tree_and_have_nothing_to_prove(capfd, signed):
+    a = pa.array(np.arange(ROWS) / 7, mask=np.arange(ROWS) == 3)
+    write("lake/features", pa.table({"id": np.arange(ROWS), "a": a}), mode="overwrite")
+    score(signed(checks={"quarantine": {"max_fraction": 0.5}}))
+    assert prove(capfd, "--key", "7", "--with-features").code == 0
+    found = check(capfd, "--json")
+    assert (found.code, found.json["features"], found.json["statement"]["rows"]) == (0, {"a": 1.0}, ROWS - 1)
+    aside = prove(capfd, "--key", "3")
+    assert (aside.code, "id=3 was set aside by run" in aside.err) == (2, True)
+
+
+def test_a_run_that_is_blocked_signs_nothing(signed):
+    write("lake/features", pa.table({"id": pa.array([None], pa.int64()), "a": [0.5]}))
+    with pytest.raises(Blocked):
+        score(signed(checks={"quarantine": {"max_rows": 0}}))
+    [record] = read("lake/scores_state/runs").to_pylist()
+    assert (record["status"], record["receipt"]) == ("blocked", None)
+    assert list(Path().rglob("*.hashes")) == []
+
+
+def test_a_receipt_that_was_changed_on_record_proves_nothing(capfd, signed):
+    score(signed())
+    receipt = json.loads(read("lake/scores_state/runs")["receipt"][0].as_py())
+    receipt["statement"]["rows"] += 1
+    opened("lake/scores_state/runs").update(new_values={"receipt": json.dumps(receipt)})
+    found = prove(capfd, "--key", "7")
+    assert (found.code, "does not hold: statement: signature is not that of public_key" in found.err) == (3, True)
+    assert not Path("proof.json").exists()
+
+
+def test_a_table_that_lost_what_was_signed_is_named(capfd, signed):
+    score(signed())
+    rows = read("lake/scores").drop_columns(["_feature_digest"])
+    write("lake/scores", rows, mode="overwrite", schema_mode="overwrite")
+    found = prove(capfd, "--key", "7")
+    assert (found.code, "has no column '_feature_digest' any more, which run" in found.err) == (3, True)
+
+
+@pytest.mark.long
+def test_features_that_are_others_by_now_are_left_out_of_a_proof(capfd, signed):
+    import pyarrow.parquet as pq
+
+    Path("lake/days").mkdir()
+    pq.write_table(pa.table({"id": [7], "a": [1.0]}), "lake/days/a.parquet")
+    score(signed(source={"type": "parquet", "table": "lake/days"}))
+    pq.write_table(pa.table({"id": [7], "a": [2.0]}), "lake/days/a.parquet")
+    found = prove(capfd, "--key", "7", "--with-features")
+    assert (found.code, "has signed; leave --with-features out" in found.err) == (3, True)
+    assert prove(capfd, "--key", "7").code == 0
 
 
 def test_rows_of_an_earlier_merge_are_proved(capfd, signed):
@@ -176,6 +278,22 @@ def test_a_key_that_signs_nothing_is_refused_before_anything_is_read(make_job, w
         Path("key.pem").write_text("hello")
     with pytest.raises(ConfigError, match=said):
         score(make_job("models:/none@champion", receipts={"sign": "key.pem"}))
+
+
+@pytest.mark.parametrize(("how", "said"), [
+    ("", "--public-key: theirs.pem can't be read"),
+    ("ed25519", "--public-key: theirs.pem is no public key in PEM"),
+    ("rsa", "--public-key: theirs.pem is no public key of Ed25519"),
+])  # fmt: skip
+def test_a_public_key_that_is_none_is_named(capfd, workspace, how, said):
+    Path("proof.json").write_bytes(PROOF)
+    if how:
+        private = "key.pem" if how == "rsa" else "theirs.pem"
+        subprocess.run(["openssl", "genpkey", "-algorithm", how, "-out", private], check=True, capture_output=True)
+    if how == "rsa":
+        subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", "theirs.pem"], check=True)
+    found = check(capfd, "--public-key", "theirs.pem")
+    assert (found.code, said in found.err) == (2, True), found
 
 
 def test_a_key_in_the_job_file_is_refused_and_not_repeated(make_job):
@@ -235,8 +353,8 @@ def test_the_root_is_the_same_on_every_engine_and_carrier(signed, make_job, mode
     assert (carriers, len(set(roots))) == (["files", "files", "frame"], 1)
 
 
-def a_proof(features=True):
-    """A proof as `prove` makes it, of one of 40 rows."""
+def a_proof(features=True, **more):
+    """A proof as `prove` makes it, of one of 40 rows. `more`: what its statement says besides."""
     model = {"name": "churn", "version": "3", "digest": "ab" * 32}
     given = {"a": 1.5, "b": None, "c": {"date": "2026-01-02"}}
     digest = hashlib.sha256(encode_values(given.values())).digest()
@@ -249,7 +367,7 @@ def a_proof(features=True):
         "fingerprint": "f" * 64, "feature_names": digest_of_names(list(given)), "generation": 2, "input": "lake/features",
         "input_version": 0, "job": "churn", "keys": list(keys), "predictions": list(predictions),
         "root": tree.root.hex(), "rows": 40, "run_id": "0123", "scored_at": "2026-01-02T03:04:05+00:00",
-        "slice": {"day": "2026-01-02", "region": "eu"}, "tables": ["lake/scores"],
+        "slice": {"day": "2026-01-02", "region": "eu"}, "tables": ["lake/scores"], **more,
     }  # fmt: skip
     statement = formats.with_version(formats.RECEIPT, statement)
     private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -274,6 +392,23 @@ PROOF = a_proof()
 def test_the_proof_that_is_changed_below_holds():
     assert holds(PROOF)
     assert holds(a_proof(features=False))
+
+
+def test_what_was_proved_once_is_proved_the_same_way_for_ever():
+    assert hashlib.sha256(PROOF).hexdigest() == "605e2b40fbe0c1dc0404f47e0dac726a8c8b47c90dc8b822049b6a7a12b25403"
+
+
+def test_a_statement_that_says_more_than_is_known_is_refused_though_it_is_signed():
+    assert not holds(a_proof(note="and so on"))
+
+
+@pytest.mark.parametrize("part", ["features", "keys", "predictions"])
+def test_values_under_each_others_names_are_refused(part):
+    said = json.loads(PROOF)
+    first, second, *others = said[part]
+    said[part] = dict(zip([second, first, *others], said[part].values(), strict=True))
+    found = proofs.check_file(json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n", "proof.json")
+    assert [line.partition(":")[0] for line in found.wrong] == [part]
 
 
 @settings(max_examples=1_000, deadline=None)

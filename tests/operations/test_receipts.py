@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lakehouse.operations.receipts import choosing
+from lakehouse.operations.receipts.holding import Verified
 from tests.command import run
 from tests.conftest import opened, read, score, write
 
@@ -187,6 +188,54 @@ def test_a_score_that_was_edited_is_caught(capfd, scored):
     assert explained.json["differences"]["p"]["by"] == pytest.approx(-1e-9)
     assert "DIFFERS" in run(capfd, "explain", "conf/scores.yaml", "--key", "7").out
     assert "1 other" in run(capfd, "verify", "conf/scores.yaml", "--all").out
+    edit("lake/scores", "id = 8", kind="'edited'")
+    assert {(one["key"]["id"], one["column"]) for one in verify(capfd, "--all").json["examples"]} == {
+        (7, "p"),
+        (8, "kind"),
+    }
+    assert verify(capfd, "--all").json["differing"] == 2
+
+
+@pytest.mark.parametrize("wrong", ["differing", "missing", "extra", "unfit", "strangers"])
+def test_one_row_of_any_kind_that_is_wrong_is_enough(wrong):
+    found = Verified("run", "table", None, None, 0)
+    assert found.proved
+    setattr(found, wrong, 1)
+    assert not found.proved
+    assert not Verified("run", "table", None, None, 0, alike=False).proved
+
+
+def test_rows_that_would_be_set_aside_now_are_neither_missing_nor_too_much(capfd, daily, daily_models):
+    def suite(most):
+        rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": "a", "max_value": most}}
+        Path("suite.json").write_text(json.dumps({"name": "s", "expectations": [rule]}))
+
+    suite(10)
+    score(daily(daily_models[0], checks={"features": "suite.json", "quarantine": {"max_fraction": 0.5}}))
+    suite(2.5)
+    found = verify(capfd, "--all")
+    told = found.json
+    assert (found.code, told["unfit"], told["missing"], told["extra"], told["equal"]) == (3, 1, 0, 0, 2)
+    assert told["same_settings"] is False
+
+
+def test_a_row_that_an_earlier_generation_set_aside_is_not_there_any_more(capfd, daily, daily_models):
+    aside = {"checks": {"quarantine": {"max_fraction": 0.5}}}
+    write("lake/features", pa.table({"id": [1, 2, 3], "a": [1.0, 2.0, None]}), mode="overwrite")
+    first = score(daily(daily_models[0], **aside))
+    write("lake/features", pa.table({"id": [1, 2], "a": [1.0, 2.0]}), mode="overwrite")
+    score(daily(daily_models[0], **aside))
+    assert explain(capfd, "--key", "3").code == 2
+    assert explain(capfd, "--key", "3", "--run", first.run_id).json["status"] == "quarantined"
+
+
+def test_a_model_version_with_other_bytes_by_now_is_refused(capfd, daily, daily_models):
+    score(daily(daily_models[0]))
+    opened("lake/scores_state/runs").update(new_values={"model_digest": "0" * 64})
+    refused = explain(capfd, "--key", "2")
+    assert (refused.code, refused.json["equal"]) == (4, None)
+    assert "has other bytes" in refused.json["unknown"][0]
+    assert verify(capfd).code == 4
 
 
 def test_rows_of_one_side_only_are_caught(capfd, scored):
@@ -287,11 +336,11 @@ def test_a_key_that_is_nowhere_says_where_it_was_looked_for(capfd, daily, daily_
 
 
 def test_runs_that_were_rolled_back_or_replayed(capfd, daily, daily_models):
-    first = score(daily(daily_models[0]))
-    score(daily(daily_models[1]))
+    first = score(daily(daily_models[0], explanations={}))
+    score(daily(daily_models[1], explanations={}))
     assert run(capfd, "rollback", "conf/scores.yaml", "--date", DAY).code == 0
     found = verify(capfd)
-    assert (found.code, found.json["equal"]) == (0, 3), found
+    assert (found.code, found.json["equal"], found.json["notes"]) == (0, 3, []), found
     told = explain(capfd, "--key", "1").json
     assert (told["run"]["run_id"], told["equal"]) == (first.run_id, True)
 

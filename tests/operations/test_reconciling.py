@@ -77,17 +77,65 @@ def test_the_ledger_is_what_it_was_as_far_as_the_tables_tell(daily, models):
         shutil.rmtree(f"lake/scores_state/{name}")
     assert records(job) == []
     would = reconciling.reconcile(load, dry_run=True)
-    assert (len(would.records), records(job)) == (4, [])
+    assert (len(would.records), len(would.metrics), records(job)) == (4, 3, [])
+    assert not Path("lake/scores_state/metrics").exists()
     done = reconciling.reconcile(load, dry_run=False)
     assert (len(done.records), done.notes) == (4, [reconciling.UNTOLD])
     assert records(job) == before
     again = [r["finished_at"] for r in ledger.runs(naming.state_of(job), "scores")]
     assert all(abs(one - two) < timedelta(seconds=5) for one, two in zip(times, again, strict=True))
-    assert set(metrics()) >= set(figures)
+    assert metrics() == figures
     assert reconciling.reconcile(load, dry_run=False) == reconciling.Reconciled("scores")
     assert lookup.status(daily(models[0]))[0].status == "published"
     assert score(daily(models[0])).status == "unchanged"
     assert back(daily(models[0])).status == "published"
+
+
+def test_the_record_of_a_rollback_is_made_again_of_the_one_that_it_put_back(daily, models):
+    score(daily(models[0]))
+    score(daily(models[1]))
+    job = daily(models[1])
+    done, state = back(job), naming.state_of(job)
+    assert reconciling.reconcile(load, dry_run=False) == reconciling.Reconciled("scores")
+    before = ledger.record_of(state, "scores", done.run_id)
+    opened(state.join("runs").uri).delete(f"run_id = '{done.run_id}'")
+    assert [one["run_id"] for one in reconciling.reconcile(load, dry_run=False).records] == [done.run_id]
+    after = ledger.record_of(state, "scores", done.run_id)
+    assert {name for name in before if before[name] != after[name]} == {"started_at", "finished_at", "seconds"}
+    assert (before["alias"], after["alias"]) == (None, None)  # it looked none up
+
+
+def test_runs_of_another_job_in_the_same_tables_are_its_own(daily, models):
+    mine = score(daily(models[0], slice={"part": "a"}))
+    score(daily(models[0], job="other", slice={"part": "b"}))
+    shutil.rmtree("lake/scores_state")
+    assert [one["run_id"] for one in reconciling.reconcile(load, dry_run=False).records] == [mine.run_id]
+    opened("lake/scores").create_checkpoint()
+    for file in Path("lake/scores/_delta_log").glob("0*.json"):
+        file.unlink()
+    shutil.rmtree("lake/scores_state")
+    found = reconciling.reconcile(load, dry_run=False)
+    assert ([one["run_id"] for one in found.records], found.notes) == ([mine.run_id], [reconciling.UNTOLD])
+
+
+def test_a_run_that_waits_to_be_recorded_is_left_to_it(daily, models, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "record", lambda *_: 1 / 0)
+        done = score(daily(models[0]))
+    assert reconciling.reconcile(load, dry_run=False).records == []
+    assert score(daily(models[0])).status == "published"  # which records it
+    assert [(r["run_id"], bool(r["seconds"])) for r in ledger.runs(naming.state_of(daily(models[0])), "scores")] == [
+        (done.run_id, True)
+    ]
+
+
+def test_each_date_where_every_one_has_a_table(daily, models):
+    table = [{"type": "delta", "table": "lake/scores_{date}"}]
+    for day in (DAY, OTHER):
+        score(daily(models[0], day, slice={}, sinks=table))
+        shutil.rmtree(f"lake/scores_{day}_state")
+    found = reconciling.reconcile(load, dry_run=False).records
+    assert [one["sinks"][-1]["table"] for one in found] == [f"lake/scores_{OTHER}", f"lake/scores_{DAY}"]
 
 
 def test_only_what_is_missing_is_added(daily, models):
@@ -98,7 +146,8 @@ def test_only_what_is_missing_is_added(daily, models):
     assert [one["run_id"] for one in done.records] == [first.run_id]
     there = ledger.runs(naming.state_of(daily(models[0])), "scores")
     assert {r["run_id"]: bool(r["seconds"]) for r in there} == {first.run_id: False, second.run_id: True}
-    assert there[1]["started_at"] is not None
+    assert timedelta(0) < there[0]["started_at"] - there[1]["started_at"] < timedelta(minutes=10)
+    assert there[1]["started_at"] < there[1]["finished_at"]
 
 
 def test_metrics_without_what_was_kept_of_a_run_are_those_that_the_tables_tell(daily, models):

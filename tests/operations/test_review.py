@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import yaml
 from sklearn.linear_model import LinearRegression
 
 from lakehouse.config import load_job
-from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.engines import memory
+from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.operations import difference, review, sweep
 from lakehouse.pipeline import Request
 from lakehouse.planning import naming
@@ -36,7 +38,7 @@ def uri(register):
 def daily(make_job, uri):
     def make(day=DAY, **sections):
         checks = {"quarantine": {"max_fraction": 0.5}}
-        return make_job(uri, date=day, slice={"score_date": "{date}"}, **{"checks": checks, **sections})
+        return make_job(uri, date=day, **{"slice": {"score_date": "{date}"}, "checks": checks, **sections})
 
     return make
 
@@ -95,6 +97,21 @@ def test_a_run_that_would_hold_the_same_again_is_that_run(daily):
     other = score(daily(), hold=True)
     assert (other.status, other.run_id == first.run_id) == ("held", False)
     assert [one.intent.run_id for _, one in review.held_runs(load)] == [other.run_id, first.run_id]
+    assert score(daily(), hold=True, rescore=True).run_id not in (first.run_id, other.run_id)
+    assert score(daily()).status == "published"  # nobody asked for it to be held
+
+
+def test_held_runs_of_another_job_are_its_own(daily):
+    mine, other = score(daily(), hold=True), score(daily(job="other", slice={"part": "b"}), hold=True)
+    assert [one.intent.run_id for _, one in review.held_runs(load)] == [mine.run_id]
+    with pytest.raises(ConfigError, match="has no run"):
+        find(other.run_id)
+
+
+def test_a_run_that_is_blocked_is_not_held(daily):
+    with pytest.raises(Blocked):
+        score(daily(checks={"quarantine": {"max_rows": 0}}), hold=True)
+    assert review.held_runs(load) == []
 
 
 def test_one_that_another_run_came_before_is_refused_and_goes_on_being_held(daily):
@@ -108,6 +125,21 @@ def test_one_that_another_run_came_before_is_refused_and_goes_on_being_held(dail
     assert find(first.run_id)[1].intent.run_id == first.run_id
 
 
+def test_publishing_that_was_cut_off_is_finished_by_the_next_run(daily, monkeypatch):
+    result = score(daily(), hold=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "save_intent", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            publish(result.run_id)
+    assert find(result.run_id)[1].intent.run_id == result.run_id  # it is held as before
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse.runs.publication._commit", lambda *_: sys.exit())
+        with pytest.raises(SystemExit):
+            publish(result.run_id)
+    assert (score(daily()).status, read("lake/scores").num_rows) == ("published", 2)
+    assert [r["run_id"] for r in ledger.runs(naming.state_of(daily()), "scores")] == [result.run_id]
+
+
 def test_a_run_of_another_slice_does_not_stand_in_its_way(daily):
     first = score(daily(), hold=True)
     assert score(daily("2026-01-03")).status == "published"
@@ -118,8 +150,9 @@ def test_a_run_of_another_slice_does_not_stand_in_its_way(daily):
 def test_a_discarded_run_leaves_nothing(daily):
     result = score(daily(), hold=True)
     job, waits = find(result.run_id)
+    assert list(Path("lake/scores_quarantine").rglob("*.parquet"))
     review.discard(job, waits, Request("local", ledger.now(), result.run_id))
-    assert staged() == {}
+    assert (staged(), list(Path("lake/scores_quarantine").rglob("*.parquet"))) == ({}, [])
     with pytest.raises(ConfigError, match="no run of this job is held"):
         find(result.run_id)
 
@@ -134,6 +167,8 @@ def test_its_files_stay_until_its_time_is_over(daily, monkeypatch):
         publish(result.run_id)
     sweep.sweep(daily(), take_away=True)
     assert staged() == {}
+    again = score(daily(), hold=True)
+    assert (again.status, again.run_id == result.run_id) == ("held", False)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +197,17 @@ def test_another_model_is_held_where_the_job_demands_it(daily, register):
     result = score(daily("2026-01-03", model={"uri": other}, **demand))
     assert result.status == "held"
     assert "publish.hold: when_model_changed: " in str(result.message)
+    assert f"held until {ledger.now() + timedelta(days=1):%Y-%m-%d}" in str(result.message)
+
+
+def test_a_run_that_was_blocked_had_no_model_that_the_next_one_changes(daily, register):
+    x = pd.DataFrame({"a": np.linspace(0, 4, 40)})
+    demand = {"publish": {"hold": "when_model_changed"}}
+    assert score(daily(**demand)).status == "published"
+    other = register(LinearRegression().fit(x, x["a"] * 3), x)
+    with pytest.raises(Blocked):
+        score(daily("2026-01-03", model={"uri": other}, checks={"quarantine": {"max_rows": 0}}, **demand))
+    assert score(daily("2026-01-04", **demand)).status == "published"
 
 
 def test_drift_that_nobody_has_defined_is_refused(daily):
@@ -238,6 +284,23 @@ def test_rows_whose_key_is_there_twice_are_told(changed):
     rows = pa.table({"k": [1, 1, 2, 3], "p": [0.1, 0.2, 0.3, math.nan]})
     found = difference.compare("r", rows, pa.table({"k": [1, 2, 3], "p": [0.1, 0.3, math.nan]}), ["k"], ["p"])
     assert (found.held, found.live, found.repeated, found.same, found.changed, found.gone) == (4, 3, 2, 2, 0, 1)
+    twice = difference.compare(
+        "r", pa.table({"k": [1], "p": [0.1]}), pa.table({"k": [2, 2], "p": [0.1, 0.2]}), ["k"], ["p"]
+    )
+    assert (twice.repeated, twice.added, twice.gone) == (2, 1, 0)
+
+
+def test_null_is_a_value_like_others():
+    held, live = ({"k": [1, 2, 3], "p": p} for p in ([0.1, None, None], [None, 0.2, None]))
+    found = difference.compare("r", pa.table(held), pa.table(live), ["k"], ["p"])
+    assert (found.changed, found.same) == (2, 1)
+
+
+def test_what_does_not_fit_into_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 1_000_000)
+    difference.require_room(1_000, ["id", "p"])
+    with pytest.raises(ConfigError, match=r"to compare 10,000 rows takes about 0.0 GB"):
+        difference.require_room(10_000, ["id", "p"])
 
 
 def test_the_commands(changed, capfd):

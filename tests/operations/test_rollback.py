@@ -64,8 +64,12 @@ def test_the_former_scores_are_back_and_what_was_rolled_back_stays_away(daily, m
     assert score(daily(models[0])).status == "unchanged"
     assert score(daily(models[2])).status == "published"
     assert rows(job) == pytest.approx([3.0, 6.0])
-    statuses = [(r["generation"], r["status"]) for r in ledger.runs(naming.state_of(job), "scores") if r["date"] == DAY]
+    runs = [r for r in ledger.runs(naming.state_of(job), "scores") if r["date"] == DAY]
+    statuses = [(r["generation"], r["status"]) for r in runs]
     assert statuses == [(4, "published"), (3, "published"), (2, "published"), (1, "published")]
+    back_then, before = runs[1], runs[2]
+    assert (back_then["run_id"], back_then["alias"], before["alias"]) == (result.run_id, None, "champion")
+    assert before["finished_at"] <= back_then["started_at"] <= back_then["finished_at"]
 
 
 @pytest.mark.quick("disk")
@@ -103,6 +107,12 @@ def test_any_run_on_record_can_be_put_back(daily, models):
     for uri in models[1:]:
         score(daily(uri))
     job = daily(models[2])
+    state = naming.state_of(job)
+    blocked = {**ledger.runs(state, "scores")[1], "run_id": new_run_id(), "status": "blocked", "sinks": []}
+    ledger.record(state, {**blocked, "finished_at": ledger.now()})
+    assert (back(job).status, rows(job)) == ("published", pytest.approx([2.0, 4.0]))
+    with pytest.raises(ConfigError, match="has no run"):
+        back(job, blocked["run_id"])
     assert back(job, first.run_id[:8]).status == "published"
     assert rows(job) == pytest.approx([1.0, 2.0])
     with pytest.raises(ConfigError, match="is what is live"):
@@ -137,6 +147,55 @@ def test_only_slices_that_are_replaced(daily, models):
     job = daily(models[0], sinks=[{"type": "delta", "table": "lake/scores", "write": "merge"}])
     with pytest.raises(ConfigError, match="only a slice that is replaced can be rolled back, not write: merge"):
         back(job)
+
+
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_a_table_that_only_spark_writes_is_named(daily, models):
+    score(daily(models[0]))
+    score(daily(models[1]))
+    opened("lake/scores").alter.add_constraint({"odd": "p * 2 >= 0"})
+    version = opened("lake/scores").version()
+    with pytest.raises(
+        ConfigError, match=r"only Spark can write to this table \(CHECK constraint odd .* which moves data"
+    ):
+        back(daily(models[1]))
+    assert opened("lake/scores").version() == version
+
+
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_its_page_is_of_the_run_that_it_put_back(daily, models, capfd):
+    first = score(daily(models[0]))
+    second = score(daily(models[1]))
+    done = back(daily(models[1]))
+    assert run(capfd, "report", "conf/scores.yaml", "--out", "page.html").code == 0
+    page = Path("page.html").read_text()
+    for text in ("ROLLED BACK", done.run_id, f"run {first.run_id} again, instead of run {second.run_id}",
+                 f"2 rows for {DAY} are live in lake/scores", f"What follows is of run {first.run_id}."):  # fmt: skip
+        assert text in page
+    Path(f"lake/scores_state/reports/{done.run_id}.html").unlink()  # as of one from before it had a page
+    assert run(capfd, "report", "conf/scores.yaml", "--out", "again.html").code == 0
+    assert Path("again.html").read_text() == page
+    Path(f"lake/scores_state/reports/{first.run_id}.json").unlink()
+    none = run(capfd, "report", "conf/scores.yaml", "--out", "none.html")
+    assert (none.code, f"run {done.run_id} left no page" in none.err) == (2, True)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_rows_that_were_deleted_one_by_one_are_not_put_back(daily, models, spark, workspace):
+    place = f"{workspace}/lake/scores"
+    score(daily(models[0]))
+    spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES (delta.enableDeletionVectors = true)")
+    first = score(daily(models[0]), rescore=True)
+    spark.sql(f"DELETE FROM delta.`{place}` WHERE id = 1")
+    ours = ledger.record_of(naming.state_of(daily(models[0])), "scores", first.run_id)
+    ours["sinks"][-1]["version"] += 1  # the version in which a person had deleted
+    opened("lake/scores_state/runs").delete(f"run_id = '{first.run_id}'")
+    ledger.record(naming.state_of(daily(models[0])), ours)
+    score(daily(models[1]), rescore=True)
+    with pytest.raises(ConfigError, match="rows of these files were deleted one by one: score again"):
+        back(daily(models[1]))
 
 
 @pytest.mark.long

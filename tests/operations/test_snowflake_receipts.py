@@ -15,7 +15,7 @@ import pytest
 from lakehouse import sinks, sources
 from lakehouse.config.systems.snowflake import SnowflakeSink, SnowflakeSource
 from lakehouse.scoring.equality import differing
-from lakehouse.sources.snowflake import PinnedQuery
+from lakehouse.sources.snowflake.pinning import PinnedQuery
 from tests.command import run
 from tests.conftest import score, write
 from tests.sinks.test_snowflake_sink import MODEL, X, features, job_into

@@ -24,6 +24,7 @@ from lakehouse.errors import Unavailable
 from lakehouse.operations import sweep as sweeping
 from lakehouse.runs import lease
 from lakehouse.storage import locate
+from tests.command import run
 from tests.conftest import read, score, write
 from tests.runs.test_exactly_once import in_the_middle
 
@@ -194,6 +195,22 @@ def test_a_run_that_waits_in_another_state_keeps_its_files(job, make_job, lake, 
     monkeypatch.setattr(lease, "LASTS", timedelta(seconds=-1))  # however long it takes
     assert {kept for *_, kept in swept(mine)} == {"waits"}
     assert score(other).status == "published"
+    assert (swept(mine), swept(other), read(f"{lake}/scores").num_rows) == ([], [], 4)
+
+
+@pytest.mark.parametrize("lake", ["disk"], indirect=True)
+def test_a_run_that_is_held_in_another_state_keeps_its_files_until_it_is_given_up(job, make_job, lake, capfd):
+    """Two jobs, one table, two states: what a person has not looked at yet is not swept by the other."""
+    slices = {"predictions": {"p": 0}, "checks": {"quarantine": {"max_fraction": 0.5}}, "lake": lake}
+    mine = make_job(job.model.uri, slice={"part": "a"}, **slices)
+    other = make_job(job.model.uri, job="other", state=f"{lake}/elsewhere", slice={"part": "b"}, **slices)
+    score(mine)
+    held = score(other, hold=True)
+    assert {(kept, files) for _, run, files, _, kept in swept(mine) if run == held.run_id} == {("held", 1)}
+    assert run(capfd, "publish", "conf/other.yaml", "--run", held.run_id, "--engine", "local").code == 0
+    assert (swept(mine), swept(other), read(f"{lake}/scores").num_rows) == ([], [], 4)
+    again = score(other, hold=True, rescore=True)
+    assert run(capfd, "discard", "conf/other.yaml", "--run", again.run_id).code == 0
     assert (swept(mine), swept(other), read(f"{lake}/scores").num_rows) == ([], [], 4)
 
 

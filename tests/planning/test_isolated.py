@@ -21,7 +21,7 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
 from lakehouse import models
-from lakehouse.config.models import Isolation
+from lakehouse.config.model import Isolation
 from lakehouse.errors import ConfigError, ModelRefused, Unavailable
 from lakehouse.models.isolated import interpreters
 from tests.command import run

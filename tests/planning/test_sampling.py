@@ -123,6 +123,17 @@ def test_shares_of_files_whose_row_groups_nobody_knows(files, groups, tasks, mos
     assert (sum(counts), max(counts)) == (files * groups, most)
 
 
+def test_files_of_about_one_size_are_whole_where_there_are_several_a_task():
+    """Where a cut would be, by bytes, a row group on this or that side, a share would have four of them."""
+    reading = parquet.ReadSettings(locate("lake"), pa.schema([]), (), (), 1)
+    for seed in range(8):
+        sizes = [(80 << 20) + int(more) for more in np.random.default_rng(seed).integers(0, 1 << 20, 16)]
+        wholes = [parquet.FileUnit(reading, f"{n}", size, ()) for n, size in enumerate(sizes)]
+        shares = carriers.balance(parquet.split_into_units(wholes, 6), 6)
+        assert sorted(map(len, shares)) == [2, 2, 3, 3, 3, 3]
+        assert all(unit.span is None for share in shares for unit in share)
+
+
 @pytest.mark.parametrize(
     ("size", "cores", "tasks"),
     [

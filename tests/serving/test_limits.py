@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from lakehouse.errors import ConfigError
+from lakehouse.serving import deadlines
 from lakehouse.serving.access import first_key, read_keys
 from lakehouse.serving.limits import Gate, Limits
 from lakehouse.serving.messages import Refusal
@@ -61,6 +63,27 @@ def test_work_that_is_done_before_anybody_waits_for_it_leaves_the_gate_open():
     thread.start()
     thread.join(10)
     assert (answers, gate.inside) == ([1], 0)
+
+
+def test_who_sends_or_reads_too_slowly_is_let_go():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        deadlines.begin(ours, 60)
+        deadlines.enforce()
+        theirs.sendall(b"a")
+        assert ours.recv(1) == b"a"
+        deadlines.begin(ours, -1)
+        deadlines.enforce()
+        assert ours.recv(1) == b""  # at once, although the client is still there
+        ours.sendall(b"408")  # which it is told
+        assert theirs.recv(3) == b"408"
+        deadlines.begin(ours, 60)
+        deadlines.received(ours, -1)
+        deadlines.enforce()
+        with pytest.raises(BrokenPipeError):
+            ours.sendall(b"the answer")
+        deadlines.received(ours, 60)  # of one that is let go nothing is kept
+        assert ours not in deadlines._until
 
 
 def test_keys_are_read_from_where_the_reference_says(tmp_path):

@@ -19,6 +19,7 @@ import pytest
 from tests.command import run
 from tests.conftest import score, write
 from tests.serving.conftest import SUITE, Place, features, model
+from tests.serving.processes import free_port
 from tests.serving.test_handler import GOOD, records
 
 LOGGED = {
@@ -43,9 +44,7 @@ def job(tmp_path, register, tracking_uri, request):
 @contextmanager
 def serving(place, *options, environ=None):
     """The address of a server, once it is ready; ended with it."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -139,6 +138,9 @@ def test_keys_limits_and_broken_connections(job):
     place, _ = job
     options = ("--keys", "env:SERVE_KEYS", "--max-rows", "10", "--max-body", "1", "--workers", "2")
     with serving(place, *options, environ={"SERVE_KEYS": f"shop={KEY}"}) as (address, _, log):
+        until = time.monotonic() + 10
+        while "1 API keys" not in log.read_text() and time.monotonic() < until:
+            time.sleep(0.1)  # it is said once all workers have begun
         assert "1 API keys" in log.read_text()
         body, key = json.dumps([GOOD]).encode(), {"X_API_Key": KEY}
         assert call(f"{address}/v1/likes/score", body)[0] == 401

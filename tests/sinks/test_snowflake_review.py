@@ -214,6 +214,35 @@ def test_live_scores_in_snowflake_are_compared_with_another_table(daily, account
     assert found.predictions[0]["flips"] == 0
 
 
+def test_scores_in_files_are_compared_with_a_table_in_snowflake(daily, account, capfd):
+    write("lake/features", pa.concat_tables([features(), features(NEXT, start=100)]), ["day"])
+    job = daily(sinks=[{"type": "delta", "table": "lake/scores"}])
+    score(job)
+    rows = [(r["id"], r["p"]) for r in read("lake/scores").to_pylist()]
+    both = [(i, p, DAY) for i, p in rows[:35]] + [(900, 0.5, DAY), *((i, 0.5, NEXT) for i, _ in rows)]
+    ids, p, days = zip(*both, strict=True)
+    table = account.load("old_scores", pa.table({"id": ids, "p": p, "score_date": days}))
+    named = f"snowflake://{account.name}/{table}"
+    found = comparison.compare(job, Asked(named, {}, {}))
+    assert (found.rows.matched, found.rows.only_here, found.rows.only_there) == (35, 5, 1)
+    assert (found.rows_there, found.predictions[0]["sizes"]["equal"]) == (f"\"SCORE_DATE\" = '{DAY}'", 35)
+    assert comparison.compare(job, Asked(named, {}, {}, "id < 10")).rows.there == 20
+    with pytest.raises(ConfigError, match="--where: there is no column NOTHING"):
+        comparison.compare(job, Asked(named, {}, {}, "nothing = 1"))
+    with pytest.raises(ConfigError, match=r"--with: there is no table or view .*NOWHERE"):
+        comparison.compare(job, Asked(f"snowflake://{account.name}/{account.table('nowhere')}", {}, {}))
+    with pytest.raises(ConfigError, match=r"write snowflake://<connection>/<table>, such as"):
+        comparison.compare(job, Asked("snowflake://prod", {}, {}))
+    plain = run(capfd, "compare", "conf/scores.yaml", "--date", DAY, "--with", "ml.old_scores")
+    assert (
+        plain.code,
+        "named with its system and connection: snowflake://<connection>/ml.old_scores" in plain.err,
+    ) == (
+        2,
+        True,
+    )
+
+
 # Rollback
 
 
@@ -300,6 +329,12 @@ def test_it_can_itself_be_rolled_back_and_any_run_be_put_back(daily, live, trave
         back(daily(), ledger.runs(naming.state_of(daily()), "scores")[0]["run_id"])
     assert score(daily(), rescore=True).status == "published"
     assert live() == second_rows
+    third_rows = put(0.9)
+    score(daily())
+    back(daily())
+    assert live() == second_rows
+    assert score(daily(**at(0))).status == "published"  # it was live before, and nobody has rolled that back since
+    assert live() == first_rows != third_rows
 
 
 def test_past_time_travel_it_is_refused_by_name_and_changes_nothing(daily, account, live, travel):
@@ -328,6 +363,11 @@ def test_rows_that_somebody_changed_before_they_were_replaced_are_not_put_back(d
     with pytest.raises(ConfigError, match="had 40 rows when it was published, and 39 when it was replaced: somebody"):
         back(daily())
     assert live() == now
+    account.run("INSERT INTO scores SELECT * REPLACE ('x' AS \"_RUN_ID\") FROM scores WHERE id = 7")
+    put(0.9)
+    score(daily(), rescore=True)
+    with pytest.raises(ConfigError, match="had 40 rows when it was published, and 41 when it was replaced: somebody"):
+        back(daily())
 
 
 @pytest.mark.long
@@ -437,6 +477,18 @@ def test_what_there_is_to_maintain_is_said_and_the_ledger_is_made_again(daily, a
     assert (told.code, [(one.what, one.run_id[-4:]) for one in told.found]) == (0, [(STAGED, "dead")])
     assert any("Snowflake merges the table's files itself" in note for note in told.notes)
     assert maintenance.maintain("conf/scores.yaml", load, maintenance.Asked("local")).found == []
+
+
+def test_a_run_that_one_of_its_tables_lacks_gets_no_record(daily, account):
+    snow = {"type": "snowflake", "connection": account.name, "table": account.table("scores")}
+    put()
+    done = score(daily(sinks=[{"type": "delta", "table": "lake/scores"}, snow]))
+    account.run(f"DELETE FROM scores_runs WHERE run_id = '{done.run_id}'")
+    shutil.rmtree("state/runs")
+    found = reconciling.reconcile(load, dry_run=False)
+    assert (found.records, found.notes) == (
+        [], [f"run {done.run_id} is in lake/scores and in no other table of the job; no record"],
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lakehouse.connectors.snowflake.types import written_type
+from lakehouse.connectors.snowflake.types import read_type, written_type
 from lakehouse.errors import ConfigError
-from lakehouse.sources import snowflake as reading
 from tests.conftest import read, score, write
 from tests.tables import assert_tables_equal
 
@@ -154,7 +153,7 @@ def test_what_is_written_is_read_as_it_was_or_wider(account, kind):
     """The type that is written and the type that it is read as."""
     account.run(f"CREATE OR REPLACE TABLE t (x {written_type(kind)})")
     (column,) = account.session.describe("SELECT x FROM t")
-    assert reading.read_type(column) == next(back for one, _, back in TYPES.values() if one == kind)
+    assert read_type(column) == next(back for one, _, back in TYPES.values() if one == kind)
 
 
 # Slices

@@ -23,7 +23,9 @@ class DeltaSource(Source):
         None, ge=0, description="read this version of the table; default: the newest", examples=[12]
     )
     timestamp: Text | None = Field(
-        None, description="read the table as of this time (ISO 8601)", examples=["2026-01-02T03:04:05Z"]
+        None,
+        description="read the table as of this time (ISO 8601, of UTC unless it says otherwise)",
+        examples=["2026-01-02T03:04:05Z"],
     )
 
     CATALOG_FORMAT: ClassVar[str] = "delta"

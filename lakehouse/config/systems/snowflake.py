@@ -25,7 +25,9 @@ class SnowflakeSource(Source):
         (), description="only these columns may be read; default: all", examples=[["player_id", "income"]]
     )
     timestamp: Text | None = Field(
-        None, description="read the table as of this time (ISO 8601)", examples=["2026-01-02T03:04:05Z"]
+        None,
+        description="read the table as of this time (ISO 8601, of UTC unless it says otherwise)",
+        examples=["2026-01-02T03:04:05Z"],
     )
 
     IN_FILES: ClassVar[bool] = False

@@ -256,20 +256,16 @@ def _is_text(text: str, value: Any) -> bool:
     return partition_text(value) == text
 
 
-def open_table(
-    location: Location, version: int | None = None, timestamp: str | None = None, *, in_place: bool = False
-) -> Snapshot | None:
-    """A snapshot of the table at a version or time (ISO 8601), by default the newest; None if there is no table.
+def open_table(location: Location, version: int | None = None, *, in_place: bool = False) -> Snapshot | None:
+    """A snapshot of the table at a version, by default the newest; None if there is no table.
 
     `in_place`: no copy of the log is made, as for a table that is opened only to be written to.
     Raises ConfigError for a version that is not there and for a table this reader doesn't understand.
     """
-    if timestamp is None and not in_place and (found := _copied(location, version)) is not None:
+    if not in_place and (found := _copied(location, version)) is not None:
         return found
     try:
         table = DeltaTable(location.uri, version=version, storage_options=location.delta_options())
-        if timestamp is not None:
-            table.load_as_version(datetime.fromisoformat(timestamp))
         return snapshot_of(location, table)
     except TableNotFoundError:
         return None
@@ -288,7 +284,7 @@ def open_table(
             raise ConfigError(
                 f"{display_name(location)} has no version {version}, the newest is {newest.version}"
             ) from error
-        which = f" at version {version}" if version is not None else f" at {timestamp}" if timestamp else ""
+        which = f" at version {version}" if version is not None else ""
         raise ConfigError(
             f"{display_name(location)}{which}: the Delta table can't be read: {one_line(error)}"
         ) from error

@@ -21,6 +21,8 @@ from lakehouse.engines.spark import starting
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from lakehouse.storage import Location
+
 
 def active_session() -> SparkSession | None:
     """The session that a notebook, spark-submit or Databricks has opened already, or that is kept for several runs."""
@@ -43,28 +45,29 @@ def is_given() -> bool:
 
 
 @contextmanager
-def session(delta: bool, s3: bool = False) -> Iterator[SparkSession]:
+def session(delta: bool, storages: frozenset[type[Location]] = frozenset()) -> Iterator[SparkSession]:
     """The active session as it is, or one of our own, stopped at the end.
 
     Our own takes what spark-submit's flags and properties set, and defaults for one machine for the rest.
-    `delta`: put the Delta jars on it, which only the frame carrier needs; `s3`: and those of Hadoop's S3 files.
+    `delta`: put the Delta jars on it, which only the frame carrier needs; `storages`: and those of these storages'
+    file systems (`Location.spark_needs`).
     """
     if _keepers:
-        with _keepers[0].lend(delta, s3) as lent:
+        with _keepers[0].lend(delta, storages) as lent:
             yield lent
         return
     existing = active_session()
     if existing is not None:
         yield existing
         return
-    spark = _open(delta, s3)
+    spark = _open(delta, storages)
     try:
         yield spark
     finally:
         _stop(spark)
 
 
-def _open(delta: bool, s3: bool) -> SparkSession:
+def _open(delta: bool, storages: frozenset[type[Location]]) -> SparkSession:
     """A session of our own."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted, remote = _is_submitted(), bool(os.environ.get("SPARK_REMOTE"))
@@ -72,7 +75,7 @@ def _open(delta: bool, s3: bool) -> SparkSession:
         from lakehouse.engines import runtime
 
         os.environ["JAVA_HOME"] = str(runtime.ensure_java())
-    settings = {} if remote else _submitted_settings(delta) if submitted else _local_settings(delta, s3)
+    settings = {} if remote else _submitted_settings(delta) if submitted else _local_settings(delta, storages)
     settings = {"spark.app.name": "lakehouse", **settings}
     spark = None if submitted or remote else starting.take(settings)
     if spark is None:
@@ -96,16 +99,16 @@ class _Keeper:
 
     spark: SparkSession | None
     given: bool
-    has: tuple[bool, bool] = (False, False)
+    has: tuple[bool, frozenset[type[Location]]] = (False, frozenset())
     users: Counter[int] = field(default_factory=Counter)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     @contextmanager
-    def lend(self, delta: bool, s3: bool) -> Iterator[SparkSession]:
+    def lend(self, delta: bool, storages: frozenset[type[Location]]) -> Iterator[SparkSession]:
         me = threading.get_ident()
         with self.changed:
             if not self.given and not self.users[me]:
-                self._provide(delta, s3)
+                self._provide(delta, storages)
             assert self.spark is not None
             lent = self.spark
             self.users[me] += 1
@@ -116,11 +119,11 @@ class _Keeper:
                 self.users[me] -= 1
                 self.changed.notify_all()
 
-    def _provide(self, delta: bool, s3: bool) -> None:
+    def _provide(self, delta: bool, storages: frozenset[type[Location]]) -> None:
         """See to it that there is a session with these jars; called with the lock held, by a thread that uses none."""
-        if self.spark is None or (delta and not self.has[0]) or (s3 and not self.has[1]):
+        if self.spark is None or (delta and not self.has[0]) or not storages <= self.has[1]:
             self.changed.wait_for(lambda: not self.in_use())
-            self.has = (delta or self.has[0], s3 or self.has[1])
+            self.has = (delta or self.has[0], storages | self.has[1])
             self.end()
             self.spark = _open(*self.has)
 
@@ -169,17 +172,17 @@ def _start(settings: Mapping[str, str], submitted: bool) -> SparkSession:
     return spark
 
 
-def begin(delta: bool, s3: bool = False) -> None:
+def begin(delta: bool, storages: frozenset[type[Location]] = frozenset()) -> None:
     """Start a session of our own in the background, as `session` will ask for it, where nothing has to be fetched."""
     from lakehouse.engines import runtime
 
     java = runtime.find_java()
-    if java is None or is_given() or (delta and not runtime.has_jars(s3)):
+    if java is None or is_given() or (delta and not runtime.has_jars(storages)):
         return
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ["JAVA_HOME"] = str(java)
     with _in_scratch():
-        starting.begin({"spark.app.name": "lakehouse", **_local_settings(delta, s3)})
+        starting.begin({"spark.app.name": "lakehouse", **_local_settings(delta, storages)})
 
 
 def abandon() -> None:
@@ -227,7 +230,7 @@ def _submitted_settings(delta: bool) -> dict[str, str]:
     return {key: value for key, value in _DELTA.items() if delta and not given.contains(key) and may_have_delta(given)}
 
 
-def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
+def _local_settings(delta: bool, storages: frozenset[type[Location]]) -> dict[str, str]:
     settings = {
         "spark.master": "local[*,4]",
         "spark.ui.enabled": "false",
@@ -245,8 +248,9 @@ def _local_settings(delta: bool, s3: bool) -> dict[str, str]:
     if delta:
         from lakehouse.engines import runtime
 
-        found = [*runtime.jars(), *(runtime.jars([runtime.s3_coordinate()]) if s3 else ())]
-        settings |= {"spark.jars": ",".join(str(jar) for jar in found), **_DELTA}
+        found = [*runtime.jars(), *runtime.storage_jars(storages)]
+        told = {f"spark.hadoop.{key}": value for one in storages for key, value in one.hadoop_settings.items()}
+        settings |= {"spark.jars": ",".join(str(jar) for jar in found), **_DELTA, **told}
     return settings
 
 

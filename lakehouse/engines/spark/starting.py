@@ -139,6 +139,8 @@ def _kill(start: _Start) -> None:
     if process is not None and process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        with suppress(OSError):
+            process.stdin.close()
 
 
 def _forget(start: _Start) -> None:

@@ -21,7 +21,7 @@ from lakehouse.models.loading import read_description
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-    from lakehouse.config.models import Isolation
+    from lakehouse.config.model import Isolation
 
 LOCK, REQUIREMENTS = "uv.lock", "requirements.txt"
 _OLDEST = (3, 11)

@@ -32,7 +32,7 @@ from lakehouse.models.isolated.calling import Environment
 from lakehouse.models.isolated.interpreters import Interpreter
 
 if TYPE_CHECKING:
-    from lakehouse.config.models import Isolation
+    from lakehouse.config.model import Isolation
 
 PACKAGES, MANIFEST = "packages", "manifest.json"
 _NEW = ".new-"

@@ -129,7 +129,7 @@ def _translate_error(target: Target, snapshot: delta.Snapshot) -> Iterator[None]
             raise Blocked(f"{name}: a rule of the table stands against {slice_name(target.slice)}: {first}") from error
         if any(sign in text for sign in _OVERTAKEN):
             raise delta.Conflict(f"{name}: another writer committed first: {first}") from error
-        refusal = missing_support(error, f"{name} has to be written by Spark itself", snapshot.location.remote)
+        refusal = missing_support(error, f"{name} has to be written by Spark itself", snapshot.location)
         if refusal is not None:  # whoever finishes the run may have what is lacking
             raise Unavailable(str(refusal)) from error
         raise

@@ -59,7 +59,7 @@ def _refuse_copying(decision: compatibility.Decision, target: Target, location: 
     if decision.how != COPIED:
         return
     name, why = display_name(target.uri), "; ".join(decision.why)
-    location.spark_needs_s3(why)
+    location.spark_needs(why)
     if asked.engine == "local":
         raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
     if target.range is not None:

@@ -21,6 +21,7 @@ SAID = {
     "model": "model_name", "model_version": "model_version", "model_digest": "model_digest",
     "model_signature": "model_signature", "input": "input_table", "input_version": "input_version",
     "fingerprint": "fingerprint", "as_of": "as_of", "generation": "generation", "rows": "rows_scored",
+    "receipt": "receipt",
 }  # fmt: skip
 """What a commit says of its run, and what the ledger's records call it."""
 _LINEAGE = {MODEL_NAME: "model_name", MODEL_VERSION: "model_version", INPUT_VERSION: "input_version"}

@@ -65,13 +65,14 @@ def compact(section: Sink, asked: Compaction) -> SmallFiles:
         return found.staying(str(error))
     if decision.how == COPIED and asked.spark is None:
         return found.staying(f"only Spark can merge them ({'; '.join(decision.why)}): use --engine spark")
-    if asked.run is None or not groups:
+    if asked.begin is None or not groups:
         return found
     if decision.how == COPIED and asked.spark is not None:
         _optimize(snapshot, asked.bytes, asked.spark)
         return found
-    for lot in _lots(groups):
-        snapshot = _merge(snapshot, lot, asked, asked.run)
+    with asked.begin() as run:
+        for lot in _lots(groups):
+            snapshot = _merge(snapshot, lot, asked, run)
     return found
 
 

@@ -199,7 +199,10 @@ class LiveFacts(TypedDict, total=False):
 
 
 class Run(TypedDict, total=False):
-    """What a page tells. Times are ISO texts; samples are rows with their reasons under "_reasons"."""
+    """What a page tells. Times are ISO texts; samples are rows with their reasons under "_reasons".
+
+    `restored`: of a rollback the run whose rows it put back, which all that was found out of rows is about.
+    """
 
     run_id: str
     job: str
@@ -228,3 +231,4 @@ class Run(TypedDict, total=False):
     live: LiveFacts
     explained: Explained
     models: ModelsFacts
+    restored: str

@@ -46,6 +46,10 @@ def verdict(run: Mapping[str, Any]) -> VerdictWords:
     scored = run.get("rows_scored")
     rows = counted(scored, "row") if isinstance(scored, int) else "The rows"
     live = f"{rows}{day} {'is' if scored == 1 else 'are'} live{f' in {table}' if table else ''}"
+    if former := run.get("restored"):
+        return VerdictWords(
+            "plain", "ROLLED BACK", f"A person put former scores back: {live}.", f"What follows is of run {former}."
+        )
     if bad or drifted:
         found = [counted(len(bad), "rule") + " failed"] if bad else []
         found += [counted(len(drifted), "column") + " drifted"] if drifted else []

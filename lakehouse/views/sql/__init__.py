@@ -1,5 +1,7 @@
 """`lakehouse sql`: the statements for reading a job's tables in another system, and the views that people want there.
 
+`written` is their text, `sections` are the same statements for whoever runs them (`integrations`).
+
 Nothing is asked of that system; a table's own files are looked at only where the job file leaves its columns open.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Section:
-    """What belongs to one sink. `last`: the quarantine, whose table is there only once rows were set aside."""
+class Section:
+    """What belongs to one sink. `last`: the quarantine, whose table is there only once rows were set aside.
+
+    `tables`: of a table that is read where it lies, and of ledger and quarantine beside it, names there and URIs; the
+    scored one first.
+    """
 
     heading: str
     statements: Sequence[Statement]
     last: Sequence[Statement]
+    tables: Mapping[str, str] = field(default_factory=dict)
 
 
 def written(job: Job, dialect: str) -> str:
@@ -41,23 +48,29 @@ def written(job: Job, dialect: str) -> str:
     Raises ConfigError for an unknown dialect, for columns that aren't known, and where the dialect can read none of
     the job's tables.
     """
-    spoken = dialects.of(dialect)
-    sections, refused = [], []
-    for sink in job.sinks:
-        try:
-            sections.append(_section(job, sink, spoken))
-        except _Elsewhere as error:
-            refused.append(error)
-    if not sections:
-        raise ConfigError("; ".join(map(str, refused)))
+    found, refused = sections(job, dialect)
     shown = [f"{line}\n" for error in refused for line in [_comment(f"Left out: {error}")]]
-    shown += [_block(section.heading, section.statements) for section in sections]
+    shown += [_block(section.heading, section.statements) for section in found]
     shown += [
         _block("== Quarantine: its table is there once a run has set rows aside ==", section.last)
-        for section in sections
+        for section in found
         if section.last
     ]
     return "\n".join(shown)
+
+
+def sections(job: Job, dialect: str) -> tuple[list[Section], list[str]]:
+    """What `written` writes, a section a sink, and why sinks are left out. Raises what `written` does."""
+    spoken = dialects.of(dialect)
+    found, refused = [], []
+    for sink in job.sinks:
+        try:
+            found.append(_section(job, sink, spoken))
+        except _Elsewhere as error:
+            refused.append(str(error))
+    if not found:
+        raise ConfigError("; ".join(refused))
+    return found, refused
 
 
 class _Elsewhere(ConfigError):
@@ -78,7 +91,7 @@ def _comment(text: str) -> str:
     return "\n".join(f"-- {line}" for line in re.sub("[;'\"`]", "", text).splitlines())
 
 
-def _section(job: Job, sink: Sink, dialect: Dialect) -> _Section:
+def _section(job: Job, sink: Sink, dialect: Dialect) -> Section:
     system, native = sinks.of(sink.type).SYSTEM, sinks.of(sink.type).NATIVE
     if native is None:
         return _in_place(job, sink, dialect)
@@ -89,7 +102,7 @@ def _section(job: Job, sink: Sink, dialect: Dialect) -> _Section:
     lacking = native.lacking(sink)
     where = f"In the {lacking}: USE them first, or name the table in full"
     heading = [f"== {sink.table}, a table in {system} ==", *([where] if lacking else [])]
-    return _Section("\n".join(heading), shown, last)
+    return Section("\n".join(heading), shown, last)
 
 
 def _beside(job: Job, sink: Sink, native: Native, dialect: Dialect) -> TablePlaces:
@@ -121,7 +134,7 @@ def _table(parts: Sequence[str]) -> exp.Table:
     return exp.table_(name or "", db=db, catalog=database, quoted=True)
 
 
-def _in_place(job: Job, sink: Sink, dialect: Dialect) -> _Section:
+def _in_place(job: Job, sink: Sink, dialect: Dialect) -> Section:
     """The table read where its files lie, and the views over it."""
     named = is_catalog_name(sink.table)
     if named and not dialect.CATALOG:
@@ -144,7 +157,8 @@ def _in_place(job: Job, sink: Sink, dialect: Dialect) -> _Section:
     place = TablePlaces(dialect, tables[""], view, runs, tables.get("_quarantine"), in_catalog=named)
     shown, last = _views(scored, place, before)
     heading = f"== {sink.table}, a {sinks.of(sink.type).SYSTEM} table read where it lies =="
-    return _Section("\n".join([heading, *notes]), shown, last)
+    named_there = {tables[suffix].name: at for suffix, at in {"": uri, **companions}.items()}
+    return Section("\n".join([heading, *notes]), shown, last, named_there)
 
 
 def _free(job: Job, sink: Sink, dialect: Dialect, name: str) -> str:
@@ -165,7 +179,9 @@ def _views(
         return tree.sql(place.dialect.NAME, pretty=True, identify=True)
 
     def view(about: str, suffix: str, query: exp.Select) -> Statement:
-        return Statement(about, sql(place.create(suffix, query)))
+        ctes = {cte.alias for cte in query.find_all(exp.CTE)}
+        reads = {table.name for table in query.find_all(exp.Table)} - ctes
+        return Statement(about, sql(place.create(suffix, query)), view=place.view(suffix).name, reads=frozenset(reads))
 
     unknown = ", ".join(views.untold(scored, place))
     which = f"\nNo difference of {unknown}: before the first run it is not known which of them are numbers"

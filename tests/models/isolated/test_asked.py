@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lakehouse.config.models import Isolation
+from lakehouse.config.model import Isolation
 from lakehouse.errors import ModelRefused
 from lakehouse.models.isolated.asked import asked_of, lines_for
 

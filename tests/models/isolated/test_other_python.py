@@ -13,7 +13,7 @@ import pytest
 import sklearn
 import yaml
 
-from lakehouse.config.models import Isolation
+from lakehouse.config.model import Isolation
 from lakehouse.errors import ModelRefused
 from lakehouse.models.isolated import building, interpreters
 from tests.conftest import read, score, write

@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from lakehouse import formats
-from lakehouse.config.models import Isolation
+from lakehouse.config.model import Isolation
 from lakehouse.models.isolated import interpreters
 from lakehouse.models.isolated.asked import asked_of, lines_for
 from lakehouse.models.isolated.building import MANIFEST, PACKAGES, installed_in, key_of

@@ -18,11 +18,16 @@ from lakehouse.errors import ConfigError, nearest
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement without its semicolon, and what to say before it. An example is printed as a comment."""
+    """A statement without its semicolon, and what to say before it. An example is printed as a comment.
+
+    `view`: the name of the view that it creates, `reads`: those of the tables that the view reads.
+    """
 
     about: str
     sql: str
     example: bool = False
+    view: str = ""
+    reads: frozenset[str] = frozenset()
 
 
 class Dialect(Protocol):
