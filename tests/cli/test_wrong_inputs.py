@@ -314,7 +314,7 @@ def test_a_target_that_is_not_listed_names_the_nearest(refused: Refused, job: Ca
             "hdfs://lake/x: storage hdfs:// is not supported yet",
         ),
         ({"source": {"version": 9}}, "lake/features has no version 9, the newest is 0"),
-        ({"source": {"timestamp": "soon"}}, "lake/features at soon: the Delta table can't be read: "),
+        ({"source": {"timestamp": "soon"}}, "source.timestamp: 'soon' is no time: write one in ISO 8601, such as "),
         ({"keys": ["idd"]}, "keys: lake/features has no column 'idd', did you mean 'id'?"),
         ({"keep": ["land"]}, "keep: lake/features has no column 'land', known: a, b, country, day, id"),
         (
