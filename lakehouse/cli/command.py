@@ -103,7 +103,7 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         as_json = bool(options.get("as_json"))
         attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
-        lines = Lines(as_json) if given else None
+        lines = Lines(as_json and given)
         if attempt is not None:
             attempt.lines = lines
         log_format = options.get("log_format", "text")
@@ -119,6 +119,8 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
                 _fail(error, told)
             except KeyboardInterrupt as stop:
                 _fail(stop_error(stop, _status_line(attempt)), told)
+            finally:
+                lines.close()
             _show(answer, told)
 
     command.__signature__ = signature.replace(parameters=parameters[given:])  # type: ignore[attr-defined]  # typer reads it

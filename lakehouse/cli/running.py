@@ -131,7 +131,7 @@ def _follow(attempt: Attempt, job: Job, engine: str, every: float, *, as_json: b
                 f"{result.rows_quarantined:,}  run {result.run_id}"
             )
 
-    with stopping_between() as asked, ExitStack() as stack:
+    with stopping_between() as goes_on, ExitStack() as stack:
 
         def ask() -> pipeline.Request:
             stack.close()
@@ -140,9 +140,9 @@ def _follow(attempt: Attempt, job: Job, engine: str, every: float, *, as_json: b
             say, watch = stack.enter_context(terminal.progress(sys.stderr, quiet=as_json, about=about))
             return pipeline.Request(engine, ledger.now(), attempt.run_id, say=say, watch=watch)
 
-        last = following.follow(job, engine, ask, lambda: not asked.wait(every), told)
-    said = f"stopped after {published:,} published runs"
-    return Answer(result_as_json(last) if last is not None else {"status": "unchanged", "job": job.job}, lambda: said)
+        last = following.follow(job, engine, ask, lambda: goes_on(every), told)
+    ended = {"job": job.job, "status": "stopped", "published_runs": published, "last": last.run_id if last else None}
+    return Answer(ended, lambda: f"stopped after {published:,} published runs")
 
 
 def backfill(

@@ -141,12 +141,7 @@ def _range_problems(job: Job) -> Iterator[str]:
     """What does not go together with an input of which each run takes what came since the last one."""
     kind = f"source.type: {job.source.type}"
     for number, sink in enumerate(job.sinks):
-        if not sink.KEEPS_POSITIONS:
-            yield (
-                f"sinks.{number}.type: {kind} can't be published to a table of type {sink.type} yet, whose commits "
-                "don't keep how far a run has read: publish to a Delta table"
-            )
-        elif sink.write != "append":
+        if sink.write != "append":
             yield f"sinks.{number}.write: {kind} needs write: append, since a run has only what came since the last one"
     if job.model.challengers:
         yield f"model.challengers: does not go together with {kind} yet"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lakehouse import sinks
 from lakehouse.errors import ConfigError
 from lakehouse.planning.naming import identity_of
-from lakehouse.sinks.target import uri_of
+from lakehouse.sinks.target import Overtaken, uri_of
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -22,11 +22,23 @@ if TYPE_CHECKING:
 
 
 def going_on(job: Job) -> Source:
-    """The job's source, from where the scored table remembers to have come."""
+    """The job's source, from where the scored tables remember to have come.
+
+    Raises Overtaken where one of them remembers something else than the first.
+    """
     if not job.source.IN_RANGES:
         return job.source
-    first = job.sinks[0]
-    return job.source.after(sinks.of(first.type).positions(uri_of(first), job.job))
+    first, *others = job.sinks
+    positions = sinks.of(first.type).positions(uri_of(first), job.job)
+    for sink in others:
+        if sinks.of(sink.type).positions(uri_of(sink), job.job) != positions:
+            names = [sinks.of(each.type).display_name(uri_of(each)) for each in (sink, first)]
+            raise Overtaken(
+                f"{names[0]} was not published up to the same messages as {names[1]}: another run is about to do that, "
+                "so run again; if it stays so (one of them was added to the job, or made anew), give the job another "
+                "name and new tables"
+            )
+    return job.source.after(positions)
 
 
 def identity(job: Job, span: Range | None) -> str:

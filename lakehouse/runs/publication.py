@@ -18,7 +18,7 @@ from lakehouse.planning.prepare import Prepared
 from lakehouse.runs import evidence, lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.results import Result, from_record
-from lakehouse.sinks.target import COPIED, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
+from lakehouse.sinks.target import COPIED, QUARANTINE, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
 from lakehouse.storage import Location, locate, remove
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def make_intent(
 ) -> Intent:  # fmt: skip
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
 
+    Of two runs over the same messages only one comes to the sink, and only that one may set messages aside: its
+    quarantine comes last.
+
     Raises ConfigError where there are no executors and this machine can't hold what a commit would take.
     """
     targets = []
@@ -48,6 +51,8 @@ def make_intent(
             scored = standing.target.with_schema(tables.scored)
             made = _with_files(scored, tally.scored_files, tally.scored, plan)
             targets.append(made if receipt is None else replace(made, metadata={**made.metadata, "receipt": receipt}))
+    if plan.sink.range is not None:
+        targets.sort(key=lambda target: target.kind == QUARANTINE)
     if request.as_of is not None:
         then = {"as_of": request.as_of.isoformat()}
         targets = [replace(target, metadata={**target.metadata, **then}) for target in targets]

@@ -270,6 +270,14 @@ def overtaken_error(target: Target, name: str, generation: int) -> Overtaken:
     )
 
 
+def require_positions(target: Target, name: str, positions: Mapping[str, int]) -> None:
+    """Raise Overtaken unless a table remembers just what a run has begun with, which takes a range of its input."""
+    assert target.range is not None
+    stream = f"{target.range.stream}/"
+    if {part: at for part, at in positions.items() if part.startswith(stream)} != dict(target.range.since):
+        raise Overtaken(f"{name}: another run published messages of {target.range.stream} meanwhile; run again")
+
+
 def require_staged(target: Target, name: str) -> None:
     """Raise Gone where a staged file isn't there with its size."""
     there = sizes(target.root, [f.path for f in target.files])

@@ -24,6 +24,8 @@ from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import lookup
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
+from lakehouse.sinks import delta as delta_sink
+from lakehouse.sinks.snowflake import loading
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import read, score
@@ -181,6 +183,73 @@ def test_of_two_runs_over_the_same_messages_one_is_published(kafka, topic, job, 
     assert score(scores).status == "unchanged"
 
 
+@pytest.fixture
+def in_snowflake(account) -> dict[str, Any]:
+    """A sink in Snowflake."""
+    return {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": "append"}
+
+
+def test_a_table_in_snowflake_remembers_positions_in_its_ledger(kafka, topic, job, account, in_snowflake):
+    older = ", ".join(column for column in loading._COLUMNS if not column.startswith("POSITIONS"))
+    account.run(f"CREATE TABLE scores_runs ({older})")
+    kafka.send(topic, [*messages(range(3)), *POISON])
+    scores = job(sinks=[in_snowflake], state="state")
+    assert [score(scores).rows_scored, score(scores).status] == [3, "unchanged"]
+    kafka.send(topic, messages(range(3, 5)), partition=1)
+    assert score(scores).rows_scored == 2
+    assert sorted(account.run("SELECT _partition, _offset FROM scores")) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert sorted(account.run("SELECT _offset FROM scores_quarantine")) == [(n,) for n in range(3, 8)]
+    rows = account.run("SELECT POSITIONS FROM scores_runs WHERE RUN_ID <> '' ORDER BY FENCE")
+    assert [sorted(json.loads(said).values()) for (said,) in rows] == [[8], [2, 8]]
+
+
+def test_of_two_runs_into_snowflake_one_is_published(kafka, topic, job, account, in_snowflake, monkeypatch):
+    kafka.send(topic, [*messages(range(4)), b"no"])
+    scores, original = job(sinks=[in_snowflake], state="state"), checks.tally
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(checks, "tally", original)
+        kafka.send(topic, messages(range(4, 6)))
+        assert score(scores).rows_scored == 6
+        return original(*given)
+
+    monkeypatch.setattr(checks, "tally", meanwhile)
+    with pytest.raises(Overtaken, match="meanwhile"):
+        score(scores)
+    assert sorted(account.run("SELECT _offset FROM scores")) == [(n,) for n in (0, 1, 2, 3, 5, 6)]
+    assert account.run("SELECT _offset FROM scores_quarantine") == [(4,)]
+
+
+def test_two_sinks_remember_the_same_and_one_that_does_not_is_told(kafka, topic, job, account, in_snowflake):
+    in_delta = {"type": "delta", "table": "lake/scores", "write": "append"}
+    both = job(sinks=[in_delta, in_snowflake])
+    kafka.send(topic, messages(range(3)))
+    assert [score(both).rows_scored, score(both).status] == [3, "unchanged"]
+    kafka.send(topic, messages(range(3, 4)))
+    score(job(sinks=[in_delta]))
+    with pytest.raises(Overtaken, match="not published up to the same messages"):
+        score(both)
+
+
+def test_a_run_that_another_came_before_sets_nothing_aside(kafka, topic, job, monkeypatch):
+    """Though all was well when it looked at the tables, just before its commits."""
+    kafka.send(topic, [*messages(range(3)), *POISON])
+    scores, original = job(), delta_sink.publish
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(delta_sink, "publish", original)
+        with monkeypatch.context() as earlier:  # the other one had looked for unfinished runs before
+            earlier.setattr(ledger, "unfinished", lambda *_: ([], []))
+            assert score(scores).rows_quarantined == len(POISON)
+        return original(*given)
+
+    monkeypatch.setattr(delta_sink, "publish", meanwhile)
+    with pytest.raises(Overtaken, match="meanwhile"):
+        score(scores)
+    assert places() == [(0, n) for n in range(3)]
+    assert places("lake/scores_quarantine") == [(0, n) for n in range(3, 8)]
+
+
 def test_only_what_transactions_have_committed_is_scored(kafka, topic, job):
     kafka.send(topic, messages(range(2)), transaction="one")
     kafka.send(topic, messages(range(2, 4)), transaction="aborted one")
@@ -263,7 +332,6 @@ def test_brokers_that_do_not_answer_are_unavailable(job, monkeypatch):
     ("sections", "said"),
     [
         ({"sinks": [{"type": "delta", "table": "lake/scores"}]}, "needs write: append"),
-        ({"sinks": [{"type": "snowflake", "connection": "c", "table": "T", "write": "append"}]}, "type snowflake yet"),
         ({"slice": {"day": "2026-01-02"}}, "append needs a job without slice"),
         ({"publish": {"hold": "always"}}, "publish.hold"),
         ({"source": {"table": "t"}}, "table: does not go together"),
@@ -320,7 +388,7 @@ def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kafka
         said, errors = following.communicate(timeout=120)
     assert following.returncode == 0, errors
     left = score(scores)
-    scored = [json.loads(line)["rows_scored"] for line in said.splitlines()]
-    assert len(scored) <= 2
+    *runs, last = map(json.loads, said.splitlines())
+    assert (last["status"], last["published_runs"]) == ("stopped", 2 + len(runs))
     assert places() == [(0, n) for n in range(9)]
     assert left.status in ("published", "unchanged")

@@ -124,8 +124,6 @@ class Sink(TableSection):
     """Whether a run's files are staged in the table's own folder, and become its own where they lie."""
     KEEPS_RECEIPTS: ClassVar[bool] = False
     """Whether the commit of a run keeps what it has signed."""
-    KEEPS_POSITIONS: ClassVar[bool] = False
-    """Whether the commit of a run keeps how far it has read an input that is read in ranges."""
 
 
 class Receiver(SystemSection):

@@ -51,4 +51,3 @@ class DeltaSink(Sink):
     CATALOG_FORMAT: ClassVar[str] = "delta"
     HOLDS_STAGED_FILES: ClassVar[bool] = True
     KEEPS_RECEIPTS: ClassVar[bool] = True
-    KEEPS_POSITIONS: ClassVar[bool] = True

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
-from lakehouse.sinks.target import Overtaken, SliceState, Target, position_id
+from lakehouse.sinks.target import SliceState, Target, position_id, require_positions
 from lakehouse.storage import display_name, locate
 
 
@@ -43,8 +43,4 @@ def range_state(snapshot: delta.Snapshot | None, target: Target) -> SliceState:
 def require_at(snapshot: delta.Snapshot | None, target: Target) -> None:
     """Raise Overtaken unless the table remembers just what the run has begun with."""
     assert target.range is not None
-    stream = f"{target.range.stream}/"
-    there = {name: at for name, at in _positions(snapshot, target.job).items() if name.startswith(stream)}
-    if there != dict(target.range.since):
-        name = display_name(locate(target.uri))
-        raise Overtaken(f"{name}: another run published messages of {target.range.stream} meanwhile; run again")
+    require_positions(target, display_name(locate(target.uri)), _positions(snapshot, target.job))

@@ -12,7 +12,6 @@ from lakehouse.sinks.snowflake.inspect import (
     has_quarantine,
     inspect_table,
     missing_columns,
-    positions,
 )
 from lakehouse.sinks.snowflake.living import living
 from lakehouse.sinks.snowflake.naming import (
@@ -24,6 +23,7 @@ from lakehouse.sinks.snowflake.naming import (
     qualify,
     uri_of,
 )
+from lakehouse.sinks.snowflake.positions import positions
 from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
