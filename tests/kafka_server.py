@@ -89,6 +89,18 @@ class Broker:
         if transaction:
             producer.abort_transaction() if transaction.startswith("aborted") else producer.commit_transaction()
 
+    def received(self, topic: str) -> list[tuple[str, bytes, bytes]]:
+        """The messages of the first partition, in order: what their header `id` says, key and value."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        options = {"group.id": "tests", "enable.auto.commit": False, "enable.partition.eof": True}
+        consumer, found = Consumer({"bootstrap.servers": self.servers, **options}), []
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        while (message := consumer.poll(30)) is not None and message.error() is None:
+            found.append((dict(message.headers())["id"].decode(), message.key(), message.value()))
+        consumer.close()
+        return found
+
 
 def _jars() -> Path:
     """The folder of the broker's jars and what they need."""

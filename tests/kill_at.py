@@ -21,7 +21,7 @@ from pyarrow.fs import FileType
 from lakehouse import checks, pipeline
 from lakehouse.config import load_job
 from lakehouse.engines import local
-from lakehouse.runs import ledger
+from lakehouse.runs import announcing, ledger
 from lakehouse.scoring import staging
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks.delta import publishing
@@ -37,6 +37,7 @@ CALLS: dict[str, tuple[Any, str, int, str]] = {
     "quarantine published": (sink, "publish", 1, AFTER),
     "sink published": (sink, "publish", 2, AFTER),
     "recorded": (ledger, "record", 1, AFTER),
+    "announced": (announcing, "announce", 1, AFTER),
     "closed": (ledger, "remove_intent", 1, AFTER),
 }
 """Point: a function, which call of it, and on which side of that call to die."""

@@ -74,6 +74,15 @@ class Messages:
     times: list[int | None]
 
 
+@dataclass(frozen=True)
+class Event:
+    """What is told of a run or a row; `id`: the same each time it is sent."""
+
+    id: str
+    key: bytes
+    value: bytes
+
+
 class Reader(Protocol):
     """A system's client, picklable, and without secrets: it looks these up where it reads."""
 

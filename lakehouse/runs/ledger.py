@@ -70,7 +70,10 @@ _JSON = ("sinks", "checks", "seconds", "work", "receipt", "input_range")
 
 @dataclass(frozen=True)
 class Intent:
-    """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked."""
+    """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked.
+
+    `streams`: who gets events of it once the commits are made (`announcing`).
+    """
 
     run_id: str
     identity: str
@@ -78,6 +81,7 @@ class Intent:
     verdict: str
     targets: tuple[Target, ...]
     record: Mapping[str, Any]
+    streams: tuple[Mapping[str, Any], ...] = ()
 
 
 def _intents(state: Location, identity: str, table: str) -> Location:
@@ -100,6 +104,7 @@ def as_json(intent: Intent) -> dict[str, Any]:
         "verdict": intent.verdict,
         "targets": [target.as_json() for target in intent.targets],
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
+        **({"streams": list(intent.streams)} if intent.streams else {}),
     }
     return formats.with_version(formats.INTENT, said)
 
@@ -162,7 +167,8 @@ def from_json(parsed: Mapping[str, Any]) -> Intent:
     record = {
         k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v for k, v in parsed["record"].items()
     }
-    return Intent(**{**formats.known_fields(Intent, parsed), "targets": targets, "record": record})
+    given = {"targets": targets, "record": record, "streams": tuple(parsed.get("streams", ()))}
+    return Intent(**{**formats.known_fields(Intent, parsed), **given})
 
 
 def runs_with_intents(state: Location) -> set[str]:

@@ -15,7 +15,7 @@ from lakehouse.planning import challengers
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.prepare import Prepared
-from lakehouse.runs import evidence, lease, ledger
+from lakehouse.runs import announcing, evidence, lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.results import Result, from_record
 from lakehouse.sinks.target import COPIED, QUARANTINE, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
@@ -88,7 +88,8 @@ def make_intent(
         "work": dict(tally.work),
         "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
-    return Intent(plan.run_id, identity_of(plan.job), plan.sink.uri, status, tuple(targets), record)
+    streams = announcing.streams_of(plan.job)
+    return Intent(plan.run_id, identity_of(plan.job), plan.sink.uri, status, tuple(targets), record, streams)
 
 
 def ends_of(span: Range | None) -> dict[str, list[int | None]] | None:
@@ -161,6 +162,13 @@ def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request:
         request.warn(f"the run is {record['status']}, but could not be recorded: {error}")
         return
     warn_on_failure(request, "its report could not be written", lambda: evidence.finish(state, record))
+    try:
+        if said := announcing.announce(intent, record):
+            request.warn(f"the run stands, but {said}")
+    except Exception as error:
+        # As long as the intent is there, the next run comes here again.
+        request.warn(f"the run stands, but its events could not be sent: {error}; the next run of this job sends them")
+        return
     warn_on_failure(request, "its intent could not be taken away", lambda: _close(intent, state))
     warn_on_failure(request, "its staged files could not be removed", lambda: _tidy(intent))
 
@@ -311,7 +319,7 @@ def finish_earlier(
     mine, others = ledger.unfinished(state, job.job, identity_of(job), uri_of(job.sinks[0]), job.date)
     for intent in mine:
         try:
-            done = carry_out(intent, state, request)
+            done = carry_out(_announced_as(intent, job), state, request)
         except (Blocked, StagedFilesMissing, Overtaken) as error:
             request.warn(f"run {intent.run_id} can't be finished any more: {error}")
             continue
@@ -321,12 +329,17 @@ def finish_earlier(
     for intent in others:
         try:
             if not _being_committed(intent):
-                done = carry_out(intent, state, request)
+                done = carry_out(_announced_as(intent, job), state, request)
                 request.say("resumed", {"run_id": intent.run_id, "status": done.status})
                 told(done, state)
         except Exception as error:
             request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
     return result
+
+
+def _announced_as(intent: Intent, job: Job) -> Intent:
+    """The intent, its events for the streams that the job names now: those that it named then may not be there."""
+    return replace(intent, streams=announcing.streams_of(job)) if intent.streams else intent
 
 
 def _being_committed(intent: Intent) -> bool:

@@ -65,7 +65,7 @@ class TableSection(SystemSection):
 
 
 Part = TypeVar("Part", bound=SystemSection)
-"""`Source`, `Sink` or `Receiver`."""
+"""`Source`, `Sink`, `Receiver` or `EventStream`."""
 
 
 class Source(TableSection):
@@ -148,9 +148,18 @@ class Receiver(SystemSection):
         return self
 
 
+class EventStream(SystemSection):
+    """A stream that gets events of the job's runs after their commits."""
+
+    type: str = Field(description="the system the events go to")
+    rows: bool = Field(
+        False, description="send an event a scored row as well, before the one of the run", examples=[True]
+    )
+
+
 @cache
 def models_of(part: type[Part]) -> dict[str, type[Part]]:
-    """The models of a part of the job file (`Source`, `Sink`, `Receiver`) by the `type` that chooses each."""
+    """The models of a part of the job file (as `Source`) by the `type` that chooses each."""
     for module in iter_modules(__path__, f"{__name__}."):
         import_module(module.name)
     return dict(sorted((get_args(m.model_fields["type"].annotation)[0], m) for m in _of_a_system(part)))
@@ -193,5 +202,8 @@ class OneOf:
     """Marks a key whose value is one of a part's models, the one that `type` names."""
 
     def __get_pydantic_core_schema__(self, part: type[SystemSection], handler: GetCoreSchemaHandler) -> CoreSchema:
-        union = reduce(or_, models_of(part).values())
+        models = models_of(part).values()
+        if len(models) == 1:
+            return handler.generate_schema(*models)
+        union = reduce(or_, models)
         return handler.generate_schema(Annotated[union, Field(discriminator="type")])
