@@ -140,6 +140,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "publish": {"hold": None, "hold_days": 7},
         "tracking": None,
         "notify": (),
+        "publish_events": (),
         "metrics": None,
     }
 
