@@ -192,7 +192,7 @@ def named_by_connection() -> list[str]:
     """The systems whose tables are in no files, as `type` of a job file has them."""
     from lakehouse.config.systems import Source, models_of
 
-    return [system for system, model in models_of(Source).items() if not model.IN_FILES]
+    return [system for system, model in models_of(Source).items() if not (model.IN_FILES or model.IN_RANGES)]
 
 
 def of(system: str) -> SourceModule:
