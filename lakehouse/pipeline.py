@@ -13,7 +13,7 @@ from lakehouse import checks, models, observe
 from lakehouse.checks import rules
 from lakehouse.engines import scratch
 from lakehouse.errors import Blocked, NotReady
-from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, routes, starting
+from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, ranges, routes, starting
 from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
 from lakehouse.planning.prepare import Prepared, comments, prepare
 from lakehouse.runs import comparing, drift, evidence, forecast, held, judging, lease, ledger, sealing, tracking
@@ -44,6 +44,7 @@ def score(job: Job, request: Request) -> Result:
     """
     with observe.watch(job, request) as watched:
         try:
+            ranges.require_plain(job, request)
             opened = catalog.open_job(job, f"run={request.run_id}", request.engine, request.warn)
             with opened as at_places, logs_read_once(naming.state_of(at_places)):
                 if request.replays is not None:

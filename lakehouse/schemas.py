@@ -23,6 +23,14 @@ JOB = "_job"
 EXPLANATIONS = "_explanations"
 FEATURE_DIGEST = "_feature_digest"
 REASONS = "_reasons"
+TOPIC = "_topic"
+PARTITION = "_partition"
+OFFSET = "_offset"
+TIMESTAMP_OF = "_timestamp"
+KEY_OF = "_key"
+MESSAGE = "_message"
+UNREADABLE = "_unreadable"
+"""Columns of messages: where one is, and of one that can't be read its bytes (MESSAGE) and why (UNREADABLE)."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 EXPLANATION = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
@@ -52,6 +60,12 @@ COMMENTS: Mapping[str, str] = {
     EXPLANATIONS: "Features that contributed most to the score, the largest first; null where it isn't explained",
     FEATURE_DIGEST: "SHA-256 of the features as the model got them, of which receipts are made",
     REASONS: "Why the row could not be scored",
+    TOPIC: "Topic that the message is of",
+    PARTITION: "Partition of the topic that the message is in",
+    OFFSET: "Place of the message in its partition",
+    TIMESTAMP_OF: "When the message was written (UTC)",
+    KEY_OF: "Key of the message",
+    MESSAGE: "Bytes of a message that could not be read",
 }
 
 SCORED = "scored"

@@ -32,8 +32,8 @@ from lakehouse.config import Job, load_job
 from lakehouse.connectors import delta
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
+from tests import kafka_server, warehouse
 from tests import s3_server as s3_server_py
-from tests import warehouse
 
 LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
 
@@ -154,6 +154,13 @@ def account(request: pytest.FixtureRequest) -> Iterator[warehouse.Account]:
     server.home(Path(os.environ["SNOWFLAKE_HOME"]), database=name, schema="S")
     with warehouse.schema(warehouse.NAME, server) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[kafka_server.Broker]:
+    """A Kafka broker; see kafka_server.py."""
+    with kafka_server.running() as broker:
+        yield broker
 
 
 @pytest.fixture

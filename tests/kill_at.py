@@ -1,7 +1,7 @@
 """Run jobs that die by SIGKILL at a point: a server, so that what takes long to import is imported once.
 
 Started by test_kill.py. Each line of its input is a JSON list: working directory, environment, point, job file,
-date, engine. The run is made in a forked process, and answered by a line [status, output]. The status is 0 where the
+date or null, engine. The run is made in a forked process, and answered by a line [status, output]. The status is 0 where the
 point was never reached, -9 where the run died.
 """
 
@@ -21,7 +21,7 @@ from pyarrow.fs import FileType
 from lakehouse import checks, pipeline
 from lakehouse.config import load_job
 from lakehouse.engines import local
-from lakehouse.runs import ledger
+from lakehouse.runs import announcing, ledger
 from lakehouse.scoring import staging
 from lakehouse.sinks import delta as sink
 from lakehouse.sinks.delta import publishing
@@ -37,6 +37,7 @@ CALLS: dict[str, tuple[Any, str, int, str]] = {
     "quarantine published": (sink, "publish", 1, AFTER),
     "sink published": (sink, "publish", 2, AFTER),
     "recorded": (ledger, "record", 1, AFTER),
+    "announced": (announcing, "announce", 1, AFTER),
     "closed": (ledger, "remove_intent", 1, AFTER),
 }
 """Point: a function, which call of it, and on which side of that call to die."""
@@ -80,7 +81,7 @@ def arm_create() -> None:
     publishing.create = wrapper
 
 
-def run(point: str, job_file: str, date: str, engine: str) -> None:
+def run(point: str, job_file: str, date: str | None, engine: str) -> None:
     """Run the job as its file says, armed to die at the point."""
     job = load_job(job_file, date=date, environ=os.environ)
     local.cores = lambda: 1  # one share of the work, which this process does itself

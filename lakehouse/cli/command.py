@@ -61,6 +61,7 @@ class Attempt:
     job: Job | None = None
     outcome: Result | None = None
     copy: Location | None = None
+    lines: Lines | None = None
 
     def about(self) -> dict[str, Any]:
         """What tells the run from others in structured lines."""
@@ -103,7 +104,9 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         as_json = bool(options.get("as_json"))
         attempt = Attempt(options["conf"], options.get("date"), options.get("engine")) if about_a_run else None
-        lines = Lines(as_json) if first is Lines else None
+        lines = Lines(as_json and given)
+        if attempt is not None:
+            attempt.lines = lines
         log_format = options.get("log_format", "text")
         told = _Told(as_json, log_format == "json", attempt, {"conf": options.get("conf")})
         handle_sigterm()
@@ -118,6 +121,8 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
                 _fail(error, told)
             except KeyboardInterrupt as stop:
                 _fail(stop_error(stop, _status_line(attempt)), told)
+            finally:
+                lines.close()
             _show(answer, told)
 
     command.__signature__ = signature.replace(parameters=parameters[given:])  # type: ignore[attr-defined]  # typer reads it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,10 +14,12 @@ import typer
 from lakehouse.cli import jobs, outputs
 from lakehouse.cli.command import Answer, Attempt, Lines, result_as_json
 from lakehouse.cli.options import AsJson, Conf, Date, Engine, LogFormat, Overrides, ProjectDir, Target, day
+from lakehouse.cli.stopping import stopping_between
 from lakehouse.cli.usage import Never, Only
 from lakehouse.errors import ConfigError, LakehouseError
 
 if TYPE_CHECKING:
+    from lakehouse.config import Job
     from lakehouse.storage import Location
 
 
@@ -50,6 +52,20 @@ def score(
         ),
         Never(("dry_run", "hold")),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="where messages are read: score what comes in, run after run, until SIGTERM, after which the run at "
+            "hand is finished",
+        ),
+        Never(("dry_run", "rescore", "hold", "verify")),
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option("--every", metavar="SECONDS", min=0.1, help="with --follow: the pause between two runs"),
+        Only("follow"),
+    ] = 10.0,
     log_format: LogFormat = "text",
     project_dir: ProjectDir = None,
 ) -> Answer:
@@ -75,6 +91,8 @@ def score(
         verification.require_two(job)
     if hold_days is not None and not hold and job.publish.hold is None:
         raise ConfigError("--hold-days plays a part only together with --hold, or with publish.hold in the job file")
+    if follow:
+        return _follow(attempt, job, engine, every, as_json=as_json, in_lines=log_format == "json")
     about = attempt.about() if log_format == "json" else None
     with terminal.progress(sys.stderr, quiet=as_json or dry_run, about=about) as (say, watch):
         request = pipeline.Request(
@@ -111,6 +129,43 @@ def _clear(copy: Location) -> None:
         outputs.require("--result", Path(display_name(copy)))
     with suppress(LakehouseError, OSError):  # it is said when the result is written
         remove(copy)
+
+
+def _follow(attempt: Attempt, job: Job, engine: str, every: float, *, as_json: bool, in_lines: bool) -> Answer:
+    """Score what comes in until SIGTERM; each published run is told of as it ends."""
+    from lakehouse import pipeline
+    from lakehouse.operations import following
+    from lakehouse.runs import ledger
+    from lakehouse.views import terminal
+
+    published = 0
+
+    def told(result: pipeline.Result) -> None:
+        nonlocal published
+        if result.status != "published":
+            return
+        published += 1
+        attempt.outcome = result
+        if attempt.lines is not None:
+            attempt.lines.emit(result_as_json(result))
+        if not as_json:
+            typer.echo(
+                f"{result.status.upper()}  read {result.rows_read:,} = scored {result.rows_scored:,} + quarantined "
+                f"{result.rows_quarantined:,}  run {result.run_id}"
+            )
+
+    with stopping_between() as goes_on, ExitStack() as stack:
+
+        def ask() -> pipeline.Request:
+            stack.close()
+            attempt.run_id, attempt.outcome = pipeline.new_run_id(), None
+            about = attempt.about() if in_lines else None
+            say, watch = stack.enter_context(terminal.progress(sys.stderr, quiet=as_json, about=about))
+            return pipeline.Request(engine, ledger.now(), attempt.run_id, say=say, watch=watch)
+
+        last = following.follow(job, engine, ask, lambda: goes_on(every), told)
+    ended = {"job": job.job, "status": "stopped", "published_runs": published, "last": last.run_id if last else None}
+    return Answer(ended, lambda: f"stopped after {published:,} published runs")
 
 
 def backfill(

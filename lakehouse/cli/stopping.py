@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import NoReturn
 
 from lakehouse.errors import LakehouseError
@@ -42,6 +43,26 @@ def handle_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+
+
+@contextmanager
+def stopping_between() -> Iterator[Callable[[float], bool]]:
+    """Until the block ends SIGTERM lets what is at work be finished first; Ctrl-C stops at once.
+
+    Gives what waits for so many seconds, and says whether to go on.
+    """
+    asked = SimpleQueue[bool]()  # whose put may come while the same thread is in get, as a handler does
+
+    def goes_on(seconds: float) -> bool:
+        with suppress(Empty):
+            return asked.get(timeout=seconds)
+        return True
+
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.put(False))
+    try:
+        yield goes_on
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 def problems_of(job: Job) -> list[str]:
     """One line a problem, each with its key; the sinks are not compared where two tables are the same."""
-    return [*_model_problems(job), *_name_problems(job), *(list(_table_problems(job)) or _sink_problems(job))]
+    tables = list(_table_problems(job)) or _sink_problems(job)
+    return [
+        *_model_problems(job),
+        *_name_problems(job),
+        *tables,
+        *(_range_problems(job) if job.source.IN_RANGES else ()),
+    ]
 
 
 def _model_problems(job: Job) -> Iterator[str]:
@@ -129,3 +135,15 @@ def _sink_problems(job: Job) -> Iterator[str]:
         yield f"receipts: a table of type {other} keeps none: leave the section out, or publish to another system"
     if job.delta_sink is None and job.state is None:
         yield "state: missing, a folder for staged files and run records: there is no Delta sink to keep it beside"
+
+
+def _range_problems(job: Job) -> Iterator[str]:
+    """What does not go together with an input of which each run takes what came since the last one."""
+    kind = f"source.type: {job.source.type}"
+    for number, sink in enumerate(job.sinks):
+        if sink.write != "append":
+            yield f"sinks.{number}.write: {kind} needs write: append, since a run has only what came since the last one"
+    if job.model.challengers:
+        yield f"model.challengers: does not go together with {kind} yet"
+    if job.publish.hold is not None:
+        yield f"publish.hold: does not go together with {kind} yet: the next run would take the same messages"

@@ -11,7 +11,7 @@ from lakehouse.config.checks import Checks
 from lakehouse.config.consistency import problems_of
 from lakehouse.config.model import Features, Model, Prediction
 from lakehouse.config.records import Explanations, Metrics, Publish, Receipts, Retention, Tracking
-from lakehouse.config.systems import OneOf, Receiver, Sink, Source, models_of
+from lakehouse.config.systems import EventStream, OneOf, Receiver, Sink, Source, models_of
 from lakehouse.config.values import Section, SliceValue, Text, Texts, tuple_of
 
 JOB_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -77,6 +77,10 @@ class Job(Section):
     metrics: Metrics | None = Field(None, description="where the figures of each run go for monitoring")
     notify: Annotated[tuple[Annotated[Receiver, OneOf()], ...], tuple_of()] = Field(
         (), description="who is told how a run ended; what can't be reached costs a warning"
+    )
+
+    publish_events: Annotated[tuple[Annotated[EventStream, OneOf()], ...], tuple_of()] = Field(
+        (), description="streams that get events of each run after its commits, each at least once, with an id"
     )
 
     _date: str | None = None

@@ -43,7 +43,7 @@ def load_job(
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, Job, origin))) from error
     dated = any(uses_date(raw["source"].get(key) or "") for key in ("where", "query"))
-    if any(sink.write == "append" for sink in job.sinks) and not dated:
+    if any(sink.write == "append" for sink in job.sinks) and not dated and not job.source.IN_RANGES:
         example = "such as \"day = '{date}'\", or the next run appends the same rows"
         raise ConfigError(f"{origin(('source', 'where'))}: append needs a condition with {{date}}, {example}")
     job._date, job._path = date, str(path)

@@ -120,6 +120,10 @@ def require_apart(asked: Asked, days: Sequence[str]) -> None:
     seen: dict[tuple[str, ...], str] = {}
     for day in days:
         job = asked.load(day)
+        if job.source.IN_RANGES:
+            raise ConfigError(
+                f"{asked.conf}: source.type: {job.source.type} has no dates to score: use lakehouse score"
+            )
         place = (identity_of(job), *(uri_of(sink) for sink in job.sinks))
         if place in seen:
             raise ConfigError(

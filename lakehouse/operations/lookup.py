@@ -26,12 +26,14 @@ _SHOWN = 5
 def status(job: Job) -> tuple[Result, int]:
     """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
     state, identity = naming.state_of(job), identity_of(job)
-    records = ledger.runs(state, job.job, identity=identity)
+    records = ledger.runs(state, job.job, identity=None if job.source.IN_RANGES else identity)
     half, _ = ledger.unfinished(state, job.job, identity, uri_of(job.sinks[0]), job.date)
     if half:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
     first, uri = job.sinks[0], uri_of(job.sinks[0])
+    if job.source.IN_RANGES and records:  # each range has an identity of its own
+        identity = records[0]["identity"]
     generation, version = sinks.of(first.type).generation(uri, identity)
     over = ledger.superseded_runs(records)  # such as a run that another one came before
     newest = next((r for r in records if r["run_id"] not in over), None)

@@ -23,7 +23,7 @@ from lakehouse.progress import Watch, listen
 from lakehouse.schemas import conform
 from lakehouse.scoring import looking
 from lakehouse.scoring.staging import BatchSource, StagedFile, Staging, join_batches
-from lakehouse.sources import FILES, FRAME, Unit
+from lakehouse.sources import CHUNKS, FILES, FRAME, Unit
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -329,7 +329,7 @@ def balance(work: Sequence[Unit], tasks: int) -> list[list[Unit]]:
 def _all_of(plan: Plan, columns: Sequence[str], tasks: int = 1) -> tuple[Sequence[Unit], pa.Schema]:
     """Units for so many tasks of these columns of the input (all where none is named), and of `where`; their schema."""
     # A query gave the columns that were asked for, of files there are all.
-    whole = sources.of(plan.job.source.type).supported_columns(plan.pinned) if plan.carrier == FILES else plan.columns
+    whole = sources.of(plan.job.source.type).supported_columns(plan.pinned) if plan.carrier != CHUNKS else plan.columns
     names = tuple(dict.fromkeys([*(columns or whole), *plan.pinned.where_columns]))
     return units_of(plan, tasks, names), pa.schema([plan.pinned.schema.field(c) for c in names])
 

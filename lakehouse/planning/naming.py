@@ -55,6 +55,11 @@ def staged_files(job: Job, kind: str) -> Location:
 
 
 def identity_of(job: Job) -> str:
-    """`<job>/<slice>`: with the generation, the name of what a run publishes. An append's slice is its date."""
+    """`<job>/<slice>`: with the generation, the name of what a run publishes. An append's slice is its date.
+
+    Of what is read in ranges it is only what their identities begin with (`ranges.identity`).
+    """
+    if job.source.IN_RANGES:
+        return f"{job.job}/"
     values = {"date": job.date} if job.sinks[0].write == "append" else dict(job.slice)
     return f"{job.job}/" + ",".join(f"{name}={value}" for name, value in sorted(values.items()))

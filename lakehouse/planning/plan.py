@@ -20,9 +20,9 @@ from lakehouse.checks import rules
 from lakehouse.config import settings
 from lakehouse.errors import ConfigError
 from lakehouse.models import Inputs
-from lakehouse.planning import challengers, fetching
+from lakehouse.planning import challengers, fetching, ranges
 from lakehouse.planning.challengers import FetchedChallenger
-from lakehouse.planning.naming import identity_of, quarantine_of, staged_files, tables_beside
+from lakehouse.planning.naming import quarantine_of, staged_files, tables_beside
 from lakehouse.planning.unsigned import require_signature
 from lakehouse.progress import Watch
 from lakehouse.schemas import Feature
@@ -255,9 +255,12 @@ def make_plan(
     suites = checks.suites_of(job.checks)
     request.enter("input", "")
     pinned = source.pin(
-        job.source, [*job.keys, *job.keep, *job.features.rename.values(), *checks.columns_named(suites.features)]
+        ranges.going_on(job),
+        [*job.keys, *job.keep, *job.features.rename.values(), *checks.columns_named(suites.features)],
     )
     schema = pinned.schema
+    for note in pinned.range.notes if pinned.range is not None else ():
+        request.warn(note)
     schemas.require_columns(schema, job.keys, "keys", pinned.name)
     schemas.require_columns(schema, job.keep, "keep", pinned.name)
     routed = () if job.model.by is None else (job.model.by,)
@@ -275,7 +278,7 @@ def make_plan(
     on_features = rules.compile_suite(suites.features, schema)
     theirs = (f.column for rival in rivals for f in rival.inputs.features)
     wanted = (*job.keys, *job.keep, *routed, *(f.column for f in features), *theirs, *checks.columns_read(on_features))
-    columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns]))
+    columns = tuple(dict.fromkeys([*wanted, *pinned.where_columns, *job.source.PLACES]))
     later = [
         c for other in on_features.others for c in other.columns or source.supported_columns(pinned)
     ]  # after the pass
@@ -313,6 +316,7 @@ def make_plan(
         how=DIRECT,
         enforced=(),
         keys=(),
+        range=None,
         staged="" if sinks.of(aside.type).IN_PLACE else staged_files(job, QUARANTINE).uri,
     )
     run, now = request.run_id, request.now
@@ -403,7 +407,7 @@ def _inspect_sink(
             kind,
             uri_of(sink),
             write,
-            identity_of(job),
+            ranges.identity(job, pinned.range),
             job.job,
             {},
             0,
@@ -411,6 +415,7 @@ def _inspect_sink(
             keys=keys,
             type=sink.type,
             staged=staged,
+            range=pinned.range,
         )
         return sinks.of(sink.type).inspect_table(target, types, asked)
 

@@ -135,6 +135,7 @@ def _set_aside(plan: Plan) -> list[pa.Field]:
     job, schema = plan.job, plan.pinned.schema
     routed = [job.model.by] if job.model.by is not None else []
     read = [*job.keys, *job.keep, *routed, *(f.column for f in plan.features), *checks.columns_read(plan.on_features)]
+    read += [name for name in job.source.PLACES if name != schemas.UNREADABLE]  # which is among the reasons
     sliced = {name.lower() for name in plan.slice_types}  # the table has a column of the name, with the slice's value
     names = [name for name in dict.fromkeys(read) if name.lower() not in sliced]
     kept = [pa.field(name, schemas.nullable_type(schema.field(name).type)) for name in names]

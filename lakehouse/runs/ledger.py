@@ -62,17 +62,21 @@ RUNS = pa.schema(
         ("alias", pa.string()),  # of the model, where the run looked one up in its registry
         ("as_of", pa.string()),  # the moment (UTC) as of which model and input are, where that isn't the run's own
         ("receipt", pa.string()),  # what the run has signed of its rows, where it leaves receipts
+        ("input_range", pa.string()),  # by part of an input that is read in ranges from where to where, such as offsets
     ]
 )
 RECONCILE = "`lakehouse reconcile` makes records of what the tables remember"
 OTHERS = 50
 """Intents of other slices that one run looks at."""
-_JSON = ("sinks", "checks", "seconds", "work", "receipt")
+_JSON = ("sinks", "checks", "seconds", "work", "receipt", "input_range")
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked."""
+    """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked.
+
+    `streams`: who gets events of it once the commits are made (`announcing`).
+    """
 
     run_id: str
     identity: str
@@ -80,6 +84,7 @@ class Intent:
     verdict: str
     targets: tuple[Target, ...]
     record: Mapping[str, Any]
+    streams: tuple[Mapping[str, Any], ...] = ()
 
 
 def _intents(state: Location, identity: str, table: str) -> Location:
@@ -102,6 +107,7 @@ def as_json(intent: Intent) -> dict[str, Any]:
         "verdict": intent.verdict,
         "targets": [target.as_json() for target in intent.targets],
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
+        **({"streams": list(intent.streams)} if intent.streams else {}),
     }
     return formats.with_version(formats.INTENT, said)
 
@@ -164,7 +170,8 @@ def from_json(parsed: Mapping[str, Any]) -> Intent:
     record = {
         k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v for k, v in parsed["record"].items()
     }
-    return Intent(**{**formats.known_fields(Intent, parsed), "targets": targets, "record": record})
+    given = {"targets": targets, "record": record, "streams": tuple(parsed.get("streams", ()))}
+    return Intent(**{**formats.known_fields(Intent, parsed), **given})
 
 
 def runs_with_intents(state: Location) -> set[str]:

@@ -15,16 +15,17 @@ from lakehouse.planning import challengers
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Plan, Request
 from lakehouse.planning.prepare import Prepared
-from lakehouse.runs import evidence, held, lease, ledger
+from lakehouse.runs import announcing, evidence, held, lease, ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.runs.results import Result, from_record
-from lakehouse.sinks.target import COPIED, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
+from lakehouse.sinks.target import COPIED, QUARANTINE, CommitNotVerified, Overtaken, StagedFilesMissing, Target, uri_of
 from lakehouse.storage import Location, locate, remove
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.config import Job
+    from lakehouse.connectors.messages import Range
 
 
 def make_intent(
@@ -32,6 +33,9 @@ def make_intent(
     receipt: Mapping[str, Any] | None = None,
 ) -> Intent:  # fmt: skip
     """What is to be committed, in order: quarantine, then the sink unless the run is blocked.
+
+    Of two runs over the same messages only one comes to the sink, and only that one may set messages aside: its
+    quarantine comes last.
 
     Raises ConfigError where there are no executors and this machine can't hold what a commit would take.
     """
@@ -47,6 +51,8 @@ def make_intent(
             scored = standing.target.with_schema(tables.scored)
             made = _with_files(scored, tally.scored_files, tally.scored, plan)
             targets.append(made if receipt is None else replace(made, metadata={**made.metadata, "receipt": receipt}))
+    if plan.sink.range is not None:
+        targets.sort(key=lambda target: target.kind == QUARANTINE)
     if request.as_of is not None:
         then = {"as_of": request.as_of.isoformat()}
         targets = [replace(target, metadata={**target.metadata, **then}) for target in targets]
@@ -73,6 +79,7 @@ def make_intent(
         "alias": _alias(plan),
         "as_of": request.as_of.isoformat() if request.as_of else None,
         "fingerprint": plan.sink.fingerprint,
+        "input_range": ends_of(plan.sink.range),
         "receipt": receipt,
         "carrier": plan.carrier,
         "engine": request.engine,
@@ -81,7 +88,13 @@ def make_intent(
         "work": dict(tally.work),
         "message": "; ".join(filter(None, [*(p.message for p in verdict.problems), plan.model.notice])) or None,
     }
-    return Intent(plan.run_id, plan.sink.identity, plan.sink.uri, status, tuple(targets), record)
+    streams = announcing.streams_of(plan.job)
+    return Intent(plan.run_id, identity_of(plan.job), plan.sink.uri, status, tuple(targets), record, streams)
+
+
+def ends_of(span: Range | None) -> dict[str, list[int | None]] | None:
+    """By part of an input that is read in ranges from where to where a run took it; None for another input."""
+    return None if span is None else {name: [span.since.get(name), end] for name, end in span.until.items()}
 
 
 def _alias(plan: Plan) -> str | None:
@@ -113,6 +126,7 @@ def _with_files(target: Target, files: tuple[Mapping[str, Any], ...], rows: int,
         "input_version": plan.pinned.version,
         "fingerprint": target.fingerprint,
         "rows": rows,
+        **({} if plan.sink.range is None else {"input_range": ends_of(plan.sink.range)}),
     }
     return target.with_files(files, rows, metadata)
 
@@ -148,6 +162,13 @@ def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request:
         request.warn(f"the run is {record['status']}, but could not be recorded: {error}")
         return
     warn_on_failure(request, "its report could not be written", lambda: evidence.finish(state, record))
+    try:
+        if said := announcing.announce(intent, record):
+            request.warn(f"the run stands, but {said}")
+    except Exception as error:
+        # As long as the intent is there, the next run comes here again.
+        request.warn(f"the run stands, but its events could not be sent: {error}; the next run of this job sends them")
+        return
     warn_on_failure(request, "its intent could not be taken away", lambda: _close(intent, state))
     warn_on_failure(request, "its staged files could not be removed", lambda: _tidy(intent))
 
@@ -299,7 +320,7 @@ def finish_earlier(
     mine, others = ledger.unfinished(state, job.job, identity_of(job), uri_of(job.sinks[0]), job.date)
     for intent in mine:
         try:
-            done = carry_out(intent, state, request)
+            done = carry_out(_announced_as(intent, job), state, request)
         except (Blocked, StagedFilesMissing, Overtaken) as error:
             request.warn(f"run {intent.run_id} can't be finished any more: {error}")
             continue
@@ -309,12 +330,17 @@ def finish_earlier(
     for intent in others:
         try:
             if not _being_committed(intent):
-                done = carry_out(intent, state, request)
+                done = carry_out(_announced_as(intent, job), state, request)
                 request.say("resumed", {"run_id": intent.run_id, "status": done.status})
                 told(done, state)
         except Exception as error:
             request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
     return result
+
+
+def _announced_as(intent: Intent, job: Job) -> Intent:
+    """The intent, its events for the streams that the job names now: those that it named then may not be there."""
+    return replace(intent, streams=announcing.streams_of(job)) if intent.streams else intent
 
 
 def _being_committed(intent: Intent) -> bool:

@@ -13,27 +13,38 @@ import pyarrow.compute as pc
 from lakehouse import models
 from lakehouse.models.conversions import can_lose, convert
 from lakehouse.models.nested import entries, is_list, is_nested
-from lakehouse.schemas import Feature
+from lakehouse.schemas import UNREADABLE, Feature
 from lakehouse.scoring.reasons import Broken, Numbers
 
 if TYPE_CHECKING:
     from lakehouse.scoring.score import Scoring
 
 
+READABLE = "readable"
+"""The rule that rows break which their source could not read."""
+
+
 def unfit_rows(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
-    """Rows that can't be given to the model: a null key, or a value that the feature's type can't hold.
+    """Rows that can't be given to the model: unreadable ones, a null key, a value that the feature's type can't hold.
 
     Such is a null in a required integer, boolean, list, struct or map and in a part of one that has to be there, and
     what would change on its way to the feature's type. With `nulls: quarantine` every null in a required feature is
     such, and every NaN or infinity.
     """
     at = _positions(batch)
-    broken = [Broken("key_not_null", name, _null_rows(batch.column(at[name]))) for name in scoring.keys]
+    broken = [_unreadable(batch.column(at[UNREADABLE]))] if UNREADABLE in at else []
+    broken += [Broken("key_not_null", name, _null_rows(batch.column(at[name]))) for name in scoring.keys]
     texts = [tensor.dtype == "str" for tensor in scoring.tensors for _ in range(tensor.columns)]  # numpy's hold no null
     for number, feature in enumerate(scoring.features):
         strict = scoring.nulls == "quarantine" or (bool(texts) and texts[number])
         broken += _unfit_in(batch.column(at[feature.column]), feature, strict)
     return [b for b in broken if len(b.rows)]
+
+
+def _unreadable(why: pa.Array) -> Broken:
+    """The rows that their source could not read, with what it says of each."""
+    rows = np.flatnonzero(why.is_valid().to_numpy(zero_copy_only=False))
+    return Broken(READABLE, "", rows, why.take(pa.array(rows)))
 
 
 def _unfit_in(column: pa.Array, feature: Feature, strict: bool) -> Iterator[Broken]:

@@ -22,10 +22,10 @@ from lakehouse.checks.rules.outcomes import EXAMPLES
 from lakehouse.conditions import Comparison, mask
 from lakehouse.errors import ModelRefused
 from lakehouse.schemas import REASONS, WARNINGS, Feature, Tensor
-from lakehouse.scoring.inputs import model_input, unfit_rows
+from lakehouse.scoring.inputs import READABLE, model_input, unfit_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
-from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
+from lakehouse.scoring.reasons import Broken, Numbers, alone, numbers_of, reasons, renumber, warnings
 from lakehouse.scoring.routing import Predictors, Route, answer_by_model, name_models, numbers_of_models, without_model
 
 Predict = Callable[[Any], Any]
@@ -143,6 +143,7 @@ def score_rows(
     if scoring.route is not None:
         numbers = numbers_of_models(batch.column(scoring.route.by), scoring.route)
         broken = [*without_model(batch, numbers, scoring.route), *broken]
+    broken = alone(broken, READABLE)
     rows, fit = _without(batch, None, broken)
     room = None
     if scoring.allowed is not None:

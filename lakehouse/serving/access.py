@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
+from lakehouse.config.references import text_of
 from lakehouse.errors import ConfigError
 from lakehouse.serving.messages import Refusal
 
@@ -39,29 +38,16 @@ def first_key(reference: str, environ: Mapping[str, str] | None = None) -> str:
 
 def _named(reference: str, environ: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """(name, key) of each; a key without a name is called by its number."""
+    otherwise = "--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves"
+    text = text_of(reference, "--keys", otherwise, environ)
     found = []
-    for number, line in enumerate(filter(None, map(str.strip, re.split(r"[\n,]", _text(reference, environ)))), 1):
+    for number, line in enumerate(filter(None, map(str.strip, re.split(r"[\n,]", text))), 1):
         name, _, key = line.partition("=")
         named = key and re.fullmatch(r"[\w.-]{1,40}", name)
         found.append((name, key) if named else (f"key{number}", line))
     if not found:
         raise ConfigError(f"--keys {reference}: there is no key in it")
     return found
-
-
-def _text(reference: str, environ: Mapping[str, str] | None) -> str:
-    kind, _, place = reference.partition(":")
-    if kind == "env" and place:
-        text = (os.environ if environ is None else environ).get(place)
-        if text is None:
-            raise ConfigError(f"--keys {reference}: the environment variable {place} is not set")
-        return text
-    if kind != "file" or not place:  # it may be a key itself: it is not repeated
-        raise ConfigError("--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves")
-    try:
-        return Path(place).read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--keys {reference}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
 
 
 def require_key(keys: Keys, headers: Mapping[str, str]) -> str:

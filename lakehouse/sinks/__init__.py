@@ -193,6 +193,12 @@ class SinkModule(Protocol):
     def generation(self, uri: str, identity: str) -> tuple[int, int | None]:
         """The generation that is published under this identity, 0 for none, and the table's version."""
 
+    def positions(self, uri: str, job: str) -> Mapping[str, int]:
+        """By name up to where a job's published runs have read each part of an input that is read in ranges.
+
+        Raises ConfigError where the table can't keep that.
+        """
+
     def columns(self, section: config.Sink) -> pa.Schema | None:
         """The table's columns, none where there is no table yet; None where no file tells and a system has to be asked.
 

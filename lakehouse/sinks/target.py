@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakehouse import formats, sinks
 from lakehouse.connectors import delta
+from lakehouse.connectors.messages import Range
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.scoring.score import Constraint
 from lakehouse.storage import Location, locate, sizes
@@ -57,7 +58,7 @@ class Target:
     written with the slice, serialised. A replay `goes_on` with the generation of these runs, of which the first one is
     replayed, and of which the slice holds `held` rows. `type` is the system the table is in, `staged` the folder that
     the files' paths begin in, by default the table's own. A rollback `restores` the rows of these runs, and `undoes`
-    what was published under that fingerprint.
+    what was published under that fingerprint. `range`: what it takes of an input that is read in ranges.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class Target:
     staged: str = ""
     restores: tuple[str, ...] = ()
     undoes: str = ""
+    range: Range | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +91,9 @@ class Target:
     def from_json(parsed: Mapping[str, Any]) -> Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on", "restores")}
         files = tuple(delta.Add(**formats.known_fields(delta.Add, f)) for f in parsed["files"])
-        return Target(**{**formats.known_fields(Target, parsed), **tuples, "files": files})
+        span = parsed.get("range")
+        given = None if span is None else Range(**formats.known_fields(Range, span))
+        return Target(**{**formats.known_fields(Target, parsed), **tuples, "files": files, "range": given})
 
     @property
     def root(self) -> Location:
@@ -116,6 +120,9 @@ class Target:
         mine = {run_id(self.identity, run): max(self.generation, 1)}
         if self.kind == QUARANTINE:
             return mine
+        if self.range is not None:  # of each of many small runs a table keeps its ids for ever, so these are few
+            here = {position_id(self.job, name): at for name, at in self.range.until.items()}
+            return {self.identity: self.generation, **here, **mine}
         again = {run_id(self.identity, earlier): self.generation for earlier in self.goes_on}
         again |= {replay_id(self.identity, earlier): self.generation for earlier in self.goes_on[:1]}
         again |= {run_id(self.identity, earlier): self.generation for earlier in self.restores}
@@ -222,6 +229,11 @@ def run_id(identity: str, run: str) -> str:
     return f"{identity}/run/{run}"
 
 
+def position_id(job: str, name: str) -> str:
+    """Transaction id → up to where the job has read a part of its input, which `name` tells from others."""
+    return f"{job}/position/{name}"
+
+
 def rows_id(identity: str, generation: int) -> str:
     """Transaction id → the rows that this generation published."""
     return f"{identity}/rows/{generation}"
@@ -262,6 +274,14 @@ def overtaken_error(target: Target, name: str, generation: int) -> Overtaken:
     return Overtaken(
         f"{name}: another run published generation {generation} of {slice_name(target.slice)} meanwhile; run again"
     )
+
+
+def require_positions(target: Target, name: str, positions: Mapping[str, int]) -> None:
+    """Raise Overtaken unless a table remembers just what a run has begun with, which takes a range of its input."""
+    assert target.range is not None
+    stream = f"{target.range.stream}/"
+    if {part: at for part, at in positions.items() if part.startswith(stream)} != dict(target.range.since):
+        raise Overtaken(f"{name}: another run published messages of {target.range.stream} meanwhile; run again")
 
 
 def require_staged(target: Target, name: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.config.systems import Source
+    from lakehouse.connectors.messages import Range
     from lakehouse.storage import Location
 
 FILES = "files"
@@ -76,6 +77,10 @@ class PinnedInput(Protocol):
     @property
     def where_columns(self) -> Sequence[str]:
         """The columns that the worker filters by."""
+
+    @property
+    def range(self) -> Range | None:
+        """What a run takes of an input that is read in ranges; None for one that is read as it is at a moment."""
 
     def fingerprint(self, columns: Sequence[str] = ()) -> Any:
         """JSON-able, and the same where the same would be read of these columns."""
@@ -187,7 +192,7 @@ def named_by_connection() -> list[str]:
     """The systems whose tables are in no files, as `type` of a job file has them."""
     from lakehouse.config.systems import Source, models_of
 
-    return [system for system, model in models_of(Source).items() if not model.IN_FILES]
+    return [system for system, model in models_of(Source).items() if not (model.IN_FILES or model.IN_RANGES)]
 
 
 def of(system: str) -> SourceModule:

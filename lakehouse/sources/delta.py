@@ -63,6 +63,7 @@ class PinnedTable:
     snapshot: Snapshot
     where: Where | None
     files: tuple[DataFile, ...]
+    range: None = None
 
     @property
     def schema(self) -> pa.Schema:

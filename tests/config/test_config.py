@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 import lakehouse
 from lakehouse.config import Job, Prediction, Sink, Source, build, json_schema, load_job, settings, source_of
 from lakehouse.config.reading import deep_merge
-from lakehouse.config.systems import Receiver, models_of
+from lakehouse.config.systems import EventStream, Receiver, models_of
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import LINEAGE, REASONS
 
@@ -140,6 +140,7 @@ def test_a_minimal_job_gets_the_documented_defaults(load: Load) -> None:
         "publish": {"hold": None, "hold_days": 7},
         "tracking": None,
         "notify": (),
+        "publish_events": (),
         "metrics": None,
     }
 
@@ -1013,7 +1014,7 @@ def test_the_schema_is_closed_and_describes_every_key() -> None:
         "https://json-schema.org/draft/2020-12/schema",
         "lakehouse job file",
     )
-    assert len(sections(schema)) == 22 + sum(len(models_of(kind)) for kind in (Source, Sink, Receiver))
+    assert len(sections(schema)) == 22 + sum(len(models_of(kind)) for kind in (Source, Sink, Receiver, EventStream))
     for section in sections(schema):
         assert section["additionalProperties"] is False
         assert all(len(key["description"]) > 15 for key in section["properties"].values())
@@ -1070,8 +1071,8 @@ def test_every_section_is_strict_frozen_and_closed() -> None:
         return [each for direct in model.__subclasses__() for each in (direct, *below(direct))]
 
     models = [model for model in below(Job.__mro__[1]) if model.__module__.startswith("lakehouse.")]
-    assert len(models) == 25 + sum(
-        len(models_of(kind)) for kind in (Source, Sink, Receiver)
+    assert len(models) == 27 + sum(
+        len(models_of(kind)) for kind in (Source, Sink, Receiver, EventStream)
     )  # and what those are made of
     for model in models:
         config = model.model_config

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +10,6 @@ import pytest
 from pyarrow.fs import FileSelector
 from sklearn.linear_model import LogisticRegression
 
-import lakehouse
 from lakehouse.config import Job
 from lakehouse.engines import local
 from lakehouse.errors import Blocked
@@ -31,7 +23,6 @@ from tests.tables import assert_tables_equal
 
 DAY, NEXT = "2026-01-02", "2026-01-03"
 ROWS, KEYLESS = 200, 6
-DRIVER = Path(__file__).parents[1] / "kill_at.py"
 
 
 def features(day: str, start: int = 0, shift: float = 0.0, rows: int = ROWS) -> pa.Table:
@@ -84,32 +75,6 @@ def halfway(daily, lake):
 def forbid_scoring(monkeypatch):
     """From the call on, a run in this process fails if it scores anything."""
     return lambda: monkeypatch.setattr(local, "run", lambda *_: pytest.fail("scored again"))
-
-
-@pytest.fixture(scope="module")
-def killer():
-    """The process that makes the runs which die."""
-    found = os.pathsep.join([str(Path(lakehouse.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    with subprocess.Popen(
-        [sys.executable, str(DRIVER)], env={**os.environ, "PYTHONPATH": found}, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-    ) as server:  # fmt: skip
-        yield server
-        server.stdin.close()
-
-
-@pytest.fixture
-def run_until(killer):
-    """run_until(point, job, engine="local"): run the job as its file says in a process that is killed there."""
-
-    def run(point: str, job: Job, engine: str = "local") -> None:
-        storage = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        killer.stdin.write(json.dumps([os.getcwd(), storage, point, job.path, str(job.date), engine]) + "\n")
-        killer.stdin.flush()
-        status, said = json.loads(killer.stdout.readline())
-        assert status == -signal.SIGKILL, f"{point}: status {status}\n{said}"
-
-    return run
 
 
 def lasting(table: str) -> pa.Table:

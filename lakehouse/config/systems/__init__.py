@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache, reduce
 from importlib import import_module
 from operator import or_
 from pkgutil import iter_modules
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import Field, GetCoreSchemaHandler, ModelWrapValidatorHandler, model_validator
+from pydantic import Field, GetCoreSchemaHandler, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
 
 from lakehouse.config.values import Secret, Section, Text, tuple_of
@@ -54,7 +55,7 @@ class TableSection(SystemSection):
         """Let a key that only other systems have stand while it is empty; name these systems where it isn't."""
         if not isinstance(value, dict):
             return validate(value)
-        owners = _owners(cls.__base__)
+        owners = _owners(next(part for part in cls.__mro__ if TableSection in part.__bases__))
         others = {key: owners[key] for key in owners if key in value and key not in cls.model_fields}
         section = validate({key: given for key, given in value.items() if key not in others})
         for key, types in others.items():
@@ -64,7 +65,7 @@ class TableSection(SystemSection):
 
 
 Part = TypeVar("Part", bound=SystemSection)
-"""`Source`, `Sink` or `Receiver`."""
+"""`Source`, `Sink`, `Receiver` or `EventStream`."""
 
 
 class Source(TableSection):
@@ -77,16 +78,35 @@ class Source(TableSection):
     )
     min_rows: int = Field(1, ge=0, description="with fewer rows the input is not ready (exit 6)", examples=[1000])
 
+    IN_RANGES: ClassVar[bool] = False
+    """Whether a run takes what came since the last published one, whose end the scored table itself remembers."""
+
+    PLACES: ClassVar[tuple[str, ...]] = ()
+    """The columns that say where a row is in the input: they are read in any case, and rows set aside have them."""
+
     CASELESS: ClassVar[bool] = False
     """Whether case plays no part in the names of columns, unless the job says so."""
 
     NO_SETTINGS: ClassVar[frozenset[str]] = frozenset({"min_rows"})
     """Keys that change no score: what is read when is in a run's fingerprint by itself."""
 
+    _positions: Mapping[str, int] = PrivateAttr(default_factory=dict)
+
     @property
     def name(self) -> str:
         """What is read, for people."""
         return self.table or ""
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """Where reading goes on, by the names under which the scored table remembers it."""
+        return self._positions
+
+    def after(self, positions: Mapping[str, int]) -> Source:
+        """The source as it is read from these positions on, where it is read in ranges."""
+        source = self.model_copy()
+        source._positions = dict(positions)
+        return source
 
 
 class Sink(TableSection):
@@ -128,12 +148,27 @@ class Receiver(SystemSection):
         return self
 
 
+class EventStream(SystemSection):
+    """A stream that gets events of the job's runs after their commits."""
+
+    type: str = Field(description="the system the events go to")
+    rows: bool = Field(
+        False, description="send an event a scored row as well, before the one of the run", examples=[True]
+    )
+
+
 @cache
 def models_of(part: type[Part]) -> dict[str, type[Part]]:
-    """The models of a part of the job file (`Source`, `Sink`, `Receiver`) by the `type` that chooses each."""
+    """The models of a part of the job file (as `Source`) by the `type` that chooses each."""
     for module in iter_modules(__path__, f"{__name__}."):
         import_module(module.name)
-    return dict(sorted((get_args(m.model_fields["type"].annotation)[0], m) for m in part.__subclasses__()))
+    return dict(sorted((get_args(m.model_fields["type"].annotation)[0], m) for m in _of_a_system(part)))
+
+
+def _of_a_system(part: type[Part]) -> Iterator[type[Part]]:
+    """The models of a part that are one system's own: those below it whose `type` is a literal."""
+    for model in part.__subclasses__():
+        yield from [model] if get_args(model.model_fields["type"].annotation) else _of_a_system(model)
 
 
 def build(part: type[Part], /, type: str, **keys: Any) -> Part:
@@ -167,5 +202,8 @@ class OneOf:
     """Marks a key whose value is one of a part's models, the one that `type` names."""
 
     def __get_pydantic_core_schema__(self, part: type[SystemSection], handler: GetCoreSchemaHandler) -> CoreSchema:
-        union = reduce(or_, models_of(part).values())
+        models = models_of(part).values()
+        if len(models) == 1:
+            return handler.generate_schema(*models)
+        union = reduce(or_, models)
         return handler.generate_schema(Annotated[union, Field(discriminator="type")])

@@ -16,6 +16,7 @@ from lakehouse.sinks.delta.inspect import (
 )
 from lakehouse.sinks.delta.living import living
 from lakehouse.sinks.delta.naming import COMPARISON_SUFFIX, QUARANTINE_SUFFIX, beside, exists, name_in, qualify, uri_of
+from lakehouse.sinks.delta.positions import positions
 from lakehouse.sinks.delta.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.delta.reading import (
     NATIVE,
@@ -42,7 +43,7 @@ __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside",
     "changed_by_others", "check", "columns", "compact", "digest", "display_name", "ensure", "exists",
     "fit_quarantine", "folder", "former", "generation", "has_quarantine", "inspect_table", "keep_files",
-    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "preview",
+    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "positions", "preview",
     "publish", "published", "qualify", "remembered", "remove_outdated", "remove_uploaded", "require_room", "rows",
     "rows_at", "set_aside", "stored_columns", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.sinks import slices
 from lakehouse.sinks.delta import compatibility
 from lakehouse.sinks.delta.history import replay_state, slice_state
+from lakehouse.sinks.delta.positions import range_state
 from lakehouse.sinks.target import (
     COPIED,
     InspectedTarget,
@@ -44,6 +45,9 @@ def inspect_table(target: Target, types: Mapping[str, pa.DataType] | None, asked
             )
     if asked.replays is not None:
         target, state = replay_state(snapshot, target, asked.replays)
+    elif target.range is not None:
+        state = range_state(snapshot, target)
+        target = replace(target, generation=0 if state.same else 1)
     else:
         state = slice_state(snapshot, target, asked)
         target = replace(target, generation=next_generation(target, state, display_name(target.uri), asked))
@@ -58,6 +62,8 @@ def _refuse_copying(decision: compatibility.Decision, target: Target, location: 
     location.spark_needs(why)
     if asked.engine == "local":
         raise ConfigError(f"{name}: only Spark can write to this table ({why}): use --engine spark")
+    if target.range is not None:
+        raise ConfigError(f"{name}: positions can't be kept where Spark writes the rows ({why})")
     if target.write == "append" and asked.rescore:
         raise ConfigError(f"{name}: --rescore can't take appended rows away where Spark writes them ({why})")
 

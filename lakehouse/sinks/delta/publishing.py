@@ -16,6 +16,7 @@ from lakehouse.schemas import JOB, RUN_ID, nullable_type
 from lakehouse.sinks.delta import compatibility, copied, merge, merge_tasks
 from lakehouse.sinks.delta.history import files_of_slice, live_files_of_slice, live_owners, refuse_rows_of_others
 from lakehouse.sinks.delta.inspect import display_name
+from lakehouse.sinks.delta.positions import require_at
 from lakehouse.sinks.target import (
     COPIED,
     QUARANTINE,
@@ -156,6 +157,8 @@ def _check(snapshot: delta.Snapshot, target: Target) -> CommitBase:
         )
     if target.kind == QUARANTINE:
         return CommitBase(snapshot, ())
+    if target.range is not None:
+        require_at(snapshot, target)
     if target.write != "append":
         mine = files_of_slice(live, target.slice)
         refuse_rows_of_others(snapshot, target, mine)

@@ -23,6 +23,7 @@ from lakehouse.sinks.snowflake.naming import (
     qualify,
     uri_of,
 )
+from lakehouse.sinks.snowflake.positions import positions
 from lakehouse.sinks.snowflake.publishing import IN_PLACE, check, ensure, publish, published, require_room
 from lakehouse.sinks.snowflake.reading import (
     NATIVE,
@@ -49,7 +50,7 @@ __all__ = [
     "COMPARISON_SUFFIX", "IN_PLACE", "NATIVE", "QUARANTINE_SUFFIX", "SYSTEM", "UPKEEP", "as_scored", "beside",
     "changed_by_others", "check", "columns", "compact", "digest", "display_name", "ensure", "exists",
     "fit_quarantine", "folder", "former", "generation", "has_quarantine", "inspect_table", "keep_files",
-    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "preview",
+    "live_files", "live_runs", "living", "lost_with", "missing_columns", "name_in", "outdated", "positions", "preview",
     "publish", "published", "qualify", "remembered", "remove_outdated", "remove_uploaded", "require_room", "rows",
     "rows_at", "set_aside", "stored_columns", "unknown_files", "uploaded", "uri_of",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from lakehouse.scoring.score import Constraint
 from lakehouse.sinks import slices
 from lakehouse.sinks.snowflake import history as published_to
 from lakehouse.sinks.snowflake.history import ROLLBACK, Ledger, Owners
+from lakehouse.sinks.snowflake.positions import require_at
 from lakehouse.sinks.target import (
     InspectedTarget,
     QuarantineFit,
@@ -43,8 +44,12 @@ def inspect_table(target: Target, types: Mapping[str, pa.DataType] | None, asked
         target = replace(target, slice=slices.slice_texts(asked.slice, types))
         ledger = published_to.ledger(session, table, target.identity)
         owners = _owners(session, target, columns) if columns is not None else {}
+        require_at(session, target)
     if asked.replays is not None:
         target, state = _replay_state(ledger, owners, target, asked.replays)
+    elif target.range is not None:
+        state = SliceState(0, not target.range.until, 0)
+        target = replace(target, generation=0 if state.same else 1)
     else:
         state = _slice_state(ledger, owners, target, asked.rescore)
         target = replace(target, generation=next_generation(target, state, table.display_name, asked))

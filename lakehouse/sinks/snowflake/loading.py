@@ -23,6 +23,7 @@ from lakehouse.errors import LakehouseError, Unavailable
 from lakehouse.schemas import RUN_ID
 from lakehouse.sinks.snowflake.former import restore
 from lakehouse.sinks.snowflake.history import ROLLBACK, RUNS, ledger, require_turn, slice_condition
+from lakehouse.sinks.snowflake.positions import DECLARED, ensure_column, entered, require_at
 from lakehouse.sinks.snowflake.upload import upload
 from lakehouse.sinks.target import QUARANTINE, Target
 
@@ -43,7 +44,7 @@ _COLUMNS = (
     "RUN_ID VARCHAR NOT NULL", "JOB VARCHAR", "IDENTITY VARCHAR", "GENERATION NUMBER(19,0)", "FINGERPRINT VARCHAR",
     "ROW_COUNT NUMBER(19,0)", "SLICE VARCHAR", "WRITE_MODE VARCHAR", "MODEL_NAME VARCHAR", "MODEL_VERSION VARCHAR",
     "MODEL_DIGEST VARCHAR", "INPUT_TABLE VARCHAR", "INPUT_VERSION NUMBER(19,0)", "GOES_ON VARCHAR",
-    "PUBLISHED_AT TIMESTAMP_LTZ(6)", "FENCE NUMBER(19,0)",
+    "PUBLISHED_AT TIMESTAMP_LTZ(6)", "FENCE NUMBER(19,0)", DECLARED,
 )  # fmt: skip
 _FORMAT = "FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE)"
 """The vectorised scanner gives maps as objects and keeps nulls within them; the other one doesn't."""
@@ -60,7 +61,7 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
         try:
             with snowflake.session(table.connection) as session:
                 if not ledger(session, table, target.identity).has(run):
-                    _prepare(session, table)
+                    _prepare(session, table, target)
                     if not target.restores:
                         taken.append(_make_room(session, table, target, run))
                     if not uploaded and not target.restores:
@@ -77,10 +78,12 @@ def load(target: Target, run: str, stored: Mapping[str, str], spark: SparkSessio
     raise AssertionError("unreachable")
 
 
-def _prepare(session: Session, table: Table) -> None:
+def _prepare(session: Session, table: Table, target: Target) -> None:
     """Make what every transaction needs: the ledger and its lock."""
     runs = table.beside(RUNS).sql
     session.run(f"CREATE TABLE IF NOT EXISTS {runs} ({', '.join(_COLUMNS)})")
+    if target.range is not None:
+        ensure_column(session, table)
     session.run(
         f"INSERT INTO {runs} (RUN_ID, GENERATION, FENCE) SELECT '', 0, 0 "
         f"WHERE NOT EXISTS (SELECT 1 FROM {runs} WHERE RUN_ID = '')"
@@ -107,6 +110,7 @@ def _transact(session: Session, target: Target, run: str, stored: Mapping[str, s
             session.run("ROLLBACK")
             return
         require_turn(session, target, stored, known)
+        require_at(session, target)
         if target.restores:
             restore(session, target, stored, known)
         else:
@@ -182,6 +186,7 @@ def _enter(session: Session, table: Table, target: Target, run: str) -> None:
         "INPUT_TABLE": said["input"],
         "INPUT_VERSION": said["input_version"],
         "GOES_ON": json.dumps(list(target.restores or target.goes_on)),
+        **entered(session, target),
     }
     places = ", ".join(["%s"] * len(values))
     session.run(

@@ -20,6 +20,7 @@ from lakehouse.sinks.snowflake import history as published_to
 from lakehouse.sinks.snowflake import loading
 from lakehouse.sinks.snowflake.former import require_there
 from lakehouse.sinks.snowflake.inspect import _columns_by_stored_name, _stored_name
+from lakehouse.sinks.snowflake.positions import require_at
 from lakehouse.sinks.target import (
     StagedFilesMissing,
     Target,
@@ -81,6 +82,7 @@ def check(target: Target, run: str) -> ColumnNames:
         if not known.has(run):
             require_staged(target, table.display_name)
             published_to.require_turn(session, target, stored, known)
+            require_at(session, target)
             if target.restores:
                 require_there(session, target, stored, known)
     return ColumnNames(stored)

@@ -58,6 +58,7 @@ class PinnedFolder:
     files: tuple[PinnedFile, ...]
     version: int | None
     refused: Mapping[str, str] = field(default_factory=dict)
+    range: None = None
 
     @property
     def pieces(self) -> int:

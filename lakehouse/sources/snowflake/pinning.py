@@ -44,6 +44,7 @@ class PinnedQuery:
     seen: tuple[tuple[str, str], ...]
     result: QueryResult | None = None
     moment: int | None = None
+    range: None = None
 
     where_columns: tuple[str, ...] = ()
 

@@ -1,0 +1,83 @@
+"""Topics of Kafka: each run scores the messages that came since the last published one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lakehouse.config.references import is_reference
+from lakehouse.config.streams import MessageSource
+from lakehouse.config.systems import EventStream
+from lakehouse.config.values import Text
+
+_SECRET = re.compile(r"password|secret|\.pem$|sasl\.jaas|sasl\.oauthbearer\.config")
+"""Options whose values are secrets, by their names."""
+
+
+Servers = Annotated[
+    Text, Field(description="brokers to begin with, between commas", examples=["broker1:9092,broker2:9092"])
+]
+Security = Annotated[
+    dict[Text, Text],
+    Field(
+        description="how to log in: options of librdkafka, `security.protocol`, `sasl.…` and `ssl.…`; those that are "
+        "secrets say where they are, env:NAME or file:PATH, which is looked up wherever messages are read or "
+        "written, on executors too",
+        examples=[
+            {
+                "security.protocol": "SASL_SSL",
+                "sasl.mechanism": "PLAIN",
+                "sasl.username": "scores",
+                "sasl.password": "env:KAFKA_PASSWORD",
+            }
+        ],
+    ),
+]
+
+
+def _require_elsewhere(security: Mapping[str, str]) -> None:
+    """Raise ValueError for a secret that is given itself, which is not repeated, and for what is no such option."""
+    for option, value in security.items():
+        if not re.match(r"security\.protocol$|sasl\.|ssl\.", option):
+            raise ValueError(f"security: {option!r} is not about security: security.protocol, sasl.… or ssl.…")
+        if _SECRET.search(option) and not is_reference(value):
+            raise ValueError(f"security.{option}: name where it is, env:NAME or file:PATH, not the secret itself")
+
+
+class KafkaSource(MessageSource):
+    """A topic of Kafka whose messages are scored."""
+
+    type: Literal["kafka"] = Field(description="the system the input is in")
+    servers: Servers
+    topic: Text = Field(description="the topic whose messages are scored", examples=["games"])
+    security: Security = Field({})
+
+    # as in lakehouse.schemas, which imports pyarrow
+    PLACES: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset", "_timestamp", "_message", "_unreadable")
+    NO_SETTINGS: ClassVar[frozenset[str]] = MessageSource.NO_SETTINGS | {"servers", "security"}
+
+    @property
+    def name(self) -> str:
+        return self.topic
+
+    @model_validator(mode="after")
+    def _secrets_elsewhere(self) -> KafkaSource:
+        _require_elsewhere(self.security)
+        return self
+
+
+class KafkaEvents(EventStream):
+    """A topic of Kafka that gets events of the job's runs."""
+
+    type: Literal["kafka"] = Field(description="the system the events go to")
+    servers: Servers
+    topic: Text = Field(description="the topic that gets the events, which has to be there", examples=["scored"])
+    security: Security = Field({})
+
+    @model_validator(mode="after")
+    def _secrets_elsewhere(self) -> KafkaEvents:
+        _require_elsewhere(self.security)
+        return self

@@ -1,0 +1,222 @@
+"""Messages' bytes as rows: objects in JSON, records in Avro, rows in Arrow. What can't be read says why.
+
+JSON is read by Arrow, many messages at once; where it refuses these, they are tried in ever smaller parts, until those
+that it refuses stand alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pa_json
+
+from lakehouse.connectors import avro
+from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.schemas import TIMESTAMP, conform
+
+_TYPES = {
+    "boolean": pa.bool_(),
+    "integer": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "datetime": TIMESTAMP,
+}
+"""By MLflow's names."""
+_PARTS = 8
+"""What Arrow refuses is tried in so many parts."""
+_SAID = 300
+
+
+@dataclass(frozen=True)
+class Format:
+    """How messages hold rows: json, avro or arrow. `avro`: the schema that they are written by, as JSON.
+
+    `registry`: the address of what has the schemas that messages name; `login`: where user:password for it is.
+    """
+
+    kind: str
+    avro: str | None = None
+    registry: str | None = None
+    login: str | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The rows of messages: one a message, null where it can't be read, unless `of` says which message each is of.
+
+    `problems`: by the number of a message why it can't be read.
+    """
+
+    rows: pa.RecordBatch
+    problems: Mapping[int, str]
+    of: pa.Array | None = None
+
+
+def schema_of(columns: Mapping[str, str]) -> pa.Schema:
+    """The Arrow schema of columns whose types are MLflow's names."""
+    return pa.schema([(name, _type(kind)) for name, kind in columns.items()])
+
+
+def _type(text: str) -> pa.DataType:
+    inner = re.fullmatch(r"array<(.+)>", text)
+    return pa.list_(_TYPES[inner[1]]) if inner else _TYPES[text]
+
+
+def decode(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
+    """The messages' rows with these columns. Raises Unavailable where a registry can't be reached."""
+    if how.kind == "json":
+        return _from_json(values, schema)
+    if how.kind == "avro":
+        return _from_avro(values, schema, how)
+    return _from_arrow(values, schema)
+
+
+def _short(error: object) -> str:
+    return " ".join(str(error).split())[:_SAID]
+
+
+_NOTHING = "the message has no value"
+
+
+def _from_json(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded:
+    """Those that begin and end as an object are read together: no two of them can be one, nor parts of one."""
+    texts = pa.array(values, pa.binary())
+    whole = pc.and_(pc.starts_with(texts, b"{"), pc.ends_with(texts, b"}"))
+    problems: dict[int, str] = {}
+    if whole.null_count == 0 and pc.all(whole).as_py() is not False:
+        return Decoded(
+            _one_batch(_read_json([v for v in values if v is not None], range(len(values)), schema, problems), schema),
+            problems,
+        )
+    parts, run = list[pa.Table](), list[int]()
+    for number, fine in enumerate(whole.to_pylist()):
+        if fine:
+            run.append(number)
+            continue
+        parts += _read_json([values[n] for n in run], run, schema, problems)  # type: ignore[misc]  # none of these is null
+        run = []
+        parts += _read_odd(values[number], number, schema, problems)
+    parts += _read_json([values[n] for n in run], run, schema, problems)  # type: ignore[misc]
+    return Decoded(_one_batch(parts, schema), problems)
+
+
+def _read_odd(value: bytes | None, number: int, schema: pa.Schema, problems: dict[int, str]) -> list[pa.Table]:
+    """A message that doesn't begin or end as an object does, such as one with blanks around it."""
+    text = b"" if value is None else value.strip(b" \t\r\n")
+    if text[:1] == b"{" and text[-1:] == b"}":
+        return _read_json([text], [number], schema, problems)
+    problems[number] = _NOTHING if value is None else "it is no JSON object"
+    return [_nulls(schema)]
+
+
+def _read_json(
+    values: Sequence[bytes], numbers: Sequence[int], schema: pa.Schema, problems: dict[int, str]
+) -> list[pa.Table]:
+    """Tables of the messages in their order, a row each; those that Arrow refuses are null, and among the problems."""
+    if not values:
+        return []
+    try:
+        table = _parse(b"\n".join(values), schema)
+    except pa.ArrowInvalid as error:
+        problem = _short(error)
+    else:
+        if table.num_rows == len(values):
+            return [table]
+        problem = f"it holds {table.num_rows} JSON objects"
+    if len(values) == 1:
+        problems[numbers[0]] = problem
+        return [_nulls(schema)]
+    size = -(-len(values) // _PARTS)
+    return [
+        part
+        for start in range(0, len(values), size)
+        for part in _read_json(values[start : start + size], numbers[start : start + size], schema, problems)
+    ]
+
+
+def _parse(text: bytes, schema: pa.Schema) -> pa.Table:
+    table = pa_json.read_json(
+        io.BytesIO(text),
+        read_options=pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        parse_options=pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+    )
+    return table.select(schema.names)
+
+
+def _nulls(schema: pa.Schema, rows: int = 1) -> pa.Table:
+    return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
+
+
+def _one_batch(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.RecordBatch:
+    if not parts:
+        return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+    table = pa.concat_tables(parts)
+    arrays = [
+        pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0) for column in table.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
+    problems: dict[int, str] = {}
+    read, rows = avro.reader(how.avro, how.registry, how.login), list[Mapping[str, Any]]()
+    for number, value in enumerate(values):
+        row: Any = {}
+        if value is None:
+            problems[number] = _NOTHING
+        else:
+            try:
+                row = read(value)
+            except Unavailable:
+                raise
+            except Exception as error:  # a message may break the library in any way
+                problems[number] = _short(f"{type(error).__name__}: {error}")
+            if not isinstance(row, dict):
+                problems[number], row = "it is no Avro record", {}
+        rows.append(row)
+    return Decoded(_one_batch(_from_dicts(rows, range(len(rows)), schema, problems), schema), problems)
+
+
+def _from_dicts(
+    rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], schema: pa.Schema, problems: dict[int, str]
+) -> list[pa.Table]:
+    """Tables of the rows in their order; those of which a value is of another type are null, and among the problems."""
+    if not rows:
+        return []
+    try:
+        return [pa.Table.from_pylist(list(rows), schema)]
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        problem = _short(error)
+    if len(rows) == 1:
+        problems[numbers[0]] = problem
+        return [_nulls(schema)]
+    size = -(-len(rows) // _PARTS)
+    return [
+        part
+        for start in range(0, len(rows), size)
+        for part in _from_dicts(rows[start : start + size], numbers[start : start + size], schema, problems)
+    ]
+
+
+def _from_arrow(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded:
+    parts, of, problems = list[pa.Table](), list[int](), dict[int, str]()
+    for number, value in enumerate(values):
+        try:
+            if value is None:
+                raise ValueError(_NOTHING)
+            table = pa.ipc.open_stream(value).read_all()
+            batches = [conform(batch, schema) for batch in table.to_batches()]
+        except (ConfigError, pa.ArrowException, OSError, ValueError) as error:
+            problems[number], batches = _short(error), _nulls(schema).to_batches()
+        parts.append(pa.Table.from_batches(batches, schema))
+        of += [number] * parts[-1].num_rows
+    return Decoded(_one_batch(parts, schema), problems, pa.array(of, pa.int32()))

@@ -1,0 +1,61 @@
+"""Inputs of which each run takes what came since the last published one: where reading goes on, what that rules out.
+
+The ranges of a job have no dates and replace nothing: each is published once, under an identity of its own, which is
+where it begins. So of two runs that begin at the same place one is published, and where a run was blocked, the next one
+that is published from there on takes its place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse import sinks
+from lakehouse.errors import ConfigError
+from lakehouse.planning.naming import identity_of
+from lakehouse.sinks.target import Overtaken, uri_of
+
+if TYPE_CHECKING:
+    from lakehouse.config import Job
+    from lakehouse.config.systems import Source
+    from lakehouse.connectors.messages import Range
+    from lakehouse.planning.plan import Request
+
+
+def going_on(job: Job) -> Source:
+    """The job's source, from where the scored tables remember to have come.
+
+    Raises Overtaken where one of them remembers something else than the first.
+    """
+    if not job.source.IN_RANGES:
+        return job.source
+    first, *others = job.sinks
+    positions = sinks.of(first.type).positions(uri_of(first), job.job)
+    for sink in others:
+        if sinks.of(sink.type).positions(uri_of(sink), job.job) != positions:
+            names = [sinks.of(each.type).display_name(uri_of(each)) for each in (sink, first)]
+            raise Overtaken(
+                f"{names[0]} was not published up to the same messages as {names[1]}: another run is about to do that, "
+                "so run again; if it stays so (one of them was added to the job, or made anew), give the job another "
+                "name and new tables"
+            )
+    return job.source.after(positions)
+
+
+def identity(job: Job, span: Range | None) -> str:
+    """The name of what a run publishes: the job's with its slice, or with where the range begins."""
+    return identity_of(job) if span is None else f"{identity_of(job)}from={span.digest}"
+
+
+def require_plain(job: Job, request: Request) -> None:
+    """Raise ConfigError for what can't be asked of a run that takes what came since the last one."""
+    if not job.source.IN_RANGES:
+        return
+    asked = {
+        "--rescore": (request.rescore, "what was published is not read again"),
+        "--hold": (request.hold, "a run that waits would have its messages scored again by the next"),
+        "a replay": (request.replays is not None, "what was set aside can't be scored again yet"),
+        "--as-of": (request.as_of is not None, "what the topic held then isn't known"),
+    }
+    for what, (given, why) in asked.items():
+        if given:
+            raise ConfigError(f"{what} does not go together with source.type: {job.source.type}: {why}")

@@ -1,0 +1,46 @@
+"""How far a Delta table's runs have read an input that has no versions: transaction ids of the very commits.
+
+Those outlive the log's history, and a commit that doesn't stand where its run began to read is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lakehouse.connectors import delta
+from lakehouse.errors import ConfigError
+from lakehouse.sinks.target import SliceState, Target, position_id, require_positions
+from lakehouse.storage import display_name, locate
+
+
+def positions(uri: str, job: str) -> Mapping[str, int]:
+    """By the name of each part of the input where the job's next run begins; none where nothing is published yet."""
+    return _positions(delta.open_table(locate(uri)), job)
+
+
+def _positions(snapshot: delta.Snapshot | None, job: str) -> dict[str, int]:
+    ids = {} if snapshot is None else snapshot.transaction_ids()
+    if ids is None:
+        assert snapshot is not None
+        raise ConfigError(
+            f"{display_name(snapshot.location)}: positions can't be kept in a table on this storage yet: keep it on "
+            "disk or on S3"
+        )
+    prefix = position_id(job, "")
+    return {name.removeprefix(prefix): at for name, at in ids.items() if name.startswith(prefix)}
+
+
+def range_state(snapshot: delta.Snapshot | None, target: Target) -> SliceState:
+    """How the table stands to a run that takes a range: whether it holds all that there is already.
+
+    Raises Overtaken where another run has published since the range was cut.
+    """
+    assert target.range is not None
+    require_at(snapshot, target)
+    return SliceState(0, not target.range.until, snapshot.version if snapshot else None)
+
+
+def require_at(snapshot: delta.Snapshot | None, target: Target) -> None:
+    """Raise Overtaken unless the table remembers just what the run has begun with."""
+    assert target.range is not None
+    require_positions(target, display_name(locate(target.uri)), _positions(snapshot, target.job))

@@ -1,0 +1,69 @@
+"""Reading from Kafka: each run takes what a topic's partitions have more than the scored table remembers.
+
+All but the look at the topic is `connectors.messages` and `connectors.topics`, which any system of messages shares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lakehouse.connectors import avro, kafka, messages, records, topics
+from lakehouse.connectors.topics import (
+    KEEPS_FINGERPRINT,
+    PinnedMessages,
+    as_of,
+    at_version,
+    carrier,
+    first_file,
+    folder,
+    frame,
+    narrowed,
+    qualify,
+    read,
+    rows_of_run,
+    supported_columns,
+    units,
+    uri_of,
+    use_of_file,
+)
+
+if TYPE_CHECKING:
+    from lakehouse.config.systems.kafka import KafkaSource
+
+__all__ = [
+    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "pin",
+    "qualify", "read", "rows_of_run", "supported_columns", "units", "uri_of", "use_of_file",
+]  # fmt: skip
+
+
+def pin(source: KafkaSource, names: Sequence[str] = ()) -> PinnedMessages:
+    """What the topic has more than was scored, up to now; nothing is read.
+
+    Raises ConfigError where there is no such topic or the brokers refuse, Blocked where messages are gone that were
+    never scored, Unavailable where the brokers don't answer.
+    """
+    cluster = kafka.Cluster(source.servers, tuple(sorted(source.security.items())))
+    own = avro.schema_in(source.avro_schema) if source.avro_schema is not None else None
+    topic, at_ms = kafka.look(cluster, source.topic), time.time_ns() // 1_000_000
+    began = source.start_time
+
+    def start() -> Mapping[int, int]:
+        if began is None:
+            return {}
+        return kafka.offsets_at(cluster, source.topic, topic.there, int(began.timestamp() * 1000))
+
+    span, pieces = messages.next_range(
+        source.topic,
+        topic.id,
+        source.positions,
+        topic.there,
+        start,
+        accept_loss=source.on_loss == "continue",
+        most=source.max_messages,
+    )
+    how = records.Format(source.format, own, source.registry, source.registry_login)
+    schema = topics.schema_of(source.schema_)
+    reader = kafka.TopicReader(cluster, source.topic, topic.id)
+    return PinnedMessages(source.topic, schema, span, pieces, at_ms, reader, how)

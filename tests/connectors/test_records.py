@@ -1,0 +1,192 @@
+"""Messages' bytes as rows: in JSON, Avro and Arrow; what can't be read says why, and nothing else is lost with it."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.connectors import avro, records
+from lakehouse.connectors.records import Format, decode, schema_of
+from lakehouse.errors import ConfigError, Unavailable
+
+JSON = Format("json")
+SCHEMA = schema_of({"n": "long", "x": "double", "at": "datetime", "tags": "array<string>"})
+GAME = {
+    "type": "record",
+    "name": "Game",
+    "fields": [{"name": "n", "type": "long"}, {"name": "x", "type": ["null", "double"]}],
+}
+NUMBERS = schema_of({"n": "long", "x": "double"})
+
+
+def of(*rows: Any) -> list[bytes]:
+    """Messages in JSON."""
+    return [json.dumps(row).encode() for row in rows]
+
+
+def numbers(decoded: records.Decoded) -> list[int | None]:
+    """The column n of what was read."""
+    return list(decoded.rows.column("n").to_pylist())
+
+
+def test_json_becomes_columns_of_the_declared_types():
+    text = {"n": 1, "x": 2, "at": "2026-01-02T03:04:05.5Z", "tags": ["a", None], "other": {"b": [1]}}
+    decoded = decode(of(text, {}), SCHEMA, JSON)
+    at = datetime(2026, 1, 2, 3, 4, 5, 500_000, UTC)
+    assert decoded.rows.schema == SCHEMA
+    assert decoded.rows.to_pylist() == [
+        {"n": 1, "x": 2.0, "at": at, "tags": ["a", None]},
+        dict.fromkeys(SCHEMA.names),
+    ]
+    assert decoded.problems == {}
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b"", "no JSON object"),
+        (b"no", "no JSON object"),
+        (b"[1]", "no JSON object"),
+        (b"{", "no JSON object"),
+        (b"{]}", "JSON parse error"),
+        (b'{"n": 1}{"n": 2}', "holds 2 JSON objects"),
+        (b'{"n": 1}\n{"n": 2}', "holds 2 JSON objects"),
+        (b'{"n": "1"}', "n"),
+        (b'{"n": 1.5}', "n"),
+        (b'{"n": 9223372036854775808}', "n"),
+        (b'{"n": NaN}', "couldn't parse"),
+        (b'{"n": {"n": 1}}', "n"),
+        (b'\xff{"n": 1}', "no JSON object"),
+        (None, "no value"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_a_message_that_is_no_row_is_null_and_says_why(bad, why, place):
+    values: list[bytes | None] = of(*({"n": n} for n in range(16)))
+    values[place] = bad
+    decoded = decode(values, NUMBERS, JSON)
+    assert numbers(decoded) == [None if n == place else n for n in range(16)]
+    assert list(decoded.problems) == [place]
+    assert why in decoded.problems[place]
+
+
+def test_what_is_written_otherwise_is_the_same_row():
+    values = [b' {"n": 1}', b'{"n"\n:2}\n', b'{\n  "n": 3\n}', b'\t{"n": 4} ']
+    assert numbers(decode(values, NUMBERS, JSON)) == [1, 2, 3, 4]
+
+
+def test_parts_of_an_object_do_not_become_one():
+    decoded = decode([b'{"n": 1}', b'{"x": {', b"}}", b'{"n": 2}{"n": 3}', b'{"n": 4}'], NUMBERS, JSON)
+    assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 4], [1, 2, 3])
+
+
+def written(row: dict[str, Any], schema: dict[str, Any] = GAME) -> bytes:
+    """A record in Avro."""
+    import fastavro
+
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), row)
+    return stream.getvalue()
+
+
+def test_avro_by_one_schema():
+    values = [
+        written({"n": 1, "x": 0.5}),
+        written({"n": 2, "x": None}),
+        b"\x02",
+        None,
+        written({"n": 5, "x": 1.0}) + b".",
+    ]
+    decoded = decode(values, NUMBERS, Format("avro", json.dumps(GAME)))
+    assert decoded.rows.to_pylist()[:2] == [{"n": 1, "x": 0.5}, {"n": 2, "x": None}]
+    assert (numbers(decoded)[2:], sorted(decoded.problems)) == ([None] * 3, [2, 3, 4])
+
+
+def test_avro_values_of_another_type_are_set_aside_alone():
+    schema = {**GAME, "fields": [{"name": "n", "type": ["long", "string"]}]}
+    values = [written({"n": n if n != 3 else "three"}, schema) for n in range(9)]
+    decoded = decode(values, NUMBERS, Format("avro", json.dumps(schema)))
+    assert numbers(decoded) == [None if n == 3 else n for n in range(9)]
+    assert list(decoded.problems) == [3]
+
+
+@pytest.fixture
+def registry() -> Iterator[tuple[str, list[str]]]:
+    """The address of a schema registry that knows schema 7, for one who logs in; and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            known = self.headers["Authorization"] == "Basic YTpi"
+            code = 401 if not known else 200 if self.path == "/schemas/ids/7" else 404
+            body = json.dumps({"schema": json.dumps(GAME)} if code == 200 else {"error_code": 40403}).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        avro._registered.cache_clear()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_avro_by_the_schemas_of_a_registry(registry, monkeypatch):
+    address, asked = registry
+    monkeypatch.setenv("LOGIN", "a:b")
+    row = written({"n": 1, "x": 0.5})
+    values = [b"\0\0\0\0\x07" + row, b"\0\0\0\0\x08" + row, b"\x01" + row, b"\0", b"\0\0\0\0\x07" + row]
+    decoded = decode(values, NUMBERS, Format("avro", None, address, "env:LOGIN"))
+    assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 1], [1, 2, 3])
+    assert "no schema 8" in decoded.problems[1]
+    assert sorted(asked) == ["/schemas/ids/7", "/schemas/ids/8"]
+
+
+def test_a_registry_that_does_not_answer_sets_no_message_aside(registry, monkeypatch):
+    address, _ = registry
+    monkeypatch.setenv("LOGIN", "a:wrong")
+    with pytest.raises(Unavailable, match="401"):
+        decode([b"\0\0\0\0\x07."], NUMBERS, Format("avro", None, address, "env:LOGIN"))
+    with pytest.raises(Unavailable, match="can't be asked"):
+        decode([b"\0\0\0\0\x07."], NUMBERS, Format("avro", None, "http://127.0.0.1:9"))
+
+
+def test_no_avro_schema_is_refused(tmp_path):
+    (tmp_path / "no.avsc").write_text('{"type": "game"}')
+    with pytest.raises(ConfigError, match="no Avro schema"):
+        avro.schema_in(str(tmp_path / "no.avsc"))
+    with pytest.raises(ConfigError, match="No such file"):
+        avro.schema_in(str(tmp_path / "other.avsc"))
+
+
+def stream(**columns: Any) -> bytes:
+    """Rows as an Arrow IPC stream."""
+    table, sink = pa.table(columns), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def test_arrow_messages_hold_several_rows_or_none():
+    values = [
+        stream(n=pa.array([1, 2], pa.int32())), stream(n=pa.array([], pa.int64())), b"no", stream(n=["a"]),
+        stream(x=[0.5], n=[3], other=["b"]),
+    ]  # fmt: skip
+    decoded = decode(values, NUMBERS, Format("arrow"))
+    assert numbers(decoded) == [1, 2, None, None, 3]
+    assert decoded.rows.column("x").to_pylist() == [None, None, None, None, 0.5]
+    assert decoded.of is not None
+    assert (decoded.of.to_pylist(), sorted(decoded.problems)) == ([0, 0, 2, 3, 4], [2, 3])

@@ -1,0 +1,90 @@
+"""Events of runs to a topic, on a real broker: after the commits, at least once, with the same id each time."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.config import Job
+from lakehouse.connectors.kafka import sending
+from lakehouse.errors import Blocked, ConfigError
+from tests.conftest import read, score, write
+from tests.kafka_server import Broker
+from tests.runs.test_exactly_once import unfinished
+
+ROWS = 5
+
+
+@pytest.fixture
+def topic(kafka: Broker) -> str:
+    """A topic of this test's own."""
+    name = f"scored-{uuid.uuid4().hex[:8]}"
+    kafka.create(name)
+    return name
+
+
+@pytest.fixture
+def job(make_job, imputing, kafka, topic) -> Callable[..., Job]:
+    """job(stream keys, **sections): a job over five rows that tells a topic of them."""
+    write("lake/features", pa.table({"id": range(ROWS), "a": [0.5, 1.0, None, 2.0, 2.5]}))
+
+    def make(stream: dict[str, Any] | None = None, **sections: Any) -> Job:
+        events = {"type": "kafka", "servers": kafka.servers, "topic": topic, "rows": True, **(stream or {})}
+        return make_job(imputing, **sections, publish_events=[events])
+
+    return make
+
+
+def test_each_row_and_then_the_run_become_events(kafka, topic, job):
+    result = score(job())
+    *rows, (run_id, key, run) = kafka.received(topic)
+    assert [id_ for id_, _, _ in rows] == [f"{result.run_id}/row/0/{n}" for n in range(ROWS)]
+    table = read("lake/scores").sort_by("id").to_pylist()
+    told = [json.loads(value) for _, _, value in rows]
+    assert [one["row"] for one in told] == [{**row, "_scored_at": row["_scored_at"].isoformat()} for row in table]
+    assert [json.loads(key) for _, key, _ in rows] == [[n] for n in range(ROWS)]
+    assert (run_id, key) == (f"{result.run_id}/run", b"scores")
+    said = json.loads(run)
+    assert (said["status"], said["rows"]) == ("published", {"read": 5, "scored": 5, "quarantined": 0})
+    assert (score(job()).status, len(kafka.received(topic))) == ("unchanged", ROWS + 1)
+
+
+def test_a_blocked_run_is_told_without_rows(kafka, topic, job):
+    with pytest.raises(Blocked):
+        score(job(features={"nulls": "quarantine"}, checks={"strict": True}, keys_unique="refuse", keys=["a"]))
+    ((_, _, run),) = kafka.received(topic)
+    assert json.loads(run)["status"] == "blocked"
+
+
+def test_what_could_not_be_sent_the_next_run_sends(kafka, topic, job, monkeypatch):
+    monkeypatch.setattr(sending, "PATIENCE", 1.0)
+    told: list[str] = []
+    first = score(job({"servers": "127.0.0.1:9"}), say=lambda event, values: told.append(str(values.get("message"))))
+    assert (first.status, unfinished(job())) == ("published", 1)
+    assert any("events could not be sent" in text for text in told)
+    second = score(job())
+    assert (second.run_id, unfinished(job())) == (first.run_id, 0)
+    assert [id_ for id_, _, _ in kafka.received(topic)][-1] == f"{first.run_id}/run"
+    assert len(kafka.received(topic)) == ROWS + 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("point", "times"), [("sink published", 1), ("recorded", 1), ("announced", 2)])
+def test_after_a_kill_events_come_at_least_once_with_the_same_ids(kafka, topic, job, run_until, point, times):
+    scores = job()
+    run_until({"sink published": "quarantine published"}.get(point, point), scores)  # there is no quarantine
+    run = score(scores).run_id
+    counted = Counter(id_ for id_, _, _ in kafka.received(topic))
+    assert counted == dict.fromkeys([*(f"{run}/row/0/{n}" for n in range(ROWS)), f"{run}/run"], times)
+
+
+def test_a_secret_is_referred_to(job):
+    with pytest.raises(ConfigError, match="not the secret itself") as raised:
+        job({"security": {"sasl.password": "secret!"}})
+    assert "secret!" not in str(raised.value)

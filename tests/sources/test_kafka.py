@@ -1,0 +1,393 @@
+"""Kafka as a source, on a real broker: each message is scored once, or set aside once, whatever happens to runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from lakehouse import checks
+from lakehouse.config import Job
+from lakehouse.connectors import delta
+from lakehouse.connectors import kafka as of_kafka
+from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
+from lakehouse.operations import lookup
+from lakehouse.planning import naming
+from lakehouse.runs import ledger
+from lakehouse.sinks import delta as delta_sink
+from lakehouse.sinks import snowflake as snowflake_sink
+from lakehouse.sinks.snowflake import loading
+from lakehouse.sinks.target import Overtaken
+from lakehouse.storage import locate
+from tests.conftest import read, score
+from tests.kafka_server import PASSWORD, USER, Broker
+
+PLACE = ["_topic", "_partition", "_offset"]
+POISON = [b"not json", b'{"id": 1, "a": "text"}', None, b"[1]", b'{"id": 1}{"id": 2}']
+"""Messages that are no rows."""
+
+
+def messages(numbers: range) -> list[bytes]:
+    """Messages in JSON, each with its number and a feature."""
+    return [json.dumps({"id": n, "a": n / 10, "other": [n]}).encode() for n in numbers]
+
+
+@pytest.fixture
+def topic(kafka: Broker) -> str:
+    """A topic of this test's own, with two partitions."""
+    name = f"games-{uuid.uuid4().hex[:8]}"
+    kafka.create(name, 2)
+    return name
+
+
+@pytest.fixture
+def job(make_job, imputing, kafka, topic) -> Callable[..., Job]:
+    """job(source keys, **sections): a job over the topic, with the message's place as its key."""
+
+    def make(source: dict[str, Any] | None = None, **sections: Any) -> Job:
+        given = {"type": "kafka", "servers": kafka.servers, "topic": topic, "schema": {"id": "long", "a": "double"}}
+        plain = {
+            "keys": PLACE,
+            "keep": ["id"],
+            "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}],
+            "checks": {"quarantine": {"max_fraction": 0.9}},
+        }
+        return make_job(imputing, **{**plain, **sections}, source={"table": None, **given, **(source or {})})
+
+    return make
+
+
+def places(table: str = "lake/scores") -> list[tuple[int, int]]:
+    """(partition, offset) of the rows of a table, in order."""
+    rows = read(table)
+    return sorted(zip(rows["_partition"].to_pylist(), rows["_offset"].to_pylist(), strict=True))
+
+
+def positions(job: Job) -> dict[int, int]:
+    """By partition up to where the scored table says that the topic is read."""
+    snapshot = delta.open_table(locate("lake/scores"))
+    ids = snapshot.transaction_ids() if snapshot else {}
+    return {int(n.rpartition("/")[2]): at for n, at in (ids or {}).items() if n.startswith(f"{job.job}/position/")}
+
+
+def test_each_run_scores_what_came_since_the_last_one(kafka, topic, job):
+    scores = job()
+    assert score(scores).status == "unchanged"
+    kafka.send(topic, messages(range(5)))
+    kafka.send(topic, messages(range(5, 8)), partition=1)
+    first = score(scores)
+    assert (first.status, first.rows_scored, positions(scores)) == ("published", 8, {0: 5, 1: 3})
+    assert score(scores).status == "unchanged"
+    kafka.send(topic, messages(range(8, 10)))
+    second = score(scores)
+    assert (second.status, second.rows_scored, positions(scores)) == ("published", 2, {0: 7, 1: 3})
+    assert places() == [*((0, n) for n in range(7)), *((1, n) for n in range(3))]
+    rows = read("lake/scores")
+    assert sorted(rows["id"].to_pylist()) == list(range(10))
+    assert pc.max(pc.abs(pc.subtract(rows["prediction"], pc.divide(rows["id"].cast("double"), 10)))).as_py() < 1e-9
+    records = ledger.runs(naming.state_of(scores), "scores")
+    assert [sorted(r["input_range"].values()) for r in records] == [[[5, 7]], [[None, 3], [None, 5]]]
+    assert ledger.superseded_runs(records) == set()
+    assert lookup.status(scores)[0].run_id == second.run_id
+
+
+def test_bad_messages_are_set_aside_once_with_their_places_and_reasons(kafka, topic, job):
+    kafka.send(topic, [*messages(range(3)), *POISON, *messages(range(3, 5))])
+    scores = job()
+    result = score(scores)
+    assert (result.rows_read, result.rows_scored, result.rows_quarantined) == (10, 5, 5)
+    assert score(scores).status == "unchanged"
+    assert places() == [(0, n) for n in (0, 1, 2, 8, 9)]
+    rows = read("lake/scores_quarantine").sort_by("_offset").to_pylist()
+    assert [(r["_topic"], r["_partition"], r["_offset"], r["_message"]) for r in rows] == [
+        (topic, 0, 3 + n, value) for n, value in enumerate(POISON)
+    ]
+    assert {reason["rule"] for r in rows for reason in r["_reasons"]} == {"readable"}
+    said = [r["_reasons"][0]["observed"] for r in rows]
+    assert ["no JSON object" in said[0], "a" in said[1], "no value" in said[2], "2 JSON objects" in said[4]] == [
+        True
+    ] * 4
+
+
+def test_messages_in_avro_and_arrow_are_scored(kafka, topic, job, workspace):
+    schema = {
+        "type": "record",
+        "name": "Game",
+        "fields": [{"name": "id", "type": "long"}, {"name": "a", "type": "double"}],
+    }
+    (workspace / "game.avsc").write_text(json.dumps(schema))
+    kafka.send(topic, [avro({"id": 1, "a": 0.5}, schema), b"no"])
+    assert score(job({"format": "avro", "avro_schema": "game.avsc"})).rows_scored == 1
+    rows, sink = pa.table({"id": [2, 3], "a": [1.0, 1.5]}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    kafka.send(topic, [bytes(sink.getvalue()), b"no"])
+    assert score(job({"format": "arrow"})).rows_scored == 2
+    assert sorted(read("lake/scores")["id"].to_pylist()) == [1, 2, 3]
+    assert places("lake/scores_quarantine") == [(0, 1), (0, 3)]
+
+
+def avro(row: dict[str, Any], schema: dict[str, Any]) -> bytes:
+    """A record in Avro."""
+    import fastavro
+
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), row)
+    return stream.getvalue()
+
+
+def test_a_range_is_cut_into_the_same_batches_each_time(kafka, topic):
+    """Or processes that share a range by blocks would take others' rows, or leave some."""
+    kafka.send(topic, messages(range(2_500)))
+    cluster = of_kafka.Cluster(kafka.servers)
+    reader = of_kafka.TopicReader(cluster, topic, of_kafka.look(cluster, topic).id)
+    lots = [[found.offsets for found in reader.read(0, 100, 2_400, 1_000)] for _ in range(3)]
+    assert [[found[0] for found in lot] for lot in lots] == [[100, 1_100, 2_100]] * 3
+    assert [offset for found in lots[0] for offset in found] == list(range(100, 2_400))
+
+
+def test_a_blocked_run_leaves_its_messages_to_the_next(kafka, topic, job):
+    kafka.send(topic, [*messages(range(3)), *POISON])
+    with pytest.raises(Blocked, match="quarantine"):
+        score(job(checks={"quarantine": {"max_fraction": 0.1}}))
+    assert positions(job()) == {}
+    kafka.send(topic, messages(range(3, 5)))
+    assert score(job()).rows_scored == 5
+    records = ledger.runs(naming.state_of(job()), "scores")
+    assert ledger.superseded_runs(records) == {records[1]["run_id"]}
+
+
+def test_of_two_runs_over_the_same_messages_one_is_published(kafka, topic, job, monkeypatch):
+    kafka.send(topic, messages(range(4)))
+    scores, original = job(), checks.tally
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(checks, "tally", original)
+        kafka.send(topic, messages(range(4, 6)))
+        assert score(scores).rows_scored == 6
+        return original(*given)
+
+    monkeypatch.setattr(checks, "tally", meanwhile)
+    with pytest.raises(Overtaken, match="meanwhile"):
+        score(scores)
+    assert (places(), positions(scores)) == ([(0, n) for n in range(6)], {0: 6})
+    assert score(scores).status == "unchanged"
+
+
+@pytest.fixture
+def in_snowflake(account) -> dict[str, Any]:
+    """A sink in Snowflake."""
+    return {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": "append"}
+
+
+def test_a_table_in_snowflake_remembers_positions_in_its_ledger(kafka, topic, job, account, in_snowflake):
+    older = ", ".join(column for column in loading._COLUMNS if not column.startswith("POSITIONS"))
+    account.run(f"CREATE TABLE scores_runs ({older})")
+    kafka.send(topic, [*messages(range(3)), *POISON])
+    scores = job(sinks=[in_snowflake], state="state")
+    assert [score(scores).rows_scored, score(scores).status] == [3, "unchanged"]
+    kafka.send(topic, messages(range(3, 5)), partition=1)
+    assert score(scores).rows_scored == 2
+    assert sorted(account.run("SELECT _partition, _offset FROM scores")) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert sorted(account.run("SELECT _offset FROM scores_quarantine")) == [(n,) for n in range(3, 8)]
+    rows = account.run("SELECT POSITIONS FROM scores_runs WHERE RUN_ID <> '' ORDER BY FENCE")
+    assert [sorted(json.loads(said).values()) for (said,) in rows] == [[8], [2, 8]]
+
+
+def test_of_two_runs_into_snowflake_one_is_published(kafka, topic, job, account, in_snowflake, monkeypatch):
+    kafka.send(topic, [*messages(range(4)), b"no"])
+    scores = job(sinks=[in_snowflake], state="state")
+    before_its_commits(monkeypatch, snowflake_sink, lambda: score(scores))
+    with pytest.raises(Overtaken, match="meanwhile"):
+        score(scores)
+    assert sorted(account.run("SELECT _offset FROM scores")) == [(n,) for n in range(4)]
+    assert account.run("SELECT _offset FROM scores_quarantine") == [(4,)]
+
+
+def test_two_sinks_remember_the_same_and_one_that_does_not_is_told(kafka, topic, job, account, in_snowflake):
+    in_delta = {"type": "delta", "table": "lake/scores", "write": "append"}
+    both = job(sinks=[in_delta, in_snowflake])
+    kafka.send(topic, messages(range(3)))
+    assert [score(both).rows_scored, score(both).status] == [3, "unchanged"]
+    kafka.send(topic, messages(range(3, 4)))
+    score(job(sinks=[in_delta]))
+    with pytest.raises(Overtaken, match="not published up to the same messages"):
+        score(both)
+
+
+def before_its_commits(monkeypatch: pytest.MonkeyPatch, sink: Any, act: Callable[[], object]) -> None:
+    """Have the next run stop where all was well when it looked at its tables, while another is at work."""
+    original = sink.publish
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(sink, "publish", original)
+        with monkeypatch.context() as earlier:  # the other one had looked for unfinished runs before
+            earlier.setattr(ledger, "unfinished", lambda *_: ([], []))
+            act()
+        return original(*given)
+
+    monkeypatch.setattr(sink, "publish", meanwhile)
+
+
+def test_a_run_that_another_came_before_sets_nothing_aside(kafka, topic, job, monkeypatch):
+    kafka.send(topic, [*messages(range(3)), *POISON])
+    scores = job()
+    before_its_commits(monkeypatch, delta_sink, lambda: score(scores))
+    with pytest.raises(Overtaken, match="meanwhile"):
+        score(scores)
+    assert places() == [(0, n) for n in range(3)]
+    assert places("lake/scores_quarantine") == [(0, n) for n in range(3, 8)]
+
+
+def test_only_what_transactions_have_committed_is_scored(kafka, topic, job):
+    kafka.send(topic, messages(range(2)), transaction="one")
+    kafka.send(topic, messages(range(2, 4)), transaction="aborted one")
+    kafka.send(topic, messages(range(4, 5)), partition=1)
+    scores = job()
+    assert score(scores).rows_scored == 3
+    assert sorted(read("lake/scores")["id"].to_pylist()) == [0, 1, 4]
+    assert positions(scores) == {0: 6, 1: 1}  # with the marks of both ends
+    assert score(scores).status == "unchanged"
+
+
+def test_messages_that_are_gone_stop_the_job_until_somebody_accepts_it(kafka, topic, job):
+    kafka.send(topic, messages(range(3)))
+    score(job())
+    kafka.send(topic, messages(range(3, 9)))
+    kafka.truncate(topic, 0, 5)
+    with pytest.raises(Blocked, match=r"2 messages of partition 0 \(offsets 3 to 4\)"):
+        score(job())
+    told: list[str] = []
+    result = score(job({"on_loss": "continue"}), say=lambda event, values: told.append(str(values.get("message"))))
+    assert (result.rows_scored, positions(job())) == (4, {0: 9})
+    assert any("offsets 3 to 4" in text for text in told)
+
+
+def test_a_topic_made_anew_or_deleted_is_told(kafka, topic, job):
+    kafka.send(topic, messages(range(3)))
+    score(job())
+    kafka.delete(topic)
+    with pytest.raises(ConfigError, match=f"no topic '{topic}'"):
+        score(job())
+    kafka.create(topic)
+    kafka.send(topic, messages(range(3, 5)))
+    with pytest.raises(Blocked, match="made anew"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).rows_scored == 2
+    assert sorted(read("lake/scores")["id"].to_pylist()) == [0, 1, 2, 3, 4]
+
+
+def test_partitions_that_are_added_are_read_from_their_beginning(kafka, topic, job):
+    kafka.send(topic, messages(range(3)))
+    kafka.send(topic, messages(range(3, 4)), partition=1)
+    scores = job()
+    score(scores)
+    kafka.add_partitions(topic, 3)
+    kafka.send(topic, messages(range(4, 6)), partition=2)
+    assert (score(scores).rows_scored, positions(scores)) == (2, {0: 3, 1: 1, 2: 2})
+
+
+def test_a_run_takes_at_most_so_many_and_waits_for_enough(kafka, topic, job):
+    kafka.send(topic, messages(range(10)))
+    scores = job({"max_messages": 4, "min_rows": 3})
+    assert [score(scores).rows_scored for _ in range(2)] == [4, 4]
+    with pytest.raises(NotReady, match="2 rows"):
+        score(scores)
+    assert positions(scores) == {0: 8}
+
+
+def test_who_logs_in_does_so_by_a_reference(kafka, topic, job, monkeypatch):
+    kafka.send(topic, messages(range(2)))
+    login = {
+        "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": USER,
+        "sasl.password": "env:SECRET",
+    }  # fmt: skip
+    scores = job({"servers": kafka.secured, "security": login})
+    monkeypatch.setenv("SECRET", "another one")
+    with pytest.raises(ConfigError, match="uthentication") as raised:
+        score(scores)
+    assert "another one" not in str(raised.value)
+    monkeypatch.setenv("SECRET", PASSWORD)
+    assert score(scores).rows_scored == 2
+
+
+def test_brokers_that_do_not_answer_are_unavailable(job, monkeypatch):
+    monkeypatch.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9.*[Cc]onnect"):
+        score(job({"servers": "127.0.0.1:9"}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"sinks": [{"type": "delta", "table": "lake/scores"}]}, "needs write: append"),
+        ({"slice": {"day": "2026-01-02"}}, "append needs a job without slice"),
+        ({"publish": {"hold": "always"}}, "publish.hold"),
+        ({"source": {"table": "t"}}, "table: does not go together"),
+        ({"source": {"where": "id > 1"}}, "where: does not go together"),
+        ({"source": {"schema": {"id": "int"}}}, "'int' is no type"),
+        ({"source": {"schema": {"id": "binary"}}}, "JSON has no bytes"),
+        ({"source": {"schema": {"_offset": "long"}}}, "each message has anyway"),
+        ({"source": {"format": "avro"}}, "exactly one of avro_schema and registry"),
+        ({"source": {"start": "latest"}}, "neither earliest nor a time"),
+        ({"source": {"start": "2026-01-02"}}, "must say its zone"),
+        ({"source": {"security": {"sasl.password": "secret!"}}}, "not the secret itself"),
+        ({"source": {"security": {"fetch.min.bytes": "1"}}}, "not about security"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(job, sections, said):
+    with pytest.raises(ConfigError, match=said) as raised:
+        job(sections.pop("source", None), **sections)
+    assert "secret!" not in str(raised.value)
+
+
+@pytest.mark.parametrize("asked", [{"rescore": True}, {"hold": True}])
+def test_what_would_score_messages_again_is_refused(job, asked):
+    with pytest.raises(ConfigError, match=r"source\.type: kafka"):
+        score(job(), **asked)
+
+
+@pytest.mark.long
+def test_on_spark_executors_read_the_partitions(kafka, topic, job, spark):
+    kafka.send(topic, [*messages(range(50)), *POISON])
+    kafka.send(topic, messages(range(50, 80)), partition=1)
+    scores = job()
+    result = score(scores, "spark")
+    assert (result.rows_scored, result.rows_quarantined, result.engine) == (80, 5, "spark")
+    assert score(scores, "spark").status == "unchanged"
+    assert (len(set(places())), len(places("lake/scores_quarantine")), positions(scores)) == (80, 5, {0: 55, 1: 30})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kafka, topic, job, engine, tmp_path):
+    kafka.send(topic, messages(range(3)))
+    scores = job()
+    command = [sys.executable, "-m", "lakehouse.cli", "score", scores.path, "--follow", "--every", "0.2"]
+    with subprocess.Popen(
+        [*command, "--engine", engine, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:  # fmt: skip
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["rows_scored"] == 3
+        kafka.send(topic, messages(range(3, 5)))
+        assert json.loads(following.stdout.readline())["rows_scored"] == 2
+        kafka.send(topic, messages(range(5, 9)))
+        time.sleep(0.3)
+        following.send_signal(signal.SIGTERM)
+        said, errors = following.communicate(timeout=120)
+    assert following.returncode == 0, errors
+    left = score(scores)
+    *runs, last = map(json.loads, said.splitlines())
+    assert (last["status"], last["published_runs"]) == ("stopped", 2 + len(runs))
+    assert places() == [(0, n) for n in range(9)]
+    assert left.status in ("published", "unchanged")
