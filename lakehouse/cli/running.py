@@ -82,9 +82,10 @@ def score(
     from lakehouse.views import planned, terminal
 
     attempt.run_id = pipeline.new_run_id()
-    attempt.copy = locate(result) if result is not None else None
-    if attempt.copy is not None:
-        _clear(attempt.copy)
+    if result is not None:
+        place = locate(result)
+        _clear(place)
+        attempt.copy = place
     require_known(engine, "--engine")
     job = attempt.job = jobs.load(conf, date, target, overrides)
     if verify:
@@ -126,7 +127,10 @@ def _clear(copy: Location) -> None:
     from lakehouse.storage import display_name, remove
 
     if not copy.remote:
-        outputs.require("--result", Path(display_name(copy)))
+        place = Path(display_name(copy))
+        outputs.require("--result", place)
+        if place.is_symlink():  # such as /dev/stdout: it would be taken away, not what it leads to
+            raise ConfigError(f"--result {place} can't be written: it is a link, name the file itself")
     with suppress(LakehouseError, OSError):  # it is said when the result is written
         remove(copy)
 

@@ -226,6 +226,15 @@ def test_a_result_that_can_not_be_written_is_refused_before_the_run(lakehouse: R
     assert "--result taken/result.json can't be written: " in done.err
 
 
+def test_a_result_that_is_a_link_is_refused_and_stays(lakehouse: Run, workspace: Path) -> None:
+    (workspace / "file").write_text("{}")
+    (workspace / "link").symlink_to("file")
+    done = lakehouse("score", DAY, "--result", "link")
+    assert (done.code, version("lake/scores")) == (2, -1)
+    assert "--result link can't be written: it is a link, name the file itself" in done.err
+    assert ((workspace / "link").is_symlink(), (workspace / "file").read_text()) == (True, "{}")
+
+
 def test_a_result_that_can_not_be_written_any_more_leaves_a_published_run_published(
     lakehouse: Run, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
