@@ -46,3 +46,9 @@ LogFormat = Annotated[
         help="what stderr gets: text, or json: one object a line",
     ),
 ]
+MaxBody = Annotated[int, typer.Option(metavar="MB", min=1, help="the largest body")]
+MaxRows = Annotated[int, typer.Option(metavar="N", min=1, help="the most rows of a request")]
+Timeout = Annotated[float, typer.Option(metavar="S", min=0.1, help="seconds a request may take")]
+Rate = Annotated[
+    float | None, typer.Option(metavar="N", min=0.01, help="requests a second of a client; default: any number")
+]

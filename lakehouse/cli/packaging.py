@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lakehouse.cli.command import Answer
-from lakehouse.cli.options import AsJson, Conf, Overrides, ProjectDir, Target
+from lakehouse.cli.options import (
+    AsJson,
+    Conf,
+    MaxBody,
+    MaxRows,
+    Overrides,
+    ProjectDir,
+    Rate,
+    Target,
+    Timeout,
+)
 from lakehouse.cli.outputs import Writes
 from lakehouse.errors import ConfigError, nearest
 
@@ -53,13 +63,11 @@ def package(
             help="where scores of messages go: sqs:URL, kinesis:STREAM, pubsub:projects/…/topics/…, or env:NAME",
         ),
     ] = None,
-    max_body: Annotated[int, typer.Option(metavar="MB", min=1, help="the largest body")] = 16,
-    max_rows: Annotated[int, typer.Option(metavar="N", min=1, help="the most rows of a request")] = 10_000,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="seconds a request may take")] = 30.0,
+    max_body: MaxBody = 16,
+    max_rows: MaxRows = 10_000,
+    timeout: Timeout = 30.0,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="requests that may wait in a process")] = 16,
-    rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.01, help="requests a second of a client; default: any number")
-    ] = None,
+    rate: Rate = None,
     target: Target = None,
     overrides: Overrides = None,
     as_json: AsJson = False,

@@ -10,7 +10,18 @@ import typer
 
 from lakehouse.cli import jobs
 from lakehouse.cli.command import Answer
-from lakehouse.cli.options import AsJson, Conf, LogFormat, Overrides, ProjectDir, Target
+from lakehouse.cli.options import (
+    AsJson,
+    Conf,
+    LogFormat,
+    MaxBody,
+    MaxRows,
+    Overrides,
+    ProjectDir,
+    Rate,
+    Target,
+    Timeout,
+)
 from lakehouse.cli.usage import Never
 from lakehouse.errors import Blocked, ConfigError
 from lakehouse.views import logs
@@ -25,13 +36,11 @@ def serve(
         str | None,
         typer.Option("--keys", metavar="REF", help="where the API keys are: env:NAME or file:PATH; default: none"),
     ] = None,
-    max_body: Annotated[int, typer.Option(metavar="MB", min=1, help="the largest body")] = 16,
-    max_rows: Annotated[int, typer.Option(metavar="N", min=1, help="the most rows of a request")] = 10_000,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, help="seconds a request may take")] = 30.0,
+    max_body: MaxBody = 16,
+    max_rows: MaxRows = 10_000,
+    timeout: Timeout = 30.0,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="requests that may wait in a worker")] = 16,
-    rate: Annotated[
-        float | None, typer.Option(metavar="N", min=0.01, help="requests a second of a client; default: any number")
-    ] = None,
+    rate: Rate = None,
     poll: Annotated[
         float, typer.Option(metavar="S", min=0.5, help="seconds between two looks at alias and table")
     ] = 10.0,
