@@ -32,7 +32,7 @@ from lakehouse.config import Job, load_job
 from lakehouse.connectors import delta
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
-from tests import kafka_server, warehouse
+from tests import kafka_server, kinesis_server, warehouse
 from tests import s3_server as s3_server_py
 
 LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
@@ -161,6 +161,13 @@ def kafka() -> Iterator[kafka_server.Broker]:
     """A Kafka broker; see kafka_server.py."""
     with kafka_server.running() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def kinesis() -> Iterator[kinesis_server.Service]:
+    """Kinesis; see kinesis_server.py."""
+    with kinesis_server.running() as service:
+        yield service
 
 
 @pytest.fixture
