@@ -23,7 +23,10 @@ from moto.server import ThreadedMotoServer
 
 REGION = "eu-west-1"
 LOGIN = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-_numbers = (49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898 + n * 1_000_003 for n in itertools.count())
+_numbers = (
+    49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898 + n * 1_000_003
+    for n in itertools.count()
+)
 
 
 class Shard(models.Shard):

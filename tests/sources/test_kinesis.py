@@ -173,7 +173,9 @@ def test_of_many_records_the_last_one_is_found_and_the_range_stays_the_same(kine
     assert (piece.stop, pinned.rows) == (int(last) + 1, None)
     lots = [list(pinned.reader.read(piece.partition, piece.start, piece.stop, 4)) for _ in range(2)]
     assert [[len(lot.values) for lot in each] for each in lots] == [[4, 4, 3]] * 2
-    assert [number for lot in lots[0] for number in lot.offsets] == [number for lot in lots[1] for number in lot.offsets]
+    assert [number for lot in lots[0] for number in lot.offsets] == [
+        number for lot in lots[1] for number in lot.offsets
+    ]
 
 
 def test_the_first_run_can_begin_at_a_time(kinesis, stream, job):

@@ -128,7 +128,9 @@ def look(client: Any, stream: Stream) -> Look:
             said = client.describe_stream_summary(StreamName=stream.name)["StreamDescriptionSummary"]
         except client.exceptions.ResourceNotFoundException:
             known = client.list_streams().get("StreamNames", [])
-            raise ConfigError(f"source.stream: there is no stream {stream.name!r}, {nearest(stream.name, known)}") from None
+            raise ConfigError(
+                f"source.stream: there is no stream {stream.name!r}, {nearest(stream.name, known)}"
+            ) from None
         pages = client.get_paginator("list_shards").paginate(StreamName=stream.name)
         found = [_shard(shard) for page in pages for shard in page["Shards"]]
     return Look(_id(said), said["RetentionPeriodHours"] * 3_600_000, {shard.id: shard for shard in found})
