@@ -8,6 +8,7 @@ such a one on a shard gives nothing for ever, as people report of AWS.
 from __future__ import annotations
 
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,8 @@ def _records(self: Any, stream_arn: str | None, shard_iterator: str, limit: int 
         return shard_iterator, [], stream.retention_period_hours * 3_600_000
     iterator, records, behind = _get_records(self, stream_arn, shard_iterator, limit)
     reached = int(models.decompose_shard_iterator(iterator)[2])
+    if behind or len(records) == limit:  # AWS says how far from now they are
+        behind = max(int((time.time() - records[-1].created_at) * 1000), 1)
     ended = not shard.is_open and reached >= max(shard.records, default=0)
     return (None if ended else iterator), records, behind
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lakehouse.connectors import avro, kinesis, messages, records, topics
-from lakehouse.connectors.kinesis import ranges
+from lakehouse.connectors.kinesis import ranges, reading
 from lakehouse.connectors.topics import (
     KEEPS_FINGERPRINT,
     PinnedMessages,
@@ -60,4 +60,4 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> PinnedMessages:
     span, pieces = ranges.next_range(asked, source.positions, accept_loss=source.on_loss == "continue")
     how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_, PLACES)
-    return PinnedMessages(source.stream, schema, span, pieces, at_ms, kinesis.StreamReader(stream, found.id), how)
+    return PinnedMessages(source.stream, schema, span, pieces, at_ms, reading.StreamReader(stream, found.id), how)

@@ -157,7 +157,7 @@ def test_a_stream_made_anew_or_deleted_is_told(kinesis, stream, job):
     assert score(job({"on_loss": "continue"})).rows_scored == 2
 
 
-@pytest.mark.parametrize("quiet_s", [0, 5, 3_000])
+@pytest.mark.parametrize("quiet_s", [0, 300, 3_000])
 def test_of_many_records_the_last_one_is_found_and_the_range_stays_the_same(kinesis, stream, job, monkeypatch, quiet_s):
     """Where not all are seen at once, and the newest of them came now, or some time ago."""
     monkeypatch.setattr(of_kinesis, "LIMIT", 3)

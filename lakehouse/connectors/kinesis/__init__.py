@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.connectors.messages import LOT_BYTES, Messages
-from lakehouse.errors import Blocked, ConfigError, Unavailable, nearest
+from lakehouse.errors import ConfigError, Unavailable, nearest
 
 PATIENCE = 30.0
 """Seconds for an answer, and without any record while some are known to be there."""
@@ -107,8 +106,6 @@ def explained(stream: Stream, doing: str) -> Iterator[None]:
         code = failed.response.get("Error", {}).get("Code", "")
         if code in _REFUSED:
             raise ConfigError(f"{where}: {failed}; see the login of AWS's own tools, and its rights") from failed
-        if code == "ResourceNotFoundException":
-            raise ConfigError(f"{where}: {failed}") from failed
         raise Unavailable(f"{where}: {failed}") from failed
     except (failures.NoRegionError, failures.NoCredentialsError, failures.PartialCredentialsError) as failed:
         raise ConfigError(f"{where}: {failed}; see source.region, and the login of AWS's own tools") from failed
@@ -127,13 +124,19 @@ def look(client: Any, stream: Stream) -> Look:
         try:
             said = client.describe_stream_summary(StreamName=stream.name)["StreamDescriptionSummary"]
         except client.exceptions.ResourceNotFoundException:
-            known = client.list_streams().get("StreamNames", [])
-            raise ConfigError(
-                f"source.stream: there is no stream {stream.name!r}, {nearest(stream.name, known)}"
-            ) from None
-        pages = client.get_paginator("list_shards").paginate(StreamName=stream.name)
-        found = [_shard(shard) for page in pages for shard in page["Shards"]]
-    return Look(_id(said), said["RetentionPeriodHours"] * 3_600_000, {shard.id: shard for shard in found})
+            hint = nearest(stream.name, client.list_streams().get("StreamNames", []))
+            raise ConfigError(f"source.stream: there is no stream {stream.name!r}, {hint}") from None
+        found = {shard.id: shard for shard in _shards(client, stream)}
+    return Look(_id(said), said["RetentionPeriodHours"] * 3_600_000, found)
+
+
+def _shards(client: Any, stream: Stream) -> Iterator[Shard]:
+    asked = {"StreamName": stream.name}
+    while asked:
+        said = client.list_shards(**asked)
+        yield from map(_shard, said["Shards"])
+        # with a token no name may be given, which the library's own pages do
+        asked = {"NextToken": said["NextToken"]} if said.get("NextToken") else {}
 
 
 def _id(said: Mapping[str, Any]) -> str:
@@ -188,63 +191,3 @@ def after(sequence: int) -> dict[str, Any]:
 def since(ms: int) -> dict[str, Any]:
     """Where the records begin that came at this time (ms since 1970) or later."""
     return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": ms / 1000}
-
-
-@dataclass(frozen=True)
-class StreamReader:
-    """Reads ranges of a stream's shards, as long as it is the stream of this id."""
-
-    stream: Stream
-    id: str
-
-    @property
-    def topic(self) -> str:
-        """The stream's name."""
-        return self.stream.name
-
-    def read(self, partition: str, start: int, stop: int, most: int) -> Iterator[Messages]:
-        """See `messages.Reader`; `start` is the number of a record."""
-        client, lot, size = connect(self.stream), Messages([], [], [], []), 0
-        for record in self._records(client, partition, start, stop):
-            _add(lot, record)
-            size += len(record["Data"])
-            if len(lot.values) == most or size >= LOT_BYTES:
-                yield lot
-                lot, size = Messages([], [], [], []), 0
-        if lot.values:
-            yield lot
-        if look(client, self.stream).id != self.id:
-            raise Unavailable(f"{self.topic}: the stream was made anew while it was read; run again")
-
-    def _records(self, client: Any, shard: str, start: int, stop: int) -> Iterator[Mapping[str, Any]]:
-        """The records of the range. The first of them is still to be there, or others may be gone as well."""
-        begun, moved = False, time.monotonic()
-        for page in pages(client, self.stream, shard, **at(start)):
-            if page.records and not begun and number(page.records[0]) != start:
-                break
-            for record in page.records:
-                if number(record) >= stop:
-                    return
-                yield record
-            if page.records:
-                begun, moved = True, time.monotonic()
-                if number(page.records[-1]) == stop - 1:
-                    return
-            elif not begun and page.caught_up:
-                break
-            elif time.monotonic() - moved > PATIENCE:
-                raise Unavailable(f"{self.topic}: {shard} gave no record for {PATIENCE:.0f} s before {stop}")
-            if page.ended:
-                return
-        raise Blocked(
-            f"{self.topic}: records of {shard} from {start} on were deleted while they were about to be read, such as by "
-            "retention: run again, which says what is lost"
-        )
-
-
-def _add(lot: Messages, record: Mapping[str, Any]) -> None:
-    numbers: Any = lot.offsets
-    lot.values.append(record["Data"])
-    lot.keys.append(record["PartitionKey"].encode())
-    numbers.append(record["SequenceNumber"])
-    lot.times.append(ms_of(record))

@@ -2,8 +2,8 @@
 
 A position is the sequence number of the last record that was scored, plus one; a shard that has been read to its end
 has FINISHED. Shards are split and merged: what comes out of it is read once that is so of all it was made from, in the
-same run at the earliest. The last record of a shard is looked for, since nobody tells its number; so a range is the same
-whenever it is read again. Numbers have gaps, and none can be asked for that no record has.
+same run at the earliest. The last record of a shard is looked for, since nobody tells its number; so a range is the
+same whenever it is read again. Numbers have gaps, and none can be asked for that no record has.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Found:
-    """What a shard has more than was scored. `ends`: whether the shard ends with it; `lost`: whether some may be gone."""
+    """What a shard has more than was scored; `ends`: whether it ends with that, `lost`: whether some may be gone."""
 
     piece: Piece | None
     ends: bool
@@ -53,8 +53,8 @@ def next_range(asked: Asked, positions: Mapping[str, int], *, accept_loss: bool)
     until, new = dict[str, int](), list[str]()
     for shard in sorted(known.keys() - shards.keys() - finished):
         lose(
-            f"{name}: {shard} is not there any more, and was not known to have been scored to its end: messages of it may "
-            "be gone",
+            f"{name}: {shard} is not there any more, and was not known to have been scored to its end: messages of it "
+            "may be gone",
             notes, accept_loss,
         )  # fmt: skip
         until[shard] = FINISHED
