@@ -153,18 +153,17 @@ def _shard(said: Mapping[str, Any]) -> Shard:
 def pages(client: Any, stream: Stream, shard: str, **where: Any) -> Iterator[Page]:
     """What a shard has from some place on, for ever, or until it has ended."""
     with explained(stream, f"reading {shard}"):
-        at, iterator = where, _iterator(client, stream, shard, where)
+        place, iterator = where, _iterator(client, stream, shard, where)
         while iterator:
             try:
                 said = client.get_records(ShardIterator=iterator, Limit=LIMIT)
             except client.exceptions.ExpiredIteratorException:  # it is good for five minutes; models may take longer
-                iterator = _iterator(client, stream, shard, at)
+                iterator = _iterator(client, stream, shard, place)
                 continue
             records, iterator = said["Records"], said.get("NextShardIterator")
             if records:
-                at = after(number(records[-1]))
-            page = Page(records, said.get("MillisBehindLatest", 0), not iterator)
-            yield page
+                place = after(number(records[-1]))
+            yield Page(records, said.get("MillisBehindLatest", 0), not iterator)
             if not records:
                 time.sleep(_PAUSE)
 

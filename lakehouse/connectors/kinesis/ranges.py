@@ -84,7 +84,9 @@ def next_range(asked: Asked, positions: Mapping[str, int], *, accept_loss: bool)
 
 def _find(asked: Asked, shard: Shard, position: int | None) -> Found:
     pages, lost = _new(asked, shard, position)
-    count, first, last = 0, None, None
+    first: Any = None
+    last: Any = None
+    count = 0
     for page in pages:
         records = page.records if asked.most is None else page.records[: asked.most - count]
         if records:
