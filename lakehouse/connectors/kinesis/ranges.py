@@ -102,7 +102,8 @@ def _find(asked: Asked, shard: Shard, position: int | None) -> Found:
                 piece = Piece(shard.id, number(first), shard.last + 1, dense=False)
                 return Found(piece, ends=True, lost=lost)
             newest, ends = _newest(asked, shard, page, pages)
-            return _found(shard, first, newest or last, None, ends, lost)
+            last = max(newest or last, last, key=number)  # times may go back
+            return _found(shard, first, last, None, ends, lost)
     return _found(shard, first, last, count, True, lost)
 
 
