@@ -51,13 +51,13 @@ def next_range(asked: Asked, positions: Mapping[str, int], *, accept_loss: bool)
     known = {part.rpartition("/")[2]: at for part, at in since.items()}
     finished, pieces = {shard for shard, at in known.items() if at == FINISHED}, list[Piece]()
     until, new = dict[str, int](), list[str]()
-    for shard in sorted(known.keys() - shards.keys() - finished):
+    for gone in sorted(known.keys() - shards.keys() - finished):
         lose(
-            f"{name}: {shard} is not there any more, and was not known to have been scored to its end: messages of it "
+            f"{name}: {gone} is not there any more, and was not known to have been scored to its end: messages of it "
             "may be gone",
             notes, accept_loss,
         )  # fmt: skip
-        until[shard] = FINISHED
+        until[gone] = FINISHED
     for _, shard in sorted(shards.items()):  # what comes out of others has a higher number
         if shard.id in finished or {p for p in shard.parents if p in shards} - finished:
             continue
@@ -78,7 +78,7 @@ def next_range(asked: Asked, positions: Mapping[str, int], *, accept_loss: bool)
     if since and new:
         notes.append(f"{name}: shards without a position so far: {', '.join(new)}; they are read as well")
     stream = f"{name}/{asked.look.id}"
-    taken = {f"{stream}/{shard}": at for shard, at in until.items()} if pieces else {}
+    taken = {f"{stream}/{part}": at for part, at in until.items()} if pieces else {}
     return Range(stream, since, taken, tuple(notes)), tuple(pieces)
 
 
