@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from lakehouse.connectors import kinesis as of_kinesis
 from lakehouse.connectors.kinesis.ranges import FINISHED
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.sinks.positions import positions_of
+from lakehouse.sources import kinesis as kinesis_source
 from lakehouse.storage import locate
 from tests.conftest import read, score
 from tests.kinesis_server import LOGIN, REGION, Service
@@ -104,6 +106,7 @@ def test_a_shard_that_is_split_and_merged_is_read_to_its_end_and_then_its_childr
     assert score(scores).status == "unchanged"
 
 
+@pytest.mark.long
 def test_children_wait_until_their_parent_is_read(kinesis, stream, job):
     kinesis.send(stream, messages(range(5)))
     kinesis.split(stream, 0)
@@ -132,6 +135,7 @@ def test_records_that_may_be_gone_stop_the_job_until_somebody_accepts_it(kinesis
     assert score(job()).status == "unchanged"
 
 
+@pytest.mark.long
 def test_a_shard_that_went_before_it_was_read_to_its_end_is_told(kinesis, stream, job):
     kinesis.send(stream, messages(range(3)))
     score(job())
@@ -144,6 +148,7 @@ def test_a_shard_that_went_before_it_was_read_to_its_end_is_told(kinesis, stream
     assert score(job()).status == "unchanged"
 
 
+@pytest.mark.long
 def test_a_stream_made_anew_or_deleted_is_told(kinesis, stream, job):
     kinesis.send(stream, messages(range(3)))
     score(job())
@@ -165,9 +170,7 @@ def test_of_many_records_the_last_one_is_found_and_the_range_stays_the_same(kine
     kinesis.age(stream, 0, 4_000)
     last = kinesis.send(stream, messages(range(7, 11)))[-1]
     kinesis.age(stream, 0, quiet_s)
-    from lakehouse.sources import kinesis as source
-
-    pinned = source.pin(job().source)
+    pinned = kinesis_source.pin(job().source)
     kinesis.send(stream, messages(range(11, 15)))
     [piece] = pinned.pieces_of
     assert (piece.stop, pinned.rows) == (int(last) + 1, None)
@@ -178,12 +181,11 @@ def test_of_many_records_the_last_one_is_found_and_the_range_stays_the_same(kine
     ]
 
 
+@pytest.mark.long
 def test_the_first_run_can_begin_at_a_time(kinesis, stream, job):
     kinesis.send(stream, messages(range(3)))
     kinesis.age(stream, 0, 100_000)
     kinesis.send(stream, messages(range(3, 5)))
-    from datetime import UTC, datetime, timedelta
-
     hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     assert (score(job({"start": hour_ago})).rows_scored, ids()) == (2, [3, 4])
 
