@@ -190,8 +190,9 @@ def test_the_first_run_can_begin_at_a_time(kinesis, stream, job):
     assert (score(job({"start": hour_ago})).rows_scored, ids()) == (2, [3, 4])
 
 
-def test_a_run_waits_for_enough(kinesis, stream, job):
+def test_few_records_are_counted_and_a_run_waits_for_enough(kinesis, stream, job):
     kinesis.send(stream, messages(range(2)))
+    assert kinesis_source.pin(job().source).rows == 2
     with pytest.raises(NotReady, match="2 rows"):
         score(job({"min_rows": 3}))
 
