@@ -163,6 +163,15 @@ def kafka() -> Iterator[kafka_server.Broker]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def kinesis() -> Iterator[Any]:
+    """Kinesis; see kinesis_server.py."""
+    from tests import kinesis_server  # which takes a second to import
+
+    with kinesis_server.running() as service:
+        yield service
+
+
 @pytest.fixture
 def bucket(s3: Callable[..., Any]) -> str:
     """A folder of this test's own on the S3 server."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -30,18 +30,24 @@ from lakehouse.schemas import (
 LOT_BYTES = 32 << 20
 """Bytes of the messages that become rows at once, at most."""
 
-PLACES = pa.schema(
-    [
-        (TOPIC, pa.string()),
-        (PARTITION, pa.int32()),
-        (OFFSET, pa.int64()),
-        (TIMESTAMP_OF, TIMESTAMP),
-        (MESSAGE, pa.binary()),
-        (UNREADABLE, pa.string()),
-        (KEY_OF, pa.binary()),
-    ]
-)
-"""The columns that messages have besides their own."""
+
+def places(partition: pa.DataType, offset: pa.DataType) -> pa.Schema:
+    """The columns that messages have besides their own, where partitions and offsets are of these types."""
+    return pa.schema(
+        [
+            (TOPIC, pa.string()),
+            (PARTITION, partition),
+            (OFFSET, offset),
+            (TIMESTAMP_OF, TIMESTAMP),
+            (MESSAGE, pa.binary()),
+            (UNREADABLE, pa.string()),
+            (KEY_OF, pa.binary()),
+        ]
+    )
+
+
+PLACES = places(pa.int32(), pa.int64())
+"""These columns where both are numbers."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Messages:
-    """Messages of a partition, in their order. `times`: ms since 1970, None where a message has none."""
+    """Messages of a partition, in their order. `times`: ms since 1970, None where a message has none.
+
+    `offsets` are as the column OFFSET has them.
+    """
 
     values: list[bytes | None]
     keys: list[bytes | None]
-    offsets: list[int]
+    offsets: list[int] | list[str]
     times: list[int | None]
 
 
@@ -90,7 +99,7 @@ class Reader(Protocol):
     def topic(self) -> str:
         """What the column TOPIC holds."""
 
-    def read(self, partition: int, start: int, stop: int, most: int) -> Iterator[Messages]:
+    def read(self, partition: Any, start: int, stop: int, most: int) -> Iterator[Messages]:
         """The messages from `start` up to before `stop`, in lots that are cut alike each time they are read.
 
         A lot has `most` messages, or fewer that have LOT_BYTES; the last one what is left. Raises Blocked where a
@@ -100,11 +109,21 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """A partition's messages from `start` up to before `stop`."""
+    """A partition's messages from `start` up to before `stop`.
 
-    partition: int
+    `dense`: each number in between may be a message's; else `count` has how many there are, None where nobody knows.
+    """
+
+    partition: int | str
     start: int
     stop: int
+    dense: bool = True
+    count: int | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """Its messages at most, None where that isn't known."""
+        return self.stop - self.start if self.dense else self.count
 
 
 def next_range(
@@ -124,14 +143,7 @@ def next_range(
     Raises Blocked where messages are gone that were never scored, unless that is accepted.
     """
     stream, notes = f"{topic}/{origin}", list[str]()
-    since = {name: at for name, at in positions.items() if name.startswith(f"{stream}/")}
-    others = {name.split("/")[1] for name in positions if name.startswith(f"{topic}/")} - {origin}
-    if others and not since:
-        _lose(
-            f"{topic}: the topic was made anew since messages of it were last scored (its id was {sorted(others)[0]}, "
-            f"now it is {origin}): what the old one held that was not scored is gone",
-            notes, accept_loss,
-        )  # fmt: skip
+    since = remembered(topic, origin, positions, notes, accept_loss)
     known = {int(name.rpartition("/")[2]) for name in since}
     if gone := sorted(known - there.keys()):
         raise Blocked(f"{topic}: partition {gone[0]} is not there any more, of which messages were scored")
@@ -149,7 +161,7 @@ def next_range(
                 "lost messages, and others may have their offsets now; give the job another name to score it afresh"
             )
         if at < first:
-            _lose(
+            lose(
                 f"{topic}: {first - at:,} messages of partition {partition} (offsets {at} to {first - 1}) were deleted "
                 "before they were scored, such as by retention",
                 notes, accept_loss,
@@ -161,7 +173,23 @@ def next_range(
     return Range(stream, since, until, tuple(notes)), taken
 
 
-def _lose(what: str, notes: list[str], accepted: bool) -> None:
+def remembered(
+    topic: str, origin: str, positions: Mapping[str, int], notes: list[str], accept_loss: bool
+) -> dict[str, int]:
+    """Of all positions those of the topic with this id. Raises Blocked where they are of an older one's, as `lose`."""
+    since = {name: at for name, at in positions.items() if name.startswith(f"{topic}/{origin}/")}
+    others = {name.split("/")[1] for name in positions if name.startswith(f"{topic}/")} - {origin}
+    if others and not since:
+        lose(
+            f"{topic}: the topic was made anew since messages of it were last scored (its id was {sorted(others)[0]}, "
+            f"now it is {origin}): what the old one held that was not scored is gone",
+            notes, accept_loss,
+        )  # fmt: skip
+    return since
+
+
+def lose(what: str, notes: list[str], accepted: bool) -> None:
+    """Note that messages are gone which were never scored. Raises Blocked unless that is accepted."""
     if not accepted:
         raise Blocked(f"{what}. To go on with what is there, set source.on_loss: continue")
     notes.append(what)

@@ -47,9 +47,10 @@ class PinnedMessages:
         return self.at_ms
 
     @property
-    def rows(self) -> int:
-        """At most: offsets may have gaps."""
-        return sum(piece.stop - piece.start for piece in self.pieces_of)
+    def rows(self) -> int | None:
+        """At most: offsets may have gaps. None where nobody knows before they are read."""
+        counts = [piece.rows for piece in self.pieces_of]
+        return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
     def pieces(self) -> int:
@@ -92,7 +93,8 @@ class MessageUnit:
 
     @property
     def size(self) -> int:
-        return max(self.piece.stop - self.piece.start, 1) * _BYTES
+        rows = self.piece.rows
+        return max(_LEAST if rows is None else rows, 1) * _BYTES
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Its rows, in batches of at most `batch_rows` messages. Raises as `Reader.read`."""
@@ -102,7 +104,9 @@ class MessageUnit:
                 yield self._rows(found)
 
     def parts(self, size: int) -> list[MessageUnit]:
-        """The unit in parts of about so many bytes."""
+        """The unit in parts of about so many bytes; as it is where its numbers don't tell where half of it is."""
+        if not self.piece.dense:
+            return [self]
         step = max(size // _BYTES, 1)
         starts = range(self.piece.start, self.piece.stop, step)
         return [replace(self, piece=replace(self.piece, start=s, stop=min(s + step, self.piece.stop))) for s in starts]
@@ -114,8 +118,8 @@ class MessageUnit:
         bad[list(decoded.problems)] = True
         made: dict[str, Callable[[], pa.Array]] = {
             TOPIC: lambda: pa.repeat(pa.scalar(self.reader.topic, pa.string()), count),
-            PARTITION: lambda: pa.repeat(pa.scalar(self.piece.partition, pa.int32()), count),
-            OFFSET: lambda: pa.array(found.offsets, pa.int64()),
+            PARTITION: lambda: pa.repeat(pa.scalar(self.piece.partition, self.schema.field(PARTITION).type), count),
+            OFFSET: lambda: pa.array(found.offsets, self.schema.field(OFFSET).type),
             TIMESTAMP_OF: lambda: pa.array(found.times, pa.timestamp("ms", "UTC")).cast(TIMESTAMP),
             KEY_OF: lambda: pa.array(found.keys, pa.binary()),
             MESSAGE: lambda: pa.array(found.values, pa.binary(), mask=~bad),
@@ -131,9 +135,9 @@ class MessageUnit:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-def schema_of(columns: Mapping[str, str]) -> pa.Schema:
+def schema_of(columns: Mapping[str, str], places: pa.Schema = PLACES) -> pa.Schema:
     """All columns that can be read of messages with these."""
-    return pa.schema([*records.schema_of(columns), *PLACES])
+    return pa.schema([*records.schema_of(columns), *places])
 
 
 def qualify(source: Any) -> Any:
@@ -199,7 +203,7 @@ def units(pinned: PinnedMessages, columns: Sequence[str], batch_rows: int, tasks
     wholes = [
         MessageUnit(pinned.reader, pinned.format, piece, schema, declared, batch_rows) for piece in pinned.pieces_of
     ]
-    step = max(-(-pinned.rows // max(tasks, 1)), _LEAST)
+    step = max(-(-(pinned.rows or 0) // max(tasks, 1)), _LEAST)
     return [part for unit in wholes for part in unit.parts(step * _BYTES)]
 
 

@@ -15,6 +15,7 @@ from lakehouse.connectors import delta
 from lakehouse.connectors.messages import Range
 from lakehouse.errors import Blocked, ConfigError, Unavailable
 from lakehouse.scoring.score import Constraint
+from lakehouse.sinks.positions import position_ids
 from lakehouse.storage import Location, locate, sizes
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Target:
         if self.kind == QUARANTINE:
             return mine
         if self.range is not None:  # of each of many small runs a table keeps its ids for ever, so these are few
-            here = {position_id(self.job, name): at for name, at in self.range.until.items()}
+            here = position_ids(self.job, self.range.until)
             return {self.identity: self.generation, **here, **mine}
         again = {run_id(self.identity, earlier): self.generation for earlier in self.goes_on}
         again |= {replay_id(self.identity, earlier): self.generation for earlier in self.goes_on[:1]}
@@ -227,11 +228,6 @@ def uri_of(section: Sink) -> str:
 def run_id(identity: str, run: str) -> str:
     """Transaction id → the generation that this run published."""
     return f"{identity}/run/{run}"
-
-
-def position_id(job: str, name: str) -> str:
-    """Transaction id → up to where the job has read a part of its input, which `name` tells from others."""
-    return f"{job}/position/{name}"
 
 
 def rows_id(identity: str, generation: int) -> str:

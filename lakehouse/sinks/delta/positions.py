@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
-from lakehouse.sinks.target import SliceState, Target, position_id, require_positions
+from lakehouse.sinks.positions import positions_of
+from lakehouse.sinks.target import SliceState, Target, require_positions
 from lakehouse.storage import display_name, locate
 
 
@@ -26,8 +27,7 @@ def _positions(snapshot: delta.Snapshot | None, job: str) -> dict[str, int]:
             f"{display_name(snapshot.location)}: positions can't be kept in a table on this storage yet: keep it on "
             "disk or on S3"
         )
-    prefix = position_id(job, "")
-    return {name.removeprefix(prefix): at for name, at in ids.items() if name.startswith(prefix)}
+    return positions_of(job, ids)
 
 
 def range_state(snapshot: delta.Snapshot | None, target: Target) -> SliceState:

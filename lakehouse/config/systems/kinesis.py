@@ -1,0 +1,37 @@
+"""Streams of Kinesis: each run scores the messages that came since the last published one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lakehouse.config.streams import MessageSource
+from lakehouse.config.values import Text
+
+
+class KinesisSource(MessageSource):
+    """A stream of Kinesis whose records are scored."""
+
+    type: Literal["kinesis"] = Field(description="the system the input is in")
+    stream: Text = Field(
+        pattern=r"^[a-zA-Z0-9_.-]+$", description="the stream whose records are scored", examples=["games"]
+    )
+    region: Text | None = Field(
+        None,
+        description="the region of AWS that the stream is in; default: what AWS's own variables and files say",
+        examples=["eu-west-1"],
+    )
+    endpoint: Text | None = Field(
+        None,
+        description="the address of the service, where it is not AWS's own for the region",
+        examples=["http://localhost:4566"],
+    )
+
+    # as in lakehouse.schemas, which imports pyarrow
+    PLACES: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset", "_timestamp", "_message", "_unreadable")
+    NO_SETTINGS: ClassVar[frozenset[str]] = MessageSource.NO_SETTINGS | {"region", "endpoint"}
+
+    @property
+    def name(self) -> str:
+        return self.stream

@@ -1,0 +1,63 @@
+"""Reading from Kinesis: each run takes what the shards of a stream have more than the scored table remembers.
+
+All but the look at the stream is `connectors.messages` and `connectors.topics`, which any system of messages shares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakehouse.connectors import avro, kinesis, messages, records, topics
+from lakehouse.connectors.kinesis import ranges, reading
+from lakehouse.connectors.topics import (
+    KEEPS_FINGERPRINT,
+    PinnedMessages,
+    as_of,
+    at_version,
+    carrier,
+    first_file,
+    folder,
+    frame,
+    narrowed,
+    qualify,
+    read,
+    rows_of_run,
+    supported_columns,
+    units,
+    uri_of,
+    use_of_file,
+)
+
+if TYPE_CHECKING:
+    from lakehouse.config.systems.kinesis import KinesisSource
+
+__all__ = [
+    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "pin",
+    "qualify", "read", "rows_of_run", "supported_columns", "units", "uri_of", "use_of_file",
+]  # fmt: skip
+
+
+PLACES = messages.places(pa.string(), pa.string())
+"""A shard and a sequence number are texts, as AWS has them: the numbers have more than 64 bits."""
+
+
+def pin(source: KinesisSource, names: Sequence[str] = ()) -> PinnedMessages:
+    """What the stream has more than was scored, up to the last record of each shard, which is looked for.
+
+    Raises ConfigError where there is no such stream or it may not be read, Blocked where messages may be gone that
+    were never scored, Unavailable where nobody answers.
+    """
+    stream = kinesis.Stream(source.stream, source.region, source.endpoint)
+    own = avro.schema_in(source.avro_schema) if source.avro_schema is not None else None
+    client = kinesis.connect(stream)
+    found, at_ms, began = kinesis.look(client, stream), time.time_ns() // 1_000_000, source.start_time
+    most = source.max_messages and -(-source.max_messages // max(len(found.shards), 1))
+    asked = ranges.Asked(client, stream, found, int(began.timestamp() * 1000) if began else None, most)
+    span, pieces = ranges.next_range(asked, source.positions, accept_loss=source.on_loss == "continue")
+    how = records.Format(source.format, own, source.registry, source.registry_login)
+    schema = topics.schema_of(source.schema_, PLACES)
+    return PinnedMessages(source.stream, schema, span, pieces, at_ms, reading.StreamReader(stream, found.id), how)

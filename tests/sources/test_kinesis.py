@@ -1,0 +1,203 @@
+"""Kinesis as a source, on moto's: each record is scored once, or set aside once, whatever becomes of shards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from lakehouse.config import Job
+from lakehouse.connectors import delta
+from lakehouse.connectors import kinesis as of_kinesis
+from lakehouse.connectors.kinesis.ranges import FINISHED
+from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
+from lakehouse.sinks.positions import positions_of
+from lakehouse.sources import kinesis as kinesis_source
+from lakehouse.storage import locate
+from tests.conftest import read, score
+from tests.kinesis_server import LOGIN, REGION, Service
+from tests.sources.test_kafka import messages
+
+POISON = [b"not json", b'{"id": 1, "a": "text"}', b"[1]", b"\xf3\x89\x9a\xc2"]
+"""Records that are no rows."""
+
+
+@pytest.fixture
+def stream(kinesis: Service, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stream of this test's own, with two shards."""
+    name = f"games-{uuid.uuid4().hex[:8]}"
+    kinesis.create(name, 2)
+    for variable, value in LOGIN.items():
+        monkeypatch.setenv(variable, value)
+    return name
+
+
+@pytest.fixture
+def job(make_job, imputing, kinesis, stream) -> Callable[..., Job]:
+    """job(source keys, **sections): a job over the stream, with the record's place as its key."""
+
+    def make(source: dict[str, Any] | None = None, **sections: Any) -> Job:
+        given = {
+            "type": "kinesis", "stream": stream, "region": REGION, "endpoint": kinesis.address,
+            "schema": {"id": "long", "a": "double"},
+        }  # fmt: skip
+        plain = {
+            "keys": ["_topic", "_partition", "_offset"],
+            "keep": ["id"],
+            "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}],
+            "checks": {"quarantine": {"max_fraction": 0.9}},
+        }
+        return make_job(imputing, **{**plain, **sections}, source={"table": None, **given, **(source or {})})
+
+    return make
+
+
+def ids() -> list[int]:
+    """The numbers of the scored messages, in order."""
+    return sorted(read("lake/scores")["id"].to_pylist())
+
+
+def positions(job: Job) -> dict[str, int]:
+    """By shard up to where the scored table says that it is read."""
+    snapshot = delta.open_table(locate("lake/scores"))
+    known = (snapshot.transaction_ids() if snapshot else None) or {}
+    return {name.rpartition("-")[2].lstrip("0") or "0": at for name, at in positions_of(job.job, known).items()}
+
+
+def test_each_run_scores_what_came_since_the_last_one_and_sets_bad_records_aside(kinesis, stream, job):
+    scores = job()
+    assert score(scores).status == "unchanged"
+    sent = kinesis.send(stream, [*messages(range(3)), *POISON])
+    other = kinesis.send(stream, messages(range(3, 5)), shard=1)
+    first = score(scores)
+    assert (first.status, first.rows_scored, first.rows_quarantined) == ("published", 5, 4)
+    assert positions(scores) == {"0": int(sent[-1]) + 1, "1": int(other[-1]) + 1}
+    assert score(scores).status == "unchanged"
+    later = kinesis.send(stream, messages(range(5, 7)))
+    second = score(scores)
+    assert (second.status, second.rows_scored, second.rows_quarantined) == ("published", 2, 0)
+    assert positions(scores) == {"0": int(later[-1]) + 1, "1": int(other[-1]) + 1}
+    assert ids() == list(range(7))
+    rows = read("lake/scores_quarantine").sort_by("_offset").to_pylist()
+    assert [(r["_topic"], r["_partition"], r["_offset"], r["_message"]) for r in rows] == [
+        (stream, "shardId-000000000000", number, data) for number, data in zip(sent[3:], POISON, strict=True)
+    ]
+
+
+def test_a_shard_that_is_split_and_merged_is_read_to_its_end_and_then_its_children(kinesis, stream, job):
+    scores = job()
+    kinesis.send(stream, messages(range(3)))
+    score(scores)
+    kinesis.send(stream, messages(range(3, 5)))
+    kinesis.split(stream, 0)
+    kinesis.send(stream, messages(range(5, 7)), shard=2)
+    kinesis.send(stream, messages(range(7, 8)), shard=3)
+    assert score(scores).rows_scored == 5
+    assert positions(scores)["0"] == FINISHED
+    kinesis.merge(stream, 2, 3)
+    assert score(scores).status == "unchanged"
+    last = kinesis.send(stream, messages(range(8, 9)), shard=4)
+    assert (score(scores).rows_scored, ids()) == (1, list(range(9)))
+    assert positions(scores) == {"0": FINISHED, "2": FINISHED, "3": FINISHED, "4": int(last[0]) + 1}
+    kinesis.forget(stream, 0)
+    assert score(scores).status == "unchanged"
+
+
+@pytest.mark.long
+def test_children_wait_until_their_parent_is_read(kinesis, stream, job):
+    kinesis.send(stream, messages(range(5)))
+    kinesis.split(stream, 0)
+    kinesis.send(stream, messages(range(5, 6)), shard=2)
+    scores, seen = job({"max_messages": 8}), []  # two of each of the four shards
+    for _ in range(3):
+        score(scores)
+        seen.append(ids())
+    assert seen == [[0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]]
+    assert score(scores).status == "unchanged"
+
+
+def test_records_that_may_be_gone_stop_the_job_until_somebody_accepts_it(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    kinesis.trim(stream, 0, 3)
+    assert score(job()).status == "unchanged"
+    kinesis.send(stream, messages(range(3, 6)))
+    kinesis.trim(stream, 0, 1)
+    with pytest.raises(Blocked, match=r"last message of shardId-000000000000 .*on_loss: continue"):
+        score(job())
+    told: list[str] = []
+    result = score(job({"on_loss": "continue"}), say=lambda event, values: told.append(str(values.get("message"))))
+    assert (result.rows_scored, ids()) == (2, [0, 1, 2, 4, 5])
+    assert any("may have been deleted" in text for text in told)
+    assert score(job()).status == "unchanged"
+
+
+@pytest.mark.long
+def test_a_shard_that_went_before_it_was_read_to_its_end_is_told(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    kinesis.split(stream, 0)
+    kinesis.send(stream, messages(range(3, 5)), shard=2)
+    kinesis.forget(stream, 0)
+    with pytest.raises(Blocked, match="shardId-000000000000 is not there any more"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).rows_scored == 2
+    assert score(job()).status == "unchanged"
+
+
+@pytest.mark.long
+def test_a_stream_made_anew_or_deleted_is_told(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    kinesis.client.delete_stream(StreamName=stream)
+    with pytest.raises(ConfigError, match=f"no stream '{stream}'"):
+        score(job())
+    kinesis.create(stream)
+    kinesis.send(stream, messages(range(3, 5)))
+    with pytest.raises(Blocked, match="made anew"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).rows_scored == 2
+
+
+@pytest.mark.parametrize("quiet_s", [0, 300, 3_000])
+def test_of_many_records_the_last_one_is_found_and_the_range_stays_the_same(kinesis, stream, job, monkeypatch, quiet_s):
+    """Where not all are seen at once, and the newest of them came now, or some time ago."""
+    monkeypatch.setattr(of_kinesis, "LIMIT", 3)
+    kinesis.send(stream, messages(range(7)))
+    kinesis.age(stream, 0, 4_000)
+    last = kinesis.send(stream, messages(range(7, 11)))[-1]
+    kinesis.age(stream, 0, quiet_s)
+    pinned = kinesis_source.pin(job().source)
+    kinesis.send(stream, messages(range(11, 15)))
+    [piece] = pinned.pieces_of
+    assert (piece.stop, pinned.rows) == (int(last) + 1, None)
+    lots = [list(pinned.reader.read(piece.partition, piece.start, piece.stop, 4)) for _ in range(2)]
+    assert [[len(lot.values) for lot in each] for each in lots] == [[4, 4, 3]] * 2
+    assert [number for lot in lots[0] for number in lot.offsets] == [
+        number for lot in lots[1] for number in lot.offsets
+    ]
+
+
+@pytest.mark.long
+def test_the_first_run_can_begin_at_a_time(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    kinesis.age(stream, 0, 100_000)
+    kinesis.send(stream, messages(range(3, 5)))
+    hour_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    assert (score(job({"start": hour_ago})).rows_scored, ids()) == (2, [3, 4])
+
+
+def test_few_records_are_counted_and_a_run_waits_for_enough(kinesis, stream, job):
+    kinesis.send(stream, messages(range(2)))
+    assert kinesis_source.pin(job().source).rows == 2
+    with pytest.raises(NotReady, match="2 rows"):
+        score(job({"min_rows": 3}))
+
+
+def test_a_service_that_does_not_answer_is_unavailable(job, monkeypatch):
+    monkeypatch.setattr(of_kinesis, "ATTEMPTS", 1)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9"):
+        score(job({"endpoint": "http://127.0.0.1:9"}))
