@@ -55,6 +55,19 @@ def test_the_pages_are_there():
     assert len(README.splitlines()) <= 160, "the README is a way in: put the rest beside what it is about"
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_heading_stands_apart_from_what_is_above_it(name):
+    prose = re.sub(r"^```.*?^```", "", TEXTS[name], flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"(?<!\n)\n(#+ .*)", prose) == []
+
+
+def test_no_line_stands_twice():
+    """Merges may leave both of two like entries."""
+    for name in ("CHANGELOG.md", "conf/TROUBLESHOOTING.md"):
+        entries = re.findall(r"^(?:\* .*(?:\n  .*)*|\| `[^|]*)", TEXTS[name], re.MULTILINE)
+        assert [entry for entry in set(entries) if entries.count(entry) > 1] == []
+
+
 def test_the_job_file_is_the_demos(tmp_path, monkeypatch):
     [shown] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "games.yaml").write_text(shown)

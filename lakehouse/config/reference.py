@@ -33,7 +33,7 @@ def reference() -> str:
 def with_reference(page: str) -> str:
     """The page with the reference in it as it is now."""
     before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{reference()}\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n\n{reference()}\n{END}{rest.partition(END)[2]}"
 
 
 def _sections(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

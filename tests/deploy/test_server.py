@@ -45,6 +45,16 @@ def server(workspace, make_job, register):
     return run
 
 
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), ([], 2), (["--date", "2026-01-02"], 2)])
+def test_the_script_says_how_it_is_called(workspace, words, code):
+    shutil.copy(SERVER / "score.sh", workspace)
+    done = subprocess.run(["sh", "score.sh", *words], capture_output=True, text=True, check=False)
+    said, other = (done.stdout, done.stderr) if code == 0 else (done.stderr, done.stdout)
+    assert (done.returncode, other) == (code, "")
+    assert "  score.sh conf/games.yaml [options of lakehouse score, but for --date]\n" in said
+    assert said.endswith("PAUSE      seconds between them; default 600\n")
+
+
 def attempts() -> int:
     return len(Path("attempts").read_text().splitlines())
 

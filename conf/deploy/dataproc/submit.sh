@@ -1,6 +1,12 @@
 #!/bin/sh
 # Score a date on Dataproc Serverless, yesterday (UTC) by default: submit.sh [DATE]
 set -eu
+case ${1:-} in
+-*)
+    sed -n '2s/^# //p' "$0"
+    exit 2
+    ;;
+esac
 gcloud dataproc batches submit pyspark gs://example-scoring/lakehouse/score.py \
     --region=europe-west1 \
     --version=3.0 \

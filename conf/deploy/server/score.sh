@@ -1,19 +1,24 @@
 #!/bin/sh
 # Score a job file for a date, yesterday (UTC) by default; try again while its input isn't ready or a system is away.
 #
-#   score.sh conf/games.yaml [options of lakehouse score]
+#   score.sh conf/games.yaml [options of lakehouse score, but for --date]
 #
 # DATE       the date, YYYY-MM-DD
 # ATTEMPTS   how often at most; default 12
 # PAUSE      seconds between them; default 600
 set -u
-cd "$(dirname "$0")" || exit 2
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
 case ${1:-} in
+-h | --help)
+    usage
+    exit 0
+    ;;
 '' | -*)
-    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$(basename "$0")" >&2
+    usage >&2
     exit 2
     ;;
 esac
+cd "$(dirname "$0")" || exit 2
 conf=$1
 shift
 date=${DATE:-yesterday}
