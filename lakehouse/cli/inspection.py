@@ -59,12 +59,13 @@ def runs(
     project_dir: ProjectDir = None,
 ) -> Answer:
     """List the job's runs, held ones first, the newest before others: when, what, versions, rows, seconds, verdict."""
-    from lakehouse.operations import review
+    from lakehouse.operations import dated, lookup, review
     from lakehouse.views import terminal
 
     load = jobs.loader(conf, target, overrides)
-    waiting = [one.record for _, one in review.held_runs(load)]
-    rows = [*waiting, *(row for _, row in jobs.records(conf, target, overrides))][:limit]
+    states = dated.with_states(load)
+    waiting = [one.record for _, one in review.held_runs(load, states)]
+    rows = [*waiting, *(row for _, row in lookup.recorded(load, states))][:limit]
     notes = [hint] if not rows and (hint := jobs.lost_records(load)) else []
     return Answer(rows, lambda: terminal.runs_text(rows), notes, indent=1)
 

@@ -31,15 +31,9 @@ def without_date(conf: str, target: str | None, overrides: list[str] | None) -> 
 
 def records(conf: str, target: str | None, overrides: list[str] | None) -> list[tuple[Job, dict[str, Any]]]:
     """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in."""
-    from lakehouse.operations import dated
-    from lakehouse.planning import catalog, naming
-    from lakehouse.runs import ledger
+    from lakehouse.operations import lookup
 
-    found = []
-    for job in dated.with_states(loader(conf, target, overrides)):
-        with catalog.resolve_names(job) as at_places:
-            found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
-    return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)
+    return lookup.recorded(loader(conf, target, overrides))
 
 
 def record_of(

@@ -58,7 +58,7 @@ def recall(
         str | None, typer.Option("--model", metavar="V", help="a version, such as 3 or churn/3, or a model's digest")
     ] = None,
     input_version: Annotated[
-        int | None, typer.Option("--input-version", metavar="N", help="a version of the input table")
+        int | None, typer.Option("--input-version", metavar="N", min=0, help="a version of the input table")
     ] = None,
     input_file: Annotated[
         str | None, typer.Option("--input-file", metavar="F", help="a file of the input table: its path, or its name")

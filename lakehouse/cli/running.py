@@ -183,7 +183,7 @@ def backfill(
         ),
     ],
     every: Annotated[str, typer.Option("--every", help="day, week or month: the dates between them")] = "day",
-    parallel: Annotated[int, typer.Option("--parallel", metavar="N", help="so many dates at a time")] = 1,
+    parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, help="so many dates at a time")] = 1,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="go on with the other dates where one fails")
     ] = False,
@@ -211,12 +211,13 @@ def backfill(
     refused (2), one that isn't over is not ready (6). Exit code: the worst of all dates, as of score.
     """
     from lakehouse.operations import backfill, checking
+    from lakehouse.operations import days as calendar
     from lakehouse.planning.plan import require_known
     from lakehouse.views import dates
 
     require_known(engine, "--engine")
     asked = backfill.Asked(conf, target, tuple(overrides or ()), engine, rescore, as_of, hours_after)
-    days = backfill.dates(first, last, every)
+    days = calendar.dates(first, last, every)
 
     def about(day: str, run_id: str) -> dict[str, Any]:
         return Attempt(conf, day, engine, run_id, asked.load(day)).about()

@@ -18,7 +18,7 @@ from lakehouse.errors import ConfigError
 def demo(
     csv: Annotated[Path | None, typer.Option(help="score your own CSV file instead of the demo's games")] = None,
     label: Annotated[str | None, typer.Option(help="the CSV's column to predict")] = None,
-    rows: Annotated[int, typer.Option(help="rows a date of the demo's games")] = 100_000,
+    rows: Annotated[int, typer.Option(metavar="N", min=1, help="rows a date of the demo's games")] = 100_000,
     compare: Annotated[
         bool, typer.Option("--compare", help="run the plain spark_udf script beside it, as the first time")
     ] = False,

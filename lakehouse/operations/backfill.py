@@ -13,16 +13,16 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
-from itertools import count, takewhile
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from lakehouse import pipeline
 from lakehouse.errors import ConfigError, Unavailable, as_ours
-from lakehouse.operations import apart, as_of, dated
+from lakehouse.operations import apart, as_of
 from lakehouse.operations.apart import Processes
+from lakehouse.operations.days import spans
 from lakehouse.planning.naming import identity_of
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
@@ -33,9 +33,7 @@ from lakehouse.sinks.target import uri_of
 if TYPE_CHECKING:
     from lakehouse.config import Job
 
-EVERY = ("day", "week", "month")
 NOT_RUN = "not run"
-_LAST_OF_ALL_MONTHS = 28
 
 
 @dataclass(frozen=True)
@@ -88,33 +86,6 @@ class Shown:
     end: Callable[[Outcome], None] = lambda outcome: None
 
 
-def dates(first: str, last: str, every: str = "day") -> list[str]:
-    """The dates from the first to the last one, both included, as YYYY-MM-DD. Raises ConfigError."""
-    if every not in EVERY:
-        raise ConfigError(f"--every: {every!r} is none: use {', '.join(EVERY)}")
-    begin, end = dated.parse(first, "--from"), dated.parse(last, "--to")
-    if end < begin:
-        raise ConfigError(f"--to {last} lies before --from {first}")
-    if every == "month" and begin.day > _LAST_OF_ALL_MONTHS:
-        raise ConfigError(f"--from {first}: not every month has a {begin.day}th: begin at the 28th or earlier")
-    step = _next_month if every == "month" else _days_later(7 if every == "week" else 1)
-    return [str(day) for day in takewhile(lambda day: day <= end, _steps(begin, step))]
-
-
-def _steps(begin: date, step: Callable[[date, int], date]) -> Iterator[date]:
-    with suppress(OverflowError, ValueError):  # there is no date after 9999-12-31
-        yield from (step(begin, number) for number in count())
-
-
-def _days_later(days: int) -> Callable[[date, int], date]:
-    return lambda begin, number: begin + timedelta(days=days * number)
-
-
-def _next_month(begin: date, number: int) -> date:
-    years, month = divmod(begin.month - 1 + number, 12)
-    return begin.replace(year=begin.year + years, month=month + 1)
-
-
 def require_apart(asked: Asked, days: Sequence[str]) -> None:
     """Raise ConfigError where the job can't be loaded for a date, or two dates would replace the same rows."""
     seen: dict[tuple[str, ...], str] = {}
@@ -152,8 +123,9 @@ def backfill(
         with _work(asked, min(parallel, len(days)), shown or Shown()) as work:
             work.run(days, keep_going, ended)
     except KeyboardInterrupt as stop:
+        left = spans([day for day in days if day not in ended], days)
         done = f"{len(ended)} of {len(days)} dates had ended; run it again to go on"
-        raise type(stop)(done) from stop
+        raise type(stop)(f"{done} with {left}" if left else done) from stop
     return [ended.get(day) or Outcome(day, NOT_RUN) for day in days]
 
 

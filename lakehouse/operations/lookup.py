@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import sinks
 from lakehouse.errors import Blocked, NotReady, Partial, Unavailable
+from lakehouse.operations import dated
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of
 from lakehouse.runs import held, ledger
@@ -52,6 +53,18 @@ def status(job: Job) -> tuple[Result, int]:
     said = f"; of other dates there are: {', '.join(list(others)[:_SHOWN])}{' …' if len(others) > _SHOWN else ''}"
     message = f"no run of this job and date yet{said if others else ''}"
     return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
+
+
+def recorded(load: dated.Load, states: Sequence[Job] = ()) -> list[tuple[Job, dict[str, Any]]]:
+    """The records of the job's runs of all dates, the newest first, each with the job as its date fills it in.
+
+    `states`: what `dated.with_states` has found, where it was asked already.
+    """
+    found = []
+    for job in states or dated.with_states(load):
+        with catalog.resolve_names(job) as at_places:
+            found += [(job, row) for row in ledger.runs(naming.state_of(at_places), job.job)]
+    return sorted(found, key=lambda pair: pair[1]["finished_at"], reverse=True)
 
 
 def record_of(job: Job, run: str) -> Mapping[str, Any]:

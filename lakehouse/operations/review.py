@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 
-def held_runs(load: dated.Load) -> list[tuple[Job, Held]]:
-    """The job's held runs of all dates, the newest first, each with the job as its date fills it in."""
+def held_runs(load: dated.Load, states: Sequence[Job] = ()) -> list[tuple[Job, Held]]:
+    """The job's held runs of all dates, the newest first, each with the job as its date fills it in.
+
+    `states`: as of `lookup.recorded`.
+    """
     found: list[tuple[Job, Held]] = []
-    for job in dated.with_states(load):
+    for job in states or dated.with_states(load):
         with catalog.resolve_names(job) as at_places:
             state = naming.state_of(at_places)
         found += [(job, one) for one in held.all_of(state, job.job)]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from lakehouse.operations.backfill import NOT_RUN, Outcome
+from lakehouse.operations.days import spans
 from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.views import logs, steps
@@ -40,7 +41,8 @@ def summary(found: Sequence[Outcome]) -> str:
     lines = [f"{_dates(len(found))}: {ended}"]
     if bad := [one.date for one in found if one.code]:
         lines.append(f"not scored: {', '.join(bad)}")
-    if any(one.status == NOT_RUN for one in found):
+    if left := [one.date for one in found if one.status == NOT_RUN]:
+        lines.append(f"not begun: {spans(left, [one.date for one in found])}")
         lines.append("run it again once that is put right, or with --keep-going to score the other dates meanwhile")
     return "\n".join(lines)
 

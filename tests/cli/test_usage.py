@@ -51,14 +51,30 @@ def test_what_can_not_be_written_is_refused_before_the_work(capfd: Any, words: t
     assert not list(Path("folder").iterdir())
 
 
+EVERY = [
+    *(function for group in commands.GROUPS.values() for function in group),
+    *commands.MODEL.values(),
+    *commands.REGISTER.values(),
+]
+
+
+def test_every_number_has_a_least_one() -> None:
+    without = [
+        f"{function.__name__} {name}"
+        for function in EVERY
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        for mark in getattr(parameter.annotation, "__metadata__", ())
+        if parameter.annotation.__origin__ in (int, float, int | None, float | None) and getattr(mark, "min", 0) is None
+    ]
+    assert without == []
+
+
 def test_every_option_that_is_a_path_says_whether_it_is_written() -> None:
     """Paths that are read are given here by name."""
     read = {("demo", "csv"), ("inspect", "file"), ("import_", "file")}
-    every = [f for group in commands.GROUPS.values() for f in group]
-    every += [*commands.MODEL.values(), *commands.REGISTER.values()]
     unsaid = {
         (function.__name__, name)
-        for function in every
+        for function in EVERY
         for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if "Path" in str(parameter.annotation)
         and not any(isinstance(mark, Writes) for mark in getattr(parameter.annotation, "__metadata__", ()))

@@ -59,14 +59,6 @@ def attempts() -> int:
     return len(Path("attempts").read_text().splitlines())
 
 
-def test_the_script_without_a_job_file_says_how_it_is_called():
-    for words in ([], ["--help"]):
-        done = subprocess.run(["sh", SERVER / "score.sh", *words], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "  score.sh conf/games.yaml [options of lakehouse score]" in done.stderr.splitlines()
-        assert "#!/bin/sh" not in done.stderr
-
-
 @pytest.mark.slow
 def test_the_script_scores_yesterday(server):
     done = server()

@@ -18,9 +18,11 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.errors import ConfigError
 from lakehouse.operations import backfill
-from lakehouse.operations.backfill import Asked, dates
+from lakehouse.operations.backfill import NOT_RUN, Asked, Outcome
+from lakehouse.operations.days import dates
 from lakehouse.planning import naming
 from lakehouse.runs import ledger
+from lakehouse.views import dates as views
 from lakehouse.views.dates import summary
 from tests.conftest import opened, read, score, write
 
@@ -252,6 +254,30 @@ def test_one_that_is_stopped_says_how_far_it_came(month):
     assert running.returncode == 143
     assert "of 6 dates had ended; run it again to go on" in said
     assert "Traceback" not in said
+
+
+def test_dates_are_named_that_were_not_begun():
+    ended = {"2026-01-01": Outcome("2026-01-01", "published"), "2026-01-03": Outcome("2026-01-03", "blocked", 3)}
+    found = [ended.get(day) or Outcome(day, NOT_RUN) for day in dates("2026-01-01", "2026-01-06")]
+    told = views.summary(found).splitlines()
+    assert told[1:3] == ["not scored: 2026-01-03", "not begun: 2026-01-02, 2026-01-04 to 2026-01-06"]
+    assert views.summary(found[:1]) == "1 date: 1 published"
+
+
+def test_one_that_is_stopped_names_what_is_left(month, monkeypatch):
+    month()
+    score_date = backfill.score_date
+
+    def stop(asked, day, *more):
+        if day == DAYS[2]:
+            raise KeyboardInterrupt
+        return score_date(asked, day, *more)
+
+    monkeypatch.setattr(backfill, "score_date", stop)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        backfill.backfill(Asked("conf/lake.yaml", engine="local"), DAYS, keep_going=True)
+    left = f"{DAYS[2]} to {DAYS[-1]}"
+    assert stopped.value.args == (f"2 of {len(DAYS)} dates had ended; run it again to go on with {left}",)
 
 
 JANUARY = [f"2026-01-{number:02d}" for number in range(1, 32)]
