@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -323,7 +322,6 @@ def slice_name(values: Mapping[str, str]) -> str:
 def version_of(snapshot: delta.Snapshot, run: str) -> int:
     """The version that this run committed; the snapshot's own where the history no longer tells."""
     for commit in snapshot.history(1000):
-        text = commit.get("userMetadata")
-        if text and run in str(text) and json.loads(text).get("lakehouse_run") == run:
+        if delta.said_by(commit.get("userMetadata"), "lakehouse_run").get("lakehouse_run") == run:
             return int(commit["version"])
     return snapshot.version

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import CommitProperties
 
 from lakehouse.config import load_job
 from lakehouse.errors import Blocked
@@ -252,3 +253,20 @@ def test_commands_that_find_no_run_say_where_the_ledger_lacks_some(daily, models
     assert "`lakehouse reconcile`" in run(capfd, "explain", "conf/scores.yaml", "--key", "1", "--date", DAY).out
     run(capfd, "reconcile", "conf/scores.yaml")
     assert run(capfd, "verify", "conf/scores.yaml").code == 0
+
+
+def test_what_other_commits_say_of_themselves_is_let_be(daily, models, capfd):
+    """Text that looks like ours, and JSON that isn't an object."""
+    done = score(daily(models[0]))
+    for text in ('see lakehouse_run "x"', '["lakehouse_run"]', '"lakehouse_run"', f"after {done.run_id}"):
+        write(
+            "lake/scores", opened("lake/scores").to_pyarrow_table().slice(0, 0),
+            commit_properties=CommitProperties(custom_metadata={"userMetadata": text}),
+        )  # fmt: skip
+    where = ("conf/scores.yaml", "--date", DAY)
+    for words in (
+        ("status", *where), ("runs", where[0]), ("verify", where[0]), ("explain", *where, "--key", "1"),
+        ("reconcile", where[0]), ("recall", where[0], "--model", "1"), ("maintain", where[0]),
+        ("score", *where, "--engine", "local"),
+    ):  # fmt: skip
+        assert (run(capfd, *words).code, words) == (0, words)

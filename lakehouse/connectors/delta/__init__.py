@@ -12,6 +12,7 @@ from lakehouse.connectors.delta.commits import (
     life_of,
     partition_value,
     rewritten_until,
+    said_by,
     version_before,
 )
 from lakehouse.connectors.delta.following import replaced_since
@@ -46,5 +47,5 @@ __all__ = [
     "batches_of", "commit", "commits_of", "create_table", "data_changes", "is_kept_for", "keep_for", "keep_logs",
     "life_of", "logs_read_once", "open_table", "partition_text", "partition_value", "pause", "puts_commits",
     "read_files", "removed_files", "replaced_since",
-    "rewrite", "rewritten_until", "rows_of", "statistics_of", "values_of", "version_before",
+    "rewrite", "rewritten_until", "rows_of", "said_by", "statistics_of", "values_of", "version_before",
 ]  # fmt: skip

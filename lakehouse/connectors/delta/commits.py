@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,6 +58,18 @@ class Commit:
     adds: tuple[Mapping[str, Any], ...]
 
 
+def said_by(metadata: object, wanted: str) -> Mapping[str, Any]:
+    """What a commit's `userMetadata` says where it is an object of JSON with this key; {} for any other text."""
+    text = str(metadata)
+    if wanted not in text:
+        return {}
+    with suppress(ValueError, RecursionError):
+        said = json.loads(text)
+        if isinstance(said, dict) and wanted in said:
+            return said
+    return {}
+
+
 def commits_of(snapshot: Snapshot, wanted: str) -> Iterator[Commit]:
     """The commits of which the log still has the file, newest first, whose `userMetadata` has this key."""
     for version in range(snapshot.version, -1, -1):
@@ -64,8 +77,8 @@ def commits_of(snapshot: Snapshot, wanted: str) -> Iterator[Commit]:
         if text is None:
             return
         info = next(actions(text, "commitInfo"), {}) if wanted.encode() in text else {}
-        said = json.loads(info["userMetadata"]) if wanted in str(info.get("userMetadata")) else {}
-        if wanted in said:
+        said = said_by(info.get("userMetadata"), wanted)
+        if said:
             at = info.get("inCommitTimestamp", info.get("timestamp"))
             ids = {action["appId"]: int(action["version"]) for action in actions(text, "txn")}
             moment = None if at is None else datetime.fromtimestamp(at / 1000, UTC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -194,12 +193,12 @@ def changed_by_others(section: Sink, values: Mapping[str, str], run: str) -> lis
         f"commit {one.version} ({one.operation}{f', {one.at:%Y-%m-%d %H:%M} UTC' if one.at else ''}) took away or "
         f"replaced {one.files:,} {'file' if one.files == 1 else 'files'} with its rows"
         for one in found
-        if _OURS not in one.said
+        if not delta.said_by(one.said, _OURS)
     ]
 
 
 def _is_of_run(said: str, run: str) -> bool:
-    return _OURS in said and run in said and json.loads(said).get(_OURS) == run
+    return bool(delta.said_by(said, _OURS).get(_OURS) == run)
 
 
 def _changed_since(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
@@ -216,4 +215,4 @@ def _changed_since(snapshot: delta.Snapshot, target: Target, version: int) -> bo
 
 def _is_foreign(commit: Mapping[str, Any]) -> bool:
     quiet = ("OPTIMIZE", "VACUUM START", "VACUUM END", "CREATE TABLE", "SET TBLPROPERTIES", "ADD COLUMNS", "ADD COLUMN")
-    return commit.get("operation") not in quiet and _OURS not in str(commit.get("userMetadata", ""))
+    return commit.get("operation") not in quiet and not delta.said_by(commit.get("userMetadata"), _OURS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +87,7 @@ def _said_by_commits(snapshot: delta.Snapshot) -> dict[str, dict[str, Any]]:
     """By run what the newest commits say of theirs, with the names of the ledger's columns."""
     found = {}
     for commit in snapshot.history(_COMMITS):
-        text = str(commit.get("userMetadata") or "")
-        said = json.loads(text) if "lakehouse_run" in text else {}
+        said = delta.said_by(commit.get("userMetadata"), "lakehouse_run")
         if "model" in said:
             found[str(said["lakehouse_run"])] = {name: said.get(key) for key, name in SAID.items()}
     return found
