@@ -13,7 +13,7 @@ from lakehouse.connectors import delta
 from lakehouse.errors import ConfigError
 from lakehouse.formats import KEY, Format
 from lakehouse.scoring.files import Files
-from lakehouse.storage import Location, display_name, remove, told, tree
+from lakehouse.storage import Location, display_name, reaching, remove, told, tree
 
 MANY = 50
 """Small files of a job in a table, from which on they are merged."""
@@ -105,7 +105,8 @@ def _rows_in(
         place = snapshot.location.join(file.relative)
         gone = isinstance(error, FileNotFoundError)
         if not gone and isinstance(error, OSError) and (place.remote or error.errno is not None):
-            raise
+            with reaching(place):
+                raise
         why = "is gone" if gone else f"is no whole Parquet file ({told(error)})"
         table = display_name(snapshot.location)
         raise ConfigError(f"{display_name(place)}, a file of the table {table}, {why}: {kind.remedy}") from error
