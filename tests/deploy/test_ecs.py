@@ -7,6 +7,7 @@ import json
 import boto3
 import pytest
 from botocore.exceptions import ParamValidationError
+from moto import mock_aws
 
 from lakehouse.serving.handler import _OPEN
 from tests.deploy.tools import DEPLOY, parsed
@@ -26,8 +27,7 @@ def service():
 
 @pytest.fixture
 def client():
-    moto = pytest.importorskip("moto")
-    with moto.mock_aws():
+    with mock_aws():
         yield boto3.client("ecs", region_name="eu-west-1")
 
 
