@@ -85,7 +85,6 @@ def test_contributions_add_up_to_what_the_library_gives(case):
 
 @pytest.mark.parametrize("case", SHAP)
 def test_trees_of_scikit_learn_by_the_package_shap(case):
-    pytest.importorskip("shap")
     assert_adds_up(*SHAP[case]())
 
 

@@ -516,9 +516,11 @@ def test_a_signature_can_not_be_asked_for_without_its_library(folder: Path, tmp_
 def test_weights_of_keras_that_lie_elsewhere(
     score: Callable[..., Outcome], folder: Path, ran: Path, link: str, monkeypatch
 ) -> None:
-    h5py = pytest.importorskip("h5py")
+    import h5py
+
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    keras_library = pytest.importorskip("keras")
+    import keras as keras_library
+
     model = keras_library.Sequential([keras_library.Input((2,)), keras_library.layers.Dense(1)])
     (folder / "data").mkdir()
     model.save(folder / "data" / "model.keras")

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from model_signing import hashing, signing
 from sklearn.linear_model import LinearRegression
 
 from lakehouse import models
 from lakehouse.config import Model, SignedBy
 from lakehouse.errors import ConfigError, ModelRefused
 
-hashing = pytest.importorskip("model_signing.hashing")
-signing = pytest.importorskip("model_signing.signing")
 X = pd.DataFrame({"a": np.arange(5.0)})
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import xgboost
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
@@ -386,7 +387,7 @@ def test_optional_integers_are_floats_with_nan_to_models_of_floats(library):
     x.loc[x["n"] % 5 == 0, "n"] = np.nan
     made = {
         "sklearn": lambda: HistGradientBoostingRegressor(max_iter=5),
-        "xgboost": lambda: pytest.importorskip("xgboost").XGBRegressor(n_estimators=5),
+        "xgboost": lambda: xgboost.XGBRegressor(n_estimators=5),
         "lightgbm": lambda: lightgbm.LGBMRegressor(n_estimators=5, verbose=-1),
     }[library]()
     y = np.where(x["n"].isna(), -9.0, x["n"])

@@ -188,7 +188,8 @@ def test_nanoseconds_are_cut_and_zones_become_utc():
 
 
 def test_sparse_matrices_are_read_as_dense_ones():
-    sparse = pytest.importorskip("scipy.sparse")
+    from scipy import sparse
+
     matrix = sparse.csr_matrix(np.array(MATRIX))
     for part, expected in ((1, [0.75, 0.5]), ("*", MATRIX)):
         [array], _ = read_outputs(matrix, 2, (Output("p", part),))
