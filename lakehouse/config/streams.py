@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from lakehouse.config.references import is_reference
 from lakehouse.config.systems import Source
 from lakehouse.config.values import Text
 from lakehouse.errors import nearest
+from lakehouse.references import is_reference
 
 TYPES = ("boolean", "integer", "long", "float", "double", "string", "binary", "datetime")
 """MLflow's names of the types that columns of messages may have."""

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lakehouse.config.references import text_of
 from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.references import text_of
 
 _PATIENCE = 30.0
 """Seconds for an answer of a schema registry."""

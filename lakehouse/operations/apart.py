@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ T = TypeVar("T")
 Score = Callable[..., T]
 """Called with what it is asked for, a date, a run's id, and who is told of the run."""
 _BEGUN, _SAID, _READ, _LOGGED, _ENDED = "begun", "said", "read", "logged", "ended"
-_POLL_S, _LATE_S = 0.2, 10.0
+_SOON_S, _POLL_S, _LATE_S = 0.01, 0.2, 10.0
 
 
 @dataclass
@@ -73,7 +74,10 @@ class Processes:
 
 def _code_of(process: BaseProcess) -> int | None:
     """The exit code of a process that is ending; None where it isn't, or nobody can tell."""
-    process.join(_LATE_S)
+    until = time.monotonic() + _LATE_S
+    while process.exitcode is None and time.monotonic() < until:
+        process.join(_POLL_S)
+        time.sleep(_SOON_S)  # the pool waits for it, too: who comes second is told at once that nothing is known
     return process.exitcode
 
 

@@ -7,8 +7,8 @@ import hmac
 import re
 from collections.abc import Mapping
 
-from lakehouse.config.references import text_of
 from lakehouse.errors import ConfigError
+from lakehouse.references import text_of
 from lakehouse.serving.messages import Refusal
 
 Keys = Mapping[str, bytes]

@@ -35,12 +35,13 @@ def verified(found: Verified) -> str:
     """What came of making a run's scores again, with a few rows that are wrong."""
     version = "" if found.version is None else f" v{found.version}"
     chosen = "all rows" if found.sample is None else f"{found.sample:,} rows by --seed {found.seed}"
-    equal = "identical" if found.exact else "equal but for rounding"
+    differs = any(found.greatest.values())
+    equal = "equal but for rounding" if differs and not found.exact else "identical"
     lines = [
         f"{'EQUAL' if found.proved else 'DIFFERS':<8} run {found.run_id} in {found.table}{version}, {chosen}",
         f"         {found.checked:,} made again: {found.equal:,} {equal}, {found.differing:,} other",
     ]
-    if any(found.greatest.values()):
+    if differs:
         apart = ", ".join(f"{name} {value:.3g}" for name, value in found.greatest.items())
         lines.append(f"         greatest difference: {apart}")
     lines += [f"changed  {what}" for what in found.changed]

@@ -28,6 +28,15 @@ WANTED = packaging.Wanted(KINDS["function"], Settings(Limits(rows=7)), False, ()
 HERE = (99, 0)
 
 
+def test_what_a_package_leaves_out_of_our_own_is_imported_by_none_of_the_rest():
+    left_out = sorted(name.removesuffix(".py") for name in packaging._NOT_SERVING)
+    without = f"import sys; sys.modules.update(dict.fromkeys('lakehouse.' + name for name in {left_out!r}))\n"
+    for module in ("aws_lambda", "cloud_function", "sample"):
+        command = [sys.executable, "-c", f"{without}import lakehouse.serving.{module}"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+
 def test_a_model_on_a_matrix_needs_its_own_library_and_neither_frames_nor_mlflow(prepared):
     assert set(libraries.modules_for(prepared)) == {
         "numpy", "pyarrow", "yaml", "jinja2", "orjson", "sklearn", "skops",

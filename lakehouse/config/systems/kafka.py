@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lakehouse.config.references import is_reference
 from lakehouse.config.streams import MessageSource
 from lakehouse.config.systems import EventStream
 from lakehouse.config.values import Text
+from lakehouse.references import is_reference
 
 _SECRET = re.compile(r"password|secret|\.pem$|sasl\.jaas|sasl\.oauthbearer\.config")
 """Options whose values are secrets, by their names."""

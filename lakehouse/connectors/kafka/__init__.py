@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from lakehouse.config.references import is_reference, text_of
 from lakehouse.connectors.messages import LOT_BYTES, Messages
 from lakehouse.errors import Blocked, ConfigError, Unavailable, nearest
+from lakehouse.references import is_reference, text_of
 
 PATIENCE = 30.0
 """Seconds for an answer of the brokers, and without any new message while some are known to be there."""

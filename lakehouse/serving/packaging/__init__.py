@@ -129,6 +129,8 @@ def _tried(made: _Folder, prepared: Prepared, wanted: Wanted, libraries: dict[st
         try:
             return try_package(made.path, expected, alone=wanted.inside)
         except Missing as missing:
+            if missing.module == lakehouse.__name__:  # what serving imports is to be among what is packaged
+                raise AssertionError(f"a part of our own that is left out is needed: {missing.said}") from missing
             owner = owner_of(missing.module)
             if owner is None or owner in libraries or owner in wanted.left_out:
                 name = missing.module

@@ -23,15 +23,15 @@ sys.path.insert(0, sys.argv[1])
 from lakehouse.serving.sample import main
 main(sys.argv[1], began)
 """
-_MISSING = re.compile(r"No module named '(\w+)")
+_MISSING = re.compile(r"No module named '(\w+)[\w.]*'")
 
 
 class Missing(Exception):
     """A module that is not in the package, and without which it doesn't answer."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, said: str) -> None:
         super().__init__(f"the package lacks {module}")
-        self.module = module
+        self.module, self.said = module, said
 
 
 def answers_here(prepared: Prepared) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def try_package(folder: Path, expected: dict[str, Any], *, alone: bool) -> float
     if said is not None and said["answers"] == expected:
         return float(said["seconds"])
     if missing := _MISSING.search(ended.stdout + ended.stderr):
-        raise Missing(missing[1])
+        raise Missing(missing[1], missing[0])
     if said is None:
         last = (ended.stderr.strip().splitlines() or ["no word"])[-1]
         raise ModelRefused(f"the package was tried in a process of its own, which ended with {last}")
