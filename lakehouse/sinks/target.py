@@ -277,7 +277,10 @@ def require_positions(target: Target, name: str, positions: Mapping[str, int]) -
     assert target.range is not None
     stream = f"{target.range.stream}/"
     if {part: at for part, at in positions.items() if part.startswith(stream)} != dict(target.range.since):
-        raise Overtaken(f"{name}: another run published messages of {target.range.stream} meanwhile; run again")
+        raise Overtaken(
+            f"{name}: another run published messages of {target.range.stream} meanwhile, or the table was put back to "
+            "an earlier state; run again"
+        )
 
 
 def require_staged(target: Target, name: str) -> None:
