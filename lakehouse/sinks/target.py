@@ -93,7 +93,7 @@ class Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on", "restores")}
         files = tuple(delta.Add(**formats.known_fields(delta.Add, f)) for f in parsed["files"])
         span = parsed.get("range")
-        given = None if span is None else Range(**formats.known_fields(Range, span))
+        given = None if span is None else Range(**formats.known_fields(Range, span) | {"notes": tuple(span["notes"])})
         return Target(**{**formats.known_fields(Target, parsed), **tuples, "files": files, "range": given})
 
     @property
