@@ -97,7 +97,7 @@ def _of_rows(run: str, target: Target, keys: Sequence[str]) -> Iterator[Event]:
 def _rows_at_once(metadata: Any) -> int:
     """So many that they fit into memory as texts, too, however wide they are."""
     size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-    return max(min(_AT_ONCE, LOT_BYTES * metadata.num_rows // max(size, 1)), 1)
+    return max(min(_AT_ONCE, LOT_BYTES * int(metadata.num_rows) // max(int(size), 1)), 1)
 
 
 def _of_batch(batch: pa.RecordBatch, ids: pa.Array, target: Target, keys: Sequence[str]) -> Iterator[Event]:
