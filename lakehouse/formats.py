@@ -34,7 +34,8 @@ class Format:
 
 
 _SCORE = "score its date again, after `lakehouse reconcile` where the run may have published"
-INTENT = Format("an intent", 1, f"restore it, or move it away and {_SCORE}")
+INTENT = Format("an intent", 2, f"restore it, or move it away and {_SCORE}")
+"""2 may name a range, whose end the commit keeps, and streams that get events: who ignored these would lose them."""
 HELD = Format("a held run", 1, "restore it, or move it away, which gives up what was held, and score its date again")
 RECORD = Format(
     "a record",

@@ -16,7 +16,19 @@ from lakehouse.errors import Blocked, NotReady
 from lakehouse.planning import access, carriers, catalog, environment, naming, quarantine, ranges, routes, starting
 from lakehouse.planning.plan import Plan, Request, new_run_id, plan_once
 from lakehouse.planning.prepare import Prepared, comments, prepare
-from lakehouse.runs import comparing, drift, evidence, forecast, held, judging, lease, ledger, sealing, tracking
+from lakehouse.runs import (
+    announcing,
+    comparing,
+    drift,
+    evidence,
+    forecast,
+    held,
+    judging,
+    lease,
+    ledger,
+    sealing,
+    tracking,
+)
 from lakehouse.runs.publication import (
     carry_out,
     ensure_tables,
@@ -82,6 +94,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         starting.begin(plan, request, stack)
         request.enter("sinks", "")
         access.require(plan, state)
+        announcing.require(job, request.warn)
         request.enter("predictions", "")
         plan = plan.read(request)
         _require_rows(job, plan.pinned.rows)

@@ -32,7 +32,7 @@ from lakehouse.config import Job, load_job
 from lakehouse.connectors import delta
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
-from tests import kafka_server, warehouse
+from tests import kafka_server, kinesis_service, warehouse
 from tests import s3_server as s3_server_py
 
 LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
@@ -164,11 +164,9 @@ def kafka() -> Iterator[kafka_server.Broker]:
 
 
 @pytest.fixture(scope="session")
-def kinesis() -> Iterator[Any]:
-    """Kinesis; see kinesis_server.py."""
-    from tests import kinesis_server  # which takes a second to import
-
-    with kinesis_server.running() as service:
+def kinesis() -> Iterator[kinesis_service.Service]:
+    """Kinesis; see kinesis_service.py."""
+    with kinesis_service.running() as service:
         yield service
 
 

@@ -24,7 +24,9 @@ from lakehouse.engines import local
 from lakehouse.runs import announcing, ledger
 from lakehouse.scoring import staging
 from lakehouse.sinks import delta as sink
+from lakehouse.sinks import snowflake
 from lakehouse.sinks.delta import publishing
+from lakehouse.sinks.snowflake import loading
 from lakehouse.storage import Location
 
 BEFORE, AFTER = "before", "after"
@@ -36,6 +38,9 @@ CALLS: dict[str, tuple[Any, str, int, str]] = {
     "declared": (ledger, "save_intent", 1, AFTER),
     "quarantine published": (sink, "publish", 1, AFTER),
     "sink published": (sink, "publish", 2, AFTER),
+    "within a transaction": (loading, "_enter", 1, AFTER),
+    "first in Snowflake": (snowflake, "publish", 1, AFTER),
+    "second in Snowflake": (snowflake, "publish", 2, AFTER),
     "recorded": (ledger, "record", 1, AFTER),
     "announced": (announcing, "announce", 1, AFTER),
     "closed": (ledger, "remove_intent", 1, AFTER),

@@ -1,37 +1,45 @@
-"""Kinesis on loopback: moto's, in this process, with what it lacks of the real one.
+"""Kinesis on loopback: python kinesis_server.py. It prints its address. It is moto's, with what that lacks of the real one.
 
 Here a shard that is split or merged keeps its records and ends with them, its children get the new ones; sequence numbers
 have 186 bits and gaps; one of another shard is refused; records can be trimmed, as by retention, and from the number of
 such a one on a shard gives nothing for ever, as people report of AWS.
+
+PUT /_act with a JSON object does what no client can: {"act": "trim", "stream", "shard", "count"} deletes the oldest
+records of a shard, "forget" deletes a closed one ("stream", "shard"), "age" lets its records have come earlier ("stream",
+"shard", "seconds"), and "refuse" makes the next PutRecords refuse the records at these places ("stream", "places").
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import logging
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from unittest import mock
 
-import boto3
 from moto.kinesis import models
 from moto.kinesis.exceptions import InvalidArgumentError
-from moto.server import ThreadedMotoServer
+from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.utilities.utils import md5_hash
+from werkzeug.serving import WSGIRequestHandler, make_server
 
-REGION = "eu-west-1"
-LOGIN = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+REGION, ACCOUNT = "eu-west-1", "123456789012"
 _numbers = (
     49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_898 + n * 1_000_003
     for n in itertools.count()
 )
+_refusals: dict[str, list[list[int]]] = defaultdict(list)
+"""By stream the places of records that its next PutRecords refuse."""
 
 
 class Shard(models.Shard):
     """A shard as AWS has it."""
+
+    __module__ = models.__name__  # moto looks for the service's name there
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -52,6 +60,8 @@ class Shard(models.Shard):
 class Stream(models.Stream):
     """A stream as AWS has it."""
 
+    __module__ = models.__name__
+
     def split_shard(self, shard_to_split: str, new_starting_hash_key: str) -> None:
         with _kept(self.shards[shard_to_split]):
             super().split_shard(shard_to_split, new_starting_hash_key)
@@ -61,7 +71,7 @@ class Stream(models.Stream):
             super().merge_shards(shard_to_merge, adjacent_shard_to_merge)
 
     def get_shard_for_key(self, partition_key: str, explicit_hash_key: str) -> models.Shard | None:
-        key = int(explicit_hash_key)
+        key = int(explicit_hash_key or int(md5_hash(partition_key.encode()).hexdigest(), 16))
         return next(s for s in self.shards.values() if s.is_open and s.starting_hash <= key <= s.ending_hash)
 
 
@@ -80,9 +90,8 @@ def _place(name: str | None, shard: Any, kind: str, number: Any, moment: Any) ->
 
 
 _compose = models.compose_new_shard_iterator
-
-
 _get_records = models.KinesisBackend.get_records
+_put_records = models.KinesisBackend.put_records
 
 
 def _records(self: Any, stream_arn: str | None, shard_iterator: str, limit: int | None) -> Any:
@@ -99,74 +108,60 @@ def _records(self: Any, stream_arn: str | None, shard_iterator: str, limit: int 
     return (None if ended else iterator), records, behind
 
 
-@dataclass
-class Service:
-    """The service, its address, and a client of it."""
+def _put(self: Any, stream_arn: str, stream_name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    refused = set(_refusals[stream_name].pop(0)) if _refusals[stream_name] else set()
+    answer = _put_records(self, stream_arn, stream_name, [r for n, r in enumerate(records) if n not in refused])
+    said, taken = "Rate exceeded for shard shardId-000000000000", iter(answer["Records"])
+    no = {"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": said}
+    told = [no if n in refused else next(taken) for n in range(len(records))]
+    return {"FailedRecordCount": len(refused), "Records": told}
 
-    address: str
-    client: Any
 
-    def create(self, name: str, shards: int = 1) -> None:
-        """Make a stream."""
-        self.client.create_stream(StreamName=name, ShardCount=shards)
-
-    def send(self, name: str, messages: Sequence[bytes], shard: int = 0) -> list[str]:
-        """Send messages to a shard; their numbers."""
-        key = str(self.shard(name, shard).starting_hash)
-        records = [{"Data": data, "PartitionKey": "k", "ExplicitHashKey": key} for data in messages]
-        return [r["SequenceNumber"] for r in self.client.put_records(StreamName=name, Records=records)["Records"]]
-
-    def shard(self, name: str, shard: int) -> Any:
-        """moto's own shard."""
-        return self.stream(name).shards[f"shardId-{shard:012}"]
-
-    def stream(self, name: str) -> Any:
-        """moto's own stream."""
-        return models.kinesis_backends["123456789012"][REGION].streams[name]
-
-    def split(self, name: str, shard: int) -> None:
-        """Split a shard into two halves."""
-        whole = self.shard(name, shard)
-        half = str((whole.starting_hash + whole.ending_hash) // 2)
-        self.client.split_shard(StreamName=name, ShardToSplit=whole.shard_id, NewStartingHashKey=half)
-
-    def merge(self, name: str, one: int, other: int) -> None:
-        """Merge two shards."""
-        ids = [self.shard(name, n).shard_id for n in (one, other)]
-        self.client.merge_shards(StreamName=name, ShardToMerge=ids[0], AdjacentShardToMerge=ids[1])
-
-    def trim(self, name: str, shard: int, count: int) -> None:
-        """Delete the oldest records of a shard."""
-        held = self.shard(name, shard)
-        for number in list(held.records)[:count]:
+def act(asked: dict[str, Any]) -> None:
+    """Do what no client can; see the module's docstring."""
+    name = asked["stream"]
+    if asked["act"] == "refuse":
+        _refusals[name].append(asked["places"])
+        return
+    shards = models.kinesis_backends[ACCOUNT][REGION].streams[name].shards
+    held: Any = shards[asked["shard"]]
+    if asked["act"] == "forget":
+        del shards[asked["shard"]]
+    elif asked["act"] == "trim":
+        for number in list(held.records)[: asked["count"]]:
             held.trimmed = number
             del held.records[number]
-
-    def forget(self, name: str, shard: int) -> None:
-        """Delete a closed shard, as AWS does when the retention of its last record has passed."""
-        del self.stream(name).shards[f"shardId-{shard:012}"]
-
-    def age(self, name: str, shard: int, seconds: float) -> None:
-        """Let a shard's records have come so much earlier."""
-        for record in self.shard(name, shard).records.values():
-            record.created_at -= seconds
-            record.created_at_datetime -= timedelta(seconds=seconds)
+    elif asked["act"] == "age":
+        for record in held.records.values():
+            record.created_at -= asked["seconds"]
+            record.created_at_datetime -= timedelta(seconds=asked["seconds"])
 
 
-@contextmanager
-def running() -> Iterator[Service]:
-    """The service, as long as the block lasts."""
-    with (
-        mock.patch.object(models, "Shard", Shard),
-        mock.patch.object(models, "Stream", Stream),
-        mock.patch.object(models, "compose_new_shard_iterator", _place),
-        mock.patch.object(models.KinesisBackend, "get_records", _records),
-    ):
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
-        try:
-            address = "http://{}:{}".format(*server.get_host_and_port())
-            login = {name.lower(): value for name, value in LOGIN.items()}
-            yield Service(address, boto3.client("kinesis", REGION, endpoint_url=address, **login))
-        finally:
-            server.stop()
+class Handler(WSGIRequestHandler):
+    """Connections are kept, and nothing is logged."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_: Any) -> None:
+        pass
+
+
+def with_acts(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/_act":
+            return app(environ, start)
+        act(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+        start("200 OK", [("Content-Length", "0")])
+        return []
+
+    return answer
+
+
+if __name__ == "__main__":
+    models.Shard, models.Stream, models.compose_new_shard_iterator = Shard, Stream, _place  # type: ignore[misc]
+    models.KinesisBackend.get_records, models.KinesisBackend.put_records = _records, _put  # type: ignore[method-assign]
+    logging.getLogger("werkzeug").disabled = True
+    app = with_acts(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
+    print(f"http://127.0.0.1:{server.port}", flush=True)
+    server.serve_forever()

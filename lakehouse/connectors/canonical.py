@@ -85,8 +85,8 @@ def _decimal(values: pa.Array) -> pa.Array:
     if scale:
         digits = pc.utf8_lpad(digits, scale, "0")
         whole, part = pc.utf8_slice_codeunits(digits, 0, -scale), pc.utf8_slice_codeunits(digits, -scale)
-        digits = pc.utf8_rtrim(pc.utf8_rtrim(_join(pc.utf8_ltrim(whole, "0"), ".", part), "0"), ".")
-    signed = pc.if_else(pc.starts_with(text, "-"), _join("-", digits), digits)
+        digits = pc.utf8_rtrim(pc.utf8_rtrim(join(pc.utf8_ltrim(whole, "0"), ".", part), "0"), ".")
+    signed = pc.if_else(pc.starts_with(text, "-"), join("-", digits), digits)
     return pc.if_else(pc.equal(digits, ""), pa.scalar("0", pa.large_string()), signed)
 
 
@@ -119,25 +119,26 @@ def _timestamp(values: pa.Array) -> pa.Array:
 def _list(values: pa.Array) -> pa.Array:
     elements = values.flatten()
     items = texts(elements)
-    items = _quote(items) if kind_of(elements.type) == "string" else items
+    items = quote(items) if kind_of(elements.type) == "string" else items
     ends = np.cumsum(pc.fill_null(pc.list_value_length(values), 0).to_numpy())
     offsets = pa.array(np.append(0, ends), pa.int32())
     lists = pa.ListArray.from_arrays(offsets, pc.fill_null(items, "null").cast(pa.string()))
     inside = pc.binary_join(lists, ",").cast(pa.large_string())
-    return pc.if_else(values.is_valid(), _join("[", inside, "]"), None)
+    return pc.if_else(values.is_valid(), join("[", inside, "]"), None)
 
 
-def _quote(values: pa.Array) -> pa.Array:
+def quote(values: pa.Array) -> pa.Array:
     """Strings in JSON. Beyond U+007F nothing is escaped."""
     escapes = dict(_ESCAPES)
     if pc.any(pc.match_substring_regex(values, r"[\x00-\x1f]")).as_py():
         escapes |= _CONTROLS
     for character, escaped in escapes.items():  # the backslash comes first
         values = pc.replace_substring(values, character, escaped)
-    return _join('"', values, '"')
+    return join('"', values, '"')
 
 
-def _join(*parts: Any) -> pa.Array:
+def join(*parts: Any) -> pa.Array:
+    """The parts one after the other, each a column of texts or the same text for each row; null where one is."""
     scalars = (pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in (*parts, ""))
     return pc.binary_join_element_wise(*scalars)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -74,17 +74,18 @@ class Range:
 class Messages:
     """Messages of a partition, in their order. `times`: ms since 1970, None where a message has none.
 
-    `offsets` are as the column OFFSET has them.
+    `offsets` are as the column OFFSET has them. `problems`: by its number among these why a message can't be read,
+    where its system tells that by itself.
     """
 
     values: list[bytes | None]
     keys: list[bytes | None]
     offsets: list[int] | list[str]
     times: list[int | None]
+    problems: dict[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What is told of a run or a row; `id`: the same each time it is sent."""
 
     id: str

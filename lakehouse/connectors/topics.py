@@ -113,9 +113,9 @@ class MessageUnit:
 
     def _rows(self, found: Messages) -> pa.RecordBatch:
         decoded = records.decode(found.values, self.declared, self.format)
-        count = len(found.values)
+        count, problems = len(found.values), {**decoded.problems, **found.problems}
         bad = np.zeros(count, dtype=bool)
-        bad[list(decoded.problems)] = True
+        bad[list(problems)] = True
         made: dict[str, Callable[[], pa.Array]] = {
             TOPIC: lambda: pa.repeat(pa.scalar(self.reader.topic, pa.string()), count),
             PARTITION: lambda: pa.repeat(pa.scalar(self.piece.partition, self.schema.field(PARTITION).type), count),
@@ -123,7 +123,7 @@ class MessageUnit:
             TIMESTAMP_OF: lambda: pa.array(found.times, pa.timestamp("ms", "UTC")).cast(TIMESTAMP),
             KEY_OF: lambda: pa.array(found.keys, pa.binary()),
             MESSAGE: lambda: pa.array(found.values, pa.binary(), mask=~bad),
-            UNREADABLE: lambda: pa.array([decoded.problems.get(n) for n in range(count)], pa.string()),
+            UNREADABLE: lambda: pa.array([problems.get(n) for n in range(count)], pa.string()),
         }
         columns = []
         for field in self.schema:

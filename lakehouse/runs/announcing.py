@@ -6,18 +6,16 @@ An event that is sent again, by whoever finishes the run, has the same id: of th
 
 from __future__ import annotations
 
-import base64
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lakehouse.connectors.messages import Event
+from lakehouse.connectors import json_text
+from lakehouse.connectors.canonical import join
+from lakehouse.connectors.messages import LOT_BYTES, Event
+from lakehouse.errors import Unavailable
 from lakehouse.runs import ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.sinks.target import SINK, Target
@@ -29,12 +27,29 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _AT_ONCE = 10_000
-"""Rows that become events at once."""
+"""Rows that become events at once, at most."""
 
 
 def streams_of(job: Job) -> tuple[Mapping[str, Any], ...]:
     """What an intent says of the streams that its run is announced to; secrets stay references."""
     return tuple({**stream.model_dump(mode="json"), "keys": list(job.keys)} for stream in job.publish_events)
+
+
+def require(job: Job, warn: Callable[[str], object]) -> None:
+    """Look at the streams before a run does its work; `warn` is told of one that gives no answer, which it may later.
+
+    Raises ConfigError where a client isn't installed, a stream isn't there, or it refuses the login.
+    """
+    for stream in streams_of(job):
+        try:
+            _client(stream).require(stream)
+        except Unavailable as error:
+            warn(f"publish_events: {error}; a run whose events can't be sent stands, and the next one sends them")
+
+
+def _client(stream: Mapping[str, Any]) -> Any:
+    """The module of the stream's system: `require` takes a short look at a stream, `send` writes events to it."""
+    return import_module(f"lakehouse.connectors.{stream['type']}.sending")
 
 
 def announce(intent: Intent, record: Mapping[str, Any]) -> str:
@@ -45,9 +60,9 @@ def announce(intent: Intent, record: Mapping[str, Any]) -> str:
     scored = next((target for target in intent.targets if target.kind == SINK), None)
     gone = scored is not None and any(stream["rows"] for stream in intent.streams) and _are_gone(scored)
     for stream in intent.streams:
-        rows = scored if stream["rows"] and not gone else None
-        client = import_module(f"lakehouse.connectors.{stream['type']}.sending")
-        client.send(stream, _events(intent, record, rows, stream["keys"]))
+        if stream["rows"] and scored is not None and not gone:
+            _client(stream).send(stream, _of_rows(intent.run_id, scored, stream["keys"]))
+        _client(stream).send(stream, [_of_run(intent, record)])
     return "its rows could not be announced: their files are there no more" if gone else ""
 
 
@@ -55,9 +70,7 @@ def _are_gone(target: Target) -> bool:
     return None in sizes(target.root, [file.path for file in target.files]).values()
 
 
-def _events(intent: Intent, record: Mapping[str, Any], scored: Target | None, keys: Sequence[str]) -> Iterator[Event]:
-    if scored is not None:
-        yield from _of_rows(intent.run_id, scored, keys)
+def _of_run(intent: Intent, record: Mapping[str, Any]) -> Event:
     said = {
         "format": FORMAT,
         "event": "run",
@@ -68,47 +81,34 @@ def _events(intent: Intent, record: Mapping[str, Any], scored: Target | None, ke
         "input": {name: record.get(f"input_{name}") for name in ("table", "version", "range")},
         "tables": record["sinks"],
     }
-    yield Event(said["id"], record["job"].encode(), _as_json(said))
+    return Event(said["id"], record["job"].encode(), json_text.encode(said).encode())
 
 
 def _of_rows(run: str, target: Target, keys: Sequence[str]) -> Iterator[Event]:
     for number, file in enumerate(target.files):
         at = 0
         with open_parquet(target.root, file.path) as parquet:
-            for batch in parquet.iter_batches(_AT_ONCE):
-                for row in _finite(batch).to_pylist():
-                    whole, id_ = {**row, **target.slice}, f"{run}/row/{number}/{at}"
-                    said = {"format": FORMAT, "event": "row", "id": id_, "job": target.job, "row": whole}
-                    yield Event(id_, _as_json([whole[key] for key in keys]), _as_json(said))
-                    at += 1
+            for batch in parquet.iter_batches(_rows_at_once(parquet.metadata)):
+                places = pa.array(range(at, at + len(batch))).cast(pa.large_string())
+                yield from _of_batch(batch, join(f"{run}/row/{number}/", places), target, keys)
+                at += len(batch)
 
 
-def _finite(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows with null for NaN and infinities, which JSON has not."""
-    columns = [
-        pc.if_else(pc.is_finite(column), column, None) if pa.types.is_floating(column.type) else column
-        for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+def _rows_at_once(metadata: Any) -> int:
+    """So many that they fit into memory as texts, too, however wide they are."""
+    size = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
+    return max(min(_AT_ONCE, LOT_BYTES * int(metadata.num_rows) // max(int(size), 1)), 1)
 
 
-def _as_json(content: Any) -> bytes:
-    try:
-        return json.dumps(content, default=_plain, allow_nan=False).encode()
-    except ValueError:  # a number within a list or struct
-        return json.dumps(_without_nan(content), default=_plain).encode()
+def _of_batch(batch: pa.RecordBatch, ids: pa.Array, target: Target, keys: Sequence[str]) -> Iterator[Event]:
+    """The rows' events: texts are made of columns, not of rows."""
+    same = {name: pa.repeat(pa.scalar(value, pa.string()), len(batch)) for name, value in target.slice.items()}
+    whole = {**dict(zip(batch.schema.names, batch.columns, strict=True)), **same}
+    told = f'", "job": {json_text.encode(target.job)}, "row": '
+    rows = join(f'{{"format": {FORMAT}, "event": "row", "id": "', ids, told, json_text.objects(whole), "}")
+    key = json_text.lists([whole[name] for name in keys])
+    yield from map(Event, ids.to_pylist(), _as_bytes(key), _as_bytes(rows))
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has no type for: times in ISO 8601, bytes in base64, decimals and others as text."""
-    if isinstance(value, (datetime, date)):
-        return value.isoformat()
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_nan(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _as_bytes(texts: pa.Array) -> list[bytes]:
+    return list(texts.cast(pa.large_binary()).to_numpy(zero_copy_only=False))

@@ -92,7 +92,7 @@ class Target:
         tuples = {name: tuple(parsed.get(name, ())) for name in ("enforced", "keys", "goes_on", "restores")}
         files = tuple(delta.Add(**formats.known_fields(delta.Add, f)) for f in parsed["files"])
         span = parsed.get("range")
-        given = None if span is None else Range(**formats.known_fields(Range, span))
+        given = None if span is None else Range(**formats.known_fields(Range, span) | {"notes": tuple(span["notes"])})
         return Target(**{**formats.known_fields(Target, parsed), **tuples, "files": files, "range": given})
 
     @property
@@ -276,7 +276,10 @@ def require_positions(target: Target, name: str, positions: Mapping[str, int]) -
     assert target.range is not None
     stream = f"{target.range.stream}/"
     if {part: at for part, at in positions.items() if part.startswith(stream)} != dict(target.range.since):
-        raise Overtaken(f"{name}: another run published messages of {target.range.stream} meanwhile; run again")
+        raise Overtaken(
+            f"{name}: another run published messages of {target.range.stream} meanwhile, or the table was put back to "
+            "an earlier state; run again"
+        )
 
 
 def require_staged(target: Target, name: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lakehouse.connectors import avro, kafka, messages, records, topics
+from lakehouse.connectors.kafka import reading
 from lakehouse.connectors.topics import (
     KEEPS_FINGERPRINT,
     PinnedMessages,
@@ -65,5 +66,5 @@ def pin(source: KafkaSource, names: Sequence[str] = ()) -> PinnedMessages:
     )
     how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_)
-    reader = kafka.TopicReader(cluster, source.topic, topic.id)
+    reader = reading.TopicReader(cluster, source.topic, topic.id)
     return PinnedMessages(source.topic, schema, span, pieces, at_ms, reader, how)

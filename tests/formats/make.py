@@ -106,13 +106,14 @@ def run(day: str) -> None:
 def run_until_declared(day: str) -> None:
     """A run that kills its own process once its intent is written."""
     ledger = module("ledger", "runs.ledger")
-    declare = ledger.declare
+    name = "declare" if hasattr(ledger, "declare") else "save_intent"
+    declare = getattr(ledger, name)
 
     def die(*arguments: Any) -> None:
         declare(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    ledger.declare = die
+    setattr(ledger, name, die)
     run(day)
 
 

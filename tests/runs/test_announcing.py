@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from lakehouse.config import Job
+from lakehouse.connectors import json_text
 from lakehouse.connectors.kafka import sending
 from lakehouse.errors import Blocked, ConfigError
-from tests.conftest import read, score, write
+from tests.conftest import read, score, version, write
 from tests.kafka_server import Broker
 from tests.runs.test_exactly_once import unfinished
 
@@ -63,11 +67,14 @@ def test_a_blocked_run_is_told_without_rows(kafka, topic, job):
 
 
 def test_what_could_not_be_sent_the_next_run_sends(kafka, topic, job, monkeypatch):
-    monkeypatch.setattr(sending, "PATIENCE", 1.0)
+    monkeypatch.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
+    monkeypatch.setattr(sending, "SHORT", 0.5)
     told: list[str] = []
     first = score(job({"servers": "127.0.0.1:9"}), say=lambda event, values: told.append(str(values.get("message"))))
     assert (first.status, unfinished(job())) == ("published", 1)
-    assert any("events could not be sent" in text for text in told)
+    before, after = [text for text in told if "127.0.0.1:9" in text]
+    assert "publish_events: 127.0.0.1:9: looking for the topic" in before
+    assert "events could not be sent" in after
     second = score(job())
     assert (second.run_id, unfinished(job())) == (first.run_id, 0)
     assert [id_ for id_, _, _ in kafka.received(topic)][-1] == f"{first.run_id}/run"
@@ -82,6 +89,53 @@ def test_after_a_kill_events_come_at_least_once_with_the_same_ids(kafka, topic, 
     run = score(scores).run_id
     counted = Counter(id_ for id_, _, _ in kafka.received(topic))
     assert counted == dict.fromkeys([*(f"{run}/row/0/{n}" for n in range(ROWS)), f"{run}/run"], times)
+
+
+def test_a_topic_that_is_not_there_is_told_before_a_row_is_scored(job):
+    with pytest.raises(ConfigError, match=r"publish_events\.topic: .* has no topic 'nowhere'"):
+        score(job({"topic": "nowhere"}))
+    assert (version("lake/scores"), unfinished(job())) == (-1, 0)
+
+
+def test_a_client_that_is_not_installed_is_told_before_a_row_is_scored(job, monkeypatch):
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(ConfigError, match=r"publish_events\.type: kafka needs its client"):
+        score(job())
+    assert version("lake/scores") == -1
+
+
+ODD = {
+    "id": [1, 2, 3],
+    "text": ['a "quote" \\ and\nlines', "plain", None],
+    "control": ["bell \x07", "ünïcode \u2028", ""],
+    "whole": [1.0, 1e20, -0.0],
+    "real": [0.1, float("nan"), float("-inf")],
+    "small": pa.array([0.1, None, 3e-40], pa.float32()),
+    "flag": [True, None, False],
+    "day": [date(2026, 1, 2), None, date(999, 1, 2)],
+    "moment": [datetime(2026, 1, 2, 3, 4, 5, 60, tzinfo=UTC), datetime(1900, 1, 2, tzinfo=UTC), None],
+    "local": [datetime(2026, 1, 2, 3, 4, 5), None, datetime(1969, 1, 2, 3, 4, 5, 123456)],
+    "money": [Decimal("1.50"), Decimal("-0.00"), None],
+    "data": [b"\x00\xff", b"", None],
+    "many": [[1.0, float("nan")], [], None],
+    "parts": [{"x": 1, "y": [datetime(2026, 1, 2, tzinfo=UTC)]}, None, {"x": None, "y": None}],
+    'key {with} "marks"': ["a", "b", "c"],
+}
+"""Columns of all kinds of values."""
+
+
+def test_texts_that_columns_make_say_what_their_rows_say():
+    rows = pa.table(ODD)
+    made = json_text.objects(dict(zip(rows.column_names, rows.combine_chunks().to_batches()[0].columns, strict=True)))
+    assert [json.loads(text) for text in made.to_pylist()] == [
+        json.loads(json_text.encode(row)) for row in rows.to_pylist()
+    ]
+    assert json.loads(made[0].as_py())["whole"].__class__ is float
+    assert json.loads(made[1].as_py()) == {
+        "id": 2, "text": "plain", "control": "ünïcode \u2028", "whole": 1e20, "real": None, "small": None, "flag": None,
+        "day": None, "moment": "1900-01-02T00:00:00+00:00", "local": None, "money": "0.00", "data": "", "many": [],
+        "parts": None, "key {with} \"marks\"": "b",
+    }  # fmt: skip
 
 
 def test_a_secret_is_referred_to(job):

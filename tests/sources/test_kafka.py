@@ -20,6 +20,7 @@ from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import kafka as of_kafka
+from lakehouse.connectors.kafka import reading
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import lookup
 from lakehouse.planning import naming
@@ -119,38 +120,41 @@ def test_bad_messages_are_set_aside_once_with_their_places_and_reasons(kafka, to
     ] * 4
 
 
+AVRO = {"type": "record", "name": "Game", "fields": [{"name": "id", "type": "long"}, {"name": "a", "type": "double"}]}
+
+
 def test_messages_in_avro_and_arrow_are_scored(kafka, topic, job, workspace):
-    schema = {
-        "type": "record",
-        "name": "Game",
-        "fields": [{"name": "id", "type": "long"}, {"name": "a", "type": "double"}],
-    }
-    (workspace / "game.avsc").write_text(json.dumps(schema))
-    kafka.send(topic, [avro({"id": 1, "a": 0.5}, schema), b"no"])
+    (workspace / "game.avsc").write_text(json.dumps(AVRO))
+    kafka.send(topic, [avro({"id": 1, "a": 0.5}), b"no"])
     assert score(job({"format": "avro", "avro_schema": "game.avsc"})).rows_scored == 1
-    rows, sink = pa.table({"id": [2, 3], "a": [1.0, 1.5]}), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    kafka.send(topic, [bytes(sink.getvalue()), b"no"])
+    kafka.send(topic, [arrow(pa.table({"id": [2, 3], "a": [1.0, 1.5]})), b"no"])
     assert score(job({"format": "arrow"})).rows_scored == 2
     assert sorted(read("lake/scores")["id"].to_pylist()) == [1, 2, 3]
     assert places("lake/scores_quarantine") == [(0, 1), (0, 3)]
 
 
-def avro(row: dict[str, Any], schema: dict[str, Any]) -> bytes:
-    """A record in Avro."""
+def avro(row: dict[str, Any]) -> bytes:
+    """A record in Avro, by the schema AVRO."""
     import fastavro
 
     stream = io.BytesIO()
-    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), row)
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(AVRO), row)
     return stream.getvalue()
+
+
+def arrow(rows: pa.Table) -> bytes:
+    """Rows as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue())
 
 
 def test_a_range_is_cut_into_the_same_batches_each_time(kafka, topic):
     """Or processes that share a range by blocks would take others' rows, or leave some."""
     kafka.send(topic, messages(range(2_500)))
     cluster = of_kafka.Cluster(kafka.servers)
-    reader = of_kafka.TopicReader(cluster, topic, of_kafka.look(cluster, topic).id)
+    reader = reading.TopicReader(cluster, topic, of_kafka.look(cluster, topic).id)
     lots = [[found.offsets for found in reader.read(0, 100, 2_400, 1_000)] for _ in range(3)]
     assert [[found[0] for found in lot] for lot in lots] == [[100, 1_100, 2_100]] * 3
     assert [offset for found in lots[0] for offset in found] == list(range(100, 2_400))
@@ -212,6 +216,20 @@ def test_of_two_runs_into_snowflake_one_is_published(kafka, topic, job, account,
         score(scores)
     assert sorted(account.run("SELECT _offset FROM scores")) == [(n,) for n in range(4)]
     assert account.run("SELECT _offset FROM scores_quarantine") == [(4,)]
+
+
+def test_a_ledger_in_snowflake_that_is_put_back_meanwhile_takes_no_later_messages(
+    kafka, topic, job, account, in_snowflake, monkeypatch
+):
+    """Or those would be missing that it does not remember any more."""
+    kafka.send(topic, messages(range(3)))
+    scores = job(sinks=[in_snowflake], state="state")
+    score(scores)
+    kafka.send(topic, messages(range(3, 5)))
+    before_its_commits(monkeypatch, snowflake_sink, lambda: account.run("DELETE FROM scores_runs WHERE RUN_ID <> ''"))
+    with pytest.raises(Overtaken, match="put back"):
+        score(scores)
+    assert sorted(account.run("SELECT _offset FROM scores")) == [(n,) for n in range(3)]
 
 
 def test_two_sinks_remember_the_same_and_one_that_does_not_is_told(kafka, topic, job, account, in_snowflake):
@@ -371,17 +389,23 @@ def test_on_spark_executors_read_the_partitions(kafka, topic, job, spark):
 @pytest.mark.long
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kafka, topic, job, engine, tmp_path):
-    kafka.send(topic, messages(range(3)))
     scores = job()
+    assert_followed(scores, engine, lambda numbers: kafka.send(topic, messages(numbers)))
+    assert places() == [(0, n) for n in range(9)]
+
+
+def assert_followed(scores: Job, engine: str, send: Callable[[range], object]) -> None:
+    """Assert that a job that follows scores what is sent, and finishes the run at hand when it is to stop."""
+    send(range(3))
     command = [sys.executable, "-m", "lakehouse.cli", "score", scores.path, "--follow", "--every", "0.2"]
     with subprocess.Popen(
         [*command, "--engine", engine, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as following:  # fmt: skip
         assert following.stdout is not None
         assert json.loads(following.stdout.readline())["rows_scored"] == 3
-        kafka.send(topic, messages(range(3, 5)))
+        send(range(3, 5))
         assert json.loads(following.stdout.readline())["rows_scored"] == 2
-        kafka.send(topic, messages(range(5, 9)))
+        send(range(5, 9))
         time.sleep(0.3)
         following.send_signal(signal.SIGTERM)
         said, errors = following.communicate(timeout=120)
@@ -389,5 +413,5 @@ def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kafka
     left = score(scores)
     *runs, last = map(json.loads, said.splitlines())
     assert (last["status"], last["published_runs"]) == ("stopped", 2 + len(runs))
-    assert places() == [(0, n) for n in range(9)]
     assert left.status in ("published", "unchanged")
+    assert sorted(read("lake/scores")["id"].to_pylist()) == list(range(9))

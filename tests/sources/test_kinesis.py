@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from lakehouse.config import Job
@@ -18,10 +21,12 @@ from lakehouse.sinks.positions import positions_of
 from lakehouse.sources import kinesis as kinesis_source
 from lakehouse.storage import locate
 from tests.conftest import read, score
-from tests.kinesis_server import LOGIN, REGION, Service
-from tests.sources.test_kafka import messages
+from tests.kinesis_service import LOGIN, REGION, Service, shard_id
+from tests.sources.test_kafka import AVRO, arrow, assert_followed, avro, messages
 
-POISON = [b"not json", b'{"id": 1, "a": "text"}', b"[1]", b"\xf3\x89\x9a\xc2"]
+AGGREGATED = b"\xf3\x89\x9a\xc2" + b"\x0a\x01k" + hashlib.md5(b"\x0a\x01k").digest()
+"""As Amazon's producer library writes several records as one."""
+POISON = [b"not json", b'{"id": 1, "a": "text"}', b"[1]", AGGREGATED]
 """Records that are no rows."""
 
 
@@ -85,6 +90,8 @@ def test_each_run_scores_what_came_since_the_last_one_and_sets_bad_records_aside
     assert [(r["_topic"], r["_partition"], r["_offset"], r["_message"]) for r in rows] == [
         (stream, "shardId-000000000000", number, data) for number, data in zip(sent[3:], POISON, strict=True)
     ]
+    said = [row["_reasons"][0]["observed"] for row in rows]
+    assert ["AggregationEnabled" in text for text in said] == [False, False, False, True]
 
 
 def test_a_shard_that_is_split_and_merged_is_read_to_its_end_and_then_its_children(kinesis, stream, job):
@@ -201,3 +208,49 @@ def test_a_service_that_does_not_answer_is_unavailable(job, monkeypatch):
     monkeypatch.setattr(of_kinesis, "ATTEMPTS", 1)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9"):
         score(job({"endpoint": "http://127.0.0.1:9"}))
+
+
+@pytest.mark.long
+def test_records_in_avro_and_arrow_are_scored(kinesis, stream, job, workspace):
+    (workspace / "game.avsc").write_text(json.dumps(AVRO))
+    kinesis.send(stream, [avro({"id": 1, "a": 0.5}), b"no"])
+    assert score(job({"format": "avro", "avro_schema": "game.avsc"})).rows_scored == 1
+    kinesis.send(stream, [arrow(pa.table({"id": [2, 3], "a": [1.0, 1.5]})), b"no"])
+    assert score(job({"format": "arrow"})).rows_scored == 2
+    assert (ids(), read("lake/scores_quarantine")["_message"].to_pylist()) == ([1, 2, 3], [b"no", b"no"])
+
+
+@pytest.mark.long
+def test_a_table_in_snowflake_remembers_sequence_numbers_in_its_ledger(kinesis, stream, job, account):
+    sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": "append"}
+    scores = job(sinks=[sink], state="state")
+    sent = kinesis.send(stream, [*messages(range(3)), *POISON])
+    assert [score(scores).rows_scored, score(scores).status] == [3, "unchanged"]
+    kinesis.split(stream, 0)
+    other = kinesis.send(stream, messages(range(3, 5)), shard=1)
+    assert [score(scores).rows_scored, score(scores).status] == [2, "unchanged"]
+    assert account.run("SELECT id, _partition, _offset FROM scores ORDER BY id") == [
+        *((n, shard_id(0), sent[n]) for n in range(3)), *((3 + n, shard_id(1), other[n]) for n in range(2)),
+    ]  # fmt: skip
+    assert account.run("SELECT _offset FROM scores_quarantine ORDER BY _offset") == [(number,) for number in sent[3:]]
+    rows = account.run("SELECT POSITIONS FROM scores_runs WHERE RUN_ID <> '' ORDER BY FENCE")
+    known = [{name.rpartition("/")[2]: at for name, at in json.loads(said).items()} for (said,) in rows]
+    ends = [int(sent[-1]) + 1, int(other[-1]) + 1]
+    assert known == [{shard_id(0): ends[0]}, {shard_id(0): FINISHED, shard_id(1): ends[1]}]
+
+
+@pytest.mark.long
+def test_on_spark_executors_read_the_shards(kinesis, stream, job, spark):
+    sent = kinesis.send(stream, [*messages(range(50)), *POISON])
+    other = kinesis.send(stream, messages(range(50, 80)), shard=1)
+    scores = job()
+    result = score(scores, "spark")
+    assert (result.rows_scored, result.rows_quarantined, result.engine) == (80, len(POISON), "spark")
+    assert score(scores, "spark").status == "unchanged"
+    assert (ids(), positions(scores)) == (list(range(80)), {"0": int(sent[-1]) + 1, "1": int(other[-1]) + 1})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kinesis, stream, job, engine):
+    assert_followed(job(), engine, lambda numbers: kinesis.send(stream, messages(numbers)))

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from lakehouse.config.streams import MessageSource
+from lakehouse.config.systems import EventStream
 from lakehouse.config.values import Text
+
+_NAME = r"^[a-zA-Z0-9_.-]+$"
+Region = Annotated[
+    Text | None,
+    Field(
+        description="the region of AWS that the stream is in; default: what AWS's own variables and files say",
+        examples=["eu-west-1"],
+    ),
+]
+Endpoint = Annotated[
+    Text | None,
+    Field(
+        description="the address of the service, where it is not AWS's own for the region",
+        examples=["http://localhost:4566"],
+    ),
+]
 
 
 class KinesisSource(MessageSource):
     """A stream of Kinesis whose records are scored."""
 
     type: Literal["kinesis"] = Field(description="the system the input is in")
-    stream: Text = Field(
-        pattern=r"^[a-zA-Z0-9_.-]+$", description="the stream whose records are scored", examples=["games"]
-    )
-    region: Text | None = Field(
-        None,
-        description="the region of AWS that the stream is in; default: what AWS's own variables and files say",
-        examples=["eu-west-1"],
-    )
-    endpoint: Text | None = Field(
-        None,
-        description="the address of the service, where it is not AWS's own for the region",
-        examples=["http://localhost:4566"],
-    )
+    stream: Text = Field(pattern=_NAME, description="the stream whose records are scored", examples=["games"])
+    region: Region = None
+    endpoint: Endpoint = None
 
     # as in lakehouse.schemas, which imports pyarrow
     PLACES: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset", "_timestamp", "_message", "_unreadable")
@@ -35,3 +42,14 @@ class KinesisSource(MessageSource):
     @property
     def name(self) -> str:
         return self.stream
+
+
+class KinesisEvents(EventStream):
+    """A stream of Kinesis that gets events of the job's runs."""
+
+    type: Literal["kinesis"] = Field(description="the system the events go to")
+    stream: Text = Field(
+        pattern=_NAME, description="the stream that gets the events, which has to be there", examples=["scored"]
+    )
+    region: Region = None
+    endpoint: Endpoint = None

@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lakehouse.connectors.kafka import PATIENCE, Cluster, _explained, _library
+from lakehouse.connectors import kafka as client
+from lakehouse.connectors.kafka import Cluster, ask, describe, explained, library
 from lakehouse.connectors.messages import Event
 from lakehouse.errors import Unavailable
 
+SECTION = "publish_events"
+SHORT = 5.0
+"""Seconds for an answer before a run does its work."""
+_WAITING_KBYTES = 65_536
+"""Of events that wait to be written, at most."""
 _BETWEEN = 1_000
 """Events between two looks at what became of those before."""
+
+
+def require(stream: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the client isn't installed, there is no such topic or the brokers refuse.
+
+    Raises Unavailable where these give no answer within a few seconds.
+    """
+    cluster = _cluster(stream)
+    ask(cluster, lambda admin, seen: describe(admin, seen, cluster, stream["topic"], SHORT))
+
+
+def _cluster(stream: Mapping[str, Any]) -> Cluster:
+    return Cluster(stream["servers"], tuple(sorted(stream["security"].items())), SECTION)
 
 
 def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
@@ -18,32 +37,36 @@ def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
 
     Raises ConfigError where the brokers refuse, Unavailable where not all of them are known to be written.
     """
-    cluster = Cluster(stream["servers"], tuple(sorted(stream["security"].items())))
-    kafka, topic, seen, failed = _library(), stream["topic"], list[str](), list[str]()
-
-    def delivered(error: Any, _: Any) -> None:
-        if error is not None:
-            failed.append(error.str())
-
-    with _explained(cluster, seen, f"writing to {topic}"):
-        options = {"enable.idempotence": True, "linger.ms": 20, "message.timeout.ms": int(PATIENCE * 1000)}
-        producer = kafka.Producer({**cluster.options(seen), **options})
+    cluster, topic, seen, failed = _cluster(stream), stream["topic"], list[str](), list[str]()
+    kafka, patience = library(SECTION), client.PATIENCE
+    with explained(cluster, seen, f"writing to {topic}"):
+        producer = kafka.Producer(
+            {
+                **cluster.options(seen),
+                "enable.idempotence": True,
+                "linger.ms": 20,
+                "queue.buffering.max.kbytes": _WAITING_KBYTES,
+                "message.timeout.ms": int(patience * 1000),
+                "delivery.report.only.error": True,
+                "on_delivery": lambda error, _: failed.append(error.str()),
+            }
+        )
         for number, event in enumerate(events):
-            _produce(producer, topic, event, delivered)
+            _produce(producer, topic, event)
             if number % _BETWEEN == 0:
                 producer.poll(0)
             if failed:
                 break
-        left = producer.flush(PATIENCE)
+        left = producer.flush(patience)
     if failed or left:
         why = "; ".join([*failed[:1], *seen[-1:]]) or "no answer"
         raise Unavailable(f"{cluster.servers}: not all events are written to {topic}: {why}")
 
 
-def _produce(producer: Any, topic: str, event: Event, delivered: Any) -> None:
+def _produce(producer: Any, topic: str, event: Event) -> None:
     while True:
         try:
-            producer.produce(topic, event.value, event.key, headers=[("id", event.id.encode())], on_delivery=delivered)
+            producer.produce(topic, event.value, event.key, headers=[("id", event.id)])
         except BufferError:  # it is full
             producer.poll(0.1)
         else:

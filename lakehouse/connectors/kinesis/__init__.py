@@ -30,11 +30,12 @@ _REFUSED = (
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream, and how it is reached."""
+    """A stream, and how it is reached; `section`: where the job file says that."""
 
     name: str
     region: str | None = None
     endpoint: str | None = None
+    section: str = "source"
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,21 @@ def ms_of(record: Mapping[str, Any]) -> int:
     return int(record["ApproximateArrivalTimestamp"].timestamp() * 1000)
 
 
-def connect(stream: Stream) -> Any:
-    """A client. Raises ConfigError where the library, a region or a login is missing."""
+def connect(stream: Stream, attempts: int | None = None, patience: float | None = None) -> Any:
+    """A client that asks so often, and waits so many seconds for an answer.
+
+    Raises ConfigError where the library, a region or a login is missing.
+    """
+    attempts, patience = attempts or ATTEMPTS, patience or PATIENCE
     try:
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise ConfigError(f"source.type: kinesis needs boto3: pip install lakehouse[kinesis] ({error})") from error
+        raise ConfigError(
+            f"{stream.section}.type: kinesis needs boto3: pip install lakehouse[kinesis] ({error})"
+        ) from error
     config = Config(
-        retries={"mode": "standard", "max_attempts": ATTEMPTS}, connect_timeout=PATIENCE, read_timeout=PATIENCE
+        retries={"mode": "standard", "max_attempts": attempts}, connect_timeout=patience, read_timeout=patience
     )
     with explained(stream, "connecting"):
         session = boto3.Session(region_name=stream.region)
@@ -108,7 +115,9 @@ def explained(stream: Stream, doing: str) -> Iterator[None]:
             raise ConfigError(f"{where}: {failed}; see the login of AWS's own tools, and its rights") from failed
         raise Unavailable(f"{where}: {failed}") from failed
     except (failures.NoRegionError, failures.NoCredentialsError, failures.PartialCredentialsError) as failed:
-        raise ConfigError(f"{where}: {failed}; see source.region, and the login of AWS's own tools") from failed
+        raise ConfigError(
+            f"{where}: {failed}; see {stream.section}.region, and the login of AWS's own tools"
+        ) from failed
     except failures.ProfileNotFound as failed:
         raise ConfigError(f"{where}: {failed}") from failed
     except failures.BotoCoreError as failed:
@@ -120,14 +129,22 @@ def look(client: Any, stream: Stream) -> Look:
 
     Raises ConfigError where there is no such stream or it may not be read, Unavailable where nobody answers.
     """
+    said = summary(client, stream)
     with explained(stream, "looking for its shards"):
-        try:
-            said = client.describe_stream_summary(StreamName=stream.name)["StreamDescriptionSummary"]
-        except client.exceptions.ResourceNotFoundException:
-            hint = nearest(stream.name, client.list_streams().get("StreamNames", []))
-            raise ConfigError(f"source.stream: there is no stream {stream.name!r}, {hint}") from None
         found = {shard.id: shard for shard in _shards(client, stream)}
     return Look(_id(said), said["RetentionPeriodHours"] * 3_600_000, found)
+
+
+def summary(client: Any, stream: Stream) -> Mapping[str, Any]:
+    """What the service says of the stream; raises as `look`."""
+    with explained(stream, "looking for it"):
+        try:
+            said: Mapping[str, Any] = client.describe_stream_summary(StreamName=stream.name)
+        except client.exceptions.ResourceNotFoundException:
+            hint = nearest(stream.name, client.list_streams().get("StreamNames", []))
+            raise ConfigError(f"{stream.section}.stream: there is no stream {stream.name!r}, {hint}") from None
+    told: Mapping[str, Any] = said["StreamDescriptionSummary"]
+    return told
 
 
 def _shards(client: Any, stream: Stream) -> Iterator[Shard]:

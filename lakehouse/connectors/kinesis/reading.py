@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,13 @@ from lakehouse.connectors import kinesis
 from lakehouse.connectors.kinesis import Stream
 from lakehouse.connectors.messages import LOT_BYTES, Messages
 from lakehouse.errors import Blocked, Unavailable
+
+_MAGIC, _DIGEST_BYTES = b"\xf3\x89\x9a\xc2", 16
+"""What several records in one begin with, and what they end with: the MD5 of all in between."""
+_AGGREGATED = (
+    "it holds several records that Amazon's Kinesis Producer Library has aggregated, and is not taken apart: set "
+    "AggregationEnabled to false where it is written"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,16 @@ class StreamReader:
 
 def _add(lot: Messages, record: Mapping[str, Any]) -> None:
     numbers: Any = lot.offsets
+    if _is_aggregated(record["Data"]):
+        lot.problems[len(lot.values)] = _AGGREGATED
     lot.values.append(record["Data"])
     lot.keys.append(record["PartitionKey"].encode())
     numbers.append(record["SequenceNumber"])
     lot.times.append(kinesis.ms_of(record))
+
+
+def _is_aggregated(data: bytes) -> bool:
+    if not data.startswith(_MAGIC):
+        return False
+    inside, digest = data[len(_MAGIC) : -_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    return hashlib.md5(inside, usedforsecurity=False).digest() == digest
