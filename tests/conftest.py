@@ -32,7 +32,7 @@ from lakehouse.config import Job, load_job
 from lakehouse.connectors import delta
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
-from tests import kafka_server, warehouse
+from tests import kafka_server, pubsub_server, warehouse
 from tests import s3_server as s3_server_py
 
 LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
@@ -169,6 +169,13 @@ def kinesis() -> Iterator[Any]:
     from tests import kinesis_server  # which takes a second to import
 
     with kinesis_server.running() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def pubsub() -> Iterator[pubsub_server.Service]:
+    """Pub/Sub; see pubsub_server.py."""
+    with pubsub_server.running() as service:
         yield service
 
 

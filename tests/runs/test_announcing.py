@@ -1,4 +1,4 @@
-"""Events of runs to a topic, on a real broker: after the commits, at least once, with the same id each time."""
+"""Events of runs to a topic, on a real broker and on a fake of Pub/Sub: after the commits, at least once, with the same id each time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lakehouse.connectors.kafka import sending
 from lakehouse.errors import Blocked, ConfigError
 from tests.conftest import read, score, write
 from tests.kafka_server import Broker
+from tests.pubsub_server import PROJECT
 from tests.runs.test_exactly_once import unfinished
 
 ROWS = 5
@@ -88,3 +89,42 @@ def test_a_secret_is_referred_to(job):
     with pytest.raises(ConfigError, match="not the secret itself") as raised:
         job({"security": {"sasl.password": "secret!"}})
     assert "secret!" not in str(raised.value)
+
+
+@pytest.fixture
+def told_by_pubsub(make_job, imputing, pubsub) -> Callable[..., Job]:
+    """told_by_pubsub(topic, **stream keys): a job over five rows that tells a topic of Pub/Sub of them."""
+    write("lake/features", pa.table({"id": range(ROWS), "a": [0.5, 1.0, None, 2.0, 2.5]}))
+
+    def make(topic: str, **stream: Any) -> Job:
+        events = {
+            "type": "pubsub", "project": PROJECT, "endpoint": pubsub.endpoint, "topic": topic, "rows": True, **stream,
+        }  # fmt: skip
+        return make_job(imputing, publish_events=[events])
+
+    return make
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_pubsub_is_told_of_each_row_and_of_the_run(pubsub, told_by_pubsub, ordered):
+    topic = pubsub.create()
+    run = score(told_by_pubsub(topic, ordered=ordered)).run_id
+    got = pubsub.messages(topic)
+    keys = [*(f"[{n}]" for n in range(ROWS)), "scores"]
+    labels = [{"id": f"{run}/row/0/{n}", "key": f"[{n}]"} for n in range(ROWS)] + [
+        {"id": f"{run}/run", "key": "scores"}
+    ]
+    by_id = sorted(got, key=lambda message: message.attributes["id"])
+    assert [message.attributes for message in by_id] == labels
+    assert [message.key for message in by_id] == (keys if ordered else [""] * (ROWS + 1))
+    assert [json.loads(message.data)["id"] for message in by_id] == [label["id"] for label in labels]
+
+
+def test_where_a_topic_of_pubsub_is_not_there_the_next_run_sends_what_could_not_be_sent(pubsub, told_by_pubsub):
+    told: list[str] = []
+    first = score(told_by_pubsub("nowhere"), say=lambda event, values: told.append(str(values.get("message"))))
+    assert (first.status, unfinished(told_by_pubsub("nowhere"))) == ("published", 1)
+    assert any("events could not be sent: topic nowhere of project tests" in text for text in told)
+    topic = pubsub.create()
+    assert score(told_by_pubsub(topic)).run_id == first.run_id
+    assert len(pubsub.messages(topic)) == ROWS + 1
