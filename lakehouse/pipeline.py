@@ -127,7 +127,8 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
             waits_on(target.root for target in intent.targets)
         else:
             ensure_tables(intent, comments(plan), tables.missing_columns)
-            taking.declared()
+            if not verdict.problems:
+                taking.declared()
             ledger.save_intent(
                 state, intent
             )  # from here on the run is finished by whoever comes next, if not by itself

@@ -179,6 +179,18 @@ class Taking(Protocol):
         """It is published, or was before: tell the system that nobody needs it any more."""
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a run was handed out and put down in a folder, and when, in seconds since 1970.
+
+    `over`: no run can publish it any more.
+    """
+
+    folder: Location
+    over: bool
+    at_s: float
+
+
 class TakingModule(SourceModule, Protocol):
     """What the module of a system does besides that hands rows out (`Source.TAKES`)."""
 
@@ -187,6 +199,9 @@ class TakingModule(SourceModule, Protocol):
 
         `few`: it publishes nothing, so that some rows are enough.
         """
+
+    def left(self, source: Any, job: str, state: Location) -> Sequence[Left]:
+        """What the job's runs have put down that is there still; `source` knows the positions (`Source.after`)."""
 
 
 def named(table: str, **keys: Any) -> Source:

@@ -7,7 +7,6 @@ tell what comes again (`connectors.pubsub.published`). All else is `connectors.t
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ from lakehouse.connectors.topics import (
 )
 from lakehouse.errors import Unavailable
 from lakehouse.schemas import PARTITION
+from lakehouse.sources import Left
 from lakehouse.storage import require_writable
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lakehouse.storage import Location
 
 __all__ = [
-    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "pin",
+    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "left", "narrowed", "pin",
     "qualify", "read", "rows_of_run", "supported_columns", "taken", "units", "uri_of", "use_of_file",
 ]  # fmt: skip
 
@@ -86,11 +86,9 @@ class Taking:
         if self.batch is None:
             require_writable(self.state, "state")
             most = source.max_messages or _MOST
-            place = pubsub.Place(source.project, source.endpoint)
-            home = hashlib.sha256(f"{self.job}\n{place.project}\n{source.subscription}".encode()).hexdigest()[:24]
             asked = batches.Asked(
-                place, source.subscription, self.state.join("messages", home), min(most, _FEW) if self.few else most,
-                source.quiet_seconds, source.on_loss == "continue",
+                self.job, self.state, pubsub.Place(source.project, source.endpoint), source.subscription,
+                min(most, _FEW) if self.few else most, source.quiet_seconds, source.on_loss == "continue",
             )  # fmt: skip
             self.batch = batches.begin(asked, source.positions)  # what it holds is given back, whatever happens now
             batches.fill(self.batch, asked)
@@ -106,6 +104,16 @@ def taken(job: str, state: Location, *, few: bool) -> Iterator[Taking]:
     finally:
         if taking.batch is not None:
             taking.batch.end()
+
+
+def left(source: PubsubSource, job: str, state: Location) -> list[Left]:
+    """The batches that are put down, but for the last one that was published: the next run keeps its ids."""
+    return [
+        Left(one.folder, one.number < at, one.number / 1e9)
+        for name, at in source.positions.items()
+        for one in spool.batches(batches.home_of(state, job, name.rpartition("/")[0]).join("batches"))
+        if one.number != at
+    ]
 
 
 def pin(source: PubsubSource, names: Sequence[str] = ()) -> PinnedMessages:

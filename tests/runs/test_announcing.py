@@ -105,7 +105,7 @@ def told_by_pubsub(make_job, imputing, pubsub) -> Callable[..., Job]:
     return make
 
 
-@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("ordered", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_pubsub_is_told_of_each_row_and_of_the_run(pubsub, told_by_pubsub, ordered):
     topic = pubsub.create()
     run = score(told_by_pubsub(topic, ordered=ordered)).run_id

@@ -19,7 +19,8 @@ from tests.conftest import read, score
 from tests.pubsub_server import PROJECT, Service
 from tests.runs.test_exactly_once import unfinished
 
-MANY = 200_000
+EACH = 20_000
+"""Messages that come before each run which dies: 200,000 in all."""
 POISON = (b"no row", b'{"id": 1, "a": [1]}', b"{}}", b"")
 POINTS = {
     "pulled": 0, "scoring": 0, "scored": 0, "declared": 1, "quarantine published": 1, "sink published": 1,
@@ -29,25 +30,19 @@ POINTS = {
 
 
 @pytest.fixture
-def job(make_job, imputing, pubsub, monkeypatch) -> Callable[[int], Job]:
-    """job(messages): a job over a subscription with so many messages, one of a hundred no row."""
+def job(make_job, imputing, pubsub, monkeypatch) -> Job:
+    """A job over a subscription of this test's own."""
     monkeypatch.setattr(local, "cores", lambda: 1)
-
-    def make(messages: int) -> Job:
-        name = pubsub.create()
-        pubsub.send(name, map(message, range(messages)))
-        return make_job(
-            imputing,
-            source={
-                "type": "pubsub", "table": None, "subscription": name, "project": PROJECT, "endpoint": pubsub.endpoint,
-                "schema": {"id": "long", "a": "double"}, "quiet_seconds": 0.3,
-            },
-            keys=["_topic", "_offset"], keep=["id"],
-            sinks=[{"type": "delta", "table": "lake/scores", "write": "append"}],
-            checks={"quarantine": {"max_fraction": 0.05}},
-        )  # fmt: skip
-
-    return make
+    return make_job(
+        imputing,
+        source={
+            "type": "pubsub", "table": None, "subscription": pubsub.create(), "project": PROJECT,
+            "endpoint": pubsub.endpoint, "schema": {"id": "long", "a": "double"}, "quiet_seconds": 60,
+        },
+        keys=["_topic", "_offset"], keep=["id"],
+        sinks=[{"type": "delta", "table": "lake/scores", "write": "append"}],
+        checks={"quarantine": {"max_fraction": 0.05}},
+    )  # fmt: skip
 
 
 def message(number: int) -> bytes:
@@ -67,36 +62,39 @@ def assert_each_once(pubsub: Service, job: Job, count: int) -> None:
     assert {message.acks for message in sent} == {1}
 
 
-def killed_and_run_again(pubsub: Service, job: Job, count: int, point: str, run_until: Callable[..., None]) -> None:
+def killed_and_run_again(pubsub: Service, job: Job, numbers: range, point: str, run_until: Callable[..., None]) -> None:
+    """Send messages, have the run die which takes them, and run the job until nothing is left."""
+    pubsub.send(job.source.name, map(message, numbers))
     run_until(point, job)
     assert unfinished(job) == POINTS[point]
     pubsub.forward(DEADLINE_S + 1)
     while score(job).status != "unchanged":
         pass
-    assert_each_once(pubsub, job, count)
+    assert_each_once(pubsub, job, numbers.stop)
     assert unfinished(job) == 0
-    assert {r["status"] for r in ledger.runs(naming.state_of(job), job.job)} == {"published"}
 
 
-@pytest.mark.parametrize("point", ["quarantine published", "remembered"])
+@pytest.mark.parametrize("point", ["quarantine published", pytest.param("remembered", marks=pytest.mark.long)])
 def test_what_a_run_published_that_died_before_it_acknowledged_counts_once(pubsub, job, run_until, point):
-    killed_and_run_again(pubsub, job(200), 200, point, run_until)
+    killed_and_run_again(pubsub, job, range(200), point, run_until)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("point", POINTS)
-def test_the_run_after_a_killed_one_leaves_each_message_once(pubsub, job, run_until, point):
-    killed_and_run_again(pubsub, job(MANY), MANY, point, run_until)
+def test_after_runs_that_died_at_each_stage_each_message_counts_once(pubsub, job, run_until):
+    for number, point in enumerate(POINTS):
+        killed_and_run_again(pubsub, job, range(number * EACH, (number + 1) * EACH), point, run_until)
+    assert len(read("lake/scores")) == len(POINTS) * EACH * 99 // 100
+    assert {r["status"] for r in ledger.runs(naming.state_of(job), job.job)} == {"published"}
 
 
 @pytest.mark.long
 def test_of_two_runs_at_once_each_message_counts_once(pubsub, job):
-    scores = job(MANY)
-    command = [sys.executable, "-m", "lakehouse.cli", "score", scores.path, "--engine", "local", "--json"]
+    pubsub.send(job.source.name, map(message, range(EACH)))
+    command = [sys.executable, "-m", "lakehouse.cli", "score", job.path, "--engine", "local", "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [one.communicate(timeout=300) for one in both]
     assert sorted(one.returncode for one in both)[0] == 0, said
     assert {one.returncode for one in both} <= {0, 5}, said
-    while score(scores).status != "unchanged":
+    while score(job).status != "unchanged":
         pass
-    assert_each_once(pubsub, scores, MANY)
+    assert_each_once(pubsub, job, EACH)

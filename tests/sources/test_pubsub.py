@@ -18,10 +18,13 @@ from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
-from lakehouse.connectors.pubsub import published, spool
+from lakehouse.connectors.pubsub import batches, published, spool
 from lakehouse.connectors.pubsub.leases import DEADLINE_S
 from lakehouse.connectors.pubsub.spool import Spooled
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
+from lakehouse.operations import sweep
+from lakehouse.operations.leftover import TAKEN
+from lakehouse.planning import naming
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import read, score
@@ -47,7 +50,7 @@ def job(make_job, imputing, pubsub, games) -> Callable[..., Job]:
     def make(source: dict[str, Any] | None = None, **sections: Any) -> Job:
         given = {
             "type": "pubsub", "subscription": games, "project": PROJECT, "endpoint": pubsub.endpoint,
-            "schema": {"id": "long", "a": "double"}, "quiet_seconds": 0.3,
+            "schema": {"id": "long", "a": "double"},
         }  # fmt: skip
         plain = {
             "keys": ["_topic", "_offset"],
@@ -118,6 +121,7 @@ def test_what_could_not_be_acknowledged_comes_again_and_is_left_out(pubsub, game
     assert_dealt_with(pubsub, games)
 
 
+@pytest.mark.long
 def test_where_all_was_published_already_nothing_changes_but_it_is_acknowledged(pubsub, games, job):
     pubsub.send(games, messages(range(3)))
     pubsub.fail("Acknowledge", PERMISSION_DENIED)
@@ -166,6 +170,7 @@ def test_a_run_takes_at_most_so_many_and_waits_for_enough(pubsub, games, job):
     assert score(job()).rows_scored == 2
 
 
+@pytest.mark.long
 def test_what_a_subscription_keeps_in_order_is_scored_in_order(pubsub, job):
     games = pubsub.create(enable_message_ordering=True)
     pubsub.send(games, messages(range(2)), key="one")
@@ -177,6 +182,7 @@ def test_what_a_subscription_keeps_in_order_is_scored_in_order(pubsub, job):
     assert runs == [[0, 2], [0, 1, 2]]  # of each key the fake hands one out until that is acknowledged
 
 
+@pytest.mark.long
 def test_without_the_memory_of_what_was_published_a_run_stops_until_somebody_accepts_it(pubsub, games, job):
     pubsub.send(games, messages(range(3)))
     score(job())
@@ -188,6 +194,7 @@ def test_without_the_memory_of_what_was_published_a_run_stops_until_somebody_acc
     assert score(job({"on_loss": "continue"})).rows_scored == 2
 
 
+@pytest.mark.long
 def test_messages_that_retention_may_have_deleted_stop_the_run_until_somebody_accepts_it(pubsub, games, job):
     pubsub.send(games, messages(range(3)))
     score(job())
@@ -201,6 +208,22 @@ def test_messages_that_retention_may_have_deleted_stop_the_run_until_somebody_ac
     assert score(job()).status == "unchanged"
 
 
+@pytest.mark.long
+def test_a_sweep_takes_away_what_no_run_can_publish(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    scores = job()
+    score(scores)
+    [(name, at)] = positions(scores).items()
+    home = batches.home_of(naming.state_of(scores), scores.job, name.removesuffix("/batch")).join("batches")
+    for number in (at - 1, at, at + 1):
+        spool.write(Spooled(home, 0, number), 0, lot(1, 2))
+    assert [one.kept for one in sweep.sweep(scores, take_away=True) if one.what == TAKEN] == [
+        None, "its run may be under way: it goes when it is a day old",
+    ]  # fmt: skip
+    assert sorted(one.number for one in spool.batches(home)) == [at, at + 1]
+
+
+@pytest.mark.long
 def test_a_dead_letter_topic_is_accepted_or_stops_the_run(pubsub, games, job):
     policy = {"dead_letter_topic": topic_path(pubsub.create()), "max_delivery_attempts": 5}
     pubsub.subscribe(f"{games}-dead", games, dead_letter_policy=policy)
@@ -211,6 +234,7 @@ def test_a_dead_letter_topic_is_accepted_or_stops_the_run(pubsub, games, job):
     assert score(job({**source, "on_loss": "continue"})).rows_scored == 2
 
 
+@pytest.mark.long
 def test_what_is_left_of_a_deleted_topic_is_scored(pubsub, games, job):
     pubsub.send(games, messages(range(2)))
     pubsub.delete_topic(games)
@@ -220,7 +244,7 @@ def test_what_is_left_of_a_deleted_topic_is_scored(pubsub, games, job):
 
 
 def test_a_subscription_that_is_not_there_or_may_not_be_read_is_told(pubsub, games, job):
-    with pytest.raises(ConfigError, match=f"there is none: subscription {games}s of project tests .*mean {games}"):
+    with pytest.raises(ConfigError, match=f"there is none: subscription {games}s of project tests .*mean '{games}'"):
         score(job({"subscription": f"{games}s"}))
     pubsub.fail("GetSubscription", PERMISSION_DENIED)
     with pytest.raises(ConfigError, match="login of Google's own tools"):
@@ -259,6 +283,7 @@ def test_what_does_not_go_together_is_refused(job, source, said):
         job(source)
 
 
+@pytest.mark.long
 def test_a_table_in_snowflake_remembers_the_batch_in_its_ledger(pubsub, games, job, account):
     pubsub.send(games, [*messages(range(3)), *POISON])
     sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": "append"}

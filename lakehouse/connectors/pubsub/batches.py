@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -34,14 +35,15 @@ _RANDOM_BITS = 20
 
 @dataclass(frozen=True)
 class Asked:
-    """What is pulled: at most so many messages, until none comes for so long. `home`: the folder of all batches.
+    """What is pulled for a job: at most so many messages, until none comes for so long.
 
     `accept_loss`: go on where messages may be lost or published twice.
     """
 
+    job: str
+    state: Location
     place: Place
     name: str
-    home: Location
     most: int
     quiet_s: float
     accept_loss: bool
@@ -109,13 +111,18 @@ def _kept_ns(subscription: Subscription) -> int:
     return max(subscription.kept_s * 1_000_000_000, _LEAST_NS) + _DAY_NS
 
 
-def begin(asked: Asked, positions: Any) -> Batch:
+def begin(asked: Asked, positions: Mapping[str, int]) -> Batch:
     """A batch with nothing in it yet, which goes on from what the table remembers of the subscription."""
     client = pubsub.client_of("SubscriberClient", asked.place)
     found = pubsub.look(client, asked.place, asked.name)
     since = positions.get(found.position, 0)
     number = max(time.time_ns(), since) + 1 + random.getrandbits(_RANDOM_BITS)
-    return Batch(number, since, found, asked.home, Leases(client, found))
+    return Batch(number, since, found, home_of(asked.state, asked.job, found.stream), Leases(client, found))
+
+
+def home_of(state: Location, job: str, stream: str) -> Location:
+    """The folder of all that a job has of a subscription."""
+    return state.join("messages", hashlib.sha256(f"{job}\n{stream}".encode()).hexdigest()[:24])
 
 
 def fill(batch: Batch, asked: Asked) -> None:
