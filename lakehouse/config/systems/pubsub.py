@@ -51,10 +51,10 @@ class PubsubSource(MessageSource):
         100_000, ge=1, description="a run takes so many messages at most", examples=[1000000]
     )
     quiet_seconds: float = Field(
-        2.0,
+        5.0,
         gt=0,
-        description="where no message comes for so long, a run takes it that there are no more",
-        examples=[10],
+        description="where none comes for so long, a run takes it that no more messages are there",
+        examples=[9],
     )
 
     # as in lakehouse.schemas, which imports pyarrow
