@@ -39,7 +39,7 @@ def job(make_job, imputing, pubsub, monkeypatch) -> Job:
             "type": "pubsub", "table": None, "subscription": pubsub.create(), "project": PROJECT,
             "endpoint": pubsub.endpoint, "schema": {"id": "long", "a": "double"}, "quiet_seconds": 60,
         },
-        keys=["_topic", "_offset"], keep=["id"],
+        keys=["_topic", "_offset"], keep=["id"], model={"batch_rows": 5_000},
         sinks=[{"type": "delta", "table": "lake/scores", "write": "append"}],
         checks={"quarantine": {"max_fraction": 0.05}},
     )  # fmt: skip

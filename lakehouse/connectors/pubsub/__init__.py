@@ -61,7 +61,7 @@ class Subscription:
 def library() -> ModuleType:
     """The client. Raises ConfigError where it isn't installed."""
     try:
-        from google.cloud import pubsub_v1
+        import google.cloud.pubsub_v1 as pubsub_v1
     except ImportError as error:
         raise ConfigError(f"type: pubsub needs its client: pip install lakehouse[pubsub] ({error})") from error
     module: ModuleType = pubsub_v1
