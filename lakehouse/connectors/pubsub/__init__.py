@@ -15,7 +15,6 @@ PATIENCE = 30.0
 """Seconds for an answer."""
 DELETED = "_deleted-topic_"
 """What Pub/Sub calls the topic of a subscription whose topic was deleted."""
-_LOGIN = "see the login of Google's own tools (gcloud auth application-default login), and its rights"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def explained(where: str) -> Iterator[None]:
     try:
         yield
     except refused as failed:
-        raise ConfigError(f"{where}: {failed.message}; {_LOGIN}") from failed
+        raise _no_login(where, failed.message) from failed
     except (failures.InvalidArgument, failures.FailedPrecondition, failures.NotFound) as failed:
         raise ConfigError(f"{where}: {failed.message}") from failed
     except failures.RetryError as failed:
@@ -88,7 +87,14 @@ def explained(where: str) -> Iterator[None]:
     except logins.TransportError as failed:
         raise Unavailable(f"{where}: {failed}") from failed
     except logins.GoogleAuthError as failed:
-        raise ConfigError(f"{where}: {str(failed).rstrip('.')}; {_LOGIN}") from failed
+        raise _no_login(where, str(failed)) from failed
+
+
+def _no_login(where: str, said: str) -> ConfigError:
+    said = said.rstrip(".")
+    return ConfigError(
+        f"{where}: {said}; see the login of Google's own tools (gcloud auth application-default login), and its rights"
+    )
 
 
 def client_of(kind: str, place: Place, **options: Any) -> Any:
