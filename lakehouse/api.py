@@ -22,7 +22,7 @@ from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
 from lakehouse.errors import ConfigError
-from lakehouse.planning import carriers, catalog, environment, routes
+from lakehouse.planning import carriers, catalog, environment, naming, ranges, routes
 from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
 from lakehouse.runs import ledger
@@ -87,6 +87,7 @@ def preview(
 
 def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
     with scratch.folder() as folder, ExitStack() as stack:
+        job, _ = ranges.take(job, naming.state_of(job), request, stack)
         plan = make_plan(job, request, folder)
         plan = environment.isolate(plan, routes.compare_environments(job, plan.model, request.say), request)
         plan = plan.read(request)

@@ -56,6 +56,7 @@ ENVIRONMENT = Format("an environment", 1)
 RECEIPT = Format("a receipt", 1)
 REGISTRATION = Format("a registration", 1)
 PACKAGE = Format("a package", 1)
+MESSAGES = Format("messages", 1, "restore it, or move it away: messages that come again may be scored twice then")
 FINGERPRINT = Format("a fingerprint", 1)
 """Of a digest only the number is stored: `<number>:<digest>`, the plain digest for 1."""
 

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Result", "new_run_id", "score"]
 
 
+_COMES_AGAIN = "its messages could not all be acknowledged: they come again, and are left out then"
+
+
 def score(job: Job, request: Request) -> Result:
     """Score what the job names and publish it, once.
 
@@ -77,12 +80,14 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         scratch.folder() as folder,
         ExitStack() as stack,
     ):
+        job, taking = ranges.take(job, state, request, stack)
         starting.expect(job, request, stack)  # Spark starts meanwhile, where it will surely be needed
         plan = plan_once(job, request, folder, state)  # the input is pinned, the model judged, the tables looked at
         request.say("plan", plan.describe())
         watched.planned(plan, state)
         if plan.unchanged and not request.dry_run:
             _remember(plan, state, request)
+            warn_on_failure(request, _COMES_AGAIN, taking.settle)
             return finished or result_of(plan, request, "unchanged", clock.seconds)
         if (waits := held.found(plan, state, request)) is not None:
             return waits
@@ -135,6 +140,8 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
             waits_on(target.root for target in intent.targets)
         else:
             ensure_tables(intent, comments(plan), tables.missing_columns)
+            if not verdict.problems:
+                taking.declared()
             ledger.save_intent(
                 state, intent
             )  # from here on the run is finished by whoever comes next, if not by itself
@@ -143,6 +150,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         request.patience.renew()
         if ended[0].status == "published":
             what = "the profile of this first run could not be kept with the model"
+            warn_on_failure(request, _COMES_AGAIN, taking.settle)
             _remember(plan, state, request)
             warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved, request.patience))
     if job.tracking is not None:

@@ -32,7 +32,7 @@ from lakehouse.config import Job, load_job
 from lakehouse.connectors import delta
 from lakehouse.runs import ledger
 from lakehouse.storage import locate
-from tests import kafka_server, kinesis_service, warehouse
+from tests import kafka_server, kinesis_service, pubsub_server, warehouse
 from tests import s3_server as s3_server_py
 
 LONG = bool(os.environ.get("LAKEHOUSE_LONG_TESTS"))
@@ -167,6 +167,13 @@ def kafka() -> Iterator[kafka_server.Broker]:
 def kinesis() -> Iterator[kinesis_service.Service]:
     """Kinesis; see kinesis_service.py."""
     with kinesis_service.running() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def pubsub() -> Iterator[pubsub_server.Service]:
+    """Pub/Sub; see pubsub_server.py."""
+    with pubsub_server.running() as service:
         yield service
 
 

@@ -20,6 +20,8 @@ from pyarrow.fs import FileType
 
 from lakehouse import checks, pipeline
 from lakehouse.config import load_job
+from lakehouse.connectors.pubsub import batches, published
+from lakehouse.connectors.pubsub.leases import Leases
 from lakehouse.engines import local
 from lakehouse.runs import announcing, ledger
 from lakehouse.scoring import staging
@@ -44,6 +46,9 @@ CALLS: dict[str, tuple[Any, str, int, str]] = {
     "recorded": (ledger, "record", 1, AFTER),
     "announced": (announcing, "announce", 1, AFTER),
     "closed": (ledger, "remove_intent", 1, AFTER),
+    "pulled": (batches, "fill", 1, AFTER),
+    "remembered": (published, "remember", 1, AFTER),
+    "acknowledged": (Leases, "acknowledge", 1, AFTER),
 }
 """Point: a function, which call of it, and on which side of that call to die."""
 

@@ -16,6 +16,7 @@ from lakehouse.views.sql import dialects
 
 FOUND = [
     *((sources.SourceModule, sources.of(name)) for name in models_of(Source)),
+    *((sources.TakingModule, sources.of(name)) for name, model in models_of(Source).items() if model.TAKES),
     *((sinks.SinkModule, sinks.of(name)) for name in models_of(Sink)),
     *((flavors.Flavor, flavor) for flavor in (*flavors.FLAVORS.values(), flavors.python)),
     *((watching.Observer, module) for module in watching.modules()),

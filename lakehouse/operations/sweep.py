@@ -8,22 +8,25 @@ a table's log knows, be it only as removed ones that time travel may still ask f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from lakehouse import sinks
+from lakehouse import sinks, sources
 from lakehouse.operations import retention
-from lakehouse.operations.leftover import Leftover
-from lakehouse.planning import naming, quarantine
+from lakehouse.operations.leftover import TAKEN, Leftover
+from lakehouse.planning import naming, quarantine, ranges
 from lakehouse.planning.naming import staging_folders
 from lakehouse.runs import held, lease, ledger
-from lakehouse.storage import Location, display_name, locate, remove, tree
+from lakehouse.storage import Location, display_name, locate, remove, remove_empty, tree
 
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
 
 PREFIX = "run-"
+_DAY_S = 86_400
+_UNDER_WAY = "its run may be under way: it goes when it is a day old"
 _WAITS = "waits to be finished by the next run of its job"
 
 
@@ -49,7 +52,25 @@ def sweep(job: Job, *, take_away: bool, warn: Callable[[str], None] = lambda mes
     found = [left for folder, sink in folders_of for left in _sweep_folder(folder, sink, state, take_away, warn)]
     for section in named:
         found += _sweep_uploads(section, [folder for folder, _ in folders_of], state, take_away)
+    found += _sweep_taken(job, state, take_away)
     return [*found, *retention.tidy(job, state, ledger.now(), take_away=take_away)]
+
+
+def _sweep_taken(job: Job, state: Location, take_away: bool) -> Iterator[Leftover]:
+    """What runs were handed out by their source and have put down, but for what one may publish yet."""
+    if not job.source.TAKES:
+        return
+    # The order matters: what has no intent now was published before the positions are read, or its run is under way.
+    waits = any(intent.record.get("job") == job.job for intent in ledger.intents(state))
+    module = cast("sources.TakingModule", sources.of(job.source.type))
+    for left in module.left(ranges.going_on(job), job.job, state):
+        files, young = tree(left.folder), time.time() - left.at_s < _DAY_S
+        kept = None if left.over else _WAITS if waits else _UNDER_WAY if young else None
+        if take_away and kept is None:
+            for name in files:
+                remove(left.folder.join(name))
+            remove_empty(left.folder)
+        yield Leftover(display_name(left.folder), "", len(files), sum(files.values()), kept, TAKEN)
 
 
 def _sweep_uploads(

@@ -7,9 +7,11 @@ that is published from there on takes its place.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from lakehouse import sinks
+from lakehouse import sinks, sources
 from lakehouse.errors import ConfigError
 from lakehouse.planning.naming import identity_of
 from lakehouse.sinks.target import Overtaken, uri_of
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from lakehouse.config.systems import Source
     from lakehouse.connectors.messages import Range
     from lakehouse.planning.plan import Request
+    from lakehouse.sources import Taking, TakingModule
+    from lakehouse.storage import Location
 
 
 def going_on(job: Job) -> Source:
@@ -39,6 +43,26 @@ def going_on(job: Job) -> Source:
                 "name and new tables"
             )
     return job.source.after(positions)
+
+
+@dataclass(frozen=True)
+class NothingTaken:
+    """What a run takes of a system that hands nothing out."""
+
+    def declared(self) -> None:
+        """Nothing is to be done."""
+
+    def settle(self) -> None:
+        """Nothing is to be done."""
+
+
+def take(job: Job, state: Location, request: Request, stack: ExitStack) -> tuple[Job, Taking]:
+    """The job as this run reads it, and what it takes where its system hands rows out: given back when `stack` ends."""
+    if not job.source.TAKES:
+        return job, NothingTaken()
+    module = cast("TakingModule", sources.of(job.source.type))
+    taking = stack.enter_context(module.taken(job.job, state, few=request.dry_run))
+    return job.model_copy(update={"source": job.source.with_taking(taking)}), taking
 
 
 def identity(job: Job, span: Range | None) -> str:

@@ -7,6 +7,7 @@ themselves. Nothing here knows the model or where the scores go.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -166,6 +167,41 @@ class SourceModule(Protocol):
 
     def frame(self, spark: Any, pinned: Any, columns: Sequence[str], reason: str) -> Any:
         """The pinned input as a Spark DataFrame, for the carrier `frame`, which this input has for that reason."""
+
+
+class Taking(Protocol):
+    """What a run was handed out by a system."""
+
+    def declared(self) -> None:
+        """It may be published from now on, be it by another process."""
+
+    def settle(self) -> None:
+        """It is published, or was before: tell the system that nobody needs it any more."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run was handed out and put down in a folder, and when, in seconds since 1970.
+
+    `over`: no run can publish it any more.
+    """
+
+    folder: Location
+    over: bool
+    at_s: float
+
+
+class TakingModule(SourceModule, Protocol):
+    """What the module of a system does besides that hands rows out (`Source.TAKES`)."""
+
+    def taken(self, job: str, state: Location, *, few: bool) -> AbstractContextManager[Taking]:
+        """What a run takes when its input is pinned, which is given back at the end unless it is settled.
+
+        `few`: it publishes nothing, so that some rows are enough.
+        """
+
+    def left(self, source: Any, job: str, state: Location) -> Sequence[Left]:
+        """What the job's runs have put down that is there still; `source` knows the positions (`Source.after`)."""
 
 
 def named(table: str, **keys: Any) -> Source:

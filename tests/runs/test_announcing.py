@@ -1,4 +1,4 @@
-"""Events of runs to a topic, on a real broker: after the commits, at least once, with the same id each time."""
+"""Events of runs to a topic, on a real broker and on a fake of Pub/Sub: after the commits, at least once, with the same id each time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from lakehouse.connectors.kafka import sending
 from lakehouse.errors import Blocked, ConfigError
 from tests.conftest import read, score, version, write
 from tests.kafka_server import Broker
+from tests.pubsub_server import PROJECT
 from tests.runs.test_exactly_once import unfinished
 
+PERMISSION_DENIED = 7
+"""A code of gRPC's."""
 ROWS = 5
 
 
@@ -142,3 +145,55 @@ def test_a_secret_is_referred_to(job):
     with pytest.raises(ConfigError, match="not the secret itself") as raised:
         job({"security": {"sasl.password": "secret!"}})
     assert "secret!" not in str(raised.value)
+
+
+@pytest.fixture
+def told_by_pubsub(make_job, imputing, pubsub) -> Callable[..., Job]:
+    """told_by_pubsub(topic, **stream keys): a job over five rows that tells a topic of Pub/Sub of them."""
+    write("lake/features", pa.table({"id": range(ROWS), "a": [0.5, 1.0, None, 2.0, 2.5]}))
+
+    def make(topic: str, **stream: Any) -> Job:
+        events = {
+            "type": "pubsub", "project": PROJECT, "endpoint": pubsub.endpoint, "topic": topic, "rows": True, **stream,
+        }  # fmt: skip
+        return make_job(imputing, publish_events=[events])
+
+    return make
+
+
+@pytest.mark.parametrize("ordered", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_pubsub_is_told_of_each_row_and_of_the_run(pubsub, told_by_pubsub, ordered):
+    topic = pubsub.create()
+    run = score(told_by_pubsub(topic, ordered=ordered)).run_id
+    got = pubsub.messages(topic)
+    keys = [*(f"[{n}]" for n in range(ROWS)), "scores"]
+    labels = [{"id": f"{run}/row/0/{n}", "key": f"[{n}]"} for n in range(ROWS)] + [
+        {"id": f"{run}/run", "key": "scores"}
+    ]
+    by_id = sorted(got, key=lambda message: message.attributes["id"])
+    assert [message.attributes for message in by_id] == labels
+    assert [message.key for message in by_id] == (keys if ordered else [""] * (ROWS + 1))
+    assert [json.loads(message.data)["id"] for message in by_id] == [label["id"] for label in labels]
+
+
+def test_a_topic_of_pubsub_that_is_not_there_is_told_before_a_row_is_scored(told_by_pubsub):
+    with pytest.raises(ConfigError, match=r"publish_events\.topic: topic nowhere of project tests"):
+        score(told_by_pubsub("nowhere"))
+    assert (version("lake/scores"), unfinished(told_by_pubsub("nowhere"))) == (-1, 0)
+
+
+def test_a_login_that_may_not_look_at_a_topic_may_write_to_it(pubsub, told_by_pubsub):
+    topic = pubsub.create()
+    pubsub.fail("GetTopic", PERMISSION_DENIED)
+    assert score(told_by_pubsub(topic)).status == "published"
+    assert len(pubsub.messages(topic)) == ROWS + 1
+
+
+def test_what_pubsub_does_not_take_the_next_run_sends(pubsub, told_by_pubsub):
+    topic, told = pubsub.create(), list[str]()
+    pubsub.fail("Publish", PERMISSION_DENIED)
+    first = score(told_by_pubsub(topic), say=lambda event, values: told.append(str(values.get("message"))))
+    assert (first.status, unfinished(told_by_pubsub(topic))) == ("published", 1)
+    assert any("events could not be sent: " in text and f"topic {topic} of project tests" in text for text in told)
+    assert score(told_by_pubsub(topic)).run_id == first.run_id
+    assert len({message.attributes["id"] for message in pubsub.messages(topic)}) == ROWS + 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from botocore.client import BaseClient
 
 from lakehouse.config import Job
 from lakehouse.connectors.kinesis import sending
@@ -96,3 +97,17 @@ def test_a_stream_that_is_not_there_or_a_library_that_is_missing_is_told_before_
     with pytest.raises(ConfigError, match=r"publish_events\.type: kinesis needs boto3"):
         score(job())
     assert (version("lake/scores"), unfinished(job())) == (-1, 0)
+
+
+def test_a_login_that_may_not_look_at_a_stream_may_write_to_it(kinesis, stream, job, monkeypatch):
+    call = BaseClient._make_api_call
+
+    def without_rights(self: Any, name: str, asked: Any) -> Any:
+        if name == "DescribeStreamSummary":
+            said = {"Error": {"Code": "AccessDeniedException", "Message": "no right to it"}}
+            raise self.exceptions.AccessDeniedException(said, name)
+        return call(self, name, asked)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", without_rights)
+    assert score(job()).status == "published"
+    assert len(kinesis.received(stream)) == ROWS + 1

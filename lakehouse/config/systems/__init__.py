@@ -81,6 +81,9 @@ class Source(TableSection):
     IN_RANGES: ClassVar[bool] = False
     """Whether a run takes what came since the last published one, whose end the scored table itself remembers."""
 
+    TAKES: ClassVar[bool] = False
+    """Whether the system hands its rows out to a run, which says at its end whether it is done with them."""
+
     PLACES: ClassVar[tuple[str, ...]] = ()
     """The columns that say where a row is in the input: they are read in any case, and rows set aside have them."""
 
@@ -91,6 +94,7 @@ class Source(TableSection):
     """Keys that change no score: what is read when is in a run's fingerprint by itself."""
 
     _positions: Mapping[str, int] = PrivateAttr(default_factory=dict)
+    _taking: Any = PrivateAttr(default=None)
 
     @property
     def name(self) -> str:
@@ -106,6 +110,17 @@ class Source(TableSection):
         """The source as it is read from these positions on, where it is read in ranges."""
         source = self.model_copy()
         source._positions = dict(positions)
+        return source
+
+    @property
+    def taking(self) -> Any:
+        """What a run has been handed out, and will be; None where nobody runs the job."""
+        return self._taking
+
+    def with_taking(self, taking: Any) -> Source:
+        """The source as a run reads it that is handed rows out."""
+        source = self.model_copy()
+        source._taking = taking
         return source
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from lakehouse.connectors import kinesis
 from lakehouse.connectors.kinesis import Stream
 from lakehouse.connectors.messages import Event
-from lakehouse.errors import Unavailable
+from lakehouse.errors import ConfigError, Unavailable
 
 SHORT, TRIES = 5.0, 2
 """Seconds for an answer before a run does its work, and how often it is asked for."""
@@ -30,12 +30,18 @@ _PAUSE, _LONGEST = 0.1, 3.0
 
 
 def require(stream: Mapping[str, Any]) -> None:
-    """Raise ConfigError where the library isn't installed, there is no such stream or it may not be looked at.
+    """Raise ConfigError where the library isn't installed, there is no such stream or the login is refused.
 
-    Raises Unavailable where nobody answers within a few seconds.
+    One that may write to the stream need not be allowed to look at it: then nothing is said. Raises Unavailable where
+    nobody answers within a few seconds.
     """
     named = _named(stream)
-    kinesis.summary(kinesis.connect(named, TRIES, SHORT), named)
+    client = kinesis.connect(named, TRIES, SHORT)
+    try:
+        kinesis.summary(client, named)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, client.exceptions.AccessDeniedException):
+            raise
 
 
 def _named(stream: Mapping[str, Any]) -> Stream:

@@ -1,0 +1,76 @@
+"""Writing events to a topic of Pub/Sub, each at least once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import TimeoutError as Late
+from contextlib import suppress
+from typing import Any
+
+from lakehouse.connectors.messages import Event
+from lakehouse.connectors.pubsub import PATIENCE, Place, client_of, explained, library, patient, project_of
+from lakehouse.errors import Unavailable
+
+_SHORT = 5.0
+"""Seconds for an answer before a run does its work."""
+_UNDER_WAY = 10_000
+"""Events that may be on their way at once."""
+_LONGEST = 1_024
+"""Bytes of an attribute or an ordering key, at most."""
+
+
+def require(stream: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the library isn't installed or there is no such topic.
+
+    A login that may write to it need not be allowed to look at it: then nothing is said. Raises Unavailable where
+    nobody answers within a few seconds.
+    """
+    from google.api_core import exceptions as failures
+
+    place = Place(stream["project"], stream["endpoint"])
+    project = project_of(place)
+    with (
+        client_of("PublisherClient", place) as client,
+        explained(_where(stream, project, place)),
+        suppress(failures.PermissionDenied),
+    ):
+        client.get_topic(request={"topic": client.topic_path(project, stream["topic"])}, **patient(_SHORT))
+
+
+def _where(stream: Mapping[str, Any], project: str, place: Place) -> str:
+    return f"publish_events.topic: topic {stream['topic']} of project {project} ({place.shown})"
+
+
+def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
+    """Write the events to `topic`, each with its id and its key as attributes `id` and `key`.
+
+    Raises ConfigError where there is no such topic or it may not be written to, Unavailable where not all events are
+    known to be written.
+    """
+    place = Place(stream["project"], stream["endpoint"])
+    options = library().types.PublisherOptions(stream["ordered"], **patient(PATIENCE))
+    project = project_of(place)
+    where, going = _where(stream, project, place), deque[Any]()
+    with explained(where):
+        client = client_of("PublisherClient", place, publisher_options=options)
+        topic = client.topic_path(project, stream["topic"])
+        try:
+            for event in events:
+                going.append(client.publish(topic, event.value, **_labels(event, ordered=stream["ordered"])))
+                if len(going) >= _UNDER_WAY:
+                    going.popleft().result(2 * PATIENCE)
+            while going:
+                going.popleft().result(2 * PATIENCE)
+        except Late as error:
+            raise Unavailable(f"{where}: no answer: not all events are written") from error
+        finally:
+            client.stop()
+
+
+def _labels(event: Event, *, ordered: bool) -> dict[str, str]:
+    labels = {"id": event.id}
+    if len(event.key) <= _LONGEST:
+        labels["key"] = event.key.decode()
+        labels |= {"ordering_key": event.key.decode()} if ordered else {}
+    return labels

@@ -1,0 +1,372 @@
+"""Pub/Sub as a source, on Google's own fake: each message is scored once, or set aside once, whatever happens to runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakehouse import checks
+from lakehouse.config import Job
+from lakehouse.connectors import delta
+from lakehouse.connectors import pubsub as of_pubsub
+from lakehouse.connectors.pubsub import batches, published, spool
+from lakehouse.connectors.pubsub.leases import DEADLINE_S
+from lakehouse.connectors.pubsub.spool import Spooled
+from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
+from lakehouse.operations import sweep
+from lakehouse.operations.leftover import TAKEN
+from lakehouse.planning import naming
+from lakehouse.sinks.target import Overtaken
+from lakehouse.storage import locate
+from tests.conftest import read, score
+from tests.pubsub_server import PROJECT, Service, topic_path
+from tests.sources.test_kafka import messages
+
+POISON = [b"not json", b'{"id": 1, "a": "text"}', b"[1]", b""]
+"""Messages that are no rows."""
+PERMISSION_DENIED = 7
+"""As gRPC has it."""
+
+
+@pytest.fixture
+def games(pubsub: Service) -> str:
+    """A topic of this test's own, and its subscription."""
+    return pubsub.create()
+
+
+@pytest.fixture
+def job(make_job, imputing, pubsub, games) -> Callable[..., Job]:
+    """job(source keys, **sections): a job over the subscription, with the message's id as its key."""
+
+    def make(source: dict[str, Any] | None = None, **sections: Any) -> Job:
+        given = {
+            "type": "pubsub", "subscription": games, "project": PROJECT, "endpoint": pubsub.endpoint,
+            "schema": {"id": "long", "a": "double"},
+        }  # fmt: skip
+        plain = {
+            "keys": ["_topic", "_offset"],
+            "keep": ["id"],
+            "sinks": [{"type": "delta", "table": "lake/scores", "write": "append"}],
+            "checks": {"quarantine": {"max_fraction": 0.9}},
+        }
+        return make_job(imputing, **{**plain, **sections}, source={"table": None, **given, **(source or {})})
+
+    return make
+
+
+def ids() -> list[int]:
+    """The numbers of the scored messages, in order."""
+    return sorted(read("lake/scores")["id"].to_pylist())
+
+
+def positions(job: Job) -> dict[str, int]:
+    """What the scored table remembers."""
+    snapshot = delta.open_table(locate("lake/scores"))
+    known = (snapshot.transaction_ids() if snapshot else None) or {}
+    prefix = f"{job.job}/position/"
+    return {name.removeprefix(prefix): at for name, at in known.items() if name.startswith(prefix)}
+
+
+def test_each_run_scores_what_came_and_acknowledges_it(pubsub, games, job):
+    scores = job()
+    assert score(scores).status == "unchanged"
+    pubsub.send(games, [*messages(range(3)), *POISON, *messages(range(3, 5))])
+    first = score(scores)
+    assert (first.status, first.rows_scored, first.rows_quarantined) == ("published", 5, 4)
+    [position] = positions(scores).items()
+    assert position[0] == f"{PROJECT}/{games}/batch"
+    assert {message.acks for message in pubsub.messages(games)} == {1}
+    assert score(scores).status == "unchanged"
+    pubsub.send(games, messages(range(5, 7)))
+    second = score(scores)
+    assert (second.status, second.rows_scored, second.rows_quarantined) == ("published", 2, 0)
+    assert positions(scores)[position[0]] > position[1]
+    assert ids() == list(range(7))
+    rows = read("lake/scores_quarantine").sort_by("_offset").to_pylist()
+    sent = pubsub.messages(games)[3:7]
+    assert [(r["_topic"], r["_offset"], r["_message"]) for r in rows] == [
+        (games, message.id, message.data or None) for message in sent
+    ]
+    assert all(r["_timestamp"] is not None for r in rows)
+
+
+def assert_dealt_with(pubsub: Service, games: str) -> None:
+    """Assert that all messages are acknowledged, and nothing that was pulled is left in the state folder."""
+    assert {message.acks for message in pubsub.messages(games)} == {1}
+    left = Path("lake/scores_state").rglob("*.arrow")
+    assert list(left) == []
+
+
+def test_what_could_not_be_acknowledged_comes_again_and_is_left_out(pubsub, games, job):
+    pubsub.send(games, [*messages(range(3)), *POISON])
+    told: list[str] = []
+    say = lambda event, values: told.append(str(values.get("message")))  # noqa: E731
+    pubsub.fail("Acknowledge", PERMISSION_DENIED)
+    assert score(job(), say=say).status == "published"
+    assert any("could not all be acknowledged" in text for text in told)
+    pubsub.send(games, messages(range(3, 5)))
+    pubsub.forward(DEADLINE_S + 1)
+    assert score(job(), say=say).rows_scored == 2
+    assert any("7 messages came again that were published already" in text for text in told)
+    assert ids() == list(range(5))
+    assert_dealt_with(pubsub, games)
+
+
+@pytest.mark.long
+def test_where_all_was_published_already_nothing_changes_but_it_is_acknowledged(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    pubsub.fail("Acknowledge", PERMISSION_DENIED)
+    score(job())
+    pubsub.forward(DEADLINE_S + 1)
+    assert score(job()).status == "unchanged"
+    assert_dealt_with(pubsub, games)
+
+
+def test_a_blocked_run_and_a_dry_one_leave_their_messages_to_the_next(pubsub, games, job):
+    pubsub.send(games, [*messages(range(3)), *POISON])
+    planned = score(job(), dry_run=True)
+    assert (planned.status, planned.plan["rows_at_most"]) == ("planned", 7)
+    with pytest.raises(Blocked, match="quarantine"):
+        score(job(checks={"quarantine": {"max_fraction": 0.1}}))
+    assert positions(job()) == {}
+    assert score(job()).rows_scored == 3
+    assert_dealt_with(pubsub, games)
+
+
+def test_of_two_runs_at_once_one_is_published_and_what_the_other_took_comes_again(pubsub, games, job, monkeypatch):
+    pubsub.send(games, messages(range(4)))
+    scores, original = job(), checks.tally
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(checks, "tally", original)
+        pubsub.send(games, messages(range(4, 6)))
+        assert score(scores).rows_scored == 2
+        return original(*given)
+
+    monkeypatch.setattr(checks, "tally", meanwhile)
+    with pytest.raises(Overtaken, match="meanwhile"):
+        score(scores)
+    assert ids() == [4, 5]
+    assert score(scores).rows_scored == 4
+    assert ids() == list(range(6))
+    assert_dealt_with(pubsub, games)
+
+
+def test_a_run_takes_at_most_so_many_and_waits_for_enough(pubsub, games, job):
+    pubsub.send(games, messages(range(10)))
+    scores = job({"max_messages": 4, "min_rows": 3})
+    assert [score(scores).rows_scored for _ in range(2)] == [4, 4]
+    with pytest.raises(NotReady, match="2 rows"):
+        score(scores)
+    assert score(job()).rows_scored == 2
+
+
+@pytest.mark.long
+def test_what_a_subscription_keeps_in_order_is_scored_in_order(pubsub, job):
+    games = pubsub.create(enable_message_ordering=True)
+    pubsub.send(games, messages(range(2)), key="one")
+    pubsub.send(games, messages(range(2, 3)), key="other")
+    scores, runs = job({"subscription": games}), list[list[int]]()
+    for _ in range(2):
+        score(scores)
+        runs.append(ids())
+    assert runs == [[0, 2], [0, 1, 2]]  # of each key the fake hands one out until that is acknowledged
+
+
+@pytest.mark.long
+def test_without_the_memory_of_what_was_published_a_run_stops_until_somebody_accepts_it(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    score(job())
+    [memory] = Path("lake/scores_state/messages").rglob("*.parquet")
+    memory.unlink()
+    pubsub.send(games, messages(range(3, 5)))
+    with pytest.raises(Blocked, match="does not say which messages were published"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).rows_scored == 2
+
+
+@pytest.mark.long
+def test_messages_that_retention_may_have_deleted_stop_the_run_until_somebody_accepts_it(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    score(job())
+    [emptied] = Path("lake/scores_state/messages").rglob("emptied.json")
+    said = json.loads(emptied.read_text())
+    emptied.write_text(json.dumps({**said, "at": said["at"] - 8 * 86_400 * 1_000_000_000}))
+    pubsub.send(games, messages(range(3, 5)))
+    with pytest.raises(Blocked, match="keeps them for 7 days"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).rows_scored == 2
+    assert score(job()).status == "unchanged"
+
+
+@pytest.mark.long
+def test_a_sweep_takes_away_what_no_run_can_publish(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    scores = job()
+    score(scores)
+    [(name, at)] = positions(scores).items()
+    home = batches.home_of(naming.state_of(scores), scores.job, name.removesuffix("/batch")).join("batches")
+    for number in (at - 1, at, at + 1):
+        spool.write(Spooled(home, 0, number), 0, lot(1, 2))
+    assert [one.kept for one in sweep.sweep(scores, take_away=True) if one.what == TAKEN] == [
+        None, "its run may be under way: it goes when it is a day old",
+    ]  # fmt: skip
+    assert sorted(one.number for one in spool.batches(home)) == [at, at + 1]
+
+
+@pytest.mark.long
+def test_a_dead_letter_topic_is_accepted_or_stops_the_run(pubsub, games, job):
+    policy = {"dead_letter_topic": topic_path(pubsub.create()), "max_delivery_attempts": 5}
+    pubsub.subscribe(f"{games}-dead", games, dead_letter_policy=policy)
+    pubsub.send(games, messages(range(2)))
+    source = {"subscription": f"{games}-dead"}
+    with pytest.raises(Blocked, match=r"handed out 5 times.*on_loss: continue"):
+        score(job(source))
+    assert score(job({**source, "on_loss": "continue"})).rows_scored == 2
+
+
+@pytest.mark.long
+def test_what_is_left_of_a_deleted_topic_is_scored(pubsub, games, job):
+    pubsub.send(games, messages(range(2)))
+    pubsub.delete_topic(games)
+    assert score(job()).rows_scored == 2
+    with pytest.raises(ConfigError, match="topic of the subscription was deleted"):
+        score(job())
+
+
+def test_a_subscription_that_is_not_there_or_may_not_be_read_is_told(pubsub, games, job):
+    with pytest.raises(ConfigError, match=f"there is none: subscription {games}s of project tests .*mean '{games}'"):
+        score(job({"subscription": f"{games}s"}))
+    pubsub.fail("GetSubscription", PERMISSION_DENIED)
+    with pytest.raises(ConfigError, match="login of Google's own tools"):
+        score(job())
+    pubsub.detach(games)
+    with pytest.raises(ConfigError, match="detached from its topic"):
+        score(job())
+    pubsub.subscribe(f"{games}-push", games, push_config={"push_endpoint": "https://example.com/push"})
+    with pytest.raises(ConfigError, match=r"pushes its messages to https://example\.com/push"):
+        score(job({"subscription": f"{games}-push"}))
+
+
+def test_a_service_that_does_not_answer_is_unavailable(job, monkeypatch):
+    monkeypatch.setattr(of_pubsub, "PATIENCE", 1.0)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9"):
+        score(job({"endpoint": "http://127.0.0.1:9"}))
+
+
+def test_without_a_login_or_a_project_it_says_so(job, monkeypatch, tmp_path):
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(ConfigError, match=r"none\.json.*login of Google's own tools"):
+        score(job({"endpoint": None}))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"start": "2026-01-02T00:00:00Z"}, "start"),
+        ({"subscription": "projects/tests/subscriptions/games"}, "subscription"),
+        ({"schema": {"_offset": "long"}}, "each message has anyway"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(job, source, said):
+    with pytest.raises(ConfigError, match=said):
+        job(source)
+
+
+@pytest.mark.long
+def test_a_table_in_snowflake_remembers_the_batch_in_its_ledger(pubsub, games, job, account):
+    pubsub.send(games, [*messages(range(3)), *POISON])
+    sink = {"type": "snowflake", "connection": account.name, "table": account.table("scores"), "write": "append"}
+    scores = job(sinks=[sink], state="lake/scores_state")
+    pubsub.fail("Acknowledge", PERMISSION_DENIED)
+    assert score(scores).rows_scored == 3
+    pubsub.send(games, messages(range(3, 5)))
+    pubsub.forward(DEADLINE_S + 1)
+    assert [score(scores).rows_scored, score(scores).status] == [2, "unchanged"]
+    assert sorted(account.run("SELECT id FROM scores")) == [(n,) for n in range(5)]
+    assert len(account.run("SELECT * FROM scores_quarantine")) == 4
+    assert_dealt_with(pubsub, games)
+
+
+@pytest.mark.long
+def test_on_spark_executors_read_what_the_driver_pulled(pubsub, games, job, spark):
+    pubsub.send(games, [*messages(range(30_000)), *POISON])
+    scores = job()
+    result = score(scores, "spark")
+    assert (result.rows_scored, result.rows_quarantined, result.engine) == (30_000, 4, "spark")
+    assert score(scores, "spark").status == "unchanged"
+    assert ids() == list(range(30_000))
+    assert_dealt_with(pubsub, games)
+
+
+@pytest.mark.long
+def test_messages_in_arrow_are_scored(pubsub, games, job):
+    rows, sink = pa.table({"id": [2, 3], "a": [1.0, 1.5]}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    pubsub.send(games, [sink.getvalue().to_pybytes(), b"no"])
+    result = score(job({"format": "arrow"}))
+    assert (result.rows_scored, result.rows_quarantined, ids()) == (2, 1, [2, 3])
+
+
+@pytest.mark.long
+def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    scores = job()
+    command = [sys.executable, "-m", "lakehouse.cli", "score", scores.path, "--follow", "--every", "0.2"]
+    with subprocess.Popen(
+        [*command, "--engine", "local", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["rows_scored"] == 3
+        pubsub.send(games, messages(range(3, 5)))
+        assert json.loads(following.stdout.readline())["rows_scored"] == 2
+        pubsub.send(games, messages(range(5, 9)))
+        time.sleep(0.3)
+        following.send_signal(signal.SIGTERM)
+        said, errors = following.communicate(timeout=120)
+    assert following.returncode == 0, errors
+    assert json.loads(said.splitlines()[-1])["status"] == "stopped"
+    score(scores)
+    assert ids() == list(range(9))
+    assert_dealt_with(pubsub, games)
+
+
+def test_ids_are_found_by_the_batches_that_lead_to_the_position(tmp_path):
+    """Small files are merged, and one that no position leads to doesn't count."""
+    home = locate(str(tmp_path))
+    sizes, before = [100, 40, 30, 300], 0
+    for number, size in enumerate(sizes, 1):
+        spooled = Spooled(home.join("batches"), before, number)
+        spool.write(spooled, 0, lot(number, size))
+        published.remember(home.join("published"), spooled, 0)
+        before = number
+    there = published.files(home.join("published"))
+    assert sorted((file.before, file.last, file.rows) for file in there) == [(0, 4, 470)]
+    lost = Spooled(home.join("batches"), 2, 9)
+    spool.write(lost, 0, lot(9, 5))
+    published.remember(home.join("published"), lost, 0)
+    found, missing = published.chain(published.files(home.join("published")), 4)
+    asked = pa.concat_tables([lot(number, 2) for number in (1, 3, 7, 9)])
+    assert missing == 0
+    assert published.among(home.join("published"), found, asked) == {"1-0", "1-1", "3-0", "3-1"}
+    assert published.chain(published.files(home.join("published")), 5) == ([], 5)
+
+
+def lot(number: int, rows: int) -> pa.Table:
+    """Messages of one batch, of a time of its own."""
+    given = {
+        "id": [f"{number}-{n}" for n in range(rows)], "time": [number * 1_000 + n for n in range(rows)],
+        "key": [None] * rows, "data": [b"{}"] * rows,
+    }  # fmt: skip
+    return pa.table(given, pa.schema([*spool.SCHEMA]).set(1, pa.field("time", pa.int64()))).cast(spool.SCHEMA)
