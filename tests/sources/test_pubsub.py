@@ -97,6 +97,7 @@ def test_each_run_scores_what_came_and_acknowledges_it(pubsub, games, job):
         (games, message.id, message.data or None) for message in sent
     ]
     assert all(r["_timestamp"] is not None for r in rows)
+    assert_dealt_with(pubsub, games)
 
 
 def assert_dealt_with(pubsub: Service, games: str) -> None:
@@ -361,6 +362,7 @@ def test_ids_are_found_by_the_batches_that_lead_to_the_position(tmp_path):
     assert missing == 0
     assert published.among(home.join("published"), found, asked) == {"1-0", "1-1", "3-0", "3-1"}
     assert published.chain(published.files(home.join("published")), 5) == ([], 5)
+    assert published.chain([published.Published(3, 4, 0, 1, 1), *there], 4) == (there, 0)  # merged, and not removed yet
 
 
 def lot(number: int, rows: int) -> pa.Table:
