@@ -83,6 +83,7 @@ def test_contributions_add_up_to_what_the_library_gives(case):
     assert_adds_up(*CASES[case]())
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of Matplotlib, as shap is imported
 @pytest.mark.parametrize("case", SHAP)
 def test_trees_of_scikit_learn_by_the_package_shap(case):
     assert_adds_up(*SHAP[case]())

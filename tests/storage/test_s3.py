@@ -220,6 +220,12 @@ def test_storage_that_stays_away_is_named_and_nothing_is_half_done(daily, bucket
     s3(("", "refuse", 0))
     assert score(daily()).status == "published"
     assert read(f"{bucket}/scores").num_rows == 199
+
+
+@pytest.mark.long
+def test_storage_that_is_away_while_the_ledger_is_read_is_named(daily, bucket, s3):
+    write(f"{bucket}/features", features())
+    score(daily())
     s3(("GET .*/scores_state/runs/.*parquet", "refuse", 1000))
     with pytest.raises(Unavailable, match=rf"{bucket}/scores_state/runs/.*: the storage can't be used: .*503"):
         ledger.runs(naming.state_of(daily()), "scores")
