@@ -40,7 +40,7 @@ CALLS: dict[str, tuple[Any, str, int, str]] = {
     "declared": (ledger, "save_intent", 1, AFTER),
     "quarantine published": (sink, "publish", 1, AFTER),
     "sink published": (sink, "publish", 2, AFTER),
-    "within a transaction": (loading, "_enter", 1, AFTER),
+    "within a transaction": (loading, "_enter", 1, BEFORE),  # its rows are written, the ledger's is not
     "first in Snowflake": (snowflake, "publish", 1, AFTER),
     "second in Snowflake": (snowflake, "publish", 2, AFTER),
     "recorded": (ledger, "record", 1, AFTER),

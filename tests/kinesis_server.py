@@ -71,6 +71,8 @@ class Stream(models.Stream):
             super().merge_shards(shard_to_merge, adjacent_shard_to_merge)
 
     def get_shard_for_key(self, partition_key: str, explicit_hash_key: str) -> models.Shard | None:
+        if len(partition_key) > 256:
+            raise InvalidArgumentError("partition_key")
         key = int(explicit_hash_key or int(md5_hash(partition_key.encode()).hexdigest(), 16))
         return next(s for s in self.shards.values() if s.is_open and s.starting_hash <= key <= s.ending_hash)
 
