@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from lakehouse.connectors.messages import LOT_BYTES
 from lakehouse.connectors.pubsub import DELETED, Place, Subscription, published, spool
 from lakehouse.connectors.pubsub.leases import Leases
 from lakehouse.connectors.pubsub.spool import DATA, ID, KEY, SCHEMA, TIME, Spooled
-from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.errors import ConfigError, LakehouseError, Unavailable
 from lakehouse.storage import Location, content, display_name, write_durably
 
 _DAY_NS = 86_400_000_000_000
@@ -91,7 +92,8 @@ class Batch:
         self.held.give_back()
         self.held.client.close()
         if self.lots and not self.declared:
-            spool.clear(self.spooled)
+            with suppress(LakehouseError, OSError):  # a later run takes it away
+                spool.clear(self.spooled)
 
 
 def _emptied(home: Location) -> int:
