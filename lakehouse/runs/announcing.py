@@ -6,7 +6,9 @@ An event that is sent again, by whoever finishes the run, has the same id: of th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,14 @@ _AT_ONCE = 10_000
 """Rows that become events at once, at most."""
 
 
+@dataclass
+class _Cut:
+    """Rows that are announced by their keys alone: how many, and the id of the first one's event."""
+
+    count: int = 0
+    first: str = ""
+
+
 def streams_of(job: Job) -> tuple[Mapping[str, Any], ...]:
     """What an intent says of the streams that its run is announced to; secrets stay references."""
     return tuple({**stream.model_dump(mode="json"), "keys": list(job.keys)} for stream in job.publish_events)
@@ -48,7 +58,10 @@ def require(job: Job, warn: Callable[[str], object]) -> None:
 
 
 def _client(stream: Mapping[str, Any]) -> Any:
-    """The module of the stream's system: `require` takes a short look at a stream, `send` writes events to it."""
+    """The module of the stream's system: `require` takes a short look at a stream, `send` writes events to it.
+
+    `LARGEST`: bytes that an event's value may have.
+    """
     return import_module(f"lakehouse.connectors.{stream['type']}.sending")
 
 
@@ -59,11 +72,19 @@ def announce(intent: Intent, record: Mapping[str, Any]) -> str:
     """
     scored = next((target for target in intent.targets if target.kind == SINK), None)
     gone = scored is not None and any(stream["rows"] for stream in intent.streams) and _are_gone(scored)
+    notes = ["its rows could not be announced: their files are there no more"] if gone else []
     for stream in intent.streams:
+        client = _client(stream)
         if stream["rows"] and scored is not None and not gone:
-            _client(stream).send(stream, _of_rows(intent.run_id, scored, stream["keys"]))
-        _client(stream).send(stream, [_of_run(intent, record)])
-    return "its rows could not be announced: their files are there no more" if gone else ""
+            cut = _Cut()
+            client.send(stream, _of_rows(intent.run_id, scored, stream["keys"], client.LARGEST, cut))
+            if cut.count:
+                notes.append(
+                    f"events of rows that would be larger than {stream['type']} takes ({client.LARGEST:,} bytes) and "
+                    f"have the rows' keys alone: {cut.count:,}, such as {cut.first}"
+                )
+        client.send(stream, [_of_run(intent, record)])
+    return "; ".join(notes)
 
 
 def _are_gone(target: Target) -> bool:
@@ -84,13 +105,15 @@ def _of_run(intent: Intent, record: Mapping[str, Any]) -> Event:
     return Event(said["id"], record["job"].encode(), json_text.encode(said).encode())
 
 
-def _of_rows(run: str, target: Target, keys: Sequence[str]) -> Iterator[Event]:
+def _of_rows(run: str, target: Target, keys: Sequence[str], most: int, cut: _Cut) -> Iterator[Event]:
+    """The events of all rows; `cut` counts those that are larger than `most` bytes, and tell of keys alone."""
     for number, file in enumerate(target.files):
         at = 0
         with open_parquet(target.root, file.path) as parquet:
             for batch in parquet.iter_batches(_rows_at_once(parquet.metadata)):
                 places = pa.array(range(at, at + len(batch))).cast(pa.large_string())
-                yield from _of_batch(batch, join(f"{run}/row/{number}/", places), target, keys)
+                for event in _of_batch(batch, join(f"{run}/row/{number}/", places), target, keys):
+                    yield event if len(event.value) <= most else _of_keys(event, target.job, keys, cut)
                 at += len(batch)
 
 
@@ -108,6 +131,14 @@ def _of_batch(batch: pa.RecordBatch, ids: pa.Array, target: Target, keys: Sequen
     rows = join(f'{{"format": {FORMAT}, "event": "row", "id": "', ids, told, json_text.objects(whole), "}")
     key = json_text.lists([whole[name] for name in keys])
     yield from map(Event, ids.to_pylist(), _as_bytes(key), _as_bytes(rows))
+
+
+def _of_keys(event: Event, job: str, keys: Sequence[str], cut: _Cut) -> Event:
+    """The event with the row's keys in place of the row."""
+    cut.count, cut.first = cut.count + 1, cut.first or event.id
+    row = dict(zip(keys, json.loads(event.key), strict=True))
+    said = {"format": FORMAT, "event": "row", "id": event.id, "job": job, "row": row, "too_large": len(event.value)}
+    return event._replace(value=json_text.encode(said).encode())
 
 
 def _as_bytes(texts: pa.Array) -> list[bytes]:

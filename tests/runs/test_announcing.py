@@ -62,6 +62,34 @@ def test_each_row_and_then_the_run_become_events(kafka, topic, job):
     assert (score(job()).status, len(kafka.received(topic))) == ("unchanged", ROWS + 1)
 
 
+def wide(make_job: Callable[..., Job], uri: str, stream: dict[str, Any], size: int) -> Job:
+    """A job that tells a stream of two rows, of which the second has a text of that size."""
+    write("lake/wide", pa.table({"id": [1, 2], "a": [0.5, 1.0], "text": ["short", "x" * size]}))
+    source = {"type": "delta", "table": "lake/wide"}
+    return make_job(uri, source=source, keep=["text"], publish_events=[{**stream, "rows": True}])
+
+
+def test_a_row_that_is_too_large_for_an_event_is_told_by_its_keys(kafka, topic, make_job, imputing):
+    told: list[str] = []
+    stream = {"type": "kafka", "servers": kafka.servers, "topic": topic}
+    job = wide(make_job, imputing, stream, sending.LARGEST)
+    run = score(job, say=lambda event, values: told.append(str(values.get("message")))).run_id
+    first, second, _ = (json.loads(value) for _, _, value in kafka.received(topic))
+    assert (first["row"]["text"], "too_large" in first) == ("short", False)
+    assert (second["id"], second["row"]) == (f"{run}/row/0/1", {"id": 2})
+    assert second["too_large"] > sending.LARGEST
+    assert any(f"have the rows' keys alone: 1, such as {run}/row/0/1" in text for text in told)
+    assert unfinished(job) == 0
+
+
+@pytest.mark.long
+def test_the_largest_event_goes_through(kafka, topic, make_job, imputing):
+    around = 500  # the event's other fields
+    stream = {"type": "kafka", "servers": kafka.servers, "topic": topic}
+    score(wide(make_job, imputing, stream, sending.LARGEST - around))
+    assert len(json.loads(kafka.received(topic)[1][2])["row"]["text"]) == sending.LARGEST - around
+
+
 def test_a_blocked_run_is_told_without_rows(kafka, topic, job):
     with pytest.raises(Blocked):
         score(job(features={"nulls": "quarantine"}, checks={"strict": True}, keys_unique="refuse", keys=["a"]))

@@ -18,6 +18,7 @@ from lakehouse.connectors.messages import Event
 from lakehouse.errors import ConfigError
 from tests.conftest import read, score, version, write
 from tests.kinesis_service import LOGIN, REGION, Service
+from tests.runs.test_announcing import wide
 from tests.runs.test_exactly_once import unfinished
 
 ROWS = 5
@@ -111,3 +112,14 @@ def test_a_login_that_may_not_look_at_a_stream_may_write_to_it(kinesis, stream, 
     monkeypatch.setattr(BaseClient, "_make_api_call", without_rights)
     assert score(job()).status == "published"
     assert len(kinesis.received(stream)) == ROWS + 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("more", [-600, 0])
+def test_events_up_to_what_a_stream_takes_are_whole_and_larger_ones_have_keys(
+    kinesis, stream, target, make_job, imputing, more
+):
+    size = sending.LARGEST + more
+    assert score(wide(make_job, imputing, target, size)).status == "published"
+    told = [json.loads(data) for _, data in kinesis.received(stream)]
+    assert [len(one["row"].get("text", "")) for one in told if one["event"] == "row"] == [5, size if more else 0]

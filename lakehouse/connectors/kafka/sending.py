@@ -11,6 +11,8 @@ from lakehouse.connectors.messages import Event
 from lakehouse.errors import Unavailable
 
 SECTION = "publish_events"
+LARGEST = 900_000
+"""Bytes of an event's value: with its key and id it has to stay below what brokers and client take by default."""
 SHORT = 5.0
 """Seconds for an answer before a run does its work."""
 _WAITING_KBYTES = 65_536

@@ -17,6 +17,8 @@ from lakehouse.connectors.kinesis import Stream
 from lakehouse.connectors.messages import Event
 from lakehouse.errors import ConfigError, Unavailable
 
+LARGEST = (1 << 20) - 1_024
+"""Bytes of an event's value: with its partition key, of 256 characters, it may have 1 MiB."""
 SHORT, TRIES = 5.0, 2
 """Seconds for an answer before a run does its work, and how often it is asked for."""
 PATIENCE = 30.0

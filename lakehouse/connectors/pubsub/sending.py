@@ -12,6 +12,8 @@ from lakehouse.connectors.messages import Event
 from lakehouse.connectors.pubsub import PATIENCE, Place, client_of, explained, library, patient, project_of
 from lakehouse.errors import Unavailable
 
+LARGEST = 9_900_000
+"""Bytes of an event's value: with its attributes a request may have 10 MB."""
 _SHORT = 5.0
 """Seconds for an answer before a run does its work."""
 _UNDER_WAY = 10_000
