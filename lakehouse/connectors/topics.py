@@ -48,9 +48,11 @@ class PinnedMessages:
 
     @property
     def rows(self) -> int | None:
-        """At most: offsets may have gaps. None where nobody knows before they are read."""
+        """At most: offsets may have gaps. None where nobody knows before they are read, as where a message has many."""
         counts = [piece.rows for piece in self.pieces_of]
-        return None if None in counts else sum(count for count in counts if count is not None)
+        if None in counts or self.format.kind == "arrow":
+            return None
+        return sum(count for count in counts if count is not None)
 
     @property
     def pieces(self) -> int:

@@ -19,7 +19,7 @@ from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
 from lakehouse.connectors.pubsub import batches, published, spool
-from lakehouse.connectors.pubsub.leases import DEADLINE_S
+from lakehouse.connectors.pubsub.leases import DEADLINE_S, Leases
 from lakehouse.connectors.pubsub.spool import Spooled
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import sweep
@@ -209,6 +209,38 @@ def test_messages_that_retention_may_have_deleted_stop_the_run_until_somebody_ac
     assert score(job()).status == "unchanged"
 
 
+def test_that_holds_as_well_where_no_run_ever_came_to_the_end(pubsub, games, job):
+    pubsub.send(games, messages(range(5)))
+    assert score(job({"max_messages": 2})).rows_scored == 2
+    [first] = Path("lake/scores_state/messages").rglob("emptied.json")
+    said = json.loads(first.read_text())
+    assert score(job({"max_messages": 2})).rows_scored == 2
+    assert json.loads(first.read_text()) == said
+    first.write_text(json.dumps({**said, "at": said["at"] - 8 * 86_400 * 1_000_000_000}))
+    with pytest.raises(Blocked, match="no run has come to the end of the messages since"):
+        score(job())
+
+
+def test_an_answer_without_messages_that_comes_early_is_not_the_end(pubsub, games, job, monkeypatch):
+    pubsub.send(games, messages(range(3)))
+    pull, asked = Leases._pull, list[int]()
+
+    def early(self, most, quiet_s):
+        asked.append(most)
+        return [] if len(asked) <= 4 else pull(self, most, quiet_s)
+
+    monkeypatch.setattr(Leases, "_pull", early)
+    assert score(job()).rows_scored == 3
+
+
+@pytest.mark.long
+def test_answers_may_be_larger_than_grpc_takes_by_itself(pubsub, games, job):
+    rows = [json.dumps({"id": n, "a": 0.5, "more": "x" * 900_000}).encode() for n in range(6)]
+    for row in rows:
+        pubsub.send(games, [row])
+    assert (score(job()).rows_scored, ids()) == (6, list(range(6)))
+
+
 @pytest.mark.long
 def test_a_sweep_takes_away_what_no_run_can_publish(pubsub, games, job):
     pubsub.send(games, messages(range(3)))
@@ -316,7 +348,7 @@ def test_messages_in_arrow_are_scored(pubsub, games, job):
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
     pubsub.send(games, [sink.getvalue().to_pybytes(), b"no"])
-    result = score(job({"format": "arrow"}))
+    result = score(job({"format": "arrow", "min_rows": 3}))  # of two messages
     assert (result.rows_scored, result.rows_quarantined, ids()) == (2, 1, [2, 3])
 
 

@@ -53,7 +53,7 @@ class PubsubSource(MessageSource):
     quiet_seconds: float = Field(
         5.0,
         gt=0,
-        description="where none comes for so long, a run takes it that no more messages are there",
+        description="a run ends its pull when no message has come for so long",
         examples=[9],
     )
 

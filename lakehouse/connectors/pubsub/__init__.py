@@ -101,13 +101,15 @@ def client_of(kind: str, place: Place, **options: Any) -> Any:
     """A client, `kind` being the library's name for it. Raises ConfigError where library or login is missing."""
     made = getattr(library(), kind)
     scheme, _, host = (place.endpoint or "").rstrip("/").rpartition("://")
-    if scheme != "http" or os.environ.get("PUBSUB_EMULATOR_HOST"):
+    emulator = os.environ.get("PUBSUB_EMULATOR_HOST") or (host if scheme == "http" else "")
+    if not emulator:
         with explained(place.shown):
             return made(client_options={"api_endpoint": host} if host else None, **options)
     import grpc
 
-    plain = made.get_transport_class("grpc")(channel=grpc.insecure_channel(host))
-    return made(transport=plain, **options)
+    # as the library reaches the real service: else an answer of more than 4 MB would not come through
+    channel = grpc.insecure_channel(emulator, [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")])
+    return made(transport=made.get_transport_class("grpc")(channel=channel), **options)
 
 
 def project_of(place: Place) -> str:

@@ -83,8 +83,10 @@ class Batch:
             spool.clear(self.spooled)
             self.lots = []
         self.held.acknowledge()
-        if self.emptied_ns > _emptied(self.home) + _OFTEN_NS:
-            said = formats.with_version(formats.MESSAGES, {"at": self.emptied_ns})
+        known = _emptied(self.home)
+        at_ns = self.emptied_ns if known else self.emptied_ns or self.number  # which is about when the first run began
+        if at_ns > known + _OFTEN_NS:
+            said = formats.with_version(formats.MESSAGES, {"at": at_ns})
             write_durably(self.home.join(_EMPTIED), json.dumps(said).encode())
 
     def end(self) -> None:
@@ -97,7 +99,7 @@ class Batch:
 
 
 def _emptied(home: Location) -> int:
-    """When all messages that had come were dealt with, in ns since 1970; 0 where that is not known."""
+    """When a run last found no more messages, or else the first one began, in ns since 1970; 0 before that one."""
     place = home.join(_EMPTIED)
     text = content(place, no_folder=True)
     if text is None:
@@ -177,8 +179,9 @@ def _look_out(batch: Batch, asked: Asked) -> None:
     if emptied and time.time_ns() - emptied > kept_s * 1_000_000_000:
         at = datetime.fromtimestamp(emptied / 1e9, UTC)
         messages.lose(
-            f"{asked.name}: all messages were last dealt with on {at:%Y-%m-%d %H:%M} (UTC), and the subscription keeps "
-            f"them for {kept_s / 86_400:.3g} days: some may have been deleted before they were scored",
+            f"{asked.name}: no run has come to the end of the messages since {at:%Y-%m-%d %H:%M} (UTC), and the "
+            f"subscription keeps them for {kept_s / 86_400:.3g} days: some may have been deleted before they were "
+            "scored",
             batch.notes, asked.accept_loss,
         )  # fmt: skip
 

@@ -20,6 +20,10 @@ _PULL = 1_000
 _ACK = 1_000
 """Messages that are told of in a request, which must stay below 512 KB."""
 _THREADS = 4
+_ENOUGH = 0.9
+"""Of the time without messages, so much has to have passed by our own clock."""
+_PAUSE_S = 0.1
+"""Seconds before messages are asked for again where an answer had none."""
 
 
 @dataclass
@@ -45,15 +49,18 @@ class Leases:
         keeper = threading.Thread(target=self._renew, name="leases", daemon=True)
         keeper.start()
         with ThreadPoolExecutor(threads) as pool, explained(self.where):
-            left = most
+            left, last = most, time.monotonic()
             while left > 0:
                 share = min(_PULL, -(-left // threads))
                 asked = [min(share, left - share * n) for n in range(threads) if left > share * n]
                 answers = [pool.submit(self._pull, count, quiet_s) for count in asked]
                 got = [message for answer in answers for message in answer.result()]
-                if not got:
-                    return
-                left -= len(got)
+                if not got:  # an answer without messages may come early
+                    if time.monotonic() - last >= _ENOUGH * quiet_s:
+                        return
+                    time.sleep(_PAUSE_S)
+                    continue
+                left, last = left - len(got), time.monotonic()
                 yield got
 
     def _pull(self, most: int, quiet_s: float) -> Sequence[Any]:
@@ -63,7 +70,7 @@ class Leases:
         try:
             said = self.client.pull(request=asked, retry=patient(PATIENCE)["retry"], timeout=quiet_s)
         except (failures.DeadlineExceeded, failures.Cancelled, failures.Unknown):  # as the server or a proxy takes it
-            if time.monotonic() - begun < 0.9 * quiet_s:
+            if time.monotonic() - begun < _ENOUGH * quiet_s:
                 raise
             return []
         messages = type(said).pb(said).received_messages
