@@ -143,6 +143,9 @@ def _range_problems(job: Job) -> Iterator[str]:
     for number, sink in enumerate(job.sinks):
         if sink.write != "append":
             yield f"sinks.{number}.write: {kind} needs write: append, since a run has only what came since the last one"
+    for number, stream in enumerate(job.publish_events):
+        if stream.is_read_as(job.source):
+            yield f"publish_events.{number}: the job reads that very stream: its events would be scored as messages"
     if job.model.challengers:
         yield f"model.challengers: does not go together with {kind} yet"
     if job.publish.hold is not None:

@@ -369,6 +369,12 @@ def test_what_does_not_go_together_is_refused(job, sections, said):
     assert "secret!" not in str(raised.value)
 
 
+def test_events_to_the_topic_that_is_read_are_refused(job, kafka, topic):
+    events = {"type": "kafka", "servers": kafka.servers, "topic": topic}
+    with pytest.raises(ConfigError, match=r"publish_events\.1: the job reads that very stream"):
+        job(publish_events=[{**events, "topic": "other"}, events])
+
+
 @pytest.mark.parametrize("asked", [{"rescore": True}, {"hold": True}])
 def test_what_would_score_messages_again_is_refused(job, asked):
     with pytest.raises(ConfigError, match=r"source\.type: kafka"):

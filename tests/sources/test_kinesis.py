@@ -254,3 +254,10 @@ def test_on_spark_executors_read_the_shards(kinesis, stream, job, spark):
 @pytest.mark.parametrize("engine", ["local", "spark"])
 def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(kinesis, stream, job, engine):
     assert_followed(job(), engine, lambda numbers: kinesis.send(stream, messages(numbers)))
+
+
+def test_events_to_the_stream_that_is_read_are_refused(job, kinesis, stream):
+    events = {"type": "kinesis", "stream": stream, "region": REGION, "endpoint": kinesis.address}
+    assert job(publish_events=[{**events, "stream": "other"}]).publish_events
+    with pytest.raises(ConfigError, match=r"publish_events\.0: the job reads that very stream"):
+        job(publish_events=[events])

@@ -171,6 +171,10 @@ class EventStream(SystemSection):
         False, description="send an event a scored row as well, before the one of the run", examples=[True]
     )
 
+    def is_read_as(self, source: Source) -> bool:
+        """Whether it is known to be the very stream that a source reads."""
+        return False
+
 
 @cache
 def models_of(part: type[Part]) -> dict[str, type[Part]]:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from lakehouse.config.streams import MessageSource
-from lakehouse.config.systems import EventStream
+from lakehouse.config.systems import EventStream, Source
 from lakehouse.config.values import Text
 from lakehouse.references import is_reference
 
@@ -81,3 +81,11 @@ class KafkaEvents(EventStream):
     def _secrets_elsewhere(self) -> KafkaEvents:
         _require_elsewhere(self.security)
         return self
+
+    def is_read_as(self, source: Source) -> bool:
+        """Whether the source reads this topic from one of these servers."""
+        return (
+            isinstance(source, KafkaSource)
+            and source.topic == self.topic
+            and bool({*source.servers.split(",")} & {*self.servers.split(",")})
+        )

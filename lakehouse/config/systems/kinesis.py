@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from lakehouse.config.streams import MessageSource
-from lakehouse.config.systems import EventStream
+from lakehouse.config.systems import EventStream, Source
 from lakehouse.config.values import Text
 
 _NAME = r"^[a-zA-Z0-9_.-]+$"
@@ -53,3 +53,9 @@ class KinesisEvents(EventStream):
     )
     region: Region = None
     endpoint: Endpoint = None
+
+    def is_read_as(self, source: Source) -> bool:
+        """Whether the source reads this stream."""
+        if not isinstance(source, KinesisSource):
+            return False
+        return (source.stream, source.region, source.endpoint) == (self.stream, self.region, self.endpoint)
