@@ -18,7 +18,7 @@ import pyarrow.json as pa_json
 
 from lakehouse.connectors import avro
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.schemas import TIMESTAMP, conform
+from lakehouse.schemas import TIMESTAMP, conform, stored_names
 
 _TYPES = {
     "boolean": pa.bool_(),
@@ -69,6 +69,13 @@ def schema_of(columns: Mapping[str, str]) -> pa.Schema:
 def _type(text: str) -> pa.DataType:
     inner = re.fullmatch(r"array<(.+)>", text)
     return pa.list_(_TYPES[inner[1]]) if inner else _TYPES[text]
+
+
+def _name(kind: pa.DataType) -> str:
+    """MLflow's name of a type, or Arrow's where it has none."""
+    if pa.types.is_list(kind):
+        return f"array<{_name(kind.value_type)}>"
+    return next((name for name, known in _TYPES.items() if known == kind), str(kind))
 
 
 def decode(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
@@ -127,13 +134,13 @@ def _read_json(
     try:
         table = _parse(b"\n".join(values), schema)
     except pa.ArrowInvalid as error:
-        problem = _short(error)
+        problem: str | None = _short(error)
     else:
-        if table.num_rows == len(values):
+        problem = _fault(table) if table.num_rows == len(values) else f"it holds {table.num_rows} JSON objects"
+        if problem is None:
             return [table]
-        problem = f"it holds {table.num_rows} JSON objects"
     if len(values) == 1:
-        problems[numbers[0]] = problem
+        problems[numbers[0]] = str(problem)
         return [_nulls(schema)]
     size = -(-len(values) // _PARTS)
     return [
@@ -150,6 +157,20 @@ def _parse(text: bytes, schema: pa.Schema) -> pa.Table:
         parse_options=pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
     )
     return table.select(schema.names)
+
+
+def _fault(table: pa.Table) -> str | None:
+    """Why values that Arrow has read can't be right, of the first field that has such; None where all are fine."""
+    return next((said for field in table.schema if (said := _fault_of(table.column(field.name), field))), None)
+
+
+def _fault_of(column: pa.ChunkedArray, field: pa.Field) -> str | None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        said = "text that is no UTF-8" if "UTF8" in str(error) else f"values that are broken ({error})"
+        return _short(f"the field {field.name!r} has {said}, it is declared as {_name(field.type)}")
+    return None
 
 
 def _nulls(schema: pa.Schema, rows: int = 1) -> pa.Table:
@@ -213,10 +234,19 @@ def _from_arrow(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded:
         try:
             if value is None:
                 raise ValueError(_NOTHING)
-            table = pa.ipc.open_stream(value).read_all()
-            batches = [conform(batch, schema) for batch in table.to_batches()]
+            batches = _batches(pa.ipc.open_stream(value).read_all(), schema)
         except (ConfigError, pa.ArrowException, OSError, ValueError) as error:
             problems[number], batches = _short(error), _nulls(schema).to_batches()
         parts.append(pa.Table.from_batches(batches, schema))
         of += [number] * parts[-1].num_rows
     return Decoded(_one_batch(parts, schema), problems, pa.array(of, pa.int32()))
+
+
+def _batches(table: pa.Table, schema: pa.Schema) -> list[pa.RecordBatch]:
+    """The rows with the declared columns. Raises ValueError or ConfigError for values that can't be these."""
+    given = zip(schema, stored_names(table.schema.names, schema.names), strict=True)
+    there = [(name, field) for field, name in given if name is not None]
+    for name, field in there:
+        if said := _fault_of(table.column(name), field):
+            raise ValueError(said)
+    return [conform(batch, schema) for batch in table.to_batches()]

@@ -78,6 +78,26 @@ def test_a_message_that_is_no_row_is_null_and_says_why(bad, why, place):
     assert why in decoded.problems[place]
 
 
+TEXTS = schema_of({"s": "string", "tags": "array<string>"})
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b'{"s": "caf\xe9"}', "the field 's' has text that is no UTF-8, it is declared as string"),
+        (b'{"tags": ["caf\xe9"]}', "the field 'tags' has text that is no UTF-8, it is declared as array<string>"),
+        (b'{"s": "\xed\xa0\x80"}', "the field 's' has text that is no UTF-8, it is declared as string"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_json_that_is_no_utf8_is_set_aside_alone(bad, why, place):
+    values = of(*({"s": f"café {n}", "tags": ["é"]} for n in range(16)))
+    values[place] = bad
+    decoded = decode(values, TEXTS, JSON)
+    assert decoded.problems == {place: why}
+    assert decoded.rows.column("s").to_pylist() == [None if n == place else f"café {n}" for n in range(16)]
+
+
 def test_what_is_written_otherwise_is_the_same_row():
     values = [b' {"n": 1}', b'{"n"\n:2}\n', b'{\n  "n": 3\n}', b'\t{"n": 4} ']
     assert numbers(decode(values, NUMBERS, JSON)) == [1, 2, 3, 4]
@@ -190,3 +210,16 @@ def test_arrow_messages_hold_several_rows_or_none():
     assert decoded.rows.column("x").to_pylist() == [None, None, None, None, 0.5]
     assert decoded.of is not None
     assert (decoded.of.to_pylist(), sorted(decoded.problems)) == ([0, 0, 2, 3, 4], [2, 3])
+
+
+def test_arrow_text_that_is_no_utf8_is_set_aside():
+    def text(offsets: bytes) -> pa.Array:
+        return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(b"caf\xe9")])
+
+    nothing = pa.array(["caf\u00e9"])
+    values = [
+        stream(s=nothing), stream(s=text(b"\0\0\0\0\4\0\0\0")), stream(S=nothing, other=text(b"\0\0\0\0\4\0\0\0")),
+    ]  # fmt: skip
+    decoded = decode(values, TEXTS, Format("arrow"))
+    assert decoded.problems == {1: "the field 's' has text that is no UTF-8, it is declared as string"}
+    assert decoded.rows.column("s").to_pylist() == ["caf\u00e9", None, "caf\u00e9"]
