@@ -181,10 +181,13 @@ def _one_batch(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.RecordBatch:
     if not parts:
         return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
     table = pa.concat_tables(parts)
-    arrays = [
-        pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0) for column in table.columns
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays([_one_array(column) for column in table.columns], schema=schema)
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
 
 
 def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
@@ -247,6 +250,8 @@ def _batches(table: pa.Table, schema: pa.Schema) -> list[pa.RecordBatch]:
     given = zip(schema, stored_names(table.schema.names, schema.names), strict=True)
     there = [(name, field) for field, name in given if name is not None]
     for name, field in there:
+        if (times := table.schema.names.count(name)) > 1:
+            raise ValueError(f"the field {name!r} is there {times} times, it is declared once, as {_name(field.type)}")
         if said := _fault_of(table.column(name), field):
             raise ValueError(said)
     return [conform(batch, schema) for batch in table.to_batches()]

@@ -223,3 +223,19 @@ def test_arrow_text_that_is_no_utf8_is_set_aside():
     decoded = decode(values, TEXTS, Format("arrow"))
     assert decoded.problems == {1: "the field 's' has text that is no UTF-8, it is declared as string"}
     assert decoded.rows.column("s").to_pylist() == ["caf\u00e9", None, "caf\u00e9"]
+
+
+def test_an_arrow_message_with_a_column_twice_is_set_aside():
+    sink, twice = pa.BufferOutputStream(), pa.table([[1], [2], [0.5]], ["n", "n", "x"])
+    with pa.ipc.new_stream(sink, twice.schema) as writer:
+        writer.write_table(twice)
+    decoded = decode([stream(n=[1]), bytes(sink.getvalue())], NUMBERS, Format("arrow"))
+    assert decoded.problems == {1: "the field 'n' is there 2 times, it is declared once, as long"}
+    assert numbers(decoded) == [1, None]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_arrow_messages_may_hold_no_rows_at_all(count):
+    decoded = decode([stream(n=pa.array([], pa.int64()))] * count, SCHEMA, Format("arrow"))
+    assert decoded.rows.schema == SCHEMA
+    assert (decoded.rows.num_rows, decoded.problems) == (0, {})
