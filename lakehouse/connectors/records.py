@@ -192,7 +192,8 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
     problems: dict[int, str] = {}
-    read, rows = avro.reader(how.avro, how.registry, how.login), list[Mapping[str, Any]]()
+    declared = {field.name: (_name(field.type), field.type) for field in schema}
+    read, rows = avro.reader(how.avro, how.registry, how.login, declared), list[Mapping[str, Any]]()
     for number, value in enumerate(values):
         row: Any = {}
         if value is None:
@@ -203,7 +204,8 @@ def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -
             except Unavailable:
                 raise
             except Exception as error:  # a message may break the library in any way
-                problems[number] = _short(f"{type(error).__name__}: {error}")
+                kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+                problems[number] = _short(f"{kind}{error}")
             if not isinstance(row, dict):
                 problems[number], row = "it is no Avro record", {}
         rows.append(row)

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_parts_of_an_object_do_not_become_one():
     assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 4], [1, 2, 3])
 
 
-def written(row: dict[str, Any], schema: dict[str, Any] = GAME) -> bytes:
+def written(row: Any, schema: Any = GAME) -> bytes:
     """A record in Avro."""
     import fastavro
 
@@ -136,6 +137,83 @@ def test_avro_values_of_another_type_are_set_aside_alone():
     decoded = decode(values, NUMBERS, Format("avro", json.dumps(schema)))
     assert numbers(decoded) == [None if n == 3 else n for n in range(9)]
     assert list(decoded.problems) == [3]
+
+
+def a_record(kind: Any) -> dict[str, Any]:
+    """The Avro schema of records with a field v of this type, and one before it by which a type has a name."""
+    grade = {"name": "grade", "type": {"type": "enum", "name": "Grade", "symbols": ["A"]}, "default": "A"}
+    return {"type": "record", "name": "Row", "namespace": "games", "fields": [grade, {"name": "v", "type": kind}]}
+
+
+MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "declared", "said"),
+    [
+        ("double", 1.9, "long", "double"),
+        ("double", 2.0, "long", "double"),
+        ("double", 1e300, "float", "double"),
+        ("boolean", True, "double", "boolean"),
+        ("boolean", True, "long", "boolean"),
+        ("long", 1, "datetime", "long"),
+        ("long", 2**53 + 1, "double", "long"),
+        ("long", 1, "integer", "long"),
+        ("int", 1, "float", "int"),
+        ("int", 1, "boolean", "int"),
+        ("string", "x", "binary", "string"),
+        ("bytes", b"x", "string", "bytes"),
+        (MILLIS, MOMENT, "long", "timestamp-millis"),
+        ({"type": "long", "logicalType": "timestamp-nanos"}, 1, "datetime", "long"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}, Decimal("1.25"), "double", "decimal"),
+        ({"type": "array", "items": ["null", "double"]}, [1.0], "array<long>", "array of null or double"),
+        (["null", "double", "long"], 2.0, "long", "double"),
+        ("Grade", "A", "binary", "enum"),
+        ({"type": "map", "values": "long"}, {"a": 1}, "long", "map"),
+    ],
+)
+def test_avro_types_that_the_declared_one_does_not_hold_are_set_aside(kind, value, declared, said):
+    schema = a_record(kind)
+    value = written({"v": value}, schema)
+    decoded = decode([value], schema_of({"v": declared}), Format("avro", json.dumps(schema)))
+    why = f"the field 'v' has the Avro type {said}, it is declared as {declared}: no lossless cast"
+    assert (decoded.rows.column("v").to_pylist(), decoded.problems) == ([None], {0: why})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "declared"),
+    [
+        ("int", 2**31 - 1, "long"),
+        ("int", 2**31 - 1, "double"),
+        ("float", 0.5, "double"),
+        ("double", float("inf"), "double"),
+        (MILLIS, MOMENT, "datetime"),
+        ({"type": "fixed", "name": "Two", "size": 2}, b"ab", "binary"),
+        ({"type": "array", "items": ["null", "int"]}, [1, None], "array<double>"),
+        (["null", "long", "double"], 2, "long"),
+        (["null", "double"], None, "long"),
+        (["null", "Grade"], "A", "string"),
+    ],
+)
+def test_avro_types_that_the_declared_one_holds_are_read(kind, value, declared):
+    schema = a_record(kind)
+    decoded = decode([written({"v": value}, schema)], schema_of({"v": declared}), Format("avro", json.dumps(schema)))
+    assert (decoded.rows.column("v").to_pylist(), decoded.problems) == ([value], {})
+
+
+@pytest.mark.parametrize("schema", ["null", {"type": "array", "items": "long"}, ["null", a_record("double")]])
+def test_avro_schemas_of_something_else_than_a_record_set_messages_aside(schema):
+    value = written(None if "null" in schema else [1], schema)
+    decoded = decode([value], schema_of({"v": "long"}), Format("avro", json.dumps(schema)))
+    assert decoded.problems == {0: "it is no Avro record"}
+
+
+def test_of_a_union_of_records_each_field_is_held_against_its_declared_type():
+    schema = ["null", a_record("double")]
+    value = written({"grade": "A", "v": 1.0}, schema)
+    decoded = decode([value], schema_of({"v": "long"}), Format("avro", json.dumps(schema)))
+    assert decoded.problems == {0: "the field 'v' has the Avro type double, it is declared as long: no lossless cast"}
 
 
 @pytest.fixture
@@ -173,6 +251,13 @@ def test_avro_by_the_schemas_of_a_registry(registry, monkeypatch):
     assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 1], [1, 2, 3])
     assert "no schema 8" in decoded.problems[1]
     assert sorted(asked) == ["/schemas/ids/7", "/schemas/ids/8"]
+
+
+def test_each_schema_of_a_registry_is_held_against_the_declared_types(registry, monkeypatch):
+    monkeypatch.setenv("LOGIN", "a:b")
+    value = b"\0\0\0\0\x07" + written({"n": 1, "x": 0.5})
+    decoded = decode([value], schema_of({"n": "long", "x": "float"}), Format("avro", None, registry[0], "env:LOGIN"))
+    assert decoded.problems == {0: "the field 'x' has the Avro type double, it is declared as float: no lossless cast"}
 
 
 def test_a_registry_that_does_not_answer_sets_no_message_aside(registry, monkeypatch):
