@@ -136,7 +136,11 @@ def _read_json(
     except pa.ArrowInvalid as error:
         problem: str | None = _short(error)
     else:
-        problem = _fault(table) if table.num_rows == len(values) else f"it holds {table.num_rows} JSON objects"
+        problem = (
+            (_fault(table) or _no_number(table))
+            if table.num_rows == len(values)
+            else f"it holds {table.num_rows} JSON objects"
+        )
         if problem is None:
             return [table]
     if len(values) == 1:
@@ -170,6 +174,22 @@ def _fault_of(column: pa.ChunkedArray, field: pa.Field) -> str | None:
     except pa.ArrowInvalid as error:
         said = "text that is no UTF-8" if "UTF8" in str(error) else f"values that are broken ({error})"
         return _short(f"the field {field.name!r} has {said}, it is declared as {_name(field.type)}")
+    return None
+
+
+def _no_number(table: pa.Table) -> str | None:
+    """Of the first field that has what no number in JSON can become: NaN or an infinity; None where none has.
+
+    Arrow reads the words NaN and Infinity, which are no JSON, and makes infinities of what its type can't hold.
+    """
+    for field in table.schema:
+        column, kind = table.column(field.name), field.type
+        if pa.types.is_list(kind):
+            column, kind = pc.list_flatten(column), kind.value_type
+        if pa.types.is_floating(kind) and pc.all(pc.is_finite(column)).as_py() is False:
+            nan = pc.any(pc.is_nan(column)).as_py()
+            said = "NaN, which is no JSON" if nan else "Infinity or a number that is too large"
+            return f"the field {field.name!r} has {said}, it is declared as {_name(field.type)}"
     return None
 
 

@@ -99,6 +99,37 @@ def test_json_that_is_no_utf8_is_set_aside_alone(bad, why, place):
     assert decoded.rows.column("s").to_pylist() == [None if n == place else f"café {n}" for n in range(16)]
 
 
+REALS = schema_of({"f": "float", "d": "double", "fs": "array<float>"})
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b'{"f": 1e39}', "the field 'f' has Infinity or a number that is too large, it is declared as float"),
+        (b'{"f": -1e39}', "the field 'f' has Infinity or a number that is too large, it is declared as float"),
+        (
+            b'{"fs": [1, 1e39]}',
+            "the field 'fs' has Infinity or a number that is too large, it is declared as array<float>",
+        ),
+        (b'{"d": -Infinity}', "the field 'd' has Infinity or a number that is too large, it is declared as double"),
+        (b'{"d": 1e400}', "JSON parse error: Number too big to be stored in double. in row 0"),
+        (
+            b'{"d": ' + b"9" * 400 + b"}",
+            "the field 'd' has Infinity or a number that is too large, it is declared as double",
+        ),
+        (b'{"d": NaN}', "the field 'd' has NaN, which is no JSON, it is declared as double"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_what_no_number_in_json_can_become_is_set_aside_alone(bad, why, place):
+    rows = [{"f": 3e38, "d": 1e308, "fs": [None, -3e38]}, {"f": None, "d": -0.0, "fs": None}] * 8
+    values = of(*rows)
+    values[place] = bad
+    decoded = decode(values, REALS, JSON)
+    assert decoded.problems == {place: why}
+    assert decoded.rows.column("d").to_pylist() == [None if n == place else rows[n]["d"] for n in range(16)]
+
+
 def test_what_is_written_otherwise_is_the_same_row():
     values = [b' {"n": 1}', b'{"n"\n:2}\n', b'{\n  "n": 3\n}', b'\t{"n": 4} ']
     assert numbers(decode(values, NUMBERS, JSON)) == [1, 2, 3, 4]
