@@ -7,16 +7,49 @@ import json
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
 
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.references import text_of
+from lakehouse.schemas import TIMESTAMP, is_widened_by
 
 _PATIENCE = 30.0
 """Seconds for an answer of a schema registry."""
+_KINDS: Mapping[str, tuple[type, pa.DataType | None]] = {
+    "null": (type(None), pa.null()),
+    "boolean": (bool, pa.bool_()),
+    "int": (int, pa.int32()),
+    "long": (int, pa.int64()),
+    "float": (float, pa.float32()),
+    "double": (float, pa.float64()),
+    "string": (str, pa.string()),
+    "enum": (str, pa.string()),
+    "bytes": (bytes, pa.binary()),
+    "fixed": (bytes, pa.binary()),
+    "array": (list, None),
+    "map": (dict, None),
+    "record": (dict, None),
+    "long timestamp-millis": (datetime, TIMESTAMP),
+    "long timestamp-micros": (datetime, TIMESTAMP),
+    "long local-timestamp-millis": (datetime, TIMESTAMP),
+    "long local-timestamp-micros": (datetime, TIMESTAMP),
+    "int date": (date, pa.date32()),
+    "int time-millis": (time, None),
+    "long time-micros": (time, None),
+    "bytes decimal": (Decimal, None),
+    "fixed decimal": (Decimal, None),
+    "string uuid": (UUID, None),
+}
+"""As what fastavro reads a type, with its logical type if it knows that, and Arrow's of the same values, if any."""
 
 
 def schema_in(path: str) -> str:
@@ -31,26 +64,34 @@ def schema_in(path: str) -> str:
     return text
 
 
-def reader(own: str | None, registry: str | None, login: str | None) -> Callable[[bytes], Any]:
+def reader(
+    own: str | None, registry: str | None, login: str | None, declared: Mapping[str, tuple[str, pa.DataType]]
+) -> Callable[[bytes], Any]:
     """What reads a record, by the schema `own` (as JSON) or by the one of a registry that the message names.
 
-    It raises Unavailable where the registry can't be asked, and anything for bytes that are no record.
+    `declared`: by the name of a field its type as the job has it, in words and as Arrow's.
+    It raises Unavailable where the registry can't be asked, and anything for bytes that are no record, or one with a
+    value that the declared type has no equal of.
     """
     fastavro = _fastavro()
     if registry is None:
         known = _parsed_schema(str(own), "source.avro_schema")
+        doubts = _doubts(known, declared)
 
         def plain(value: bytes) -> Any:
-            return _read_whole(fastavro, io.BytesIO(value), known)
+            return _sure(_read_whole(fastavro, io.BytesIO(value), known), doubts)
 
         return plain
-    address = registry
+    address, doubts_of = registry, dict[int, Sequence[_Doubt]]()
 
     def named(value: bytes) -> Any:
         if len(value) < 5 or value[0] != 0:
             raise ValueError("it doesn't begin with the id of a schema (a zero byte, then four bytes)")
-        schema = _registered(address, login, int.from_bytes(value[1:5], "big"))
-        return _read_whole(fastavro, io.BytesIO(value[5:]), schema)
+        number = int.from_bytes(value[1:5], "big")
+        schema = _registered(address, login, number)
+        if number not in doubts_of:
+            doubts_of[number] = _doubts(schema, declared)
+        return _sure(_read_whole(fastavro, io.BytesIO(value[5:]), schema), doubts_of[number])
 
     return named
 
@@ -60,6 +101,72 @@ def _read_whole(fastavro: Any, stream: io.BytesIO, schema: Any) -> Any:
     if rest := len(stream.getbuffer()) - stream.tell():
         raise ValueError(f"{rest} bytes are left after the record: it is written by another schema")
     return row
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A field that is written by types of which the declared one doesn't hold each value, by how Python has them."""
+
+    field: str
+    types: Mapping[type, str]
+    declared: str
+
+
+def _doubts(schema: Any, declared: Mapping[str, tuple[str, pa.DataType]]) -> list[_Doubt]:
+    """The declared fields that records by this schema may have no equal values for."""
+    parts = schema if isinstance(schema, list) else [schema]
+    named = {
+        name: kind for part in parts if isinstance(part, dict) for name, kind in part.get("__named_schemas", {}).items()
+    }
+    found: dict[str, dict[type, str]] = {}
+    for record in _branches(schema, named):
+        for field in record.get("fields", ()):
+            for branch in _branches(field["type"], named):
+                if field["name"] in declared and not _fits(branch, declared[field["name"]][1], named):
+                    found.setdefault(field["name"], {})[_KINDS[_known(branch)][0]] = _said(branch, named)
+    return [_Doubt(name, types, declared[name][0]) for name, types in found.items()]
+
+
+def _sure(row: Any, doubts: Sequence[_Doubt]) -> Any:
+    """The record as it is. Raises ValueError for a value whose type the declared one doesn't hold."""
+    for doubt in doubts if isinstance(row, dict) else ():
+        if said := doubt.types.get(type(row.get(doubt.field))):
+            raise ValueError(
+                f"the field {doubt.field!r} has the Avro type {said}, it is declared as {doubt.declared}: "
+                "no lossless cast"
+            )
+    return row
+
+
+def _branches(schema: Any, named: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The types that a value may be of, such as those of a union, each as an object."""
+    if isinstance(schema, list):
+        return [branch for part in schema for branch in _branches(part, named)]
+    kind = schema if isinstance(schema, str) else schema["type"]
+    if not isinstance(kind, str):
+        return _branches(kind, named)
+    if kind in named:
+        return [named[kind]]
+    return [{"type": kind} if isinstance(schema, str) else schema]
+
+
+def _known(branch: Mapping[str, Any]) -> str:
+    """The name among _KINDS. A logical type that isn't there is read as if it weren't said."""
+    logical = f"{branch['type']} {branch.get('logicalType')}"
+    return logical if logical in _KINDS else "record" if branch["type"] == "error" else branch["type"]
+
+
+def _fits(branch: Mapping[str, Any], wanted: pa.DataType, named: Mapping[str, Any]) -> bool:
+    if branch["type"] == "array" and pa.types.is_list(wanted):
+        return all(_fits(item, wanted.value_type, named) for item in _branches(branch["items"], named))
+    given = _KINDS[_known(branch)][1]
+    return given is not None and is_widened_by(given, wanted)
+
+
+def _said(branch: Mapping[str, Any], named: Mapping[str, Any]) -> str:
+    if branch["type"] != "array":
+        return _known(branch).rpartition(" ")[2]
+    return "array of " + " or ".join(_said(item, named) for item in _branches(branch["items"], named))
 
 
 def _fastavro() -> Any:

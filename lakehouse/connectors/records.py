@@ -18,7 +18,7 @@ import pyarrow.json as pa_json
 
 from lakehouse.connectors import avro
 from lakehouse.errors import ConfigError, Unavailable
-from lakehouse.schemas import TIMESTAMP, conform
+from lakehouse.schemas import TIMESTAMP, conform, stored_names
 
 _TYPES = {
     "boolean": pa.bool_(),
@@ -69,6 +69,13 @@ def schema_of(columns: Mapping[str, str]) -> pa.Schema:
 def _type(text: str) -> pa.DataType:
     inner = re.fullmatch(r"array<(.+)>", text)
     return pa.list_(_TYPES[inner[1]]) if inner else _TYPES[text]
+
+
+def _name(kind: pa.DataType) -> str:
+    """MLflow's name of a type, or Arrow's where it has none."""
+    if pa.types.is_list(kind):
+        return f"array<{_name(kind.value_type)}>"
+    return next((name for name, known in _TYPES.items() if known == kind), str(kind))
 
 
 def decode(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
@@ -127,13 +134,17 @@ def _read_json(
     try:
         table = _parse(b"\n".join(values), schema)
     except pa.ArrowInvalid as error:
-        problem = _short(error)
+        problem: str | None = _short(error)
     else:
-        if table.num_rows == len(values):
+        problem = (
+            (_fault(table) or _no_number(table))
+            if table.num_rows == len(values)
+            else f"it holds {table.num_rows} JSON objects"
+        )
+        if problem is None:
             return [table]
-        problem = f"it holds {table.num_rows} JSON objects"
     if len(values) == 1:
-        problems[numbers[0]] = problem
+        problems[numbers[0]] = str(problem)
         return [_nulls(schema)]
     size = -(-len(values) // _PARTS)
     return [
@@ -152,6 +163,36 @@ def _parse(text: bytes, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names)
 
 
+def _fault(table: pa.Table) -> str | None:
+    """Why values that Arrow has read can't be right, of the first field that has such; None where all are fine."""
+    return next((said for field in table.schema if (said := _fault_of(table.column(field.name), field))), None)
+
+
+def _fault_of(column: pa.ChunkedArray, field: pa.Field) -> str | None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        said = "text that is no UTF-8" if "UTF8" in str(error) else f"values that are broken ({error})"
+        return _short(f"the field {field.name!r} has {said}, it is declared as {_name(field.type)}")
+    return None
+
+
+def _no_number(table: pa.Table) -> str | None:
+    """Of the first field that has what no number in JSON can become: NaN or an infinity; None where none has.
+
+    Arrow reads the words NaN and Infinity, which are no JSON, and makes infinities of what its type can't hold.
+    """
+    for field in table.schema:
+        column, kind = table.column(field.name), field.type
+        if pa.types.is_list(kind):
+            column, kind = pc.list_flatten(column), kind.value_type
+        if pa.types.is_floating(kind) and pc.all(pc.is_finite(column)).as_py() is False:
+            nan = pc.any(pc.is_nan(column)).as_py()
+            said = "NaN, which is no JSON" if nan else "Infinity or a number that is too large"
+            return f"the field {field.name!r} has {said}, it is declared as {_name(field.type)}"
+    return None
+
+
 def _nulls(schema: pa.Schema, rows: int = 1) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
 
@@ -160,15 +201,19 @@ def _one_batch(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.RecordBatch:
     if not parts:
         return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
     table = pa.concat_tables(parts)
-    arrays = [
-        pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0) for column in table.columns
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays([_one_array(column) for column in table.columns], schema=schema)
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
 
 
 def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
     problems: dict[int, str] = {}
-    read, rows = avro.reader(how.avro, how.registry, how.login), list[Mapping[str, Any]]()
+    declared = {field.name: (_name(field.type), field.type) for field in schema}
+    read, rows = avro.reader(how.avro, how.registry, how.login, declared), list[Mapping[str, Any]]()
     for number, value in enumerate(values):
         row: Any = {}
         if value is None:
@@ -179,7 +224,8 @@ def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -
             except Unavailable:
                 raise
             except Exception as error:  # a message may break the library in any way
-                problems[number] = _short(f"{type(error).__name__}: {error}")
+                kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+                problems[number] = _short(f"{kind}{error}")
             if not isinstance(row, dict):
                 problems[number], row = "it is no Avro record", {}
         rows.append(row)
@@ -213,10 +259,21 @@ def _from_arrow(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded:
         try:
             if value is None:
                 raise ValueError(_NOTHING)
-            table = pa.ipc.open_stream(value).read_all()
-            batches = [conform(batch, schema) for batch in table.to_batches()]
+            batches = _batches(pa.ipc.open_stream(value).read_all(), schema)
         except (ConfigError, pa.ArrowException, OSError, ValueError) as error:
             problems[number], batches = _short(error), _nulls(schema).to_batches()
         parts.append(pa.Table.from_batches(batches, schema))
         of += [number] * parts[-1].num_rows
     return Decoded(_one_batch(parts, schema), problems, pa.array(of, pa.int32()))
+
+
+def _batches(table: pa.Table, schema: pa.Schema) -> list[pa.RecordBatch]:
+    """The rows with the declared columns. Raises ValueError or ConfigError for values that can't be these."""
+    given = zip(schema, stored_names(table.schema.names, schema.names), strict=True)
+    there = [(name, field) for field, name in given if name is not None]
+    for name, field in there:
+        if (times := table.schema.names.count(name)) > 1:
+            raise ValueError(f"the field {name!r} is there {times} times, it is declared once, as {_name(field.type)}")
+        if said := _fault_of(table.column(name), field):
+            raise ValueError(said)
+    return [conform(batch, schema) for batch in table.to_batches()]

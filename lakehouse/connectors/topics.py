@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.connectors import records
 from lakehouse.connectors.messages import PLACES, Messages, Piece, Range, Reader
@@ -24,6 +25,8 @@ _BYTES = 256
 """What a message is taken to have: nobody says it before it is read."""
 _LEAST = 10_000
 """Messages of a unit at least, where a partition is cut: each has a connection of its own."""
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999, in ms since 1970."""
 _AT_ONCE = 65_536
 """Messages that become rows at once, at most."""
 
@@ -122,7 +125,7 @@ class MessageUnit:
             TOPIC: lambda: pa.repeat(pa.scalar(self.reader.topic, pa.string()), count),
             PARTITION: lambda: pa.repeat(pa.scalar(self.piece.partition, self.schema.field(PARTITION).type), count),
             OFFSET: lambda: pa.array(found.offsets, self.schema.field(OFFSET).type),
-            TIMESTAMP_OF: lambda: pa.array(found.times, pa.timestamp("ms", "UTC")).cast(TIMESTAMP),
+            TIMESTAMP_OF: lambda: _moments(found.times),
             KEY_OF: lambda: pa.array(found.keys, pa.binary()),
             MESSAGE: lambda: pa.array(found.values, pa.binary(), mask=~bad),
             UNREADABLE: lambda: pa.array([problems.get(n) for n in range(count)], pa.string()),
@@ -135,6 +138,13 @@ class MessageUnit:
             else:
                 columns.append(decoded.rows.column(field.name))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _moments(times: Sequence[int | None]) -> pa.Array:
+    """Times in ms since 1970 as moments; null where they are of no year from 1 to 9999, which no reader knows."""
+    numbers = pa.array(times, pa.int64())
+    known = pc.and_(pc.greater_equal(numbers, _FIRST_MS), pc.less_equal(numbers, _LAST_MS))
+    return pc.if_else(known, numbers, None).cast(pa.timestamp("ms", "UTC")).cast(TIMESTAMP)
 
 
 def schema_of(columns: Mapping[str, str], places: pa.Schema = PLACES) -> pa.Schema:

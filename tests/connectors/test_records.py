@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -78,6 +79,57 @@ def test_a_message_that_is_no_row_is_null_and_says_why(bad, why, place):
     assert why in decoded.problems[place]
 
 
+TEXTS = schema_of({"s": "string", "tags": "array<string>"})
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b'{"s": "caf\xe9"}', "the field 's' has text that is no UTF-8, it is declared as string"),
+        (b'{"tags": ["caf\xe9"]}', "the field 'tags' has text that is no UTF-8, it is declared as array<string>"),
+        (b'{"s": "\xed\xa0\x80"}', "the field 's' has text that is no UTF-8, it is declared as string"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_json_that_is_no_utf8_is_set_aside_alone(bad, why, place):
+    values = of(*({"s": f"café {n}", "tags": ["é"]} for n in range(16)))
+    values[place] = bad
+    decoded = decode(values, TEXTS, JSON)
+    assert decoded.problems == {place: why}
+    assert decoded.rows.column("s").to_pylist() == [None if n == place else f"café {n}" for n in range(16)]
+
+
+REALS = schema_of({"f": "float", "d": "double", "fs": "array<float>"})
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b'{"f": 1e39}', "the field 'f' has Infinity or a number that is too large, it is declared as float"),
+        (b'{"f": -1e39}', "the field 'f' has Infinity or a number that is too large, it is declared as float"),
+        (
+            b'{"fs": [1, 1e39]}',
+            "the field 'fs' has Infinity or a number that is too large, it is declared as array<float>",
+        ),
+        (b'{"d": -Infinity}', "the field 'd' has Infinity or a number that is too large, it is declared as double"),
+        (b'{"d": 1e400}', "JSON parse error: Number too big to be stored in double. in row 0"),
+        (
+            b'{"d": ' + b"9" * 400 + b"}",
+            "the field 'd' has Infinity or a number that is too large, it is declared as double",
+        ),
+        (b'{"d": NaN}', "the field 'd' has NaN, which is no JSON, it is declared as double"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_what_no_number_in_json_can_become_is_set_aside_alone(bad, why, place):
+    rows = [{"f": 3e38, "d": 1e308, "fs": [None, -3e38]}, {"f": None, "d": -0.0, "fs": None}] * 8
+    values = of(*rows)
+    values[place] = bad
+    decoded = decode(values, REALS, JSON)
+    assert decoded.problems == {place: why}
+    assert decoded.rows.column("d").to_pylist() == [None if n == place else rows[n]["d"] for n in range(16)]
+
+
 def test_what_is_written_otherwise_is_the_same_row():
     values = [b' {"n": 1}', b'{"n"\n:2}\n', b'{\n  "n": 3\n}', b'\t{"n": 4} ']
     assert numbers(decode(values, NUMBERS, JSON)) == [1, 2, 3, 4]
@@ -88,7 +140,7 @@ def test_parts_of_an_object_do_not_become_one():
     assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 4], [1, 2, 3])
 
 
-def written(row: dict[str, Any], schema: dict[str, Any] = GAME) -> bytes:
+def written(row: Any, schema: Any = GAME) -> bytes:
     """A record in Avro."""
     import fastavro
 
@@ -116,6 +168,83 @@ def test_avro_values_of_another_type_are_set_aside_alone():
     decoded = decode(values, NUMBERS, Format("avro", json.dumps(schema)))
     assert numbers(decoded) == [None if n == 3 else n for n in range(9)]
     assert list(decoded.problems) == [3]
+
+
+def a_record(kind: Any) -> dict[str, Any]:
+    """The Avro schema of records with a field v of this type, and one before it by which a type has a name."""
+    grade = {"name": "grade", "type": {"type": "enum", "name": "Grade", "symbols": ["A"]}, "default": "A"}
+    return {"type": "record", "name": "Row", "namespace": "games", "fields": [grade, {"name": "v", "type": kind}]}
+
+
+MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "declared", "said"),
+    [
+        ("double", 1.9, "long", "double"),
+        ("double", 2.0, "long", "double"),
+        ("double", 1e300, "float", "double"),
+        ("boolean", True, "double", "boolean"),
+        ("boolean", True, "long", "boolean"),
+        ("long", 1, "datetime", "long"),
+        ("long", 2**53 + 1, "double", "long"),
+        ("long", 1, "integer", "long"),
+        ("int", 1, "float", "int"),
+        ("int", 1, "boolean", "int"),
+        ("string", "x", "binary", "string"),
+        ("bytes", b"x", "string", "bytes"),
+        (MILLIS, MOMENT, "long", "timestamp-millis"),
+        ({"type": "long", "logicalType": "timestamp-nanos"}, 1, "datetime", "long"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}, Decimal("1.25"), "double", "decimal"),
+        ({"type": "array", "items": ["null", "double"]}, [1.0], "array<long>", "array of null or double"),
+        (["null", "double", "long"], 2.0, "long", "double"),
+        ("Grade", "A", "binary", "enum"),
+        ({"type": "map", "values": "long"}, {"a": 1}, "long", "map"),
+    ],
+)
+def test_avro_types_that_the_declared_one_does_not_hold_are_set_aside(kind, value, declared, said):
+    schema = a_record(kind)
+    value = written({"v": value}, schema)
+    decoded = decode([value], schema_of({"v": declared}), Format("avro", json.dumps(schema)))
+    why = f"the field 'v' has the Avro type {said}, it is declared as {declared}: no lossless cast"
+    assert (decoded.rows.column("v").to_pylist(), decoded.problems) == ([None], {0: why})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "declared"),
+    [
+        ("int", 2**31 - 1, "long"),
+        ("int", 2**31 - 1, "double"),
+        ("float", 0.5, "double"),
+        ("double", float("inf"), "double"),
+        (MILLIS, MOMENT, "datetime"),
+        ({"type": "fixed", "name": "Two", "size": 2}, b"ab", "binary"),
+        ({"type": "array", "items": ["null", "int"]}, [1, None], "array<double>"),
+        (["null", "long", "double"], 2, "long"),
+        (["null", "double"], None, "long"),
+        (["null", "Grade"], "A", "string"),
+    ],
+)
+def test_avro_types_that_the_declared_one_holds_are_read(kind, value, declared):
+    schema = a_record(kind)
+    decoded = decode([written({"v": value}, schema)], schema_of({"v": declared}), Format("avro", json.dumps(schema)))
+    assert (decoded.rows.column("v").to_pylist(), decoded.problems) == ([value], {})
+
+
+@pytest.mark.parametrize("schema", ["null", {"type": "array", "items": "long"}, ["null", a_record("double")]])
+def test_avro_schemas_of_something_else_than_a_record_set_messages_aside(schema):
+    value = written(None if "null" in schema else [1], schema)
+    decoded = decode([value], schema_of({"v": "long"}), Format("avro", json.dumps(schema)))
+    assert decoded.problems == {0: "it is no Avro record"}
+
+
+def test_of_a_union_of_records_each_field_is_held_against_its_declared_type():
+    schema = ["null", a_record("double")]
+    value = written({"grade": "A", "v": 1.0}, schema)
+    decoded = decode([value], schema_of({"v": "long"}), Format("avro", json.dumps(schema)))
+    assert decoded.problems == {0: "the field 'v' has the Avro type double, it is declared as long: no lossless cast"}
 
 
 @pytest.fixture
@@ -155,6 +284,13 @@ def test_avro_by_the_schemas_of_a_registry(registry, monkeypatch):
     assert sorted(asked) == ["/schemas/ids/7", "/schemas/ids/8"]
 
 
+def test_each_schema_of_a_registry_is_held_against_the_declared_types(registry, monkeypatch):
+    monkeypatch.setenv("LOGIN", "a:b")
+    value = b"\0\0\0\0\x07" + written({"n": 1, "x": 0.5})
+    decoded = decode([value], schema_of({"n": "long", "x": "float"}), Format("avro", None, registry[0], "env:LOGIN"))
+    assert decoded.problems == {0: "the field 'x' has the Avro type double, it is declared as float: no lossless cast"}
+
+
 def test_a_registry_that_does_not_answer_sets_no_message_aside(registry, monkeypatch):
     address, _ = registry
     monkeypatch.setenv("LOGIN", "a:wrong")
@@ -190,3 +326,32 @@ def test_arrow_messages_hold_several_rows_or_none():
     assert decoded.rows.column("x").to_pylist() == [None, None, None, None, 0.5]
     assert decoded.of is not None
     assert (decoded.of.to_pylist(), sorted(decoded.problems)) == ([0, 0, 2, 3, 4], [2, 3])
+
+
+def test_arrow_text_that_is_no_utf8_is_set_aside():
+    def text(offsets: bytes) -> pa.Array:
+        return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(b"caf\xe9")])
+
+    nothing = pa.array(["caf\u00e9"])
+    values = [
+        stream(s=nothing), stream(s=text(b"\0\0\0\0\4\0\0\0")), stream(S=nothing, other=text(b"\0\0\0\0\4\0\0\0")),
+    ]  # fmt: skip
+    decoded = decode(values, TEXTS, Format("arrow"))
+    assert decoded.problems == {1: "the field 's' has text that is no UTF-8, it is declared as string"}
+    assert decoded.rows.column("s").to_pylist() == ["caf\u00e9", None, "caf\u00e9"]
+
+
+def test_an_arrow_message_with_a_column_twice_is_set_aside():
+    sink, twice = pa.BufferOutputStream(), pa.table([[1], [2], [0.5]], ["n", "n", "x"])
+    with pa.ipc.new_stream(sink, twice.schema) as writer:
+        writer.write_table(twice)
+    decoded = decode([stream(n=[1]), bytes(sink.getvalue())], NUMBERS, Format("arrow"))
+    assert decoded.problems == {1: "the field 'n' is there 2 times, it is declared once, as long"}
+    assert numbers(decoded) == [1, None]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_arrow_messages_may_hold_no_rows_at_all(count):
+    decoded = decode([stream(n=pa.array([], pa.int64()))] * count, SCHEMA, Format("arrow"))
+    assert decoded.rows.schema == SCHEMA
+    assert (decoded.rows.num_rows, decoded.problems) == (0, {})
