@@ -37,7 +37,7 @@ def job(make_job, imputing, pubsub, monkeypatch) -> Job:
         imputing,
         source={
             "type": "pubsub", "table": None, "subscription": pubsub.create(), "project": PROJECT,
-            "endpoint": pubsub.endpoint, "schema": {"id": "long", "a": "double"}, "quiet_seconds": 60,
+            "endpoint": pubsub.endpoint, "schema": {"id": "long", "a": "double"}, "quiet_seconds": 4,
         },
         keys=["_topic", "_offset"], keep=["id"], model={"batch_rows": 5_000},
         sinks=[{"type": "delta", "table": "lake/scores", "write": "append"}],

@@ -50,7 +50,7 @@ def job(make_job, imputing, pubsub, games) -> Callable[..., Job]:
     def make(source: dict[str, Any] | None = None, **sections: Any) -> Job:
         given = {
             "type": "pubsub", "subscription": games, "project": PROJECT, "endpoint": pubsub.endpoint,
-            "schema": {"id": "long", "a": "double"},
+            "schema": {"id": "long", "a": "double"}, "quiet_seconds": 1.5,
         }  # fmt: skip
         plain = {
             "keys": ["_topic", "_offset"],
