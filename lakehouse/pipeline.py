@@ -149,8 +149,8 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         clock.lap("publish")
         request.patience.renew()
         if ended[0].status == "published":
-            what = "the profile of this first run could not be kept with the model"
             warn_on_failure(request, _COMES_AGAIN, taking.settle)
+            what = "the profile of this first run could not be kept with the model"
             _remember(plan, state, request)
             warn_on_failure(request, what, lambda: drift.save_first_baseline(plan, state, moved, request.patience))
     if job.tracking is not None:

@@ -112,8 +112,10 @@ def _of_rows(run: str, target: Target, keys: Sequence[str], most: int, cut: _Cut
         with open_parquet(target.root, file.path) as parquet:
             for batch in parquet.iter_batches(_rows_at_once(parquet.metadata)):
                 places = pa.array(range(at, at + len(batch))).cast(pa.large_string())
-                for event in _of_batch(batch, join(f"{run}/row/{number}/", places), target, keys):
-                    yield event if len(event.value) <= most else _of_keys(event, target.job, keys, cut)
+                events = _of_batch(batch, join(f"{run}/row/{number}/", places), target, keys)
+                if max((len(event.value) for event in events), default=0) > most:
+                    events = [e if len(e.value) <= most else _of_keys(e, target.job, keys, cut) for e in events]
+                yield from events
                 at += len(batch)
 
 
@@ -123,14 +125,14 @@ def _rows_at_once(metadata: Any) -> int:
     return max(min(_AT_ONCE, LOT_BYTES * int(metadata.num_rows) // max(int(size), 1)), 1)
 
 
-def _of_batch(batch: pa.RecordBatch, ids: pa.Array, target: Target, keys: Sequence[str]) -> Iterator[Event]:
+def _of_batch(batch: pa.RecordBatch, ids: pa.Array, target: Target, keys: Sequence[str]) -> list[Event]:
     """The rows' events: texts are made of columns, not of rows."""
     same = {name: pa.repeat(pa.scalar(value, pa.string()), len(batch)) for name, value in target.slice.items()}
     whole = {**dict(zip(batch.schema.names, batch.columns, strict=True)), **same}
     told = f'", "job": {json_text.encode(target.job)}, "row": '
     rows = join(f'{{"format": {FORMAT}, "event": "row", "id": "', ids, told, json_text.objects(whole), "}")
     key = json_text.lists([whole[name] for name in keys])
-    yield from map(Event, ids.to_pylist(), _as_bytes(key), _as_bytes(rows))
+    return list(map(Event, ids.to_pylist(), _as_bytes(key), _as_bytes(rows)))
 
 
 def _of_keys(event: Event, job: str, keys: Sequence[str], cut: _Cut) -> Event:

@@ -322,9 +322,14 @@ def slice_name(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items()) or "the whole table"
 
 
+def is_of_run(metadata: object, run: str) -> bool:
+    """Whether a commit's `userMetadata` says that this run has made it."""
+    return bool(delta.said_by(metadata, "lakehouse_run").get("lakehouse_run") == run)
+
+
 def version_of(snapshot: delta.Snapshot, run: str) -> int:
     """The version that this run committed; the snapshot's own where the history no longer tells."""
     for commit in snapshot.history(1000):
-        if delta.said_by(commit.get("userMetadata"), "lakehouse_run").get("lakehouse_run") == run:
+        if is_of_run(commit.get("userMetadata"), run):
             return int(commit["version"])
     return snapshot.version

@@ -84,7 +84,7 @@ class Batch:
             self.lots = []
         self.held.acknowledge()
         known = _emptied(self.home)
-        at_ns = self.emptied_ns if known else self.emptied_ns or self.number  # which is about when the first run began
+        at_ns = self.emptied_ns or (0 if known else self.number)  # which is about when the first run began
         if at_ns > known + _OFTEN_NS:
             said = formats.with_version(formats.MESSAGES, {"at": at_ns})
             write_durably(self.home.join(_EMPTIED), json.dumps(said).encode())

@@ -15,6 +15,7 @@ from lakehouse.sinks.target import (
     SliceRequest,
     SliceState,
     Target,
+    is_of_run,
     not_replayable_error,
     refuse_foreign,
     replay_id,
@@ -186,7 +187,7 @@ def _refuse_touched(
 def changed_by_others(section: Sink, values: Mapping[str, str], run: str) -> list[str] | None:
     """By the log, which tells of the files with its rows; None where that has no commit of the run any more."""
     snapshot = delta.open_table(locate(section.table))
-    found = None if snapshot is None else delta.replaced_since(snapshot, values, lambda said: _is_of_run(said, run))
+    found = None if snapshot is None else delta.replaced_since(snapshot, values, lambda said: is_of_run(said, run))
     if found is None:
         return None
     return [
@@ -195,10 +196,6 @@ def changed_by_others(section: Sink, values: Mapping[str, str], run: str) -> lis
         for one in found
         if not delta.said_by(one.said, _OURS)
     ]
-
-
-def _is_of_run(said: str, run: str) -> bool:
-    return bool(delta.said_by(said, _OURS).get(_OURS) == run)
 
 
 def _changed_since(snapshot: delta.Snapshot, target: Target, version: int) -> bool:
