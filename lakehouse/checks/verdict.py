@@ -66,25 +66,33 @@ class Problem:
 
 @dataclass(frozen=True)
 class BudgetUse:
-    """A run's quarantined rows against its budget; `reasons`: rule, column and rows, the most frequent first."""
+    """A run's quarantined rows against its budget; `reasons`: rule, column and rows, the most frequent first.
+
+    `adds`: the run only adds to what is there, so that the budget decides also where not one row could be scored.
+    """
 
     read: int
     used: int
     allowed: int
     limit: str
     reasons: tuple[tuple[str, str, int], ...]
+    adds: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether too many were set aside: whatever the budget, a slice is never replaced by nothing."""
-        return self.used > self.allowed or self.used == self.read > 0
+        return self.used > self.allowed or self._replaces_by_nothing
+
+    @property
+    def _replaces_by_nothing(self) -> bool:
+        return self.used == self.read > 0 and not self.adds
 
     @property
     def summary(self) -> str:
         """Rows, budget and reasons in words."""
         share = self.used / self.read if self.read else 0.0
         allowance = f"{self.allowed:,} are allowed ({self.limit})"
-        if self.used == self.read > 0:
+        if self._replaces_by_nothing:
             allowance = "not one could be scored"
         why = ", ".join(f"{rule} {column}".rstrip() + f" ×{rows:,}" for rule, column, rows in self.reasons[:_TOP])
         said = f"{self.used:,} of {self.read:,} rows ({share:.2%}) went to quarantine, {allowance}"
@@ -123,14 +131,21 @@ class Verdict:
 
 
 def judge(
-    tally: Tally, findings: Sequence[Finding], checks: Checks, more: Sequence[Problem] = (), doubts: Sequence[str] = ()
+    tally: Tally,
+    findings: Sequence[Finding],
+    checks: Checks,
+    more: Sequence[Problem] = (),
+    doubts: Sequence[str] = (),
+    *,
+    adds: bool = False,
 ) -> Verdict:
     """Hold the run against its budget of quarantined rows and its suites.
 
-    `more`: what else stands against it; `doubts`: what else is worth a warning. Empty texts say nothing.
+    `more`: what else stands against it; `doubts`: what else is worth a warning. Empty texts say nothing. `adds`: see
+    `BudgetUse`.
     """
     found = tuple(f if checks.strict else replace(f, budgeted=_is_budgeted(f)) for f in findings)
-    spent = _budget_use(tally.read, tally.quarantined, tally.reasons, checks.quarantine)
+    spent = replace(_budget_use(tally.read, tally.quarantined, tally.reasons, checks.quarantine), adds=adds)
     others = [problem for problem in (_budget_problem(spent), *more) if problem.message]
     broken = [Problem("rule", _describe(f), _remedy(f)) for f in found if f.blocks]
     doubtful = [_describe(f) for f in found if f.failed and f.severity == "warning"]
@@ -183,7 +198,7 @@ def _budget_use(read: int, used: int, reasons: Mapping[tuple[str, str], int], bu
 def _budget_problem(spent: BudgetUse) -> Problem:
     """What is wrong where more rows were set aside than the job allows; its text is empty where all is well."""
     keys = "max_fraction: …, max_rows: …" if "max_rows" in spent.limit else "max_fraction: …"
-    more = f"checks: {{quarantine: {{{keys}}}}}" if spent.used < spent.read else ""
+    more = f"checks: {{quarantine: {{{keys}}}}}" if spent.adds or spent.used < spent.read else ""
     return Problem("budget", spent.summary if spent.is_over else "", more)
 
 

@@ -36,8 +36,8 @@ class Prepared:
     lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model; `tried`: rows that it answered, in the input's columns; `predict` calls it.
-    `doubts`: warnings that belong into the run's record.
+    the sample could be given to the model, and `guessed` the predictions whose type nothing tells then; `tried`: rows
+    that it answered, in the input's columns; `predict` calls it. `doubts`: warnings that belong into the run's record.
     """
 
     model: models.FetchedModel
@@ -49,6 +49,7 @@ class Prepared:
     aside: QuarantineChoice
     notes: tuple[str, ...] = ()
     untried: bool = False
+    guessed: tuple[str, ...] = ()
     tried: pa.RecordBatch | None = None
     doubts: tuple[str, ...] = ()
 
@@ -126,6 +127,7 @@ def prepare(
         aside,
         tuple(notes),
         tried.untried,
+        tried.guessed,
         tried.rows,
     )
 

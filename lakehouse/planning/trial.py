@@ -29,6 +29,8 @@ Held = Mapping[str, pa.DataType]
 """The types of the columns that the scored table has already."""
 _Answer = tuple[Any, pa.RecordBatch]
 """What a model answers, and the rows that it was given."""
+_GUESS = pa.float64()
+"""The type of a prediction that nothing tells."""
 _FEW = 1_024
 _MODELS_TRIED = 8
 """So many of the models that have rows in a batch of the sample are tried, until one answers."""
@@ -41,9 +43,9 @@ class Trial:
     """What scores the rows, how the model is called, and the columns of the scored table: keys, kept ones, predictions.
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
-    the types are declared or guessed. `rows`: those of the sample, in the input's columns, that the model answered.
-    `model`: the one that was tried, which of many is one that has rows in the sample. `direct`: called past pandas and
-    MLflow it gave these rows the same answers, bit by bit.
+    the types are declared or guessed; `guessed`: the predictions whose type nothing tells. `rows`: those of the sample,
+    in the input's columns, that the model answered. `model`: the one that was tried, which of many is one that has rows
+    in the sample. `direct`: called past pandas and MLflow it gave these rows the same answers, bit by bit.
     """
 
     scoring: Scoring
@@ -51,6 +53,7 @@ class Trial:
     predictor: models.Predictor
     notes: tuple[str, ...] = ()
     untried: bool = False
+    guessed: tuple[str, ...] = ()
     rows: pa.RecordBatch | None = None
     model: models.FetchedModel | None = None
     direct: bool = False
@@ -136,7 +139,8 @@ def try_model(
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed, route=route)
     rows = None if answer is None else answer[1]
     direct = answer is not None and _answers_directly(predictor, answer, untyped)
-    return Trial(scoring, columns, predictor, tuple(notes), answer is None, rows, tried.model, direct)
+    guessed = () if answer is not None else _guessed(job, model, outputs, held or {})
+    return Trial(scoring, columns, predictor, tuple(notes), answer is None, guessed, rows, tried.model, direct)
 
 
 def _answers_directly(predictor: models.Predictor, answer: _Answer, scoring: Scoring) -> bool:
@@ -295,10 +299,9 @@ def _outputs(
             raise ConfigError(
                 f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
             )
-    declares = model.outputs if job.model.method is None else []
-    declared = [models.output_type(declares, o.part) if declares else None for o in outputs]
+    declared = [_declared(job, model, output) for output in outputs]
     if answer is None:
-        return _untried_warning(outputs, declared)
+        return _untried(outputs, declared, held), []
     values, rows = answer[0], answer[1].num_rows
     outputs = [_place_columns(o, named, values) for o in outputs]
     for output, prediction in zip(outputs, (wanted or {}).values(), strict=False):
@@ -351,13 +354,22 @@ def _floating(held_types: Held, output: Output, seen: pa.Array) -> pa.DataType |
     return held
 
 
-def _untried_warning(
-    outputs: Sequence[Output], declared: Sequence[pa.DataType | None]
-) -> tuple[tuple[Output, ...], list[str]]:
-    """Outputs of a model that could not be tried: as declared; a guess where nothing is, and nothing is published."""
-    return tuple(
-        replace(o, type=storable(d or pa.float64(), o.name)) for o, d in zip(outputs, declared, strict=True)
-    ), []
+def _declared(job: Job, model: models.FetchedModel, output: Output) -> pa.DataType | None:
+    """The type that the signature declares; None where it declares none, or not of the method that the job names."""
+    declares = model.outputs if job.model.method is None else []
+    return models.output_type(declares, output.part) if declares else None
+
+
+def _guessed(job: Job, model: models.FetchedModel, outputs: Sequence[Output], held: Held) -> tuple[str, ...]:
+    """The outputs of a model that could not be tried of whose type nothing tells."""
+    plain = [o for o in outputs if o.threshold is None and o.name not in held]
+    return tuple(o.name for o in plain if _declared(job, model, o) is None)
+
+
+def _untried(outputs: Sequence[Output], declared: Sequence[pa.DataType | None], held: Held) -> tuple[Output, ...]:
+    """Outputs of a model that could not be tried: as the table has them, or as declared, or a guess where neither."""
+    kinds = [held.get(o.name, says or _GUESS) for o, says in zip(outputs, declared, strict=True)]
+    return tuple(replace(o, type=storable(kind, o.name)) for o, kind in zip(outputs, kinds, strict=True))
 
 
 def _output(name: str, prediction: Any, predictor: models.Predictor, named: tuple[str, ...]) -> Output:

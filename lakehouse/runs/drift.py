@@ -166,8 +166,10 @@ def _save(plan: Plan, state: Location, text: str, origin: str) -> None:
 
 
 def save_first_baseline(plan: Plan, state: Location, found: DriftResult, patience: models.Patience) -> None:
-    """Keep the profile of a first published run, beside the ledger and with the model version."""
+    """Keep the profile of a first published run that has scored rows, beside the ledger and with the model version."""
     if found.origin or not found.profiles:
+        return
+    if any(not column.rows for seen in found.profiles.values() for column in seen.columns.values()):
         return
     text = models.baselines_as_text({name: profile.baseline_of(seen) for name, seen in found.profiles.items()})
     _save(plan, state, text, f"first published run {plan.run_id}")

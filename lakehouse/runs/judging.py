@@ -33,8 +33,9 @@ def judge(
         ), drift.without_baseline(tally)
     found = _findings(plan, staging, tally, carry)
     moved, against, doubt = _drift(plan, tally, state, request)
-    doubts = [repeated, doubt, *tables.doubts]
-    return checks.judge(tally, found, plan.job.checks, [*stands, against], doubts), moved
+    doubts = [repeated, doubt, _never_there(plan, tally, moved), *tables.doubts]
+    adds = plan.sink.range is not None
+    return checks.judge(tally, found, plan.job.checks, [*stands, against], doubts, adds=adds), moved
 
 
 def describe_checks(plan: Plan, staging: Staging, state: Location, request: Request) -> list[str]:
@@ -60,13 +61,37 @@ def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
 
 
 def _guess(tables: Prepared, tally: Tally) -> str:
-    """Why scores can't be published whose type is a guess."""
+    """Why scores can't be published, nor a table be made for them, whose type is a guess."""
+    if tables.guessed and not tally.scored:
+        return (
+            f"the table of scores can't be made while the type of {', '.join(tables.guessed)} isn't known: the model's "
+            "signature doesn't declare it, and no row could be given to the model so far"
+        )
     if not tables.untried or not tally.scored:
         return ""
     names = ", ".join(output.name for output in tables.staging.scoring.outputs)
     return (
         f"no row of the sample had a key and all features, so that the type of {names} was not known when the scoring "
         "began: have the input begin with rows that can be scored, or use the local engine, which looks at all of them"
+    )
+
+
+def _never_there(plan: Plan, tally: Tally, moved: drift.DriftResult) -> str:
+    """That a field may be named otherwise, where no message has a value of it; a table's columns are known to be there.
+
+    One that the model doesn't require may well be missing.
+    """
+    seen = moved.profiles.get("features")
+    if plan.sink.range is None or seen is None or not tally.scored:
+        return ""
+    columns = dict.fromkeys(f.column for f in plan.features if f.required)
+    empty = [c for c in columns if c in seen.columns and seen.columns[c].nulls == seen.columns[c].rows]
+    if not empty:
+        return ""
+    return (
+        f"not one of {tally.scored:,} messages has a value for {', '.join(empty)}, which the model requires; they were "
+        "scored with nulls. Is a field of source.schema named otherwise? features: {nulls: quarantine} sets such "
+        "messages aside"
     )
 
 

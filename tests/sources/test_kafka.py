@@ -120,6 +120,59 @@ def test_bad_messages_are_set_aside_once_with_their_places_and_reasons(kafka, to
     ] * 4
 
 
+def test_the_budget_decides_of_messages_of_which_none_can_be_read(kafka, topic, job):
+    kafka.send(topic, [b"no"])
+    with pytest.raises(Blocked, match=r"(?s)1 of 1 rows .* 0 are allowed .*max_fraction: …"):
+        score(job(checks={"quarantine": {"max_fraction": 0.01}}))
+    scores = job(checks={"quarantine": {"max_fraction": 1.0, "max_rows": 2}})
+    lone = score(scores)
+    assert (lone.status, lone.rows_scored, lone.rows_quarantined, positions(scores)) == ("published", 0, 1, {0: 1})
+    kafka.send(topic, messages(range(3)))
+    assert (score(scores).rows_scored, places()) == (3, [(0, 1), (0, 2), (0, 3)])
+    kafka.send(topic, [b"no"] * 3)
+    with pytest.raises(Blocked, match=r"3 of 3 rows .* 2 are allowed"):
+        score(scores)
+    kafka.send(topic, messages(range(3)))
+    with pytest.raises(Blocked, match=r"3 of 6 rows .* 2 are allowed"):
+        score(scores)
+    assert score(job(checks={"quarantine": {"max_fraction": 1.0}})).rows_scored == 3
+    assert places("lake/scores_quarantine").count((0, 0)) == 2  # by the blocked run, and by the one that went on
+
+
+def test_a_table_is_not_made_of_a_guess(kafka, topic, make_job, register):
+    """Where no message can be given to a model whose signature doesn't say what it answers with."""
+    import pandas as pd
+    from mlflow.models import infer_signature
+    from sklearn.linear_model import LinearRegression
+
+    x = pd.DataFrame({"a": [0.0, 1.0, 2.0]})
+    uri = register(LinearRegression().fit(x, x["a"]), x, signature=infer_signature(x))
+    source = {"table": None, "type": "kafka", "servers": kafka.servers, "topic": topic, "schema": {"a": "double"}}
+    sink = {"type": "delta", "table": "lake/scores", "write": "append"}
+    scores = make_job(
+        uri, keys=PLACE, keep=[], source=source, sinks=[sink], checks={"quarantine": {"max_fraction": 1.0}}
+    )
+    kafka.send(topic, [b"no"])
+    with pytest.raises(Blocked, match="the type of prediction isn't known"):
+        score(scores)
+    kafka.send(topic, messages(range(2)))
+    assert score(scores).rows_scored == 2
+    kafka.send(topic, [b"no"])
+    assert score(scores).status == "published"  # the table tells the type now
+
+
+def test_a_required_field_that_no_message_has_is_warned_of(kafka, topic, job):
+    kafka.send(topic, [b'{"id": 1, "A": 0.5}', b'{"id": 2}', b"no"])
+    told: list[str] = []
+    score(job(), say=lambda event, values: told.append(str(values.get("message"))))
+    (warning,) = [said for said in told if "not one of" in said]
+    assert warning.startswith("not one of 2 messages has a value for a, which the model requires")
+    kafka.send(topic, [b'{"id": 1}', *messages(range(1))])
+    told.clear()
+    assert score(job(), say=lambda event, values: told.append(str(values.get("message")))).rows_scored == 2
+    assert "not one of" not in str(told)
+
+
 AVRO = {"type": "record", "name": "Game", "fields": [{"name": "id", "type": "long"}, {"name": "a", "type": "double"}]}
 
 
