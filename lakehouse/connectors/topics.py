@@ -5,7 +5,7 @@ The functions are those of `sources.SourceModule`, but for `pin`, which each sys
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
@@ -119,16 +119,14 @@ class MessageUnit:
     def _rows(self, found: Messages) -> pa.RecordBatch:
         decoded = records.decode(found.values, self.declared, self.format)
         count, problems = len(found.values), {**decoded.problems, **found.problems}
-        bad = np.zeros(count, dtype=bool)
-        bad[list(problems)] = True
         made: dict[str, Callable[[], pa.Array]] = {
             TOPIC: lambda: pa.repeat(pa.scalar(self.reader.topic, pa.string()), count),
             PARTITION: lambda: pa.repeat(pa.scalar(self.piece.partition, self.schema.field(PARTITION).type), count),
             OFFSET: lambda: pa.array(found.offsets, self.schema.field(OFFSET).type),
             TIMESTAMP_OF: lambda: _moments(found.times),
             KEY_OF: lambda: pa.array(found.keys, pa.binary()),
-            MESSAGE: lambda: pa.array(found.values, pa.binary(), mask=~bad),
-            UNREADABLE: lambda: pa.array([problems.get(n) for n in range(count)], pa.string()),
+            MESSAGE: lambda: _at(problems, [found.values[n] for n in problems], count, pa.binary()),
+            UNREADABLE: lambda: _at(problems, list(problems.values()), count, pa.string()),
         }
         columns = []
         for field in self.schema:
@@ -138,6 +136,13 @@ class MessageUnit:
             else:
                 columns.append(decoded.rows.column(field.name))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _at(numbers: Collection[int], values: Sequence[Any], count: int, kind: pa.DataType) -> pa.Array:
+    """An array with these values at these places, and null elsewhere."""
+    places = np.full(count, len(values))
+    places[list(numbers)] = range(len(values))
+    return pa.array([*values, None], kind).take(pa.array(places))
 
 
 def _moments(times: Sequence[int | None]) -> pa.Array:
