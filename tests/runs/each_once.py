@@ -79,7 +79,7 @@ def in_delta() -> Found:
     scored, aside = read("lake/scores"), read("lake/scores_quarantine")
     snapshot = delta.open_table(locate("lake/scores"))
     assert snapshot is not None
-    known = positions_of("scores", snapshot.transaction_ids() or {})
+    known = positions_of("scores", snapshot.transaction_ids)
     places = [
         list(zip(rows["_partition"].to_pylist(), rows["_offset"].to_pylist(), strict=True)) for rows in (scored, aside)
     ]

@@ -20,6 +20,7 @@ from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import kafka as of_kafka
+from lakehouse.connectors.delta import log
 from lakehouse.connectors.kafka import reading
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import lookup
@@ -30,7 +31,7 @@ from lakehouse.sinks import snowflake as snowflake_sink
 from lakehouse.sinks.snowflake import loading
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
-from tests.conftest import read, score
+from tests.conftest import opened, read, score
 from tests.kafka_server import PASSWORD, USER, Broker
 
 PLACE = ["_topic", "_partition", "_offset"]
@@ -77,7 +78,7 @@ def places(table: str = "lake/scores") -> list[tuple[int, int]]:
 def positions(job: Job) -> dict[int, int]:
     """By partition up to where the scored table says that the topic is read."""
     snapshot = delta.open_table(locate("lake/scores"))
-    ids = snapshot.transaction_ids() if snapshot else {}
+    ids = snapshot.transaction_ids if snapshot else {}
     return {int(n.rpartition("/")[2]): at for n, at in (ids or {}).items() if n.startswith(f"{job.job}/position/")}
 
 
@@ -259,6 +260,18 @@ def test_a_table_in_snowflake_remembers_positions_in_its_ledger(kafka, topic, jo
     assert sorted(account.run("SELECT _offset FROM scores_quarantine")) == [(n,) for n in range(3, 8)]
     rows = account.run("SELECT POSITIONS FROM scores_runs WHERE RUN_ID <> '' ORDER BY FENCE")
     assert [sorted(json.loads(said).values()) for (said,) in rows] == [[8], [2, 8]]
+
+
+def test_a_table_in_an_object_storage_remembers_positions_however_long_its_log_is(
+    kafka, topic, job, bucket, monkeypatch
+):
+    monkeypatch.setattr(log, "_LONGEST", 0)
+    scores = job(sinks=[{"type": "delta", "table": f"{bucket}/scores", "write": "append"}])
+    for numbers in (range(3), range(3, 5)):
+        kafka.send(topic, messages(numbers))
+        assert score(scores).rows_scored == len(numbers)
+        opened(f"{bucket}/scores").create_checkpoint()
+    assert (score(scores).status, places(f"{bucket}/scores")) == ("unchanged", [(0, n) for n in range(5)])
 
 
 def test_of_two_runs_into_snowflake_one_is_published(kafka, topic, job, account, in_snowflake, monkeypatch):

@@ -68,7 +68,7 @@ def ids() -> list[int]:
 def positions(job: Job) -> dict[str, int]:
     """By shard up to where the scored table says that it is read."""
     snapshot = delta.open_table(locate("lake/scores"))
-    known = (snapshot.transaction_ids() if snapshot else None) or {}
+    known = snapshot.transaction_ids if snapshot else {}
     return {name.rpartition("-")[2].lstrip("0") or "0": at for name, at in positions_of(job.job, known).items()}
 
 

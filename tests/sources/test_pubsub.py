@@ -71,7 +71,7 @@ def ids() -> list[int]:
 def positions(job: Job) -> dict[str, int]:
     """What the scored table remembers."""
     snapshot = delta.open_table(locate("lake/scores"))
-    known = (snapshot.transaction_ids() if snapshot else None) or {}
+    known = snapshot.transaction_ids if snapshot else {}
     prefix = f"{job.job}/position/"
     return {name.removeprefix(prefix): at for name, at in known.items() if name.startswith(prefix)}
 

@@ -1,4 +1,4 @@
-"""The files of a table's log: copied from an object storage, each asked for once, and what the library doesn't tell.
+"""The files of a table's log: copied from an object storage, each asked for once.
 
 A file of a log never changes. One that a listing shows with the size and time that it had before is the same, so that
 a fresh look at a table costs a listing and the commits that are new.
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lakehouse import formats
 from lakehouse.errors import LakehouseError
@@ -194,28 +193,6 @@ def _fetch(location: Location, copy: LogCopy, missing: Mapping[str, tuple[int, d
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(fetch, missing))
-
-
-def transactions(folder: Path, version: int) -> dict[str, int] | None:
-    """All transaction ids of a table at a version, by its log in this folder; None where only the library can tell."""
-    names = {path.name for path in folder.iterdir()}
-    checkpoints = {int(m[1]): name for name in names if (m := _CHECKPOINT.fullmatch(name)) and int(m[1]) <= version}
-    others = [int(m[1]) for name in names if (m := _OTHER_CHECKPOINT.fullmatch(name)) and int(m[1]) <= version]
-    start = max(checkpoints, default=-1)
-    if max(others, default=-1) > start:
-        return None
-    found: dict[str, int] = {}
-    if start >= 0:
-        ids = pq.read_table(folder / checkpoints[start], columns=["txn"])
-        held = ids.column("txn").drop_null().to_pylist() if ids.num_columns else []
-        found = {row["appId"]: row["version"] for row in held}
-    for number in range(start + 1, version + 1):
-        path = folder / f"{number:020d}.json"
-        if path.name not in names:
-            return None
-        for action in actions(path.read_bytes(), "txn"):
-            found[action["appId"]] = action["version"]
-    return found
 
 
 def actions(commit: bytes, kind: str) -> Iterator[Mapping[str, Any]]:

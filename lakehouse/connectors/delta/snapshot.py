@@ -24,11 +24,12 @@ from deltalake.exceptions import (
 )
 
 from lakehouse.conditions import Comparison, admits, may_admit
-from lakehouse.connectors.delta.log import LOG, LogCopy, actions, copy_log, transactions
+from lakehouse.connectors.delta.log import LOG, LogCopy, actions, copy_log
+from lakehouse.connectors.delta.transactions import transactions
 from lakehouse.connectors.live_rows import LiveRows, pack
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import conform
-from lakehouse.storage import Location, content, display_name
+from lakehouse.storage import Location, content, display_name, locate
 from lakehouse.storage.parquet import SMALL_BYTES, open_parquet
 
 _LINE = 400
@@ -202,17 +203,12 @@ class Snapshot:
 
     def transaction(self, app_id: str) -> int | None:
         """The version last committed under a transaction id, None where there is none."""
-        ids = self._transactions
-        return self.table.transaction_version(app_id) if ids is None else ids.get(app_id)
-
-    def transaction_ids(self) -> Mapping[str, int] | None:
-        """All transaction ids with their versions; None where only the library can read them, one by one."""
-        return self._transactions
+        return self.transaction_ids.get(app_id)
 
     @cached_property
-    def _transactions(self) -> Mapping[str, int] | None:
-        """All of its transaction ids, which the library reads from the log again for each; None where it has to."""
-        return None if self._log is None else transactions(self._log, self.version)
+    def transaction_ids(self) -> Mapping[str, int]:
+        """All transaction ids with their versions."""
+        return transactions(self.location if self.copy is None else locate(str(self.copy.table)), self.version)
 
     @property
     def _log(self) -> Path | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lakehouse.connectors import delta
-from lakehouse.errors import ConfigError
 from lakehouse.sinks.positions import positions_of
 from lakehouse.sinks.target import SliceState, Target, require_positions
 from lakehouse.storage import display_name, locate
@@ -20,14 +19,7 @@ def positions(uri: str, job: str) -> Mapping[str, int]:
 
 
 def _positions(snapshot: delta.Snapshot | None, job: str) -> dict[str, int]:
-    ids = {} if snapshot is None else snapshot.transaction_ids()
-    if ids is None:
-        assert snapshot is not None
-        raise ConfigError(
-            f"{display_name(snapshot.location)}: positions can't be kept in a table on this storage yet: keep it on "
-            "disk or on S3"
-        )
-    return positions_of(job, ids)
+    return {} if snapshot is None else positions_of(job, snapshot.transaction_ids)
 
 
 def range_state(snapshot: delta.Snapshot | None, target: Target) -> SliceState:

@@ -39,7 +39,7 @@ def remembered(section: Sink, job: str) -> list[RememberedRun]:
     for commit in delta.commits_of(snapshot, "lakehouse_run"):
         if commit.said.get("job") == job and "generation" in commit.said:  # the first of several is the ledger's
             found[str(commit.said["lakehouse_run"])] = _from_commit(commit)
-    ids = snapshot.transaction_ids() or {}
+    ids = snapshot.transaction_ids
     left = {run: identity for run, identity in _identities(ids, job).items() if run not in found}
     return [*found.values(), *_from_ids(snapshot, ids, left)]
 
