@@ -169,8 +169,13 @@ def entries(folder: Location) -> dict[str, pa_fs.FileInfo]:
     return {i.path.removeprefix(head): i for i in _list(folder, recursive=True) if i.is_file}
 
 
-def entries_of(folder: Location) -> dict[str, tuple[int, datetime]]:
-    """The files in a folder by name: bytes, and when they were written by the storage's own clock."""
+def entries_of(folder: Location, after: str = "") -> dict[str, tuple[int, datetime]]:
+    """The files in a folder by name: bytes, and when they were written by the storage's own clock.
+
+    `after`: those whose names come after this one, and others only where the storage can't begin there.
+    """
+    if after and folder.lists_from:
+        return {name: (size, at) for name, size, at in folder.listed_from(after)}
     return {str(i.base_name): (i.size, i.mtime) for i in _list(folder) if i.is_file}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import ClassVar, Self
 
 import pyarrow.fs as pa_fs
@@ -57,6 +58,18 @@ class Location:
         One whose first reply was lost counts as not taken, too. Raises Unavailable where the storage does not answer.
         """
         raise NotImplementedError(f"{self.system}: only where puts_new says so")
+
+    @property
+    def lists_from(self) -> bool:
+        """Whether `listed_from` can be asked here."""
+        return False
+
+    def listed_from(self, name: str) -> Iterator[tuple[str, int, datetime]]:
+        """The files in this folder whose names come after this one, in order: name, bytes, and when it was written.
+
+        Asked for as they are taken, some 1,000 with each request. Raises Unavailable where the storage does not answer.
+        """
+        raise NotImplementedError(f"{self.system}: only where lists_from says so")
 
     def spark_needs(self, why: str = "") -> frozenset[type[Location]]:
         """The system whose file system Spark needs to read or write here, if any. Raises ConfigError where it can't."""

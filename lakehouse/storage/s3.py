@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -54,6 +56,23 @@ class S3(Location):
                 return False
             raise Unavailable(f"{self.uri}: the storage can't be used: {error}") from error
         return True
+
+    @property
+    def lists_from(self) -> bool:
+        return self.puts_new
+
+    def listed_from(self, name: str) -> Iterator[tuple[str, int, datetime]]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client, (bucket, _, key) = _client(self.endpoint, self.region), self.path.partition("/")
+        assert client is not None  # as lists_from says
+        pages = client.get_paginator("list_objects_v2")
+        try:
+            for page in pages.paginate(Bucket=bucket, Prefix=f"{key}/", Delimiter="/", StartAfter=f"{key}/{name}"):
+                for file in page.get("Contents", ()):
+                    yield file["Key"].rpartition("/")[2], file["Size"], file["LastModified"]
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"{self.uri}: the storage can't be used: {error}") from error
 
     def hadoop_options(self) -> dict[str, str]:
         told = {"fs.s3a.endpoint": self.endpoint, "fs.s3a.endpoint.region": self.region}

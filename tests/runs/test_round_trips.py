@@ -16,10 +16,12 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse import models
 from lakehouse.connectors import delta
+from lakehouse.connectors.delta import log
 from lakehouse.models import registry
 from lakehouse.planning import fetching, naming
 from lakehouse.runs import ledger
 from lakehouse.storage import content, locate, names, write_durably
+from lakehouse.storage.s3 import S3
 from tests.conftest import opened, read, requests, score, write
 
 DAY = "2026-01-02"
@@ -144,6 +146,26 @@ def test_a_snapshot_by_a_copy_of_the_log_is_what_the_library_reads_in_place(buck
         )  # fmt: skip
         assert sorted(copied.files(["a"]), key=str) == sorted(there.files(["a"]), key=str)
         assert copied.history(2) == there.history(2)
+
+
+def test_of_a_long_log_only_the_end_is_listed(bucket, monkeypatch):
+    """From the last checkpoint on, and before a commit from the newest version on."""
+    table = locate(f"{bucket}/t")
+    for number in range(4):
+        write(table.uri, features(10 + number, number), mode="append")
+    opened(table.uri).create_checkpoint()
+    write(table.uri, features(), mode="append")
+    monkeypatch.setattr(log, "_LONGEST", 0)
+    listed = []
+    plain = S3.listed_from
+    monkeypatch.setattr(S3, "listed_from", lambda self, name: listed.append(name) or plain(self, name))
+    snapshot = delta.open_table(table)
+    assert (snapshot.copy is None, snapshot.version, listed) == (False, 4, [f"{3:020d}"])
+    copied = set(names(locate(f"{snapshot.copy.folder}/x")))
+    assert copied == {f"{3:020d}.checkpoint.parquet", f"{3:020d}.json", f"{4:020d}.json"}
+    assert delta.commit(snapshot, [], replace=None, partition={}, blind=True, transactions={"one": 1}, metadata={}) == 5
+    assert listed[1:] == [f"{4:020d}"]
+    assert delta.open_table(table).transaction("one") == 1
 
 
 def test_a_table_that_is_made_anew_is_no_longer_the_one_that_was_copied(bucket):

@@ -33,7 +33,7 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 _OTHER_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\..+\.(?:parquet|json)")
 """Checkpoints in several files, which are left to the library."""
 _LONGEST = 5_000
-"""Commits after which a log may take long to list: the library, which lists its end alone, reads it by itself."""
+"""Commits after which a log may take long to list: where its end can't be listed alone, the library reads it."""
 _LARGEST = 64 << 20
 """Bytes of a checkpoint that is copied."""
 _MANY = 5
@@ -124,9 +124,11 @@ def copy_log(location: Location) -> tuple[LogCopy, range] | None:
     reading = _reading.get()
     held = reading.copies.get(location.uri) if reading else None
     try:
-        if held is None and not _is_short(location):
+        log = location.join(LOG)
+        begin = _last_checkpoint(log) if held is None else min(int(name[:20]) for name in held.files)
+        if begin >= _LONGEST and not log.lists_from:
             return None
-        listed = entries_of(location.join(LOG))
+        listed = entries_of(log, f"{begin:020d}")
         wanted = _wanted(listed)
         if wanted is None:
             return None
@@ -149,9 +151,10 @@ def _new_copy() -> LogCopy:
     return copy
 
 
-def _is_short(location: Location) -> bool:
-    said = content(location.join(LOG, "_last_checkpoint"), no_folder=True)
-    return said is None or json.loads(said)["version"] < _LONGEST
+def _last_checkpoint(log: Location) -> int:
+    """The version of the last checkpoint, 0 where none is noted."""
+    said = content(log.join("_last_checkpoint"), no_folder=True)
+    return 0 if said is None else int(json.loads(said)["version"])
 
 
 def _wanted(listed: Mapping[str, tuple[int, datetime]]) -> tuple[list[str], range] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,10 +40,10 @@ def put_commit(snapshot: Snapshot, write: Callable[[DeltaTable], None], checkpoi
     """
     if snapshot.copy is None or not puts_commits(snapshot.location) or "v2Checkpoint" in snapshot.features:
         return None
-    listed = entries_of(snapshot.location.join(LOG))
+    listed = entries_of(snapshot.location.join(LOG), f"{snapshot.version:020d}")
     if newest(listed) != snapshot.version:  # a log may have lost the very commit that would stand against this one
         return False
-    if checkpoint and _has_expired(snapshot, listed):
+    if checkpoint and _has_expired(snapshot):
         return None
     with _own_copy(snapshot.copy.folder, snapshot.version) as folder:
         table = DeltaTable(folder, version=snapshot.version)
@@ -79,7 +79,7 @@ def _put_checkpoint(table: DeltaTable, log: Path, snapshot: Snapshot) -> None:
         write_durably(snapshot.location.join(LOG, name), (log / name).read_bytes())
 
 
-def _has_expired(snapshot: Snapshot, listed: Mapping[str, tuple[int, datetime]]) -> bool:
+def _has_expired(snapshot: Snapshot) -> bool:
     """Whether the log has files that a checkpoint lets the library do away with."""
     if snapshot.configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "false":
         return False
@@ -87,4 +87,6 @@ def _has_expired(snapshot: Snapshot, listed: Mapping[str, tuple[int, datetime]])
     kept = interval_of(said) if said else _KEPT
     if kept is None:
         return True  # the library understands it, or says so
-    return min(at for _, at in listed.values()) < datetime.now(UTC) - kept
+    log = snapshot.location.join(LOG)
+    oldest = next(log.listed_from("0"))[2] if log.lists_from else min(at for _, at in entries_of(log).values())
+    return oldest < datetime.now(UTC) - kept
