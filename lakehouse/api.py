@@ -81,6 +81,7 @@ def preview(
     if rows < 1:
         raise ConfigError(f"rows: {rows} is none: ask for at least one")
     job, request = _job(conf, date, target, overrides), _request(engine, dry_run=True)
+    ranges.require_plain(job, request)
     with catalog.open_job(job, "preview", engine, request.warn) as at_places:
         return _preview(at_places, request, rows)
 

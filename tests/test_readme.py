@@ -84,6 +84,16 @@ def test_the_job_file_with_many_models_is_whole(tmp_path):
     assert (job.model.by, job.model.uri) == ("segment", "models:/churn_{segment}@champion")
 
 
+OF_MESSAGES = TEXTS["conf/README.md"].partition("## Messages: ")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("source", re.findall(r"```yaml\n(source:.*?)```", OF_MESSAGES, re.DOTALL))
+def test_the_job_files_that_read_messages_are_whole(tmp_path, source):
+    [shown] = re.findall(r"```yaml\n(job: .*?)```", OF_MESSAGES, re.DOTALL)
+    (tmp_path / "games_live.yaml").write_text(yaml.safe_dump({**yaml.safe_load(shown), **yaml.safe_load(source)}))
+    assert load_job(tmp_path / "games_live.yaml", date=None, environ={}).source.IN_RANGES
+
+
 LINES = sorted(
     {
         line

@@ -106,7 +106,7 @@ def score(
         if outcome.plan:
             return planned.plan_text(outcome.plan, planned.terminal_width())
         command = jobs.next_command(
-            conf, outcome, date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
+            job, outcome, date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
         )
         return terminal.outcome(job, outcome, command)
 

@@ -46,9 +46,29 @@ def load_job(
     if any(sink.write == "append" for sink in job.sinks) and not dated and not job.source.IN_RANGES:
         example = "such as \"day = '{date}'\", or the next run appends the same rows"
         raise ConfigError(f"{origin(('source', 'where'))}: append needs a condition with {{date}}, {example}")
-    job._date, job._path = date, str(path)
+    if job.source.IN_RANGES:
+        _require_one_place(raw, origin, job.source.type)
+    job._date, job._path, job._dated = date, str(path), _is_dated(raw)
     require_here(job, path)
     return job
+
+
+def _is_dated(node: Any) -> bool:
+    """Whether the run's date is filled in anywhere."""
+    if isinstance(node, (dict, list)):
+        return any(map(_is_dated, node.values() if isinstance(node, dict) else node))
+    return isinstance(node, str) and uses_date(node)
+
+
+def _require_one_place(raw: Mapping[str, Any], origin: Origin, kind: str) -> None:
+    """Raise ConfigError where what remembers up to where the input was read would be another one each date."""
+    for key in ("job", "sinks", "state"):
+        if _is_dated(raw.get(key)):
+            raise ConfigError(
+                f"{origin((key,))}: {{date}} does not go together with source.type: {kind}: up to where it was read, "
+                "the job's own table remembers, so that each date would begin anew and score the same again; leave "
+                "{date} out"
+            )
 
 
 def _is_date(text: str) -> bool:
