@@ -222,7 +222,12 @@ def _require_rows(job: Job, rows: int | None, request: Request) -> None:
     """Raise NotReady for too few rows. Of what comes when it comes a dry run warns: the job itself may be fine."""
     if rows is None or rows >= job.source.min_rows:
         return
-    few = f"{job.source.name}: {rows:,} rows to score, source.min_rows asks for {job.source.min_rows:,}"
-    if not (request.dry_run and job.source.IN_RANGES):
-        raise NotReady(f"{few}: nothing was replaced; run again when the input is there")
-    request.warn(f"{few}: a run that finds no more ends as not ready (exit {NotReady.exit_code})")
+    name, least = job.source.name, f"{job.source.min_rows:,}"
+    if request.dry_run and job.source.IN_RANGES:
+        few = f"{name}: {rows:,} rows to score, source.min_rows asks for {least}"
+        request.warn(f"{few}: a run that finds no more ends as not ready (exit 6)")
+        return
+    raise NotReady(
+        f"{name}: {rows:,} rows to score, source.min_rows asks for {least}: nothing was replaced; run again when the "
+        "input is there"
+    )

@@ -63,7 +63,7 @@ def _ended(job: Job, state: Location, identity: str, records: Sequence[Mapping[s
         ), 0
     others = dict.fromkeys(row["date"] for row in ledger.runs(state, job.job) if row["date"] not in (None, job.date))
     said = f"; of other dates there are: {', '.join(list(others)[:_SHOWN])}{' …' if len(others) > _SHOWN else ''}"
-    message = f"no run of this job and date yet{said if others else ''}"
+    message = f"no run of this job{'' if job.source.IN_RANGES else ' and date'} yet{said if others else ''}"
     return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
 
 

@@ -411,7 +411,7 @@ def test_what_does_not_go_together_is_refused(job, sections, said):
 def test_what_remembers_how_far_messages_are_scored_has_no_date(job, key):
     named = "{date}" if key != "sinks" else [{"type": "delta", "table": "lake/{date}", "write": "append"}]
     with pytest.raises(ConfigError, match=rf"{key}: {{date}} does not go together with source\.type: kafka"):
-        job(**{key: named})
+        job(**{key: named})  # whether a date is given or not
 
 
 def test_a_date_is_taken_where_it_plays_a_part_and_refused_elsewhere(job, capfd):
@@ -420,14 +420,19 @@ def test_a_date_is_taken_where_it_plays_a_part_and_refused_elsewhere(job, capfd)
         refused = command.run(capfd, asked[0], job().path, *asked[1:], *dated)
         assert (refused.code, "--date plays no part" in refused.out + refused.err) == (2, True)
     path = job().path
-    begins = ["--set", "source.start={date}T00:00:00Z"]
+    begins = ["--set", "source.start='{date}T00:00:00Z'"]
     assert command.run(capfd, "score", path, "--engine", "local", *begins, *dated).code == 0
 
 
 def test_a_job_is_checked_though_nothing_new_has_come(kafka, topic, job, capfd):
     path = job({"min_rows": 3}).path
-    checked = command.run(capfd, "check", path, "--engine", "local")
-    assert (checked.code, "nothing new has come to score" in checked.out) == (0, True)
+    checked = command.run(capfd, "check", path, "--engine", "local", "--json")
+    step = checked.json["jobs"][0]["steps"]["predictions"]
+    assert (checked.code, step["status"], step["found"].split(": ")[1]) == (
+        0,
+        "unknown",
+        "nothing new has come to score",
+    )
     planned = command.run(capfd, "score", path, "--dry-run", "--engine", "local")
     assert (planned.code, "nothing new has come to score" in planned.out) == (0, True)
     kafka.send(topic, messages(range(2)))
