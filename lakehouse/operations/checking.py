@@ -159,7 +159,7 @@ def check(
         planned = pipeline.score(job, replace(request, fetched=fetched)).plan or {}
         if untried := planned.get(pipeline.UNTRIED):
             checked.steps["predictions"] = UNKNOWN
-            checked.said["predictions"] = f"not tried {untried}"
+            checked.said["predictions"] = f"not tried: {untried}"
         checked.enter("", "")
     return checked
 

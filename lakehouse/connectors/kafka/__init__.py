@@ -111,12 +111,7 @@ def explained(cluster: Cluster, seen: Sequence[str], doing: str) -> Iterator[Non
         )  # fmt: skip
         if error.code() in refused or _is_refused(seen):
             raise ConfigError(f"{told}: see {cluster.section}.security") from failed
-        if _is_closed(seen):
-            told += (
-                "; each connection is closed as soon as it is made, as by a listener that wants a login or TLS, or "
-                f"none: see {cluster.section}.security (security.protocol is {cluster.protocol})"
-            )
-        raise Unavailable(told) from failed
+        raise Unavailable(told + hint(cluster, seen)) from failed
 
 
 def _is_refused(seen: Sequence[str]) -> bool:
@@ -128,6 +123,16 @@ def _is_closed(seen: Sequence[str]) -> bool:
     """Whether a broker closes all connections at once, which the library goes on to make, saying nothing."""
     closed = Counter(found[1] for text in seen if (found := _CLOSED.search(text)))
     return max(closed.values(), default=0) >= _CLOSINGS
+
+
+def hint(cluster: Cluster, seen: Sequence[str]) -> str:
+    """What is likely to be wrong where brokers take no connection for long: the tail of a message."""
+    if not _is_closed(seen):
+        return ""
+    return (
+        "; each connection is closed as soon as it is made, as by a listener that wants a login or TLS, or none: see "
+        f"{cluster.section}.security (security.protocol is {cluster.protocol})"
+    )
 
 
 def _answer(admin: Any, seen: Sequence[str], asked: Any) -> Any:
