@@ -21,7 +21,7 @@ from lakehouse import connectors, pipeline, sources
 from lakehouse.config import Job, Source, build, load_job
 from lakehouse.engines import scratch
 from lakehouse.engines import spark as engine_of_spark
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, NotReady
 from lakehouse.planning import carriers, catalog, environment, naming, ranges, routes
 from lakehouse.planning.plan import Request, make_plan, require_known
 from lakehouse.planning.prepare import prepare
@@ -81,6 +81,7 @@ def preview(
     if rows < 1:
         raise ConfigError(f"rows: {rows} is none: ask for at least one")
     job, request = _job(conf, date, target, overrides), _request(engine, dry_run=True)
+    ranges.require_plain(job, request)
     with catalog.open_job(job, "preview", engine, request.warn) as at_places:
         return _preview(at_places, request, rows)
 
@@ -91,6 +92,8 @@ def _preview(job: Job, request: Request, rows: int) -> pd.DataFrame:
         plan = make_plan(job, request, folder)
         plan = environment.isolate(plan, routes.compare_environments(job, plan.model, request.say), request)
         plan = plan.read(request)
+        if plan.has_nothing_new:
+            raise NotReady(f"{job.source.name}: nothing new has come that could be shown")
         carry = carriers.choose(plan, request, stack)
         sample = list(_enough(carry.sample(), rows))
         tables = prepare(plan, sample, predictor=carry.predictor)

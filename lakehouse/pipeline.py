@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Result", "new_run_id", "score"]
 
 
+UNTRIED = "not_tried"
+"""The entry of a dry run's plan that says what could not be tried."""
 _COMES_AGAIN = "its messages could not all be acknowledged: they come again, and are left out then"
 
 
@@ -102,7 +104,9 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         announcing.require(job, request.warn)
         request.enter("predictions", "")
         plan = plan.read(request)
-        _require_rows(job, plan.pinned.rows)
+        if request.dry_run and plan.has_nothing_new:
+            return _nothing_to_try(plan, request, clock)
+        _require_rows(job, plan.pinned.rows, request)
         carry = carriers.choose(plan, request, stack)
         missing = routes.find_missing(plan, request, carry.executors)  # values of model.by that have no model
         tables = prepare(plan, carry.sample(), request.replays, carry.predictor)  # it is tried, all schemas are fixed
@@ -123,7 +127,7 @@ def _score(job: Job, request: Request, watched: observe.Watched) -> Result:
         watched.passed(tally.tasks)
         clock.lap("score")
         if not tally.hopeless:
-            _require_rows(job, tally.read)
+            _require_rows(job, tally.read, request)
         verdict, moved = judging.judge(plan, tables, tally, carry, state, request)
         receipt = sealing.seal(plan, tables, tally, verdict, carry)
         clock.lap("checks")
@@ -180,6 +184,13 @@ def _dry_run_result(
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)
 
 
+def _nothing_to_try(plan: Plan, request: Request, clock: _Clock) -> Result:
+    """The result of a dry run to which nothing came that the model could be tried on."""
+    said = "what the model answers, and whether the tables take it: nothing new has come to score"
+    described = {**plan.describe(), "units": 0, UNTRIED: said}
+    return replace(result_of(plan, request, "planned", clock.seconds), plan=described)
+
+
 def _remember(plan: Plan, state: Location, request: Request) -> None:
     """Keep what the next run need not ask for again if nothing changes: what the model is, and long logs."""
     what = "what its model is could not be kept: the next run fetches it again"
@@ -207,9 +218,16 @@ class _Clock:
         self.ended(stage)
 
 
-def _require_rows(job: Job, rows: int | None) -> None:
-    if rows is not None and rows < job.source.min_rows:
-        raise NotReady(
-            f"{job.source.name}: {rows:,} rows to score, source.min_rows asks for {job.source.min_rows:,}: "
-            "nothing was replaced; run again when the input is there"
-        )
+def _require_rows(job: Job, rows: int | None, request: Request) -> None:
+    """Raise NotReady for too few rows. Of what comes when it comes a dry run warns: the job itself may be fine."""
+    if rows is None or rows >= job.source.min_rows:
+        return
+    name, least = job.source.name, f"{job.source.min_rows:,}"
+    if request.dry_run and job.source.IN_RANGES:
+        few = f"{name}: {rows:,} rows to score, source.min_rows asks for {least}"
+        request.warn(f"{few}: a run that finds no more ends as not ready (exit 6)")
+        return
+    raise NotReady(
+        f"{name}: {rows:,} rows to score, source.min_rows asks for {least}: nothing was replaced; run again when the "
+        "input is there"
+    )

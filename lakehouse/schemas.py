@@ -31,6 +31,7 @@ KEY_OF = "_key"
 MESSAGE = "_message"
 UNREADABLE = "_unreadable"
 """Columns of messages: where one is, and of one that can't be read its bytes (MESSAGE) and why (UNREADABLE)."""
+OF_MESSAGES = frozenset({TOPIC, PARTITION, OFFSET, TIMESTAMP_OF, KEY_OF, MESSAGE, UNREADABLE})
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 EXPLANATION = pa.struct([("feature", pa.string()), ("contribution", pa.float64())])
@@ -143,7 +144,15 @@ def require_columns(schema: pa.Schema, names: tuple[str, ...], role: str, table:
     there = set(schema.names)
     for name in names:
         if name not in there:
-            raise ConfigError(f"{role}: {table} has no column {name!r}, {nearest(name, schema.names)}")
+            raise ConfigError(f"{role}: {table} has no column {name!r}, {nearest_column(name, schema)}")
+
+
+def nearest_column(name: str, schema: pa.Schema) -> str:
+    """The closest column, or all: the tail of an error message. Of messages those that the job declares."""
+    if UNREADABLE not in schema.names:
+        return nearest(name, schema.names)
+    declared = [column for column in schema.names if column not in OF_MESSAGES]
+    return f"{nearest(name, declared)}; if messages have it, add it to source.schema"
 
 
 def nullable_type(kind: pa.DataType) -> pa.DataType:

@@ -32,17 +32,18 @@ def status(
 ) -> Answer:
     """Say how the newest run of this job and date ended, of any date where none is named: object and codes of score."""
     from lakehouse.operations import lookup
-    from lakehouse.planning import catalog
+    from lakehouse.planning import catalog, ranges
     from lakehouse.views import terminal
 
     day = attempt.date = date or next((row["date"] for _, row in jobs.records(conf, target, overrides)), None)
     job = attempt.job = jobs.load(conf, day, target, overrides)
+    ranges.require_use_of_date(job, date)
     with catalog.resolve_names(job) as at_places:
         outcome, code = lookup.status(at_places)
 
     def text() -> str:
         command = jobs.next_command(
-            conf, outcome, date=day, target=target, overrides=overrides, engine=outcome.engine, project_dir=project_dir
+            job, outcome, date=day, target=target, overrides=overrides, engine=outcome.engine, project_dir=project_dir
         )
         said = terminal.outcome(job, outcome, command)
         return f"{said}\n{outcome.message}" if outcome.message and outcome.status != "held" else said

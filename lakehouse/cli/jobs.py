@@ -94,9 +94,11 @@ def command_line(
     return shlex.join(["lakehouse", *words, *options])
 
 
-def next_command(conf: str, result: Result, *, date: str | None = None, **options: Any) -> str:
+def next_command(job: Job, result: Result, *, date: str | None = None, **options: Any) -> str:
     """What may be typed after a run, and what that would do. `options`: as of `command_line`."""
     if result.status == "held":
-        return f"{command_line(['publish', conf, '--run', result.run_id], **options)}     # or discard it"
-    again = command_line(["score", conf], date=date, **options)
+        return f"{command_line(['publish', job.path, '--run', result.run_id], **options)}     # or discard it"
+    again = command_line(["score", job.path], date=date, **options)
+    if job.source.IN_RANGES:
+        return f"{again}     # again: what came since; with --follow it goes on by itself"
     return f"{again}     # again: UNCHANGED, same input, model and settings"

@@ -106,7 +106,7 @@ def score(
         if outcome.plan:
             return planned.plan_text(outcome.plan, planned.terminal_width())
         command = jobs.next_command(
-            conf, outcome, date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
+            job, outcome, date=date, target=target, overrides=overrides, engine=engine, project_dir=project_dir
         )
         return terminal.outcome(job, outcome, command)
 
@@ -169,7 +169,7 @@ def _follow(attempt: Attempt, job: Job, engine: str, every: float, *, as_json: b
 
         last = following.follow(job, engine, ask, lambda: goes_on(every), told)
     ended = {"job": job.job, "status": "stopped", "published_runs": published, "last": last.run_id if last else None}
-    return Answer(ended, lambda: f"stopped after {published:,} published runs")
+    return Answer(ended, lambda: f"stopped after {published:,} published {'run' if published == 1 else 'runs'}")
 
 
 def backfill(

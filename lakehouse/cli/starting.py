@@ -41,12 +41,15 @@ def demo(
 
 def init(
     model: Annotated[str, typer.Argument(help="the model: models:/name@alias")],
-    table: Annotated[str, typer.Argument(help="the Delta table with its features")],
+    table: Annotated[str, typer.Argument(help="the Delta table with the model's features")],
     out: Annotated[Path | None, typer.Option(help="the job file to write; default conf/<model>.yaml"), Writes()] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's tracking URI; default: as MLflow finds it")] = None,
     project_dir: ProjectDir = None,
 ) -> Answer:
-    """Write a job file from a model and a table, with what was found in the model's signature."""
+    """Write a job file from a model and a table, with what was found in the model's signature.
+
+    For a job that reads messages conf/README.md has a file to begin with.
+    """
     from lakehouse.cli import draft
 
     written = draft.write(model, table, out, tracking_uri)

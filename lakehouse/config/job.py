@@ -84,12 +84,18 @@ class Job(Section):
     )
 
     _date: str | None = None
+    _dated: bool = True
     _path: str = ""
 
     @property
     def date(self) -> str | None:
         """The run's logical date (YYYY-MM-DD), given beside the file and never in it."""
         return self._date
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the date is filled in anywhere in the job file; of a job made in code nobody knows."""
+        return self._dated
 
     @property
     def path(self) -> str:

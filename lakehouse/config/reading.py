@@ -17,6 +17,7 @@ from lakehouse.config.messages import SHARED_FILE, Origin, describe_value
 from lakehouse.config.placeholders import fill, uses_date
 from lakehouse.config.places import missing_file_message, require_here
 from lakehouse.config.problems import explain
+from lakehouse.config.systems import Source, models_of
 from lakehouse.errors import ConfigError, nearest
 
 
@@ -38,6 +39,7 @@ def load_job(
     layers = _layers(path, target)
     raw = reduce(_override, overrides, reduce(deep_merge, layers.values()))
     origin = Origin(str(path), layers, overrides)
+    _require_one_place(raw, origin)
     try:
         job = Job.model_validate(fill(raw, date, environ, origin), by_alias=True, by_name=False)
     except ValidationError as error:
@@ -46,9 +48,32 @@ def load_job(
     if any(sink.write == "append" for sink in job.sinks) and not dated and not job.source.IN_RANGES:
         example = "such as \"day = '{date}'\", or the next run appends the same rows"
         raise ConfigError(f"{origin(('source', 'where'))}: append needs a condition with {{date}}, {example}")
-    job._date, job._path = date, str(path)
+    job._date, job._path, job._dated = date, str(path), _is_dated(raw)
     require_here(job, path)
     return job
+
+
+def _is_dated(node: Any) -> bool:
+    """Whether the run's date is filled in anywhere."""
+    if isinstance(node, (dict, list)):
+        return any(map(_is_dated, node.values() if isinstance(node, dict) else node))
+    return isinstance(node, str) and uses_date(node)
+
+
+def _require_one_place(raw: Mapping[str, Any], origin: Origin) -> None:
+    """Raise ConfigError where what remembers up to where an input is read would be another one each date."""
+    source = raw.get("source")
+    kind = source.get("type") if isinstance(source, dict) else None
+    known = models_of(Source).get(kind) if isinstance(kind, str) else None
+    if known is None or not known.IN_RANGES:
+        return
+    for key in ("job", "sinks", "state"):
+        if _is_dated(raw.get(key)):
+            raise ConfigError(
+                f"{origin((key,))}: {{date}} does not go together with source.type: {kind}: up to where it was read, "
+                "the job's own table remembers, so that each date would begin anew and score the same again; leave "
+                "{date} out"
+            )
 
 
 def _is_date(text: str) -> bool:

@@ -100,6 +100,11 @@ class MessageSource(Source):
         for key, given in (("table", self.table), ("where", self.where)):
             if given is not None:
                 raise ValueError(f"{key}: does not go together with type: {self.type}")
+        if self.format != "arrow" and self.max_messages is not None and self.max_messages < self.min_rows:
+            raise ValueError(
+                f"max_messages: {self.max_messages:,} is less than min_rows ({self.min_rows:,}), so that no run would "
+                "ever have enough: raise the one or lower the other"
+            )
         if self.start != "earliest":
             _require_time(self.start)
         if self.format == "avro" and (self.avro_schema is None) == (self.registry is None):

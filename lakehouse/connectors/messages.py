@@ -148,12 +148,9 @@ def next_range(
     known = {int(name.rpartition("/")[2]) for name in since}
     if gone := sorted(known - there.keys()):
         raise Blocked(f"{topic}: partition {gone[0]} is not there any more, of which messages were scored")
-    if since and (new := sorted(there.keys() - known)):
-        notes.append(
-            f"{topic}: partitions without a position so far: {', '.join(map(str, new))}; they are read as well"
-        )
-    begin = start() if there.keys() - known else {}
-    pieces = []
+    new = sorted(there.keys() - known)
+    begin = start() if new else {}
+    pieces, begun = [], {}
     for partition, (first, end) in sorted(there.items()):
         at = since.get(f"{stream}/{partition}", begin.get(partition, first))
         if at > end:
@@ -169,8 +166,15 @@ def next_range(
             )  # fmt: skip
         if max(at, first) < end:
             pieces.append(Piece(partition, max(at, first), end))
+        elif partition not in known:
+            begun[f"{stream}/{partition}"] = max(at, first)
     taken = _at_most(pieces, most)
-    until = {f"{stream}/{piece.partition}": piece.stop for piece in taken}
+    # An empty partition's place rides along with messages, so that one without any is new since the last run.
+    until = {f"{stream}/{piece.partition}": piece.stop for piece in taken} | (begun if taken else {})
+    if since and new and taken:
+        notes.append(
+            f"{topic}: partitions without a position so far: {', '.join(map(str, new))}; they are read as well"
+        )
     return Range(stream, since, until, tuple(notes)), taken
 
 

@@ -15,7 +15,7 @@ from lakehouse.models.conversions import NAMES, conversion_of, requested_convers
 from lakehouse.models.nested import lacking, leaf_of, with_leaf
 from lakehouse.models.registry import FetchedModel
 from lakehouse.models.tensors import tensors_of
-from lakehouse.schemas import Feature, Tensor, column_of, finder, is_widened_by
+from lakehouse.schemas import Feature, Tensor, column_of, finder, is_widened_by, nearest_column
 
 if TYPE_CHECKING:
     from lakehouse.config import Features
@@ -93,7 +93,7 @@ def features_of(
         if column is None:
             raise ConfigError(
                 f"the model's feature {str(w.name)!r} has no column {named!r} in {table}, "
-                f"{nearest(named, schema.names)} ({_named_elsewhere(tensors)})"
+                f"{nearest_column(named, schema)} ({_named_elsewhere(tensors)})"
             )
         given = schema.field(column).type
         back = w.type if set_aside and is_widened_by(w.type, given) else None

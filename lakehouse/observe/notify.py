@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lakehouse.observe.events import DISCARDED, ROLLED_BACK, Ended, Event, Observe, Run, Untold
+from lakehouse.runs.results import at_version
 
 if TYPE_CHECKING:
     from lakehouse.config.systems import Receiver
@@ -65,7 +66,7 @@ class Message:
         rows = "read {read} = scored {scored} + quarantined {quarantined}".format(**counted) if counted else ""
         model = f"{self.model['name']} v{self.model['version']}" if self.model else ""
         far = f"{self.drift['columns']} columns, PSI up to {self.drift['psi']:.2f}" if self.drift.get("columns") else ""
-        tables = ", ".join(f"{t['table']} v{t['version']}" for t in self.tables)
+        tables = ", ".join(map(at_version, self.tables))
         found = {"rows": rows, "model": model, "tables": tables, "drift": far, "run": self.run_id}
         return {name: text for name, text in found.items() if text}
 

@@ -156,7 +156,10 @@ def check(
         else:
             checked.said["environment"] = _versions(found)
         checked.enter("input", "")
-        pipeline.score(job, replace(request, fetched=fetched))
+        planned = pipeline.score(job, replace(request, fetched=fetched)).plan or {}
+        if untried := planned.get(pipeline.UNTRIED):
+            checked.steps["predictions"] = UNKNOWN
+            checked.said["predictions"] = f"not tried: {untried}"
         checked.enter("", "")
     return checked
 

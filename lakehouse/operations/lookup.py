@@ -11,12 +11,13 @@ from lakehouse.errors import Blocked, NotReady, Partial, Unavailable
 from lakehouse.operations import dated
 from lakehouse.planning import catalog, naming
 from lakehouse.planning.naming import identity_of
-from lakehouse.runs import held, ledger
+from lakehouse.runs import announcing, held, ledger
 from lakehouse.runs.results import Result, from_record
 from lakehouse.sinks.target import uri_of
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
+    from lakehouse.storage import Location
 
 _CODES = {"published": 0, "blocked": Blocked.exit_code, "failed": Unavailable.exit_code}
 """The exit code of a run by its record."""
@@ -25,13 +26,24 @@ _SHOWN = 5
 
 
 def status(job: Job) -> tuple[Result, int]:
-    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log."""
+    """How the newest run of this job and date ended, and its exit code, from the ledger and the target's log.
+
+    A run of which nothing but events is left to do has ended as it was recorded; that they are pending is its message.
+    """
     state, identity = naming.state_of(job), identity_of(job)
     records = ledger.runs(state, job.job, identity=None if job.source.IN_RANGES else identity)
-    half, _ = ledger.unfinished(state, job.job, identity, uri_of(job.sinks[0]), job.date)
-    if half:
+    intents, _ = ledger.unfinished(state, job.job, identity, uri_of(job.sinks[0]), job.date)
+    recorded = {row["run_id"] for row in records}
+    if half := [intent for intent in intents if intent.run_id not in recorded]:
         record = {**half[-1].record, "sinks": [], "status": "partial"}
         return replace(from_record(record), message="stopped half way: the next run finishes it"), Partial.exit_code
+    result, code = _ended(job, state, identity, records)
+    said = [result.message, *map(announcing.pending, intents)]
+    return replace(result, message="; ".join(filter(None, said)) or None), code
+
+
+def _ended(job: Job, state: Location, identity: str, records: Sequence[Mapping[str, Any]]) -> tuple[Result, int]:
+    """How the newest run ended, whose commits are all made, or which waits for a person."""
     first, uri = job.sinks[0], uri_of(job.sinks[0])
     if job.source.IN_RANGES and records:  # each range has an identity of its own
         identity = records[0]["identity"]
@@ -51,7 +63,7 @@ def status(job: Job) -> tuple[Result, int]:
         ), 0
     others = dict.fromkeys(row["date"] for row in ledger.runs(state, job.job) if row["date"] not in (None, job.date))
     said = f"; of other dates there are: {', '.join(list(others)[:_SHOWN])}{' …' if len(others) > _SHOWN else ''}"
-    message = f"no run of this job and date yet{said if others else ''}"
+    message = f"no run of this job{'' if job.source.IN_RANGES else ' and date'} yet{said if others else ''}"
     return Result("not_ready", "", job.job, job.date, message=message), NotReady.exit_code
 
 

@@ -162,6 +162,11 @@ class Plan:
         """Whether every table holds this very input, model and settings already."""
         return all(_is_unchanged(s) for s in (*self.sinks, *([self.beside] if self.beside else [])))
 
+    @property
+    def has_nothing_new(self) -> bool:
+        """Whether nothing came since the last run, where a run takes what did."""
+        return self.pinned.range is not None and not self.pinned.range.until
+
     def read(self, request: Request) -> Plan:
         """The plan with its input read as far as that is one act, such as a query; a few rows on a dry run."""
         limit = _FEW_ROWS if request.dry_run else None

@@ -70,10 +70,20 @@ def identity(job: Job, span: Range | None) -> str:
     return identity_of(job) if span is None else f"{identity_of(job)}from={span.digest}"
 
 
+def require_use_of_date(job: Job, date: str | None) -> None:
+    """Raise ConfigError for a date that plays no part, where each run takes what came since the last one."""
+    if job.source.IN_RANGES and date is not None and not job.is_dated:
+        raise ConfigError(
+            f"--date plays no part with source.type: {job.source.type}: a run takes what came since the last one, "
+            "whatever its date, and nothing in the job file uses {date}; leave --date out"
+        )
+
+
 def require_plain(job: Job, request: Request) -> None:
     """Raise ConfigError for what can't be asked of a run that takes what came since the last one."""
     if not job.source.IN_RANGES:
         return
+    require_use_of_date(job, job.date)
     asked = {
         "--rescore": (request.rescore, "what was published is not read again"),
         "--hold": (request.hold, "a run that waits would have its messages scored again by the next"),

@@ -14,7 +14,7 @@ from lakehouse import models
 from lakehouse.errors import ConfigError, ModelRefused, nearest
 from lakehouse.models.signature import UNSIGNED
 from lakehouse.planning import isolating
-from lakehouse.schemas import finder
+from lakehouse.schemas import OF_MESSAGES, finder
 
 if TYPE_CHECKING:
     from lakehouse.config import Features, Job
@@ -49,7 +49,8 @@ def require_signature(job: Job, model: models.FetchedModel, schema: pa.Schema, t
     trained = None
     if not model.on_frames:
         trained = models.load(isolating.isolated(job, model).folder, model.digest, None, ()).trained
-    draft = draft_signature(schema, trained, {*job.keys, *job.keep, *job.slice}, job.features, table)
+    left_out = {*job.keys, *job.keep, *job.slice, *(OF_MESSAGES if job.source.IN_RANGES else ())}
+    draft = draft_signature(schema, trained, left_out, job.features, table)
     raise ModelRefused(
         f"{model.uri}{UNSIGNED}, or look through this draft and add it to the job file, under model:\n{draft}"
     )

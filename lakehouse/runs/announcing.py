@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakehouse.connectors import json_text
 from lakehouse.connectors.canonical import join
 from lakehouse.connectors.messages import LOT_BYTES, Event
-from lakehouse.errors import Unavailable
+from lakehouse.errors import Unavailable, as_ours
 from lakehouse.runs import ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.sinks.target import SINK, Target
@@ -32,6 +32,15 @@ _AT_ONCE = 10_000
 """Rows that become events at once, at most."""
 
 
+@dataclass(frozen=True)
+class Announced:
+    """What became of a run's events: streams that have them all, of the others why not, and what else is to be said."""
+
+    told: tuple[Mapping[str, Any], ...] = ()
+    untold: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass
 class _Cut:
     """Rows that are announced by their keys alone: how many, and the id of the first one's event."""
@@ -42,7 +51,22 @@ class _Cut:
 
 def streams_of(job: Job) -> tuple[Mapping[str, Any], ...]:
     """What an intent says of the streams that its run is announced to; secrets stay references."""
-    return tuple({**stream.model_dump(mode="json"), "keys": list(job.keys)} for stream in job.publish_events)
+    return tuple(
+        {**stream.model_dump(mode="json"), "name": stream.name, "keys": list(job.keys)} for stream in job.publish_events
+    )
+
+
+def still_to_tell(intent: Intent, job: Job) -> tuple[Mapping[str, Any], ...]:
+    """The streams that the job names now, since those of then may be gone, without those that have the events."""
+    return tuple(stream for stream in streams_of(job) if stream not in intent.told) if intent.streams else ()
+
+
+def pending(intent: Intent) -> str:
+    """What of a run, whose commits are made and recorded, its intent still stands for; empty where no event does."""
+    if not intent.streams:
+        return ""
+    why = f": {'; '.join(intent.untold)}" if intent.untold else ", or it isn't known whether all are sent"
+    return f"events of run {intent.run_id} are pending{why}; the next run of this job sends them"
 
 
 def require(job: Job, warn: Callable[[str], object]) -> None:
@@ -65,17 +89,28 @@ def _client(stream: Mapping[str, Any]) -> Any:
     return import_module(f"lakehouse.connectors.{stream['type']}.sending")
 
 
-def announce(intent: Intent, record: Mapping[str, Any]) -> str:
-    """Send the events of a run whose commits are made; what could not be told of it for good.
-
-    Raises Unavailable or ConfigError where a stream doesn't take them now.
-    """
-    scored = next((target for target in intent.targets if target.kind == SINK), None)
-    gone = scored is not None and any(stream["rows"] for stream in intent.streams) and _are_gone(scored)
-    notes = ["its rows could not be announced: their files are there no more"] if gone else []
+def announce(intent: Intent, record: Mapping[str, Any]) -> Announced:
+    """Send the events of a run whose commits are made, to each stream whatever becomes of the others."""
+    told, untold, notes = list[Mapping[str, Any]](), list[str](), list[str]()
     for stream in intent.streams:
-        client = _client(stream)
-        if stream["rows"] and scored is not None and not gone:
+        try:
+            notes += _tell(stream, intent, record)
+        except Exception as error:
+            why = str(error) if as_ours(error) else f"{type(error).__name__}: {error}"
+            untold.append(f"{stream['type']} {stream['name']}: {why}")
+        else:
+            told.append(stream)
+    return Announced(tuple(told), tuple(untold), tuple(dict.fromkeys(notes)))
+
+
+def _tell(stream: Mapping[str, Any], intent: Intent, record: Mapping[str, Any]) -> list[str]:
+    """Send all events of a run to a stream; what could not be told of it for good."""
+    client, notes = _client(stream), list[str]()
+    scored = next((target for target in intent.targets if target.kind == SINK), None)
+    if stream["rows"] and scored is not None:
+        if _are_gone(scored):
+            notes.append("its rows could not be announced: their files are there no more")
+        else:
             cut = _Cut()
             client.send(stream, _of_rows(intent.run_id, scored, stream["keys"], client.LARGEST, cut))
             if cut.count:
@@ -83,8 +118,8 @@ def announce(intent: Intent, record: Mapping[str, Any]) -> str:
                     f"events of rows that would be larger than {stream['type']} takes ({client.LARGEST:,} bytes) and "
                     f"have the rows' keys alone: {cut.count:,}, such as {cut.first}"
                 )
-        client.send(stream, [_of_run(intent, record)])
-    return "; ".join(notes)
+    client.send(stream, [_of_run(intent, record)])
+    return notes
 
 
 def _are_gone(target: Target) -> bool:

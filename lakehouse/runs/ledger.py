@@ -68,6 +68,7 @@ RUNS = pa.schema(
 RECONCILE = "`lakehouse reconcile` makes records of what the tables remember"
 OTHERS = 50
 """Intents of other slices that one run looks at."""
+_OF_EVENTS = ("streams", "told", "untold")
 _JSON = ("sinks", "checks", "seconds", "work", "receipt", "input_range")
 
 
@@ -75,7 +76,8 @@ _JSON = ("sinks", "checks", "seconds", "work", "receipt", "input_range")
 class Intent:
     """What a run will commit, in order, and the record it will leave. `verdict` is published or blocked.
 
-    `streams`: who gets events of it once the commits are made (`announcing`).
+    `streams`: who gets events of it once the commits are made (`announcing`). Where some could not be told, these have
+    been told (`told`), and why the others have not (`untold`).
     """
 
     run_id: str
@@ -85,6 +87,8 @@ class Intent:
     targets: tuple[Target, ...]
     record: Mapping[str, Any]
     streams: tuple[Mapping[str, Any], ...] = ()
+    told: tuple[Mapping[str, Any], ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 def _intents(state: Location, identity: str, table: str) -> Location:
@@ -107,7 +111,7 @@ def as_json(intent: Intent) -> dict[str, Any]:
         "verdict": intent.verdict,
         "targets": [target.as_json() for target in intent.targets],
         "record": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in intent.record.items()},
-        **({"streams": list(intent.streams)} if intent.streams else {}),
+        **{name: list(said) for name in _OF_EVENTS if (said := getattr(intent, name))},
     }
     return formats.with_version(formats.INTENT, said)
 
@@ -170,7 +174,7 @@ def from_json(parsed: Mapping[str, Any]) -> Intent:
     record = {
         k: datetime.fromisoformat(v) if k in ("started_at", "finished_at") else v for k, v in parsed["record"].items()
     }
-    given = {"targets": targets, "record": record, "streams": tuple(parsed.get("streams", ()))}
+    given = {"targets": targets, "record": record, **{name: tuple(parsed.get(name, ())) for name in _OF_EVENTS}}
     return Intent(**{**formats.known_fields(Intent, parsed), **given})
 
 

@@ -162,15 +162,26 @@ def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request:
         request.warn(f"the run is {record['status']}, but could not be recorded: {error}")
         return
     warn_on_failure(request, "its report could not be written", lambda: evidence.finish(state, record))
-    try:
-        if said := announcing.announce(intent, record):
-            request.warn(f"the run stands, but {said}")
-    except Exception as error:
-        # As long as the intent is there, the next run comes here again.
-        request.warn(f"the run stands, but its events could not be sent: {error}; the next run of this job sends them")
-        return
+    if not _all_told(intent, state, record, request):
+        return  # as long as the intent is there, the next run comes here again
     warn_on_failure(request, "its intent could not be taken away", lambda: _close(intent, state))
     warn_on_failure(request, "its staged files could not be removed", lambda: _tidy(intent))
+
+
+def _all_told(intent: Intent, state: Location, record: Mapping[str, Any], request: Request) -> bool:
+    """Send the run's events, and keep which streams have them where not all do."""
+    done = announcing.announce(intent, record)
+    if done.notes:
+        request.warn(f"the run stands, but {'; '.join(done.notes)}")
+    if done.untold:
+        why = "; ".join(done.untold)
+        request.warn(f"the run stands, but its events could not be sent: {why}; the next run of this job sends them")
+        left = replace(intent, told=(*intent.told, *done.told), untold=done.untold)
+        what = "which streams have its events could not be kept: the next run sends them to all"
+        warn_on_failure(request, what, lambda: ledger.save_intent(state, left))
+    elif intent.untold:
+        request.say("events", {"message": f"those of run {intent.run_id} are sent"})
+    return not done.untold
 
 
 def _close(intent: Intent, state: Location) -> None:
@@ -318,29 +329,31 @@ def finish_earlier(
     """
     result = None
     mine, others = ledger.unfinished(state, job.job, identity_of(job), uri_of(job.sinks[0]), job.date)
+
+    def finish(intent: Intent) -> Result | None:
+        """The result, None where it was told by the run itself, which only had events left to send."""
+        streams = announcing.still_to_tell(intent, job)
+        done = carry_out(replace(intent, streams=streams), state, request)
+        if intent.untold:
+            return None
+        request.say("resumed", {"run_id": intent.run_id, "status": done.status})
+        told(done, state)
+        return done
+
     for intent in mine:
         try:
-            done = carry_out(_announced_as(intent, job), state, request)
+            done = finish(intent)
         except (Blocked, StagedFilesMissing, Overtaken) as error:
             request.warn(f"run {intent.run_id} can't be finished any more: {error}")
             continue
-        request.say("resumed", {"run_id": intent.run_id, "status": done.status})
-        told(done, state)
-        result = done if done.status == "published" else result
+        result = done if done is not None and done.status == "published" else result
     for intent in others:
         try:
             if not _being_committed(intent):
-                done = carry_out(_announced_as(intent, job), state, request)
-                request.say("resumed", {"run_id": intent.run_id, "status": done.status})
-                told(done, state)
+                finish(intent)
         except Exception as error:
             request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
     return result
-
-
-def _announced_as(intent: Intent, job: Job) -> Intent:
-    """The intent, its events for the streams that the job names now: those that it named then may not be there."""
-    return replace(intent, streams=announcing.streams_of(job)) if intent.streams else intent
 
 
 def _being_committed(intent: Intent) -> bool:

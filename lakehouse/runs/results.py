@@ -51,11 +51,16 @@ class Result:
             "run": self.run_id,
             "rows": counted,
             "model": model,
-            "tables": ", ".join(f"{s['table']} v{s['version']}" for s in self.sinks),
+            "tables": ", ".join(map(at_version, self.sinks)),
             "message": self.message or "",
         }
         rows = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in facts.items() if text)
         return f"<b>{escape(self.status.upper())}</b><table>{rows}</table>"
+
+
+def at_version(table: Mapping[str, Any]) -> str:
+    """A table of a result, for people: its name and version, if it has one, such as none before a first run."""
+    return f"{table['table']} v{table['version']}" if table["version"] is not None else str(table["table"])
 
 
 def result_of(plan: Plan, request: Request, ended: str, seconds: Mapping[str, float]) -> Result:

@@ -11,6 +11,8 @@ from typing import Any
 from lakehouse.runs import ledger
 
 _COLUMNS = 12
+_PIECES = {"chunks": "part", "messages": "partition"}
+_UNSLICED = {"messages": "none, scores are added"}
 _NAMED = {
     "run_id", "input", "model", "carrier", "reason", "files", "rows_at_most", "columns", "slice", "generation",
     "fingerprint", "table", "table_version", "publish", "also", "units", "challengers",
@@ -22,7 +24,8 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
     """A dry run's plan, an entry a line; `width`: the terminal's, into which longer ones are broken."""
     model, read = plan["model"], plan["input"]
     version = "" if read["version"] is None else f" v{read['version']}"
-    pieces = "" if plan["files"] is None else f", {plan['files']} {'file' if plan['carrier'] != 'chunks' else 'part'}"
+    piece = _PIECES.get(plan["carrier"], "file")
+    pieces = "" if plan["files"] is None else f", {plan['files']} {piece}"
     pieces += "s" if pieces and plan["files"] != 1 else ""
     at = f" v{plan['table_version']}" if plan["table_version"] is not None else ""
     rows = f"{plan['rows_at_most']:,}" if plan["rows_at_most"] is not None else "unknown"
@@ -36,7 +39,11 @@ def plan_text(plan: Mapping[str, Any], width: int | None = None) -> str:
         *([("calls", f"{model['called']} ({model['library']})")] if model.get("called") else []),
         *(("challenger", f"{_model(c)}, called {c['label']}") for c in plan.get("challengers", ())),
         *_others(plan),
-        ("slice", ", ".join(f"{k}={v}" for k, v in plan["slice"].items()) or "the whole table"),
+        (
+            "slice",
+            ", ".join(f"{k}={v}" for k, v in plan["slice"].items())
+            or _UNSLICED.get(plan["carrier"], "the whole table"),
+        ),
         ("generation", str(plan["generation"])),
         ("fingerprint", plan["fingerprint"]),
         ("publish", f"{plan['table']}{at}: {plan['publish']}"),

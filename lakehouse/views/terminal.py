@@ -17,6 +17,7 @@ from lakehouse.planning.plan import Say
 from lakehouse.progress import Watch
 from lakehouse.runs import ledger
 from lakehouse.runs.restoring import restored_run
+from lakehouse.runs.results import at_version
 from lakehouse.schemas import MODEL_VERSION
 from lakehouse.views import logs, planned, steps
 
@@ -87,12 +88,13 @@ def _lines(found: Sequence[Leftover], done: bool) -> list[str]:
 
 
 def _headline(job: Job, result: Result) -> list[str]:
-    where = ", ".join(f"{s['table']} v{s['version']}" for s in result.sinks if s.get("kind") == "sink")
+    where = ", ".join(at_version(table) for table in result.sinks if table.get("kind") == "sink")
     part = ", ".join(f"{name}={value}" for name, value in job.slice.items())
     took = f"{sum(result.seconds.values()):.1f} s" if result.seconds else ""
     model = result.model or {}
     named = f"{ledger.title_of(model)} sha256:{model['digest'][:8]}…" if model else ""
-    return [f"{result.status.upper():<9}", where, part, took, named]
+    none = "nothing new has come" if job.source.IN_RANGES and result.status == "unchanged" else ""
+    return [f"{result.status.upper():<9}", where, none, part, took, named]
 
 
 def _sample(job: Job, result: Result) -> list[str]:

@@ -23,7 +23,7 @@ def test_the_first_run_takes_all_that_is_kept_and_the_next_what_is_new():
 def test_where_the_first_run_begins_can_be_said():
     span, pieces = next_range("t", "A", {}, {0: (0, 9), 1: (0, 9)}, lambda: {0: 4, 1: 9})
     assert pieces == (Piece(0, 4, 9),)
-    assert (span.since, span.until) == ({}, {"t/A/0": 9})
+    assert (span.since, span.until) == ({}, {"t/A/0": 9, "t/A/1": 9})
 
 
 def test_messages_that_are_gone_stop_the_run_or_are_said():

@@ -18,6 +18,7 @@ from lakehouse.config import Job
 from lakehouse.connectors import json_text
 from lakehouse.connectors.kafka import sending
 from lakehouse.errors import Blocked, ConfigError
+from tests import command
 from tests.conftest import read, score, version, write
 from tests.kafka_server import Broker
 from tests.pubsub_server import PROJECT
@@ -106,10 +107,29 @@ def test_what_could_not_be_sent_the_next_run_sends(kafka, topic, job, monkeypatc
     before, after = [text for text in told if "127.0.0.1:9" in text]
     assert "publish_events: 127.0.0.1:9: looking for the topic" in before
     assert "events could not be sent" in after
-    second = score(job())
-    assert (second.run_id, unfinished(job())) == (first.run_id, 0)
+    assert (score(job()).status, unfinished(job())) == ("unchanged", 0)
     assert [id_ for id_, _, _ in kafka.received(topic)][-1] == f"{first.run_id}/run"
     assert len(kafka.received(topic)) == ROWS + 1
+
+
+def test_a_stream_that_takes_nothing_holds_back_no_other_one(kafka, topic, make_job, imputing, monkeypatch, capfd):
+    monkeypatch.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
+    monkeypatch.setattr(sending, "SHORT", 0.5)
+    write("lake/features", pa.table({"id": range(ROWS), "a": [0.5, 1.0, None, 2.0, 2.5]}))
+    broken = {"type": "kafka", "servers": "127.0.0.1:9", "topic": "scored", "rows": True}
+    healthy = {**broken, "servers": kafka.servers, "topic": topic}
+    scores = make_job(imputing, publish_events=[broken, healthy])
+    first = score(scores)
+    assert (first.status, len(kafka.received(topic))) == ("published", ROWS + 1)
+    status = command.run(capfd, "status", scores.path)
+    assert (status.code, "PUBLISHED" in status.out) == (0, True)
+    assert f"events of run {first.run_id} are pending: kafka scored: 127.0.0.1:9: " in status.out
+    again = score(scores)
+    assert (again.status, unfinished(scores), len(kafka.received(topic))) == ("unchanged", 1, ROWS + 1)
+    kafka.create("scored")
+    mended = make_job(imputing, publish_events=[{**broken, "servers": kafka.servers}, healthy])
+    assert (score(mended).status, unfinished(mended)) == ("unchanged", 0)
+    assert len(kafka.received(topic)) == len(kafka.received("scored")) == ROWS + 1
 
 
 @pytest.mark.long
@@ -223,5 +243,5 @@ def test_what_pubsub_does_not_take_the_next_run_sends(pubsub, told_by_pubsub):
     first = score(told_by_pubsub(topic), say=lambda event, values: told.append(str(values.get("message"))))
     assert (first.status, unfinished(told_by_pubsub(topic))) == ("published", 1)
     assert any("events could not be sent: " in text and f"topic {topic} of project tests" in text for text in told)
-    assert score(told_by_pubsub(topic)).run_id == first.run_id
+    assert (score(told_by_pubsub(topic)).status, unfinished(told_by_pubsub(topic))) == ("unchanged", 0)
     assert len({message.attributes["id"] for message in pubsub.messages(topic)}) == ROWS + 1

@@ -32,6 +32,7 @@ from lakehouse.sinks.snowflake import loading
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from lakehouse.storage.s3 import S3
+from tests import command
 from tests.conftest import opened, read, score
 from tests.kafka_server import PASSWORD, USER, Broker
 
@@ -239,7 +240,7 @@ def test_of_two_runs_over_the_same_messages_one_is_published(kafka, topic, job, 
     monkeypatch.setattr(checks, "tally", meanwhile)
     with pytest.raises(Overtaken, match="meanwhile"):
         score(scores)
-    assert (places(), positions(scores)) == ([(0, n) for n in range(6)], {0: 6})
+    assert (places(), positions(scores)) == ([(0, n) for n in range(6)], {0: 6, 1: 0})
     assert score(scores).status == "unchanged"
 
 
@@ -260,7 +261,7 @@ def test_a_table_in_snowflake_remembers_positions_in_its_ledger(kafka, topic, jo
     assert sorted(account.run("SELECT _partition, _offset FROM scores")) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     assert sorted(account.run("SELECT _offset FROM scores_quarantine")) == [(n,) for n in range(3, 8)]
     rows = account.run("SELECT POSITIONS FROM scores_runs WHERE RUN_ID <> '' ORDER BY FENCE")
-    assert [sorted(json.loads(said).values()) for (said,) in rows] == [[8], [2, 8]]
+    assert [sorted(json.loads(said).values()) for (said,) in rows] == [[0, 8], [2, 8]]
 
 
 def test_a_table_in_an_object_storage_remembers_positions_however_long_its_log_is(
@@ -355,7 +356,7 @@ def test_messages_that_are_gone_stop_the_job_until_somebody_accepts_it(kafka, to
         score(job())
     told: list[str] = []
     result = score(job({"on_loss": "continue"}), say=lambda event, values: told.append(str(values.get("message"))))
-    assert (result.rows_scored, positions(job())) == (4, {0: 9})
+    assert (result.rows_scored, positions(job())) == (4, {0: 9, 1: 0})
     assert any("offsets 3 to 4" in text for text in told)
 
 
@@ -371,6 +372,27 @@ def test_a_topic_made_anew_or_deleted_is_told(kafka, topic, job):
         score(job())
     assert score(job({"on_loss": "continue"})).rows_scored == 2
     assert sorted(read("lake/scores")["id"].to_pylist()) == [0, 1, 2, 3, 4]
+
+
+def test_a_partition_without_messages_is_no_new_one(kafka, topic, job):
+    told: list[str] = []
+
+    def noted() -> int:
+        return sum("without a position" in text for text in told)
+
+    def say(event: str, values: Any) -> None:
+        told.append(str(values.get("message")))
+
+    scores = job()
+    for numbers in (range(2), range(2, 4), range(4, 4)):
+        kafka.send(topic, messages(numbers))
+        score(scores, say=say)
+    assert (noted(), positions(scores)) == (0, {0: 4, 1: 0})
+    kafka.add_partitions(topic, 3)
+    for numbers in (range(4, 5), range(5, 6)):
+        kafka.send(topic, messages(numbers))
+        score(scores, say=say)
+    assert (noted(), positions(scores)) == (1, {0: 6, 1: 0, 2: 0})
 
 
 def test_partitions_that_are_added_are_read_from_their_beginning(kafka, topic, job):
@@ -389,7 +411,7 @@ def test_a_run_takes_at_most_so_many_and_waits_for_enough(kafka, topic, job):
     assert [score(scores).rows_scored for _ in range(2)] == [4, 4]
     with pytest.raises(NotReady, match="2 rows"):
         score(scores)
-    assert positions(scores) == {0: 8}
+    assert positions(scores) == {0: 8, 1: 0}
 
 
 def test_who_logs_in_does_so_by_a_reference(kafka, topic, job, monkeypatch):
@@ -405,6 +427,17 @@ def test_who_logs_in_does_so_by_a_reference(kafka, topic, job, monkeypatch):
     assert "another one" not in str(raised.value)
     monkeypatch.setenv("SECRET", PASSWORD)
     assert score(scores).rows_scored == 2
+
+
+@pytest.mark.parametrize(
+    ("security", "said"),
+    [({}, "plaintext, as nothing is said"), ({"security.protocol": "SSL"}, "SSL")],
+)
+def test_a_listener_that_is_spoken_to_otherwise_than_it_wants_is_told_at_once(kafka, job, security, said):
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=rf"see source\.security \(security\.protocol is {said}\)"):
+        score(job({"servers": kafka.secured, "security": security}))
+    assert time.monotonic() - began < of_kafka.PATIENCE / 2
 
 
 def test_brokers_that_do_not_answer_are_unavailable(job, monkeypatch):
@@ -429,12 +462,74 @@ def test_brokers_that_do_not_answer_are_unavailable(job, monkeypatch):
         ({"source": {"start": "2026-01-02"}}, "must say its zone"),
         ({"source": {"security": {"sasl.password": "secret!"}}}, "not the secret itself"),
         ({"source": {"security": {"fetch.min.bytes": "1"}}}, "not about security"),
+        ({"source": {"servers": "kafka://host:9092"}}, "write host:port"),
+        ({"source": {"servers": "host"}}, "write host:port"),
+        ({"source": {"servers": "host:9092, other:9092"}}, "' other:9092' is no broker"),
+        ({"source": {"servers": "host:9092,"}}, "'' is no broker"),
+        ({"source": {"max_messages": 9, "min_rows": 10}}, "no run would ever have enough"),
     ],
 )
 def test_what_does_not_go_together_is_refused(job, sections, said):
     with pytest.raises(ConfigError, match=said) as raised:
         job(sections.pop("source", None), **sections)
     assert "secret!" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["job", "state", "sinks"])
+def test_what_remembers_how_far_messages_are_scored_has_no_date(job, key):
+    named = "{date}" if key != "sinks" else [{"type": "delta", "table": "lake/{date}", "write": "append"}]
+    with pytest.raises(ConfigError, match=rf"{key}: {{date}} does not go together with source\.type: kafka"):
+        job(**{key: named})  # whether a date is given or not
+
+
+def test_a_date_is_taken_where_it_plays_a_part_and_refused_elsewhere(job, capfd):
+    dated = ["--date", "2026-01-02"]
+    for asked in (["score", "--engine", "local"], ["check", "--engine", "local"], ["status"]):
+        refused = command.run(capfd, asked[0], job().path, *asked[1:], *dated)
+        assert (refused.code, "--date plays no part" in refused.out + refused.err) == (2, True)
+    path = job().path
+    begins = ["--set", "source.start='{date}T00:00:00Z'"]
+    assert command.run(capfd, "score", path, "--engine", "local", *begins, *dated).code == 0
+
+
+def test_a_job_is_checked_though_nothing_new_has_come(kafka, topic, job, capfd):
+    path = job({"min_rows": 3}).path
+    checked = command.run(capfd, "check", path, "--engine", "local", "--json")
+    step = checked.json["jobs"][0]["steps"]["predictions"]
+    assert (checked.code, step["status"], step["found"].split(": ")[-1]) == (
+        0,
+        "unknown",
+        "nothing new has come to score",
+    )
+    planned = command.run(capfd, "score", path, "--dry-run", "--engine", "local")
+    assert (planned.code, "nothing new has come to score" in planned.out) == (0, True)
+    kafka.send(topic, messages(range(2)))
+    few = command.run(capfd, "check", path, "--engine", "local")
+    assert (
+        few.code,
+        "2 rows to score, source.min_rows asks for 3: a run that finds no more ends as not ready (exit 6)" in few.out,
+    ) == (
+        0,
+        True,
+    )
+    assert command.run(capfd, "score", path, "--engine", "local").code == 6
+
+
+def test_a_feature_that_messages_are_not_declared_to_have_is_told_with_what_to_do(topic, job):
+    with pytest.raises(ConfigError) as raised:
+        score(job({"schema": {"id": "long", "b": "double"}}))
+    said = f"the model's feature 'a' has no column 'a' in {topic}, known: b, id; if messages have it, add it to source.schema"
+    assert said in str(raised.value)
+
+
+def test_what_may_be_typed_after_a_run_takes_what_came_since(kafka, topic, job, capfd):
+    path = job().path
+    nothing = command.run(capfd, "score", path, "--engine", "local")
+    assert nothing.out.startswith("UNCHANGED  lake/scores  nothing new has come  ")
+    kafka.send(topic, messages(range(2)))
+    ran = command.run(capfd, "score", path, "--engine", "local")
+    assert "# again: what came since; with --follow it goes on by itself" in ran.out
+    assert "UNCHANGED" not in ran.out
 
 
 def test_events_to_the_topic_that_is_read_are_refused(job, kafka, topic):

@@ -14,6 +14,7 @@ from lakehouse.checks.rules.catalogue import CATALOGUE
 from lakehouse.checks.rules.refused import InvalidExpectation, NeedsGX
 from lakehouse.checks.rules.suite import Expectation
 from lakehouse.errors import nearest
+from lakehouse.schemas import nearest_column
 
 _SILENT = ("result_format", "catch_exceptions")  # change what GX shows, never the answer
 _FLAGS = ("strict_min", "strict_max", "or_equal", "exact_match", "ties_okay", "strictly", "double_sided")
@@ -107,5 +108,5 @@ def column(name: Any, schema: pa.Schema) -> str:
         top = name.partition(".")[0]
         if top != name and top in schema.names and pa.types.is_struct(schema.field(top).type):
             raise NeedsGX(f"{name!r} is a field within a column")
-        raise InvalidExpectation(f"no column {name!r}, {nearest(name, schema.names)}")
+        raise InvalidExpectation(f"no column {name!r}, {nearest_column(name, schema)}")
     return name

@@ -16,8 +16,8 @@ from lakehouse.checks.rules.row_conditions import PANDAS, Condition, columns_nam
 from lakehouse.checks.rules.rows import row_rule
 from lakehouse.checks.rules.suite import Expectation
 from lakehouse.checks.rules.tables import TableRule, table_rule
-from lakehouse.errors import ConfigError, nearest
-from lakehouse.schemas import column_of
+from lakehouse.errors import ConfigError
+from lakehouse.schemas import column_of, nearest_column
 
 
 @dataclass(frozen=True)
@@ -130,5 +130,5 @@ def _named_columns(expectation: Expectation, given: Mapping[str, Any], schema: p
     for top in tops:
         if top not in schema.names:
             place = f"{expectation.where}: {expectation.type}"
-            raise ConfigError(f"{place}: no column {top!r}, {nearest(top, schema.names)}")
+            raise ConfigError(f"{place}: no column {top!r}, {nearest_column(top, schema)}")
     return tuple(dict.fromkeys(tops))

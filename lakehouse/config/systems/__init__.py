@@ -171,6 +171,11 @@ class EventStream(SystemSection):
         False, description="send an event a scored row as well, before the one of the run", examples=[True]
     )
 
+    @property
+    def name(self) -> str:
+        """What gets the events, for people."""
+        return ""
+
     def is_read_as(self, source: Source) -> bool:
         """Whether it is known to be the very stream that a source reads."""
         return False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lakehouse.config.streams import MessageSource
 from lakehouse.config.systems import EventStream, Source
@@ -17,8 +17,19 @@ _SECRET = re.compile(r"password|secret|\.pem$|sasl\.jaas|sasl\.oauthbearer\.conf
 """Options whose values are secrets, by their names."""
 
 
+def _require_servers(text: str) -> str:
+    for server in text.split(","):
+        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}", server):
+            raise ValueError(
+                f"{server!r} is no broker: write host:port, several between commas, no scheme and no blanks"
+            )
+    return text
+
+
 Servers = Annotated[
-    Text, Field(description="brokers to begin with, between commas", examples=["broker1:9092,broker2:9092"])
+    Text,
+    AfterValidator(_require_servers),
+    Field(description="brokers to begin with, between commas", examples=["broker1:9092,broker2:9092"]),
 ]
 Security = Annotated[
     dict[Text, Text],
@@ -76,6 +87,10 @@ class KafkaEvents(EventStream):
     servers: Servers
     topic: Text = Field(description="the topic that gets the events, which has to be there", examples=["scored"])
     security: Security = Field({})
+
+    @property
+    def name(self) -> str:
+        return self.topic
 
     @model_validator(mode="after")
     def _secrets_elsewhere(self) -> KafkaEvents:

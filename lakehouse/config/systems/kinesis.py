@@ -54,6 +54,10 @@ class KinesisEvents(EventStream):
     region: Region = None
     endpoint: Endpoint = None
 
+    @property
+    def name(self) -> str:
+        return self.stream
+
     def is_read_as(self, source: Source) -> bool:
         """Whether the source reads this stream."""
         if not isinstance(source, KinesisSource):

@@ -82,3 +82,7 @@ class PubsubEvents(EventStream):
         "order; it takes a request an event",
         examples=[True],
     )
+
+    @property
+    def name(self) -> str:
+        return self.topic

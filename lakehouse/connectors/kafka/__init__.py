@@ -6,6 +6,8 @@ A consumer here joins no group and commits nothing: how far a topic was scored, 
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -20,10 +22,11 @@ PATIENCE = 30.0
 """Seconds for an answer of the brokers, and without any new message while some are known to be there."""
 _LOOK = 0.2
 """Seconds between two looks at whether there is an answer."""
-_QUIET = logging.getLogger(f"{__name__}.quiet")
-_QUIET.addHandler(logging.NullHandler())
-_QUIET.propagate = False
-"""Takes what the library would write to stderr; what matters of it comes as errors."""
+_CLOSINGS = 3
+"""So often one broker closes connections that it has just taken until it is said to refuse them."""
+_REFUSED = re.compile("uthentication|mechanism handshake failed|certificate verify failed")
+_CLOSED = re.compile(r"(\S+)/bootstrap: .*Disconnected.*")
+"""What the library says of a login that is wrong, and of a connection that is closed before a broker said anything."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Cluster:
     security: tuple[tuple[str, str], ...] = ()
     section: str = "source"
 
+    @property
+    def protocol(self) -> str:
+        """How brokers are spoken to."""
+        return dict(self.security).get("security.protocol", "plaintext, as nothing is said")
+
     def options(self, seen: list[str]) -> dict[str, Any]:
         """What the library is told; `seen` gets what it says of connections that fail."""
         told = {name: self._plain(name, value) for name, value in self.security}
@@ -45,12 +53,25 @@ class Cluster:
             "bootstrap.servers": self.servers,
             "client.id": "lakehouse",
             "error_cb": lambda error: seen.append(error.str()),
-            "logger": _QUIET,
+            "logger": _listening(seen),
         }
 
     def _plain(self, name: str, value: str) -> str:
         """An option's value, looked up where it is a reference."""
         return text_of(value, f"{self.section}.security.{name}", "").strip() if is_reference(value) else value
+
+
+def _listening(seen: list[str]) -> logging.Logger:
+    """Takes what the library would write to stderr; `seen` gets what doesn't come as an error: closed connections."""
+
+    def hear(line: logging.LogRecord) -> bool:
+        if found := _CLOSED.search(line.getMessage()):
+            seen.append(found[0])
+        return False
+
+    logger = logging.Logger(__name__)
+    logger.addFilter(hear)
+    return logger
 
 
 @dataclass(frozen=True)
@@ -82,28 +103,46 @@ def explained(cluster: Cluster, seen: Sequence[str], doing: str) -> Iterator[Non
         yield
     except kafka.KafkaException as failed:
         error, code = failed.args[0], kafka.KafkaError
-        told = f"{cluster.servers}: {doing}: {error.str()}" + (f" ({seen[-1]})" if seen else "")
+        said = [text for text in seen if "brokers are down" not in text]
+        told = f"{cluster.servers}: {doing}: {error.str()}" + (f" ({said[-1]})" if said else "")
         refused = (
             code._AUTHENTICATION, code._INVALID_ARG, code.SASL_AUTHENTICATION_FAILED, code.TOPIC_AUTHORIZATION_FAILED,
             code.CLUSTER_AUTHORIZATION_FAILED, code.GROUP_AUTHORIZATION_FAILED,
         )  # fmt: skip
         if error.code() in refused or _is_refused(seen):
             raise ConfigError(f"{told}: see {cluster.section}.security") from failed
-        raise Unavailable(told) from failed
+        raise Unavailable(told + hint(cluster, seen)) from failed
 
 
 def _is_refused(seen: Sequence[str]) -> bool:
     """Whether brokers said that the login is wrong, which the library takes for a connection that may yet be made."""
-    return any("uthentication" in text for text in seen)
+    return any(map(_REFUSED.search, seen))
+
+
+def _is_closed(seen: Sequence[str]) -> bool:
+    """Whether a broker closes all connections at once, which the library goes on to make, saying nothing."""
+    closed = Counter(found[1] for text in seen if (found := _CLOSED.search(text)))
+    return max(closed.values(), default=0) >= _CLOSINGS
+
+
+def hint(cluster: Cluster, seen: Sequence[str]) -> str:
+    """What is likely to be wrong where brokers take no connection for long: the tail of a message."""
+    if not _is_closed(seen):
+        return ""
+    return (
+        "; each connection is closed as soon as it is made, as by a listener that wants a login or TLS, or none: see "
+        f"{cluster.section}.security (security.protocol is {cluster.protocol})"
+    )
 
 
 def _answer(admin: Any, seen: Sequence[str], asked: Any) -> Any:
     """An answer; while it is waited for the library tells of connections that fail."""
     while not wait([asked], _LOOK).done:
         admin.poll(0)
-        if _is_refused(seen):
+        if _is_refused(seen) or _is_closed(seen):
             kafka = library()
-            raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._AUTHENTICATION))
+            code = kafka.KafkaError._AUTHENTICATION if _is_refused(seen) else kafka.KafkaError._TRANSPORT
+            raise kafka.KafkaException(kafka.KafkaError(code))
     return asked.result()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lakehouse.connectors import kafka as client
-from lakehouse.connectors.kafka import Cluster, ask, describe, explained, library
+from lakehouse.connectors.kafka import Cluster, ask, describe, explained, hint, library
 from lakehouse.connectors.messages import Event
 from lakehouse.errors import Unavailable
 
@@ -62,7 +62,7 @@ def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
         left = producer.flush(patience)
     if failed or left:
         why = "; ".join([*failed[:1], *seen[-1:]]) or "no answer"
-        raise Unavailable(f"{cluster.servers}: not all events are written to {topic}: {why}")
+        raise Unavailable(f"{cluster.servers}: not all events are written to {topic}: {why}{hint(cluster, seen)}")
 
 
 def _produce(producer: Any, topic: str, event: Event) -> None:
