@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,7 @@ def package(
     """
     from datetime import UTC, datetime
 
+    from lakehouse.cli import jobs, outputs
     from lakehouse.engines import scratch
     from lakehouse.serving.limits import Limits
     from lakehouse.serving.packaged import Settings
@@ -94,16 +96,35 @@ def package(
         raise ConfigError(f"there is no kind of package {kind!r}: {nearest(kind, KINDS)}")
     if libraries not in (None, *_PLACES):
         raise ConfigError(f"--libraries {libraries}: {nearest(str(libraries), _PLACES)}")
+    needs = _version(glibc)
+    _require_references(keys, answers, chosen)
+    zip_file = out or Path(f"{jobs.without_date(conf, target, overrides).job}-{kind}.zip")
+    outputs.require("--out", zip_file)
+    if zip_file.is_file() and zip_file.stat().st_size and not zipfile.is_zipfile(zip_file):
+        raise ConfigError(f"--out {zip_file} is there, and is no zip: name another file")
     inside = chosen.inside if libraries is None else libraries == _PLACES[0]
     settings = Settings(Limits(max_body << 20, max_rows, timeout, queue, rate), keys, answers)
-    wanted = Wanted(chosen, settings, inside, tuple(leave_out or ()), _version(glibc), Path(conf).read_text())
+    wanted = Wanted(chosen, settings, inside, tuple(leave_out or ()), needs, Path(conf).read_text())
     file, notes = JobFile(conf, target, tuple(overrides or ())), list[str]()
     with scratch.folder() as folder:
         prepared = prepare(file, folder / "models", datetime.now(UTC), notes.append)
         (folder / "package").mkdir()
-        packed = make(prepared, wanted, folder / "package", out or Path(f"{prepared.job}-{kind}.zip"))
+        packed = make(prepared, wanted, folder / "package", zip_file)
+    if answers is None:
+        notes.append("no --answers: the function answers requests, but messages have nowhere to send their scores")
     content = _content(packed, chosen, prepared.job, prepared.model)
     return Answer(content, lambda: _text(content, chosen), notes=[note for note in notes if note])
+
+
+def _require_references(keys: str | None, answers: str | None, kind: Kind) -> None:
+    """What is only there where the function runs is judged by how it is named. Raises ConfigError."""
+    from lakehouse.references import is_reference
+    from lakehouse.serving.access import NO_REFERENCE
+
+    if keys is not None and not is_reference(keys):
+        raise ConfigError(NO_REFERENCE)
+    if answers is not None and not re.fullmatch("env:.+", answers):
+        kind.answers_place(answers)
 
 
 def _version(text: str | None) -> tuple[int, int] | None:

@@ -57,9 +57,10 @@ def serve(
     Ends when it is stopped, with exit code 0. Else: 2 configuration, 4 model refused, 5 an outside system is
     unavailable, 6 the input has no row to try the model on.
     """
-    from lakehouse.engines.threads import WITHOUT_THREADS
+    from lakehouse.engines.threads import WITHOUT_THREADS, share_one_heap
 
     os.environ.update(WITHOUT_THREADS)  # before a library is loaded that would start some
+    share_one_heap()
     try:
         from lakehouse.serving import gunicorn_server
     except ModuleNotFoundError as error:

@@ -13,6 +13,7 @@ from lakehouse.serving.messages import Refusal
 
 Keys = Mapping[str, bytes]
 """By the name of who has it the SHA-256 of each key; none: everybody may ask."""
+NO_REFERENCE = "--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves"
 _LEAST = 16
 
 
@@ -38,8 +39,7 @@ def first_key(reference: str, environ: Mapping[str, str] | None = None) -> str:
 
 def _named(reference: str, environ: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """(name, key) of each; a key without a name is called by its number."""
-    otherwise = "--keys: name where the keys are, env:NAME or file:PATH, not the keys themselves"
-    text = text_of(reference, "--keys", otherwise, environ)
+    text = text_of(reference, "--keys", NO_REFERENCE, environ)
     found = []
     for number, line in enumerate(filter(None, map(str.strip, re.split(r"[\n,]", text))), 1):
         name, _, key = line.partition("=")

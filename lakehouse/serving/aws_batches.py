@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,7 @@ _SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {
     "aws:sqs": _queue,
     "aws:kinesis": lambda first: Source(_of_stream, True, False),
 }
+_PLACES = {"sqs": re.compile("https?://.+"), "kinesis": re.compile(r"[\w.-]{1,128}")}
 _QUEUE_MOST, _QUEUE_BYTES = 10, 256 << 10
 _STREAM_MOST, _STREAM_BYTES = 500, 5 << 20
 
@@ -119,15 +121,21 @@ def sender(place: str | None, job: str) -> Send | None:
     """
     if place is None:
         return None
-    kind, _, name = place.partition(":")
-    make = {"sqs": _to_queue, "kinesis": _to_stream}.get(kind)
-    if make is None or not name:
-        raise ConfigError(f"--answers {place}: name a queue or a stream, sqs:URL or kinesis:STREAM")
+    kind, name = place_of(place)
     try:
         import boto3
     except ImportError as error:
         raise ConfigError("--answers needs boto3, which is not installed: use a runtime of Lambda's own") from error
-    return make(boto3, name, job)
+    return {"sqs": _to_queue, "kinesis": _to_stream}[kind](boto3, name, job)
+
+
+def place_of(place: str) -> tuple[str, str]:
+    """The kind and the name of a place for answers. Raises ConfigError."""
+    kind, _, name = place.partition(":")
+    form = _PLACES.get(kind)
+    if form is not None and form.fullmatch(name):
+        return kind, name
+    raise ConfigError(f"--answers {place}: name a queue or a stream, sqs:URL or kinesis:STREAM")
 
 
 def _to_queue(boto3: Any, url: str, job: str) -> Send:

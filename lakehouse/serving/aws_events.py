@@ -82,7 +82,11 @@ def _path(event: Event, form: Form) -> str:
 
 
 def _query(event: Event, form: Form) -> dict[str, str]:
-    """The first value of each parameter."""
+    """The first value of each parameter, without those by which AWS itself is shown who asks (a signed URL)."""
+    return {name: value for name, value in _given(event, form).items() if not name.lower().startswith("x-amz-")}
+
+
+def _given(event: Event, form: Form) -> dict[str, str]:
     if form.name == "HTTP":
         return _first(parse_qsl(str(event.get("rawQueryString") or ""), keep_blank_values=True))
     many = event.get("multiValueQueryStringParameters")

@@ -47,7 +47,7 @@ def why_not(root: Path, worker: int) -> LakehouseError | None:
     if said is None:
         return ModelRefused(
             "a worker has ended while it loaded models, without a word: the log's lines above say how; "
-            "perhaps there is too little memory, or loading takes longer than a worker may hang"
+            "perhaps there is too little memory, or it took more than ten minutes"
         )
     return from_text(said) if said else None
 

@@ -21,7 +21,7 @@ from urllib.request import Request as Call
 from urllib.request import urlopen
 
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.serving import access_log, flask_app
+from lakehouse.serving import access_log
 from lakehouse.serving.handler import handle
 from lakehouse.serving.messages import JSON, Request
 from lakehouse.serving.packaged import Package, open_package
@@ -36,6 +36,8 @@ _SERVICE = "https://pubsub.googleapis.com"
 _TOKEN = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
 _MESSAGE = "google.cloud.pubsub.topic.v1.messagePublished"
 _TOPIC = re.compile(r"pubsub:(projects/[^/:]+/topics/[^/:]+)")
+_OTHERS = ("key",)
+"""Parameters that Google's API gateways hand on, which take the API key from them."""
 _SECONDS = 30.0
 _SCORED = (200, 422)
 
@@ -47,12 +49,14 @@ def entries(folder: str | Path) -> tuple[Callable[[Any], Reply], Callable[[Any],
 
     Raises as `open_package`, and ConfigError for `--answers` that name no topic.
     """
+    from lakehouse.serving import flask_app  # what makes packages need not have Flask
+
     package = open_package(Path(folder))
     publish = publisher(package.answers)
 
     def http(request: Any) -> Reply:
         _leave_if_stuck(package)
-        return flask_app.reply(package.server)
+        return flask_app.reply(package.server, others=_OTHERS)
 
     def event(cloud_event: Any) -> None:
         _leave_if_stuck(package)
@@ -104,10 +108,7 @@ def publisher(place: str | None) -> Publish | None:
     """What publishes answers to a topic, `pubsub:projects/PROJECT/topics/TOPIC`; None for none."""
     if place is None:
         return None
-    named = _TOPIC.fullmatch(place)
-    if named is None:
-        raise ConfigError(f"--answers {place}: name a topic, pubsub:projects/PROJECT/topics/TOPIC")
-    topic, emulator = named[1], os.environ.get(EMULATOR)
+    topic, emulator = topic_of(place), os.environ.get(EMULATOR)
     address = f"http://{emulator}" if emulator else _SERVICE
     tokens = _Tokens()
 
@@ -124,6 +125,14 @@ def publisher(place: str | None) -> Publish | None:
             raise LakehouseError(f"the answer to {name} can't be published to {topic}: {error}") from error
 
     return publish
+
+
+def topic_of(place: str) -> str:
+    """The topic that a place for answers names. Raises ConfigError."""
+    named = _TOPIC.fullmatch(place)
+    if named is None:
+        raise ConfigError(f"--answers {place}: name a topic, pubsub:projects/PROJECT/topics/TOPIC")
+    return named[1]
 
 
 class _Tokens:

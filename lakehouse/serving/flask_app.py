@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TextIO
 from urllib.parse import quote
 
@@ -30,11 +30,14 @@ def application(server: Callable[[], Server], log: TextIO | None = None) -> Flas
     return app
 
 
-def reply(serving: Server, log: TextIO | None = None) -> Reply:
-    """The answer to Flask's request that is at hand, which it also writes to the access log."""
+def reply(serving: Server, log: TextIO | None = None, others: Container[str] = ()) -> Reply:
+    """The answer to Flask's request that is at hand, which it also writes to the access log.
+
+    `others`: parameters that are for somebody before us.
+    """
     began = time.perf_counter()
     try:
-        request = _request(serving.limits.body, serving.limits.seconds)
+        request = _request(serving.limits.body, serving.limits.seconds, others)
         response = handle(request, serving)
     except (OSError, HTTPException):
         request = Request(asked.method, asked.path)
@@ -43,7 +46,7 @@ def reply(serving: Server, log: TextIO | None = None) -> Reply:
     return Reply(response.body, response.status, dict(response.headers), content_type=response.type)
 
 
-def _request(most: int, seconds: float) -> Request:
+def _request(most: int, seconds: float, others: Container[str]) -> Request:
     """The request that is at hand. Raises OSError where its body does not come whole."""
     environ = asked.environ
     raw = str(environ.get("RAW_URI", ""))  # as it was sent: a key may have a slash in it
@@ -56,4 +59,5 @@ def _request(most: int, seconds: float) -> Request:
             raise OSError(f"the body has {len(body)} of {size} bytes")
     deadlines.received(environ.get("gunicorn.socket"), seconds)
     headers = {name.lower(): value for name, value in asked.headers.items()}
-    return Request(asked.method, path, asked.args.to_dict(), headers, body, asked.remote_addr or "", size)
+    query = {name: value for name, value in asked.args.items() if name not in others}
+    return Request(asked.method, path, query, headers, body, asked.remote_addr or "", size)

@@ -12,7 +12,10 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ from lakehouse.serving.server import LOG, Server, look_regularly, server_for
 
 _UNFIT = 69
 """The exit code of a worker that could not begin, which Gunicorn has no meaning for."""
+_LOADING_SECONDS = 600.0
+"""What a worker may take to load models, whatever a request may take."""
 
 
 @dataclass(frozen=True)
@@ -181,16 +186,17 @@ class _Loaded:
         return self._server
 
     def begin(self) -> None:
-        """In a worker: load what isn't loaded yet, and look at the tables from now on."""
+        """In a worker: load what isn't loaded yet, look at the tables, and go on doing so."""
         self._server = server_for(*self._given, stuck=_replace_me, metrics=counting.Metrics().start(together=True))
-        look_regularly(self._server, self._poll)
+        look_regularly(self._server, self._poll, self.seconds)
 
 
 def _begin(worker: Any, root: Path) -> None:
     """Load what isn't loaded yet and say that it is, or end."""
     error: LakehouseError | None = None
     try:
-        worker.wsgi.begin()
+        with _alive(worker):
+            worker.wsgi.begin()
     except LakehouseError as raised:
         error = raised
     except Exception as raised:
@@ -200,6 +206,25 @@ def _begin(worker: Any, root: Path) -> None:
     if error is not None:
         _end(_UNFIT)
     os.kill(os.getppid(), signal.SIGCHLD)  # Gunicorn's process looks after its workers at once
+
+
+@contextmanager
+def _alive(worker: Any) -> Iterator[None]:
+    """Tell Gunicorn's process, while the block runs, that the worker does not hang; for ten minutes at most."""
+    done = threading.Event()
+
+    def tell() -> None:
+        until = time.monotonic() + _LOADING_SECONDS
+        while time.monotonic() < until and not done.wait(1.0):
+            worker.notify()
+
+    teller = threading.Thread(target=tell, name="loading", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def _end(code: int) -> None:

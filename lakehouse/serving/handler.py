@@ -15,11 +15,12 @@ from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.schemas import WARNINGS
 from lakehouse.serving import answers, bodies, page, scoring
 from lakehouse.serving.access import require_key
-from lakehouse.serving.messages import ARROW, Refusal, Request, Response, as_json
+from lakehouse.serving.messages import ARROW, SHOWN, Refusal, Request, Response, as_json
 from lakehouse.serving.server import LOG, Served, Server
 
 _REQUEST_ID = re.compile(r"[\w.-]{8,64}")
 _SCORE = re.compile(r"/v1/([^/]+)/score")
+_LAYOUTS = ("records", "columns")
 _LOOKUP = re.compile(r"/v1/([^/]+)/scores/([^/]+)")
 
 
@@ -67,11 +68,13 @@ def _route(request: Request, server: Server, name: str, facts: dict[str, Any]) -
         facts |= {"route": "score", "job": unquote(found[1])}
         job = _job(server, facts)
         _require_method(request, "POST")
+        _require_known(request, "layout")
         return _score(request, job, server, name, facts)
     if found := _LOOKUP.fullmatch(request.path):
         facts |= {"route": "scores", "job": unquote(found[1])}
         job = _job(server, facts)
         _require_method(request, "GET")
+        _require_known(request, "date")
         return _look_up(request, job, unquote(found[2]), name)
     raise Refusal(404, f"there is nothing at {request.path[:200]}: /openapi.json lists what there is")
 
@@ -79,6 +82,20 @@ def _route(request: Request, server: Server, name: str, facts: dict[str, Any]) -
 def _require_method(request: Request, method: str) -> None:
     if request.method not in (method, "HEAD" if method == "GET" else method):
         raise Refusal(405, f"{request.method[:20]} is not for this path: {method}", Allow=method)
+
+
+def _require_known(request: Request, *names: str) -> None:
+    """Refuse a parameter that would be left out of account; its value is not repeated, which may be a secret."""
+    for name in request.query:
+        if name not in names:
+            raise Refusal(400, f"unknown parameter {name[:SHOWN]!r}: {nearest(name[:SHOWN], names)}")
+
+
+def _layout(request: Request) -> str:
+    given = request.query.get("layout", _LAYOUTS[0])
+    if given not in _LAYOUTS:
+        raise Refusal(400, f"layout {given[:SHOWN]!r}: {nearest(given[:SHOWN], _LAYOUTS)}")
+    return given
 
 
 def _job(server: Server, facts: dict[str, Any]) -> Served:
@@ -92,6 +109,7 @@ def _job(server: Server, facts: dict[str, Any]) -> Served:
 def _score(request: Request, job: Served, server: Server, name: str, facts: dict[str, Any]) -> Response:
     """The rows of the body, scored as a run would."""
     accepted = answers.chosen(request.headers.get("accept", ""))
+    columnar = _layout(request) == "columns"
     if max(len(request.body), request.size) > server.limits.body:
         raise Refusal(413, f"the body has more than {server.limits.body:,} bytes: send it in parts")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
@@ -102,7 +120,6 @@ def _score(request: Request, job: Served, server: Server, name: str, facts: dict
     status = 200 if len(found.rows) else 422
     if accepted == ARROW:
         return Response(status, answers.in_arrow(found), ARROW)
-    columnar = request.query.get("layout", "records") == "columns"
     return Response(status, answers.in_json(job.open, found, name, columnar=columnar))
 
 
@@ -137,13 +154,14 @@ def _health(server: Server) -> Response:
 
 
 def _ready(server: Server) -> Response:
-    """200 while scores can be asked for; what is worth knowing of each job beside it."""
-    jobs = {}
+    """200 while scores can be asked for, published ones too; what is worth knowing of each job beside it."""
+    jobs, looked = {}, True
     for name, job in server.jobs.items():
         model = {part: job.open.prepared.model[part] for part in ("name", "version", "digest")}
         jobs[name] = {"model": model, **({} if job.published is None else {"published": job.published.state()})}
-    full = server.gate.full
-    return Response(503 if full else 200, as_json({"status": "busy" if full else "ready", "jobs": jobs}))
+        looked = looked and (job.published is None or job.published.looked)
+    status = "busy" if server.gate.full else "ready" if looked else "starting"
+    return Response(200 if status == "ready" else 503, as_json({"status": status, "jobs": jobs}))
 
 
 def _metrics(server: Server) -> Response:

@@ -19,9 +19,10 @@ import pyarrow as pa
 
 from lakehouse import sinks
 from lakehouse.errors import ConfigError
+from lakehouse.operations import dated
 from lakehouse.operations.receipts import rows
 from lakehouse.operations.receipts.choosing import mixed
-from lakehouse.schemas import SCORED_AT
+from lakehouse.schemas import RUN_ID, SCORED_AT
 from lakehouse.serving.messages import SHOWN, Refusal
 from lakehouse.serving.prepared import JobFile
 from lakehouse.sinks import LiveFile
@@ -30,17 +31,19 @@ if TYPE_CHECKING:
     from lakehouse.config import Job
 
 KEPT_BYTES = 256 << 20
+_DATES = 64
+"""Dates at most whose files are remembered."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A published row, and what it is read from."""
+    """A published row, and what it is read from. `published_at`: when its own run was, None where no record says it."""
 
     row: pa.RecordBatch
     table: str
     version: int
     slice: Mapping[str, Any]
-    published_at: datetime
+    published_at: datetime | None
     looked_at: datetime
 
 
@@ -116,8 +119,18 @@ class Published:
         if not parts:
             raise Refusal(404, f"{rows.in_words(key)} has no score in {_name(version)} (version {version.number})")
         newest = max(parts, key=lambda row: row.column(SCORED_AT)[0].as_py() if SCORED_AT in row.schema.names else 0)
-        looked, published = datetime.fromtimestamp(self.looked_at, UTC), version.record["finished_at"]
-        return Found(newest, _name(version), version.number, version.job.slice, published, looked)
+        looked = datetime.fromtimestamp(self.looked_at, UTC)
+        return Found(newest, _name(version), version.number, version.job.slice, self._published_at(newest), looked)
+
+    def _published_at(self, row: pa.RecordBatch) -> datetime | None:
+        """When the row's own run was published, which need not be the newest: a table that grows has rows of many."""
+        run = row.column(RUN_ID)[0].as_py() if RUN_ID in row.schema.names else None
+        return next((record["finished_at"] for record in self._records if record["run_id"] == run), None)
+
+    @property
+    def looked(self) -> bool:
+        """Whether the first look has ended, be it with what is in the way."""
+        return self.looked_at is not None or bool(self.trouble)
 
     def state(self) -> dict[str, Any]:
         """What is known of the table: its version, since when, and what is in the way of looking."""
@@ -130,16 +143,30 @@ class Published:
         versions = self._versions
         if not versions:
             raise Refusal(404, "no run of this job has published yet")
-        if date not in versions:
-            record = next((row for row in self._records if row["date"] == date), None)
-            if record is None:
-                raise Refusal(404, f"no run of this job has published for the date {str(date)[:SHOWN]!r}")
-            newest, job = versions[None], self._file(date)
-            one = _version_of(job, record, None)
-            if one.number == newest.number or job.sinks[0].table != newest.job.sinks[0].table:
-                versions[date] = one
-            return one
-        return versions[date]
+        if (known := versions.get(date)) is not None:
+            return known
+        newest, record = versions[None], self._record_of(str(date), versions[None])
+        job = self._file(date)
+        one = _version_of(job, record, None)
+        if one.number == newest.number or job.sinks[0].table != newest.job.sinks[0].table:
+            others = [day for day, of in list(versions.items()) if of is not newest]
+            for old in others[: max(0, len(versions) + 1 - _DATES)]:
+                versions.pop(old, None)
+            versions[date] = one
+        return one
+
+    def _record_of(self, date: str, newest: _Version) -> Mapping[str, Any]:
+        """The newest record of a date. Raises Refusal: 400 for what is no date, 404."""
+        try:
+            dated.parse(date[:SHOWN], "date")
+        except ConfigError as error:
+            raise Refusal(400, str(error)) from error
+        record = next((row for row in self._records if row["date"] == date), None)
+        if record is None:
+            last = newest.record["date"]
+            known = f"the newest is {last}" if last else "its runs have no dates: leave `date` out"
+            raise Refusal(404, f"no run of this job has published for the date {date}; {known}")
+        return record
 
     def _in_file(self, version: _Version, file: LiveFile, wanted: Any, key: Mapping[str, Any]) -> list[pa.RecordBatch]:
         content = self._content(version, file)

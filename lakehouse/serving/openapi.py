@@ -14,7 +14,7 @@ from lakehouse.serving.messages import ARROW, CSV, JSON, as_json
 from lakehouse.serving.prepared import Prepared
 
 _STATUSES = {
-    "400": "The body can't be read: the message says which row and column",
+    "400": "The body can't be read: the message says which row and column; or the parameter is unknown",
     "401": "No key, or one that is not known",
     "413": "Too many bytes or rows",
     "415": "Another media type than is read here",
@@ -30,7 +30,10 @@ def described(prepared: Sequence[Prepared], limits: Limits, keys: bool, looks_up
         paths[f"/v1/{one.job}/score"] = {"post": _score(one, limits)}
         if looks_up:
             paths[f"/v1/{one.job}/scores/{{key}}"] = {"get": _look_up(one)}
-    for path, what in (("/health", "The process answers"), ("/ready", "Scores can be asked for, and of which model")):
+    for path, what in (
+        ("/health", "The process answers"),
+        ("/ready", "Scores can be asked for, and of which model; 503 while not"),
+    ):
         paths[path] = {"get": {"summary": what, "security": [], "responses": {"200": {"description": what}}}}
     paths["/metrics"] = {"get": {"summary": "Figures of all workers", "responses": {"200": {"description": "Text"}}}}
     schemes = {
@@ -93,9 +96,18 @@ def _look_up(one: Prepared) -> dict[str, Any]:
     key = ", ".join(one.keys)
     parameters = [
         {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}, "description": key},
-        {"name": "date", "in": "query", "schema": {"type": "string"}, "description": "default: the newest published"},
-    ]
-    responses = {"200": {"description": "The score"}, "404": {"description": "No score is published under this key"}}
+        {"name": "date", "in": "query", "schema": {"type": "string", "format": "date"},
+         "description": "default: the newest published"},
+    ]  # fmt: skip
+    time = {"type": ["string", "null"], "format": "date-time"}
+    published = {"published_at": time | {"description": "When the row's own run was"},
+                 "looked_at": time | {"description": "When the table was last looked at"}}  # fmt: skip
+    responses = {
+        "200": {"description": "The score", "content": {JSON: {"schema": {"type": "object", "properties": published}}}},
+        "400": {"description": "The key or the date is none, or the parameter is unknown"},
+        "404": {"description": "No score is published under this key"},
+        **{status: {"description": _STATUSES[status]} for status in ("401", "429", "503")},
+    }
     return {"summary": f"The published score of {key}", "parameters": parameters, "responses": responses}
 
 

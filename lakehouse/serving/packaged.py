@@ -87,6 +87,8 @@ def open_package(folder: Path, *, alone: bool = False) -> Package:
     keys, waits = read_keys(settings.keys), list[bool]()
     if not keys and not alone:
         LOG.warning("no API keys: whoever reaches the function may ask")
+    if settings.answers is None and not alone:
+        LOG.warning("no --answers: messages have nowhere to send their scores, and fail; requests are answered")
     server = server_for([prepared], settings.limits, keys, lambda: waits.append(True), looks_up=False)
     inside = replace(server, keys={}, rates=Rates(None))
     return Package(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,20 +80,23 @@ def _published(one: Prepared) -> Published:
     return Published(one.file)
 
 
-def look_regularly(server: Server, seconds: float) -> threading.Event:
-    """Look in a thread whether the tables have new versions, now and every so many seconds, until it is set."""
-    ended = threading.Event()
+def look_regularly(server: Server, seconds: float, patience: float) -> None:
+    """Look in a thread whether the tables have new versions, now and every so many seconds from then on.
+
+    The first look is waited for, at most for `patience` seconds: whoever asks before it has ended is told to try again.
+    """
+    looked = threading.Event()
 
     def look() -> None:
         while True:
             for name, job in server.jobs.items():
                 if job.published is not None:
                     refresh(name, job.published)
-            if ended.wait(seconds):
-                return
+            looked.set()
+            time.sleep(seconds)
 
     threading.Thread(target=look, name="lookup", daemon=True).start()
-    return ended
+    looked.wait(patience)
 
 
 def refresh(name: str, published: Published) -> None:

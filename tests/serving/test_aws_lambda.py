@@ -122,6 +122,13 @@ def test_who_asks_is_named_in_the_log_and_bodies_are_not(call, capfd):
         assert line["request_id"] == CONTEXT.aws_request_id
 
 
+def test_a_signed_url_is_answered_and_a_parameter_that_nobody_knows_is_refused(call):
+    signed = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=abc&layout=columns"
+    assert isinstance(json.loads(call(events.http(BODY, rawQueryString=signed))["body"])["scores"], dict)
+    refused = call(events.balancer(BODY, queryStringParameters={"layuot": "columns"}))
+    assert (refused["statusCode"], "did you mean 'layout'?" in refused["body"]) == (400, True)
+
+
 def test_keys_are_asked_for_over_http_and_not_of_those_whom_aws_lets_in(package, call, monkeypatch):
     monkeypatch.setenv("KEYS", f"shop={KEY}")
     keyed = replace(package, server=replace(package.server, keys=read_keys("env:KEYS")))

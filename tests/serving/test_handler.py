@@ -12,14 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pytest
+from flask import Flask
 from hypothesis import strategies as st
 
 from lakehouse import models
 from lakehouse.errors import Unavailable
-from lakehouse.serving import scoring
+from lakehouse.serving import flask_app, scoring
 from lakehouse.serving.access import read_keys
 from lakehouse.serving.limits import Gate, Limits, Rates
+from lakehouse.serving.lookup import Published
 from lakehouse.serving.messages import ARROW, CSV, JSON
+from lakehouse.serving.prepared import JobFile
 from lakehouse.serving.server import server_for
 from tests.conftest import read, turns
 from tests.serving.conftest import ROWS, features
@@ -174,6 +177,36 @@ def test_arrow_that_would_expand_is_refused(ask):
 
 
 @pytest.mark.parametrize(
+    ("path", "query", "said"),
+    [
+        ("/v1/likes/score", {"layuot": "columns"}, "unknown parameter 'layuot': did you mean 'layout'?"),
+        ("/v1/likes/score", {"date": "2026-01-02"}, "unknown parameter 'date': known: layout"),
+        ("/v1/likes/score", {"layout": "column"}, "layout 'column': did you mean 'columns'?"),
+        ("/v1/likes/scores/1", {"dat": "secret"}, "unknown parameter 'dat': did you mean 'date'?"),
+        ("/v1/likes/scores/1", {"date": "gestern"}, "date: 'gestern' is not a date: give YYYY-MM-DD"),
+        ("/v1/likes/scores/1", {"date": ""}, "date: '' is not a date"),
+    ],
+)
+def test_a_parameter_that_would_be_left_out_of_account_is_refused(ask, path, query, said):
+    response = ask([GOOD] if path.endswith("score") else b"", path=path, query=query)
+    assert response.status == 400
+    assert said in answered(response)["error"]
+    assert b"secret" not in response.body
+
+
+def test_what_is_for_somebody_before_us_is_left_out(server):
+    app = Flask("test")
+    for query, status in (("?key=k&layout=columns", 200), ("?kez=k", 400)):
+        with app.test_request_context(f"/v1/likes/score{query}", method="POST", json=[GOOD]):
+            assert flask_app.reply(server, io.StringIO(), others=("key",)).status_code == status
+
+
+def test_a_path_that_is_not_of_rows_takes_whatever_its_callers_add(ask):
+    paths = ("/health", "/ready", "/", "/metrics", "/openapi.json")
+    assert {ask(path=path, query={"probe": "1"}).status for path in paths} <= {200, 501}
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
         ("GET", "/v1/likes/score", 405, "POST"),
@@ -208,6 +241,7 @@ def test_a_published_score_is_looked_up_with_where_it_is_from(ask, place):
 def test_nobody_without_a_key_gets_more_than_health(ask, prepared):
     keys = read_keys("env:KEYS", {"KEYS": "shop=correct-horse-battery\nother=another-long-secret"})
     guarded = server_for([prepared], Limits(), keys)
+    guarded.jobs["likes"].published.refresh()
     refused = ask([GOOD], at=guarded)
     assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert ask([GOOD], at=guarded, x_api_key="wrong-horse-battery").status == 401
@@ -234,6 +268,18 @@ def test_503_where_too_many_wait(ask, server):
     response = ask([GOOD], at=replace(server, gate=gate))
     assert (response.status, response.headers["Retry-After"]) == (503, "1")
     assert ask(path="/ready", at=replace(server, gate=gate)).status == 503
+
+
+def test_it_is_ready_once_the_table_was_looked_at_whatever_was_found(ask, server, place):
+    published = Published(JobFile(place.conf))
+    at = replace(server, jobs={"likes": replace(server.jobs["likes"], published=published)})
+    response = ask(path="/ready", at=at)
+    assert (response.status, answered(response)["status"]) == (503, "starting")
+    published.trouble = "the storage is away"
+    assert ask(path="/ready", at=at).status == 200
+    published.trouble = ""
+    published.refresh()
+    assert ask(path="/ready", at=at).status == 200
 
 
 def test_a_defect_leaves_an_id_and_nothing_else(ask, server, monkeypatch, caplog):
@@ -271,6 +317,12 @@ def test_openapi_describes_what_is_answered(ask, prepared):
     row = post["requestBody"]["content"][JSON]["schema"]["anyOf"][0]["properties"]["records"]["items"]
     assert row["required"] == ["id", "a", "b", "c"]
     assert {str(ask([GOOD]).status), "422", "413", "429", "503"} <= post["responses"].keys()
+    get = document["paths"]["/v1/likes/scores/{key}"]["get"]
+    described = get["responses"]["200"]["content"][JSON]["schema"]["properties"]
+    assert described.keys() <= answered(ask(path="/v1/likes/scores/1")).keys()
+    assert {str(ask(path=path).status) for path in ("/v1/likes/scores/x", "/v1/likes/scores/999999")} <= get[
+        "responses"
+    ].keys()
 
 
 def test_the_page_brings_no_script_from_elsewhere(ask):

@@ -55,8 +55,35 @@ def test_the_newest_date_is_looked_at_and_others_by_name(dated, published):
     with pytest.raises(Refusal, match="id=2 has no score in lake/scores") as refused:
         published.find("2")
     assert refused.value.status == 404
-    with pytest.raises(Refusal, match="has published for the date '2026-02-30'"):
+    with pytest.raises(Refusal, match="has published for the date 2026-02-28; the newest is 2026-01-02"):
+        published.find("1", "2026-02-28")
+    with pytest.raises(Refusal, match="'2026-02-30' is not a date") as refused:
         published.find("1", "2026-02-30")
+    assert refused.value.status == 400
+
+
+def test_a_row_was_published_when_its_own_run_was_and_not_the_newest(make_job, doubling, published):
+    more = {"predictions": {"p": "*"}, "sinks": [{"type": "delta", "table": "lake/scores", "write": "merge"}]}
+    times = {}
+    for values in ([(1, 1.0), (2, 2.0)], [(2, 4.0)]):
+        write("lake/features", rows("d", *values), mode="overwrite")
+        score(make_job(doubling, **more))
+        published.refresh()
+        times[len(times)] = max(record["finished_at"] for record in published._records)
+    assert published.find("1").published_at == times[0] < times[1]
+    assert published.find("2").published_at == times[1]
+
+
+def test_of_many_dates_some_are_remembered(dated, published, monkeypatch):
+    from lakehouse.serving import lookup
+
+    monkeypatch.setattr(lookup, "_DATES", 3)
+    days = [f"2026-01-0{day}" for day in range(1, 6)]
+    for number, day in enumerate(days):
+        dated(day, (number, float(number)))
+    published.refresh()
+    assert [p_of(published, str(n), day) for n, day in enumerate(days)] == pytest.approx([0.0, 2.0, 4.0, 6.0, 8.0])
+    assert [*published._versions] == [None, days[-1], days[-2]]
 
 
 def test_what_is_known_stands_until_the_next_look(dated, published):

@@ -16,7 +16,7 @@ from skops.io import _trusted_types
 
 from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.models.libraries import modules_of
-from lakehouse.serving import packaging
+from lakehouse.serving import packaging, preparing
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.packaged import Settings, open_package
 from lakehouse.serving.packaging import libraries, trimming, trying
@@ -148,7 +148,7 @@ def folder(listed, tmp_path):
     return tmp_path
 
 
-def test_a_package_that_lists_its_libraries_opens_and_has_its_settings(listed, folder):
+def test_a_package_that_lists_its_libraries_opens_and_has_its_settings(listed, folder, caplog):
     with zipfile.ZipFile(listed) as archive:
         dates = {info.date_time[0] for info in archive.infolist()}
     assert dates == {1980}
@@ -160,6 +160,7 @@ def test_a_package_that_lists_its_libraries_opens_and_has_its_settings(listed, f
     }  # fmt: skip
     assert not (folder / "lakehouse/cli").exists()
     opened = open_package(folder)
+    assert "no --answers: messages have nowhere to send their scores" in caplog.text
     assert (opened.job, opened.server.limits.rows, opened.server.jobs["likes"].published) == ("likes", 7, None)
     assert b"/likes.yaml" not in (folder / "package.pickle").read_bytes()  # no path of this machine
 
@@ -235,9 +236,22 @@ def test_a_package_that_does_not_answer_as_the_job_does_is_refused(prepared, fol
         (["package", "lamda", "{}"], "did you mean 'lambda'"),
         (["package", "lambda", "{}", "--libraries", "outside"], "inside"),
         (["package", "lambda", "{}", "--glibc", "new"], r"--glibc new: name a version such as 2.34"),
+        (["package", "lambda", "gone.yaml"], "gone.yaml: no such file"),
+        (["package", "lambda", "{}", "--out", "{}"], "likes.yaml is there, and is no zip"),
+        (["package", "lambda", "{}", "--out", "."], "it is a folder"),
+        (["package", "lambda", "{}"], "--out likes-lambda.zip can't be written: it is a folder"),
+        (["package", "lambda", "{}", "--keys", "correct-horse-battery"], "env:NAME or file:PATH, not the keys"),
+        (["package", "lambda", "{}", "--answers", "queue"], "--answers queue: name a queue or a stream"),
+        (["package", "lambda", "{}", "--answers", "sqs:queue"], "--answers sqs:queue: name a queue or a stream"),
+        (["package", "function", "{}", "--answers", "sqs:https://a/b"], "name a topic, pubsub:projects/"),
     ],
 )
-def test_what_the_command_does_not_know_is_refused(place: Place, options, said, capfd):
+def test_what_the_command_cant_use_is_refused_before_the_model_is_fetched(
+    place: Place, options, said, capfd, tmp_path, monkeypatch
+):
+    (tmp_path / "likes-lambda.zip").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preparing, "prepare", lambda *_: pytest.fail("the model was fetched"))
     ended = run(capfd, *(option.format(place.conf) for option in options))
     assert ended.code == 2
     assert said in ended.err

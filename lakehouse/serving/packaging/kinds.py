@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.engines.threads import WITHOUT_THREADS
+from lakehouse.serving import aws_batches, cloud_function
 
 GLIBC = tuple[int, int]
 _QUIET = f"""import os
@@ -50,7 +51,7 @@ class Kind:
 
     `runtimes`: by Python's version the glibc that it has there; `most`: bytes that it takes, unzipped; `zipped`: of the
     zip, if it is not sent by way of a storage; `inside`: libraries are in the zip, else it installs those listed.
-    `listed`: what is listed beside them.
+    `listed`: what is listed beside them. `answers_place`: reads where answers to messages go, or raises ConfigError.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Kind:
     most: int | None
     zipped: int | None
     inside: bool
+    answers_place: Callable[[str], object]
     listed: tuple[str, ...] = ()
 
 
@@ -76,6 +78,7 @@ KINDS: Mapping[str, Kind] = {
             262_144_000,
             50 << 20,
             inside=True,
+            answers_place=aws_batches.place_of,
         ),
         Kind(
             "function",
@@ -86,6 +89,7 @@ KINDS: Mapping[str, Kind] = {
             None,
             None,
             inside=False,
+            answers_place=cloud_function.topic_of,
             listed=("functions-framework>=3.10,<4",),
         ),
     )
