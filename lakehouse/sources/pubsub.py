@@ -111,7 +111,7 @@ def left(source: PubsubSource, job: str, state: Location) -> list[Left]:
     return [
         Left(one.folder, one.number < at, one.number / 1e9)
         for name, at in source.positions.items()
-        for one in spool.batches(batches.home_of(state, job, name.rpartition("/")[0]).join("batches"))
+        for one in spool.batches(messages.home_of(state, job, name.rpartition("/")[0]).join("batches"))
         if one.number != at
     ]
 

@@ -18,7 +18,8 @@ from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
-from lakehouse.connectors.pubsub import batches, published, spool
+from lakehouse.connectors.messages import home_of
+from lakehouse.connectors.pubsub import published, spool
 from lakehouse.connectors.pubsub.leases import DEADLINE_S, Leases
 from lakehouse.connectors.pubsub.spool import Spooled
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
@@ -247,7 +248,7 @@ def test_a_sweep_takes_away_what_no_run_can_publish(pubsub, games, job):
     scores = job()
     score(scores)
     [(name, at)] = positions(scores).items()
-    home = batches.home_of(naming.state_of(scores), scores.job, name.removesuffix("/batch")).join("batches")
+    home = home_of(naming.state_of(scores), scores.job, name.removesuffix("/batch")).join("batches")
     for number in (at - 1, at, at + 1):
         spool.write(Spooled(home, 0, number), 0, lot(1, 2))
     assert [one.kept for one in sweep.sweep(scores, take_away=True) if one.what == TAKEN] == [

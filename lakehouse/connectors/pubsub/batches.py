@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import time
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from lakehouse import formats
 from lakehouse.connectors import messages, pubsub
-from lakehouse.connectors.messages import LOT_BYTES
+from lakehouse.connectors.messages import LOT_BYTES, home_of
 from lakehouse.connectors.pubsub import DELETED, Place, Subscription, published, spool
 from lakehouse.connectors.pubsub.leases import Leases
 from lakehouse.connectors.pubsub.spool import DATA, ID, KEY, SCHEMA, TIME, Spooled
@@ -122,11 +121,6 @@ def begin(asked: Asked, positions: Mapping[str, int]) -> Batch:
     since = positions.get(found.position, 0)
     number = max(time.time_ns(), since) + 1 + random.getrandbits(_RANDOM_BITS)
     return Batch(number, since, found, home_of(asked.state, asked.job, found.stream), Leases(client, found))
-
-
-def home_of(state: Location, job: str, stream: str) -> Location:
-    """The folder of all that a job has of a subscription."""
-    return state.join("messages", hashlib.sha256(f"{job}\n{stream}".encode()).hexdigest()[:24])
 
 
 def fill(batch: Batch, asked: Asked) -> None:
