@@ -74,7 +74,7 @@ class Taking:
     def declared(self) -> None:
         """From now on it may be published, be it by another process."""
         if self.batch is not None:
-            self.batch.declared = True
+            self.batch.declare()
 
     def settle(self) -> None:
         """It is published, or was: remember and acknowledge it."""
