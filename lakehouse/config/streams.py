@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from lakehouse.config.messages import describe_value
 from lakehouse.config.systems import Source
 from lakehouse.config.values import Text
 from lakehouse.errors import nearest
@@ -35,6 +36,19 @@ Reference = Annotated[
     str, AfterValidator(_require_reference), WithJsonSchema({"type": "string", "pattern": "^(env|file):."})
 ]
 """A secret, by where it is."""
+
+
+def bare_name(pattern: str, rule: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """What a text has to be that names a stream within its account: by a pattern, and the same in words."""
+
+    def require(value: str) -> str:
+        if re.fullmatch(pattern, value):
+            return value
+        last = re.split("[/:]", value)[-1]
+        hint = f": give the bare name, {last}" if last != value and re.fullmatch(pattern, last) else ""
+        raise ValueError(f"must be {rule}, not {describe_value(value)}{hint}")
+
+    return AfterValidator(require), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
 
 
 class MessageSource(Source):

@@ -70,8 +70,8 @@ def reader(
     """What reads a record, by the schema `own` (as JSON) or by the one of a registry that the message names.
 
     `declared`: by the name of a field its type as the job has it, in words and as Arrow's.
-    It raises Unavailable where the registry can't be asked, and anything for bytes that are no record, or one with a
-    value that the declared type has no equal of.
+    It asks for a schema once, be there one or not. It raises Unavailable where the registry can't be asked, and
+    anything for bytes that are no record, or one with a value that the declared type has no equal of.
     """
     fastavro = _fastavro()
     if registry is None:
@@ -82,13 +82,19 @@ def reader(
             return _sure(_read_whole(fastavro, io.BytesIO(value), known), doubts)
 
         return plain
-    address, doubts_of = registry, dict[int, Sequence[_Doubt]]()
+    address, doubts_of, refused = registry, dict[int, Sequence[_Doubt]](), dict[int, Exception]()
 
     def named(value: bytes) -> Any:
         if len(value) < 5 or value[0] != 0:
             raise ValueError("it doesn't begin with the id of a schema (a zero byte, then four bytes)")
         number = int.from_bytes(value[1:5], "big")
-        schema = _registered(address, login, number)
+        if number in refused:
+            raise refused[number].with_traceback(None)
+        try:
+            schema = _registered(address, login, number)
+        except (ValueError, ConfigError) as error:
+            refused[number] = error
+            raise
         if number not in doubts_of:
             doubts_of[number] = _doubts(schema, declared)
         return _sure(_read_whole(fastavro, io.BytesIO(value[5:]), schema), doubts_of[number])

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -26,6 +26,9 @@ from lakehouse.schemas import (
     TOPIC,
     UNREADABLE,
 )
+
+if TYPE_CHECKING:
+    from lakehouse.storage import Location
 
 LOT_BYTES = 32 << 20
 """Bytes of the messages that become rows at once, at most."""
@@ -48,6 +51,11 @@ def places(partition: pa.DataType, offset: pa.DataType) -> pa.Schema:
 
 PLACES = places(pa.int32(), pa.int64())
 """These columns where both are numbers."""
+
+
+def home_of(state: Location, job: str, stream: str) -> Location:
+    """The folder, within that of its state, of all that a job keeps of a stream's messages."""
+    return state.join("messages", hashlib.sha256(f"{job}\n{stream}".encode()).hexdigest()[:24])
 
 
 @dataclass(frozen=True)

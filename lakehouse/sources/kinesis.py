@@ -6,13 +6,16 @@ All but the look at the stream is `connectors.messages` and `connectors.topics`,
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from lakehouse.connectors import avro, kinesis, messages, records, topics
 from lakehouse.connectors.kinesis import ranges, reading
+from lakehouse.connectors.kinesis.seen import Notes
 from lakehouse.connectors.topics import (
     KEEPS_FINGERPRINT,
     PinnedMessages,
@@ -31,18 +34,47 @@ from lakehouse.connectors.topics import (
     uri_of,
     use_of_file,
 )
+from lakehouse.errors import LakehouseError
+from lakehouse.sources import Left
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.kinesis import KinesisSource
+    from lakehouse.storage import Location
 
 __all__ = [
-    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "pin",
-    "qualify", "read", "rows_of_run", "supported_columns", "units", "uri_of", "use_of_file",
+    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "left", "narrowed", "pin",
+    "qualify", "read", "rows_of_run", "supported_columns", "taken", "units", "uri_of", "use_of_file",
 ]  # fmt: skip
 
 
 PLACES = messages.places(pa.string(), pa.string())
 """A shard and a sequence number are texts, as AWS has them: the numbers have more than 64 bits."""
+
+
+@dataclass(frozen=True)
+class Taking:
+    """What a run takes, which nobody hands out: at its end it notes what it has seen of the shards."""
+
+    notes: Notes
+
+    def declared(self) -> None:
+        """Nothing is to be done."""
+
+    def settle(self) -> None:
+        """It is published, or there was nothing: keep what was seen."""
+        with suppress(LakehouseError, OSError):  # a later run sees it as well
+            self.notes.write()
+
+
+@contextmanager
+def taken(job: str, state: Location, *, few: bool) -> Iterator[Taking]:
+    """What a run of the job takes, until its end."""
+    yield Taking(Notes(job, state))
+
+
+def left(source: KinesisSource, job: str, state: Location) -> Sequence[Left]:
+    """None: nothing is put down."""
+    return ()
 
 
 def pin(source: KinesisSource, names: Sequence[str] = ()) -> PinnedMessages:
@@ -56,8 +88,12 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> PinnedMessages:
     client = kinesis.connect(stream)
     found, at_ms, began = kinesis.look(client, stream), time.time_ns() // 1_000_000, source.start_time
     most = source.max_messages and -(-source.max_messages // max(len(found.shards), 1))
-    asked = ranges.Asked(client, stream, found, int(began.timestamp() * 1000) if began else None, most)
-    span, pieces = ranges.next_range(asked, source.positions, accept_loss=source.on_loss == "continue")
+    began_ms, taking = int(began.timestamp() * 1000) if began else None, source.taking
+    seen = {} if taking is None else taking.notes.of(f"{stream.name}/{found.id}")
+    asked = ranges.Asked(client, stream, found, at_ms, began_ms, most, seen)
+    span, pieces, new = ranges.next_range(asked, source.positions, accept_loss=source.on_loss == "continue")
+    if taking is not None:
+        taking.notes.new = new
     how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_, PLACES)
     return PinnedMessages(source.stream, schema, span, pieces, at_ms, reading.StreamReader(stream, found.id), how)

@@ -74,7 +74,7 @@ class Taking:
     def declared(self) -> None:
         """From now on it may be published, be it by another process."""
         if self.batch is not None:
-            self.batch.declared = True
+            self.batch.declare()
 
     def settle(self) -> None:
         """It is published, or was: remember and acknowledge it."""
@@ -111,7 +111,7 @@ def left(source: PubsubSource, job: str, state: Location) -> list[Left]:
     return [
         Left(one.folder, one.number < at, one.number / 1e9)
         for name, at in source.positions.items()
-        for one in spool.batches(batches.home_of(state, job, name.rpartition("/")[0]).join("batches"))
+        for one in spool.batches(messages.home_of(state, job, name.rpartition("/")[0]).join("batches"))
         if one.number != at
     ]
 

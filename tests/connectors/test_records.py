@@ -278,9 +278,11 @@ def test_avro_by_the_schemas_of_a_registry(registry, monkeypatch):
     monkeypatch.setenv("LOGIN", "a:b")
     row = written({"n": 1, "x": 0.5})
     values = [b"\0\0\0\0\x07" + row, b"\0\0\0\0\x08" + row, b"\x01" + row, b"\0", b"\0\0\0\0\x07" + row]
+    values.append(values[1])
     decoded = decode(values, NUMBERS, Format("avro", None, address, "env:LOGIN"))
-    assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 1], [1, 2, 3])
+    assert (numbers(decoded), sorted(decoded.problems)) == ([1, None, None, None, 1, None], [1, 2, 3, 5])
     assert "no schema 8" in decoded.problems[1]
+    assert decoded.problems[5] == decoded.problems[1]
     assert sorted(asked) == ["/schemas/ids/7", "/schemas/ids/8"]
 
 

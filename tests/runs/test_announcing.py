@@ -13,10 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from google.cloud.pubsub_v1 import PublisherClient
 
 from lakehouse.config import Job
 from lakehouse.connectors import json_text
 from lakehouse.connectors.kafka import sending
+from lakehouse.connectors.messages import Event
+from lakehouse.connectors.pubsub import sending as pubsub_sending
 from lakehouse.errors import Blocked, ConfigError
 from tests import command
 from tests.conftest import read, score, version, write
@@ -245,3 +248,28 @@ def test_what_pubsub_does_not_take_the_next_run_sends(pubsub, told_by_pubsub):
     assert any("events could not be sent: " in text and f"topic {topic} of project tests" in text for text in told)
     assert (score(told_by_pubsub(topic)).status, unfinished(told_by_pubsub(topic))) == ("unchanged", 0)
     assert len({message.attributes["id"] for message in pubsub.messages(topic)}) == ROWS + 1
+
+
+def test_of_large_events_to_pubsub_only_so_many_are_under_way(pubsub, monkeypatch):
+    topic, going, most = pubsub.create(), list[int](), list[int]()
+    publish = PublisherClient.publish
+
+    class Answer:
+        def __init__(self, future, size):
+            self.future, self.size = future, size
+            going.append(size)
+            most.append(sum(going))
+
+        def result(self, timeout):
+            going.remove(self.size)
+            return self.future.result(timeout)
+
+    monkeypatch.setattr(
+        PublisherClient, "publish", lambda self, topic, data, **a: Answer(publish(self, topic, data, **a), len(data))
+    )
+    monkeypatch.setattr(pubsub_sending, "_BYTES", 100_000)
+    stream = {"type": "pubsub", "project": PROJECT, "endpoint": pubsub.endpoint, "topic": topic, "ordered": False}
+    sizes = [30_000, 30_000, 30_000, 30_000, 150_000, *[10] * 50]
+    pubsub_sending.send(stream, [Event(str(n), b"k", bytes(size)) for n, size in enumerate(sizes)])
+    assert sorted(len(message.data) for message in pubsub.messages(topic)) == sorted(sizes)
+    assert (max(most[:4]), max(most), going) == (90_000, 150_000, [])

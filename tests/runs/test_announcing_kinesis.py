@@ -94,7 +94,7 @@ def test_what_a_stream_does_not_take_the_next_run_sends(kinesis, stream, job, mo
 def test_a_stream_that_is_not_there_or_a_library_that_is_missing_is_told_before_a_row_is_scored(job, monkeypatch):
     with pytest.raises(ConfigError, match=r"publish_events\.stream: there is no stream 'nowhere'"):
         score(job(stream="nowhere"))
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(ConfigError, match=r"publish_events\.type: kinesis needs boto3"):
         score(job())
     assert (version("lake/scores"), unfinished(job())) == (-1, 0)

@@ -7,10 +7,12 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from lakehouse.config import Job
 from lakehouse.connectors import delta
@@ -130,6 +132,7 @@ def test_records_that_may_be_gone_stop_the_job_until_somebody_accepts_it(kinesis
     kinesis.send(stream, messages(range(3)))
     score(job())
     kinesis.trim(stream, 0, 3)
+    passed(24)
     assert score(job()).status == "unchanged"
     kinesis.send(stream, messages(range(3, 6)))
     kinesis.trim(stream, 0, 1)
@@ -140,6 +143,64 @@ def test_records_that_may_be_gone_stop_the_job_until_somebody_accepts_it(kinesis
     assert (result.rows_scored, ids()) == (2, [0, 1, 2, 4, 5])
     assert any("may have been deleted" in text for text in told)
     assert score(job()).status == "unchanged"
+
+
+def passed(hours: float) -> None:
+    """Have what runs have noted be so much older."""
+    [place] = Path("lake/scores_state/messages").rglob("seen.json")
+    said = json.loads(place.read_text())
+    for seen in said["shards"].values():
+        seen["at_ms"] -= int(hours * 3_600_000)
+    place.write_text(json.dumps(said))
+
+
+def test_what_came_to_a_shard_that_was_looked_at_often_enough_is_not_told_as_lost(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    for _ in range(2):
+        passed(23)
+        kinesis.trim(stream, 0, 3)  # by retention
+        assert score(job()).status == "unchanged"
+    kinesis.send(stream, messages(range(3, 5)))
+    passed(23)
+    assert (score(job()).rows_scored, ids()) == (2, list(range(5)))
+
+
+def test_a_shard_that_runs_without_messages_saw_end_may_vanish(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    kinesis.trim(stream, 0, 3)
+    kinesis.split(stream, 0)
+    assert score(job()).status == "unchanged"
+    passed(240)
+    kinesis.forget(stream, 0)
+    assert score(job()).status == "unchanged"
+    last = kinesis.send(stream, messages(range(3, 5)), shard=2)
+    assert score(job()).rows_scored == 2
+    assert positions(job()) == {"0": FINISHED, "2": int(last[-1]) + 1}
+
+
+@pytest.mark.long
+def test_a_shard_may_have_lost_records_that_was_not_looked_at_before_it_ended(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    kinesis.send(stream, messages(range(3, 5)))
+    kinesis.trim(stream, 0, 5)
+    kinesis.split(stream, 0)
+    passed(24)
+    with pytest.raises(Blocked, match="last message of shardId-000000000000"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).status == "unchanged"
+    assert score(job()).status == "unchanged"
+
+
+@pytest.mark.long
+def test_that_a_run_did_not_take_all_is_no_end(kinesis, stream, job):
+    kinesis.send(stream, messages(range(4)))
+    assert score(job({"max_messages": 4})).rows_scored == 2  # of each of two shards
+    kinesis.trim(stream, 0, 3)
+    with pytest.raises(Blocked, match="last message of shardId-000000000000"):
+        score(job())
 
 
 @pytest.mark.long
@@ -156,11 +217,23 @@ def test_a_shard_that_went_before_it_was_read_to_its_end_is_told(kinesis, stream
 
 
 @pytest.mark.long
+def test_what_was_accepted_is_not_told_again_though_there_was_nothing_to_score(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    kinesis.split(stream, 0)
+    kinesis.forget(stream, 0)
+    with pytest.raises(Blocked, match="shardId-000000000000 is not there any more"):
+        score(job())
+    assert score(job({"on_loss": "continue"})).status == "unchanged"
+    assert score(job()).status == "unchanged"
+
+
+@pytest.mark.long
 def test_a_stream_made_anew_or_deleted_is_told(kinesis, stream, job):
     kinesis.send(stream, messages(range(3)))
     score(job())
     kinesis.client.delete_stream(StreamName=stream)
-    with pytest.raises(ConfigError, match=f"no stream '{stream}'"):
+    with pytest.raises(ConfigError, match=rf"no stream '{stream}' in {REGION} \({kinesis.address}\)"):
         score(job())
     kinesis.create(stream)
     kinesis.send(stream, messages(range(3, 5)))
@@ -202,6 +275,32 @@ def test_few_records_are_counted_and_a_run_waits_for_enough(kinesis, stream, job
     assert kinesis_source.pin(job().source).rows == 2
     with pytest.raises(NotReady, match="2 rows"):
         score(job({"min_rows": 3}))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("arn:aws:kinesis:eu-west-1:123456789012:stream/games", r"give the bare name, games"),
+        ("x" * 129, r"source\.stream: must be 1 to 128 letters, digits"),
+        ("games\n", r"must be 1 to 128 letters, digits"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_by_the_rule(job, name, said):
+    with pytest.raises(ConfigError, match=said):
+        job({"stream": name})
+
+
+def test_what_the_library_knows_of_the_service_is_read_once_a_process(kinesis, stream, monkeypatch):
+    named = of_kinesis.Stream(stream, REGION, kinesis.address)
+    of_kinesis.connect(named)
+    load, read_files = JSONFileLoader.load_file, list[str]()
+
+    def counted(self, path):
+        read_files.append(path)
+        return load(self, path)
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", counted)
+    assert (of_kinesis.connect(named).meta.region_name, read_files) == (REGION, [])
 
 
 def test_a_service_that_does_not_answer_is_unavailable(job, monkeypatch):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pytest
+from google.auth.exceptions import RefreshError
 
 from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
-from lakehouse.connectors.pubsub import batches, published, spool
+from lakehouse.connectors.messages import home_of
+from lakehouse.connectors.pubsub import leases, published, spool
 from lakehouse.connectors.pubsub.leases import DEADLINE_S, Leases
 from lakehouse.connectors.pubsub.spool import Spooled
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
@@ -193,6 +198,125 @@ def test_without_the_memory_of_what_was_published_a_run_stops_until_somebody_acc
     with pytest.raises(Blocked, match="does not say which messages were published"):
         score(job())
     assert score(job({"on_loss": "continue"})).rows_scored == 2
+    pubsub.send(games, messages(range(5, 7)))
+    assert score(job()).rows_scored == 2
+
+
+@pytest.mark.long
+def test_that_is_accepted_for_good_by_a_run_without_messages_too_but_not_by_a_dry_one(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    score(job())
+    shutil.rmtree("lake/scores_state/messages")
+    accepted = job({"on_loss": "continue"})
+    with pytest.raises(NotReady):
+        score(accepted, dry_run=True)
+    with pytest.raises(Blocked, match="does not say which messages were published"):
+        score(job())
+    assert score(accepted).status == "unchanged"
+    assert score(job()).status == "unchanged"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dies", [False, True])
+def test_while_another_run_holds_messages_none_has_come_to_their_end(pubsub, games, job, monkeypatch, dies):
+    pubsub.send(games, messages(range(2)))
+    scores, original, at = job(), checks.tally, emptied()
+    score(scores)
+    older(1)
+    at = emptied()
+    pubsub.send(games, messages(range(2, 6)))
+    told = list[int]()
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.setattr(checks, "tally", original)
+        pubsub.send(games, messages(range(6, 8)))
+        assert score(scores).rows_scored == 2
+        told.append(emptied())
+        if dies:
+            monkeypatch.setattr(Leases, "give_back", lambda self: False)
+        return original(*given)
+
+    monkeypatch.setattr(checks, "tally", meanwhile)
+    with pytest.raises(Overtaken):
+        score(scores)
+    assert told == [at]
+    monkeypatch.undo()
+    if dies:
+        assert (score(scores).status, emptied()) == ("unchanged", at)
+        [note] = Path("lake/scores_state/messages/uses").rglob("*-[1-9]*.json")
+        said = json.loads(note.read_text())
+        note.write_text(json.dumps({**said, "at": said["at"] - 300 * 1_000_000_000}))
+        pubsub.forward(DEADLINE_S + 1)
+    assert score(scores).rows_scored == 4
+    assert emptied() > at
+
+
+def emptied() -> int:
+    """When the job's runs last came to the end of the messages, as they have kept it; 0 where they have not."""
+    found = list(Path("lake/scores_state/messages").rglob("emptied.json"))
+    return json.loads(found[0].read_text())["at"] if found else 0
+
+
+def older(days: float) -> None:
+    """Have what they kept be so much older."""
+    [kept] = Path("lake/scores_state/messages").rglob("emptied.json")
+    said = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**said, "at": said["at"] - int(days * 86_400) * 1_000_000_000}))
+
+
+def test_another_job_over_the_subscription_is_told_and_so_is_a_former_name(pubsub, games, job):
+    told: list[str] = []
+    say = lambda event, values: told.append(str(values.get("message")))  # noqa: E731
+    score(job())
+    score(job(), say=say)
+    assert not any("took messages" in text for text in told)
+    score(job(job="other"), dry_run=True)
+    score(job(job="other"), say=say)
+    assert any("the job scores took messages of it as well" in text for text in told)
+
+
+@pytest.mark.long
+def test_what_goes_wrong_while_messages_are_kept_does_not_end_that(pubsub, games, monkeypatch):
+    monkeypatch.setattr(leases, "_RENEW_S", 0.05)
+    pubsub.send(games, messages(range(3)))
+    failures, said = [OSError("no way"), grpc.RpcError(), RefreshError("no login")], list[bool]()
+    with of_pubsub.client_of("SubscriberClient", of_pubsub.Place(PROJECT, pubsub.endpoint)) as client:
+        found = of_pubsub.look(client, of_pubsub.Place(PROJECT, pubsub.endpoint), games)
+
+        def word() -> None:
+            said.append(True)
+            raise OSError("no disk")
+
+        held = Leases(client, found, word)
+        extend = held._extend
+
+        def failing(ids: Any, seconds: int) -> None:
+            if threading.current_thread().name == "leases" and failures:
+                raise failures.pop()
+            extend(ids, seconds)
+
+        held._extend = failing  # type: ignore[method-assign]
+        assert sum(len(got) for got in held.pull(10, 1.0)) == 3
+        deadline = time.monotonic() + 20
+        while len(said) < 6 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (failures, len(said) >= 6) == ([], True)
+        held.acknowledge()
+
+
+def test_no_more_messages_are_asked_for_at_once_than_fit_by_their_size(pubsub, games, job, monkeypatch):
+    rows = [json.dumps({"id": n, "a": 0.5, "more": "x" * 20_000}).encode() for n in range(500)]
+    pubsub.send(games, rows)
+    monkeypatch.setattr(leases, "LOT_BYTES", 1 << 20)
+    pull, asked = Leases._pull, list[int]()
+
+    def counted(self, most, quiet_s):
+        asked.append(most)
+        return pull(self, most, quiet_s)
+
+    monkeypatch.setattr(Leases, "_pull", counted)
+    assert score(job()).rows_scored == 500
+    assert (set(asked[:4]), max(asked[4:])) == ({100}, 13)  # 1 MiB / 4 / 20 kB
 
 
 @pytest.mark.long
@@ -247,7 +371,7 @@ def test_a_sweep_takes_away_what_no_run_can_publish(pubsub, games, job):
     scores = job()
     score(scores)
     [(name, at)] = positions(scores).items()
-    home = batches.home_of(naming.state_of(scores), scores.job, name.removesuffix("/batch")).join("batches")
+    home = home_of(naming.state_of(scores), scores.job, name.removesuffix("/batch")).join("batches")
     for number in (at - 1, at, at + 1):
         spool.write(Spooled(home, 0, number), 0, lot(1, 2))
     assert [one.kept for one in sweep.sweep(scores, take_away=True) if one.what == TAKEN] == [
@@ -298,6 +422,8 @@ def test_a_service_that_does_not_answer_is_unavailable(job, monkeypatch):
 
 def test_without_a_login_or_a_project_it_says_so(job, monkeypatch, tmp_path):
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    with pytest.raises(ConfigError, match=r"an emulator tells no project: give `project`"):
+        score(job({"project": None}))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     with pytest.raises(ConfigError, match=r"none\.json.*login of Google's own tools"):
         score(job({"endpoint": None}))
@@ -307,7 +433,11 @@ def test_without_a_login_or_a_project_it_says_so(job, monkeypatch, tmp_path):
     ("source", "said"),
     [
         ({"start": "2026-01-02T00:00:00Z"}, "start"),
-        ({"subscription": "projects/tests/subscriptions/games"}, "subscription"),
+        (
+            {"subscription": "projects/tests/subscriptions/games"},
+            "source.subscription: must be .*give the bare name, games",
+        ),
+        ({"subscription": "ab"}, "must be 3 to 255 letters, digits, .*, the first a letter, not 'ab'"),
         ({"schema": {"_offset": "long"}}, "each message has anyway"),
     ],
 )
@@ -394,6 +524,15 @@ def test_ids_are_found_by_the_batches_that_lead_to_the_position(tmp_path):
     assert missing == 0
     assert published.among(home.join("published"), found, asked) == {"1-0", "1-1", "3-0", "3-1"}
     assert published.chain(published.files(home.join("published")), 5) == ([], 5)
+    published.forgo(home.join("published"), 5)
+    [forgone], missing = published.chain(published.files(home.join("published")), 5)
+    assert (missing, published.among(home.join("published"), [forgone], asked)) == (0, set())
+    after = Spooled(home.join("batches"), 5, 6)
+    spool.write(after, 0, lot(6, 500))
+    published.remember(home.join("published"), after, 0)
+    assert [(one.before, one.rows) for one in published.chain(published.files(home.join("published")), 6)[0]] == [
+        (0, 500)
+    ]
     assert published.chain([published.Published(3, 4, 0, 1, 1), *there], 4) == (there, 0)  # merged, and not removed yet
 
 

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lakehouse.config.streams import MessageSource
+from lakehouse.config.streams import MessageSource, bare_name
 from lakehouse.config.systems import EventStream, Source
 from lakehouse.config.values import Text
 
-_NAME = r"^[a-zA-Z0-9_.-]+$"
+Name = Annotated[Text, *bare_name("[a-zA-Z0-9_.-]{1,128}", "1 to 128 letters, digits, '_', '.' and '-'")]
 Region = Annotated[
     Text | None,
     Field(
@@ -31,13 +31,14 @@ class KinesisSource(MessageSource):
     """A stream of Kinesis whose records are scored."""
 
     type: Literal["kinesis"] = Field(description="the system the input is in")
-    stream: Text = Field(pattern=_NAME, description="the stream whose records are scored", examples=["games"])
+    stream: Name = Field(description="the stream whose records are scored", examples=["games"])
     region: Region = None
     endpoint: Endpoint = None
 
     # as in lakehouse.schemas, which imports pyarrow
     PLACES: ClassVar[tuple[str, ...]] = ("_topic", "_partition", "_offset", "_timestamp", "_message", "_unreadable")
     NO_SETTINGS: ClassVar[frozenset[str]] = MessageSource.NO_SETTINGS | {"region", "endpoint"}
+    TAKES: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -48,9 +49,7 @@ class KinesisEvents(EventStream):
     """A stream of Kinesis that gets events of the job's runs."""
 
     type: Literal["kinesis"] = Field(description="the system the events go to")
-    stream: Text = Field(
-        pattern=_NAME, description="the stream that gets the events, which has to be there", examples=["scored"]
-    )
+    stream: Name = Field(description="the stream that gets the events, which has to be there", examples=["scored"])
     region: Region = None
     endpoint: Endpoint = None
 

@@ -6,11 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lakehouse.config.streams import MessageSource
+from lakehouse.config.streams import MessageSource, bare_name
 from lakehouse.config.systems import EventStream
 from lakehouse.config.values import Text
 
-_NAME = r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$"
+_RULE = "3 to 255 letters, digits, '-', '_', '.', '~', '+' and '%', the first a letter"
+Name = Annotated[Text, *bare_name("[A-Za-z][A-Za-z0-9._~+%-]{2,254}", _RULE)]
 
 Project = Annotated[
     Text | None,
@@ -33,8 +34,9 @@ class PubsubSource(MessageSource):
     """A subscription of Pub/Sub whose messages are scored."""
 
     type: Literal["pubsub"] = Field(description="the system the input is in")
-    subscription: Text = Field(
-        pattern=_NAME, description="the subscription, one that is pulled, whose messages are scored", examples=["games"]
+    subscription: Name = Field(
+        description="the subscription, one that is pulled, whose messages are scored; of this job alone",
+        examples=["games"],
     )
     project: Project = None
     endpoint: Endpoint = None
@@ -71,9 +73,7 @@ class PubsubEvents(EventStream):
     """A topic of Pub/Sub that gets events of the job's runs."""
 
     type: Literal["pubsub"] = Field(description="the system the events go to")
-    topic: Text = Field(
-        pattern=_NAME, description="the topic that gets the events, which has to be there", examples=["scored"]
-    )
+    topic: Name = Field(description="the topic that gets the events, which has to be there", examples=["scored"])
     project: Project = None
     endpoint: Endpoint = None
     ordered: bool = Field(

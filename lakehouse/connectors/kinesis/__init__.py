@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lakehouse.errors import ConfigError, Unavailable, nearest
@@ -87,7 +88,7 @@ def connect(stream: Stream, attempts: int | None = None, patience: float | None 
     """
     attempts, patience = attempts or ATTEMPTS, patience or PATIENCE
     try:
-        import boto3
+        import botocore.session
         from botocore.config import Config
     except ImportError as error:
         raise ConfigError(
@@ -97,8 +98,17 @@ def connect(stream: Stream, attempts: int | None = None, patience: float | None 
         retries={"mode": "standard", "max_attempts": attempts}, connect_timeout=patience, read_timeout=patience
     )
     with explained(stream, "connecting"):
-        session = boto3.Session(region_name=stream.region)
-        return session.client("kinesis", endpoint_url=stream.endpoint, config=config)
+        session = botocore.session.get_session()  # a new one each time: logins change while a process lives
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+        return session.create_client("kinesis", region_name=stream.region, endpoint_url=stream.endpoint, config=config)
+
+
+@lru_cache(maxsize=4)
+def _loader(data_path: str | None) -> Any:
+    """What reads the library's descriptions of services, which takes long, and keeps them while the process lives."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 @contextmanager
@@ -139,12 +149,21 @@ def summary(client: Any, stream: Stream) -> Mapping[str, Any]:
     """What the service says of the stream; raises as `look`."""
     with explained(stream, "looking for it"):
         try:
-            said: Mapping[str, Any] = client.describe_stream_summary(StreamName=stream.name)
+            found: Mapping[str, Any] = client.describe_stream_summary(StreamName=stream.name)
         except client.exceptions.ResourceNotFoundException:
-            hint = nearest(stream.name, client.list_streams().get("StreamNames", []))
-            raise ConfigError(f"{stream.section}.stream: there is no stream {stream.name!r}, {hint}") from None
-    told: Mapping[str, Any] = said["StreamDescriptionSummary"]
+            asked = f"{client.meta.region_name} ({client.meta.endpoint_url})"
+            said = f"there is no stream {stream.name!r} in {asked}{_near(client, stream.name)}"
+            raise ConfigError(f"{stream.section}.stream: {said}") from None
+    told: Mapping[str, Any] = found["StreamDescriptionSummary"]
     return told
+
+
+def _near(client: Any, name: str) -> str:
+    """What a person may have meant, where the login may list what there is."""
+    try:
+        return f", {nearest(name, client.list_streams()['StreamNames'])}"
+    except client.exceptions.ClientError:
+        return ""
 
 
 def _shards(client: Any, stream: Stream) -> Iterator[Shard]:

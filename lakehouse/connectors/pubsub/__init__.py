@@ -70,6 +70,7 @@ def library() -> ModuleType:
 @contextmanager
 def explained(where: str) -> Iterator[None]:
     """Raise what the library raises as an error that says where, and what was said."""
+    import grpc
     from google.api_core import exceptions as failures
     from google.auth import exceptions as logins
 
@@ -84,7 +85,7 @@ def explained(where: str) -> Iterator[None]:
         raise Unavailable(f"{where}: {failed.message} ({getattr(failed.cause, 'message', failed.cause)})") from failed
     except failures.GoogleAPIError as failed:
         raise Unavailable(f"{where}: {getattr(failed, 'message', failed)}") from failed
-    except logins.TransportError as failed:
+    except (logins.TransportError, grpc.RpcError) as failed:
         raise Unavailable(f"{where}: {failed}") from failed
     except logins.GoogleAuthError as failed:
         raise _no_login(where, str(failed)) from failed
@@ -97,12 +98,18 @@ def _no_login(where: str, said: str) -> ConfigError:
     )
 
 
+def _emulator(place: Place) -> str:
+    """Its host and port, if it is one, which is reached without login."""
+    scheme, _, host = (place.endpoint or "").rstrip("/").rpartition("://")
+    return os.environ.get("PUBSUB_EMULATOR_HOST") or (host if scheme == "http" else "")
+
+
 def client_of(kind: str, place: Place, **options: Any) -> Any:
     """A client, `kind` being the library's name for it. Raises ConfigError where library or login is missing."""
     made = getattr(library(), kind)
-    scheme, _, host = (place.endpoint or "").rstrip("/").rpartition("://")
-    emulator = os.environ.get("PUBSUB_EMULATOR_HOST") or (host if scheme == "http" else "")
+    emulator = _emulator(place)
     if not emulator:
+        host = (place.endpoint or "").rstrip("/").rpartition("://")[2]
         with explained(place.shown):
             return made(client_options={"api_endpoint": host} if host else None, **options)
     import grpc
@@ -116,6 +123,8 @@ def project_of(place: Place) -> str:
     """The project that is named, or else that of the environment or the login."""
     if named := place.project or os.environ.get("GOOGLE_CLOUD_PROJECT"):
         return named
+    if _emulator(place):
+        raise ConfigError(f"{place.shown}: an emulator tells no project: give `project`, or set GOOGLE_CLOUD_PROJECT")
     import google.auth
 
     library()

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
-from lakehouse import formats
 from lakehouse.connectors import messages, pubsub
-from lakehouse.connectors.messages import LOT_BYTES
-from lakehouse.connectors.pubsub import DELETED, Place, Subscription, published, spool
+from lakehouse.connectors.messages import home_of
+from lakehouse.connectors.pubsub import DELETED, Place, Subscription, ends, published, spool, uses
 from lakehouse.connectors.pubsub.leases import Leases
-from lakehouse.connectors.pubsub.spool import DATA, ID, KEY, SCHEMA, TIME, Spooled
+from lakehouse.connectors.pubsub.lots import Lot
+from lakehouse.connectors.pubsub.spool import Spooled
+from lakehouse.connectors.pubsub.uses import Use
 from lakehouse.errors import ConfigError, LakehouseError, Unavailable
-from lakehouse.storage import Location, content, display_name, write_durably
+from lakehouse.storage import Location, display_name
 
 _DAY_NS = 86_400_000_000_000
 _LEAST_NS = 7 * _DAY_NS
 """So long ids are kept at least: a snapshot can bring messages back for a week."""
-_LOT_ROWS = 65_536
-_EMPTIED = "emptied.json"
-_OFTEN_NS = 600_000_000_000
-"""What that file says is renewed so often at most."""
 _RANDOM_BITS = 20
 """So many bits of a batch's number are random, or two runs of one moment could have the same."""
 
@@ -54,18 +48,23 @@ class Asked:
 class Batch:
     """Messages that are pulled, in lots of so many. `since`: the number of the batch that was published before, or 0.
 
-    `declared`: it may be published from now on, be it by another process. `emptied_ns`: when the subscription had
-    nothing else, in ns since 1970; 0 where it may have more.
+    `uses`: where runs note that they take messages of the subscription. `declared`: it may be published from now on, be
+    it by another process. `forgone`: up to this batch, if any, somebody accepts that it isn't known what was published.
+    `emptied_ns`: when the subscription had nothing else, in ns since 1970; 0 where it may have more.
     """
 
+    job: str
     number: int
     since: int
     subscription: Subscription
     home: Location
+    uses: Location
     held: Leases
     lots: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     declared: bool = False
+    settled: bool = False
+    forgone: int = 0
     emptied_ns: int = 0
 
     @property
@@ -73,38 +72,41 @@ class Batch:
         """Where it is put down."""
         return Spooled(self.home.join("batches"), self.since, self.number)
 
+    def declare(self) -> None:
+        """From now on it may be published, be it by another process."""
+        self.declared = True
+        self._forgo()
+
+    def _forgo(self) -> None:
+        if self.forgone:
+            published.forgo(self.home.join("published"), self.forgone)
+            self.forgone = 0
+
     def settle(self) -> None:
         """Remember and acknowledge what was published, of which no more is needed here.
 
         Raises Unavailable or ConfigError where Pub/Sub doesn't hear it: it comes again, and is known then.
         """
+        self.settled = True
+        self._forgo()
         if self.lots:
             _remember(self.home, self.spooled, self.subscription)
             spool.clear(self.spooled)
             self.lots = []
         self.held.acknowledge()
-        known = _emptied(self.home)
-        at_ns = self.emptied_ns or (0 if known else self.number)  # which is about when the first run began
-        if at_ns > known + _OFTEN_NS:
-            said = formats.with_version(formats.MESSAGES, {"at": at_ns})
-            write_durably(self.home.join(_EMPTIED), json.dumps(said).encode())
+        ends.remember(self.home, self.emptied_ns, self.number)  # whose number is about when it began
 
     def end(self) -> None:
         """Give back what isn't settled, and take away what can't be published any more."""
-        self.held.give_back()
+        given_back = self.held.give_back()
         self.held.client.close()
-        if self.lots and not self.declared:
-            with suppress(LakehouseError, OSError):  # a later run takes it away
+        with suppress(LakehouseError, OSError):  # a later run takes it away
+            if self.settled:
+                uses.note(self.uses, Use(self.job, 0, time.time_ns()))
+            if given_back:
+                uses.forget(self.uses, Use(self.job, self.number, 0))
+            if self.lots and not self.declared:
                 spool.clear(self.spooled)
-
-
-def _emptied(home: Location) -> int:
-    """When a run last found no more messages, or else the first one began, in ns since 1970; 0 before that one."""
-    place = home.join(_EMPTIED)
-    text = content(place, no_folder=True)
-    if text is None:
-        return 0
-    return formats.parse(formats.MESSAGES, text, display_name(place), lambda said: int(said["at"]))
 
 
 def _remember(home: Location, batch: Spooled, subscription: Subscription) -> None:
@@ -121,12 +123,9 @@ def begin(asked: Asked, positions: Mapping[str, int]) -> Batch:
     found = pubsub.look(client, asked.place, asked.name)
     since = positions.get(found.position, 0)
     number = max(time.time_ns(), since) + 1 + random.getrandbits(_RANDOM_BITS)
-    return Batch(number, since, found, home_of(asked.state, asked.job, found.stream), Leases(client, found))
-
-
-def home_of(state: Location, job: str, stream: str) -> Location:
-    """The folder of all that a job has of a subscription."""
-    return state.join("messages", hashlib.sha256(f"{job}\n{stream}".encode()).hexdigest()[:24])
+    home, noted = home_of(asked.state, asked.job, found.stream), uses.folder_of(asked.state, found.stream)
+    held = Leases(client, found, lambda: uses.note(noted, Use(asked.job, number, time.time_ns())))
+    return Batch(asked.job, number, since, found, home, noted, held)
 
 
 def fill(batch: Batch, asked: Asked) -> None:
@@ -134,9 +133,10 @@ def fill(batch: Batch, asked: Asked) -> None:
 
     Raises Blocked where messages may be lost or published twice, unless that is accepted.
     """
-    _look_out(batch, asked)
+    there = _uses(batch)
+    _look_out(batch, asked, there)
     try:
-        again = _pull(batch, asked)
+        again = _pull(batch, asked, there)
     except FileNotFoundError as error:
         raise Unavailable(
             f"{asked.name}: another run published messages of it meanwhile ({error}); run again"
@@ -152,21 +152,30 @@ def fill(batch: Batch, asked: Asked) -> None:
         batch.notes.append(said)
 
 
-def _pull(batch: Batch, asked: Asked) -> int:
+def _pull(batch: Batch, asked: Asked, there: Sequence[Use]) -> int:
     """Put down what is new; how many messages are not."""
     known, begun_ns = _known(batch, asked), time.time_ns()
-    lot, seen, again = _Lot(), set[str](), 0
+    alone = not any(use.holds(begun_ns) for use in there)
+    batch.held.say()
+    lot, seen, again = Lot(), set[str](), 0
     for got in batch.held.pull(asked.most, asked.quiet_s):
         lot.add(got)
         if lot.is_full:
             again += _put_down(batch, lot, seen, known)
-            lot = _Lot()
+            lot = Lot()
     again += _put_down(batch, lot, seen, known)
-    batch.emptied_ns = begun_ns if len(batch.held.held) < asked.most else 0
+    if alone and len(batch.held.held) < asked.most:
+        others = [use for use in _uses(batch) if (use.job, use.number) != (batch.job, batch.number)]
+        alone = not any(use.holds(time.time_ns()) or use.at_ns > begun_ns for use in others)  # be they done meanwhile
+        batch.emptied_ns = begun_ns if alone else 0
     return again
 
 
-def _look_out(batch: Batch, asked: Asked) -> None:
+def _uses(batch: Batch) -> list[Use]:
+    return uses.of(batch.uses, time.time_ns(), _kept_ns(batch.subscription))
+
+
+def _look_out(batch: Batch, asked: Asked, there: Sequence[Use]) -> None:
     """Say by what messages may get lost without any run seeing them."""
     if batch.subscription.dead_letters is not None:
         topic, times = batch.subscription.dead_letters
@@ -175,15 +184,15 @@ def _look_out(batch: Batch, asked: Asked) -> None:
             "publish nothing: these would never be scored",
             batch.notes, asked.accept_loss,
         )  # fmt: skip
-    emptied, kept_s = _emptied(batch.home), batch.subscription.retention_s
-    if emptied and time.time_ns() - emptied > kept_s * 1_000_000_000:
-        at = datetime.fromtimestamp(emptied / 1e9, UTC)
-        messages.lose(
-            f"{asked.name}: no run has come to the end of the messages since {at:%Y-%m-%d %H:%M} (UTC), and the "
-            f"subscription keeps them for {kept_s / 86_400:.3g} days: some may have been deleted before they were "
-            "scored",
-            batch.notes, asked.accept_loss,
-        )  # fmt: skip
+    if overdue := ends.overdue(batch.home, batch.subscription.retention_s):
+        messages.lose(f"{asked.name}: {overdue}", batch.notes, asked.accept_loss)
+    for job, at_ns in sorted({use.job: use.at_ns for use in there if use.job != batch.job}.items()):
+        at = datetime.fromtimestamp(at_ns / 1e9, UTC)
+        batch.notes.append(
+            f"{asked.name}: the job {job} took messages of it as well, last on {at:%Y-%m-%d %H:%M} (UTC): a message "
+            "comes to one of the jobs only, so give each a subscription of its own; if that is a former name of this "
+            "job, what it published and could not acknowledge is scored twice"
+        )
 
 
 def _known(batch: Batch, asked: Asked) -> list[published.Published]:
@@ -202,43 +211,14 @@ def _known(batch: Batch, asked: Asked) -> list[published.Published]:
             f"{at:%Y-%m-%d %H:%M} (UTC): those of them that come again would be scored twice",
             batch.notes, asked.accept_loss,
         )  # fmt: skip
+        batch.forgone = missing
     for one in there:
         if one.number <= batch.since or one.number < time.time_ns() - _LEAST_NS:
             spool.clear(one)
     return found
 
 
-@dataclass
-class _Lot:
-    """Messages that wait until there are enough for a file."""
-
-    ids: list[str] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    data: list[bytes] = field(default_factory=list)
-    size: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.ids) >= _LOT_ROWS or self.size >= LOT_BYTES
-
-    def add(self, got: Sequence[Any]) -> None:
-        """Take messages as they came."""
-        said = [one.message for one in got]
-        self.ids += [message.message_id for message in said]
-        self.times += [m.publish_time.seconds * 1_000_000 + m.publish_time.nanos // 1_000 for m in said]
-        self.keys += [message.ordering_key.encode() or None for message in said]
-        data = [message.data for message in said]
-        self.data += data
-        self.size += sum(map(len, data))
-
-    def rows(self) -> pa.Table:
-        """All of them."""
-        times = pa.array(self.times, pa.int64()).cast(SCHEMA.field(TIME).type)
-        return pa.table({ID: self.ids, TIME: times, KEY: pa.array(self.keys, pa.binary()), DATA: self.data}, SCHEMA)
-
-
-def _put_down(batch: Batch, lot: _Lot, seen: set[str], known: Sequence[published.Published]) -> int:
+def _put_down(batch: Batch, lot: Lot, seen: set[str], known: Sequence[published.Published]) -> int:
     """Put a lot's messages down that are new; how many others were published already."""
     if not lot.ids:
         return 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from lakehouse.connectors.messages import LOT_BYTES
 from lakehouse.connectors.pubsub import PATIENCE, Subscription, explained, patient
 
 DEADLINE_S = 120
@@ -17,6 +18,8 @@ DEADLINE_S = 120
 _RENEW_S = DEADLINE_S / 3
 _PULL = 1_000
 """Messages of an answer at most: more can't be asked for."""
+_FIRST = 100
+"""Messages of the first answers; of later ones so many as have LOT_BYTES together, as large as those before."""
 _ACK = 1_000
 """Messages that are told of in a request, which must stay below 512 KB."""
 _THREADS = 4
@@ -28,10 +31,14 @@ _PAUSE_S = 0.1
 
 @dataclass
 class Leases:
-    """What this process holds of a subscription, by the ids to acknowledge it by; `ended` when it is dealt with."""
+    """What this process holds of a subscription, by the ids to acknowledge it by; `ended` when it is dealt with.
+
+    `say` tells others that it holds something, each time that it is kept for longer.
+    """
 
     client: Any
     subscription: Subscription
+    say: Callable[[], object]
     held: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -49,9 +56,9 @@ class Leases:
         keeper = threading.Thread(target=self._renew, name="leases", daemon=True)
         keeper.start()
         with ThreadPoolExecutor(threads) as pool, explained(self.where):
-            left, last = most, time.monotonic()
+            left, last, at_once = most, time.monotonic(), _FIRST
             while left > 0:
-                share = min(_PULL, -(-left // threads))
+                share = min(at_once, -(-left // threads))
                 asked = [min(share, left - share * n) for n in range(threads) if left > share * n]
                 answers = [pool.submit(self._pull, count, quiet_s) for count in asked]
                 got = [message for answer in answers for message in answer.result()]
@@ -61,6 +68,8 @@ class Leases:
                     time.sleep(_PAUSE_S)
                     continue
                 left, last = left - len(got), time.monotonic()
+                size = sum(len(one.message.data) for one in got)
+                at_once = min(_PULL, max(LOT_BYTES * len(got) // max(size, 1) // threads, 1))
                 yield got
 
     def _pull(self, most: int, quiet_s: float) -> Sequence[Any]:
@@ -81,14 +90,15 @@ class Leases:
         return messages  # type: ignore[no-any-return]
 
     def _renew(self) -> None:
-        """Keep what is held, in a thread of its own, until it is dealt with."""
-        from google.api_core import exceptions as failures
-
+        """Keep what is held, in a thread of its own, until it is dealt with, whatever goes wrong meanwhile."""
         while not self.ended.wait(_RENEW_S):
             for ids in _parts(list(self.held)):
                 # What comes to others for want of this is known by its id; at the end the channel is closed.
-                with suppress(failures.GoogleAPIError, ValueError):
+                with suppress(Exception):
                     self._extend(ids, DEADLINE_S)
+            with suppress(Exception):
+                if not self.ended.is_set():
+                    self.say()
 
     def _extend(self, ids: Sequence[str], seconds: int) -> None:
         asked = {"subscription": self.subscription.path, "ack_ids": ids, "ack_deadline_seconds": seconds}
@@ -100,10 +110,12 @@ class Leases:
             request={"subscription": self.subscription.path, "ack_ids": ids}, **patient(PATIENCE)
         ))  # fmt: skip
 
-    def give_back(self) -> None:
+    def give_back(self) -> bool:
         """Have what is held come again at once, where Pub/Sub can be reached; else it comes when its time is up."""
         with suppress(Exception):
             self._tell(lambda ids: self._extend(ids, 0))
+            return True
+        return False
 
     def _tell(self, say: Any) -> None:
         self.ended.set()

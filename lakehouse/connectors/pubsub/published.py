@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from lakehouse import formats
 from lakehouse.connectors.pubsub import spool
-from lakehouse.connectors.pubsub.spool import ID, TIME, Spooled
+from lakehouse.connectors.pubsub.spool import ID, SCHEMA, TIME, Spooled
 from lakehouse.storage import Location, display_name, entries, remove, write_durably
 from lakehouse.storage.parquet import open_parquet
 
@@ -28,6 +28,7 @@ _GROUP = 65_536
 _FILE = 1_000_000
 """Ids of a file that no others are merged with."""
 _SUFFIX = ".parquet"
+_SCHEMA = pa.schema([SCHEMA.field(ID), SCHEMA.field(TIME)])
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,17 @@ def _pairs(rows: pa.Table) -> list[tuple[str, int]]:
     return list(zip(rows[ID].to_pylist(), rows[TIME].cast(pa.int64()).to_pylist(), strict=True))
 
 
+def forgo(folder: Location, position: int) -> None:
+    """Take it from now on that nothing was published up to this batch, since nobody knows any more what was."""
+    _write(folder, Published(0, position, 0, 0, 0), pa.table({ID: [], TIME: []}, _SCHEMA))
+
+
+def _write(folder: Location, file: Published, rows: pa.Table) -> None:
+    sink, said = io.BytesIO(), {formats.KEY: str(formats.MESSAGES.version)}
+    pq.write_table(rows.replace_schema_metadata(said), sink, row_group_size=_GROUP, compression="zstd")
+    write_durably(folder.join(file.name), sink.getvalue())
+
+
 def remember(folder: Location, batch: Spooled, keep_from: int) -> None:
     """Keep the ids of a batch that was published; forget those of batches with numbers up to `keep_from`.
 
@@ -110,10 +122,7 @@ def remember(folder: Location, batch: Spooled, keep_from: int) -> None:
         first, count = file.before, count + file.rows
         merged.append(file)
     table = pa.concat_tables([part.replace_schema_metadata(None) for part in rows]).sort_by(TIME)
-    times, sink = table[TIME].cast(pa.int64()), io.BytesIO()
-    said = {formats.KEY: str(formats.MESSAGES.version)}
-    pq.write_table(table.replace_schema_metadata(said), sink, row_group_size=_GROUP, compression="zstd")
-    made = Published(first, batch.number, times[0].as_py(), times[-1].as_py(), count)
-    write_durably(folder.join(made.name), sink.getvalue())
+    times = table[TIME].cast(pa.int64())
+    _write(folder, Published(first, batch.number, times[0].as_py(), times[-1].as_py(), count), table)
     for file in [*merged, *(file for file in there if file.last <= keep_from)]:
         remove(folder.join(file.name))

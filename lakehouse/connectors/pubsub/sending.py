@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import TimeoutError as Late
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse.connectors.messages import Event
+from lakehouse.connectors.messages import LOT_BYTES, Event
 from lakehouse.connectors.pubsub import PATIENCE, Place, client_of, explained, library, patient, project_of
 from lakehouse.errors import Unavailable
 
@@ -16,8 +17,8 @@ LARGEST = 9_900_000
 """Bytes of an event's value: with its attributes a request may have 10 MB."""
 _SHORT = 5.0
 """Seconds for an answer before a run does its work."""
-_UNDER_WAY = 10_000
-"""Events that may be on their way at once."""
+_UNDER_WAY, _BYTES = 10_000, LOT_BYTES
+"""Events that may be on their way at once, and the bytes of their values."""
 _LONGEST = 1_024
 """Bytes of an attribute or an ordering key, at most."""
 
@@ -53,21 +54,46 @@ def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
     place = Place(stream["project"], stream["endpoint"])
     options = library().types.PublisherOptions(stream["ordered"], **patient(PATIENCE))
     project = project_of(place)
-    where, going = _where(stream, project, place), deque[Any]()
+    where, going = _where(stream, project, place), _UnderWay()
     with explained(where):
         client = client_of("PublisherClient", place, publisher_options=options)
         topic = client.topic_path(project, stream["topic"])
         try:
             for event in events:
-                going.append(client.publish(topic, event.value, **_labels(event, ordered=stream["ordered"])))
-                if len(going) >= _UNDER_WAY:
-                    going.popleft().result(2 * PATIENCE)
-            while going:
-                going.popleft().result(2 * PATIENCE)
+                going.make_room(len(event.value))
+                answer = client.publish(topic, event.value, **_labels(event, ordered=stream["ordered"]))
+                going.add(answer, len(event.value))
+            going.wait_for_all()
         except Late as error:
             raise Unavailable(f"{where}: no answer: not all events are written") from error
         finally:
             client.stop()
+
+
+@dataclass
+class _UnderWay:
+    """Events that are sent and not known to be written, with the bytes of each."""
+
+    sent: deque[tuple[Any, int]] = field(default_factory=deque)
+    size: int = 0
+
+    def add(self, answer: Any, size: int) -> None:
+        self.sent.append((answer, size))
+        self.size += size
+
+    def make_room(self, size: int) -> None:
+        """Wait until one more, of so many bytes, may be sent."""
+        while self.sent and (len(self.sent) >= _UNDER_WAY or self.size + size > _BYTES):
+            self._wait()
+
+    def wait_for_all(self) -> None:
+        while self.sent:
+            self._wait()
+
+    def _wait(self) -> None:
+        answer, size = self.sent.popleft()
+        answer.result(2 * PATIENCE)
+        self.size -= size
 
 
 def _labels(event: Event, *, ordered: bool) -> dict[str, str]:
