@@ -105,6 +105,22 @@ def test_a_job_leaves_what_it_leaves_on_disk(daily, lake):
     assert (score(daily()).rows_scored, read(f"{lake}/scores").num_rows) == (99, 99)
 
 
+def test_positions_in_messages_stand_in_a_table_there(make_job, uri, lake, kafka):
+    topic = f"games-{uuid.uuid4().hex[:8]}"
+    kafka.create(topic, 1)
+    scores = make_job(
+        uri, lake=lake, model={"method": "predict_proba"}, predictions={"p": {"class": 1}},
+        keys=["_topic", "_partition", "_offset"], keep=[], sinks=[{"type": "delta", "table": f"{lake}/scores", "write": "append"}],
+        source={"type": "kafka", "table": None, "servers": kafka.servers, "topic": topic, "schema": {"a": "double", "b": "double"}},
+    )  # fmt: skip
+    for count in (3, 12):  # the second time there is a checkpoint
+        for _ in range(count):
+            kafka.send(topic, [b'{"a": 0.5, "b": 1.0}'])
+            assert score(scores).rows_scored == 1
+        assert score(scores).status == "unchanged"
+    assert sorted(read(f"{lake}/scores")["_offset"].to_pylist()) == list(range(15))
+
+
 def test_what_a_dead_run_left_is_swept(daily, lake):
     write(f"{lake}/features", features())
     score(daily())
