@@ -152,7 +152,8 @@ def nearest_column(name: str, schema: pa.Schema) -> str:
     if UNREADABLE not in schema.names:
         return nearest(name, schema.names)
     declared = [column for column in schema.names if column not in OF_MESSAGES]
-    return f"{nearest(name, declared)}; if messages have it, add it to source.schema"
+    near = nearest(name, declared)
+    return f"{near}{'' if near.endswith('?') else '.'} If messages have it, add it to source.schema"
 
 
 def nullable_type(kind: pa.DataType) -> pa.DataType:

@@ -140,4 +140,5 @@ def _require_time(text: str) -> None:
     except ValueError as error:
         raise ValueError(f"start: {text!r} is neither earliest nor a time, such as 2026-01-02T00:00:00Z") from error
     if moment.tzinfo is None:
-        raise ValueError(f"start: {text!r} must say its zone, such as {text}Z")
+        example = f"{text}Z" if ":" in text else f"{text[:10]}T00:00:00Z"
+        raise ValueError(f"start: {text!r} must say its zone, such as {example}")

@@ -180,7 +180,8 @@ def _all_told(intent: Intent, state: Location, record: Mapping[str, Any], reques
         what = "which streams have its events could not be kept: the next run sends them to all"
         warn_on_failure(request, what, lambda: ledger.save_intent(state, left))
     elif intent.untold:
-        request.say("events", {"message": f"those of run {intent.run_id} are sent"})
+        ended = "are sent" if intent.streams else "are not sent: the job names no stream any more that lacks them"
+        request.say("events", {"message": f"those of run {intent.run_id} {ended}"})
     return not done.untold
 
 

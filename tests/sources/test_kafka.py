@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+import lakehouse
 from lakehouse import checks
 from lakehouse.config import Job
 from lakehouse.connectors import delta
@@ -459,7 +460,7 @@ def test_brokers_that_do_not_answer_are_unavailable(job, monkeypatch):
         ({"source": {"schema": {"_offset": "long"}}}, "each message has anyway"),
         ({"source": {"format": "avro"}}, "exactly one of avro_schema and registry"),
         ({"source": {"start": "latest"}}, "neither earliest nor a time"),
-        ({"source": {"start": "2026-01-02"}}, "must say its zone"),
+        ({"source": {"start": "2026-01-02"}}, "must say its zone, such as 2026-01-02T00:00:00Z"),
         ({"source": {"security": {"sasl.password": "secret!"}}}, "not the secret itself"),
         ({"source": {"security": {"fetch.min.bytes": "1"}}}, "not about security"),
         ({"source": {"servers": "kafka://host:9092"}}, "write host:port"),
@@ -503,6 +504,8 @@ def test_a_job_is_checked_though_nothing_new_has_come(kafka, topic, job, capfd):
     )
     planned = command.run(capfd, "score", path, "--dry-run", "--engine", "local")
     assert (planned.code, "nothing new has come to score" in planned.out) == (0, True)
+    with pytest.raises(NotReady, match="nothing new has come that could be shown"):
+        lakehouse.preview(path, engine="local")
     kafka.send(topic, messages(range(2)))
     few = command.run(capfd, "check", path, "--engine", "local")
     assert (
@@ -518,7 +521,7 @@ def test_a_job_is_checked_though_nothing_new_has_come(kafka, topic, job, capfd):
 def test_a_feature_that_messages_are_not_declared_to_have_is_told_with_what_to_do(topic, job):
     with pytest.raises(ConfigError) as raised:
         score(job({"schema": {"id": "long", "b": "double"}}))
-    said = f"the model's feature 'a' has no column 'a' in {topic}, known: b, id; if messages have it, add it to source.schema"
+    said = f"the model's feature 'a' has no column 'a' in {topic}, known: b, id. If messages have it, add it to source.schema"
     assert said in str(raised.value)
 
 
