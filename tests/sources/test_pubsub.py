@@ -220,7 +220,7 @@ def test_that_is_accepted_for_good_by_a_run_without_messages_too_but_not_by_a_dr
 @pytest.mark.parametrize("dies", [False, True])
 def test_while_another_run_holds_messages_none_has_come_to_their_end(pubsub, games, job, monkeypatch, dies):
     pubsub.send(games, messages(range(2)))
-    scores, original, at = job(), checks.tally, emptied()
+    scores, original, give_back = job(), checks.tally, Leases.give_back
     score(scores)
     older(1)
     at = emptied()
@@ -240,8 +240,8 @@ def test_while_another_run_holds_messages_none_has_come_to_their_end(pubsub, gam
     with pytest.raises(Overtaken):
         score(scores)
     assert told == [at]
-    monkeypatch.undo()
     if dies:
+        monkeypatch.setattr(Leases, "give_back", give_back)
         assert (score(scores).status, emptied()) == ("unchanged", at)
         [note] = Path("lake/scores_state/messages/uses").rglob("*-[1-9]*.json")
         said = json.loads(note.read_text())
@@ -270,7 +270,6 @@ def test_another_job_over_the_subscription_is_told_and_so_is_a_former_name(pubsu
     score(job())
     score(job(), say=say)
     assert not any("took messages" in text for text in told)
-    score(job(job="other"), dry_run=True)
     score(job(job="other"), say=say)
     assert any("the job scores took messages of it as well" in text for text in told)
 
@@ -306,7 +305,8 @@ def test_what_goes_wrong_while_messages_are_kept_does_not_end_that(pubsub, games
 
 def test_no_more_messages_are_asked_for_at_once_than_fit_by_their_size(pubsub, games, job, monkeypatch):
     rows = [json.dumps({"id": n, "a": 0.5, "more": "x" * 20_000}).encode() for n in range(500)]
-    pubsub.send(games, rows)
+    for start in range(0, 500, 100):  # a request takes 4 MB
+        pubsub.send(games, rows[start : start + 100])
     monkeypatch.setattr(leases, "LOT_BYTES", 1 << 20)
     pull, asked = Leases._pull, list[int]()
 

@@ -82,7 +82,7 @@ class Source(TableSection):
     """Whether a run takes what came since the last published one, whose end the scored table itself remembers."""
 
     TAKES: ClassVar[bool] = False
-    """Whether a run says at its end that it is done with its rows, to the system that hands them out or in notes."""
+    """Whether a run says at its end that it is done with its rows: to the system that handed them out, or in notes."""
 
     PLACES: ClassVar[tuple[str, ...]] = ()
     """The columns that say where a row is in the input: they are read in any case, and rows set aside have them."""

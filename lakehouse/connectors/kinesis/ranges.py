@@ -107,12 +107,12 @@ def next_range(
     stream = f"{name}/{asked.look.id}"
     taken = {f"{stream}/{part}": at for part, at in course.until.items()} if course.pieces else {}
     wanted = {shard for shard, at in known.items() if at != FINISHED}
-    seen = {shard: known for shard, known in asked.seen.items() if shard in wanted} | course.seen
+    seen = {shard: one for shard, one in asked.seen.items() if shard in wanted} | course.seen
     return Range(stream, since, taken, tuple(notes)), tuple(course.pieces), seen
 
 
 def _take_leave(course: _Course, gone: str) -> None:
-    """Deal with a shard that isn't there any more, and was not known to have been scored to its end."""
+    """Deal with a shard that isn't there any more, and that no commit says to have been scored to its end."""
     at, seen = course.known[gone], course.asked.seen.get(gone)
     if seen is None or not seen.ended or seen.position != at:
         course.lose(
@@ -127,7 +127,8 @@ def _go_on(course: _Course, shard: Shard) -> None:
     """Deal with a shard that isn't known to be read to its end, and what it was made from is."""
     position, seen = course.known.get(shard.id), course.asked.seen.get(shard.id)
     if seen is not None and seen.ended and seen.position == position:
-        return course.end(shard.id)
+        course.end(shard.id)
+        return
     found = _find(course.asked, shard, position)
     if found.lost and (found.piece or found.ends):
         course.lose(
@@ -141,7 +142,6 @@ def _go_on(course: _Course, shard: Shard) -> None:
         course.note(shard.id, position, ended=found.ends)
     if found.ends:
         course.end(shard.id)
-    return None
 
 
 def _find(asked: Asked, shard: Shard, position: int | None) -> Found:
