@@ -19,6 +19,11 @@ from lakehouse.connectors.messages import PLACES, Messages, Piece, Range, Reader
 from lakehouse.errors import ConfigError
 from lakehouse.schemas import KEY_OF, MESSAGE, OFFSET, PARTITION, TIMESTAMP, TIMESTAMP_OF, TOPIC, UNREADABLE
 
+__all__ = [
+    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "qualify",
+    "read", "rows_of_run", "supported_columns", "units", "uri_of", "use_of_file",
+]  # fmt: skip
+
 MESSAGES = "messages"
 KEEPS_FINGERPRINT = False
 _BYTES = 256

@@ -11,35 +11,13 @@ from typing import TYPE_CHECKING
 
 from lakehouse.connectors import avro, kafka, messages, records, topics
 from lakehouse.connectors.kafka import reading
-from lakehouse.connectors.topics import (
-    KEEPS_FINGERPRINT,
-    PinnedMessages,
-    as_of,
-    at_version,
-    carrier,
-    first_file,
-    folder,
-    frame,
-    narrowed,
-    qualify,
-    read,
-    rows_of_run,
-    supported_columns,
-    units,
-    uri_of,
-    use_of_file,
-)
+from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.kafka import KafkaSource
 
-__all__ = [
-    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "narrowed", "pin",
-    "qualify", "read", "rows_of_run", "supported_columns", "units", "uri_of", "use_of_file",
-]  # fmt: skip
 
-
-def pin(source: KafkaSource, names: Sequence[str] = ()) -> PinnedMessages:
+def pin(source: KafkaSource, names: Sequence[str] = ()) -> topics.PinnedMessages:
     """What the topic has more than was scored, up to now; nothing is read.
 
     Raises ConfigError where there is no such topic or the brokers refuse, Blocked where messages are gone that were
@@ -67,4 +45,4 @@ def pin(source: KafkaSource, names: Sequence[str] = ()) -> PinnedMessages:
     how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_)
     reader = reading.TopicReader(cluster, source.topic, topic.id)
-    return PinnedMessages(source.topic, schema, span, pieces, at_ms, reader, how)
+    return topics.PinnedMessages(source.topic, schema, span, pieces, at_ms, reader, how)

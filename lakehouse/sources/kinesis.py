@@ -16,36 +16,13 @@ import pyarrow as pa
 from lakehouse.connectors import avro, kinesis, messages, records, topics
 from lakehouse.connectors.kinesis import ranges, reading
 from lakehouse.connectors.kinesis.seen import Notes
-from lakehouse.connectors.topics import (
-    KEEPS_FINGERPRINT,
-    PinnedMessages,
-    as_of,
-    at_version,
-    carrier,
-    first_file,
-    folder,
-    frame,
-    narrowed,
-    qualify,
-    read,
-    rows_of_run,
-    supported_columns,
-    units,
-    uri_of,
-    use_of_file,
-)
+from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
 from lakehouse.errors import LakehouseError
 from lakehouse.sources import Left
 
 if TYPE_CHECKING:
     from lakehouse.config.systems.kinesis import KinesisSource
     from lakehouse.storage import Location
-
-__all__ = [
-    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "left", "narrowed", "pin",
-    "qualify", "read", "rows_of_run", "supported_columns", "taken", "units", "uri_of", "use_of_file",
-]  # fmt: skip
-
 
 PLACES = messages.places(pa.string(), pa.string())
 """A shard and a sequence number are texts, as AWS has them: the numbers have more than 64 bits."""
@@ -77,7 +54,7 @@ def left(source: KinesisSource, job: str, state: Location) -> Sequence[Left]:
     return ()
 
 
-def pin(source: KinesisSource, names: Sequence[str] = ()) -> PinnedMessages:
+def pin(source: KinesisSource, names: Sequence[str] = ()) -> topics.PinnedMessages:
     """What the stream has more than was scored, up to the last record of each shard, which is looked for.
 
     Raises ConfigError where there is no such stream or it may not be read, Blocked where messages may be gone that
@@ -96,4 +73,6 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> PinnedMessages:
         taking.notes.new = new
     how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_, PLACES)
-    return PinnedMessages(source.stream, schema, span, pieces, at_ms, reading.StreamReader(stream, found.id), how)
+    return topics.PinnedMessages(
+        source.stream, schema, span, pieces, at_ms, reading.StreamReader(stream, found.id), how
+    )

@@ -19,24 +19,7 @@ from lakehouse.connectors import avro, messages, pubsub, records, topics
 from lakehouse.connectors.messages import Piece, Range
 from lakehouse.connectors.pubsub import batches, spool
 from lakehouse.connectors.pubsub.batches import Batch
-from lakehouse.connectors.topics import (
-    KEEPS_FINGERPRINT,
-    PinnedMessages,
-    as_of,
-    at_version,
-    carrier,
-    first_file,
-    folder,
-    frame,
-    narrowed,
-    qualify,
-    read,
-    rows_of_run,
-    supported_columns,
-    units,
-    uri_of,
-    use_of_file,
-)
+from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
 from lakehouse.errors import Unavailable
 from lakehouse.schemas import PARTITION
 from lakehouse.sources import Left
@@ -45,11 +28,6 @@ from lakehouse.storage import require_writable
 if TYPE_CHECKING:
     from lakehouse.config.systems.pubsub import PubsubSource
     from lakehouse.storage import Location
-
-__all__ = [
-    "KEEPS_FINGERPRINT", "as_of", "at_version", "carrier", "first_file", "folder", "frame", "left", "narrowed", "pin",
-    "qualify", "read", "rows_of_run", "supported_columns", "taken", "units", "uri_of", "use_of_file",
-]  # fmt: skip
 
 _ALL = messages.places(pa.int32(), pa.string())
 PLACES = _ALL.remove(_ALL.get_field_index(PARTITION))
@@ -116,7 +94,7 @@ def left(source: PubsubSource, job: str, state: Location) -> list[Left]:
     ]
 
 
-def pin(source: PubsubSource, names: Sequence[str] = ()) -> PinnedMessages:
+def pin(source: PubsubSource, names: Sequence[str] = ()) -> topics.PinnedMessages:
     """What the run takes, pulled and put down; nothing where nobody runs the job.
 
     Raises ConfigError where there is no such subscription, it can't be pulled or may not be, Blocked where messages may
@@ -130,7 +108,7 @@ def pin(source: PubsubSource, names: Sequence[str] = ()) -> PinnedMessages:
         with pubsub.client_of("SubscriberClient", place) as client:
             found = pubsub.look(client, place, source.subscription)
         nothing, nobody = Range(found.stream, _since(source.positions, found.stream), {}), cast(Any, None)
-        return PinnedMessages(source.name, schema, nothing, (), at_ms, nobody, how)
+        return topics.PinnedMessages(source.name, schema, nothing, (), at_ms, nobody, how)
     batch = source.taking.pull(source)
     stream, position = batch.subscription.stream, batch.subscription.position
     since = _since(source.positions, stream)
@@ -139,7 +117,7 @@ def pin(source: PubsubSource, names: Sequence[str] = ()) -> PinnedMessages:
     pieces = tuple(Piece(lot, 0, rows) for lot, rows in enumerate(batch.lots))
     span = Range(stream, since, {position: batch.number} if pieces else {}, tuple(batch.notes))
     reader = spool.SpoolReader(source.name, batch.spooled.folder)
-    return PinnedMessages(source.name, schema, span, pieces, at_ms, reader, how)
+    return topics.PinnedMessages(source.name, schema, span, pieces, at_ms, reader, how)
 
 
 def _since(positions: Mapping[str, int], stream: str) -> dict[str, int]:
