@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.connectors import delta
 from lakehouse.connectors.kafka import sending
+from lakehouse.connectors.messages import Event
 from lakehouse.runs import announcing
 from lakehouse.sinks.target import Target
 from tests import kafka_server
@@ -93,11 +94,13 @@ def main(rows: int, turns: int) -> None:
         size = os.path.getsize(f"{folder}/{FILE}")
         target = Target("sink", folder, "replace", "scores/", "scores", {}, 1, "", files=(delta.Add(FILE, size, "{}"),))
         stream = {"type": "kafka", "servers": broker.servers, "topic": "", "security": {}}
-        made = list(announcing._of_rows("run", target, ["player_id"]))
+
+        def events() -> Iterator[Event]:
+            return announcing._of_rows("run", target, ["player_id"], sending.LARGEST, announcing._Cut())
+
+        made = list(events())
         acts: dict[str, Callable[[str], Any]] = {
-            "`publish_events`": lambda topic: sending.send(
-                {**stream, "topic": topic}, announcing._of_rows("run", target, ["player_id"])
-            ),
+            "`publish_events`": lambda topic: sending.send({**stream, "topic": topic}, events()),
             "a plain loop": lambda topic: plain_loop(broker.servers, topic, folder),
             "messages made beforehand": lambda topic: sending.send({**stream, "topic": topic}, made),
         }

@@ -20,7 +20,7 @@ from lakehouse.connectors import json_text
 from lakehouse.connectors.kafka import sending
 from lakehouse.connectors.messages import Event
 from lakehouse.connectors.pubsub import sending as pubsub_sending
-from lakehouse.errors import Blocked, ConfigError
+from lakehouse.errors import Blocked, ConfigError, Unavailable
 from tests import command
 from tests.conftest import read, score, version, write
 from tests.kafka_server import Broker
@@ -102,10 +102,12 @@ def test_a_blocked_run_is_told_without_rows(kafka, topic, job):
 
 
 def test_what_could_not_be_sent_the_next_run_sends(kafka, topic, job, monkeypatch):
-    monkeypatch.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
-    monkeypatch.setattr(sending, "SHORT", 0.5)
     told: list[str] = []
-    first = score(job({"servers": "127.0.0.1:9"}), say=lambda event, values: told.append(str(values.get("message"))))
+    with monkeypatch.context() as of_short_patience:
+        of_short_patience.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
+        of_short_patience.setattr(sending, "SHORT", 0.5)
+        broken = job({"servers": "127.0.0.1:9"})
+        first = score(broken, say=lambda event, values: told.append(str(values.get("message"))))
     assert (first.status, unfinished(job())) == ("published", 1)
     before, after = [text for text in told if "127.0.0.1:9" in text]
     assert "publish_events: 127.0.0.1:9: looking for the topic" in before
@@ -116,7 +118,14 @@ def test_what_could_not_be_sent_the_next_run_sends(kafka, topic, job, monkeypatc
 
 
 def test_a_stream_that_takes_nothing_holds_back_no_other_one(kafka, topic, make_job, imputing, monkeypatch, capfd):
-    monkeypatch.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
+    original = sending.send
+
+    def send(stream: dict[str, Any], events: Any) -> None:
+        if stream["servers"] == "127.0.0.1:9":
+            raise Unavailable("127.0.0.1:9: it takes nothing")
+        original(stream, events)
+
+    monkeypatch.setattr(sending, "send", send)
     monkeypatch.setattr(sending, "SHORT", 0.5)
     write("lake/features", pa.table({"id": range(ROWS), "a": [0.5, 1.0, None, 2.0, 2.5]}))
     broken = {"type": "kafka", "servers": "127.0.0.1:9", "topic": "scored", "rows": True}
