@@ -47,7 +47,7 @@ def why_not(root: Path, worker: int) -> LakehouseError | None:
     if said is None:
         return ModelRefused(
             "a worker has ended while it loaded models, without a word: the log's lines above say how; "
-            "perhaps there is too little memory, or it took more than ten minutes"
+            "perhaps there is too little memory"
         )
     return from_text(said) if said else None
 

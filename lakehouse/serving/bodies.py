@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -19,6 +20,7 @@ from lakehouse.serving.messages import ARROW, CSV, JSON, SHOWN, UNFIT, Refusal
 from lakehouse.serving.streams import read_stream
 
 TYPES = (JSON, ARROW, CSV)
+_OTHER_COMMAS = re.compile(r"[;|\t]")
 
 
 def read(body: bytes, kind: str, reader: Reader) -> pa.RecordBatch:
@@ -49,6 +51,8 @@ def _csv(body: bytes, reader: Reader) -> pa.RecordBatch:
         raise Refusal(400, f"the first line has {len(names):,} columns; the job reads {len(reader.schema)}")
     if len(set(names)) < len(names):
         raise Refusal(400, "the first line names a column twice")
+    if len(names) == 1 and names[0] not in reader.schema.names and (found := _OTHER_COMMAS.search(names[0])):
+        raise Refusal(400, f"the first line is one column with {found[0]!r} in its name: separate columns by commas")
     require_columns(set(names), reader, case=True)
     find = finder(names, case_insensitive=True)
     stored = {name: field for field in reader.schema if (name := find(field.name)) is not None}

@@ -12,10 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +32,6 @@ from lakehouse.serving.server import LOG, Server, look_regularly, server_for
 
 _UNFIT = 69
 """The exit code of a worker that could not begin, which Gunicorn has no meaning for."""
-_LOADING_SECONDS = 600.0
-"""What a worker may take to load models, whatever a request may take."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +190,7 @@ def _begin(worker: Any, root: Path) -> None:
     """Load what isn't loaded yet and say that it is, or end."""
     error: LakehouseError | None = None
     try:
-        with _alive(worker):
-            worker.wsgi.begin()
+        worker.wsgi.begin()  # as long as it takes: whether a worker hangs is looked at from its first sign of life on
     except LakehouseError as raised:
         error = raised
     except Exception as raised:
@@ -206,25 +200,6 @@ def _begin(worker: Any, root: Path) -> None:
     if error is not None:
         _end(_UNFIT)
     os.kill(os.getppid(), signal.SIGCHLD)  # Gunicorn's process looks after its workers at once
-
-
-@contextmanager
-def _alive(worker: Any) -> Iterator[None]:
-    """Tell Gunicorn's process, while the block runs, that the worker does not hang; for ten minutes at most."""
-    done = threading.Event()
-
-    def tell() -> None:
-        until = time.monotonic() + _LOADING_SECONDS
-        while time.monotonic() < until and not done.wait(1.0):
-            worker.notify()
-
-    teller = threading.Thread(target=tell, name="loading", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
 
 
 def _end(code: int) -> None:

@@ -76,7 +76,15 @@ def _route(request: Request, server: Server, name: str, facts: dict[str, Any]) -
         _require_method(request, "GET")
         _require_known(request, "date")
         return _look_up(request, job, unquote(found[2]), name)
-    raise Refusal(404, f"there is nothing at {request.path[:200]}: /openapi.json lists what there is")
+    path = request.path[:200]
+    raise Refusal(
+        404, f"there is nothing at {path}: {nearest(path, _paths(server))}; /openapi.json lists what there is"
+    )
+
+
+def _paths(server: Server) -> list[str]:
+    ours = [f"/v1/{name}/{what}" for name in server.jobs for what in ("score", "scores/KEY")]
+    return [*_OPEN, *_GUARDED, *ours]
 
 
 def _require_method(request: Request, method: str) -> None:

@@ -39,8 +39,10 @@ def parity(
     ConfigError where the server has another model version than the run, or refuses the rows, Unavailable where it does
     not answer.
     """
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"--url: {url!r} is no address of a server, such as http://127.0.0.1:8000")
+    if not url.startswith(("http://", "https://")) or "/v1/" in f"{url}/":
+        raise ConfigError(
+            f"--url: {url!r} is no address of a server: http://127.0.0.1:8000 is one, without the path of a job"
+        )
     address = f"{url.rstrip('/')}/v1/{quote(job.job, safe='')}/score"
     headers = {"Content-Type": ARROW, "Accept": ARROW, **({"Authorization": f"Bearer {key}"} if key else {})}
 

@@ -433,7 +433,7 @@ def _load_as_mlflow_does(folder: Path) -> None:
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
     try:
         mlflow.pyfunc.load_model(str(folder))
-    except Exception:  # it is no model; what counts is what it did
+    except AttributeError:  # what was made is no model, or its loader has no function; what counts is what it did
         pass
     finally:
         sys.path[:] = path

@@ -2,9 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
+import time
 from pathlib import Path
+
+_TELLS = """
+import ctypes, gc, json, os, signal, sys
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used free top".split()]
+
+def tell(*_):
+    gc.collect()
+    info = ctypes.CDLL(None).mallinfo2
+    info.restype = Info
+    arrow = sys.modules["pyarrow"].total_allocated_bytes() if "pyarrow" in sys.modules else 0
+    made = os.path.join({folder!r}, str(os.getpid()))
+    with open(made + ".made", "w") as file:
+        json.dump([sys.getallocatedblocks(), info().used + info().hblkhd + arrow], file)
+    os.replace(made + ".made", made)
+
+signal.signal(signal.SIGRTMIN + 1, tell)
+"""
+"""Python code that has a process write down what it has in use: objects of Python's, and bytes of malloc's and Arrow's."""
+
+
+def telling(folder: Path) -> dict[str, str]:
+    """The variables with which Python's processes can be asked by `in_use`, each by a file in this folder."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_TELLS.format(folder=str(folder)))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))}
+
+
+def in_use(process: int, folder: Path) -> tuple[int, int]:
+    """What it has in use: blocks of Python's, and bytes of malloc's and Arrow's; what is free and kept doesn't count."""
+    answer = folder / str(process)
+    answer.unlink(missing_ok=True)
+    os.kill(process, signal.SIGRTMIN + 1)
+    until = time.monotonic() + 60
+    while not answer.exists():
+        assert time.monotonic() < until, f"process {process} does not tell what it has in use"
+        time.sleep(0.05)
+    blocks, size = json.loads(answer.read_text())
+    return blocks, size
 
 
 def free_port() -> int:

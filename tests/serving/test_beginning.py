@@ -23,14 +23,21 @@ from tests.serving.test_server import call, serving
 
 MOODY = """
 import sys
+import threading
+import time
 from pathlib import Path
 
 import mlflow
 
 class Moody(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
-        if Path({marker!r}).exists() and "lakehouse.serving.watching" not in sys.orig_argv:
+        if not Path({marker!r}).exists() or "lakehouse.serving.watching" in sys.orig_argv:
+            return
+        seconds = Path({marker!r}).read_text()
+        if not seconds:
             raise MemoryError("there is no room")
+        threading.Thread(target=threading.Event().wait, daemon=True).start()  # so that each worker loads it
+        time.sleep(float(seconds))
 
     def predict(self, context, model_input, params=None):
         return model_input["a"].to_numpy() * {factor}
@@ -41,7 +48,8 @@ mlflow.models.set_model(Moody())
 
 @pytest.fixture
 def moody(tmp_path, tracking_uri, monkeypatch, request):
-    """A job's place, the file that stands in its workers' way, and `register(factor)`, another version as the champion."""
+    """A job's place, the file that stands in its workers' way, or has the seconds that loading takes there, and
+    `register(factor)`, another version as the champion."""
     place, marker = Place(tmp_path, str(tmp_path / "likes.yaml")), tmp_path / "marker"
     write(place.table("features"), pa.table({"id": np.arange(9), "a": np.linspace(0, 1, 9)}))
     x, name = pd.DataFrame({"a": [0.5]}), request.node.name
@@ -107,6 +115,16 @@ def test_the_version_before_is_served_until_workers_can_load_the_new_one(moody):
         marker.unlink()
         wait_for(lambda: score() == 1.0)
         assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.long
+def test_a_worker_may_load_a_model_for_longer_than_it_may_hang_later(moody):
+    place, marker, _ = moody
+    marker.write_text("40")
+    with serving(place, "--timeout", "1") as (address, _, log):
+        assert call(f"{address}/v1/likes/score", b'[{"id": 1, "a": 0.5}]')[0] == 200
+        assert "TIMEOUT" not in log.read_text()
+        assert "was sent" not in log.read_text()
 
 
 def test_what_a_worker_says_reaches_the_master_as_the_error_that_it_is(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from lakehouse.serving import deadlines
 from lakehouse.serving.access import first_key, read_keys
 from lakehouse.serving.limits import Gate, Limits
 from lakehouse.serving.messages import Refusal
+from lakehouse.serving.parity import parity
 
 
 def test_one_request_has_the_model_at_a_time_and_those_beyond_the_queue_are_sent_away():
@@ -112,3 +115,31 @@ def test_a_reference_that_leads_nowhere_is_refused_and_no_key_is_shown(reference
         read_keys(reference, environ)
     assert "0123456789" not in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://127.0.0.1:8000/v1/likes/score", "http://127.0.0.1:8000/v1"])
+def test_parity_asks_for_the_address_of_a_server(url):
+    with pytest.raises(ConfigError, match="is no address of a server"):
+        parity(None, {}, [], None, url, "", None, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has several heaps")
+def test_threads_take_memory_from_one_heap():
+    code = """
+import ctypes, threading
+from lakehouse.engines.threads import share_one_heap
+{}
+libc, meet = ctypes.CDLL(None), threading.Barrier(4)
+def take():
+    meet.wait()
+    libc.malloc(1_000)
+    meet.wait()
+threads = [threading.Thread(target=take) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+libc.malloc_stats()
+"""
+    said = {}
+    for call in ("", "share_one_heap()"):
+        command = [sys.executable, "-c", code.format(call)]
+        said[call] = subprocess.run(command, capture_output=True, text=True, check=True).stderr.count("Arena ")
+    assert said["share_one_heap()"] == 1 < said[""]
