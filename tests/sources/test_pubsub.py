@@ -267,10 +267,11 @@ def older(days: float) -> None:
 def test_another_job_over_the_subscription_is_told_and_so_is_a_former_name(pubsub, games, job):
     told: list[str] = []
     say = lambda event, values: told.append(str(values.get("message")))  # noqa: E731
-    score(job())
-    score(job(), say=say)
+    short = {"quiet_seconds": 0.4}
+    score(job(short))
+    score(job(short), say=say)
     assert not any("took messages" in text for text in told)
-    score(job(job="other"), say=say)
+    score(job(short, job="other"), say=say)
     assert any("the job scores took messages of it as well" in text for text in told)
 
 

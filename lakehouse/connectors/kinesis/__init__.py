@@ -151,9 +151,8 @@ def summary(client: Any, stream: Stream) -> Mapping[str, Any]:
         try:
             found: Mapping[str, Any] = client.describe_stream_summary(StreamName=stream.name)
         except client.exceptions.ResourceNotFoundException:
-            asked = f"{client.meta.region_name} ({client.meta.endpoint_url})"
-            said = f"there is no stream {stream.name!r} in {asked}{_near(client, stream.name)}"
-            raise ConfigError(f"{stream.section}.stream: {said}") from None
+            where, near = f"{client.meta.region_name} ({client.meta.endpoint_url})", _near(client, stream.name)
+            raise ConfigError(f"{stream.section}.stream: there is no stream {stream.name!r} in {where}{near}") from None
     told: Mapping[str, Any] = found["StreamDescriptionSummary"]
     return told
 

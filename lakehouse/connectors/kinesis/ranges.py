@@ -73,9 +73,6 @@ class _Course:
     until: dict[str, int] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
 
-    def lose(self, what: str) -> None:
-        lose(f"{self.asked.stream.name}: {what}", self.notes, self.accept_loss)
-
     def note(self, shard: str, position: int, *, ended: bool) -> None:
         self.seen[shard] = Seen(position, self.asked.at_ms, self.asked.look.retention_ms, ended)
 
@@ -115,10 +112,11 @@ def _take_leave(course: _Course, gone: str) -> None:
     """Deal with a shard that isn't there any more, and that no commit says to have been scored to its end."""
     at, seen = course.known[gone], course.asked.seen.get(gone)
     if seen is None or not seen.ended or seen.position != at:
-        course.lose(
-            f"{gone} is not there any more, and was not known to have been scored to its end: messages of it may be "
-            "gone"
-        )
+        lose(
+            f"{course.asked.stream.name}: {gone} is not there any more, and was not known to have been scored to its "
+            "end: messages of it may be gone",
+            course.notes, course.accept_loss,
+        )  # fmt: skip
     course.note(gone, at, ended=True)
     course.end(gone)
 
@@ -131,10 +129,11 @@ def _go_on(course: _Course, shard: Shard) -> None:
         return
     found = _find(course.asked, shard, position)
     if found.lost and (found.piece or found.ends):
-        course.lose(
-            f"the last message of {shard.id} that was scored is not kept any more, such as by retention: others may "
-            "have been deleted before they were scored"
-        )
+        lose(
+            f"{course.asked.stream.name}: the last message of {shard.id} that was scored is not kept any more, such as "
+            "by retention: others may have been deleted before they were scored",
+            course.notes, course.accept_loss,
+        )  # fmt: skip
     if found.piece:
         course.pieces.append(found.piece)
         course.until[shard.id] = position = found.piece.stop

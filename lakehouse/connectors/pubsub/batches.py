@@ -184,8 +184,7 @@ def _look_out(batch: Batch, asked: Asked, there: Sequence[Use]) -> None:
             "publish nothing: these would never be scored",
             batch.notes, asked.accept_loss,
         )  # fmt: skip
-    if overdue := ends.overdue(batch.home, batch.subscription.retention_s):
-        messages.lose(f"{asked.name}: {overdue}", batch.notes, asked.accept_loss)
+    ends.require_recent(batch.home, asked.name, batch.subscription.retention_s, batch.notes, asked.accept_loss)
     for job, at_ns in sorted({use.job: use.at_ns for use in there if use.job != batch.job}.items()):
         at = datetime.fromtimestamp(at_ns / 1e9, UTC)
         batch.notes.append(

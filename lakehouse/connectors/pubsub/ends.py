@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 
 from lakehouse import formats
+from lakehouse.connectors.messages import lose
 from lakehouse.storage import Location, content, display_name, write_durably
 
 _FILE = "emptied.json"
@@ -36,13 +37,15 @@ def remember(home: Location, ended_ns: int, began_ns: int) -> None:
         write_durably(home.join(_FILE), json.dumps(said).encode())
 
 
-def overdue(home: Location, kept_s: int) -> str:
-    """What may have been deleted unseen of a subscription that keeps messages for so long; empty where nothing may."""
+def require_recent(home: Location, name: str, kept_s: int, notes: list[str], accepted: bool) -> None:
+    """Note what may have been deleted unseen of a subscription that keeps messages for so long, as `messages.lose`."""
     at_ns = last(home)
     if not at_ns or time.time_ns() - at_ns <= kept_s * 1_000_000_000:
-        return ""
-    return (
-        f"no run has come to the end of the messages since {datetime.fromtimestamp(at_ns / 1e9, UTC):%Y-%m-%d %H:%M} "
-        f"(UTC), and the subscription keeps them for {kept_s / 86_400:.3g} days: some may have been deleted before "
-        "they were scored"
-    )
+        return
+    at = datetime.fromtimestamp(at_ns / 1e9, UTC)
+    lose(
+        f"{name}: no run has come to the end of the messages since {at:%Y-%m-%d %H:%M} (UTC), and the "
+        f"subscription keeps them for {kept_s / 86_400:.3g} days: some may have been deleted before they were "
+        "scored",
+        notes, accepted,
+    )  # fmt: skip
