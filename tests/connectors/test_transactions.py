@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from pyarrow.fs import copy_files
 
 from lakehouse.connectors import delta
 from lakehouse.connectors.delta import log
+from lakehouse.connectors.delta.transactions import transactions
 from lakehouse.errors import Unavailable
 from lakehouse.storage import locate, names, remove, write_durably
 from lakehouse.storage.s3 import S3
@@ -79,3 +81,59 @@ def test_a_log_that_lost_a_commit_is_said(workspace):
     remove(locate("lake/t/_delta_log/00000000000000000001.json"))
     with pytest.raises(Unavailable, match=r"lake/t: its log has no 00000000000000000001\.json any more"):
         snapshot.transaction("one")
+
+
+HINTS = {
+    "no JSON": b"{nonsense",
+    "empty": b"",
+    "a list": b"[1]",
+    "no version": b"{}",
+    "a text": b'{"version": "x"}',
+    "newer than the log": b'{"version": 99, "size": 1}',
+    "of one that is gone": b'{"version": 2, "size": 1}',
+    "of several files that are not there": b'{"version": 1, "size": 3, "parts": 3}',
+    "of a v2 checkpoint that is gone": b'{"version": 1, "size": 1, "v2Checkpoint": {"path": "gone.json"}}',
+}
+
+
+@pytest.mark.parametrize("hint", HINTS.values(), ids=HINTS)
+def test_what_the_log_notes_of_its_last_checkpoint_is_not_relied_on(bucket, hint):
+    """Ids that are not seen would have messages scored twice."""
+    table = locate(f"{bucket}/t")
+    write(table.uri, pa.table({"a": [1]}))
+    commit(table.uri, ("one", 1))
+    opened(table.uri).create_checkpoint()
+    commit(table.uri, ("two", 2))
+    write_durably(table.join("_delta_log", "_last_checkpoint"), hint)
+    assert transactions(table, 2) == {"one": 1, "two": 2}
+    assert delta.open_table(table).transaction_ids == {"one": 1, "two": 2}
+
+
+def test_of_two_v2_checkpoints_of_a_version_the_one_that_is_there_is_read(bucket):
+    table = locate(f"{bucket}/t")
+    write(table.uri, pa.table({"a": [1]}))
+    commit(table.uri, ("one", 1))
+    log_folder = table.join("_delta_log")
+    there, gone = (f"{1:020d}.checkpoint.{uuid.uuid4()}.json" for _ in range(2))
+    said = [{"checkpointMetadata": {"version": 1}}, {"txn": {"appId": "one", "version": 1}}]
+    write_durably(log_folder.join(there), "".join(json.dumps(one) + "\n" for one in said).encode())
+    hint = {"version": 1, "size": 2, "v2Checkpoint": {"path": gone}}
+    write_durably(log_folder.join("_last_checkpoint"), json.dumps(hint).encode())
+    for name in (f"{0:020d}.json", f"{1:020d}.json"):
+        remove(log_folder.join(name))
+    assert transactions(table, 1) == {"one": 1}
+
+
+def test_what_an_earlier_run_kept_of_a_log_is_made_anew_where_it_is_broken(bucket):
+    table, kept = locate(f"{bucket}/t"), locate(f"{bucket}/kept")
+    write(table.uri, pa.table({"a": [1]}))
+    for number in range(6):
+        commit(table.uri, (f"id{number}", 1))
+    for broken in (b'{"commits": []}', b'{"commits": null}', b'{"commits": {"x": 1}}', b'{"format": "x"}', b"[]"):
+        with delta.logs_read_once(kept):
+            delta.open_table(table)
+            delta.keep_logs()
+        (file,) = names(kept.join("x"))
+        write_durably(kept.join(file), broken)
+        with delta.logs_read_once(kept):
+            assert len(delta.open_table(table).transaction_ids) == 6

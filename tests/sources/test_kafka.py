@@ -130,7 +130,12 @@ def test_the_budget_decides_of_messages_of_which_none_can_be_read(kafka, topic, 
         score(job(checks={"quarantine": {"max_fraction": 0.01}}))
     scores = job(checks={"quarantine": {"max_fraction": 1.0, "max_rows": 2}})
     lone = score(scores)
-    assert (lone.status, lone.rows_scored, lone.rows_quarantined, positions(scores)) == ("published", 0, 1, {0: 1, 1: 0})
+    assert (lone.status, lone.rows_scored, lone.rows_quarantined, positions(scores)) == (
+        "published",
+        0,
+        1,
+        {0: 1, 1: 0},
+    )
     kafka.send(topic, messages(range(3)))
     assert (score(scores).rows_scored, places()) == (3, [(0, 1), (0, 2), (0, 3)])
     kafka.send(topic, [b"no"] * 3)

@@ -14,7 +14,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -103,17 +103,15 @@ def _kept_file(reading: _Reading, uri: str) -> Location:
 def _take_kept(reading: _Reading, uri: str, copy: LogCopy, listed: Mapping[str, tuple[int, datetime]]) -> None:
     """Put those commits into the copy that an earlier run kept, as far as the listing shows them as they were."""
     held = content(_kept_file(reading, uri), no_folder=True)
-    try:
+    with suppress(ValueError, KeyError, AttributeError, TypeError):  # whatever it is then, it isn't what a run kept
         said = json.loads(held or b"{}")
-    except ValueError:
-        return
-    if not isinstance(said, dict):  # whatever it is, it isn't what a run kept
-        return
-    for name, (at, text) in said.get("commits", {}).items() if not formats.is_newer(formats.LOG, said) else ():
-        found = text.encode()
-        if name in listed and (len(found), at) == (listed[name][0], listed[name][1].isoformat()):
-            (copy.folder / name).write_bytes(found)
-            copy.files[name] = listed[name]
+        if formats.is_newer(formats.LOG, said):
+            return
+        for name, (at, text) in said["commits"].items():
+            found = text.encode()
+            if name in listed and (len(found), at) == (listed[name][0], listed[name][1].isoformat()):
+                (copy.folder / name).write_bytes(found)
+                copy.files[name] = listed[name]
 
 
 def copy_log(location: Location) -> tuple[LogCopy, range] | None:
@@ -125,11 +123,14 @@ def copy_log(location: Location) -> tuple[LogCopy, range] | None:
     held = reading.copies.get(location.uri) if reading else None
     try:
         log = location.join(LOG)
-        begin = _last_checkpoint(log) if held is None else min(int(name[:20]) for name in held.files)
+        begin = last_checkpoint(log) if held is None else min(int(name[:20]) for name in held.files)
         if begin >= _LONGEST and not log.lists_from:
             return None
         listed = entries_of(log, f"{begin:020d}")
         wanted = _wanted(listed)
+        if wanted is None and begin:  # that checkpoint may be gone
+            listed = entries_of(log)
+            wanted = _wanted(listed)
         if wanted is None:
             return None
         if held is None or any(held.files[name] != listed[name] for name in wanted[0] if name in held.files):
@@ -151,10 +152,14 @@ def _new_copy() -> LogCopy:
     return copy
 
 
-def _last_checkpoint(log: Location) -> int:
-    """The version of the last checkpoint, 0 where none is noted."""
-    said = content(log.join("_last_checkpoint"), no_folder=True)
-    return 0 if said is None else int(json.loads(said)["version"])
+def last_checkpoint(log: Location) -> int:
+    """The version of the last checkpoint, as the log notes it: which may be gone, or not the last. 0 where none is."""
+    held = content(log.join("_last_checkpoint"), no_folder=True)
+    try:
+        version = json.loads(held or b"{}")["version"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return version if isinstance(version, int) and version > 0 else 0
 
 
 def _wanted(listed: Mapping[str, tuple[int, datetime]]) -> tuple[list[str], range] | None:

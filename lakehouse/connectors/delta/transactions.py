@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.connectors.delta.log import LOG, actions
+from lakehouse.connectors.delta.log import LOG, actions, last_checkpoint
 from lakehouse.errors import Unavailable
-from lakehouse.storage import Location, content, display_name, names, reaching
+from lakehouse.storage import Location, content, display_name, entries_of, reaching
 
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.(\d{10})|\.([0-9a-f-]{36}))?\.(?:parquet|json)")
 _AT_ONCE = 16
@@ -28,30 +27,30 @@ def transactions(table: Location, version: int) -> dict[str, int]:
     checkpoint, files = _checkpoint(log, version)
     found: dict[str, int] = {}
     for name in files:
-        with reaching(table):
-            found |= _of_checkpoint(log, name)
+        found |= _of_checkpoint(table, log, name)
     commits = [f"{number:020d}.json" for number in range(checkpoint + 1, version + 1)]
     with ThreadPoolExecutor(_AT_ONCE if table.remote else 1) as pool:
         held = list(pool.map(lambda name: content(log.join(name), no_folder=True), commits))
     for name, commit in zip(commits, held, strict=True):
         if commit is None:
-            raise Unavailable(f"{display_name(table)}: its log has no {name} any more: run again")
-        found |= {action["appId"]: action["version"] for action in actions(commit, "txn")}
+            raise _gone(table, name)
+        found |= _ids(commit)
     return found
+
+
+def _ids(text: bytes) -> dict[str, int]:
+    return {action["appId"]: action["version"] for action in actions(text, "txn")}
+
+
+def _gone(table: Location, name: str) -> Unavailable:
+    return Unavailable(f"{display_name(table)}: its log has no {name} any more: run again")
 
 
 def _checkpoint(log: Location, version: int) -> tuple[int, Sequence[str]]:
     """The newest checkpoint up to a version and the files that have its ids; -1 where there is none."""
-    said = json.loads((log.remote and content(log.join("_last_checkpoint"), no_folder=True)) or b"{}")
-    last = said.get("version", version + 1)
-    if last > version:  # it isn't said, or an older version is asked for
-        return _newest(names(log.join("x")), version)
-    if "v2Checkpoint" in said:
-        return last, [said["v2Checkpoint"]["path"].rpartition("/")[2]]
-    parts = said.get("parts")
-    if parts is None:
-        return last, [f"{last:020d}.checkpoint.parquet"]
-    return last, [f"{last:020d}.checkpoint.{part:010d}.{parts:010d}.parquet" for part in range(1, parts + 1)]
+    begin = last_checkpoint(log) if log.remote else 0
+    found = _newest(entries_of(log, f"{begin:020d}"), version) if 0 < begin <= version else (-1, ())
+    return found if found[0] >= 0 else _newest(entries_of(log), version)
 
 
 def _newest(listed: Iterable[str], version: int) -> tuple[int, Sequence[str]]:
@@ -65,11 +64,18 @@ def _newest(listed: Iterable[str], version: int) -> tuple[int, Sequence[str]]:
     return (-1, ()) if newest is None else (newest[0], whole[newest])
 
 
-def _of_checkpoint(log: Location, name: str) -> dict[str, int]:
+def _of_checkpoint(table: Location, log: Location, name: str) -> dict[str, int]:
     """The ids in one file of a checkpoint; what lies in other files of it are the table's own."""
     if name.endswith(".json"):
-        return {action["appId"]: action["version"] for action in actions(content(log.join(name)) or b"", "txn")}
-    ids = pq.read_table(f"{log.path}/{name}", filesystem=log.filesystem(), columns=["txn"], partitioning=None)
+        text = content(log.join(name), no_folder=True)
+        if text is None:
+            raise _gone(table, name)
+        return _ids(text)
+    with reaching(table):
+        try:
+            ids = pq.read_table(f"{log.path}/{name}", filesystem=log.filesystem(), columns=["txn"], partitioning=None)
+        except FileNotFoundError as error:
+            raise _gone(table, name) from error
     if not ids.num_columns:
         return {}
     held: pa.ChunkedArray = ids.column("txn").drop_null()
