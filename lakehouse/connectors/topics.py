@@ -111,7 +111,7 @@ class MessageUnit:
         piece = self.piece
         for found in self.reader.read(piece.partition, piece.start, piece.stop, min(self.batch_rows, _AT_ONCE)):
             if found.values:
-                yield self._rows(found)
+                yield self._wanted(self._rows(found))
 
     def parts(self, size: int) -> list[MessageUnit]:
         """The unit in parts of about so many bytes; as it is where its numbers don't tell where half of it is."""
@@ -120,6 +120,13 @@ class MessageUnit:
         step = max(size // _BYTES, 1)
         starts = range(self.piece.start, self.piece.stop, step)
         return [replace(self, piece=replace(self.piece, start=s, stop=min(s + step, self.piece.stop))) for s in starts]
+
+    def _wanted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What is read of it: whoever doesn't ask why messages can't be read gets those that can."""
+        if UNREADABLE in self.schema.names:
+            return batch
+        readable = batch.column(UNREADABLE).is_null()
+        return (batch if pc.all(readable).as_py() else batch.filter(readable)).select(self.schema.names)
 
     def _rows(self, found: Messages) -> pa.RecordBatch:
         decoded = records.decode(found.values, self.declared, self.format)
@@ -133,14 +140,15 @@ class MessageUnit:
             MESSAGE: lambda: _at(problems, [found.values[n] for n in problems], count, pa.binary()),
             UNREADABLE: lambda: _at(problems, list(problems.values()), count, pa.string()),
         }
-        columns = []
-        for field in self.schema:
+        columns, asked = [], UNREADABLE in self.schema.names
+        schema = self.schema if asked else self.schema.append(pa.field(UNREADABLE, pa.string()))
+        for field in schema:
             if field.name in made:
                 column = made[field.name]()
                 columns.append(column if decoded.of is None else column.take(decoded.of))
             else:
                 columns.append(decoded.rows.column(field.name))
-        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _at(numbers: Collection[int], values: Sequence[Any], count: int, kind: pa.DataType) -> pa.Array:
@@ -207,8 +215,8 @@ def carrier(pinned: PinnedMessages, columns: Sequence[str]) -> tuple[str, str]:
 
 
 def supported_columns(pinned: PinnedMessages) -> Sequence[str]:
-    """All of them."""
-    return tuple(pinned.schema.names)
+    """All of them, but for why a message can't be read: see `MessageUnit.batches`."""
+    return tuple(name for name in pinned.schema.names if name != UNREADABLE)
 
 
 def read(pinned: PinnedMessages, columns: Sequence[str], limit: int | None = None) -> PinnedMessages:

@@ -36,8 +36,9 @@ class Prepared:
     lacks; None: all of it.
 
     `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model, and `guessed` the predictions whose type nothing tells then; `tried`: rows
-    that it answered, in the input's columns; `predict` calls it. `doubts`: warnings that belong into the run's record.
+    the sample could be given to the model, and `guessed` the predictions of which the table doesn't tell the type;
+    `tried`: rows that it answered, in the input's columns; `predict` calls it. `doubts`: warnings that belong into the
+    run's record.
     """
 
     model: models.FetchedModel

@@ -43,9 +43,10 @@ class Trial:
     """What scores the rows, how the model is called, and the columns of the scored table: keys, kept ones, predictions.
 
     `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
-    the types are declared or guessed; `guessed`: the predictions whose type nothing tells. `rows`: those of the sample,
-    in the input's columns, that the model answered. `model`: the one that was tried, which of many is one that has rows
-    in the sample. `direct`: called past pandas and MLflow it gave these rows the same answers, bit by bit.
+    the types are declared or guessed; `guessed`: the predictions of which the table doesn't tell the type either.
+    `rows`: those of the sample, in the input's columns, that the model answered. `model`: the one that was tried, which
+    of many is one that has rows in the sample. `direct`: called past pandas and MLflow it gave these rows the same
+    answers, bit by bit.
     """
 
     scoring: Scoring
@@ -139,7 +140,7 @@ def try_model(
     scoring = replace(untyped, outputs=outputs, on_scores=on_scores, allowed=allowed, route=route)
     rows = None if answer is None else answer[1]
     direct = answer is not None and _answers_directly(predictor, answer, untyped)
-    guessed = () if answer is not None else _guessed(job, model, outputs, held or {})
+    guessed = tuple(o.name for o in outputs if answer is None and o.threshold is None and o.name not in (held or {}))
     return Trial(scoring, columns, predictor, tuple(notes), answer is None, guessed, rows, tried.model, direct)
 
 
@@ -299,7 +300,8 @@ def _outputs(
             raise ConfigError(
                 f"predictions: {output.name!r} is a column of the scored table already; name it otherwise"
             )
-    declared = [_declared(job, model, output) for output in outputs]
+    declares = model.outputs if job.model.method is None else []
+    declared = [models.output_type(declares, o.part) if declares else None for o in outputs]
     if answer is None:
         return _untried(outputs, declared, held), []
     values, rows = answer[0], answer[1].num_rows
@@ -352,18 +354,6 @@ def _floating(held_types: Held, output: Output, seen: pa.Array) -> pa.DataType |
     if held is None or not pa.types.is_floating(held) or not pa.types.is_integer(seen.type):
         return None
     return held
-
-
-def _declared(job: Job, model: models.FetchedModel, output: Output) -> pa.DataType | None:
-    """The type that the signature declares; None where it declares none, or not of the method that the job names."""
-    declares = model.outputs if job.model.method is None else []
-    return models.output_type(declares, output.part) if declares else None
-
-
-def _guessed(job: Job, model: models.FetchedModel, outputs: Sequence[Output], held: Held) -> tuple[str, ...]:
-    """The outputs of a model that could not be tried of whose type nothing tells."""
-    plain = [o for o in outputs if o.threshold is None and o.name not in held]
-    return tuple(o.name for o in plain if _declared(job, model, o) is None)
 
 
 def _untried(outputs: Sequence[Output], declared: Sequence[pa.DataType | None], held: Held) -> tuple[Output, ...]:

@@ -63,9 +63,10 @@ def _cut_short(plan: Plan, tables: Prepared, tally: Tally) -> str:
 def _guess(tables: Prepared, tally: Tally) -> str:
     """Why scores can't be published, nor a table be made for them, whose type is a guess."""
     if tables.guessed and not tally.scored:
+        names = ", ".join(tables.guessed)
         return (
-            f"the table of scores can't be made while the type of {', '.join(tables.guessed)} isn't known: the model's "
-            "signature doesn't declare it, and no row could be given to the model so far"
+            f"no row could be given to the model, so that the type of {names} isn't known for sure: the table of "
+            "scores is made by a run that can score some"
         )
     if not tables.untried or not tally.scored:
         return ""

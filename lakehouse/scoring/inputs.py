@@ -32,7 +32,7 @@ def unfit_rows(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
     such, and every NaN or infinity.
     """
     at = _positions(batch)
-    broken = [_unreadable(batch.column(at[UNREADABLE]))] if UNREADABLE in at else []
+    broken = unreadable_rows(batch)
     broken += [Broken("key_not_null", name, _null_rows(batch.column(at[name]))) for name in scoring.keys]
     texts = [tensor.dtype == "str" for tensor in scoring.tensors for _ in range(tensor.columns)]  # numpy's hold no null
     for number, feature in enumerate(scoring.features):
@@ -41,10 +41,12 @@ def unfit_rows(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
     return [b for b in broken if len(b.rows)]
 
 
-def _unreadable(why: pa.Array) -> Broken:
-    """The rows that their source could not read, with what it says of each."""
+def unreadable_rows(batch: pa.RecordBatch) -> list[Broken]:
+    """The rows that their source could not read, with what it says of each; none where there are no such."""
+    if UNREADABLE not in batch.schema.names or (why := batch.column(UNREADABLE)).null_count == batch.num_rows:
+        return []
     rows = np.flatnonzero(why.is_valid().to_numpy(zero_copy_only=False))
-    return Broken(READABLE, "", rows, why.take(pa.array(rows)))
+    return [Broken(READABLE, "", rows, why.take(pa.array(rows)))]
 
 
 def _unfit_in(column: pa.Array, feature: Feature, strict: bool) -> Iterator[Broken]:

@@ -29,20 +29,6 @@ def renumber(broken: Sequence[Broken], rows: Numbers | None) -> list[Broken]:
     return list(broken) if rows is None else [replace(b, rows=rows[b.rows]) for b in broken]
 
 
-def alone(broken: Sequence[Broken], rule: str) -> list[Broken]:
-    """The same, where rows that broke this rule have no other reason: they were never read."""
-    first = next((b for b in broken if b.rule == rule), None)
-    if first is None:
-        return list(broken)
-    return [first, *(left for b in broken if b is not first and len((left := _without(b, first.rows)).rows))]
-
-
-def _without(broken: Broken, rows: Numbers) -> Broken:
-    others = ~np.isin(broken.rows, rows)
-    seen = None if broken.observed is None else broken.observed.filter(pa.array(others))
-    return replace(broken, rows=broken.rows[others], observed=seen)
-
-
 def numbers_of(broken: Sequence[Broken]) -> Numbers:
     """The rows that broke anything, each once, ascending (int64)."""
     return np.unique(np.concatenate([np.asarray(b.rows, np.int64) for b in broken]))

@@ -22,10 +22,10 @@ from lakehouse.checks.rules.outcomes import EXAMPLES
 from lakehouse.conditions import Comparison, mask
 from lakehouse.errors import ModelRefused
 from lakehouse.schemas import REASONS, WARNINGS, Feature, Tensor
-from lakehouse.scoring.inputs import READABLE, model_input, unfit_rows
+from lakehouse.scoring.inputs import model_input, unfit_rows, unreadable_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
-from lakehouse.scoring.reasons import Broken, Numbers, alone, numbers_of, reasons, renumber, warnings
+from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
 from lakehouse.scoring.routing import Predictors, Route, answer_by_model, name_models, numbers_of_models, without_model
 
 Predict = Callable[[Any], Any]
@@ -136,14 +136,32 @@ def score_batch(
 def score_rows(
     batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None, Numbers | None]:
-    """What `score_batch` gives, and which of the batch's rows the scored ones are; None for all of them."""
+    """What `score_batch` gives, and which of the batch's rows the scored ones are; None for all of them.
+
+    Rows that their source could not read are set aside first: no check and no profile is told of them.
+    """
+    if not (lost := unreadable_rows(batch)):
+        return _score_readable(batch, scoring, predict, counters)
+    rows, readable = _without(batch, None, lost)
+    aside = _set_aside(batch, lost, counters)
+    if scoring.route is not None:
+        aside = name_models(aside, np.full(aside.num_rows, -1), scoring.route)
+    counters.read += aside.num_rows
+    counters.quarantined += aside.num_rows
+    scored, more, own = _score_readable(readable, scoring, predict, counters)
+    quarantined = aside if more is None else pa.concat_batches([aside, more])
+    return scored, quarantined, rows if own is None or rows is None else rows[own]
+
+
+def _score_readable(
+    batch: pa.RecordBatch, scoring: Scoring, predict: Predict, counters: Counters
+) -> tuple[pa.RecordBatch, pa.RecordBatch | None, Numbers | None]:
     broken, warned = _check_constraints(batch, scoring.on_features.rows, counters.features)
     broken = [*unfit_rows(batch, scoring), *broken]
     numbers = None
     if scoring.route is not None:
         numbers = numbers_of_models(batch.column(scoring.route.by), scoring.route)
         broken = [*without_model(batch, numbers, scoring.route), *broken]
-    broken = alone(broken, READABLE)
     rows, fit = _without(batch, None, broken)
     room = None
     if scoring.allowed is not None:
