@@ -50,6 +50,7 @@ __all__ = ["Request", "Result", "new_run_id", "score"]
 
 UNTRIED = "not_tried"
 """The entry of a dry run's plan that says what could not be tried."""
+_UNFIT = "what the model answers: none of the rows that were looked at can be given to it, such as for"
 _COMES_AGAIN = "its messages could not all be acknowledged: they come again, and are left out then"
 
 
@@ -179,6 +180,7 @@ def _dry_run_result(
         "forecast": forecast.forecast(ledger.runs(state, plan.job.job), plan.pinned.rows, request.engine),
         "adds_columns": added,
         **({"models_missing": missing} if missing else {}),
+        **({UNTRIED: f"{_UNFIT}: {tables.untried}"} if tables.untried else {}),
         "checks": judging.describe_checks(plan, tables.staging, state, request),
     }
     return replace(result_of(plan, request, "planned", clock.seconds), plan=described)

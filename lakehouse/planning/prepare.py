@@ -35,10 +35,10 @@ class Prepared:
     """The model as it is called, what workers are told, the schemas of the two kinds of table, and by URI what each
     lacks; None: all of it.
 
-    `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: no row of
-    the sample could be given to the model, and `guessed` the predictions of which the table doesn't tell the type;
-    `tried`: rows that it answered, in the input's columns; `predict` calls it. `doubts`: warnings that belong into the
-    run's record.
+    `aside` is the table that takes the quarantined rows. `notes`: what there is to say of it all. `untried`: why
+    a row of the sample could not be given to the model, where none could, and `guessed` the predictions of which the
+    table doesn't tell the type; `tried`: rows that it answered, in the input's columns; `predict` calls it. `doubts`:
+    warnings that belong into the run's record.
     """
 
     model: models.FetchedModel
@@ -49,7 +49,7 @@ class Prepared:
     missing_columns: Mapping[str, tuple[pa.Field, ...] | None]
     aside: QuarantineChoice
     notes: tuple[str, ...] = ()
-    untried: bool = False
+    untried: str = ""
     guessed: tuple[str, ...] = ()
     tried: pa.RecordBatch | None = None
     doubts: tuple[str, ...] = ()

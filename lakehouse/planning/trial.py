@@ -20,7 +20,7 @@ from lakehouse.scoring.inputs import model_given
 from lakehouse.scoring.maps import has_map
 from lakehouse.scoring.outputs import Output, read_outputs, settle_type
 from lakehouse.scoring.routing import Route, Routed, numbers_of_models, require_routable
-from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, describe_exception, try_on
+from lakehouse.scoring.score import NO_CHECKS, Constraint, Scoring, describe_exception, try_on, why_unfit
 
 if TYPE_CHECKING:
     from lakehouse.config import Job
@@ -42,18 +42,18 @@ _MOST_BATCHES = 4_096
 class Trial:
     """What scores the rows, how the model is called, and the columns of the scored table: keys, kept ones, predictions.
 
-    `notes`: what there is to say of their types. `untried`: no row of the sample could be given to the model, so that
-    the types are declared or guessed; `guessed`: the predictions of which the table doesn't tell the type either.
-    `rows`: those of the sample, in the input's columns, that the model answered. `model`: the one that was tried, which
-    of many is one that has rows in the sample. `direct`: called past pandas and MLflow it gave these rows the same
-    answers, bit by bit.
+    `notes`: what there is to say of their types. `untried`: why a row of the sample could not be given to the
+    model, where none could, so that the types are declared or guessed; `guessed`: the predictions of which the table
+    doesn't tell the type either. `rows`: those of the sample, in the input's columns, that the model answered. `model`:
+    the one that was tried, which of many is one that has rows in the sample. `direct`: called past pandas and MLflow it
+    gave these rows the same answers, bit by bit.
     """
 
     scoring: Scoring
     columns: pa.Schema
     predictor: models.Predictor
     notes: tuple[str, ...] = ()
-    untried: bool = False
+    untried: str = ""
     guessed: tuple[str, ...] = ()
     rows: pa.RecordBatch | None = None
     model: models.FetchedModel | None = None
@@ -125,7 +125,14 @@ def try_model(
         inputs = models.held_to(inputs, model.signature, tried.predictor())
     applied = predictor is not None and predictor.on_frames
     untyped = scoring_before(job, inputs, on_features, constraints, applied=applied)
-    answer = _answer(lambda batch: tried.ask(batch, untyped), sample, name)
+    unfit = list[pa.RecordBatch]()
+
+    def ask(batch: pa.RecordBatch) -> _Answer | Exception | None:
+        answer = tried.ask(batch, untyped)
+        unfit[:] = [batch] if answer is None and batch.num_rows else unfit
+        return answer
+
+    answer = _answer(ask, sample, name)
     predictor = tried.predictor()
     outputs, notes = _outputs(job, model, predictor, answer, held or {})
     kept = [
@@ -141,7 +148,8 @@ def try_model(
     rows = None if answer is None else answer[1]
     direct = answer is not None and _answers_directly(predictor, answer, untyped)
     guessed = tuple(o.name for o in outputs if answer is None and o.threshold is None and o.name not in (held or {}))
-    return Trial(scoring, columns, predictor, tuple(notes), answer is None, guessed, rows, tried.model, direct)
+    untried = "" if answer is not None else why_unfit(unfit[0], untyped)
+    return Trial(scoring, columns, predictor, tuple(notes), untried, guessed, rows, tried.model, direct)
 
 
 def _answers_directly(predictor: models.Predictor, answer: _Answer, scoring: Scoring) -> bool:

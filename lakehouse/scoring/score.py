@@ -25,7 +25,7 @@ from lakehouse.schemas import REASONS, WARNINGS, Feature, Tensor
 from lakehouse.scoring.inputs import model_input, unfit_rows, unreadable_rows
 from lakehouse.scoring.isolation import NOT_TRIED, isolate
 from lakehouse.scoring.outputs import Output, read_outputs
-from lakehouse.scoring.reasons import Broken, Numbers, numbers_of, reasons, renumber, warnings
+from lakehouse.scoring.reasons import Broken, Numbers, in_words, numbers_of, reasons, renumber, warnings
 from lakehouse.scoring.routing import Predictors, Route, answer_by_model, name_models, numbers_of_models, without_model
 
 Predict = Callable[[Any], Any]
@@ -229,6 +229,13 @@ def fit_rows(batch: pa.RecordBatch, scoring: Scoring) -> tuple[Numbers | None, p
     """The rows of a batch that `score_rows` gives to the model, and their numbers; None for all of them."""
     broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
     return _without(batch, None, [*unfit_rows(batch, scoring), *broken])
+
+
+def why_unfit(batch: pa.RecordBatch, scoring: Scoring) -> str:
+    """Why the first of the batch's rows that can't be given to the model can't be, in words."""
+    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
+    broken = [*unfit_rows(batch, scoring), *broken]
+    return in_words(reasons(broken)[1][0].as_py()) if broken else "no model is for it"
 
 
 def _without(

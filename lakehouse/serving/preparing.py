@@ -59,7 +59,7 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
     sample, model = alone.first_rows(job, pinned, found.columns, _SAMPLE_ROWS), found.model
     tried = trial_for(job, model, pinned.schema, sample, pinned.name, held)
     if tried.untried or tried.rows is None:
-        raise NotReady(f"{pinned.name}: no row of the sample could be given to the model")
+        raise NotReady(f"{pinned.name}: no row of the sample could be given to the model: {tried.untried}")
     members = {one.digest: one.folder for one in model.members.values()}
     one = tried.model or model
     features = {feature.column: feature.required for feature in tried.scoring.features}

@@ -606,3 +606,14 @@ def test_messages_that_can_not_be_read_are_no_part_of_checks_and_drift(kafka, to
     assert [score(scores).rows_scored, read("lake/scores_quarantine").num_rows] == [40, 40]
     kafka.send(topic, messages(range(40)))
     assert score(scores).rows_scored == 40  # the baseline knows of no nulls
+
+
+def test_check_says_why_the_model_could_not_be_tried(kafka, topic, job, capfd):
+    kafka.send(topic, [b"<xml/>"] * 3)
+    scores = job()
+    said = "none of the rows that were looked at can be given to it, such as for: readable it is no JSON object"
+    checked = command.run(capfd, "check", scores.path, "--engine", "local", "--json")
+    step = checked.json["jobs"][0]["steps"]["predictions"]
+    assert (checked.code, step["status"], said in step["found"]) == (0, "unknown", True)
+    planned = command.run(capfd, "score", scores.path, "--engine", "local", "--dry-run")
+    assert (planned.code, said in " ".join(planned.out.split())) == (0, True), planned.out
