@@ -130,7 +130,12 @@ def test_the_budget_decides_of_messages_of_which_none_can_be_read(kafka, topic, 
         score(job(checks={"quarantine": {"max_fraction": 0.01}}))
     scores = job(checks={"quarantine": {"max_fraction": 1.0, "max_rows": 2}})
     lone = score(scores)
-    assert (lone.status, lone.rows_scored, lone.rows_quarantined, positions(scores)) == ("published", 0, 1, {0: 1, 1: 0})
+    assert (lone.status, lone.rows_scored, lone.rows_quarantined, positions(scores)) == (
+        "published",
+        0,
+        1,
+        {0: 1, 1: 0},
+    )
     kafka.send(topic, messages(range(3)))
     assert (score(scores).rows_scored, places()) == (3, [(0, 1), (0, 2), (0, 3)])
     kafka.send(topic, [b"no"] * 3)
@@ -404,6 +409,19 @@ def test_partitions_that_are_added_are_read_from_their_beginning(kafka, topic, j
     kafka.add_partitions(topic, 3)
     kafka.send(topic, messages(range(4, 6)), partition=2)
     assert (score(scores).rows_scored, positions(scores)) == (2, {0: 3, 1: 1, 2: 2})
+
+
+def test_what_an_added_partition_lost_unseen_is_told_until_it_is_accepted(kafka, topic, job):
+    kafka.send(topic, messages(range(3)))
+    score(job())
+    kafka.add_partitions(topic, 3)
+    kafka.send(topic, messages(range(3, 7)), partition=2)
+    kafka.truncate(topic, 2, 4)
+    kafka.send(topic, messages(range(7, 8)), partition=1)
+    with pytest.raises(Blocked, match=r"4 messages of partition 2 \(offsets 0 to 3\)"):
+        score(job())
+    assert (score(job({"on_loss": "continue"})).rows_scored, positions(job())) == (1, {0: 3, 1: 1, 2: 4})
+    assert score(job()).status == "unchanged"
 
 
 def test_a_run_takes_at_most_so_many_and_waits_for_enough(kafka, topic, job):
