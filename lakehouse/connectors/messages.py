@@ -153,14 +153,16 @@ def next_range(
     """
     stream, notes = f"{topic}/{origin}", list[str]()
     since = remembered(topic, origin, positions, notes, accept_loss)
-    known = {int(name.rpartition("/")[2]) for name in since}
-    if gone := sorted(known - there.keys()):
+    known = {int(name.rpartition("/")[2]): at for name, at in since.items()}
+    if gone := sorted(known.keys() - there.keys()):
         raise Blocked(f"{topic}: partition {gone[0]} is not there any more, of which messages were scored")
-    new = sorted(there.keys() - known)
+    new = sorted(there.keys() - known.keys())
     begin = start() if new else {}
-    pieces, begun = [], {}
+    pieces, emptied = [], {}
     for partition, (first, end) in sorted(there.items()):
-        at = since.get(f"{stream}/{partition}", begin.get(partition, first))
+        at = known.get(partition)
+        if at is None:
+            at = _beginning(first, end, begin.get(partition), bool(known))
         if at > end:
             raise Blocked(
                 f"{topic}: partition {partition} ends at offset {end}, before {at}, up to which it was scored: it has "
@@ -174,16 +176,27 @@ def next_range(
             )  # fmt: skip
         if max(at, first) < end:
             pieces.append(Piece(partition, max(at, first), end))
-        elif partition not in known:
-            begun[f"{stream}/{partition}"] = max(at, first)
+        elif at < first or partition not in known:
+            emptied[f"{stream}/{partition}"] = max(at, first)
     taken = _at_most(pieces, most)
-    # An empty partition's place rides along with messages, so that one without any is new since the last run.
-    until = {f"{stream}/{piece.partition}": piece.stop for piece in taken} | (begun if taken else {})
+    # An empty partition's place rides along with messages: one without any is new since the last run, and what is lost
+    # of one is told until a run that accepts it is published.
+    until = {f"{stream}/{piece.partition}": piece.stop for piece in taken} | (emptied if taken else {})
     if since and new and taken:
         notes.append(
             f"{topic}: partitions without a position so far: {', '.join(map(str, new))}; they are read as well"
         )
     return Range(stream, since, until, tuple(notes)), taken
+
+
+def _beginning(first: int, end: int, start: int | None, added: bool) -> int:
+    """Where a partition begins of which nothing is remembered. `start`: what `next_range` was given, None for all.
+
+    One that was `added` to a topic that is known has been whole since the last run: what was deleted of it is lost,
+    unless it still keeps some that lie before `start`, so that those before them do too.
+    """
+    at = first if start is None else min(start, end)  # messages may have come since the end was looked up
+    return 0 if added and at <= first else max(at, first)
 
 
 def remembered(

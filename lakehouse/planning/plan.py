@@ -52,6 +52,14 @@ Say = Callable[[str, Mapping[str, Any]], None]
 """Told of a run's steps: an event's name and its values."""
 
 
+@dataclass
+class Unsent:
+    """Events that could not be sent: by stream why it took none, and the earlier runs (`runs`) whose events wait."""
+
+    why: dict[str, str] = field(default_factory=dict)
+    runs: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class Request:
     """How to run a job: `engine` is "spark" or "local"; `now` and `run_id` are the run's clock and name.
@@ -61,7 +69,7 @@ class Request:
     model, where it is at hand already. `hold`: commit nothing until somebody says so, within `hold_days`. `as_of`: the
     moment (UTC) as of which the job's model and input are, None where it is the run's own; `digest`: the only one that
     the model may have. `enter` is told which step of the planning begins, and what the one before it
-    found.
+    found. `unsent`: what is known of events that could not be sent.
     """
 
     engine: str
@@ -80,6 +88,7 @@ class Request:
     as_of: datetime | None = None
     digest: str = ""
     enter: Callable[[str, str], None] = lambda step, found: None
+    unsent: Unsent = field(default_factory=Unsent)
 
     def warn(self, message: str) -> None:
         """Tell of something that does not stop the run."""

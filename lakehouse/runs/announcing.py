@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakehouse.connectors import json_text
 from lakehouse.connectors.canonical import join
 from lakehouse.connectors.messages import LOT_BYTES, Event
-from lakehouse.errors import Unavailable, as_ours
+from lakehouse.errors import ConfigError, Unavailable, as_ours
 from lakehouse.runs import ledger
 from lakehouse.runs.ledger import Intent
 from lakehouse.sinks.target import SINK, Target
@@ -84,23 +84,49 @@ def require(job: Job, warn: Callable[[str], object]) -> None:
 def _client(stream: Mapping[str, Any]) -> Any:
     """The module of the stream's system: `require` takes a short look at a stream, `send` writes events to it.
 
+    What these raise as Unavailable or ConfigError is the stream's fault, all else that of these events alone.
     `LARGEST`: bytes that an event's value may have.
     """
     return import_module(f"lakehouse.connectors.{stream['type']}.sending")
 
 
-def announce(intent: Intent, record: Mapping[str, Any]) -> Announced:
-    """Send the events of a run whose commits are made, to each stream whatever becomes of the others."""
+def announce(intent: Intent, record: Mapping[str, Any], silent: dict[str, str]) -> Announced:
+    """Send the events of a run whose commits are made, to each stream whatever becomes of the others.
+
+    `silent`: streams that took no events, and why; they are not tried again, and what is found out here is added.
+    """
     told, untold, notes = list[Mapping[str, Any]](), list[str](), list[str]()
     for stream in intent.streams:
+        name = f"{stream['type']} {stream['name']}"
+        if (why := silent.get(_key(stream))) is not None:
+            untold.append(f"{name} took none of an earlier run's and is not tried again: {why}")
+            continue
         try:
             notes += _tell(stream, intent, record)
         except Exception as error:
             why = str(error) if as_ours(error) else f"{type(error).__name__}: {error}"
-            untold.append(f"{stream['type']} {stream['name']}: {why}")
+            untold.append(f"{name}: {why}")
+            if isinstance(error, (Unavailable, ConfigError)):  # not where it is these events that are not to be had
+                silent[_key(stream)] = why
         else:
             told.append(stream)
     return Announced(tuple(told), tuple(untold), tuple(dict.fromkeys(notes)))
+
+
+def all_silent(streams: Sequence[Mapping[str, Any]], silent: Mapping[str, str]) -> bool:
+    """Whether there are streams, and all are among those that took no events."""
+    return bool(streams) and all(_key(stream) in silent for stream in streams)
+
+
+def waiting(runs: int, streams: Sequence[Mapping[str, Any]], silent: Mapping[str, str]) -> str:
+    """What a run says of the events of earlier ones that it could not send."""
+    why = [f"{s['type']} {s['name']}: {silent[_key(s)]}" for s in streams if _key(s) in silent]
+    return f"events of {runs:,} earlier runs wait: {'; '.join(why)}; the next run of this job sends them"
+
+
+def _key(stream: Mapping[str, Any]) -> str:
+    """A stream as the key of a mapping: streams of several systems or servers may have the same name."""
+    return json.dumps(stream, sort_keys=True)
 
 
 def _tell(stream: Mapping[str, Any], intent: Intent, record: Mapping[str, Any]) -> list[str]:

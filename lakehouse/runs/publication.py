@@ -170,12 +170,18 @@ def _finish(intent: Intent, state: Location, record: Mapping[str, Any], request:
 
 def _all_told(intent: Intent, state: Location, record: Mapping[str, Any], request: Request) -> bool:
     """Send the run's events, and keep which streams have them where not all do."""
-    done = announcing.announce(intent, record)
+    unsent = request.unsent
+    done = announcing.announce(intent, record, unsent.why)
     if done.notes:
         request.warn(f"the run stands, but {'; '.join(done.notes)}")
     if done.untold:
         why = "; ".join(done.untold)
-        request.warn(f"the run stands, but its events could not be sent: {why}; the next run of this job sends them")
+        if intent.untold and announcing.all_silent([s for s in intent.streams if s not in done.told], unsent.why):
+            unsent.runs.add(intent.run_id)  # told once of all such runs
+        else:
+            request.warn(
+                f"the run stands, but its events could not be sent: {why}; the next run of this job sends them"
+            )
         left = replace(intent, told=(*intent.told, *done.told), untold=done.untold)
         what = "which streams have its events could not be kept: the next run sends them to all"
         warn_on_failure(request, what, lambda: ledger.save_intent(state, left))
@@ -334,6 +340,9 @@ def finish_earlier(
     def finish(intent: Intent) -> Result | None:
         """The result, None where it was told by the run itself, which only had events left to send."""
         streams = announcing.still_to_tell(intent, job)
+        if intent.untold and announcing.all_silent(streams, request.unsent.why):
+            request.unsent.runs.add(intent.run_id)
+            return None
         done = carry_out(replace(intent, streams=streams), state, request)
         if intent.untold:
             return None
@@ -354,6 +363,8 @@ def finish_earlier(
                 finish(intent)
         except Exception as error:
             request.warn(f"run {intent.run_id} of {intent.identity} can't be finished now: {error}")
+    if waiting := len(request.unsent.runs):
+        request.warn(announcing.waiting(waiting, announcing.streams_of(job), request.unsent.why))
     return result
 
 

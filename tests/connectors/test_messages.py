@@ -34,6 +34,42 @@ def test_messages_that_are_gone_stop_the_run_or_are_said():
     assert "offsets 5 to 7" in span.notes[0]
 
 
+def test_what_was_deleted_of_a_partition_that_was_added_since_is_lost():
+    known = {"t/A/0": 5}
+    with pytest.raises(Blocked, match=r"4 messages of partition 1 \(offsets 0 to 3\) were deleted"):
+        taken(known, {0: (0, 5), 1: (4, 6)})
+    with pytest.raises(Blocked, match=r"offsets 0 to 3"):
+        taken(known, {0: (0, 5), 1: (4, 4)})
+    assert taken(known, {0: (0, 5), 1: (4, 6)}, accept_loss=True) == [(1, 4, 6)]
+    assert taken({}, {0: (3, 5), 1: (4, 6)}) == [(0, 3, 5), (1, 4, 6)]
+
+
+def test_of_a_partition_that_was_added_since_nothing_before_the_start_is_lost():
+    def begun(start: int) -> tuple[Piece, ...]:
+        return next_range("t", "A", {"t/A/0": 5}, {0: (0, 5), 1: (4, 6)}, lambda: {1: start})[1]
+
+    assert begun(5) == (Piece(1, 5, 6),)  # offset 4 is older than the start, and so are those before it
+    with pytest.raises(Blocked, match=r"offsets 0 to 3"):
+        begun(4)
+
+
+def test_a_loss_that_was_accepted_is_not_told_again():
+    known, there = {"t/A/0": 3, "t/A/1": 0}, {0: (5, 5), 1: (0, 2)}
+    with pytest.raises(Blocked, match=r"offsets 3 to 4"):
+        taken(known, there)
+    span, _ = next_range("t", "A", known, there, dict, accept_loss=True)
+    assert span.until == {"t/A/0": 5, "t/A/1": 2}
+    assert taken(span.until, {0: (5, 5), 1: (0, 4)}) == [(1, 2, 4)]
+    with pytest.raises(Blocked, match=r"2 messages of partition 0 \(offsets 5 to 6\)"):
+        taken(span.until, {0: (7, 7), 1: (0, 4)})
+    assert next_range("t", "A", known, {0: (5, 5), 1: (0, 0)}, dict, accept_loss=True)[0].until == {}
+
+
+def test_a_message_that_comes_while_the_start_is_looked_up_is_the_next_run_s():
+    span, pieces = next_range("t", "A", {}, {0: (0, 5), 1: (0, 1)}, lambda: {0: 6, 1: 0})
+    assert (pieces, span.until) == ((Piece(1, 0, 1),), {"t/A/0": 5, "t/A/1": 1})
+
+
 def test_a_topic_that_was_made_anew_is_told_from_the_old_one():
     with pytest.raises(Blocked, match="made anew"):
         taken({"t/B/0": 2}, {0: (0, 5)})

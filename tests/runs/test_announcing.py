@@ -144,6 +144,46 @@ def test_a_stream_that_takes_nothing_holds_back_no_other_one(kafka, topic, make_
     assert len(kafka.received(topic)) == len(kafka.received("scored")) == ROWS + 1
 
 
+def test_a_stream_that_takes_nothing_is_tried_once_a_run_however_many_runs_wait(job, monkeypatch):
+    tried, answers, told = list[str](), [False], list[str]()
+
+    def send(stream: dict[str, Any], events: Any) -> None:
+        tried.extend(event.id for event in events)
+        if not answers[0]:
+            raise Unavailable("it takes nothing")
+
+    monkeypatch.setattr(sending, "send", send)
+    monkeypatch.setattr(sending, "require", lambda stream: None)
+    scores, runs = job({"rows": False}), list[str]()
+    for n in range(3):
+        write("lake/features", pa.table({"id": range(ROWS), "a": [float(n)] * ROWS}))
+        tried.clear()
+        told.clear()
+        runs.append(score(scores, say=lambda event, values: told.append(str(values.get("message")))).run_id)
+        assert len(tried) == 1
+    assert unfinished(scores) == 3
+    waiting, own = [text for text in told if "it takes nothing" in text]
+    assert waiting.startswith("events of 2 earlier runs wait: kafka ")
+    assert "took none of an earlier run's and is not tried again: it takes nothing; the next run" in own
+    answers[0] = True
+    tried.clear()
+    assert (score(scores).status, unfinished(scores)) == ("unchanged", 0)
+    assert sorted(tried) == sorted(f"{run}/run" for run in runs)
+
+
+def test_a_run_whose_events_are_refused_holds_back_no_other_one(kafka, make_job, imputing):
+    topic = f"small-{uuid.uuid4().hex[:8]}"
+    kafka.create(topic, max_message_bytes="20000")
+    stream = {"type": "kafka", "servers": kafka.servers, "topic": topic}
+    scores = wide(make_job, imputing, stream, 50_000)
+    first = score(scores)
+    write("lake/wide", pa.table({"id": [1], "a": [0.5], "text": ["short"]}), mode="overwrite")
+    second = score(scores)
+    assert unfinished(scores) == 1
+    got = [id_ for id_, _, _ in kafka.received(topic)]
+    assert (f"{second.run_id}/run" in got, f"{first.run_id}/run" in got) == (True, False)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("point", "times"), [("sink published", 1), ("recorded", 1), ("announced", 2)])
 def test_after_a_kill_events_come_at_least_once_with_the_same_ids(kafka, topic, job, run_until, point, times):

@@ -343,6 +343,21 @@ def test_a_run_that_another_came_before_sets_nothing_aside(kafka, topic, job, mo
     assert places("lake/scores_quarantine") == [(0, n) for n in range(3, 8)]
 
 
+def test_rows_that_are_lost_while_they_are_committed_are_told_with_what_to_do(kafka, topic, job, monkeypatch):
+    commit = delta.commit
+
+    def and_lose(snapshot: Any, adds: Any, **more: Any) -> int:
+        version = commit(snapshot, adds, **more)
+        snapshot.location.join(adds[0].path).filesystem().delete_file(snapshot.location.join(adds[0].path).path)
+        return version
+
+    kafka.send(topic, messages(range(3)))
+    monkeypatch.setattr(delta, "commit", and_lose)
+    with pytest.raises(Blocked, match=r"1 files of version 1 were deleted .* one of another name") as raised:
+        score(job())
+    assert "--rescore" not in str(raised.value)
+
+
 def test_only_what_transactions_have_committed_is_scored(kafka, topic, job):
     kafka.send(topic, messages(range(2)), transaction="one")
     kafka.send(topic, messages(range(2, 4)), transaction="aborted one")
@@ -412,6 +427,19 @@ def test_partitions_that_are_added_are_read_from_their_beginning(kafka, topic, j
     assert (score(scores).rows_scored, positions(scores)) == (2, {0: 3, 1: 1, 2: 2})
 
 
+def test_what_an_added_partition_lost_unseen_is_told_until_it_is_accepted(kafka, topic, job):
+    kafka.send(topic, messages(range(3)))
+    score(job())
+    kafka.add_partitions(topic, 3)
+    kafka.send(topic, messages(range(3, 7)), partition=2)
+    kafka.truncate(topic, 2, 4)
+    kafka.send(topic, messages(range(7, 8)), partition=1)
+    with pytest.raises(Blocked, match=r"4 messages of partition 2 \(offsets 0 to 3\)"):
+        score(job())
+    assert (score(job({"on_loss": "continue"})).rows_scored, positions(job())) == (1, {0: 3, 1: 1, 2: 4})
+    assert score(job()).status == "unchanged"
+
+
 def test_a_run_takes_at_most_so_many_and_waits_for_enough(kafka, topic, job):
     kafka.send(topic, messages(range(10)))
     scores = job({"max_messages": 4, "min_rows": 3})
@@ -445,6 +473,27 @@ def test_a_listener_that_is_spoken_to_otherwise_than_it_wants_is_told_at_once(ka
     with pytest.raises(Unavailable, match=rf"see source\.security \(security\.protocol is {said}\)"):
         score(job({"servers": kafka.secured, "security": security}))
     assert time.monotonic() - began < of_kafka.PATIENCE / 2
+
+
+OAUTH = {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}
+
+
+def test_a_login_by_a_token_says_where_it_is_to_be_had(job, monkeypatch):
+    with pytest.raises(ConfigError, match=r"security\.sasl\.mechanism: .* nothing fetches a token.*oidc"):
+        job({"security": OAUTH})
+    with pytest.raises(ConfigError, match=r"nothing fetches a token"):
+        job(publish_events=[{"type": "kafka", "servers": "127.0.0.1:9", "topic": "scored", "security": OAUTH}])
+    monkeypatch.setattr("lakehouse.connectors.kafka.PATIENCE", 1.0)
+    monkeypatch.setenv("SECRET", "secret")
+    fetched = {
+        "method": "oidc",
+        "client.id": "x",
+        "client.secret": "env:SECRET",
+        "token.endpoint.url": "http://127.0.0.1:9/t",
+    }
+    named = {f"sasl.oauthbearer.{name}": value for name, value in fetched.items()}
+    with pytest.raises(Unavailable, match=r"OAUTHBEARER token: .*: see source\.security, sasl\.oauthbearer"):
+        score(job({"servers": "127.0.0.1:9", "security": OAUTH | named}))
 
 
 def test_brokers_that_do_not_answer_are_unavailable(job, monkeypatch):

@@ -49,13 +49,19 @@ Security = Annotated[
 ]
 
 
-def _require_elsewhere(security: Mapping[str, str]) -> None:
-    """Raise ValueError for a secret that is given itself, which is not repeated, and for what is no such option."""
+def _require_login(security: Mapping[str, str]) -> None:
+    """Raise ValueError for a secret that is given itself, which is not repeated, and for what can't be a login."""
     for option, value in security.items():
         if not re.match(r"security\.protocol$|sasl\.|ssl\.", option):
             raise ValueError(f"security: {option!r} is not about security: security.protocol, sasl.… or ssl.…")
         if _SECRET.search(option) and not is_reference(value):
             raise ValueError(f"security.{option}: name where it is, env:NAME or file:PATH, not the secret itself")
+    mechanism = security.get("sasl.mechanism", security.get("sasl.mechanisms", ""))
+    if mechanism.upper() == "OAUTHBEARER" and security.get("sasl.oauthbearer.method", "").lower() != "oidc":
+        raise ValueError(
+            "security.sasl.mechanism: with OAUTHBEARER nothing fetches a token, for which the client would wait: say "
+            "sasl.oauthbearer.method: oidc, and sasl.oauthbearer.token.endpoint.url, .client.id and .client.secret"
+        )
 
 
 class KafkaSource(MessageSource):
@@ -76,7 +82,7 @@ class KafkaSource(MessageSource):
 
     @model_validator(mode="after")
     def _secrets_elsewhere(self) -> KafkaSource:
-        _require_elsewhere(self.security)
+        _require_login(self.security)
         return self
 
 
@@ -94,7 +100,7 @@ class KafkaEvents(EventStream):
 
     @model_validator(mode="after")
     def _secrets_elsewhere(self) -> KafkaEvents:
-        _require_elsewhere(self.security)
+        _require_login(self.security)
         return self
 
     def is_read_as(self, source: Source) -> bool:

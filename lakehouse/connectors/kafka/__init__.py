@@ -127,6 +127,8 @@ def _is_closed(seen: Sequence[str]) -> bool:
 
 def hint(cluster: Cluster, seen: Sequence[str]) -> str:
     """What is likely to be wrong where brokers take no connection for long: the tail of a message."""
+    if any("OAUTHBEARER token" in text for text in seen):
+        return f": see {cluster.section}.security, sasl.oauthbearer.token.endpoint.url"
     if not _is_closed(seen):
         return ""
     return (

@@ -8,7 +8,7 @@ from typing import Any
 from lakehouse.connectors import kafka as client
 from lakehouse.connectors.kafka import Cluster, ask, describe, explained, hint, library
 from lakehouse.connectors.messages import Event
-from lakehouse.errors import Unavailable
+from lakehouse.errors import Blocked, Unavailable
 
 SECTION = "publish_events"
 LARGEST = 900_000
@@ -37,9 +37,10 @@ def _cluster(stream: Mapping[str, Any]) -> Cluster:
 def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
     """Write the events in their order to `topic` of `servers`, each with its id in the header `id`.
 
-    Raises ConfigError where the brokers refuse, Unavailable where not all of them are known to be written.
+    Raises ConfigError where the brokers refuse, Blocked where they refuse just these events, Unavailable where not all
+    of them are known to be written.
     """
-    cluster, topic, seen, failed = _cluster(stream), stream["topic"], list[str](), list[str]()
+    cluster, topic, seen, failed = _cluster(stream), stream["topic"], list[str](), list[Any]()
     kafka, patience = library(SECTION), client.PATIENCE
     with explained(cluster, seen, f"writing to {topic}"):
         producer = kafka.Producer(
@@ -50,7 +51,7 @@ def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
                 "queue.buffering.max.kbytes": _WAITING_KBYTES,
                 "message.timeout.ms": int(patience * 1000),
                 "delivery.report.only.error": True,
-                "on_delivery": lambda error, _: failed.append(error.str()),
+                "on_delivery": lambda error, _: failed.append(error),
             }
         )
         for number, event in enumerate(events):
@@ -60,8 +61,12 @@ def send(stream: Mapping[str, Any], events: Iterable[Event]) -> None:
             if failed:
                 break
         left = producer.flush(patience)
+    code = kafka.KafkaError
+    unwanted = (code.MSG_SIZE_TOO_LARGE, code.RECORD_LIST_TOO_LARGE, code.INVALID_RECORD, code.INVALID_TIMESTAMP)
+    if refused := [error.str() for error in failed if error.code() in unwanted]:
+        raise Blocked(f"{cluster.servers}: {topic} does not take these events: {refused[0]}: see the topic's settings")
     if failed or left:
-        why = "; ".join([*failed[:1], *seen[-1:]]) or "no answer"
+        why = "; ".join([*(error.str() for error in failed[:1]), *seen[-1:]]) or "no answer"
         raise Unavailable(f"{cluster.servers}: not all events are written to {topic}: {why}{hint(cluster, seen)}")
 
 

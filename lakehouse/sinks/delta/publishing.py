@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 IN_PLACE = DeltaSink.HOLDS_STAGED_FILES
+_NEXT_RUN = "then the next run scores these messages again"
+_ANOTHER_JOB = (
+    "the job does not read these messages again; one of another name, with tables of its own, can, from source.start "
+    "on, as long as they are kept"
+)
 
 
 def ensure(target: Target, comments: Mapping[str, str]) -> None:
@@ -153,7 +158,8 @@ def _check(snapshot: delta.Snapshot, target: Target) -> CommitBase:
         # Not to be tried again: an intent that is kept would stop every later run.
         raise Blocked(
             f"{name}: {min(doubled)} is live already, although the log has no commit of this run: somebody has put it "
-            "there by hand. Score again with --rescore"
+            "there by hand. "
+            + ("Score again with --rescore" if target.range is None else f"Delete what it holds, {_NEXT_RUN}")
         )
     if target.kind == QUARANTINE:
         return CommitBase(snapshot, ())
@@ -215,5 +221,6 @@ def _verify(
     if lost:
         raise Blocked(
             f"{display_name(target.uri)}: {len(lost)} files of version {version} were deleted while they were "
-            f"committed (a VACUUM that retains nothing?), such as {lost[0]}: score again with --rescore"
+            f"committed (a VACUUM that retains nothing?), such as {lost[0]}: "
+            + ("score again with --rescore" if target.range is None else _ANOTHER_JOB)
         )
