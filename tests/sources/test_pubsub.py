@@ -18,18 +18,20 @@ import pyarrow as pa
 import pytest
 from google.auth.exceptions import RefreshError
 
-from lakehouse import checks
+from lakehouse import checks, pipeline
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
 from lakehouse.connectors.messages import home_of
 from lakehouse.connectors.pubsub import leases, published, spool
+from lakehouse.connectors.pubsub.batches import Batch
 from lakehouse.connectors.pubsub.leases import DEADLINE_S, Leases
 from lakehouse.connectors.pubsub.spool import Spooled
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import sweep
 from lakehouse.operations.leftover import TAKEN
 from lakehouse.planning import naming
+from lakehouse.runs import ledger
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import read, score
@@ -208,12 +210,56 @@ def test_that_is_accepted_for_good_by_a_run_without_messages_too_but_not_by_a_dr
     score(job())
     shutil.rmtree("lake/scores_state/messages")
     accepted = job({"on_loss": "continue"})
-    with pytest.raises(NotReady):
-        score(accepted, dry_run=True)
+    assert score(accepted, dry_run=True).status == "planned"
     with pytest.raises(Blocked, match="does not say which messages were published"):
         score(job())
     assert score(accepted).status == "unchanged"
     assert score(job()).status == "unchanged"
+
+
+SHORT = {"quiet_seconds": 0.4}
+
+
+def forgotten(pubsub: Service, games: str, job: Callable[..., Job]) -> None:
+    """Have the memory be gone of what was published, and new messages be there."""
+    pubsub.send(games, messages(range(3)))
+    score(job(SHORT))
+    shutil.rmtree("lake/scores_state/messages")
+    pubsub.send(games, messages(range(3, 5)))
+
+
+def test_a_run_that_dies_before_it_can_be_finished_accepts_no_loss(pubsub, games, job, monkeypatch):
+    forgotten(pubsub, games, job)
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no disk"):
+        patched.setattr(ledger, "save_intent", no_disk)
+        score(job({**SHORT, "on_loss": "continue"}))
+    with pytest.raises(Blocked, match="does not say which messages were published"):
+        score(job(SHORT))
+
+
+def no_disk(*given: Any) -> None:
+    raise OSError("no disk")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dies_at", ["commit", "acknowledgement"])
+def test_a_loss_that_was_accepted_stays_so_when_another_run_finishes_what_was_begun(
+    pubsub, games, job, monkeypatch, dies_at
+):
+    forgotten(pubsub, games, job)
+    with monkeypatch.context() as patched:
+        if dies_at == "commit":
+            patched.setattr(pipeline, "carry_out", no_disk)
+            with pytest.raises(OSError, match="no disk"):
+                score(job({"on_loss": "continue"}))
+        else:
+            patched.setattr(Batch, "settle", no_disk)
+            assert score(job({"on_loss": "continue"})).rows_scored == 2
+    pubsub.send(games, messages(range(5, 7)))
+    score(job())
+    assert ids() == list(range(7))
+    assert score(job()).status == "unchanged"
+    assert_dealt_with(pubsub, games)
 
 
 @pytest.mark.long

@@ -49,7 +49,8 @@ class Batch:
     """Messages that are pulled, in lots of so many. `since`: the number of the batch that was published before, or 0.
 
     `uses`: where runs note that they take messages of the subscription. `declared`: it may be published from now on, be
-    it by another process. `forgone`: up to this batch, if any, somebody accepts that it isn't known what was published.
+    it by another process. `forgone`: up to this batch, if any, somebody accepts that it isn't known what was published,
+    which counts once this batch is published, or there was nothing to publish.
     `emptied_ns`: when the subscription had nothing else, in ns since 1970; 0 where it may have more.
     """
 
@@ -70,17 +71,7 @@ class Batch:
     @property
     def spooled(self) -> Spooled:
         """Where it is put down."""
-        return Spooled(self.home.join("batches"), self.since, self.number)
-
-    def declare(self) -> None:
-        """From now on it may be published, be it by another process."""
-        self.declared = True
-        self._forgo()
-
-    def _forgo(self) -> None:
-        if self.forgone:
-            published.forgo(self.home.join("published"), self.forgone)
-            self.forgone = 0
+        return Spooled(self.home.join("batches"), self.since, self.number, self.forgone)
 
     def settle(self) -> None:
         """Remember and acknowledge what was published, of which no more is needed here.
@@ -88,11 +79,12 @@ class Batch:
         Raises Unavailable or ConfigError where Pub/Sub doesn't hear it: it comes again, and is known then.
         """
         self.settled = True
-        self._forgo()
         if self.lots:
             _remember(self.home, self.spooled, self.subscription)
             spool.clear(self.spooled)
             self.lots = []
+        elif self.forgone:
+            published.forgo(self.home.join("published"), self.forgone)
         self.held.acknowledge()
         ends.remember(self.home, self.emptied_ns, self.number)  # whose number is about when it began
 
