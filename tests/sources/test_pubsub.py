@@ -188,6 +188,22 @@ def test_what_a_subscription_keeps_in_order_is_scored_in_order(pubsub, job):
         score(scores)
         runs.append(ids())
     assert runs == [[0, 2], [0, 1, 2]]  # of each key the fake hands one out until that is acknowledged
+    older(1)
+    now_ns = time.time_ns()
+    assert score(scores).status == "unchanged"
+    assert emptied() > now_ns
+
+
+def test_while_others_of_its_key_may_wait_for_a_message_only_what_came_before_it_is_dealt_with(pubsub, job):
+    games = pubsub.create(enable_message_ordering=True)
+    pubsub.send(games, messages(range(2)), key="one")
+    time.sleep(0.1)
+    before_ns = time.time_ns()
+    time.sleep(0.1)
+    pubsub.send(games, messages(range(2, 3)), key="other")
+    scores = job({"subscription": games, **SHORT})
+    assert score(scores).rows_scored == 2
+    assert before_ns - 10**9 < emptied() < before_ns
 
 
 @pytest.mark.long

@@ -51,7 +51,8 @@ class Batch:
     `uses`: where runs note that they take messages of the subscription. `declared`: it may be published from now on, be
     it by another process. `forgone`: up to this batch, if any, somebody accepts that it isn't known what was published,
     which counts once this batch is published, or there was nothing to publish.
-    `emptied_ns`: when the subscription had nothing else, in ns since 1970; 0 where it may have more.
+    `emptied_ns`: up to when all that came to the subscription is in it, or dealt with, in ns since 1970; 0 where there
+    may be more.
     """
 
     job: str
@@ -149,9 +150,11 @@ def _pull(batch: Batch, asked: Asked, there: Sequence[Use]) -> int:
     known, begun_ns = _known(batch, asked), time.time_ns()
     alone = not any(use.holds(begun_ns) for use in there)
     batch.held.say()
-    lot, seen, again = Lot(), set[str](), 0
+    lot, seen, again, newest_ns = Lot(), set[str](), 0, dict[str, int]()
     for got in batch.held.pull(asked.most, asked.quiet_s):
         lot.add(got)
+        if batch.subscription.ordered:
+            ends.note_newest(newest_ns, got)
         if lot.is_full:
             again += _put_down(batch, lot, seen, known)
             lot = Lot()
@@ -159,7 +162,7 @@ def _pull(batch: Batch, asked: Asked, there: Sequence[Use]) -> int:
     if alone and len(batch.held.held) < asked.most:
         others = [use for use in _uses(batch) if (use.job, use.number) != (batch.job, batch.number)]
         alone = not any(use.holds(time.time_ns()) or use.at_ns > begun_ns for use in others)  # be they done meanwhile
-        batch.emptied_ns = begun_ns if alone else 0
+        batch.emptied_ns = min([begun_ns, *newest_ns.values()]) if alone else 0
     return again
 
 
