@@ -23,7 +23,7 @@ from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
 from lakehouse.connectors.messages import home_of
-from lakehouse.connectors.pubsub import leases, published, spool
+from lakehouse.connectors.pubsub import ends, leases, published, spool, uses
 from lakehouse.connectors.pubsub.batches import Batch
 from lakehouse.connectors.pubsub.leases import DEADLINE_S, Leases
 from lakehouse.connectors.pubsub.spool import Spooled
@@ -246,9 +246,10 @@ def forgotten(pubsub: Service, games: str, job: Callable[..., Job]) -> None:
 
 def test_a_run_that_dies_before_it_can_be_finished_accepts_no_loss(pubsub, games, job, monkeypatch):
     forgotten(pubsub, games, job)
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="no disk"):
+    with monkeypatch.context() as patched:
         patched.setattr(ledger, "save_intent", no_disk)
-        score(job({**SHORT, "on_loss": "continue"}))
+        with pytest.raises(OSError, match="no disk"):
+            score(job({**SHORT, "on_loss": "continue"}))
     with pytest.raises(Blocked, match="does not say which messages were published"):
         score(job(SHORT))
 
@@ -566,6 +567,35 @@ def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(pubsu
     score(scores)
     assert ids() == list(range(9))
     assert_dealt_with(pubsub, games)
+
+
+def test_notes_that_are_broken_are_told_and_made_anew_and_strange_files_left_alone(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    score(job(SHORT))
+    [note] = Path("lake/scores_state/messages/uses").rglob("*-0.json")
+    note.write_text('{"format": 1}')
+    [memory] = Path("lake/scores_state/messages").rglob("*.parquet")
+    memory.with_name("a-b-c-d-e.parquet").write_text("")
+    told: list[str] = []
+    assert score(job(SHORT), say=lambda event, values: told.append(str(values.get("message")))).status == "unchanged"
+    assert any("a note of who takes messages, can't be read (it has no 'job')" in text for text in told)
+    assert json.loads(note.read_text())["job"] == "scores"
+
+
+def test_a_run_whose_note_is_broken_is_taken_to_hold_messages_for_a_while(tmp_path):
+    folder, doubts, now_ns = locate(str(tmp_path)), list[str](), 10**18
+    (tmp_path / "0123456789abcdef-17.json").write_text("")
+    (tmp_path / "0123456789abcdef-0.json").write_text("[]")
+    [use] = uses.of(folder, now_ns, 1, doubts)
+    assert (use, len(doubts), use.holds(now_ns)) == (uses.Use("", 17, now_ns), 2, True)
+    [use] = uses.of(folder, now_ns + 300 * 10**9, 1, doubts)
+    assert (use, len(doubts), use.holds(now_ns + 300 * 10**9)) == (uses.Use("", 17, now_ns), 2, False)
+
+
+def test_a_note_of_the_end_that_is_broken_is_refused_with_what_moving_it_away_costs(tmp_path):
+    (tmp_path / "emptied.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"emptied.json, .*move it away: what retention has deleted unseen"):
+        ends.last(locate(str(tmp_path)))
 
 
 def test_ids_are_found_by_the_batches_that_lead_to_the_position(tmp_path):

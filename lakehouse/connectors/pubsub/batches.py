@@ -167,7 +167,7 @@ def _pull(batch: Batch, asked: Asked, there: Sequence[Use]) -> int:
 
 
 def _uses(batch: Batch) -> list[Use]:
-    return uses.of(batch.uses, time.time_ns(), _kept_ns(batch.subscription))
+    return uses.of(batch.uses, time.time_ns(), _kept_ns(batch.subscription), batch.notes)
 
 
 def _look_out(batch: Batch, asked: Asked, there: Sequence[Use]) -> None:
@@ -180,7 +180,7 @@ def _look_out(batch: Batch, asked: Asked, there: Sequence[Use]) -> None:
             batch.notes, asked.accept_loss,
         )  # fmt: skip
     ends.require_recent(batch.home, asked.name, batch.subscription.retention_s, batch.notes, asked.accept_loss)
-    for job, at_ns in sorted({use.job: use.at_ns for use in there if use.job != batch.job}.items()):
+    for job, at_ns in sorted({use.job: use.at_ns for use in there if use.job not in ("", batch.job)}.items()):
         at = datetime.fromtimestamp(at_ns / 1e9, UTC)
         batch.notes.append(
             f"{asked.name}: the job {job} took messages of it as well, last on {at:%Y-%m-%d %H:%M} (UTC): a message "

@@ -29,7 +29,7 @@ def last(home: Location) -> int:
     text = content(place, no_folder=True)
     if text is None:
         return 0
-    return formats.parse(formats.MESSAGES, text, display_name(place), lambda said: int(said["at"]))
+    return formats.parse(formats.ENDS, text, display_name(place), lambda said: int(said["at"]))
 
 
 def remember(home: Location, ended_ns: int, began_ns: int) -> None:
@@ -37,7 +37,7 @@ def remember(home: Location, ended_ns: int, began_ns: int) -> None:
     known = last(home)
     at_ns = ended_ns or (0 if known else began_ns)
     if at_ns > known + _OFTEN_NS:
-        said = formats.with_version(formats.MESSAGES, {"at": at_ns})
+        said = formats.with_version(formats.ENDS, {"at": at_ns})
         write_durably(home.join(_FILE), json.dumps(said).encode())
 
 

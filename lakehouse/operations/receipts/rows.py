@@ -62,8 +62,8 @@ def _values(text: str) -> list[str]:
     except csv.Error as error:
         said = str(error).partition(" - ")[0]  # what follows tells how to open files
         raise ConfigError(
-            f"--key: {_shown(text)} can't be taken apart ({said}): write a value that has line breaks or commas in double "
-            'quotes, as in 1,"a, b"'
+            f"--key: {_shown(text)} can't be taken apart ({said}): write a value that has line breaks or commas in "
+            'double quotes, as in 1,"a, b"'
         ) from error
 
 
