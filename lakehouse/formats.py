@@ -57,6 +57,18 @@ RECEIPT = Format("a receipt", 1)
 REGISTRATION = Format("a registration", 1)
 PACKAGE = Format("a package", 1)
 MESSAGES = Format("messages", 1, "restore it, or move it away: messages that come again may be scored twice then")
+ENDS = Format(
+    "a note of when the end of the messages was seen",
+    1,
+    "restore it, or move it away: what retention has deleted unseen before the next run is not told then",
+)
+SEEN = Format("what was seen of shards", 1, "it is made anew; until then more may be told as lost than is")
+USES = Format(
+    "a note of who takes messages",
+    1,
+    "it is taken away; if it is a run's, that is taken to hold messages for some minutes yet",
+)
+"""These two are hints (`parse_hint`): what is said here happens by itself."""
 FINGERPRINT = Format("a fingerprint", 1)
 """Of a digest only the number is stored: `<number>:<digest>`, the plain digest for 1."""
 
@@ -66,22 +78,37 @@ def with_version(kind: Format, content: Mapping[str, Any]) -> dict[str, Any]:
     return {KEY: kind.version, **content}
 
 
+class Broken(ConfigError):
+    """A stored thing can't be read."""
+
+
 _T = TypeVar("_T")
 
 
 def parse(kind: Format, text: bytes | str, place: str, make: Callable[[dict[str, Any]], _T]) -> _T:
     """What `make` makes of a stored thing, which is JSON; it is given the content without the format's number.
 
-    Raises ConfigError for a newer format, and where the text is broken or lacks what such a thing has.
+    Raises ConfigError for a newer format, and Broken where the text is broken or lacks what such a thing has.
     """
     try:
         said = json.loads(text)
         if not isinstance(said, dict):
             raise TypeError("it is no JSON object")
         return make(without_version(kind, said, place))
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise ConfigError(f"{place}, {kind.name}, can't be read ({why}): {kind.remedy}") from error
+        raise Broken(f"{place}, {kind.name}, can't be read ({why}): {kind.remedy}") from error
+
+
+def parse_hint(
+    kind: Format, text: bytes | str, place: str, make: Callable[[dict[str, Any]], _T], doubts: list[str]
+) -> _T | None:
+    """As `parse`, of what a run can do without: None where it is broken, which is added to what people are told."""
+    try:
+        return parse(kind, text, place, make)
+    except Broken as error:
+        doubts.append(str(error))
+        return None
 
 
 def without_version(kind: Format, content: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from lakehouse.connectors import avro, kinesis, messages, records, topics
 from lakehouse.connectors.kinesis import ranges, reading
 from lakehouse.connectors.kinesis.seen import Notes
 from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import Blocked, LakehouseError
 from lakehouse.sources import Left
 
 if TYPE_CHECKING:
@@ -68,9 +68,14 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> topics.PinnedMessag
     began_ms, taking = int(began.timestamp() * 1000) if began else None, source.taking
     seen = {} if taking is None else taking.notes.of(f"{stream.name}/{found.id}")
     asked = ranges.Asked(client, stream, found, at_ms, began_ms, most, seen)
-    span, pieces, new = ranges.next_range(asked, source.positions, accept_loss=source.on_loss == "continue")
+    doubts = [] if taking is None else taking.notes.doubts
+    try:
+        span, pieces, new = ranges.next_range(asked, source.positions, accept_loss=source.on_loss == "continue")
+    except Blocked as error:
+        raise Blocked("; ".join([*doubts, str(error)])) from error
     if taking is not None:
         taking.notes.new = new
+    span = replace(span, notes=(*doubts, *span.notes))
     how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_, PLACES)
     return topics.PinnedMessages(

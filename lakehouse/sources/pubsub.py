@@ -52,7 +52,7 @@ class Taking:
     def declared(self) -> None:
         """From now on it may be published, be it by another process."""
         if self.batch is not None:
-            self.batch.declare()
+            self.batch.declared = True
 
     def settle(self) -> None:
         """It is published, or was: remember and acknowledge it."""

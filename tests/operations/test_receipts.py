@@ -390,6 +390,9 @@ def test_keys_of_several_columns(capfd, make_job, daily_models):
     assert verify(capfd).json["equal"] == 2
     wrong = explain(capfd, "--key", "1")
     assert (wrong.code, wrong.json["message"]) == (2, "--key: '1' has 1 values, the key of scores is id, day")
+    broken = explain(capfd, "--key", "1,x\ny")
+    assert broken.code == 2
+    assert r"'1,x\ny' can't be taken apart" in broken.json["message"]
 
 
 def test_a_key_that_is_nowhere_says_where_it_was_looked_for(capfd, daily, daily_models):

@@ -125,3 +125,19 @@ def test_before_a_run_has_published_there_is_nothing_to_find(make_job, doubling,
     published.refresh()
     with pytest.raises(Refusal, match="no run of this job has published yet"):
         published.find("1")
+
+
+def test_a_key_of_several_columns_that_can_not_be_taken_apart_is_refused(make_job, doubling, published):
+    table = pa.table({"id": [1, 2], "name": ["y\nz", "b"], "a": [1.0, 2.0]})
+    write("lake/features", table)
+    score(make_job(doubling, keys=["id", "name"], predictions={"p": "*"}))
+    published.refresh()
+    assert p_of(published, '1,"y\nz"') == pytest.approx(2.0)
+    for key, said in {
+        "1,y\nz": "'1,y.nz' can't be taken apart .new-line.*in double quotes",
+        "1,y\rz": "can't be taken apart",
+        "x" * 200_000 + ",1": "'x{80}'… can't be taken apart .field larger",
+    }.items():
+        with pytest.raises(Refusal, match=said.replace(".nz", r"\\nz")) as refused:
+            published.find(key)
+        assert refused.value.status == 400

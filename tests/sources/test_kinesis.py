@@ -180,6 +180,23 @@ def test_a_shard_that_runs_without_messages_saw_end_may_vanish(kinesis, stream, 
     assert positions(job()) == {"0": FINISHED, "2": int(last[-1]) + 1}
 
 
+def test_notes_that_are_broken_are_told_and_made_anew(kinesis, stream, job):
+    kinesis.send(stream, messages(range(3)))
+    score(job())
+    [place] = Path("lake/scores_state/messages").rglob("seen.json")
+    place.write_text('{"format": 1}')
+    told: list[str] = []
+    say = lambda event, values: told.append(str(values.get("message")))  # noqa: E731
+    assert score(job(), say=say).status == "unchanged"
+    assert any("seen.json, what was seen of shards, can't be read (it has no 'shards')" in text for text in told)
+    assert len(json.loads(place.read_text())["shards"]) == 1
+    place.write_text("")
+    kinesis.trim(stream, 0, 3)
+    kinesis.send(stream, messages(range(3, 5)))
+    with pytest.raises(Blocked, match=r"seen.json, .*, can't be read .*; .*last message of shardId-000000000000"):
+        score(job())
+
+
 @pytest.mark.long
 def test_a_shard_may_have_lost_records_that_was_not_looked_at_before_it_ended(kinesis, stream, job):
     kinesis.send(stream, messages(range(3)))

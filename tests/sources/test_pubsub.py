@@ -18,18 +18,20 @@ import pyarrow as pa
 import pytest
 from google.auth.exceptions import RefreshError
 
-from lakehouse import checks
+from lakehouse import checks, pipeline
 from lakehouse.config import Job
 from lakehouse.connectors import delta
 from lakehouse.connectors import pubsub as of_pubsub
 from lakehouse.connectors.messages import home_of
-from lakehouse.connectors.pubsub import leases, published, spool
+from lakehouse.connectors.pubsub import ends, leases, published, spool, uses
+from lakehouse.connectors.pubsub.batches import Batch
 from lakehouse.connectors.pubsub.leases import DEADLINE_S, Leases
 from lakehouse.connectors.pubsub.spool import Spooled
 from lakehouse.errors import Blocked, ConfigError, NotReady, Unavailable
 from lakehouse.operations import sweep
 from lakehouse.operations.leftover import TAKEN
 from lakehouse.planning import naming
+from lakehouse.runs import ledger
 from lakehouse.sinks.target import Overtaken
 from lakehouse.storage import locate
 from tests.conftest import read, score
@@ -186,6 +188,23 @@ def test_what_a_subscription_keeps_in_order_is_scored_in_order(pubsub, job):
         score(scores)
         runs.append(ids())
     assert runs == [[0, 2], [0, 1, 2]]  # of each key the fake hands one out until that is acknowledged
+    older(1)
+    now_ns = time.time_ns()
+    assert score(scores).status == "unchanged"
+    assert emptied() > now_ns
+
+
+def test_while_others_of_its_key_may_wait_for_a_message_only_what_came_before_it_is_dealt_with(
+    pubsub, job, monkeypatch
+):
+    games = pubsub.create(enable_message_ordering=True)
+    pubsub.send(games, messages(range(2)), key="one")
+    pubsub.send(games, messages(range(2, 3)), key="other")
+    scores = job({"subscription": games, **SHORT})
+    day_ns, now_ns = 86_400 * 10**9, time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + day_ns)  # the fake's clock may be minutes ahead of ours
+    assert score(scores).rows_scored == 2
+    assert 0 < emptied() < now_ns() + day_ns // 2
 
 
 @pytest.mark.long
@@ -208,12 +227,57 @@ def test_that_is_accepted_for_good_by_a_run_without_messages_too_but_not_by_a_dr
     score(job())
     shutil.rmtree("lake/scores_state/messages")
     accepted = job({"on_loss": "continue"})
-    with pytest.raises(NotReady):
-        score(accepted, dry_run=True)
+    assert score(accepted, dry_run=True).status == "planned"
     with pytest.raises(Blocked, match="does not say which messages were published"):
         score(job())
     assert score(accepted).status == "unchanged"
     assert score(job()).status == "unchanged"
+
+
+SHORT = {"quiet_seconds": 0.4}
+
+
+def forgotten(pubsub: Service, games: str, job: Callable[..., Job]) -> None:
+    """Have the memory be gone of what was published, and new messages be there."""
+    pubsub.send(games, messages(range(3)))
+    score(job(SHORT))
+    shutil.rmtree("lake/scores_state/messages")
+    pubsub.send(games, messages(range(3, 5)))
+
+
+def test_a_run_that_dies_before_it_can_be_finished_accepts_no_loss(pubsub, games, job, monkeypatch):
+    forgotten(pubsub, games, job)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "save_intent", no_disk)
+        with pytest.raises(OSError, match="no disk"):
+            score(job({**SHORT, "on_loss": "continue"}))
+    with pytest.raises(Blocked, match="does not say which messages were published"):
+        score(job(SHORT))
+
+
+def no_disk(*given: Any) -> None:
+    raise OSError("no disk")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dies_at", ["commit", "acknowledgement"])
+def test_a_loss_that_was_accepted_stays_so_when_another_run_finishes_what_was_begun(
+    pubsub, games, job, monkeypatch, dies_at
+):
+    forgotten(pubsub, games, job)
+    with monkeypatch.context() as patched:
+        if dies_at == "commit":
+            patched.setattr(pipeline, "carry_out", no_disk)
+            with pytest.raises(OSError, match="no disk"):
+                score(job({"on_loss": "continue"}))
+        else:
+            patched.setattr(Batch, "settle", no_disk)
+            assert score(job({"on_loss": "continue"})).rows_scored == 2
+    pubsub.send(games, messages(range(5, 7)))
+    score(job())
+    assert ids() == list(range(7))
+    assert score(job()).status == "unchanged"
+    assert_dealt_with(pubsub, games)
 
 
 @pytest.mark.long
@@ -504,6 +568,35 @@ def test_a_job_that_follows_scores_what_comes_and_finishes_the_run_at_hand(pubsu
     score(scores)
     assert ids() == list(range(9))
     assert_dealt_with(pubsub, games)
+
+
+def test_notes_that_are_broken_are_told_and_made_anew_and_strange_files_left_alone(pubsub, games, job):
+    pubsub.send(games, messages(range(3)))
+    score(job(SHORT))
+    [note] = Path("lake/scores_state/messages/uses").rglob("*-0.json")
+    note.write_text('{"format": 1}')
+    [memory] = Path("lake/scores_state/messages").rglob("*.parquet")
+    memory.with_name("a-b-c-d-e.parquet").write_text("")
+    told: list[str] = []
+    assert score(job(SHORT), say=lambda event, values: told.append(str(values.get("message")))).status == "unchanged"
+    assert any("a note of who takes messages, can't be read (it has no 'job')" in text for text in told)
+    assert json.loads(note.read_text())["job"] == "scores"
+
+
+def test_a_run_whose_note_is_broken_is_taken_to_hold_messages_for_a_while(tmp_path):
+    folder, doubts, now_ns = locate(str(tmp_path)), list[str](), 10**18
+    (tmp_path / "0123456789abcdef-17.json").write_text("")
+    (tmp_path / "0123456789abcdef-0.json").write_text("[]")
+    [use] = uses.of(folder, now_ns, 1, doubts)
+    assert (use, len(doubts), use.holds(now_ns)) == (uses.Use("", 17, now_ns), 2, True)
+    [use] = uses.of(folder, now_ns + 300 * 10**9, 1, doubts)
+    assert (use, len(doubts), use.holds(now_ns + 300 * 10**9)) == (uses.Use("", 17, now_ns), 2, False)
+
+
+def test_a_note_of_the_end_that_is_broken_is_refused_with_what_moving_it_away_costs(tmp_path):
+    (tmp_path / "emptied.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"emptied.json, .*move it away: what retention has deleted unseen"):
+        ends.last(locate(str(tmp_path)))
 
 
 def test_ids_are_found_by_the_batches_that_lead_to_the_position(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lakehouse import formats
@@ -44,13 +44,17 @@ class Seen:
 
 @dataclass
 class Notes:
-    """The notes of a job's runs, read and written for a stream, which has an id. `new`: what this run has seen."""
+    """The notes of a job's runs, read and written for a stream, which has an id. `new`: what this run has seen.
+
+    `doubts`: that what was noted can't be read, for people.
+    """
 
     job: str
     state: Location
     stream: str = ""
     old: Mapping[str, Seen] | None = None
     new: Mapping[str, Seen] | None = None
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def _place(self) -> Location:
@@ -58,18 +62,19 @@ class Notes:
 
     def of(self, stream: str) -> Mapping[str, Seen]:
         """What earlier runs have noted, by shard."""
-        self.stream = stream
+        self.stream, self.doubts = stream, []
         text = content(self._place, no_folder=True)
-        old = {} if text is None else formats.parse(formats.MESSAGES, text, display_name(self._place), _parsed)
-        self.old = old
-        return old
+        place = display_name(self._place)
+        old = None if text is None else formats.parse_hint(formats.SEEN, text, place, _parsed, self.doubts)
+        self.old = old or {}
+        return self.old
 
     def write(self) -> None:
         """Keep what this run has seen."""
-        if self.old is None or self.new is None or not _is_news(self.old, self.new):
+        if self.old is None or self.new is None or not (self.doubts or _is_news(self.old, self.new)):
             return
         said = {shard: {**asdict(seen), "position": str(seen.position)} for shard, seen in sorted(self.new.items())}
-        write_durably(self._place, json.dumps(formats.with_version(formats.MESSAGES, {"shards": said})).encode())
+        write_durably(self._place, json.dumps(formats.with_version(formats.SEEN, {"shards": said})).encode())
 
 
 def _parsed(said: Mapping[str, Any]) -> dict[str, Seen]:

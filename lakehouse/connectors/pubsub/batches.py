@@ -49,8 +49,10 @@ class Batch:
     """Messages that are pulled, in lots of so many. `since`: the number of the batch that was published before, or 0.
 
     `uses`: where runs note that they take messages of the subscription. `declared`: it may be published from now on, be
-    it by another process. `forgone`: up to this batch, if any, somebody accepts that it isn't known what was published.
-    `emptied_ns`: when the subscription had nothing else, in ns since 1970; 0 where it may have more.
+    it by another process. `forgone`: up to this batch, if any, somebody accepts that it isn't known what was published,
+    which counts once this batch is published, or there was nothing to publish.
+    `emptied_ns`: up to when all that came to the subscription is in it, or dealt with, in ns since 1970; 0 where there
+    may be more.
     """
 
     job: str
@@ -70,17 +72,7 @@ class Batch:
     @property
     def spooled(self) -> Spooled:
         """Where it is put down."""
-        return Spooled(self.home.join("batches"), self.since, self.number)
-
-    def declare(self) -> None:
-        """From now on it may be published, be it by another process."""
-        self.declared = True
-        self._forgo()
-
-    def _forgo(self) -> None:
-        if self.forgone:
-            published.forgo(self.home.join("published"), self.forgone)
-            self.forgone = 0
+        return Spooled(self.home.join("batches"), self.since, self.number, self.forgone)
 
     def settle(self) -> None:
         """Remember and acknowledge what was published, of which no more is needed here.
@@ -88,11 +80,12 @@ class Batch:
         Raises Unavailable or ConfigError where Pub/Sub doesn't hear it: it comes again, and is known then.
         """
         self.settled = True
-        self._forgo()
         if self.lots:
             _remember(self.home, self.spooled, self.subscription)
             spool.clear(self.spooled)
             self.lots = []
+        elif self.forgone:
+            published.forgo(self.home.join("published"), self.forgone)
         self.held.acknowledge()
         ends.remember(self.home, self.emptied_ns, self.number)  # whose number is about when it began
 
@@ -157,9 +150,11 @@ def _pull(batch: Batch, asked: Asked, there: Sequence[Use]) -> int:
     known, begun_ns = _known(batch, asked), time.time_ns()
     alone = not any(use.holds(begun_ns) for use in there)
     batch.held.say()
-    lot, seen, again = Lot(), set[str](), 0
+    lot, seen, again, newest_ns = Lot(), set[str](), 0, dict[str, int]()
     for got in batch.held.pull(asked.most, asked.quiet_s):
         lot.add(got)
+        if batch.subscription.ordered:
+            ends.note_newest(newest_ns, got)
         if lot.is_full:
             again += _put_down(batch, lot, seen, known)
             lot = Lot()
@@ -167,12 +162,12 @@ def _pull(batch: Batch, asked: Asked, there: Sequence[Use]) -> int:
     if alone and len(batch.held.held) < asked.most:
         others = [use for use in _uses(batch) if (use.job, use.number) != (batch.job, batch.number)]
         alone = not any(use.holds(time.time_ns()) or use.at_ns > begun_ns for use in others)  # be they done meanwhile
-        batch.emptied_ns = begun_ns if alone else 0
+        batch.emptied_ns = min([begun_ns, *newest_ns.values()]) if alone else 0
     return again
 
 
 def _uses(batch: Batch) -> list[Use]:
-    return uses.of(batch.uses, time.time_ns(), _kept_ns(batch.subscription))
+    return uses.of(batch.uses, time.time_ns(), _kept_ns(batch.subscription), batch.notes)
 
 
 def _look_out(batch: Batch, asked: Asked, there: Sequence[Use]) -> None:
@@ -185,7 +180,7 @@ def _look_out(batch: Batch, asked: Asked, there: Sequence[Use]) -> None:
             batch.notes, asked.accept_loss,
         )  # fmt: skip
     ends.require_recent(batch.home, asked.name, batch.subscription.retention_s, batch.notes, asked.accept_loss)
-    for job, at_ns in sorted({use.job: use.at_ns for use in there if use.job != batch.job}.items()):
+    for job, at_ns in sorted({use.job: use.at_ns for use in there if use.job not in ("", batch.job)}.items()):
         at = datetime.fromtimestamp(at_ns / 1e9, UTC)
         batch.notes.append(
             f"{asked.name}: the job {job} took messages of it as well, last on {at:%Y-%m-%d %H:%M} (UTC): a message "

@@ -1,14 +1,18 @@
 """When runs last came to the end of a subscription's messages: those that came before are dealt with.
 
 What Pub/Sub still has when its retention passes, it deletes unseen. A run has come to the end where it was handed out
-nothing for a while, and no other run that is known of (`uses`) held messages meanwhile.
+nothing for a while, and no other run that is known of (`uses`) held messages meanwhile. Of a subscription that keeps
+the order of a key's messages that is not enough: while some of a key are held, others of it may wait, which came later.
+So all is dealt with that came before the newest message of each key that was handed out.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from lakehouse import formats
 from lakehouse.connectors.messages import lose
@@ -25,7 +29,7 @@ def last(home: Location) -> int:
     text = content(place, no_folder=True)
     if text is None:
         return 0
-    return formats.parse(formats.MESSAGES, text, display_name(place), lambda said: int(said["at"]))
+    return formats.parse(formats.ENDS, text, display_name(place), lambda said: int(said["at"]))
 
 
 def remember(home: Location, ended_ns: int, began_ns: int) -> None:
@@ -33,8 +37,16 @@ def remember(home: Location, ended_ns: int, began_ns: int) -> None:
     known = last(home)
     at_ns = ended_ns or (0 if known else began_ns)
     if at_ns > known + _OFTEN_NS:
-        said = formats.with_version(formats.MESSAGES, {"at": at_ns})
+        said = formats.with_version(formats.ENDS, {"at": at_ns})
         write_durably(home.join(_FILE), json.dumps(said).encode())
+
+
+def note_newest(newest_ns: dict[str, int], got: Iterable[Any]) -> None:
+    """Note by ordering key when the newest message was published that was handed out, in ns since 1970."""
+    for one in got:
+        key, at = one.message.ordering_key, one.message.publish_time
+        if key:
+            newest_ns[key] = max(newest_ns.get(key, 0), at.seconds * 1_000_000_000 + at.nanos)
 
 
 def require_recent(home: Location, name: str, kept_s: int, notes: list[str], accepted: bool) -> None:

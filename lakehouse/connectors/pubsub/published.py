@@ -49,8 +49,8 @@ class Published:
 
 def files(folder: Location) -> list[Published]:
     """All that are there."""
-    names = [name.removesuffix(_SUFFIX) for name in entries(folder) if name.endswith(_SUFFIX)]
-    return [Published(*map(int, name.split("-"))) for name in names if name.count("-") == 4]
+    names = [name.removesuffix(_SUFFIX).split("-") for name in entries(folder) if name.endswith(_SUFFIX)]
+    return [Published(*map(int, name)) for name in names if len(name) == 5 and all(map(str.isdecimal, name))]
 
 
 def chain(there: Sequence[Published], position: int) -> tuple[list[Published], int]:
@@ -110,8 +110,11 @@ def _write(folder: Location, file: Published, rows: pa.Table) -> None:
 def remember(folder: Location, batch: Spooled, keep_from: int) -> None:
     """Keep the ids of a batch that was published; forget those of batches with numbers up to `keep_from`.
 
-    Small files that come right before it are merged with it. The batch itself may go then.
+    Small files that come right before it are merged with it. The batch itself may go then. With it counts what it
+    forgoes.
     """
+    if batch.forgone:
+        forgo(folder, batch.forgone)
     there, rows = files(folder), [spool.ids(batch)]
     first, count, merged = batch.since, rows[0].num_rows, list[Published]()
     for file in chain(there, batch.since)[0]:

@@ -24,16 +24,20 @@ _MARK = formats.KEY.encode()
 
 @dataclass(frozen=True)
 class Spooled:
-    """A batch that is put down in a folder of its own: its number, and that of the published one before it, or 0."""
+    """A batch that is put down in a folder of its own: its number, and that of the published one before it, or 0.
+
+    `forgone`: with it somebody accepts that up to this batch, if any, it isn't known what was published.
+    """
 
     home: Location
     since: int
     number: int
+    forgone: int = 0
 
     @property
     def folder(self) -> Location:
         """Where its lots are."""
-        return self.home.join(f"{self.since}-{self.number}")
+        return self.home.join(f"{self.since}-{self.number}" + (f"-{self.forgone}" if self.forgone else ""))
 
 
 def _file(lot: int) -> str:
@@ -68,7 +72,7 @@ def ids(batch: Spooled) -> pa.Table:
 def batches(home: Location) -> list[Spooled]:
     """All that are there."""
     names = [name.split("-") for name in folders(home)]
-    return [Spooled(home, *map(int, name)) for name in names if len(name) == 2 and all(map(str.isdecimal, name))]
+    return [Spooled(home, *map(int, name)) for name in names if len(name) in (2, 3) and all(map(str.isdecimal, name))]
 
 
 def clear(batch: Spooled) -> None:

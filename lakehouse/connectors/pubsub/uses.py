@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lakehouse import formats
 from lakehouse.connectors.pubsub.leases import DEADLINE_S
@@ -21,7 +23,10 @@ _DAY_NS = 86_400_000_000_000
 
 @dataclass(frozen=True)
 class Use:
-    """A run that holds messages, by the number of its batch, or a job that was done with some (0); and when."""
+    """A run that holds messages, by the number of its batch, or a job that was done with some (0); and when.
+
+    `job` is empty where nobody knows whose run it is.
+    """
 
     job: str
     number: int
@@ -44,7 +49,7 @@ def folder_of(state: Location, stream: str) -> Location:
 
 def note(folder: Location, use: Use) -> None:
     """Say that it is so."""
-    said = formats.with_version(formats.MESSAGES, {"job": use.job, "number": use.number, "at": use.at_ns})
+    said = formats.with_version(formats.USES, {"job": use.job, "number": use.number, "at": use.at_ns})
     write_durably(folder.join(use.file), json.dumps(said).encode())
 
 
@@ -54,14 +59,34 @@ def forget(folder: Location, use: Use) -> None:
     remove_empty(folder)
 
 
-def of(folder: Location, now_ns: int, keep_ns: int) -> list[Use]:
-    """All that are said. What is older than it is kept, or of runs that have died, is taken away."""
+def of(folder: Location, now_ns: int, keep_ns: int, doubts: list[str]) -> list[Use]:
+    """All that are said. What is older than it is kept, or of runs that have died, is taken away.
+
+    So is a note that is broken, which is added to what people are told. A run's is made anew, without its job: it may
+    hold messages.
+    """
     found = list[Use]()
     for name, text in read_all(folder, ".json").items():
         place = display_name(folder.join(name))
-        use = formats.parse(formats.MESSAGES, text, place, lambda s: Use(str(s["job"]), int(s["number"]), int(s["at"])))
-        if now_ns - use.at_ns > (_DAY_NS if use.number else keep_ns):
+        use = formats.parse_hint(formats.USES, text, place, _parsed, doubts)
+        if use is None:
+            use = Use("", _number(name), now_ns)
+            if use.number:
+                note(folder, use)
+                found.append(use)
+            remove(folder.join(name))
+        elif now_ns - use.at_ns > (_DAY_NS if use.number else keep_ns):
             forget(folder, use)
         else:
             found.append(use)
     return found
+
+
+def _parsed(said: Mapping[str, Any]) -> Use:
+    return Use(str(said["job"]), int(said["number"]), int(said["at"]))
+
+
+def _number(file: str) -> int:
+    """The number of a run's batch, of a note's name."""
+    number = file.removesuffix(".json").rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0

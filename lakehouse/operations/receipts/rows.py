@@ -21,6 +21,8 @@ from lakehouse.sinks.target import SINK, slice_name
 if TYPE_CHECKING:
     from lakehouse.config import Job, Sink
 
+_SHOWN = 80
+"""Characters that errors repeat of a key at most."""
 Key = Mapping[str, Any]
 """By column the value of a row's key, in the column's type."""
 
@@ -48,17 +50,32 @@ def name_of(table: Sink) -> str:
 def key_of(job: Job, text: str, schema: pa.Schema) -> Key:
     """A key as it is written on a command line, in the table's types; of several columns with commas between."""
     names = job.keys
-    texts = [text] if len(names) == 1 else next(csv.reader([text], skipinitialspace=True), [])
+    texts = [text] if len(names) == 1 else _values(text)
     if len(texts) != len(names):
-        raise ConfigError(f"--key: {text!r} has {len(texts)} values, the key of {job.job} is {', '.join(names)}")
+        raise ConfigError(f"--key: {_shown(text)} has {len(texts)} values, the key of {job.job} is {', '.join(names)}")
     return {name: _value(one, name, schema.field(name).type) for name, one in zip(names, texts, strict=True)}
+
+
+def _values(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as error:
+        said = str(error).partition(" - ")[0]  # what follows tells how to open files
+        raise ConfigError(
+            f"--key: {_shown(text)} can't be taken apart ({said}): write a value that has line breaks or commas in "
+            'double quotes, as in 1,"a, b"'
+        ) from error
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}…"
 
 
 def _value(text: str, name: str, kind: pa.DataType) -> Any:
     try:
         return pa.scalar(text).cast(kind).as_py()
     except (ValueError, NotImplementedError, OverflowError) as error:
-        raise ConfigError(f"--key: {text!r} is no value of {name}, which is {kind}") from error
+        raise ConfigError(f"--key: {_shown(text)} is no value of {name}, which is {kind}") from error
 
 
 def in_words(key: Key) -> str:
