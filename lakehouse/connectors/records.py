@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pa_json
 
-from lakehouse.connectors import avro
+from lakehouse.connectors import avro, unreadable
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import TIMESTAMP, conform, stored_names
 
@@ -144,7 +144,7 @@ def _read_json(
         if problem is None:
             return [table]
     if len(values) == 1:
-        problems[numbers[0]] = str(problem)
+        problems[numbers[0]] = _said_of_json(values[0], str(problem), schema)
         return [_nulls(schema)]
     size = -(-len(values) // _PARTS)
     return [
@@ -152,6 +152,15 @@ def _read_json(
         for start in range(0, len(values), size)
         for part in _read_json(values[start : start + size], numbers[start : start + size], schema, problems)
     ]
+
+
+def _said_of_json(value: bytes, problem: str, schema: pa.Schema) -> str:
+    field, found = unreadable.in_json(problem, list(schema), lambda fields: _parse_only(value, fields))
+    return found if field is None else f"the field {field.name!r} has {found}, it is declared as {_name(field.type)}"
+
+
+def _parse_only(text: bytes, fields: Sequence[pa.Field]) -> None:
+    _parse(text, pa.schema(fields))
 
 
 def _parse(text: bytes, schema: pa.Schema) -> pa.Table:
@@ -224,8 +233,7 @@ def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -
             except Unavailable:
                 raise
             except Exception as error:  # a message may break the library in any way
-                kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-                problems[number] = _short(f"{kind}{error}")
+                problems[number] = _short(error)
             if not isinstance(row, dict):
                 problems[number], row = "it is no Avro record", {}
         rows.append(row)
