@@ -53,16 +53,36 @@ _KINDS: Mapping[str, tuple[type, pa.DataType | None]] = {
 """As what fastavro reads a type, with its logical type if it knows that, and Arrow's of the same values, if any."""
 
 
-def schema_in(path: str) -> str:
-    """The schema in a file. Raises ConfigError for a file that isn't there or has none."""
+def schema_in(path: str, declared: Mapping[str, tuple[str, pa.DataType]]) -> str:
+    """The schema in a file. Raises ConfigError for a file that isn't there or has none, or one that never fits.
+
+    `declared`: as for `reader`.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"source.avro_schema: {path}: {getattr(error, 'strerror', None) or 'it is no text'}"
         ) from error
-    _parsed_schema(text, f"source.avro_schema: {path}")
+    _require_readable(_parsed_schema(text, f"source.avro_schema: {path}"), declared, path)
     return text
+
+
+def _require_readable(schema: Any, declared: Mapping[str, tuple[str, pa.DataType]], path: str) -> None:
+    """Raise ConfigError where no record by this schema can be read as declared."""
+    named = _named_in(schema)
+    records = [branch for branch in _branches(schema, named) if "fields" in branch]
+    if not records:
+        raise ConfigError(f"source.avro_schema: {path} is the schema of no record, so that no message could be read")
+    for name, (said, wanted) in declared.items():
+        types = [t for r in records for f in r["fields"] if f["name"] == name for t in _branches(f["type"], named)]
+        given = [branch for branch in types if branch["type"] != "null"]
+        if given and not any(_fits(branch, wanted, named) for branch in given):
+            has = " or ".join(dict.fromkeys(_said(branch, named) for branch in given))
+            raise ConfigError(
+                f"source.schema: {name!r} is declared as {said}, {path} has it as {has}, which no lossless cast makes "
+                "one of: declare what messages have, and convert it in the model or by features.cast"
+            )
 
 
 def reader(

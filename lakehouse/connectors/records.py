@@ -66,6 +66,15 @@ def schema_of(columns: Mapping[str, str]) -> pa.Schema:
     return pa.schema([(name, _type(kind)) for name, kind in columns.items()])
 
 
+def avro_in(path: str | None, columns: Mapping[str, str]) -> str | None:
+    """The Avro schema in a file, if there is one, once it is seen that messages by it can have these columns."""
+    return None if path is None else avro.schema_in(path, _declared(schema_of(columns)))
+
+
+def _declared(schema: pa.Schema) -> Mapping[str, tuple[str, pa.DataType]]:
+    return {field.name: (_name(field.type), field.type) for field in schema}
+
+
 def _type(text: str) -> pa.DataType:
     inner = re.fullmatch(r"array<(.+)>", text)
     return pa.list_(_TYPES[inner[1]]) if inner else _TYPES[text]
@@ -221,8 +230,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
     problems: dict[int, str] = {}
-    declared = {field.name: (_name(field.type), field.type) for field in schema}
-    read, rows = avro.reader(how.avro, how.registry, how.login, declared), list[Mapping[str, Any]]()
+    read, rows = avro.reader(how.avro, how.registry, how.login, _declared(schema)), list[Mapping[str, Any]]()
     for number, value in enumerate(values):
         row: Any = {}
         if value is None:

@@ -357,9 +357,34 @@ def test_a_registry_that_does_not_answer_sets_no_message_aside(registry, monkeyp
 def test_no_avro_schema_is_refused(tmp_path):
     (tmp_path / "no.avsc").write_text('{"type": "game"}')
     with pytest.raises(ConfigError, match="no Avro schema"):
-        avro.schema_in(str(tmp_path / "no.avsc"))
+        avro.schema_in(str(tmp_path / "no.avsc"), {})
     with pytest.raises(ConfigError, match="No such file"):
-        avro.schema_in(str(tmp_path / "other.avsc"))
+        avro.schema_in(str(tmp_path / "other.avsc"), {})
+
+
+@pytest.mark.parametrize(
+    ("schema", "declared", "said"),
+    [
+        (a_record("double"), "long", "source.schema: 'v' is declared as long, own.avsc has it as double, which no lossless"),
+        (["null", a_record(["null", "double"])], "long", "'v' is declared as long, own.avsc has it as double, which"),
+        (a_record({"type": "array", "items": "double"}), "array<long>", "has it as array of double, which"),
+        ({"type": "array", "items": "long"}, "long", "source.avro_schema: own.avsc is the schema of no record"),
+    ],
+)  # fmt: skip
+def test_a_declared_type_that_no_record_of_a_schema_can_have_is_refused(tmp_path, monkeypatch, schema, declared, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.avsc").write_text(json.dumps(schema))
+    with pytest.raises(ConfigError) as refused:
+        records.avro_in("own.avsc", {"v": declared})
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"), [(["null", "double", "long"], "long"), ("int", "double"), ("null", "long")]
+)
+def test_a_declared_type_that_some_records_of_a_schema_have_is_taken(tmp_path, kind, declared):
+    (tmp_path / "own.avsc").write_text(json.dumps(a_record(kind)))
+    assert records.avro_in(str(tmp_path / "own.avsc"), {"v": declared, "other": "string"}) is not None
 
 
 def stream(**columns: Any) -> bytes:
