@@ -15,6 +15,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## create .venv from requirements.lock, fetch Spark's jars, find Java
+	@$(if $(PYTHON),"$(PYTHON)" -c 'import sys; print(sys.version_info[:2])' | grep -qxF "$$($(BIN)/python -c \
+	  'import sys; print(sys.version_info[:2])')" || echo "$(VENV) has its Python already: PYTHON plays no part, make clean first")
 	@$(BIN)/python -m lakehouse.engines.runtime
 
 demo: setup ## score the example data from end to end

@@ -7,10 +7,15 @@ import re
 import shlex
 
 import boto3
+import pyarrow as pa
 import pytest
 from botocore.exceptions import ParamValidationError
 from botocore.stub import Stubber
 
+from lakehouse.config import load_job
+from lakehouse.demo.data import FEATURES_SCHEMA, FLAGS
+from lakehouse.serving.bodies import read
+from lakehouse.serving.columns import reader_for
 from lakehouse.serving.packaging.kinds import KINDS
 from tests.deploy.tools import DEPLOY, parsed
 
@@ -50,6 +55,26 @@ def test_the_command_of_the_readme_is_one_of_ours(kind):
     assert f"{str(command['keys']).removeprefix('env:')}" in text.replace(line, "") + json.dumps(
         [file.read_text() for file in (DEPLOY / kind).glob("*.json")]
     )
+
+
+EXAMPLES = [
+    (str(path.relative_to(DEPLOY.parents[1])), shown)
+    for path in (*sorted(DEPLOY.glob("*/README.md")), DEPLOY.parents[1] / "lakehouse" / "serving" / "README.md")
+    for shown in re.findall(r"['`](\{\"(?:records|columns)\": [^'`]*\})['`]", path.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "shown"), EXAMPLES)
+def test_rows_that_a_page_shows_are_rows_of_the_demo(page, shown):
+    """All of a row: as the job file has its keys and `keep`, and its model the features."""
+    job = load_job(DEPLOY.parent / "games.yaml", date="2026-01-02", environ={"MLFLOW_TRACKING_URI": "sqlite:///x"})
+    schema = pa.schema([FEATURES_SCHEMA.field(name) for name in (*job.keys, *job.keep, *FLAGS)])
+    batch = read(shown.encode(), "application/json", reader_for(schema, [], 10))
+    assert all(set(batch.column(flag).to_pylist()) <= {0, 1} for flag in FLAGS)
+
+
+def test_the_pages_show_rows():
+    assert {page for page, _ in EXAMPLES} == {"conf/deploy/lambda/README.md", "lakehouse/serving/README.md"}
 
 
 def test_google_is_told_an_entry_that_the_package_has():
