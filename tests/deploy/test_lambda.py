@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 
 import boto3
 import pyarrow as pa
@@ -81,3 +82,17 @@ def test_google_is_told_an_entry_that_the_package_has():
     entries = re.findall(r"entry[- ]point `?(\w+)", (DEPLOY / "function" / "README.md").read_text())
     assert set(entries) == {"http", "event"}
     assert all(f"def {entry}(" in KINDS["function"].text for entry in entries)
+
+
+def test_make_says_that_an_environment_keeps_its_python(tmp_path):
+    for name, version in ((".venv/bin/python", "(3, 11)"), ("python-of-mine", "(3, 13)")):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\n[ "$1" = -m ] || echo "{version}"\n')
+        path.chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):  # the last one is the newest
+        (tmp_path / name).touch()
+    command = ["make", "-f", str(DEPLOY.parents[1] / "Makefile"), "setup"]
+    for python, said in (("./python-of-mine", "another Python, and keeps it"), (".venv/bin/python", ""), ("", "")):
+        done = subprocess.run([*command, f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert said in done.stderr if said else not done.stderr
