@@ -15,6 +15,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## create .venv from requirements.lock, fetch Spark's jars, find Java
+	@version='import sys; print(sys.version_info[:2])'; [ -z '$(PYTHON)' ] || \
+	  [ "$$('$(PYTHON)' -c "$$version")" = "$$($(BIN)/python -c "$$version")" ] || \
+	  echo "$(VENV) has another Python, and keeps it: make clean, then make setup PYTHON=$(PYTHON)" >&2
 	@$(BIN)/python -m lakehouse.engines.runtime
 
 demo: setup ## score the example data from end to end

@@ -148,11 +148,17 @@ def require_columns(schema: pa.Schema, names: tuple[str, ...], role: str, table:
 
 
 def nearest_column(name: str, schema: pa.Schema) -> str:
-    """The closest column, or all: the tail of an error message. Of messages those that the job declares."""
+    """The closest column, or all: the tail of an error message. Of messages those that the job declares come first."""
     if UNREADABLE not in schema.names:
         return nearest(name, schema.names)
-    declared = [column for column in schema.names if column not in OF_MESSAGES]
-    near = nearest(name, declared)
+    places = [column for column in (TOPIC, PARTITION, OFFSET, TIMESTAMP_OF, KEY_OF) if column in schema.names]
+    if name in OF_MESSAGES:
+        apart = ", ".join(column for column in places if column in (TOPIC, PARTITION, OFFSET))
+        return f"messages of this system don't have it: [{apart}] tell them apart"
+    near = nearest(name, places)
+    if name.startswith("_") and near.endswith("?"):
+        return near
+    near = nearest(name, [column for column in schema.names if column not in OF_MESSAGES])
     return f"{near}{'' if near.endswith('?') else '.'} If messages have it, add it to source.schema"
 
 

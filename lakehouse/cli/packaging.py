@@ -98,7 +98,8 @@ def package(
         raise ConfigError(f"--libraries {libraries}: {nearest(str(libraries), _PLACES)}")
     needs = _version(glibc)
     _require_references(keys, answers, chosen)
-    zip_file = out or Path(f"{jobs.without_date(conf, target, overrides).job}-{kind}.zip")
+    name = jobs.without_date(conf, target, overrides).job
+    zip_file = out or Path(f"{name}-{kind}.zip")
     outputs.require("--out", zip_file)
     if zip_file.is_file() and zip_file.stat().st_size and not zipfile.is_zipfile(zip_file):
         raise ConfigError(f"--out {zip_file} is there, and is no zip: name another file")

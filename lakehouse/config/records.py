@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.config.messages import describe_value
-from lakehouse.config.values import Days, Secret, Section, Text
+from lakehouse.config.values import Days, Secret, Section, Text, fault_of_address
 
 
 class Tracking(Section):
@@ -152,4 +152,6 @@ class Metrics(Section):
     def _somewhere(self) -> Metrics:
         if self.textfile is None and self.pushgateway is None:
             raise ValueError("give textfile, pushgateway or both")
+        if self.pushgateway and (fault := fault_of_address(self.pushgateway.get_secret_value(), login=True)):
+            raise ValueError(f"pushgateway: {fault}")
         return self

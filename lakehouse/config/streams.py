@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from lakehouse.config.messages import describe_value
 from lakehouse.config.systems import Source
-from lakehouse.config.values import Text
+from lakehouse.config.values import Text, address
 from lakehouse.errors import nearest
 from lakehouse.references import is_reference
 
@@ -74,7 +74,7 @@ class MessageSource(Source):
         "a registry",
         examples=["conf/games.avsc"],
     )
-    registry: Text | None = Field(
+    registry: Annotated[Text, address("http://registry.example.com:8081")] | None = Field(
         None,
         description="format avro: the address of a schema registry with Confluent's API, whose ids begin the messages",
         examples=["http://registry.example.com:8081"],

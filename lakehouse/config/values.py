@@ -6,6 +6,7 @@ import datetime as dt
 import math
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
@@ -94,6 +95,49 @@ def _require_trust(value: str) -> str:
     if value.startswith("sha256"):
         raise ValueError(f"must be sha256: and 64 lower-case hexadecimal digits, not {value!r}")
     raise ValueError(f"{value!r} can't be trusted, {nearest(value, (*TRUST, 'type:<type>', 'sha256:<digest>'))}")
+
+
+_HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?"
+
+
+def fault_of_address(text: str, *, scheme: bool = True, login: bool = False) -> str | None:
+    """Why a text is no address on the web, without repeating it, which may be a secret; None for one that is.
+
+    `scheme`: whether http:// or https:// has to begin it; without, it is a host alone. `login`: one may be in it.
+    """
+    if re.search(r"[\s\x00-\x1f]", text):
+        return "has blanks in it"
+    given, at, rest = text.rpartition("://")
+    if (at and given not in ("http", "https")) or (scheme and not at):
+        return "must begin with https:// or http://"
+    try:
+        parts = urlsplit(f"http://{rest}")
+        port = parts.port
+    except ValueError:
+        return "has no port (1 to 65535) after the colon"
+    if port == 0 or parts.netloc.endswith(":"):
+        return "has no port (1 to 65535) after the colon"
+    _, before, place = parts.netloc.rpartition("@")
+    if before and not login:
+        return "must have no login in it"
+    if not re.fullmatch(f"(?:{_HOST})(?::[0-9]+)?", place):
+        return "names no host"
+    return None if scheme or (parts.path in ("", "/") and not parts.query) else "must end after its host and port"
+
+
+def address(example: str, *, scheme: bool = True) -> AfterValidator:
+    """What is an address on the web that is no secret, with one to be shown as an example."""
+
+    def require(value: str) -> str:
+        if (fault := fault_of_address(value, scheme=scheme)) is None:
+            return value
+        hint = f"http://{value}"
+        plain = "://" not in value and fault_of_address(hint) is None
+        better = hint if plain else f"an address such as {example}"
+        shown = "the address" if "@" in value else describe_value(value)  # before it a login may stand
+        raise ValueError(f"{shown} {fault}: write {better}")
+
+    return AfterValidator(require)
 
 
 def _require_days(value: str) -> str:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from lakehouse.connectors import unreadable
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.references import text_of
 from lakehouse.schemas import TIMESTAMP, is_widened_by
@@ -52,16 +53,36 @@ _KINDS: Mapping[str, tuple[type, pa.DataType | None]] = {
 """As what fastavro reads a type, with its logical type if it knows that, and Arrow's of the same values, if any."""
 
 
-def schema_in(path: str) -> str:
-    """The schema in a file. Raises ConfigError for a file that isn't there or has none."""
+def schema_in(path: str, declared: Mapping[str, tuple[str, pa.DataType]]) -> str:
+    """The schema in a file. Raises ConfigError for a file that isn't there or has none, or one that never fits.
+
+    `declared`: as for `reader`.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"source.avro_schema: {path}: {getattr(error, 'strerror', None) or 'it is no text'}"
         ) from error
-    _parsed_schema(text, f"source.avro_schema: {path}")
+    _require_readable(_parsed_schema(text, f"source.avro_schema: {path}"), declared, path)
     return text
+
+
+def _require_readable(schema: Any, declared: Mapping[str, tuple[str, pa.DataType]], path: str) -> None:
+    """Raise ConfigError where no record by this schema can be read as declared."""
+    named = _named_in(schema)
+    records = [branch for branch in _branches(schema, named) if "fields" in branch]
+    if not records:
+        raise ConfigError(f"source.avro_schema: {path} is the schema of no record, so that no message could be read")
+    for name, (said, wanted) in declared.items():
+        types = [t for r in records for f in r["fields"] if f["name"] == name for t in _branches(f["type"], named)]
+        given = [branch for branch in types if branch["type"] != "null"]
+        if given and not any(_fits(branch, wanted, named) for branch in given):
+            has = " or ".join(dict.fromkeys(_said(branch, named) for branch in given))
+            raise ConfigError(
+                f"source.schema: {name!r} is declared as {said}, {path} has it as {has}, which no lossless cast makes "
+                "one of: declare what messages have, and convert it in the model or by features.cast"
+            )
 
 
 def reader(
@@ -103,10 +124,32 @@ def reader(
 
 
 def _read_whole(fastavro: Any, stream: io.BytesIO, schema: Any) -> Any:
-    row = fastavro.schemaless_reader(stream, schema, None)
+    try:
+        row = fastavro.schemaless_reader(stream, schema, None)
+    except Exception as error:  # a message may break the library in any way
+        raise ValueError(_why(fastavro, stream.getvalue(), schema, error)) from error
     if rest := len(stream.getbuffer()) - stream.tell():
         raise ValueError(f"{rest} bytes are left after the record: it is written by another schema")
     return row
+
+
+def _why(fastavro: Any, value: bytes, schema: Any, error: Exception) -> str:
+    """Which field can't be read and why: those before it can be, by a schema of these alone."""
+    fields = schema.get("fields", []) if isinstance(schema, dict) else []
+    if not fields:
+        return f"it is no Avro record: {unreadable.in_avro(error)}"
+
+    def refuses(count: int) -> bool:
+        part = fastavro.parse_schema({"type": "record", "name": schema["name"], "fields": fields[:count]})
+        try:
+            fastavro.schemaless_reader(io.BytesIO(value), part, None)
+        except Exception:  # as above
+            return True
+        return False
+
+    field = fields[unreadable.first_refused(len(fields), refuses) - 1]
+    said = " or ".join(_said(branch, _named_in(schema)) for branch in _branches(field["type"], _named_in(schema)))
+    return f"the field {field['name']!r} of the Avro type {said} can't be read: {unreadable.in_avro(error)}"
 
 
 @dataclass(frozen=True)
@@ -120,10 +163,7 @@ class _Doubt:
 
 def _doubts(schema: Any, declared: Mapping[str, tuple[str, pa.DataType]]) -> list[_Doubt]:
     """The declared fields that records by this schema may have no equal values for."""
-    parts = schema if isinstance(schema, list) else [schema]
-    named = {
-        name: kind for part in parts if isinstance(part, dict) for name, kind in part.get("__named_schemas", {}).items()
-    }
+    named = _named_in(schema)
     found: dict[str, dict[type, str]] = {}
     for record in _branches(schema, named):
         for field in record.get("fields", ()):
@@ -131,6 +171,12 @@ def _doubts(schema: Any, declared: Mapping[str, tuple[str, pa.DataType]]) -> lis
                 if field["name"] in declared and not _fits(branch, declared[field["name"]][1], named):
                     found.setdefault(field["name"], {})[_KINDS[_known(branch)][0]] = _said(branch, named)
     return [_Doubt(name, types, declared[name][0]) for name, types in found.items()]
+
+
+def _named_in(schema: Any) -> Mapping[str, Any]:
+    """The types of a schema that have a name."""
+    parts = [part for part in (schema if isinstance(schema, list) else [schema]) if isinstance(part, dict)]
+    return {name: kind for part in parts for name, kind in part.get("__named_schemas", {}).items()}
 
 
 def _sure(row: Any, doubts: Sequence[_Doubt]) -> Any:
@@ -195,8 +241,6 @@ def _parsed_schema(text: str, said: str) -> Any:
 def _registered(registry: str, login: str | None, number: int) -> Any:
     """A schema by its id, asked for once a process. Raises ValueError where the registry doesn't know it."""
     address = f"{registry.rstrip('/')}/schemas/ids/{number}"
-    if not address.startswith(("http://", "https://")):
-        raise ConfigError(f"source.registry: {registry!r} must begin with https:// or http://")
     headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
     if login is not None:
         text = text_of(login, "source.registry_login", "").strip()

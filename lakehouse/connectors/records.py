@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pa_json
 
-from lakehouse.connectors import avro
+from lakehouse.connectors import avro, unreadable
 from lakehouse.errors import ConfigError, Unavailable
 from lakehouse.schemas import TIMESTAMP, conform, stored_names
 
@@ -64,6 +64,15 @@ class Decoded:
 def schema_of(columns: Mapping[str, str]) -> pa.Schema:
     """The Arrow schema of columns whose types are MLflow's names."""
     return pa.schema([(name, _type(kind)) for name, kind in columns.items()])
+
+
+def avro_in(path: str | None, columns: Mapping[str, str]) -> str | None:
+    """The Avro schema in a file, if there is one, once it is seen that messages by it can have these columns."""
+    return None if path is None else avro.schema_in(path, _declared(schema_of(columns)))
+
+
+def _declared(schema: pa.Schema) -> Mapping[str, tuple[str, pa.DataType]]:
+    return {field.name: (_name(field.type), field.type) for field in schema}
 
 
 def _type(text: str) -> pa.DataType:
@@ -144,7 +153,7 @@ def _read_json(
         if problem is None:
             return [table]
     if len(values) == 1:
-        problems[numbers[0]] = str(problem)
+        problems[numbers[0]] = _said_of_json(values[0], str(problem), schema)
         return [_nulls(schema)]
     size = -(-len(values) // _PARTS)
     return [
@@ -152,6 +161,15 @@ def _read_json(
         for start in range(0, len(values), size)
         for part in _read_json(values[start : start + size], numbers[start : start + size], schema, problems)
     ]
+
+
+def _said_of_json(value: bytes, problem: str, schema: pa.Schema) -> str:
+    field, found = unreadable.in_json(problem, list(schema), lambda fields: _parse_only(value, fields))
+    return found if field is None else f"the field {field.name!r} has {found}, it is declared as {_name(field.type)}"
+
+
+def _parse_only(text: bytes, fields: Sequence[pa.Field]) -> None:
+    _parse(text, pa.schema(fields))
 
 
 def _parse(text: bytes, schema: pa.Schema) -> pa.Table:
@@ -212,8 +230,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -> Decoded:
     problems: dict[int, str] = {}
-    declared = {field.name: (_name(field.type), field.type) for field in schema}
-    read, rows = avro.reader(how.avro, how.registry, how.login, declared), list[Mapping[str, Any]]()
+    read, rows = avro.reader(how.avro, how.registry, how.login, _declared(schema)), list[Mapping[str, Any]]()
     for number, value in enumerate(values):
         row: Any = {}
         if value is None:
@@ -224,8 +241,7 @@ def _from_avro(values: Sequence[bytes | None], schema: pa.Schema, how: Format) -
             except Unavailable:
                 raise
             except Exception as error:  # a message may break the library in any way
-                kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-                problems[number] = _short(f"{kind}{error}")
+                problems[number] = _short(error)
             if not isinstance(row, dict):
                 problems[number], row = "it is no Avro record", {}
         rows.append(row)

@@ -16,10 +16,16 @@ from lakehouse.errors import ConfigError
 from lakehouse.schemas import conform, finder
 from lakehouse.serving.columns import Reader, require_columns, require_few
 from lakehouse.serving.json_rows import read_json
-from lakehouse.serving.messages import ARROW, CSV, JSON, SHOWN, UNFIT, Refusal
+from lakehouse.serving.messages import ARROW, CSV, JSON, SHOWN, UNFIT, Refusal, in_words
 from lakehouse.serving.streams import read_stream
 
 TYPES = (JSON, ARROW, CSV)
+_NO_VALUE = re.compile(
+    r"In CSV column #(?P<column>\d+): Row #(?P<row>\d+): CSV conversion error to (?P<kind>.*): "
+    r"(?:invalid UTF8 data|invalid value '(?P<value>.*)')",
+    re.DOTALL,
+)
+"""What Arrow says of a value: the column counted from 0, the row from 1 with the first line."""
 _OTHER_COMMAS = re.compile(r"[;|\t]")
 
 
@@ -68,9 +74,19 @@ def _csv(body: bytes, reader: Reader) -> pa.RecordBatch:
             ),
         )  # fmt: skip
     except (*UNFIT, KeyError) as error:
-        raise Refusal(400, f"the CSV can't be read: {str(error)[: SHOWN * 3]}") from error
+        raise Refusal(400, _said_of_csv(str(error), names)) from error
     require_few(table.num_rows, reader)
     return _conformed(table, reader)
+
+
+def _said_of_csv(error: str, names: list[str]) -> str:
+    """What Arrow says of a CSV, row and column told as of JSON: rows from 0, without the first line."""
+    if found := _NO_VALUE.fullmatch(error):
+        row, column = int(found["row"]) - 2, names[int(found["column"])]
+        value = "text that is no UTF-8" if found["value"] is None else in_words(found["value"])
+        return f"row {row}, column {column!r}: {value} is no {found['kind']}"
+    said = re.sub(r"^CSV parse error: Row #(\d+): ", lambda row: f"row {int(row[1]) - 2}: ", error)
+    return f"the CSV can't be read: {said[: SHOWN * 3]}"
 
 
 def _csv_type(kind: pa.DataType) -> pa.DataType:

@@ -24,7 +24,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.serving import access_log
 from lakehouse.serving.handler import handle
 from lakehouse.serving.messages import JSON, Request
-from lakehouse.serving.packaged import Package, open_package
+from lakehouse.serving.packaged import Package, beginning, open_package
 from lakehouse.serving.server import LOG
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ Publish = Callable[[str, bytes], None]
 def entries(folder: str | Path) -> tuple[Callable[[Any], Reply], Callable[[Any], None]]:
     """The functions for requests and for events, for the package in this folder, whose model is loaded now.
 
-    Raises as `open_package`, and ConfigError for `--answers` that name no topic.
+    Ends the process where `open_package` raises, or `--answers` name no topic, once the reason is logged.
     """
     from lakehouse.serving import flask_app  # what makes packages need not have Flask
 
-    package = open_package(Path(folder))
-    publish = publisher(package.answers)
+    with beginning():
+        package = open_package(Path(folder))
+        publish = publisher(package.answers)
 
     def http(request: Any) -> Reply:
         _leave_if_stuck(package)

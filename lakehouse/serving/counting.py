@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable by which the library knows where the workers of one server count together."""
+_ABSENT = "the library of these figures is not installed: pip install lakehouse[serve]"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
     """Counts requests and rows; nothing until `start` has found the library."""
 
-    def __init__(self) -> None:
+    def __init__(self, absent: str = _ABSENT) -> None:
+        """`absent`: what is said to whoever asks for figures where there are none."""
+        self._absent = absent
         self._requests: Counter | None = None
         self._rows: Counter | None = None
         self._seconds: Histogram | None = None
@@ -57,9 +60,9 @@ class Metrics:
                 self._rows.labels(of[0], "quarantined").inc(aside)
 
     def expose(self) -> tuple[bytes, str]:
-        """The figures as text, and its media type. Raises Refusal (501) without the library."""
+        """The figures as text, and its media type. Raises Refusal (501) where there are none."""
         if self._registry is None:
-            raise Refusal(501, "the library of these figures is not installed: pip install lakehouse[serve]")
+            raise Refusal(501, self._absent)
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.serving.columns import Reader, require_columns, require_few, wire_type
-from lakehouse.serving.messages import SHOWN, UNFIT, Refusal, from_json
+from lakehouse.serving.messages import SHOWN, UNFIT, Refusal, from_json, in_words
 
 
 def read_json(body: bytes, reader: Reader) -> pa.RecordBatch:
@@ -24,6 +24,8 @@ def read_json(body: bytes, reader: Reader) -> pa.RecordBatch:
         raise Refusal(400, "the body is nested too deeply") from error
     except ValueError as error:
         raise Refusal(400, f"the body is not JSON: {str(error)[:SHOWN]}") from error
+    if isinstance(content, dict) and {"records", "columns"} <= content.keys():
+        raise Refusal(400, "the body has records and columns: send the rows as one of the two")
     if isinstance(content, dict) and isinstance(content.get("columns"), dict):
         return _columns(content["columns"], reader)
     records = content.get("records") if isinstance(content, dict) else content
@@ -36,8 +38,9 @@ def read_json(body: bytes, reader: Reader) -> pa.RecordBatch:
 
 def _records(records: list[Any], reader: Reader) -> pa.RecordBatch:
     require_few(len(records), reader)
-    if wrong := set(map(type, records)) - {dict}:
-        raise Refusal(400, f"records: each is an object of columns and values; one is {_kind(wrong.pop())}")
+    if set(map(type, records)) - {dict}:
+        row, wrong = next((row, record) for row, record in enumerate(records) if not isinstance(record, dict))
+        raise Refusal(400, f"row {row} is {_kind(type(wrong))}: each is an object of columns and values")
     if records and not reader.required <= records[0].keys():  # else no row need be looked at
         require_columns(set().union(*records), reader)
     values = partial(_values, records)
@@ -147,10 +150,8 @@ def _unfit(values: Callable[[str], Sequence[Any]], reader: Reader, error: Except
 
 
 def _wrong(field: pa.Field, row: int, value: Any) -> Refusal:
-    said = json.dumps(value, default=str)
-    said = said if len(said) <= SHOWN else f"{said[:SHOWN]}…"
     how = " as text" if wire_type(field.type) != field.type else ""
-    return Refusal(400, f"row {row}, column {field.name!r}: {said} is no {field.type}{how}")
+    return Refusal(400, f"row {row}, column {field.name!r}: {in_words(value)} is no {field.type}{how}")
 
 
 def _kind(kind: type) -> str:

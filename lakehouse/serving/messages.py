@@ -77,3 +77,9 @@ def from_json(body: bytes) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON: send null for a value that is missing")
+
+
+def in_words(value: object) -> str:
+    """A value of a body as JSON, cut where it is long."""
+    said = json.dumps(value, default=str)
+    return said if len(said) <= SHOWN else f"{said[:SHOWN]}…"

@@ -9,20 +9,35 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lakehouse import formats
-from lakehouse.errors import ConfigError, ModelRefused
+from lakehouse.errors import ConfigError, LakehouseError, ModelRefused
 from lakehouse.serving.access import read_keys
+from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Limits, Rates
 from lakehouse.serving.prepared import JobFile, Prepared
 from lakehouse.serving.server import LOG, Server, server_for
 
 ABOUT, SERVED, MODELS = "package.json", "package.pickle", "models"
 """In the folder: what it is, in words; the prepared jobs; the models, each below its digest."""
+
+NO_FIGURES = "a function keeps no figures: its cloud counts requests, and its log has a line for each"
+
+
+@contextmanager
+def beginning() -> Iterator[None]:
+    """End the process, and log in words why, where a function can't begin."""
+    try:
+        yield
+    except LakehouseError as error:
+        LOG.error("the function can't begin: %s", error)
+        sys.stderr.flush()
+        raise SystemExit(1) from None
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,8 @@ def open_package(folder: Path, *, alone: bool = False) -> Package:
         LOG.warning("no API keys: whoever reaches the function may ask")
     if settings.answers is None and not alone:
         LOG.warning("no --answers: messages have nowhere to send their scores, and fail; requests are answered")
-    server = server_for([prepared], settings.limits, keys, lambda: waits.append(True), looks_up=False)
+    figures = Metrics(NO_FIGURES)
+    server = server_for([prepared], settings.limits, keys, lambda: waits.append(True), figures, looks_up=False)
     inside = replace(server, keys={}, rates=Rates(None))
     return Package(
         prepared.job, server, inside, _answers(settings.answers), lambda: bool(waits) and server.gate.inside > 0

@@ -37,8 +37,16 @@ def read_stream(body: bytes, most: int) -> pa.Table:
                 _require_moderate(batch, len(body))
                 batches.append(batch)
     except (*UNFIT, OSError, KeyError, RecursionError, struct.error) as error:
-        raise Refusal(400, f"the body is no Arrow stream that can be read: {str(error)[:160]}") from error
+        raise Refusal(400, f"the body is no Arrow stream that can be read: {_said(body, error)}") from error
     return pa.Table.from_batches(batches, schema)
+
+
+def _said(body: bytes, error: Exception) -> str:
+    if body.startswith(b"ARROW1"):
+        return "it is an Arrow file: write it as a stream (pyarrow.ipc.new_stream)"
+    if isinstance(error, struct.error):  # metadata that points beyond its end
+        return "its messages are broken"
+    return str(error)[:160]
 
 
 def _look_through(body: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lakehouse.connectors import avro, kinesis, messages, records, topics
+from lakehouse.connectors import kinesis, messages, records, topics
 from lakehouse.connectors.kinesis import ranges, reading
 from lakehouse.connectors.kinesis.seen import Notes
 from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
@@ -61,7 +61,7 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> topics.PinnedMessag
     were never scored, Unavailable where nobody answers.
     """
     stream = kinesis.Stream(source.stream, source.region, source.endpoint)
-    own = avro.schema_in(source.avro_schema) if source.avro_schema is not None else None
+    own = records.avro_in(source.avro_schema, source.schema_)
     client = kinesis.connect(stream)
     found, at_ms, began = kinesis.look(client, stream), time.time_ns() // 1_000_000, source.start_time
     most = source.max_messages and -(-source.max_messages // max(len(found.shards), 1))

@@ -63,7 +63,7 @@ def test_json_becomes_columns_of_the_declared_types():
         (b'{"n": "1"}', "n"),
         (b'{"n": 1.5}', "n"),
         (b'{"n": 9223372036854775808}', "n"),
-        (b'{"n": NaN}', "couldn't parse"),
+        (b'{"n": NaN}', "the field 'n' has NaN, it is declared as long"),
         (b'{"n": {"n": 1}}', "n"),
         (b'\xff{"n": 1}', "no JSON object"),
         (None, "no value"),
@@ -77,6 +77,26 @@ def test_a_message_that_is_no_row_is_null_and_says_why(bad, why, place):
     assert numbers(decoded) == [None if n == place else n for n in range(16)]
     assert list(decoded.problems) == [place]
     assert why in decoded.problems[place]
+
+
+MANY = schema_of({"s": "string", "n": "long", "at": "datetime", "ns": "array<long>", "yes": "boolean"})
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"s": 1}, "the field 's' has a number, it is declared as string"),
+        ({"s": "a", "n": "1"}, "the field 'n' has text, it is declared as long"),
+        ({"n": 1.5}, "the field 'n' has 1.5, it is declared as long"),
+        ({"n": 2**63}, "the field 'n' has 9223372036854775808, it is declared as long"),
+        ({"at": "now"}, "the field 'at' has now, it is declared as datetime"),
+        ({"n": 1, "ns": ["a"]}, "the field 'ns' has a list with text, it is declared as array<long>"),
+        ({"ns": {}}, "the field 'ns' has an object, it is declared as array<long>"),
+        ({"yes": 1, "s": "a"}, "the field 'yes' has a number, it is declared as boolean"),
+    ],
+)
+def test_a_value_of_another_type_in_json_is_told_with_its_field(bad, why):
+    assert decode(of({"s": "a"}, bad, {"n": 1}), MANY, JSON).problems == {1: why}
 
 
 TEXTS = schema_of({"s": "string", "tags": "array<string>"})
@@ -112,7 +132,7 @@ REALS = schema_of({"f": "float", "d": "double", "fs": "array<float>"})
             "the field 'fs' has Infinity or a number that is too large, it is declared as array<float>",
         ),
         (b'{"d": -Infinity}', "the field 'd' has Infinity or a number that is too large, it is declared as double"),
-        (b'{"d": 1e400}', "JSON parse error: Number too big to be stored in double. in row 0"),
+        (b'{"d": 1e400}', "JSON parse error: Number too big to be stored in double."),
         (
             b'{"d": ' + b"9" * 400 + b"}",
             "the field 'd' has Infinity or a number that is too large, it is declared as double",
@@ -160,6 +180,38 @@ def test_avro_by_one_schema():
     decoded = decode(values, NUMBERS, Format("avro", json.dumps(GAME)))
     assert decoded.rows.to_pylist()[:2] == [{"n": 1, "x": 0.5}, {"n": 2, "x": None}]
     assert (numbers(decoded)[2:], sorted(decoded.problems)) == ([None] * 3, [2, 3, 4])
+
+
+SEVERAL = {
+    "type": "record",
+    "name": "Several",
+    "fields": [
+        {"name": "s", "type": "string"},
+        {"name": "d", "type": "double"},
+        {"name": "u", "type": ["null", "long"]},
+        {"name": "e", "type": {"type": "enum", "name": "Grade", "symbols": ["A"]}},
+        {"name": "last", "type": "Grade"},
+    ],
+}
+WHOLE = written({"s": "abc", "d": 1.0, "u": None, "e": "A", "last": "A"}, SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b"", "the field 's' of the Avro type string can't be read: the message ends before it does"),
+        (b"aab", "the field 's' of the Avro type string can't be read: it has a length of -49 bytes"),
+        (b"\x02\xff" + WHOLE[4:], "the field 's' of the Avro type string can't be read: it has text that is no UTF-8"),
+        (WHOLE[:6], "the field 'd' of the Avro type double can't be read: the message ends before it does"),
+        (WHOLE[:12] + b"\x08", "the field 'u' of the Avro type null or long can't be read: it names a branch or symbol that the schema doesn't have"),
+        (WHOLE[:13] + b"\x08\0", "the field 'e' of the Avro type enum can't be read: it names a branch or symbol that the schema doesn't have"),
+        (WHOLE[:-1], "the field 'last' of the Avro type enum can't be read: the message ends before it does"),
+        (WHOLE + b".", "1 bytes are left after the record: it is written by another schema"),
+    ],
+)  # fmt: skip
+def test_a_broken_record_in_avro_is_told_with_its_field_and_the_same_each_time(bad, why):
+    decoded = decode([WHOLE, bad], schema_of({"s": "string"}), Format("avro", json.dumps(SEVERAL)))
+    assert (decoded.problems, decoded.rows.column("s").to_pylist()) == ({1: why}, ["abc", None])
 
 
 def test_avro_values_of_another_type_are_set_aside_alone():
@@ -305,9 +357,34 @@ def test_a_registry_that_does_not_answer_sets_no_message_aside(registry, monkeyp
 def test_no_avro_schema_is_refused(tmp_path):
     (tmp_path / "no.avsc").write_text('{"type": "game"}')
     with pytest.raises(ConfigError, match="no Avro schema"):
-        avro.schema_in(str(tmp_path / "no.avsc"))
+        avro.schema_in(str(tmp_path / "no.avsc"), {})
     with pytest.raises(ConfigError, match="No such file"):
-        avro.schema_in(str(tmp_path / "other.avsc"))
+        avro.schema_in(str(tmp_path / "other.avsc"), {})
+
+
+@pytest.mark.parametrize(
+    ("schema", "declared", "said"),
+    [
+        (a_record("double"), "long", "source.schema: 'v' is declared as long, own.avsc has it as double, which no lossless"),
+        (["null", a_record(["null", "double"])], "long", "'v' is declared as long, own.avsc has it as double, which"),
+        (a_record({"type": "array", "items": "double"}), "array<long>", "has it as array of double, which"),
+        ({"type": "array", "items": "long"}, "long", "source.avro_schema: own.avsc is the schema of no record"),
+    ],
+)  # fmt: skip
+def test_a_declared_type_that_no_record_of_a_schema_can_have_is_refused(tmp_path, monkeypatch, schema, declared, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.avsc").write_text(json.dumps(schema))
+    with pytest.raises(ConfigError) as refused:
+        records.avro_in("own.avsc", {"v": declared})
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"), [(["null", "double", "long"], "long"), ("int", "double"), ("null", "long")]
+)
+def test_a_declared_type_that_some_records_of_a_schema_have_is_taken(tmp_path, kind, declared):
+    (tmp_path / "own.avsc").write_text(json.dumps(a_record(kind)))
+    assert records.avro_in(str(tmp_path / "own.avsc"), {"v": declared, "other": "string"}) is not None
 
 
 def stream(**columns: Any) -> bytes:

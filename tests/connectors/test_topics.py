@@ -12,7 +12,8 @@ import pytest
 from lakehouse.connectors import topics
 from lakehouse.connectors.messages import Messages, Piece
 from lakehouse.connectors.records import Format, schema_of
-from lakehouse.schemas import TIMESTAMP_OF, UNREADABLE
+from lakehouse.errors import ConfigError
+from lakehouse.schemas import PARTITION, TIMESTAMP_OF, UNREADABLE, require_columns
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,19 @@ def test_a_message_of_no_year_that_readers_know_has_its_row_without_the_time(far
     assert rows.column(TIMESTAMP_OF).to_pylist() == [datetime(1970, 1, 1, tzinfo=UTC), None, None, last]
     assert rows.column("n").to_pylist() == [0, 1, 2, 3]
     assert rows.column(UNREADABLE).null_count == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "lacks", "said"),
+    [
+        ("_offest", "", "did you mean '_offset'?"),
+        (PARTITION, PARTITION, "messages of this system don't have it: [_topic, _offset] tell them apart"),
+        ("m", "", "known: n. If messages have it, add it to source.schema"),
+        ("topic", "", "known: n. If messages have it, add it to source.schema"),
+    ],
+)
+def test_a_column_that_messages_lack_is_told_with_what_they_have(key, lacks, said):
+    schema = pa.schema([field for field in topics.schema_of({"n": "long"}) if field.name != lacks])
+    with pytest.raises(ConfigError) as refused:
+        require_columns(schema, (key,), "keys", "games")
+    assert str(refused.value) == f"keys: games has no column {key!r}, {said}"

@@ -47,6 +47,22 @@ def test_the_spark_application_runs_a_command_of_ours():
 
 
 @pytest.fixture
+def follow():
+    return yaml.safe_load((FOLDER / "follow.yaml").read_text())
+
+
+def test_one_pod_at_a_time_follows_messages_by_a_command_of_ours(follow):
+    pod = follow["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = parsed(container["args"])
+    assert (given["conf"], given["follow"], given["date"]) == ("conf/games_live.yaml", True, None)
+    assert (follow["spec"]["replicas"], follow["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert follow["spec"]["selector"]["matchLabels"] == follow["spec"]["template"]["metadata"]["labels"]
+    assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+@pytest.fixture
 def server():
     """By kind what server.yaml has."""
     return {one["kind"]: one for one in yaml.safe_load_all((FOLDER / "server.yaml").read_text())}
@@ -111,6 +127,16 @@ def test_the_server_keeps_to_the_schema_of_kubernetes(server, version):
     server["HorizontalPodAutoscaler"]["spec"]["minimum"] = 1
     with pytest.raises(AssertionError, match="'minimum' was unexpected"):
         answer(python, VALIDATED, json.dumps(server["HorizontalPodAutoscaler"]), version)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+def test_what_follows_messages_keeps_to_the_schema_of_kubernetes(follow, version):
+    python = python_with("kubernetes-validate==1.37.0")
+    assert answer(python, VALIDATED, json.dumps(follow), version) == f"{version}\n"
+    follow["spec"]["replica"] = 1
+    with pytest.raises(AssertionError, match="'replica' was unexpected"):
+        answer(python, VALIDATED, json.dumps(follow), version)
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ from sklearn.linear_model import LinearRegression
 
 from lakehouse.cli.options import day
 from tests.conftest import read, write
+from tests.deploy.tools import parsed
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "conf" / "deploy" / "server"
@@ -106,7 +107,7 @@ def test_the_units_are_sound(tmp_path):
         return
     units = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run([tool, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
-    assert (done.returncode, [line for line in done.stderr.splitlines() if "lakehouse-score" in line]) == (0, [])
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "lakehouse-" in line]) == (0, [])
 
 
 def test_what_units_and_crontab_run_is_a_command_line_of_ours():
@@ -116,6 +117,25 @@ def test_what_units_and_crontab_run_is_a_command_line_of_ours():
     assert found is not None
     (start,) = re.findall(r"^ExecStart=(.*)$", (SERVER / "lakehouse-score@.service").read_text(), re.MULTILINE)
     assert start.split()[1:] == ["score", "conf/%i.yaml", "--date", "yesterday"]
+    (start,) = re.findall(r"^ExecStart=(.*)$", (SERVER / "lakehouse-follow@.service").read_text(), re.MULTILINE)
+    given = parsed(start.split()[1:])
+    assert (given["conf"], given["follow"], given["date"]) == ("conf/%i.yaml", True, None)
+
+
+@pytest.mark.parametrize(
+    ("environ", "given"),
+    [({}, "--date yesterday "), ({"DATE": "2026-01-02"}, "--date 2026-01-02 "), ({"DATE": ""}, "")],
+)
+def test_the_script_gives_a_date_unless_there_is_none(workspace, environ, given):
+    shutil.copy(SERVER / "score.sh", workspace)
+    command = workspace / ".venv" / "bin" / "lakehouse"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\necho "$@"\n')
+    command.chmod(0o755)
+    there = {"PATH": os.environ["PATH"], "TMPDIR": str(workspace), **environ}
+    words = ["sh", str(workspace / "score.sh"), "conf/games.yaml", "--engine", "local"]
+    done = subprocess.run(words, env=there, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"score conf/games.yaml {given}--engine local\n")
 
 
 def test_words_for_dates_are_those_of_utc():

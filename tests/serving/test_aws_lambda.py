@@ -11,13 +11,15 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from lakehouse import formats
 from lakehouse.errors import ConfigError
 from lakehouse.serving import aws_batches, aws_events
 from lakehouse.serving.access import read_keys
-from lakehouse.serving.aws_lambda import handler_of
+from lakehouse.serving.aws_lambda import handler_for, handler_of
+from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import ARROW
-from lakehouse.serving.packaged import Package
+from lakehouse.serving.packaged import ABOUT, NO_FIGURES, Package
 from tests.serving import events
 from tests.serving.conftest import features
 from tests.serving.test_handler import GOOD, records, stream
@@ -32,7 +34,7 @@ POISON = '{"records": [{"id": "no number"}]}'
 def package(server):
     """The job as a package serves it: no published scores."""
     jobs = {name: replace(job, published=None) for name, job in server.jobs.items()}
-    mine = replace(server, jobs=jobs)
+    mine = replace(server, jobs=jobs, metrics=Metrics(NO_FIGURES))
     return Package("likes", mine, mine, None, lambda: False)
 
 
@@ -298,3 +300,17 @@ def test_parts_are_as_large_as_aws_takes_them():
     send = aws_batches._in_parts(lambda part: parts.append([name for name, _ in part]) or [], 3, 100)
     assert send([(str(n), b"x" * size) for n, size in enumerate([60, 30, 20, 10, 10, 10, 10, 200])]) == []
     assert parts == [["0", "1"], ["2", "3", "4"], ["5", "6"], ["7"]]
+
+
+def test_a_function_that_cant_begin_ends_with_the_reason_in_its_log(tmp_path, caplog):
+    about = formats.with_version(formats.PACKAGE, {"libraries_inside": True, "python": "3.0"})
+    (tmp_path / ABOUT).write_text(json.dumps(about))
+    with pytest.raises(SystemExit) as ended:
+        handler_for(tmp_path)
+    assert (ended.value.code, ended.value.__suppress_context__) == (1, True)
+    assert "the function can't begin: the package's libraries are for Python 3.0" in caplog.text
+
+
+def test_a_function_says_where_its_figures_are(package, ask):
+    said = ask(path="/metrics", at=package.server)
+    assert (said.status, json.loads(said.body)["error"]) == (501, NO_FIGURES)

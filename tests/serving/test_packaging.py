@@ -237,6 +237,7 @@ def test_a_package_that_does_not_answer_as_the_job_does_is_refused(prepared, fol
         (["package", "lambda", "{}", "--libraries", "outside"], "inside"),
         (["package", "lambda", "{}", "--glibc", "new"], r"--glibc new: name a version such as 2.34"),
         (["package", "lambda", "gone.yaml"], "gone.yaml: no such file"),
+        (["package", "function", "gone.yaml", "--out", "x.zip"], "gone.yaml: no such file"),
         (["package", "lambda", "{}", "--out", "{}"], "likes.yaml is there, and is no zip"),
         (["package", "lambda", "{}", "--out", "."], "it is a folder"),
         (["package", "lambda", "{}"], "--out likes-lambda.zip can't be written: it is a folder"),

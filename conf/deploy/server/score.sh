@@ -3,7 +3,7 @@
 #
 #   score.sh conf/games.yaml [options of lakehouse score, but for --date]
 #
-# DATE       the date, YYYY-MM-DD
+# DATE       the date, YYYY-MM-DD; empty for a job that takes none, such as one that reads messages
 # ATTEMPTS   how often at most; default 12
 # PAUSE      seconds between them; default 600
 set -u
@@ -21,7 +21,7 @@ esac
 cd "$(dirname "$0")" || exit 2
 conf=$1
 shift
-date=${DATE:-yesterday}
+date=${DATE-yesterday}
 attempts=${ATTEMPTS:-12}
 
 # One run of a job file at a time: a second one would only be told that the first has published.
@@ -33,14 +33,14 @@ fi
 
 attempt=1
 while :; do
-    .venv/bin/lakehouse score "$conf" --date "$date" "$@" 9>&-
+    .venv/bin/lakehouse score "$conf" ${date:+--date "$date"} "$@" 9>&-
     code=$?
     case $code in
     5 | 6) ;; # a system is away, or the input isn't ready: later it may be otherwise
     *) exit "$code" ;;
     esac
     if [ "$attempt" -ge "$attempts" ]; then
-        echo "$conf $date: given up after $attempts attempts" >&2
+        echo "$conf${date:+ $date}: given up after $attempts attempts" >&2
         exit "$code"
     fi
     attempt=$((attempt + 1))

@@ -8,7 +8,6 @@ of its model.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache, reduce
 from importlib import import_module
@@ -19,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 from pydantic import Field, GetCoreSchemaHandler, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
 
-from lakehouse.config.values import Secret, Section, Text, tuple_of
+from lakehouse.config.values import Secret, Section, Text, fault_of_address, tuple_of
 from lakehouse.errors import nearest
 
 Outcome = Literal["blocked", "failed", "drifted", "held", "published", "rolled_back", "discarded"]
@@ -158,8 +157,8 @@ class Receiver(SystemSection):
 
     @model_validator(mode="after")
     def _on_the_web(self) -> Receiver:
-        if not re.match(r"https?://[^/\s]", self.url.get_secret_value()):
-            raise ValueError("url: must begin with https:// or http://")
+        if fault := fault_of_address(self.url.get_secret_value(), login=True):
+            raise ValueError(f"url: {fault}")
         return self
 
 

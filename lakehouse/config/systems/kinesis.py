@@ -8,18 +8,18 @@ from pydantic import Field
 
 from lakehouse.config.streams import MessageSource, bare_name
 from lakehouse.config.systems import EventStream, Source
-from lakehouse.config.values import Text
+from lakehouse.config.values import Text, address
 
 Name = Annotated[Text, *bare_name("[a-zA-Z0-9_.-]{1,128}", "1 to 128 letters, digits, '_', '.' and '-'")]
 Region = Annotated[
-    Text | None,
+    Annotated[Text, *bare_name("[a-z]{2,}(-[a-z0-9]+)+", "a region of AWS, such as eu-west-1")] | None,
     Field(
         description="the region of AWS that the stream is in; default: what AWS's own variables and files say",
         examples=["eu-west-1"],
     ),
 ]
 Endpoint = Annotated[
-    Text | None,
+    Annotated[Text, address("http://localhost:4566")] | None,
     Field(
         description="the address of the service, where it is not AWS's own for the region",
         examples=["http://localhost:4566"],

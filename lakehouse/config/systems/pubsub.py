@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lakehouse.config.streams import MessageSource, bare_name
 from lakehouse.config.systems import EventStream
-from lakehouse.config.values import Text
+from lakehouse.config.values import Text, address
 
 _RULE = "3 to 255 letters, digits, '-', '_', '.', '~', '+' and '%', the first a letter"
 Name = Annotated[Text, *bare_name("[A-Za-z][A-Za-z0-9._~+%-]{2,254}", _RULE)]
@@ -21,7 +21,7 @@ Project = Annotated[
     ),
 ]
 Endpoint = Annotated[
-    Text | None,
+    Annotated[Text, address("europe-west1-pubsub.googleapis.com", scheme=False)] | None,
     Field(
         description="the address of the service, where it is not Google's own: of a region, or http://host:port of an "
         "emulator, which is reached without login (the library's own PUBSUB_EMULATOR_HOST says the same)",

@@ -128,7 +128,7 @@ def explained(stream: Stream, doing: str) -> Iterator[None]:
         raise ConfigError(
             f"{where}: {failed}; see {stream.section}.region, and the login of AWS's own tools"
         ) from failed
-    except failures.ProfileNotFound as failed:
+    except (failures.ProfileNotFound, failures.InvalidRegionError) as failed:
         raise ConfigError(f"{where}: {failed}") from failed
     except failures.BotoCoreError as failed:
         raise Unavailable(f"{where}: {failed}") from failed
