@@ -119,9 +119,9 @@ class Leases:
 
     def _tell(self, say: Any) -> None:
         self.ended.set()
-        held, self.held = self.held, []
         with ThreadPoolExecutor(_THREADS) as pool, explained(self.where):
-            list(pool.map(say, _parts(held)))
+            list(pool.map(say, _parts(self.held)))
+        self.held = []
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
