@@ -204,7 +204,8 @@ def remembered(
 ) -> dict[str, int]:
     """Of all positions those of the topic with this id. Raises Blocked where they are of an older one's, as `lose`."""
     since = {name: at for name, at in positions.items() if name.startswith(f"{topic}/{origin}/")}
-    others = {name.split("/")[1] for name in positions if name.startswith(f"{topic}/")} - {origin}
+    names = [name.removeprefix(f"{topic}/") for name in positions if name.startswith(f"{topic}/")]
+    others = {name.rpartition("/")[0] for name in names} - {origin}  # an id may have a slash
     if others and not since:
         lose(
             f"{topic}: the topic was made anew since messages of it were last scored (its id was {sorted(others)[0]}, "
