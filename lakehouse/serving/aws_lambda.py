@@ -16,7 +16,7 @@ from typing import Any
 from lakehouse.serving import access_log, aws_batches, aws_events
 from lakehouse.serving.handler import handle
 from lakehouse.serving.messages import JSON, Refusal, Request, Response, as_json
-from lakehouse.serving.packaged import Package, beginning, open_package
+from lakehouse.serving.packaged import Package, open_package
 from lakehouse.serving.server import LOG, Server
 
 Handler = Callable[[Any, Any], Any]
@@ -25,11 +25,10 @@ Handler = Callable[[Any, Any], Any]
 def handler_for(folder: str | Path) -> Handler:
     """The function that Lambda calls, for the package in this folder, whose model is loaded now.
 
-    Ends the process where `open_package` or `aws_batches.sender` raises, once the reason is logged.
+    Raises what `open_package` and `aws_batches.sender` raise: Lambda tells whoever calls the function.
     """
-    with beginning():
-        package = open_package(Path(folder))
-        return handler_of(package, aws_batches.sender(package.answers, package.job))
+    package = open_package(Path(folder))
+    return handler_of(package, aws_batches.sender(package.answers, package.job))
 
 
 def handler_of(package: Package, send: aws_batches.Send | None) -> Handler:

@@ -11,15 +11,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lakehouse import formats
 from lakehouse.errors import ConfigError
 from lakehouse.serving import aws_batches, aws_events
 from lakehouse.serving.access import read_keys
-from lakehouse.serving.aws_lambda import handler_for, handler_of
+from lakehouse.serving.aws_lambda import handler_of
 from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import ARROW
-from lakehouse.serving.packaged import ABOUT, NO_FIGURES, Package
+from lakehouse.serving.packaged import NO_FIGURES, Package, beginning
 from tests.serving import events
 from tests.serving.conftest import features
 from tests.serving.test_handler import GOOD, records, stream
@@ -302,11 +301,9 @@ def test_parts_are_as_large_as_aws_takes_them():
     assert parts == [["0", "1"], ["2", "3", "4"], ["5", "6"], ["7"]]
 
 
-def test_a_function_that_cant_begin_ends_with_the_reason_in_its_log(tmp_path, caplog):
-    about = formats.with_version(formats.PACKAGE, {"libraries_inside": True, "python": "3.0"})
-    (tmp_path / ABOUT).write_text(json.dumps(about))
-    with pytest.raises(SystemExit) as ended:
-        handler_for(tmp_path)
+def test_a_function_that_cant_begin_ends_with_the_reason_in_its_log(caplog):
+    with pytest.raises(SystemExit) as ended, beginning():
+        raise ConfigError("the package's libraries are for Python 3.0")
     assert (ended.value.code, ended.value.__suppress_context__) == (1, True)
     assert "the function can't begin: the package's libraries are for Python 3.0" in caplog.text
 
