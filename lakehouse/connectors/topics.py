@@ -170,6 +170,12 @@ def schema_of(columns: Mapping[str, str], places: pa.Schema = PLACES) -> pa.Sche
     return pa.schema([*records.schema_of(columns), *places])
 
 
+def format_of(source: Any) -> records.Format:
+    """How the source's messages hold rows. Raises ConfigError for a file with a schema that can't be used."""
+    own = records.avro_in(source.avro_schema, source.schema_)
+    return records.Format(source.format, own, source.registry, source.registry_login)
+
+
 def qualify(source: Any) -> Any:
     """The source as it is: its topic is named in full."""
     return source

@@ -129,7 +129,8 @@ def try_model(
 
     def ask(batch: pa.RecordBatch) -> _Answer | Exception | None:
         answer = tried.ask(batch, untyped)
-        unfit[:] = [batch] if answer is None and batch.num_rows else unfit
+        if answer is None and batch.num_rows:
+            unfit[:] = [batch]
         return answer
 
     answer = _answer(ask, sample, name)

@@ -227,15 +227,19 @@ def predict_fit(
 
 def fit_rows(batch: pa.RecordBatch, scoring: Scoring) -> tuple[Numbers | None, pa.RecordBatch]:
     """The rows of a batch that `score_rows` gives to the model, and their numbers; None for all of them."""
-    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
-    return _without(batch, None, [*unfit_rows(batch, scoring), *broken])
+    return _without(batch, None, _not_given(batch, scoring))
 
 
 def why_unfit(batch: pa.RecordBatch, scoring: Scoring) -> str:
     """Why the first of the batch's rows that can't be given to the model can't be, in words."""
-    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
-    broken = [*unfit_rows(batch, scoring), *broken]
+    broken = _not_given(batch, scoring)
     return in_words(reasons(broken)[1][0].as_py()) if broken else "no model is for it"
+
+
+def _not_given(batch: pa.RecordBatch, scoring: Scoring) -> list[Broken]:
+    """The rows of a batch that `score_rows` does not give to the model; of many models whatever one."""
+    broken, _ = _check_constraints(batch, scoring.on_features.rows, start_counters(scoring).features)
+    return [*unfit_rows(batch, scoring), *broken]
 
 
 def _without(

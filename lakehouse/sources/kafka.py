@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lakehouse.connectors import kafka, messages, records, topics
+from lakehouse.connectors import kafka, messages, topics
 from lakehouse.connectors.kafka import reading
 from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
 
@@ -24,7 +24,7 @@ def pin(source: KafkaSource, names: Sequence[str] = ()) -> topics.PinnedMessages
     never scored, Unavailable where the brokers don't answer.
     """
     cluster = kafka.Cluster(source.servers, tuple(sorted(source.security.items())))
-    own = records.avro_in(source.avro_schema, source.schema_)
+    how = topics.format_of(source)
     topic, at_ms = kafka.look(cluster, source.topic), time.time_ns() // 1_000_000
     began = source.start_time
 
@@ -42,7 +42,6 @@ def pin(source: KafkaSource, names: Sequence[str] = ()) -> topics.PinnedMessages
         accept_loss=source.on_loss == "continue",
         most=source.max_messages,
     )
-    how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_)
     reader = reading.TopicReader(cluster, source.topic, topic.id)
     return topics.PinnedMessages(source.topic, schema, span, pieces, at_ms, reader, how)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lakehouse.connectors import kinesis, messages, records, topics
+from lakehouse.connectors import kinesis, messages, topics
 from lakehouse.connectors.kinesis import ranges, reading
 from lakehouse.connectors.kinesis.seen import Notes
 from lakehouse.connectors.topics import *  # noqa: F403  # what all sources of messages do alike
@@ -61,7 +61,7 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> topics.PinnedMessag
     were never scored, Unavailable where nobody answers.
     """
     stream = kinesis.Stream(source.stream, source.region, source.endpoint)
-    own = records.avro_in(source.avro_schema, source.schema_)
+    how = topics.format_of(source)
     client = kinesis.connect(stream)
     found, at_ms, began = kinesis.look(client, stream), time.time_ns() // 1_000_000, source.start_time
     most = source.max_messages and -(-source.max_messages // max(len(found.shards), 1))
@@ -76,7 +76,6 @@ def pin(source: KinesisSource, names: Sequence[str] = ()) -> topics.PinnedMessag
     if taking is not None:
         taking.notes.new = new
     span = replace(span, notes=(*doubts, *span.notes))
-    how = records.Format(source.format, own, source.registry, source.registry_login)
     schema = topics.schema_of(source.schema_, PLACES)
     return topics.PinnedMessages(
         source.stream, schema, span, pieces, at_ms, reading.StreamReader(stream, found.id), how

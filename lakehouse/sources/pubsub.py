@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
-from lakehouse.connectors import messages, pubsub, records, topics
+from lakehouse.connectors import messages, pubsub, topics
 from lakehouse.connectors.messages import Piece, Range
 from lakehouse.connectors.pubsub import batches, spool
 from lakehouse.connectors.pubsub.batches import Batch
@@ -100,8 +100,7 @@ def pin(source: PubsubSource, names: Sequence[str] = ()) -> topics.PinnedMessage
     Raises ConfigError where there is no such subscription, it can't be pulled or may not be, Blocked where messages may
     be lost or scored twice, Unavailable where nobody answers.
     """
-    own = records.avro_in(source.avro_schema, source.schema_)
-    how = records.Format(source.format, own, source.registry, source.registry_login)
+    how = topics.format_of(source)
     at_ms, schema = time.time_ns() // 1_000_000, topics.schema_of(source.schema_, PLACES)
     if source.taking is None:
         place = pubsub.Place(source.project, source.endpoint)
