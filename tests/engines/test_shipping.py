@@ -93,3 +93,12 @@ def test_what_was_shipped_is_small_and_there_once_a_run_is_over(spark):
     assert left.read_bytes() == b""
     with zipfile.ZipFile(io.BytesIO(shipping._EMPTY_ZIP)) as archive:
         assert archive.namelist() == []
+
+
+def test_the_drivers_own_path_does_not_lead_to_what_is_shipped(spark):
+    """Spark puts that first; processes that the driver starts take its path, and need what isn't shipped, too."""
+    shipping.ship_package(spark)
+    name = shipping.pack_package().name
+    assert [entry for entry in sys.path if name in entry] == []
+    paths = spark.sparkContext.parallelize([0]).map(lambda _: sys.path).collect()
+    assert [sum(name in entry for entry in path) for path in paths] == [1]

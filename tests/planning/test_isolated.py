@@ -173,10 +173,11 @@ class Failing(PythonModel):
             if value == 2: sys.exit("enough")
             if value == 3: raise KeyError("no such thing")
             if value == 4 and os.fork() == 0: time.sleep(0.2)  # and both answer
-            if value == 5 and os.fork() == 0:
-                with open("left", "w") as file: file.write(str(os.getpid()))
-                time.sleep(600)
-            if value == 5: os._exit(8)
+            if value == 5:
+                started = os.fork()
+                if started == 0: time.sleep(600)
+                with open("left", "w") as file: file.write(str(started))
+                os._exit(8)
             if value == 6: print("." * 4_000_000, end="", file=sys.stderr, flush=True)
         return model_input["a"] * 2
 

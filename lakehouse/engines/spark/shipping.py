@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import marshal
 import pickle
+import sys
 import threading
 import uuid
 import zipfile
@@ -71,9 +72,16 @@ def _leaving_a_stub(name: str, stub: bytes) -> Iterator[Path]:
 
 
 def ship_package(spark: SparkSession) -> None:
-    """Ship this package to the executors, once a session, whichever of its runs come first."""
+    """Ship this package to the executors, once a session, whichever of its runs come first.
+
+    Spark puts it on the driver's own path, too, from which it is taken again: the driver has the whole package, and so
+    must processes that it starts, which get its path.
+    """
     with _packing:  # Spark compares it with what is there, which another run may be putting there
-        spark.addArtifact(str(pack_package()), pyfile=True)
+        packed = pack_package()
+        spark.addArtifact(str(packed), pyfile=True)
+        for entry in [entry for entry in sys.path if Path(entry).name == packed.name]:
+            sys.path.remove(entry)
 
 
 def pack_package() -> Path:
