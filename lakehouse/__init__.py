@@ -3,7 +3,9 @@
 Executors import this package, so nothing heavy is imported here.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lakehouse import deferred
 
 if TYPE_CHECKING:
     from lakehouse.api import preview, read_snowflake, score
@@ -11,11 +13,5 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "preview", "read_snowflake", "score"]
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str) -> Any:
-    """What people call is imported when it is first asked for."""
-    if name in ("preview", "read_snowflake", "score"):
-        from lakehouse import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What people call is imported when it is first asked for.
+__getattr__ = deferred.names_of(__name__, {"api": "preview read_snowflake score"})
