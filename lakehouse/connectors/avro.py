@@ -19,7 +19,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from lakehouse.connectors import unreadable
-from lakehouse.errors import ConfigError, Unavailable
+from lakehouse.errors import ConfigError, Unavailable, nearest
 from lakehouse.references import text_of
 from lakehouse.schemas import TIMESTAMP, is_widened_by
 
@@ -74,7 +74,10 @@ def _require_readable(schema: Any, declared: Mapping[str, tuple[str, pa.DataType
     records = [branch for branch in _branches(schema, named) if "fields" in branch]
     if not records:
         raise ConfigError(f"source.avro_schema: {path} is the schema of no record, so that no message could be read")
+    fields = {field["name"] for record in records for field in record["fields"]}
     for name, (said, wanted) in declared.items():
+        if name not in fields:
+            raise ConfigError(f"source.schema: {path} has no field {name!r}, {nearest(name, fields)}")
         types = [t for r in records for f in r["fields"] if f["name"] == name for t in _branches(f["type"], named)]
         given = [branch for branch in types if branch["type"] != "null"]
         if given and not any(_fits(branch, wanted, named) for branch in given):

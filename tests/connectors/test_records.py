@@ -369,6 +369,7 @@ def test_no_avro_schema_is_refused(tmp_path):
         (["null", a_record(["null", "double"])], "long", "'v' is declared as long, own.avsc has it as double, which"),
         (a_record({"type": "array", "items": "double"}), "array<long>", "has it as array of double, which"),
         ({"type": "array", "items": "long"}, "long", "source.avro_schema: own.avsc is the schema of no record"),
+        ({**a_record("long"), "fields": [{"name": "V", "type": "long"}]}, "long", "source.schema: own.avsc has no field 'v', did you mean 'V'?"),
     ],
 )  # fmt: skip
 def test_a_declared_type_that_no_record_of_a_schema_can_have_is_refused(tmp_path, monkeypatch, schema, declared, said):
@@ -384,7 +385,7 @@ def test_a_declared_type_that_no_record_of_a_schema_can_have_is_refused(tmp_path
 )
 def test_a_declared_type_that_some_records_of_a_schema_have_is_taken(tmp_path, kind, declared):
     (tmp_path / "own.avsc").write_text(json.dumps(a_record(kind)))
-    assert records.avro_in(str(tmp_path / "own.avsc"), {"v": declared, "other": "string"}) is not None
+    assert records.avro_in(str(tmp_path / "own.avsc"), {"v": declared, "grade": "string"}) is not None
 
 
 def stream(**columns: Any) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
@@ -20,10 +21,14 @@ from lakehouse.references import is_reference, text_of
 
 PATIENCE = 30.0
 """Seconds for an answer of the brokers, and without any new message while some are known to be there."""
+_UNREACHED = 10.0
+"""Seconds after which brokers of which none could be reached are not waited for."""
 _LOOK = 0.2
 """Seconds between two looks at whether there is an answer."""
 _CLOSINGS = 3
 """So often one broker closes connections that it has just taken until it is said to refuse them."""
+_DOWN = "brokers are down"
+"""What the library says once no broker can be reached."""
 _REFUSED = re.compile("uthentication|mechanism handshake failed|certificate verify failed")
 _CLOSED = re.compile(r"(\S+)/bootstrap: .*Disconnected.*")
 """What the library says of a login that is wrong, and of a connection that is closed before a broker said anything."""
@@ -103,7 +108,7 @@ def explained(cluster: Cluster, seen: Sequence[str], doing: str) -> Iterator[Non
         yield
     except kafka.KafkaException as failed:
         error, code = failed.args[0], kafka.KafkaError
-        said = [text for text in seen if "brokers are down" not in text]
+        said = [text for text in seen if _DOWN not in text]
         told = f"{cluster.servers}: {doing}: {error.str()}" + (f" ({said[-1]})" if said else "")
         refused = (
             code._AUTHENTICATION, code._INVALID_ARG, code.SASL_AUTHENTICATION_FAILED, code.TOPIC_AUTHORIZATION_FAILED,
@@ -139,12 +144,15 @@ def hint(cluster: Cluster, seen: Sequence[str]) -> str:
 
 def _answer(admin: Any, seen: Sequence[str], asked: Any) -> Any:
     """An answer; while it is waited for the library tells of connections that fail."""
+    code, until = library().KafkaError, time.monotonic() + _UNREACHED
     while not wait([asked], _LOOK).done:
         admin.poll(0)
-        if _is_refused(seen) or _is_closed(seen):
-            kafka = library()
-            code = kafka.KafkaError._AUTHENTICATION if _is_refused(seen) else kafka.KafkaError._TRANSPORT
-            raise kafka.KafkaException(kafka.KafkaError(code))
+        if _is_refused(seen):
+            raise library().KafkaException(code(code._AUTHENTICATION))
+        if _is_closed(seen):
+            raise library().KafkaException(code(code._TRANSPORT))
+        if time.monotonic() > until and any(_DOWN in text for text in seen):
+            raise library().KafkaException(code(code._ALL_BROKERS_DOWN))
     return asked.result()
 
 
