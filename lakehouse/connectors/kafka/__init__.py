@@ -109,7 +109,8 @@ def explained(cluster: Cluster, seen: Sequence[str], doing: str) -> Iterator[Non
     except kafka.KafkaException as failed:
         error, code = failed.args[0], kafka.KafkaError
         said = [text for text in seen if _DOWN not in text]
-        told = f"{cluster.servers}: {doing}: {error.str()}" + (f" ({said[-1]})" if said else "")
+        what = "no broker can be reached" if error.code() == code._ALL_BROKERS_DOWN else error.str()
+        told = f"{cluster.servers}: {doing}: {what}" + (f" ({said[-1]})" if said else "")
         refused = (
             code._AUTHENTICATION, code._INVALID_ARG, code.SASL_AUTHENTICATION_FAILED, code.TOPIC_AUTHORIZATION_FAILED,
             code.CLUSTER_AUTHORIZATION_FAILED, code.GROUP_AUTHORIZATION_FAILED,
