@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -382,10 +381,10 @@ def _no_page(record: Mapping[str, Any]) -> ConfigError:
 def quarantine_counts(job: Job, *, every: bool, states: Sequence[Location] = ()) -> list[dict[str, Any]]:
     """The job's quarantined rows in all its tables, counted by run, rule and column, the newest run first.
 
-    A run is superseded by a later published one of the same job and slice. One without a record is "unfinished" while
-    its intent waits, else "unrecorded": it died, and like one that "failed" (overtaken) it has no rows that
-    are live. Rows of all these but the unfinished are left out unless `every`. `states`: where the runs are on record,
-    if not in the job's own state folder alone.
+    `example` is what one of them had there. A run is superseded by a later published one of the same job and slice. One
+    without a record is "unfinished" while its intent waits, else "unrecorded": it died, and like one that "failed"
+    (overtaken) it has no rows that are live. Rows of all these but the unfinished are left out unless `every`.
+    `states`: where the runs are on record, if not in the job's own state folder alone.
     """
     places = states or [naming.state_of(job)]
     recorded = [ledger.runs(state, job.job) for state in places]
@@ -394,7 +393,7 @@ def quarantine_counts(job: Job, *, every: bool, states: Sequence[Location] = ())
     waiting = set().union(*map(ledger.runs_with_intents, places))
     shown = (records.keys() - gone) | waiting
     found = []
-    for (run, rule, column), rows in _count(job, None if every else shown).items():
+    for (run, rule, column), (rows, example) in _count(job, None if every else shown).items():
         record = records.get(run, {"date": None, "status": "unfinished" if run in waiting else "unrecorded"})
         superseded = True if run in gone else None if record["status"] in ("unrecorded", "failed") else False
         if every or superseded is False:
@@ -407,23 +406,30 @@ def quarantine_counts(job: Job, *, every: bool, states: Sequence[Location] = ())
                     "rule": rule,
                     "column": column,
                     "rows": rows,
+                    "example": example,
                 }
             )
     order = {run: number for number, run in enumerate(records)}
     return sorted(found, key=lambda row: (order.get(row["run_id"], len(order)), -row["rows"], row["rule"]))
 
 
-def _count(job: Job, runs: Collection[str] | None) -> Counter[tuple[str, str, str]]:
-    """How many rows were set aside by each run for each rule and column, by the runs asked for at least."""
-    found: Counter[tuple[str, str, str]] = Counter()
+def _count(job: Job, runs: Collection[str] | None) -> dict[tuple[str, str, str], tuple[int, str | None]]:
+    """How many rows were set aside by each run for each rule and column, by the runs asked for at least.
+
+    Each with what one of them had there: of all of them the first in the order of texts, so that it stays the same.
+    """
+    found: dict[tuple[str, str, str], tuple[int, str | None]] = {}
     for table in quarantine.tables(job):
         for rows in sinks.of(table.type).set_aside(table, job.job, runs):
             reasons = rows.column(REASONS)
             why, owner = pc.list_flatten(reasons), rows.column(RUN_ID).take(pc.list_parent_indices(reasons))
-            parts = [owner, pc.struct_field(why, "rule"), pc.struct_field(why, "column")]
-            counted = pa.table(parts, names=["run", "rule", "column"]).group_by(["run", "rule", "column"])
-            for row in counted.aggregate([([], "count_all")]).to_pylist():
-                found[row["run"], row["rule"], row["column"]] += row["count_all"]
+            parts = [owner, *(pc.struct_field(why, name) for name in ("rule", "column", "observed"))]
+            counted = pa.table(parts, names=["run", "rule", "column", "observed"]).group_by(["run", "rule", "column"])
+            for row in counted.aggregate([([], "count_all"), ("observed", "min")]).to_pylist():
+                key = row["run"], row["rule"], row["column"]
+                before, example = found.get(key, (0, None))
+                examples = [text for text in (example, row["observed_min"]) if text is not None]
+                found[key] = before + row["count_all"], min(examples, default=None)
     return found
 
 

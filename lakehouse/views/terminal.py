@@ -199,15 +199,25 @@ def _shares(work: Mapping[str, float]) -> str:
 
 
 def quarantine_text(found: Sequence[Mapping[str, Any]]) -> str:
-    """Quarantined rows by run and reason, as a table."""
-    names = ["run_id", "date", "status", "rule", "column", "rows", "superseded"]
+    """Quarantined rows by run and reason, as a table; of an example its beginning, on one line."""
+    names = ["run_id", "date", "status", "rule", "column", "rows", "superseded", "example"]
     said = {True: "yes", False: "", None: "unknown"}
     cells = [
         [str(row[name] if row[name] is not None else "") for name in names[:5]]
-        + [f"{row['rows']:,}", said[row["superseded"]]]
+        + [f"{row['rows']:,}", said[row["superseded"]], _beginning(row["example"] or "")]
         for row in found
     ]
     return "\n".join(table_text(names, cells)) if found else "no rows are in quarantine"
+
+
+_EXAMPLE = 60
+"""Letters shown of an example."""
+
+
+def _beginning(text: str) -> str:
+    """Of what data may hold, a beginning that a terminal shows as it is."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain if len(plain) <= _EXAMPLE else plain[: _EXAMPLE - 1] + "…"
 
 
 @contextmanager

@@ -282,6 +282,22 @@ def test_a_run_that_waits_to_be_finished_is_still_of_interest(daily, monkeypatch
     assert [row["status"] for row in evidence.quarantine_counts(daily(), every=False)] == ["published"]
 
 
+def test_each_reason_is_shown_with_what_one_row_had(daily):
+    words = ["fine", "\x1b[2Jworse\n", "\x1b[2Jbad\n", "bad" * 40]
+    rule = {
+        "type": "expect_column_values_to_be_in_set",
+        "kwargs": {"column": "word", "value_set": ["fine"], "mostly": 0.1},
+    }
+    Path("suite.yaml").write_text(json.dumps({"name": "s", "expectations": [rule]}))
+    give(pa.float64(), 1.5, 2.5, 3.5, 4.5, word=words)
+    score(daily(checks={"features": "suite.yaml", "quarantine": {"max_fraction": 1.0}}))
+    [counted] = evidence.quarantine_counts(daily(), every=False)
+    assert (counted["rows"], counted["column"], counted["example"]) == (3, "word", "\x1b[2Jbad\n")
+    shown = terminal.quarantine_text([counted, {**counted, "example": words[3]}, {**counted, "example": None}])
+    assert [line.split("  ")[-1] for line in shown.split("\n")[1:3]] == [" [2Jbad ", ("bad" * 40)[:59] + "…"]
+    assert "\x1b" not in shown
+
+
 def test_sweep_looks_into_every_number(daily, monkeypatch, workspace):
     other_table()
     give(pa.float64(), 1.5, None)
