@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.planning.trial import Trial
 from lakehouse.scoring.explanations import Explainer, Explaining, with_predictor
@@ -29,7 +31,8 @@ def explaining_for(job: Job, tried: Trial, uri: str) -> Explaining | None:
         return None
     output = _output(asked, tried)
     least, most = _bounds(asked, output, tried.scoring.outputs)
-    explaining = Explaining(output.name, output.part, asked.top, least, most, tried.rows.slice(0, _OTHERS))
+    others = tried.rows.take(pa.array(range(min(_OTHERS, tried.rows.num_rows))))  # a slice is pickled with all rows
+    explaining = Explaining(output.name, output.part, asked.top, least, most, others)
     explainer = Explainer(explaining, tried.scoring, with_predictor(tried.predictor.predict, tried.predictor))
     if explainer.contributions(tried.rows) is None:
         raise ConfigError(

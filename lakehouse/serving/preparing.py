@@ -82,7 +82,7 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
         model=one.loaded_as(tried.predictor, direct=tried.direct).describe(),
         resolved=resolved,
         preloads=model.environment is None and not model.members,
-        row=conform(tried.rows.slice(0, 1), schema),
+        row=conform(tried.rows.take(pa.array([0])), schema),  # a slice would be pickled with the rows around it
         notes=(*found.notes, *tried.notes),
     )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
+import pickle
+import struct
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +24,9 @@ from lakehouse.serving.limits import Limits
 from lakehouse.serving.packaged import Settings, open_package
 from lakehouse.serving.packaging import libraries, trimming, trying
 from lakehouse.serving.packaging.kinds import KINDS
+from lakehouse.serving.prepared import JobFile, Prepared
 from tests.command import run
-from tests.serving.conftest import Place, model
+from tests.serving.conftest import Place, features, model
 
 WANTED = packaging.Wanted(KINDS["function"], Settings(Limits(rows=7)), False, (), None, "job: likes\n")
 HERE = (99, 0)
@@ -35,6 +39,23 @@ def test_what_a_package_leaves_out_of_our_own_is_imported_by_none_of_the_rest():
         command = [sys.executable, "-c", f"{without}import lakehouse.serving.{module}"]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stderr
+
+
+def packed_values(prepared: Prepared) -> list[float]:
+    """The values of the feature b that are found in what is packaged of a job."""
+    packed = pickle.dumps(prepared, protocol=5)
+    return [value for value in features().column("b").to_pylist() if struct.pack("<d", value) in packed]
+
+
+def test_of_the_input_one_row_is_packaged(prepared):
+    assert packed_values(prepared) == prepared.row.column("b").to_pylist()
+
+
+def test_and_so_many_as_a_linear_model_is_explained_by(place, tmp_path, register, tracking_uri):
+    made = Place(place.folder, str(tmp_path / "explained.yaml"))
+    made.write_job(register(*model(), name="explained"), tracking_uri, explanations={"top": 2})
+    prepared = preparing.prepare(JobFile(made.conf), tmp_path / "models", datetime.now(UTC), lambda _: None)
+    assert packed_values(prepared) == prepared.explaining.others.column("b").to_pylist()
 
 
 def test_a_model_on_a_matrix_needs_its_own_library_and_neither_frames_nor_mlflow(prepared):
