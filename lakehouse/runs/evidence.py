@@ -273,7 +273,7 @@ def runs_with_metrics(state: Location, job: str) -> set[str]:
 def reasons_by_run(job: Job, runs: Collection[str]) -> dict[str, list[dict[str, Any]]]:
     """By run how many rows it set aside for each rule and column, by the quarantine itself."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for (run, rule, column), rows in _count(job, runs).items():
+    for (run, rule, column), (rows, _) in _count(job, runs).items():
         found.setdefault(run, []).append({"rule": rule, "column": column, "rows": rows})
     return found
 
