@@ -82,6 +82,16 @@ def test_a_package_for_lambda_holds_what_serving_needs_and_its_size_is_told(unzi
 
 
 @pytest.mark.long
+def test_what_is_imported_is_not_looked_through_for_garbage(unzipped):
+    probe = "import lambda_function, gc; print(gc.isenabled(), gc.get_freeze_count() > 50_000, gc.get_stats()[2]['collections'])"
+    command = [sys.executable, "-S", "-c", probe]
+    ended = subprocess.run(
+        command, cwd=unzipped[0], env={"SERVE_KEYS": KEY}, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["True", "True", "0"]
+
+
+@pytest.mark.long
 def test_lambdas_own_client_runs_it_and_it_answers_as_the_server_does(unzipped, tmp_path, ask):
     task, _ = unzipped
     body = records(features(200))

@@ -9,11 +9,15 @@ from lakehouse.engines.threads import WITHOUT_THREADS
 from lakehouse.serving import aws_batches, cloud_function
 
 GLIBC = tuple[int, int]
-_QUIET = f"""import os
+_QUIET = f"""import gc
+import os
 
+gc.disable()  # it would look, again and again, through all that is imported, which stays
 for name, value in {dict(WITHOUT_THREADS)!r}.items():
     os.environ.setdefault(name, value)  # before a library is loaded that would start threads
 """
+_BEGUN = """gc.freeze()  # and requests need not look through it either
+gc.enable()"""
 _HERE = "os.path.dirname(os.path.abspath(__file__))"
 _LAMBDA = f'''"""What Lambda calls. Made by `lakehouse package`."""
 
@@ -21,6 +25,7 @@ _LAMBDA = f'''"""What Lambda calls. Made by `lakehouse package`."""
 from lakehouse.serving.aws_lambda import handler_for  # noqa: E402
 
 lambda_handler = handler_for({_HERE})
+{_BEGUN}
 '''
 _FUNCTION = f'''"""What Google's functions framework calls. Made by `lakehouse package`."""
 
@@ -30,6 +35,7 @@ import functions_framework  # noqa: E402
 from lakehouse.serving.cloud_function import entries  # noqa: E402
 
 _http, _event = entries({_HERE})
+{_BEGUN}
 
 
 @functions_framework.http
