@@ -196,6 +196,11 @@ def is_widened_by(given: pa.DataType, wanted: pa.DataType) -> bool:
     return False
 
 
+def first_rows(batch: pa.RecordBatch, rows: int) -> pa.RecordBatch:
+    """So many of the first rows at most, copied: a slice is pickled with all the rows around it."""
+    return batch.take(pa.array(range(min(rows, batch.num_rows)), pa.int64()))
+
+
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Give a batch the table's schema: columns by name, absent ones null, lossless widening only.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from lakehouse.errors import ConfigError, nearest
 from lakehouse.planning.trial import Trial
+from lakehouse.schemas import first_rows
 from lakehouse.scoring.explanations import Explainer, Explaining, with_predictor
 from lakehouse.scoring.outputs import Output, numbers_among
 
@@ -31,8 +30,7 @@ def explaining_for(job: Job, tried: Trial, uri: str) -> Explaining | None:
         return None
     output = _output(asked, tried)
     least, most = _bounds(asked, output, tried.scoring.outputs)
-    others = tried.rows.take(pa.array(range(min(_OTHERS, tried.rows.num_rows))))  # a slice is pickled with all rows
-    explaining = Explaining(output.name, output.part, asked.top, least, most, others)
+    explaining = Explaining(output.name, output.part, asked.top, least, most, first_rows(tried.rows, _OTHERS))
     explainer = Explainer(explaining, tried.scoring, with_predictor(tried.predictor.predict, tried.predictor))
     if explainer.contributions(tried.rows) is None:
         raise ConfigError(

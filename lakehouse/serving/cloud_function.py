@@ -14,7 +14,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request as Call
@@ -24,7 +25,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.serving import access_log
 from lakehouse.serving.handler import handle
 from lakehouse.serving.messages import JSON, Request
-from lakehouse.serving.packaged import Package, beginning, open_package
+from lakehouse.serving.packaged import Package, open_package
 from lakehouse.serving.server import LOG
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ _SECONDS = 30.0
 _SCORED = (200, 422)
 
 Publish = Callable[[str, bytes], None]
+
+
+@contextmanager
+def beginning() -> Iterator[None]:
+    """End the process, and log in words why, where a function can't begin."""
+    try:
+        yield
+    except LakehouseError as error:
+        LOG.error("the function can't begin: %s", error)
+        sys.stderr.flush()
+        raise SystemExit(1) from None
 
 
 def entries(folder: str | Path) -> tuple[Callable[[Any], Reply], Callable[[Any], None]]:

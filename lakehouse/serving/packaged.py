@@ -9,14 +9,13 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lakehouse import formats
-from lakehouse.errors import ConfigError, LakehouseError, ModelRefused
+from lakehouse.errors import ConfigError, ModelRefused
 from lakehouse.serving.access import read_keys
 from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Limits, Rates
@@ -27,17 +26,6 @@ ABOUT, SERVED, MODELS = "package.json", "package.pickle", "models"
 """In the folder: what it is, in words; the prepared jobs; the models, each below its digest."""
 
 NO_FIGURES = "a function keeps no figures: its cloud counts requests, and its log has a line for each"
-
-
-@contextmanager
-def beginning() -> Iterator[None]:
-    """End the process, and log in words why, where a function can't begin."""
-    try:
-        yield
-    except LakehouseError as error:
-        LOG.error("the function can't begin: %s", error)
-        sys.stderr.flush()
-        raise SystemExit(1) from None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lakehouse.planning import alone, catalog, fetching
 from lakehouse.planning.explaining import explaining_for
 from lakehouse.planning.plan import Request, new_run_id
 from lakehouse.planning.trial import trial_for
-from lakehouse.schemas import MODEL_NAME, MODEL_VERSION, conform
+from lakehouse.schemas import MODEL_NAME, MODEL_VERSION, conform, first_rows
 from lakehouse.scoring.score import Scoring
 from lakehouse.serving.prepared import JobFile, Prepared
 
@@ -82,7 +82,7 @@ def _prepare(file: JobFile, job: Job, folder: Path, request: Request) -> Prepare
         model=one.loaded_as(tried.predictor, direct=tried.direct).describe(),
         resolved=resolved,
         preloads=model.environment is None and not model.members,
-        row=conform(tried.rows.take(pa.array([0])), schema),  # a slice would be pickled with the rows around it
+        row=conform(first_rows(tried.rows, 1), schema),
         notes=(*found.notes, *tried.notes),
     )
 

@@ -15,10 +15,11 @@ from lakehouse.errors import ConfigError
 from lakehouse.serving import aws_batches, aws_events
 from lakehouse.serving.access import read_keys
 from lakehouse.serving.aws_lambda import handler_of
+from lakehouse.serving.cloud_function import beginning
 from lakehouse.serving.counting import Metrics
 from lakehouse.serving.limits import Limits
 from lakehouse.serving.messages import ARROW
-from lakehouse.serving.packaged import NO_FIGURES, Package, beginning
+from lakehouse.serving.packaged import NO_FIGURES, Package
 from tests.serving import events
 from tests.serving.conftest import features
 from tests.serving.test_handler import GOOD, records, stream

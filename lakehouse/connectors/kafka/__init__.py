@@ -145,15 +145,16 @@ def hint(cluster: Cluster, seen: Sequence[str]) -> str:
 
 def _answer(admin: Any, seen: Sequence[str], asked: Any) -> Any:
     """An answer; while it is waited for the library tells of connections that fail."""
-    code, until = library().KafkaError, time.monotonic() + _UNREACHED
+    kafka, until = library(), time.monotonic() + _UNREACHED
+    code = kafka.KafkaError
     while not wait([asked], _LOOK).done:
         admin.poll(0)
         if _is_refused(seen):
-            raise library().KafkaException(code(code._AUTHENTICATION))
+            raise kafka.KafkaException(code(code._AUTHENTICATION))
         if _is_closed(seen):
-            raise library().KafkaException(code(code._TRANSPORT))
+            raise kafka.KafkaException(code(code._TRANSPORT))
         if time.monotonic() > until and any(_DOWN in text for text in seen):
-            raise library().KafkaException(code(code._ALL_BROKERS_DOWN))
+            raise kafka.KafkaException(code(code._ALL_BROKERS_DOWN))
     return asked.result()
 
 
